@@ -1,0 +1,140 @@
+"""A lab cluster that lives in a notebook: run tasks on every core and computer, watch them live, lose nothing.
+
+Every public name is here, loaded when it is first used: `import nblb` itself loads neither ZeroMQ nor Panel nor
+ipywidgets nor cloudpickle, so a notebook that only might need a cluster does not wait for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_init.py compares
+    from nblb.broker.load_balancer import LoadBalancer as LoadBalancer
+    from nblb.client.client import Client as Client
+    from nblb.client.cluster import Cluster as Cluster
+    from nblb.client.collect import as_completed as as_completed
+    from nblb.client.collect import gather as gather
+    from nblb.client.collect import put as put
+    from nblb.client.collect import wait as wait
+    from nblb.client.current import attach as attach
+    from nblb.client.current import jobs as jobs
+    from nblb.client.decorator import Task as Task
+    from nblb.client.decorator import publish as publish
+    from nblb.client.decorator import task as task
+    from nblb.client.executor import executor as executor
+    from nblb.client.job import Job as Job
+    from nblb.client.task_future import TaskFuture as TaskFuture
+    from nblb.errors import DependencyFailed as DependencyFailed
+    from nblb.errors import JournalError as JournalError
+    from nblb.errors import JournalFull as JournalFull
+    from nblb.errors import JournalLocked as JournalLocked
+    from nblb.errors import LoadBalancerUnreachable as LoadBalancerUnreachable
+    from nblb.errors import NblbError as NblbError
+    from nblb.errors import NoCompatibleHub as NoCompatibleHub
+    from nblb.errors import NotAllowed as NotAllowed
+    from nblb.errors import NotSerializable as NotSerializable
+    from nblb.errors import ParametersError as ParametersError
+    from nblb.errors import ProtocolError as ProtocolError
+    from nblb.errors import ResultExpired as ResultExpired
+    from nblb.errors import TaskCancelled as TaskCancelled
+    from nblb.errors import TaskError as TaskError
+    from nblb.errors import TaskFailed as TaskFailed
+    from nblb.errors import TaskLost as TaskLost
+    from nblb.errors import TaskRejected as TaskRejected
+    from nblb.errors import TaskTimeout as TaskTimeout
+    from nblb.errors import TooManyQueuedTasks as TooManyQueuedTasks
+    from nblb.errors import UnknownTask as UnknownTask
+    from nblb.hub.worker_hub import WorkerHub as WorkerHub
+    from nblb.launch import connect as connect
+    from nblb.launch import start as start
+    from nblb.launch import startAll as startAll
+    from nblb.launch import startWorkerHub as startWorkerHub
+    from nblb.messages import TaskState as TaskState
+    from nblb.monitoring.health_check import HealthCheck as HealthCheck
+    from nblb.running import progress as progress
+    from nblb.running import track as track
+
+__version__ = "0.1.0"
+
+# the module of each public name; the keys are __all__
+_HOMES = {
+    # a cluster
+    "start": "launch",
+    "connect": "launch",
+    "Cluster": "client.cluster",
+    # tasks
+    "task": "client.decorator",
+    "Task": "client.decorator",
+    "TaskFuture": "client.task_future",
+    "Job": "client.job",
+    "TaskState": "messages",
+    "publish": "client.decorator",
+    "executor": "client.executor",
+    "put": "client.collect",
+    "as_completed": "client.collect",
+    "wait": "client.collect",
+    "gather": "client.collect",
+    "jobs": "client.current",
+    "attach": "client.current",
+    # inside a task
+    "progress": "running",
+    "track": "running",
+    # the names of pyLoadBalancer
+    "startAll": "launch",
+    "startWorkerHub": "launch",
+    "LoadBalancer": "broker.load_balancer",
+    "WorkerHub": "hub.worker_hub",
+    "Client": "client.client",
+    "HealthCheck": "monitoring.health_check",
+    # what can go wrong
+    "NblbError": "errors",
+    "ParametersError": "errors",
+    "ProtocolError": "errors",
+    "JournalError": "errors",
+    "JournalFull": "errors",
+    "JournalLocked": "errors",
+    "LoadBalancerUnreachable": "errors",
+    "NotAllowed": "errors",
+    "NotSerializable": "errors",
+    "TaskError": "errors",
+    "TaskFailed": "errors",
+    "TaskRejected": "errors",
+    "TooManyQueuedTasks": "errors",
+    "NoCompatibleHub": "errors",
+    "TaskCancelled": "errors",
+    "TaskTimeout": "errors",
+    "TaskLost": "errors",
+    "DependencyFailed": "errors",
+    "UnknownTask": "errors",
+    "ResultExpired": "errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'nblb' has no attribute {name!r}")
+    value = getattr(import_module(f"nblb.{home}"), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """%load_ext nblb: registers the magics."""
+    from nblb import notebook
+
+    notebook.load_ipython_extension(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """%unload_ext nblb: takes them back; the cluster goes on."""
+    from nblb import notebook
+
+    notebook.unload_ipython_extension(ipython)

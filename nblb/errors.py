@@ -1,0 +1,142 @@
+"""Everything nblb raises, under one root, so that one `except` catches all of it.
+
+    NblbError
+    ├── ParametersError            parameters.json or an argument of a start command is wrong
+    ├── ProtocolError              bytes that are not an nblb message (theirs, never ours)
+    ├── JournalError               the journal cannot be opened, read or written
+    │   ├── JournalFull            no room: nothing new is accepted, what runs goes on
+    │   └── JournalLocked          another core holds this state folder
+    ├── LoadBalancerUnreachable    (ConnectionError)  no core answers
+    ├── NotAllowed                 this user may not do that
+    ├── NotSerializable            (TypeError)  a function, argument or result cannot be pickled
+    └── TaskError                  carries task_id
+        ├── TaskFailed             the task raised; the message is its remote traceback
+        ├── TaskRejected           the core did not take the task
+        │   ├── TooManyQueuedTasks LB_QUEING_MAXPERUSER is reached
+        │   └── NoCompatibleHub    no hub can ever run it (Python version, engine)
+        ├── TaskCancelled          (concurrent.futures.CancelledError)
+        ├── TaskTimeout            (TimeoutError)  ran longer than its timeout
+        ├── TaskLost               its workers died, or it could not be run a second time
+        ├── DependencyFailed       a task whose result it needs did not succeed
+        ├── UnknownTask            the core does not know this id
+        └── ResultExpired          the result was collected or kept long enough, and dropped
+
+The rule: a message is one sentence that says what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+
+__all__ = [
+    "DependencyFailed",
+    "JournalError",
+    "JournalFull",
+    "JournalLocked",
+    "LoadBalancerUnreachable",
+    "NblbError",
+    "NoCompatibleHub",
+    "NotAllowed",
+    "NotSerializable",
+    "ParametersError",
+    "ProtocolError",
+    "ResultExpired",
+    "TaskCancelled",
+    "TaskError",
+    "TaskFailed",
+    "TaskLost",
+    "TaskRejected",
+    "TaskTimeout",
+    "TooManyQueuedTasks",
+    "UnknownTask",
+]
+
+
+class NblbError(Exception):
+    """The root of everything nblb raises on purpose."""
+
+
+class ParametersError(NblbError, ValueError):
+    """A parameters file, a key or a value in it is wrong; names the file, the key and what is allowed."""
+
+
+class ProtocolError(NblbError):
+    """Bytes arrived that are not an nblb message; the sender is to blame, the receiver goes on."""
+
+
+class JournalError(NblbError):
+    """The journal cannot be opened, read or written."""
+
+
+class JournalFull(JournalError):
+    """The disk of the journal is full: nothing new is accepted until there is room."""
+
+
+class JournalLocked(JournalError):
+    """Another core already uses this state folder; the message names its process."""
+
+
+class LoadBalancerUnreachable(NblbError, ConnectionError):
+    """No core answers at the address that the parameters name."""
+
+
+class NotAllowed(NblbError, PermissionError):
+    """The user of this connection may not do what was asked."""
+
+
+class NotSerializable(NblbError, TypeError):
+    """Something that must travel cannot be pickled; the message names the part by its path."""
+
+
+class TaskError(NblbError):
+    """Something about one task; `task_id` says which."""
+
+    def __init__(self, message: str = "", task_id: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.task_id)
+
+
+class TaskFailed(TaskError):
+    """The task raised: the message is the remote traceback, `__cause__` the original where it unpickles."""
+
+
+class TaskRejected(TaskError):
+    """The core refused the task; nothing of it was kept."""
+
+
+class TooManyQueuedTasks(TaskRejected):
+    """The user has LB_QUEING_MAXPERUSER tasks waiting already."""
+
+
+class NoCompatibleHub(TaskRejected):
+    """No hub can run the task, for example because of another version of Python."""
+
+
+class TaskCancelled(TaskError, concurrent.futures.CancelledError):
+    """The task was cancelled before it had a result."""
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran longer than its `timeout` and was stopped."""
+
+
+class TaskLost(TaskError):
+    """No result will come: the workers that ran it died, with the reasons in the message."""
+
+
+class DependencyFailed(TaskError):
+    """A task whose result this one takes as an argument did not succeed."""
+
+
+class UnknownTask(TaskError, KeyError):
+    """The core knows no task of this id."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0]) if self.args else ""
+
+
+class ResultExpired(TaskError):
+    """The result was dropped: collected and over its time to live, or forgotten."""
