@@ -1,0 +1,208 @@
+"""Messages to frames and back, so that nothing else knows what a frame looks like.
+
+One multipart message of ZeroMQ carries a list of nblb messages:
+
+    frame 0   b"nblb1"      the version of this layout
+    frame 1   JSON          a list of messages (see messages.py); a payload stands in it as its layout
+    frame 2   small bytes   the small buffers of all payloads, end to end in the order of the layouts
+    frame 3.. large buffers of LARGE bytes and more, one frame each
+
+The layout of a payload is a number (one buffer of that many small bytes, or minus one for one large
+frame), a list of such numbers (several buffers), or {"items": [sizes]} (one buffer that holds many items).
+Every number is checked before it is used: whatever arrives, only ProtocolError leaves this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import msgspec
+
+from nblb.errors import ProtocolError
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+VERSION = b"nblb1"
+LARGE = 64 * 1024
+MAX_FRAMES = 4096
+
+
+class Payload:
+    """Pickled bytes that only the two ends of a task's trip open; everything between carries them.
+
+    `buffers` are bytes-like objects: the pickle first, its out-of-band buffers behind it. Where `sizes` is not
+    empty there is one buffer that holds `len(sizes)` items of these sizes, and `slice` cuts it.
+    """
+
+    __slots__ = ("_starts", "buffers", "sizes")
+
+    def __init__(self, buffers: Sequence[Buffer] = (), sizes: Sequence[int] = ()) -> None:
+        self.buffers = tuple(buffers)
+        self.sizes = tuple(sizes)
+        self._starts: list[int] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        if len(self.buffers) == 1 and type(self.buffers[0]) is bytes:  # by far the most common
+            return len(self.buffers[0])
+        return sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    def slice(self, first: int, items: int) -> Payload:
+        """The payload of `items` items from `first` on, without a copy where it is the whole."""
+        if first == 0 and items == len(self.sizes):
+            return self
+        if self._starts is None:
+            self._starts = [0, *accumulate(self.sizes)]
+        cut = memoryview(self.buffers[0])[self._starts[first] : self._starts[first + items]]
+        return Payload((bytes(cut),), self.sizes[first : first + items])
+
+    def items(self) -> list[memoryview]:
+        """Each item's bytes, for a payload that has `sizes`."""
+        whole, at, cuts = memoryview(self.buffers[0]), 0, []
+        for size in self.sizes:
+            cuts.append(whole[at : at + size])
+            at += size
+        return cuts
+
+    def tobytes(self) -> bytes:
+        """All buffers in one piece with their layout in front, as the journal keeps them."""
+        layout = msgspec.json.encode([list(self.sizes), [memoryview(b).nbytes for b in self.buffers]])
+        return b"".join([len(layout).to_bytes(4, "big"), layout, *self.buffers])
+
+    @classmethod
+    def frombytes(cls, stored: Buffer) -> Payload:
+        """What `tobytes` made, as it was; the buffers are views of `stored`."""
+        view = memoryview(stored)
+        start = 4 + int.from_bytes(view[:4], "big")
+        sizes, lengths = msgspec.json.decode(view[4:start])
+        buffers = []
+        for length in lengths:
+            buffers.append(view[start : start + length])
+            start += length
+        return cls(buffers, sizes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Payload):
+            return NotImplemented
+        return self.sizes == other.sizes and [bytes(b) for b in self.buffers] == [bytes(b) for b in other.buffers]
+
+    __hash__ = None  # type: ignore[assignment]  # buffers may be writable
+
+    def __repr__(self) -> str:
+        return f"<Payload {self.nbytes:,} bytes in {len(self.buffers)} buffers>"
+
+
+class _Gather:
+    """Turns payloads into their layouts while the header is encoded, and keeps the bytes."""
+
+    __slots__ = ("large", "small")
+
+    def __init__(self) -> None:
+        self.small: list[Buffer] = []
+        self.large: list[Buffer] = []
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, Payload):
+            raise TypeError(f"{type(value).__name__} is not part of a message")
+        if value.sizes:
+            self.small.append(value.buffers[0])
+            return {"items": value.sizes}
+        numbers = [self._one(b) for b in value.buffers]
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    def _one(self, buffer: Buffer) -> int:
+        size = len(buffer) if isinstance(buffer, bytes) else memoryview(buffer).nbytes
+        if size >= LARGE and len(self.large) < MAX_FRAMES - 3:  # those beyond go with the small ones
+            self.large.append(buffer)
+            return -1
+        self.small.append(buffer)
+        return size
+
+
+class _Deal:
+    """Turns layouts back into payloads while the header is decoded; refuses any that do not fit the bytes."""
+
+    __slots__ = ("at", "large", "next_large", "small")
+
+    def __init__(self, small: memoryview, large: Sequence[Buffer]) -> None:
+        self.small, self.large = small, large
+        self.at = self.next_large = 0
+
+    def __call__(self, kind: type, value: Any) -> Any:
+        if kind is not Payload:
+            raise ProtocolError(f"a message may not hold a {kind.__name__}")
+        if isinstance(value, int):
+            return Payload((self._one(value),))
+        if isinstance(value, list):
+            return Payload([self._one(number) for number in value])
+        sizes = value.get("items") if isinstance(value, dict) else None
+        if not isinstance(sizes, list) or not all(type(n) is int and n >= 0 for n in sizes):
+            raise ProtocolError("a payload's layout is neither a size, nor sizes, nor items")
+        return Payload((self._take(sum(sizes)),), sizes)
+
+    def _one(self, number: Any) -> Buffer:
+        if type(number) is not int:
+            raise ProtocolError("a payload's layout holds something that is not a number")
+        if number >= 0:
+            return self._take(number)
+        if self.next_large >= len(self.large):
+            raise ProtocolError("a message announces more large buffers than it carries")
+        self.next_large += 1
+        return self.large[self.next_large - 1]
+
+    def _take(self, size: int) -> bytes:
+        end = self.at + size
+        if end > len(self.small):
+            raise ProtocolError("a message announces more bytes than it carries")
+        taken = bytes(self.small[self.at : end])
+        self.at = end
+        return taken
+
+    def close(self) -> None:
+        if self.at != len(self.small) or self.next_large != len(self.large):
+            raise ProtocolError("a message carries more bytes than it announces")
+
+
+class Codec:
+    """Encodes and decodes one vocabulary: a union of msgspec.Struct types that are told apart by their tag.
+
+    A direction of talk has a Codec of its own (see messages.py), so what arrives at a door can only be what
+    may be said there.
+    """
+
+    def __init__(self, vocabulary: Any) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._type = list[vocabulary]
+
+    def encode(self, messages: Iterable[Any]) -> list[Buffer]:
+        """The frames that carry `messages`."""
+        gather = _Gather()
+        header = msgspec.json.encode(list(messages), enc_hook=gather)
+        if not gather.small and not gather.large:
+            return [VERSION, header]
+        return [VERSION, header, b"".join(gather.small), *gather.large]
+
+    def decode(self, frames: Sequence[Buffer]) -> list[Any]:
+        """The messages in `frames`.
+
+        Raises
+        ------
+        ProtocolError
+            Whatever is wrong with the frames.
+        """
+        if len(frames) < 2 or bytes(frames[0]) != VERSION:
+            said = bytes(frames[0])[:16] if frames else b""
+            raise ProtocolError(f"not an nblb message, or another version of it (this is {VERSION!r}, that {said!r})")
+        if len(frames) > MAX_FRAMES:
+            raise ProtocolError(f"a message of {len(frames)} frames is more than the {MAX_FRAMES} that are read")
+        deal = _Deal(memoryview(frames[2]) if len(frames) > 2 else memoryview(b""), frames[3:])
+        try:
+            messages: list[Any] = msgspec.json.decode(frames[1], type=self._type, dec_hook=deal)
+        except ProtocolError:
+            raise
+        except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError, OverflowError) as error:
+            raise ProtocolError(f"the header of a message is wrong: {error}") from None
+        deal.close()
+        return messages

@@ -1,0 +1,532 @@
+"""All that is said between processes, and the states a task can be in.
+
+Requests are imperative (SubmitTask, RunTask), facts are past tense (TaskFinished, WorkerDied). The wire message
+is the event of the state machine that receives it: there is no second vocabulary. docs/protocol.md tells the
+same as a story.
+
+A *task* on the wire is a record of one call or of many calls (`items`) of one function that travel and are
+journaled together; `task` is the id that its client made. Facts and orders speak of a slice of a record: `items`
+items from `first` on. A record of one call is its own slice (first 0, items 1) and those fields are not sent.
+The id of item i of a record of many, as users see it, is f"{task}.{i}".
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, TypeAlias
+
+import msgspec
+
+from nblb.framing import Codec, Payload
+
+
+class TaskState(str, Enum):
+    """Where a task is in its life; scheduling/task.py holds the table of transitions."""
+
+    BLOCKED = "BLOCKED"  # waits for other tasks' results
+    QUEUED = "QUEUED"
+    ASSIGNED = "ASSIGNED"  # a hub has it, no worker yet
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"  # its hub has been told, and has not confirmed
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def ended(self) -> bool:
+        return self in ENDED
+
+
+ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST})
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, kw_only=True, gc=False):
+    """The root of what is said; the tag is the name of the class."""
+
+
+# ── a party and the core ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hello(Message):
+    """A client's first word on a connection: who it is. Answer: Welcome or Refused."""
+
+    client: str  # random, of this process
+    user: str  # a claim; believed only where the transport says it may be
+    host: str = ""
+    pid: int = 0
+    python: tuple[int, int] = (3, 0)
+    cloudpickle: str = ""
+    notebook: str = ""  # path of the notebook, "" outside one
+
+
+class Welcome(Message):
+    """The core's answer to Hello and HubHello."""
+
+    core: str  # uuid of the cluster, stays over restarts
+    epoch: int  # raised by one at each start of the core
+    name: str
+    user: str = ""  # who the core takes the client for
+    durability: str = "process"
+    pid: int = 0
+    heartbeat_s: float = 1.0
+
+
+class Refused(Message):
+    """The core will not talk to this party; `reason` is a sentence for a person."""
+
+    reason: str
+    kind: str = "NotAllowed"  # name of a class in errors.py
+
+
+class Heartbeat(Message):
+    """Either side is alive; sent when nothing else was said for heartbeat_s."""
+
+    load: float = 0.0  # hub: CPU use of its machine, 0..1
+    memory: float = 0.0  # hub: memory in use of its machine, 0..1
+    at: float = 0.0
+
+
+# ── client to core ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PutBlob(Message):
+    """Keep a function or a constant under its content hash; said before the first task that names it."""
+
+    hash: str
+    payload: Payload
+    name: str = ""
+
+
+class OpenJob(Message):
+    """A named, ordered set of tasks begins; its records follow as SubmitTask."""
+
+    job: str
+    name: str
+    items: int  # how many items its records will have in all; 0: open end (an executor)
+    task_name: str = ""
+    fingerprint: str = ""  # hash of function and arguments: the same sweep again is recognised by it
+    origin: str = ""  # notebook path and cell, for lb.inbox()
+    user: str = ""
+
+
+class SubmitTask(Message):
+    """Run `items` calls of a function. Asking twice with one id is harmless. Answer: TaskAccepted | TaskRejected."""
+
+    task: str
+    name: str  # for people, and for statistics
+    function: str = ""  # content hash of a blob; "" runs the function that is published as `name`
+    payload: Payload = Payload()
+    items: int = 1
+    split: bool = False  # the payload has one buffer cut into items, so slices may run apart
+    job: str = ""
+    index: int = 0  # where its first item stands in the job
+    priority: float = 0.0
+    user: str = ""  # act for another user; "" is the connection's own
+    retries: int = 0
+    timeout_s: float = 0.0  # 0: none; for one item
+    at_most_once: bool = False
+    depends: tuple[str, ...] = ()  # records whose results are arguments
+    constants: tuple[str, ...] = ()  # blobs that the payload refers to
+    call: str = "python"  # "json": payload and result are JSON, function(task=..., **arguments)
+    python: tuple[int, int] = (0, 0)  # (0, 0): any version can run it
+    origin: str = ""
+    cache: str = ""  # content hash of function and arguments: an earlier result of it may serve
+
+
+class CancelTask(Message):
+    """Stop a record, some items of it, or a job. Answer: CancelAnswer."""
+
+    request: int
+    task: str = ""
+    first: int = 0
+    items: int = 0  # 0: the whole record
+    job: str = ""
+    kill: bool = False  # do not wait for the grace
+
+
+class CollectTask(Message):
+    """The client holds these results now: the time to live begins."""
+
+    task: str
+    first: int = 0
+    items: int = 1
+
+
+class FetchTask(Message):
+    """Send the end of this record's (or job's) slices again, results included, and all that comes after."""
+
+    task: str = ""
+    job: str = ""
+
+
+class RetryFailed(Message):
+    """Run the FAILED and LOST items of a record or a job again, as if for the first time. Answer: Answer (how many).
+
+    They are QUEUED then (TaskChanged says so) and will end a second time.
+    """
+
+    request: int
+    task: str = ""
+    job: str = ""
+
+
+class ForgetJob(Message):
+    """Drop a job and its results."""
+
+    job: str
+
+
+class Publish(Message):
+    """Let anybody run a blob by name; "" as the hash takes it back."""
+
+    name: str
+    hash: str = ""
+
+
+class Ask(Message):
+    """A question about the cluster; see broker/questions.py for the topics. Answer: Answer."""
+
+    request: int
+    topic: str
+    about: dict[str, Any] = {}
+
+
+class StopCore(Message):
+    """End the core; hubs=True ends its hubs too."""
+
+    request: int = 0
+    hubs: bool = True
+
+
+class ScaleHub(Message):
+    """A hub shall have this many workers in its first group (client to core, core to hub)."""
+
+    hub: str
+    workers: int
+    request: int = 0
+
+
+# ── core to client ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TaskAccepted(Message):
+    """The task is in the journal: it will end, whatever dies."""
+
+    task: str
+
+
+class TaskRejected(Message):
+    """The core did not take the task, and kept nothing of it."""
+
+    task: str
+    kind: str  # name of a class in errors.py
+    reason: str
+
+
+class BlobMissing(Message):
+    """The core (or the hub) does not hold this blob: say PutBlob again."""
+
+    hash: str
+
+
+class TaskChanged(Message):
+    """A slice is in another state, or further on. Coalesced: only the latest counts."""
+
+    task: str
+    state: TaskState
+    first: int = 0
+    items: int = 1
+    progress: float = 0.0  # 0..100
+    note: str = ""  # what the task said with its progress, or why it waits
+    worker: str = ""
+    host: str = ""
+    attempt: int = 0
+
+
+class Failure(Message):
+    """One item of a slice that raised, as text that needs no unpickling."""
+
+    offset: int = 0  # from the slice's first item
+    kind: str = ""  # name of the exception's class, or of a class in errors.py
+    message: str = ""  # str(exception), bounded
+    traceback: str = ""  # with source lines, bounded
+    where: str = ""  # the innermost line of the user's own code: 'cell In[7] line 4'
+    payload: Payload | None = None  # the pickled exception where it pickles
+
+
+class TaskEnded(Message):
+    """A slice has ended: all its items are DONE (payload), or FAILED, CANCELLED or LOST (failure)."""
+
+    task: str
+    state: TaskState
+    first: int = 0
+    items: int = 1
+    payload: Payload | None = None  # one pickle of the list of results; call="json": one JSON value
+    failure: Failure | None = None
+    holes: tuple[int, ...] = ()  # DONE: offsets of items whose end is told by itself (they raised)
+    duration_s: float = 0.0
+    worker: str = ""
+    host: str = ""
+    attempt: int = 0
+    ended_at: float = 0.0  # wall clock, for display
+
+
+class JobChanged(Message):
+    """Counts of a job by state, at most a few times a second."""
+
+    job: str
+    counts: dict[str, int]
+
+
+class CancelAnswer(Message):
+    request: int
+    cancelled: int = 0  # items that are or will be cancelled
+    source: str = ""  # the seed's 'from': queue, pending, done or ''
+
+
+class Answer(Message):
+    """What an Ask, StopCore or ScaleHub asked for; or `error`, a sentence, with its class's name in `kind`."""
+
+    request: int
+    value: Any = None
+    error: str = ""
+    kind: str = ""
+
+
+# ── core to hub ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RunTask(Message):
+    """Run this slice on a worker of the hub's group `group`; its facts must carry `attempt`."""
+
+    task: str
+    attempt: int
+    name: str
+    function: str
+    payload: Payload
+    group: int = 0
+    first: int = 0
+    items: int = 1
+    split: bool = False
+    call: str = "python"
+    timeout_s: float = 0.0  # for the slice: items times the item's
+    depends: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    user: str = ""
+
+
+class StopTask(Message):
+    """Take this attempt back: from the queue, or by interrupting it. Fact: TaskStopped, or its real end."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    kill: bool = False
+    why: str = "cancel"  # "cancel" | "timeout" | "recall" (only if it has not started)
+
+
+class HoldBlob(Message):
+    """A function, a constant, or results of a task that others depend on (then `hash` is the task's id).
+
+    The results of a task may come in several pieces: each says which items it holds, and of how many (`total`).
+    """
+
+    hash: str
+    payload: Payload
+    first: int = 0
+    items: int = 1
+    total: int = 0  # 0: a function or a constant
+    holes: tuple[int, ...] = ()  # offsets in this piece whose results come in other pieces
+
+
+class EndCommitted(Message):
+    """The journal holds the end of this attempt (or it is not wanted any more): the hub may drop it."""
+
+    task: str
+    attempt: int
+    first: int = 0
+
+
+class StopHub(Message):
+    """Stop the workers and go; `reason` is for the log."""
+
+    reason: str = ""
+
+
+# ── hub to core ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A group of alike workers of a hub: a band of priorities, a niceness."""
+
+    workers: int  # as configured; those that live are told by WorkerStarted and WorkerDied
+    minP: float = 0.0
+    maxP: float = 1000.0
+    processP: int = 0
+    engine: str = "processes"
+
+
+class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt that a hub has in hand while it says hello again."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    items: int = 1
+    worker: str = ""
+
+
+class HubHello(Message):
+    """A hub's first word on a connection: what it has, and what it still runs. Answer: Welcome or Refused."""
+
+    hub: str  # random, of this incarnation
+    name: str
+    host: str
+    pid: int
+    python: tuple[int, int]
+    cloudpickle: str
+    groups: tuple[Group, ...]
+    workers: tuple[tuple[str, int], ...] = ()  # (worker id, its group), those alive now
+    running: tuple[Running, ...] = ()
+    functions: tuple[str, ...] = ()  # names it runs by itself (addTask)
+    address: str = ""  # where it answers probes (WKHUB_HCPORT)
+    core: str = ""  # uuid of the core it spoke with before, "" at first
+    ip: str = "127.0.0.1"
+    lb_port: int = 0
+    hc_port: int = 0
+    parent: int = 0
+
+
+class HubGone(Message):
+    """The hub leaves on purpose."""
+
+    reason: str = ""
+
+
+class WorkerStarted(Message):
+    worker: str
+    group: int = 0
+    pid: int = 0
+
+
+class WorkerDied(Message):
+    """A worker's process has ended by itself, with what it was running; a new one is on its way."""
+
+    worker: str
+    reason: str  # a sentence: signal or exit code, memory, last output
+    group: int = 0
+    task: str = ""  # "" if it was idle
+    attempt: int = 0
+    first: int = 0
+
+
+class TaskStarted(Message):
+    task: str
+    attempt: int
+    first: int = 0
+    worker: str = ""
+
+
+class TaskProgressed(Message):
+    task: str
+    attempt: int
+    first: int = 0
+    progress: float = 0.0  # 0..100; of the slice
+    note: str = ""
+
+
+class TaskFinished(Message):
+    """Every item of the slice was called; those that raised stand in `failures`, all others in `payload`."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    items: int = 1
+    payload: Payload | None = None  # one pickle of the list of all items' results (None for one that raised)
+    failures: tuple[Failure, ...] = ()
+    duration_s: float = 0.0  # of the whole slice
+    worker: str = ""
+
+
+class TaskStopped(Message):
+    """The attempt runs no more because StopTask said so, or the hub hands it back unstarted (`why`: "recall")."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    why: str = "cancel"
+    ran: bool = False
+    worker: str = ""
+
+
+class TaskPrinted(Message):
+    """Output of a task, bounded; kept by the core as the tail of the task's output and passed on to watchers."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    stream: str = "stdout"  # "stdout" | "stderr" | "display"
+    text: str = ""
+
+
+class BlobWanted(Message):
+    """The hub needs a blob (or the result of a task) that a RunTask names. Answer: HoldBlob or BlobMissing."""
+
+    hash: str
+
+
+FromClient: TypeAlias = (  # what may arrive at the clients' door
+    Hello
+    | Heartbeat
+    | PutBlob
+    | OpenJob
+    | SubmitTask
+    | CancelTask
+    | CollectTask
+    | FetchTask
+    | RetryFailed
+    | ForgetJob
+    | Publish
+    | Ask
+    | StopCore
+    | ScaleHub
+)
+ToClient: TypeAlias = (
+    Welcome
+    | Refused
+    | Heartbeat
+    | TaskAccepted
+    | TaskRejected
+    | BlobMissing
+    | TaskChanged
+    | TaskEnded
+    | TaskPrinted
+    | JobChanged
+    | CancelAnswer
+    | Answer
+)
+FromHub: TypeAlias = (
+    HubHello
+    | HubGone
+    | Heartbeat
+    | WorkerStarted
+    | WorkerDied
+    | TaskStarted
+    | TaskProgressed
+    | TaskFinished
+    | TaskStopped
+    | TaskPrinted
+    | BlobWanted
+)
+ToHub: TypeAlias = (
+    Welcome | Refused | Heartbeat | RunTask | StopTask | HoldBlob | BlobMissing | EndCommitted | ScaleHub | StopHub
+)
+
+client_to_core = Codec(FromClient)
+core_to_client = Codec(ToClient)
+hub_to_core = Codec(FromHub)
+core_to_hub = Codec(ToHub)

@@ -1,0 +1,227 @@
+"""Messages to frames and back: nothing is lost on the way, and garbage is only ever a ProtocolError."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nblb import messages
+from nblb.errors import ProtocolError
+from nblb.framing import LARGE, MAX_FRAMES, VERSION, Codec, Payload
+from nblb.messages import HoldBlob, RunTask, SubmitTask, TaskEnded, TaskState, client_to_core, core_to_client
+
+CODECS = {name: getattr(messages, name) for name in ("client_to_core", "core_to_client", "hub_to_core", "core_to_hub")}
+VOCABULARIES: dict[str, tuple[type, ...]] = {
+    "client_to_core": typing.get_args(messages.FromClient),
+    "core_to_client": typing.get_args(messages.ToClient),
+    "hub_to_core": typing.get_args(messages.FromHub),
+    "core_to_hub": typing.get_args(messages.ToHub),
+}
+
+buffers = st.binary(max_size=40) | st.sampled_from([b"L" * LARGE, b"M" * (LARGE + 3)])
+several = st.lists(buffers, max_size=5).map(Payload)
+parts = st.lists(st.binary(max_size=20), min_size=1, max_size=6)
+split = parts.map(lambda items: Payload((b"".join(items),), [len(item) for item in items]))
+payloads = several | split
+
+
+def fill(kind: type) -> st.SearchStrategy[Any]:
+    """Any message of this class, by the types of its fields."""
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: value(hint) for name, hint in hints.items() if not name.startswith("__")})
+
+
+def value(hint: Any) -> st.SearchStrategy[Any]:
+    if hint is Payload:
+        return payloads
+    if hint is Any:
+        return st.none() | st.integers(-(2**53), 2**53) | st.text() | st.lists(st.text())
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        if arguments[-1] is Ellipsis:
+            return st.lists(value(arguments[0]), max_size=3).map(tuple)
+        return st.tuples(*map(value, arguments))
+    if typing.get_origin(hint) is dict:
+        return st.dictionaries(st.text(), value(arguments[1]), max_size=3)
+    if arguments:  # a union
+        return st.one_of(*map(value, arguments))
+    if hint is float:
+        return st.floats(allow_nan=False, allow_infinity=False)
+    if hint is int:
+        return st.integers(-(2**63), 2**63 - 1)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return fill(hint)
+    return st.from_type(hint)
+
+
+def as_received(frames: list[Any]) -> list[Any]:
+    """What a socket hands over: bytes first, views of large frames behind."""
+    return [bytes(frame) if at < 3 else memoryview(bytes(frame)) for at, frame in enumerate(frames)]
+
+
+@pytest.mark.parametrize("name", CODECS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_every_message_comes_back_as_it_was(name: str, data: st.DataObject) -> None:
+    said = data.draw(st.lists(st.one_of(*map(fill, VOCABULARIES[name])), max_size=4))
+    assert CODECS[name].decode(as_received(CODECS[name].encode(said))) == said
+
+
+def test_a_batch_of_a_thousand() -> None:
+    said = [SubmitTask(task=str(i), name="f", payload=Payload((b"x" * i,))) for i in range(1000)]
+    frames = client_to_core.encode(said)
+    assert len(frames) == 3
+    assert client_to_core.decode(frames) == said
+
+
+def test_large_buffers_travel_apart_and_uncopied() -> None:
+    large = bytearray(LARGE)
+    frames = client_to_core.encode([SubmitTask(task="a", name="f", payload=Payload((b"p", large, b"q", large)))])
+    assert len(frames) == 5
+    assert frames[3] is large
+    (message,) = client_to_core.decode(frames)
+    assert message.payload.buffers[1] is large
+
+
+def test_more_large_buffers_than_frames_are_allowed() -> None:
+    many = Payload([b"L" * LARGE] * (MAX_FRAMES + 10))
+    frames = core_to_client.encode([TaskEnded(task="a", state=TaskState.DONE, payload=many)])
+    assert len(frames) <= MAX_FRAMES
+    (message,) = core_to_client.decode(frames)
+    assert message.payload == many
+
+
+def test_buffers_of_any_shape() -> None:
+    floats = memoryview(bytearray(8 * 20_000)).cast("d")
+    small = memoryview(bytearray(8 * 5)).cast("d", (5,))
+    shapes: Any = (b"p", floats, small)
+    frames = client_to_core.encode([SubmitTask(task="a", name="f", payload=Payload(shapes))])
+    (message,) = client_to_core.decode(as_received(frames))
+    assert [memoryview(b).nbytes for b in message.payload.buffers] == [1, 160_000, 40]
+
+
+@settings(deadline=None)
+@given(parts, st.data())
+def test_a_slice_holds_its_items(items: list[bytes], data: st.DataObject) -> None:
+    payload = Payload((b"".join(items),), [len(item) for item in items])
+    first = data.draw(st.integers(0, len(items)))
+    last = data.draw(st.integers(first, len(items)))
+    cut = payload.slice(first, last - first)
+    assert [bytes(item) for item in cut.items()] == items[first:last]
+    assert [bytes(item) for item in payload.items()] == items
+
+
+@settings(deadline=None)
+@given(payloads)
+def test_stored_and_taken_out_again(payload: Payload) -> None:
+    assert Payload.frombytes(payload.tobytes()) == payload
+    assert payload.nbytes == sum(len(buffer) for buffer in payload.buffers)
+
+
+def test_a_payload_is_not_a_key() -> None:
+    with pytest.raises(TypeError):
+        hash(Payload())
+    assert Payload((b"a",)) != 3
+    assert "1 bytes" in repr(Payload((b"a",)))
+
+
+def test_only_what_is_a_message_is_encoded() -> None:
+    with pytest.raises(TypeError, match="object is not part of a message"):
+        core_to_client.encode([messages.Answer(request=1, value=object())])
+
+
+HEADER = b'[{"type":"SubmitTask","task":"a","name":"f","payload":%s}]'
+
+WRONG = [
+    [],
+    [VERSION],
+    [b"nblb0", b"[]"],
+    [VERSION, b""],
+    [VERSION, b"{}"],
+    [VERSION, b"[1]"],
+    [VERSION, b'[{"type":"Nonsense"}]'],
+    [VERSION, b'[{"type":"RunTask"}]'],  # a word of another door
+    [VERSION, b"\xff"],
+    [VERSION, b"[" * 100_000],
+    [VERSION, HEADER % b"5"],  # announces what does not come
+    [VERSION, HEADER % b"5", b"1234"],
+    [VERSION, HEADER % b"5", b"123456"],
+    [VERSION, HEADER % b"-1", b""],
+    [VERSION, HEADER % b"[-1,-1]", b"", b"x"],
+    [VERSION, HEADER % b"0", b"", b"unannounced"],
+    [VERSION, HEADER % b'"5"', b"12345"],
+    [VERSION, HEADER % b"[true]", b"1"],
+    [VERSION, HEADER % b"true", b"1"],
+    [VERSION, HEADER % b"1.0", b"1"],
+    [VERSION, HEADER % b"null", b""],
+    [VERSION, HEADER % b'{"items":5}', b"12345"],
+    [VERSION, HEADER % b'{"items":[-1,6]}', b"12345"],
+    [VERSION, HEADER % b'{"items":[true]}', b"1"],
+    [VERSION, HEADER % b'{"items":[1e400]}', b"1"],
+    [VERSION, HEADER % b"99999999999999999999999999", b"1"],
+    [VERSION, HEADER % b"[[1]]", b"1"],
+    [VERSION, b"[]", b""] + [b""] * MAX_FRAMES,
+    [VERSION, b'[{"type":"SubmitTask","task":"a","name":"f","priority":1e999}]'],
+]
+
+
+@pytest.mark.parametrize("frames", WRONG, ids=lambda frames: repr(frames[1:2])[:50])
+def test_wrong_frames(frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        client_to_core.decode(frames)
+
+
+def refuses_or_reads(codec: Codec, frames: list[Any]) -> None:
+    try:
+        said = codec.decode(frames)
+    except ProtocolError:
+        return
+    assert isinstance(said, list)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=50), max_size=6))
+def test_noise(name: str, frames: list[bytes]) -> None:
+    refuses_or_reads(CODECS[name], frames)
+    refuses_or_reads(CODECS[name], [VERSION, *frames])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda each: st.lists(each, max_size=4) | st.dictionaries(st.sampled_from(["items", "x"]), each, max_size=2),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(json_values, st.lists(st.binary(max_size=8), max_size=3))
+def test_any_layout(layout: Any, rest: list[bytes]) -> None:
+    header = HEADER % msgspec.json.encode(layout)
+    refuses_or_reads(client_to_core, [VERSION, header, *rest])
+    refuses_or_reads(messages.core_to_hub, [VERSION, b'[{"type":"HoldBlob","hash":"a","payload":' + header[50:], *rest])
+
+
+@pytest.mark.parametrize("name", CODECS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_damaged_messages(name: str, data: st.DataObject) -> None:
+    frames = [bytes(f) for f in CODECS[name].encode([data.draw(st.one_of(*map(fill, VOCABULARIES[name])))])]
+    at = data.draw(st.integers(0, len(frames) - 1))
+    where = data.draw(st.integers(0, max(0, len(frames[at]) - 1)))
+    frames[at] = frames[at][:where] + data.draw(st.binary(max_size=3)) + frames[at][where + 1 :]
+    refuses_or_reads(CODECS[name], frames)
+
+
+def test_a_payload_is_read_once_for_each_place_it_stands_in() -> None:
+    payload = Payload((b"same",))
+    said = [
+        HoldBlob(hash="a", payload=payload),
+        RunTask(task="t", attempt=1, name="f", function="a", payload=payload),
+    ]
+    assert messages.core_to_hub.decode(messages.core_to_hub.encode(said)) == said
