@@ -1,0 +1,311 @@
+"""The settings of a cluster: parameters.json, read once, checked whole, and frozen.
+
+Everything else is given a `Parameters`; no other module reads a settings file. The defaults are the file
+parameters.json beside this module, and what a setting may be is said by its type below, so that an error can
+name the file, the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from nblb.errors import ParametersError
+from nblb.messages import Group
+
+__all__ = ["Parameters", "WorkerGroup", "load"]
+
+Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Parameters | None"
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
+
+Address = Annotated[str, Meta(min_length=1, description="an IP address or the name of a computer")]
+Port = Annotated[int, Meta(ge=0, le=65535, description="a port: a whole number from 1 to 65535, or 0 for any free one")]
+Seconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds above 0")]
+Keep = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds, 0 or more")]
+Priority = Annotated[float, Meta(ge=-1e308, le=1e308, description="a finite number")]
+Count = Annotated[int, Meta(ge=0, le=10**9, description="a whole number, 0 or more")]
+Positive = Annotated[int, Meta(ge=1, le=10**9, description="a whole number, 1 or more")]
+
+SHIPPED = Path(__file__).with_name("parameters.json")
+WHOLE_BAND = (0.0, 1000.0)
+
+
+class WorkerGroup(msgspec.Struct, frozen=True):
+    """One entry of WKHUB_WORKERS: alike workers with one band of priorities."""
+
+    nWorkers: Annotated[
+        Annotated[int, Meta(ge=0, le=100_000)] | Literal["auto"],
+        Meta(description='a whole number of workers, 0 or more, or "auto" for one per core'),
+    ]
+    minP: Priority = WHOLE_BAND[0]
+    maxP: Priority = WHOLE_BAND[1]
+    processP: Annotated[
+        int, Meta(ge=-20, le=20, description="a niceness: a whole number from -20 (first) to 20 (last)")
+    ] = 0
+    engine: Annotated[
+        str, Meta(pattern=r"^([a-z]+|[\w.]+:[\w.]+)$", description='"processes", "dask" or "module:callable"')
+    ] = "processes"
+    options: Annotated[dict[str, Any], Meta(description="an object of options for the engine")] = {}
+    env: Annotated[dict[str, str], Meta(description="an object of environment variables, each value a text")] = {}
+    memory_mb: Annotated[int, Meta(ge=0, description="a whole number of MB for one worker, 0 for no limit")] = 0
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """Every setting under its name in parameters.json; `source` says where they came from."""
+
+    SOCKET_TIMEOUT: Annotated[int, Meta(ge=1, le=86_400_000, description="a whole number of ms, 1 or more")]
+    LB_IP: Address
+    LB_WKPULLPORT: Port
+    LB_HCREPPORT: Port
+    LB_CLIENTPULLPORT: Port
+    LB_QUEING_MAXPERUSER: Annotated[int, Meta(ge=0, description="a whole number of tasks, 0 for no bound")]
+    WKHUB_IP: Address
+    WKHUB_LBPORT: Port
+    WKHUB_HCPORT: Port
+    WKHUB_WORKERS: Annotated[tuple[WorkerGroup, ...], Meta(description="a list of groups of workers")]
+    WKHUB_HOSTS: Annotated[tuple[str, ...], Meta(description="a list of names of computers reached by SSH")]
+    MONITOR_IP: Address
+    MONITOR_PORT: Port
+    MONITOR_AUTH: Annotated[str, Meta(description='a text: "" or what the Monitor asks for at the login')]
+    LB_NAME: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="up to 64 letters, digits, '.', '_' and '-'")
+    ]
+    LB_STATE_DIR: Annotated[str, Meta(description="the path of a folder")]
+    LB_DURABILITY: Annotated[Literal["process", "full", "none"], Meta(description='"process", "full" or "none"')]
+    LB_SECURITY: Annotated[Literal["on", "none"], Meta(description='"on" or "none"')]
+    LB_RESULT_TTL_S: Keep
+    LB_JOB_TTL_S: Keep
+    LB_MAX_CRASHES: Positive
+    LB_FAIR_HALFLIFE_S: Seconds
+    LB_PREFETCH_MS: Annotated[float, Meta(ge=0, le=1e6, description="a number of ms, 0 or more")]
+    LB_HEARTBEAT_S: Seconds
+    LB_SUSPECT_S: Seconds
+    LB_LEASE_S: Seconds
+    LB_CANCEL_GRACE_S: Keep
+    LB_MAX_MESSAGE_MB: Positive
+    LB_ON_INTERRUPT: Annotated[Literal["detach", "cancel", "kill"], Meta(description='"detach", "cancel" or "kill"')]
+    source: str = "defaults"
+
+    @property
+    def name(self) -> str:
+        """What people call the cluster."""
+        return self.LB_NAME or f"lab-{self.LB_CLIENTPULLPORT}"
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of what must survive: journal, blobs, logs."""
+        if self.LB_STATE_DIR:
+            return Path(self.LB_STATE_DIR)
+        import platformdirs  # costs a few ms that a client with an LB_STATE_DIR need not pay
+
+        return platformdirs.user_state_path("nblb", appauthor=False) / self.name
+
+    @property
+    def runtime_base(self) -> Path:
+        """The folder that holds a folder per running cluster; short, for a Unix socket's path has 107 bytes."""
+        given = os.environ.get("NBLB_RUNTIME_DIR")
+        if given:
+            return Path(given).absolute()
+        session = os.environ.get("XDG_RUNTIME_DIR")
+        if session and Path(session).is_dir():
+            return Path(session) / "nblb"
+        return Path(tempfile.gettempdir()) / f"nblb-{os.getuid()}"
+
+    @property
+    def runtime_dir(self) -> Path:
+        """The private folder of the running cluster's sockets; another state folder is another cluster."""
+        mark = hashlib.blake2b(os.fsencode(self.state_dir.absolute()), digest_size=4).hexdigest()
+        return self.runtime_base / f"{self.name[:24]}-{mark}"
+
+    @property
+    def connection_file(self) -> Path:
+        """Where the core says that it is there, and how it is reached."""
+        return self.runtime_dir / "core.json"
+
+    def groups(self, workers: int | None = None) -> tuple[Group, ...]:
+        """The groups of a hub on this machine, with "auto" resolved; `workers` replaces them by one of that many."""
+        if workers is not None:
+            if type(workers) is not int or workers < 0:
+                raise ParametersError(f"workers is {workers!r}; it must be a whole number, 0 or more.")
+            return (Group(workers=workers),)
+        wanted = self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
+        return tuple(
+            Group(_cores() if g.nWorkers == "auto" else g.nWorkers, g.minP, g.maxP, g.processP, g.engine)
+            for g in wanted
+        )
+
+    def changed(self, **changes: Any) -> Parameters:
+        """The same settings but for these, checked as a file's would be."""
+        return _check({**self.as_dict(), **changes}, self.source)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as they stand in a file, complete."""
+        settings: dict[str, Any] = msgspec.to_builtins(self)
+        del settings["source"]
+        return settings
+
+
+def load(source: Source = None) -> Parameters:
+    """The parameters of a file or of a mapping, over the defaults; None is the defaults alone.
+
+    Raises
+    ------
+    ParametersError
+        Whatever is wrong with them, in one sentence that names the file, the key, the value and what is allowed.
+    """
+    if isinstance(source, Parameters):
+        return source
+    defaults = _read(SHIPPED)
+    if source is None:
+        return _check(defaults, "defaults")
+    if isinstance(source, Mapping):
+        return _check({**defaults, **source}, "parameters")
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        return _check({**defaults, **_read(path)}, str(path), path.absolute().parent)
+    raise ParametersError(f"parameters are given by a path or a dict, and this is {_shown(source)}.")
+
+
+def _cores() -> int:
+    """The cores that this process may use, which a container or a batch job may have cut."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ParametersError(f"{path}: cannot be read as a parameters file: {reason}.") from None
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ParametersError(f"{path}: {key} stands there twice; keep one.")
+            found[key] = value
+        return found
+
+    def no_number(word: str) -> NoReturn:
+        raise ParametersError(f"{path}: {word} is not a number that a setting can have.")
+
+    try:
+        settings = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
+    except json.JSONDecodeError as error:
+        raise ParametersError(
+            f"{path}: is not JSON: {error.msg[0].lower()}{error.msg[1:]}, line {error.lineno} column {error.colno}."
+        ) from None
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, ParametersError):
+            raise
+        raise ParametersError(f"{path}: is not JSON that can be read: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ParametersError(f"{path}: must hold one JSON object, {{...}}, and holds {_shown(settings)}.")
+    return settings
+
+
+def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None) -> Parameters:
+    settings = dict(settings)
+    groups = settings.get("WKHUB_WORKERS")
+    if isinstance(groups, (list, tuple)):
+        settings["WKHUB_WORKERS"] = tuple(
+            _fill(WorkerGroup, group, source, f"WKHUB_WORKERS[{index}]") for index, group in enumerate(groups)
+        )
+    if "source" in settings:
+        _unknown("source", Parameters, source, "")
+    parameters = _fill(Parameters, settings, source, "")
+    if parameters.LB_STATE_DIR:  # the detached processes must find the same folder from any other
+        state_dir = (folder or Path.cwd()) / Path(parameters.LB_STATE_DIR).expanduser()
+        parameters = msgspec.structs.replace(parameters, LB_STATE_DIR=os.path.normpath(state_dir))
+    _check_together(parameters, source)
+    return msgspec.structs.replace(parameters, source=source)
+
+
+def _fill(kind: type[AnyStruct], given: Any, source: str, where: str) -> AnyStruct:
+    """A struct of this kind from a mapping, each value checked under its own name."""
+    if isinstance(given, kind):
+        given = msgspec.structs.asdict(given)
+    if not isinstance(given, Mapping):
+        raise ParametersError(
+            f"{source}: {where} is {_shown(given)}; it must be an object like "
+            '{"nWorkers": 4, "minP": 0, "maxP": 9, "processP": 0}.'
+        )
+    prefix = f"{where}." if where else ""
+    hints = _hints(kind)
+    values = {}
+    for key, value in given.items():
+        if key not in hints:
+            _unknown(key, kind, source, where)
+        try:
+            values[key] = msgspec.convert(value, hints[key])
+        except (msgspec.ValidationError, OverflowError):
+            allowed = next(m.description for m in reversed(hints[key].__metadata__) if m.description)
+            raise ParametersError(f"{source}: {prefix}{key} is {_shown(value)}; it must be {allowed}.") from None
+    try:
+        return kind(**values)
+    except TypeError:
+        missing = next(f.name for f in msgspec.structs.fields(kind) if f.required and f.name not in values)
+        raise ParametersError(f"{source}: {prefix}{missing} is missing.") from None
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> NoReturn:
+    known = [f.name for f in msgspec.structs.fields(kind) if f.name != "source"]
+    by_folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(str(key).casefold(), by_folded, n=1, cutoff=0.5)
+    hint = f"did you mean {by_folded[close[0]]}?" if close else f"the keys are {', '.join(known)}."
+    raise ParametersError(f"{source}: {_shown(key)[:80]} is not a key{f' of {where}' if where else ''}; {hint}")
+
+
+def _check_together(parameters: Parameters, source: str) -> None:
+    """What each value alone cannot show."""
+    for index, group in enumerate(parameters.WKHUB_WORKERS):
+        if group.minP > group.maxP:
+            raise ParametersError(
+                f"{source}: WKHUB_WORKERS[{index}].minP is {group.minP:g} and maxP is {group.maxP:g}; "
+                "minP must not be above maxP."
+            )
+    if not parameters.LB_HEARTBEAT_S < parameters.LB_SUSPECT_S < parameters.LB_LEASE_S:
+        raise ParametersError(
+            f"{source}: LB_HEARTBEAT_S ({parameters.LB_HEARTBEAT_S:g}), LB_SUSPECT_S ({parameters.LB_SUSPECT_S:g}) and "
+            f"LB_LEASE_S ({parameters.LB_LEASE_S:g}) must each be above the one before."
+        )
+    taken: list[tuple[str, str, int]] = []
+    for key in ("LB_WKPULLPORT", "LB_HCREPPORT", "LB_CLIENTPULLPORT", "WKHUB_LBPORT", "WKHUB_HCPORT", "MONITOR_PORT"):
+        port, ip = getattr(parameters, key), getattr(parameters, f"{key.split('_')[0]}_IP")
+        for other, other_ip, other_port in taken:
+            if port and port == other_port and _same_machine(ip, other_ip):
+                raise ParametersError(f"{source}: {key} and {other} are both {port}; each needs a port of its own.")
+        taken.append((key, ip, port))
+
+
+def _same_machine(one: str, other: str) -> bool:
+    one, other = ("127.0.0.1" if ip == "localhost" else ip for ip in (one, other))
+    everywhere = {"0.0.0.0", "::", "*"}
+    return one == other or one in everywhere or other in everywhere
+
+
+def _shown(value: Any) -> str:
+    """A value as its file would have it, and not longer than a line."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
