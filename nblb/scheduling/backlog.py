@@ -1,0 +1,196 @@
+"""The tasks that wait, by user, priority and age, so that the next one of a user is found at once.
+
+Older means accepted earlier, so a task that comes back from a hub, or has waited for others, stands where it would
+have stood. A line holds tasks of one *kind* (what a hub needs to run them), so that one that no hub can run keeps
+nobody waiting who comes behind it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+
+from nblb.messages import TaskState
+from nblb.scheduling.record import Kind
+from nblb.scheduling.task import Task
+
+QUEUED = TaskState.QUEUED
+FEW_LEVELS = 32
+
+
+class Line:
+    """Waiting tasks of one user, priority and kind, oldest first.
+
+    Nearly all come in order and stand in `tasks`; the others in the heap `late`. One that was cancelled is dropped
+    when it comes to the head, or when half of the line is such.
+    """
+
+    __slots__ = ("dead", "late", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: deque[Task] = deque()
+        self.late: list[Task] = []
+        self.dead = 0
+
+    def add(self, task: Task) -> None:
+        if self.tasks and task < self.tasks[-1]:
+            heappush(self.late, task)
+        else:
+            self.tasks.append(task)
+
+    def head(self) -> Task | None:
+        tasks, late = self.tasks, self.late
+        while tasks and tasks[0].state is not QUEUED:
+            tasks.popleft()
+            self.dead -= 1
+        while late and late[0].state is not QUEUED:
+            heappop(late)
+            self.dead -= 1
+        if late and (not tasks or late[0] < tasks[0]):
+            return late[0]
+        return tasks[0] if tasks else None
+
+    def drop_head(self) -> None:
+        """The task that `head` gave leaves."""
+        if self.late and (not self.tasks or self.late[0] < self.tasks[0]):
+            heappop(self.late)
+        else:
+            self.tasks.popleft()
+
+    def died(self) -> None:
+        """One of the tasks in here waits no more."""
+        self.dead += 1
+        if self.dead > 32 and 2 * self.dead > len(self.tasks) + len(self.late):
+            self.tasks = deque(task for task in self.tasks if task.state is QUEUED)
+            self.late = [task for task in self.late if task.state is QUEUED]
+            heapify(self.late)
+            self.dead = 0
+
+    def waiting(self) -> Iterator[Task]:
+        """All of them, in order."""
+        alive = [task for task in self.tasks if task.state is QUEUED]
+        if self.late:
+            alive = sorted([*alive, *(task for task in self.late if task.state is QUEUED)])
+        return iter(alive)
+
+
+class UserQueue:
+    """One user's waiting tasks, and what fair share needs to know about the user."""
+
+    __slots__ = (
+        "done",
+        "entries",
+        "failed",
+        "levels",
+        "name",
+        "occupied",
+        "priorities",
+        "single",
+        "usage",
+        "used_s",
+        "waiting",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.occupied = 0  # slices that hubs have in hand
+        self.usage = 0.0  # decayed worker time, on fair_share's growing scale
+        self.used_s = 0.0  # plain worker time, for display
+        self.done = self.failed = 0  # items
+        self.waiting = 0  # items that wait here
+        self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
+        self.levels: dict[float, dict[Kind, Line]] = {}
+        self.priorities: list[float] = []  # the keys of levels, ascending
+        self.entries: dict[object, object] = {}  # band -> this user's valid entry in the band's heap
+
+    def add(self, task: Task) -> None:
+        """Wait, behind all that were accepted before."""
+        self.stand(task)
+        self._count(task, task.items)
+
+    def stand(self, task: Task) -> None:
+        """Take a place in the line without being counted: a piece that was cut off a waiting task."""
+        record = task.record
+        priority, kind = record.spec.priority, record.kind
+        level = self.levels.get(priority)
+        if level is None:
+            level = self.levels[priority] = {}
+            insort(self.priorities, priority)
+        line = level.get(kind)
+        if line is None:
+            line = level[kind] = Line()
+        line.add(task)
+
+    def cancelled(self, task: Task) -> None:
+        """The task, which has left the state QUEUED, waits no more."""
+        self._count(task, -task.items)
+        line = self.levels.get(task.record.spec.priority, {}).get(task.record.kind)
+        if line is not None:
+            line.died()
+
+    def drop(self, task: Task) -> None:
+        """The task, which `best` or `others` gave, leaves the line for a hub."""
+        self.levels[task.record.spec.priority][task.record.kind].drop_head()
+        self._count(task, -task.items)
+
+    def taken(self, task: Task, items: int) -> None:
+        """`items` were cut off the front of `task`, which goes on waiting."""
+        self._count(task, -items)
+
+    def _count(self, task: Task, items: int) -> None:
+        self.waiting += items
+        if task.record.job is None:
+            self.single += items
+
+    def heads(self, priority: float) -> list[Task]:
+        """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
+        level = self.levels.get(priority)
+        if level is None:
+            return []
+        heads = []
+        for kind, line in list(level.items()):
+            task = line.head()
+            if task is not None:
+                heads.append(task)
+            else:
+                del level[kind]
+        if not level:
+            del self.levels[priority]
+            del self.priorities[bisect_left(self.priorities, priority)]
+        return heads
+
+    def best(self, low: float, high: float) -> Task | None:
+        """The next task for a worker that takes priorities low..high: highest priority, then first in."""
+        while True:
+            at = bisect_right(self.priorities, high) - 1
+            if at < 0 or self.priorities[at] < low:
+                return None
+            heads = self.heads(self.priorities[at])
+            if heads:
+                return heads[0] if len(heads) == 1 else min(heads)
+
+    def others(self, low: float, high: float) -> Iterator[Task]:
+        """For each kind the next task, in the order of rule 4.3: for a worker that can't run the best one."""
+        seen: set[Kind] = set()
+        for priority in self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]:
+            for task in sorted(self.heads(priority)):
+                if task.record.kind not in seen:
+                    seen.add(task.record.kind)
+                    yield task
+
+    def oldest(self, low: float, high: float) -> int:
+        """The number of the oldest record that waits for a worker of low..high (a tie-breaker)."""
+        first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
+        if last - first > FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
+            best = self.best(low, high)
+            return best.record.number if best is not None else 1 << 62
+        numbers = [task.record.number for priority in self.priorities[first:last] for task in self.heads(priority)]
+        return min(numbers, default=1 << 62)
+
+    def tasks(self) -> Iterator[Task]:
+        """All that wait, in the order in which an unlimited worker would take them."""
+        for priority in reversed(self.priorities):
+            lines = [line.waiting() for line in self.levels[priority].values()]
+            yield from lines[0] if len(lines) == 1 else sorted(task for line in lines for task in line)

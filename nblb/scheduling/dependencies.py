@@ -1,0 +1,144 @@
+"""What a record waits for before it may run: other records' results, or the same call that is being computed.
+
+A record that waits is BLOCKED. It is queued when all it needs is DONE, and fails with the first that ends otherwise.
+With cache=True a call of one function on the same arguments follows the record that computes it, and is served
+from it; should that one come to nothing, the first of its followers computes, and the others follow it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from nblb.messages import ENDED, Failure, TaskState
+from nblb.scheduling.record import Record
+from nblb.scheduling.task import Task
+
+if TYPE_CHECKING:
+    from nblb.scheduling.state import State
+
+Obstacle: TypeAlias = "Record | str | list[Record] | None"  # to follow, reason to fail, to wait for, nothing
+
+
+def pin(state: State, record: Record) -> None:
+    """The results that this record needs may not expire before it has ended."""
+    for name in record.spec.depends:
+        needed = state.records.get(name)
+        if needed is not None:
+            needed.pins += 1
+
+
+def unpin(state: State, record: Record) -> None:
+    for name in record.spec.depends:
+        needed = state.records.get(name)
+        if needed is not None:
+            needed.pins -= 1
+
+
+def obstacle(state: State, record: Record) -> Obstacle:
+    """What keeps the record from being queued; it becomes the source of its cache entry where there is none."""
+    if record.spec.cache and record.items == 1:
+        source = state.cache.setdefault(record.spec.cache, record)
+        if source is not record and (source.unended or source.done):
+            return source
+        state.cache[record.spec.cache] = record
+    waits: list[Record] = []
+    for name in dict.fromkeys(record.spec.depends):
+        needed = state.records.get(name)
+        if needed is None:
+            return f"it needs the result of task {name}, which has been dropped"
+        if needed.unended:
+            waits.append(needed)
+        elif not needed.done:
+            return _reason(needed)
+    return waits or None
+
+
+def block(state: State, record: Record, because: Obstacle, now: float) -> None:
+    """Let the BLOCKED slices of the record wait, or end them, as the obstacle says."""
+    if isinstance(because, Record):
+        if because.unended:
+            because.followers = [*(because.followers or ()), record]
+        else:
+            serve(state, record.slices[0], because, now)
+    elif isinstance(because, str):
+        fail_blocked(state, record, because, now)
+    else:
+        record.blocked_on = len(because or ())
+        for needed in because or ():
+            if needed.dependents is None:
+                needed.dependents = []
+            needed.dependents.append(record)
+
+
+def wake(state: State, record: Record, now: float) -> None:
+    """All items of `record` have ended: tell those that wait for it."""
+    done = record.done
+    source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
+    if source is record and not done:
+        del state.cache[record.spec.cache]
+    elif source is not None and done and not source.done:
+        state.cache[record.spec.cache] = record  # here it is already
+    followers, record.followers = record.followers, None
+    for follower in followers or ():
+        _follow(state, follower, record if done else None, now)
+    dependents, record.dependents = record.dependents, None
+    for dependent in dependents or ():
+        if not done:
+            fail_blocked(state, dependent, _reason(record), now)
+            continue
+        dependent.blocked_on -= 1
+        if dependent.blocked_on == 0:
+            queue_blocked(state, dependent, now)
+
+
+def queue_blocked(state: State, record: Record, now: float) -> None:
+    """Nothing stands in the way any more."""
+    for task in record.slices:
+        if task.state is TaskState.BLOCKED:
+            task.move("DependenciesDone", now)
+            state.enqueue(task)
+            state.notice(task, now)
+
+
+def fail_blocked(state: State, record: Record, reason: str, now: float) -> None:
+    """A task whose result it needs did not succeed."""
+    for task in [task for task in record.slices if task.state is TaskState.BLOCKED]:
+        state.fail(task, "DependencyFailed", Failure(kind="DependencyFailed", message=reason), now)
+
+
+def _follow(state: State, follower: Record, source: Record | None, now: float) -> None:
+    """The computation that this record hoped to share has ended: take its result, or compute after all."""
+    task = follower.slices[0]
+    if task.state in ENDED:
+        return
+    if source is not None:
+        serve(state, task, source, now)
+        return
+    because = obstacle(state, follower)
+    if because is None:
+        queue_blocked(state, follower, now)
+    else:
+        block(state, follower, because, now)
+
+
+def serve(state: State, task: Task, source: Record, now: float) -> None:
+    """Give a record of one call the result of another."""
+    ended = source.slices[0].ended
+    assert ended is not None
+    task.move("CacheHit", now)
+    own = msgspec.structs.replace(
+        ended, task=task.record.id, attempt=task.attempt, worker="cache", host="", ended_at=state.wall(now)
+    )
+    state.finish([task], own, now)
+
+
+def _reason(needed: Record) -> str:
+    bad = next((task for task in needed.slices if task.state is not TaskState.DONE), needed.slices[0])
+    text = f"it needs the result of task {needed.spec.name} ({bad.id}), which is {bad.state}"
+    cause = bad.ended.failure if bad.ended is not None else None
+    if cause is None or not cause.message:
+        return text
+    # Down a chain the first cause is what a person needs, not a sentence that grows with each link.
+    return cause.message if cause.kind == "DependencyFailed" else f"{text}: {cause.kind}: {cause.message}"

@@ -1,0 +1,174 @@
+"""Gives waiting tasks to free workers, by the rules of DESIGN 4: whose turn, which task, where, how much at once."""
+
+from __future__ import annotations
+
+from nblb.commands import Record as Keep
+from nblb.messages import TaskState
+from nblb.records import AttemptKept
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers
+from nblb.scheduling.intake import run_task
+from nblb.scheduling.state import State
+from nblb.scheduling.task import Task
+
+MAX_A_TURN = 2000  # so that one turn of the shell stays short
+
+
+class Dispatch:
+    """Matches tasks and workers."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def run(self, now: float) -> None:
+        """Assign until no free worker has anybody waiting for it."""
+        state = self.state
+        if not state.dispatch_due:
+            return
+        state.dispatch_due = False
+        left = MAX_A_TURN
+        for band in state.placement.bands:
+            left -= self._serve(band, left, now)
+        if left <= 0:
+            state.dispatch_due = True
+
+    def _serve(self, band: Band, most: int, now: float) -> int:
+        """Serve the users whose turn it is in this band; how many slices were assigned."""
+        state, given = self.state, 0
+        passed: list[UserQueue] = []  # users whose next task finds no room now
+        while given < most and self._room(band):
+            user = state.share.next_user(band)
+            if user is None:
+                break
+            task = user.best(band.low, band.high)
+            if task is None:
+                state.share.changed(user)
+                continue
+            items = state.placement.slice_items(task, user, state.placement.workers(band))
+            group = state.placement.choose(task, band, items)
+            if group is None and self._free(band):
+                task, items, group = self._another(task, user, band)
+            if group is None:
+                user.entries.pop(band, None)
+                passed.append(user)
+                continue
+            self._assign(task, items, user, group, now)
+            given += 1
+        for user in passed:
+            state.share.changed(user)
+        return given
+
+    def _room(self, band: Band) -> bool:
+        """A first, cheap look: is any group of the band free, or may work be sent ahead?"""
+        prefetch = self.state.placement.prefetch_s
+        for group in self.state.placement.by_band[band]:
+            if group.hub.suspect or not group.alive:
+                continue
+            if group.given < group.alive or group.pending_s < group.alive * prefetch:
+                return True
+        return False
+
+    def _free(self, band: Band) -> bool:
+        """A worker of the band has nothing to do."""
+        groups = self.state.placement.by_band[band]
+        return any(group.given < group.alive and not group.hub.suspect for group in groups)
+
+    def _another(self, best: Task, user: UserQueue, band: Band) -> tuple[Task, int, GroupOfWorkers | None]:
+        """No hub with room can run the user's best task: the next one of another kind that some hub can run."""
+        placement = self.state.placement
+        for task in user.others(band.low, band.high):
+            if task.record.kind != best.record.kind:
+                items = placement.slice_items(task, user, placement.workers(band))
+                group = placement.choose(task, band, items)
+                if group is not None:
+                    return task, items, group
+        return best, 0, None
+
+    def _assign(self, task: Task, items: int, user: UserQueue, group: GroupOfWorkers, now: float) -> None:
+        state, record = self.state, task.record
+        if items < task.items:
+            user.taken(task, items)
+            task = record.take(task, items)
+        else:
+            user.drop(task)
+        task.attempt += 1
+        task.move("RunTask", now)
+        estimate = state.placement.estimates.slice_s(record, task.items)
+        held = Assignment(task, group, user, estimate or 0.0, now)
+        hub = group.hub
+        state.give(held)
+        state.out.append(Keep(AttemptKept(record.id, task.first, task.items, task.attempt, hub.id)))
+        spec = record.spec
+        for name in (spec.function, *spec.constants, *spec.depends):
+            if name and name not in hub.holds:
+                state.hold(hub, name)
+        hub.said_at = now
+        state.send(hub.address, run_task(task, group.number))
+
+    def why(self, task: Task) -> str:
+        """Why a task still waits, in a sentence for its owner."""
+        state, record = self.state, task.record
+        if task.state is TaskState.BLOCKED:
+            names = [n for n in record.spec.depends if n in state.records and not state.records[n].done]
+            if not names:
+                return "waits for the result of the same call, which is being computed (cache=True)"
+            return f"waits for the results of {len(names)} other task{'s' * (len(names) != 1)}"
+        if task.state is TaskState.ASSIGNED and task.orphan is not None:
+            return "waits for its hub, which may still be running it, to come back to the restarted core"
+        if task.state is not TaskState.QUEUED:
+            return f"does not wait: it is {task.state}"
+        if not any(group.alive for hub in state.hubs.values() for group in hub.groups):
+            return "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
+        takers = [group for group in state.placement.takers(record) if group.alive]
+        if not takers:
+            return self._no_taker(task)
+        return self._place_in_line(task, takers)
+
+    def _no_taker(self, task: Task) -> str:
+        state, spec = self.state, task.record.spec
+        bands = [band for band in state.placement.bands if state.placement.workers(band)]
+        if not any(band.takes(spec.priority) for band in bands):
+            known = ", ".join(f"{band.low:g} to {band.high:g}" for band in bands)
+            return f"waiting: no worker takes priority {spec.priority:g} (those here take {known})"
+        if not spec.function:
+            return f"waiting: no hub knows a task named {spec.name!r} (addTask or publish it)"
+        version = ".".join(map(str, spec.python))
+        return f"waiting: no hub runs Python {version}, which its function needs"
+
+    def _place_in_line(self, task: Task, takers: list[GroupOfWorkers]) -> str:
+        state, record = self.state, task.record
+        user = state.share.user(record.user)
+        place, ahead_s, known = 1, 0.0, True
+        bands = list(dict.fromkeys(group.band for group in takers))
+        for other in user.tasks():
+            if other is task or place > 10_000:
+                break
+            if not any(band.takes(other.record.spec.priority) for band in bands):
+                continue  # it waits for other workers
+            place += 1
+            seconds = state.placement.estimates.slice_s(other.record, other.items)
+            known = known and seconds is not None
+            ahead_s += seconds or 0.0
+        workers = sum(group.alive for group in takers)
+        text = f"{_ordinal(place)} of {record.user}'s tasks in line for {workers} worker{'s' * (workers != 1)}"
+        others: dict[str, int] = {}
+        for group in takers:
+            for held in group.hub.in_hand.values():
+                if held.group is group and held.user is not user:
+                    others[held.user.name] = others.get(held.user.name, 0) + 1
+        text += "".join(f"; {n} of {name}'s run there" for name, n in sorted(others.items()))
+        if known and place > 1:
+            text += f"; about {_duration(ahead_s * (1 + len(others)) / max(1, workers))}"
+        return text
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

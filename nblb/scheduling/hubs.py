@@ -1,0 +1,130 @@
+"""The hubs as the scheduler knows them: their groups of workers, what they have in hand, what they hold."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from nblb.messages import Group, HubHello
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
+from nblb.scheduling.record import Kind, Record
+from nblb.scheduling.task import Task
+
+Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
+
+
+class Assignment:
+    """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
+
+    __slots__ = ("attempt", "estimate_s", "first", "given_at", "group", "items", "recalled", "record", "started_at",
+                 "tasks", "user", "worker")  # fmt: skip
+
+    def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
+        self.record: Record = task.record
+        self.first, self.items, self.attempt = task.first, task.items, task.attempt
+        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
+        self.group = group
+        self.user = user
+        self.estimate_s = estimate_s
+        self.given_at = now
+        self.started_at = 0.0
+        self.recalled = False
+        self.worker = ""
+
+    @property
+    def fence(self) -> Fence:
+        return self.record.id, self.first, self.attempt
+
+
+class Orphan:
+    """An attempt that a core before this one gave to a hub, and of which nobody has spoken yet."""
+
+    __slots__ = ("attempt", "first", "hub", "items", "record", "until")
+
+    def __init__(self, record: Record, first: int, items: int, attempt: int, hub: str, until: float) -> None:
+        self.record, self.first, self.items, self.attempt = record, first, items, attempt
+        self.hub = hub  # the incarnation
+        self.until = until  # then it runs again
+
+    @property
+    def fence(self) -> Fence:
+        return self.record.id, self.first, self.attempt
+
+    def tasks(self) -> list[Task]:
+        """What is left of its slice: some items may have been cancelled."""
+        return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
+
+
+class GroupOfWorkers:
+    """Alike workers of one hub; they share a line of slices, kept by the hub."""
+
+    __slots__ = ("alive", "band", "given", "hub", "number", "pending_s", "spec")
+
+    def __init__(self, hub: Hub, number: int, spec: Group, band: Band) -> None:
+        self.hub = hub
+        self.number = number
+        self.spec = spec
+        self.band = band
+        self.alive = 0
+        self.given = 0  # slices in hand
+        self.pending_s = 0.0  # their estimated work
+
+    def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:
+        """A worker is free, or the slice is short enough to be sent ahead (DESIGN 4.5)."""
+        if self.given < self.alive:
+            return True
+        if estimate_s is None or estimate_s > prefetch_s:
+            return False
+        return self.pending_s + estimate_s <= self.alive * prefetch_s and self.given < 256 * self.alive
+
+    @property
+    def load(self) -> float:
+        return self.given / self.alive if self.alive else 1e9
+
+
+class Worker:
+    __slots__ = ("done", "group", "held", "id", "pid", "since", "used_s")
+
+    def __init__(self, worker: str, group: GroupOfWorkers, pid: int, now: float) -> None:
+        self.id = worker
+        self.group = group
+        self.pid = pid
+        self.held: Assignment | None = None
+        self.since = now
+        self.done = 0
+        self.used_s = 0.0
+
+
+class Hub:
+    """One incarnation of a hub."""
+
+    __slots__ = ("address", "functions", "groups", "heard_at", "hello", "holds", "in_hand", "load", "memory",
+                 "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
+
+    def __init__(self, address: str, hello: HubHello, now: float) -> None:
+        self.address = address
+        self.hello = hello
+        self.groups: list[GroupOfWorkers] = []
+        self.workers: dict[str, Worker] = {}
+        self.in_hand: dict[Fence, Assignment] = {}
+        self.unclaimed: tuple[Fence, ...] = ()  # in our books, but not in its last hello
+        self.unclaimed_until = 0.0
+        self.holds: set[str] = set()  # hashes of blobs, ids of results
+        self.functions = frozenset(hello.functions)
+        self.heard_at = now
+        self.said_at = now
+        self.suspect = False
+        self.load = self.memory = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.hello.hub
+
+    @property
+    def name(self) -> str:
+        return self.hello.name
+
+    def runs(self, kind: Kind) -> bool:
+        """Can this hub run records of this kind: has it the function, and the Python that pickled it?"""
+        python, name = kind
+        return (not name or name in self.functions) and python in ((0, 0), self.hello.python)

@@ -1,0 +1,288 @@
+"""What clients ask: tasks, jobs and blobs come in, are fetched, collected and tried again."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import msgspec
+
+from nblb.commands import Record as Keep
+from nblb.messages import (
+    ENDED,
+    Answer,
+    BlobMissing,
+    CollectTask,
+    FetchTask,
+    OpenJob,
+    Publish,
+    PutBlob,
+    RetryFailed,
+    RunTask,
+    SubmitTask,
+    TaskAccepted,
+    TaskRejected,
+    TaskState,
+)
+from nblb.records import AttemptFailed, BlobKept, JobKept, Published, TaskKept
+from nblb.scheduling import dependencies
+from nblb.scheduling.record import Job, Record
+from nblb.scheduling.state import Blob, Client, State
+from nblb.scheduling.task import Task
+
+MAX_PARKED = 100_000
+MAX_ITEMS = 2**31 - 1
+
+
+class Intake:
+    """Handles the messages of clients that change tasks."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    # ── blobs and jobs ──
+
+    def put_blob(self, _client: Client, message: PutBlob, now: float) -> None:
+        state = self.state
+        if message.hash not in state.blobs:
+            state.blobs[message.hash] = Blob(message.payload, message.name, now)
+            state.out.append(Keep(BlobKept(message.hash, message.payload, message.name)))
+        else:
+            state.blobs[message.hash].used_at = now
+        for address, spec in state.parked.pop(message.hash, ()):
+            state.parked_on.pop(spec.task, None)
+            waiting = state.clients.get(address)
+            if waiting is not None:  # else it has not heard of an acceptance, and will ask again
+                self.submit_task(waiting, spec, now)
+
+    def open_job(self, client: Client, message: OpenJob, now: float) -> None:
+        state = self.state
+        if message.job in state.jobs:
+            self.watch_job(client, state.jobs[message.job])
+            return
+        user = message.user or client.user
+        job = Job(message, user, now)
+        state.jobs[job.id] = job
+        state.job_names[user, message.name] = job.id
+        state.out.append(Keep(JobKept(message, user, state.wall(now))))
+        self.watch_job(client, job)
+
+    def watch_job(self, client: Client, job: Job) -> None:
+        if client.address not in job.watchers:
+            job.watchers = self.state.watched_by(job.watchers, client.address)
+
+    def publish(self, client: Client, message: Publish, _now: float) -> None:
+        state = self.state
+        if message.hash and message.hash not in state.blobs:
+            state.send(client.address, BlobMissing(hash=message.hash))
+            return
+        if message.hash:
+            state.published[message.name] = message.hash
+        else:
+            state.published.pop(message.name, None)
+        state.out.append(Keep(Published(message.name, message.hash)))
+
+    # ── tasks in ──
+
+    def submit_task(self, client: Client, spec: SubmitTask, now: float) -> None:
+        """Accept, reject, or wait for the blob that the task names."""
+        state = self.state
+        known = state.records.get(spec.task)
+        if known is not None:
+            self._again(client, known)
+            return
+        spec = self._completed(client, spec)
+        refusal = self._malformed(spec)
+        missing = self._missing_blob(spec) if refusal is None else ""
+        if missing and len(state.parked_on) < MAX_PARKED:
+            state.send(client.address, BlobMissing(hash=missing))
+            if spec.task not in state.parked_on:
+                state.parked.setdefault(missing, []).append((client.address, spec))
+                state.parked_on[spec.task] = missing
+            return
+        if missing:
+            refusal = "TaskRejected", f"task {spec.name} needs blob {missing}, and too many tasks wait for blobs"
+        refusal = refusal or self._refusal(spec)
+        if refusal is not None:
+            kind, reason = refusal
+            state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
+            return
+        self.accept(spec, client.address, now)
+
+    def _again(self, client: Client, record: Record) -> None:
+        """The same id once more: its acknowledgement was lost, or its client came back."""
+        if client.address not in record.watchers:
+            record.watchers = self.state.watched_by(record.watchers, client.address)
+        self.state.send(client.address, TaskAccepted(task=record.id))
+        self._tell_ends(client, record)
+
+    def _completed(self, client: Client, spec: SubmitTask) -> SubmitTask:
+        """Fill in what the core knows: whose task it is, and which function a published name means."""
+        user = spec.user or client.user
+        function = spec.function or self.state.published.get(spec.name, "")
+        if user == spec.user and function == spec.function:
+            return spec
+        return msgspec.structs.replace(spec, user=user, function=function)
+
+    def _missing_blob(self, spec: SubmitTask) -> str:
+        """A blob to wait for; tasks that need a task which waits for one wait behind it."""
+        blobs, parked = self.state.blobs, self.state.parked_on
+        if spec.function and spec.function not in blobs:
+            return spec.function
+        missing = next((name for name in spec.constants if name not in blobs), "")
+        if missing or not parked:
+            return missing
+        return next((parked[name] for name in spec.depends if name in parked), "")
+
+    def _malformed(self, spec: SubmitTask) -> tuple[str, str] | None:
+        if not isfinite(spec.priority):
+            return "TaskRejected", f"the priority of task {spec.name} must be a finite number, not {spec.priority}"
+        if not 1 <= spec.items <= MAX_ITEMS or (spec.split and len(spec.payload.sizes) != spec.items):
+            return "TaskRejected", f"task {spec.name} says it has {spec.items} items, its payload does not"
+        return None
+
+    def _refusal(self, spec: SubmitTask) -> tuple[str, str] | None:
+        state, limit = self.state, self.state.policy.max_queued
+        for name in spec.depends:
+            if name not in state.records:
+                return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
+        if spec.job:
+            if spec.job not in state.jobs:
+                return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
+        elif limit > 0 and state.share.user(spec.user).single + spec.items > limit:
+            reason = (
+                f"user {spec.user} has {limit} tasks waiting already, as many as LB_QUEING_MAXPERUSER allows; "
+                "wait for some to start, or submit them as one job with map()"
+            )
+            return "TooManyQueuedTasks", reason
+        return None
+
+    def accept(self, spec: SubmitTask, watcher: str, now: float) -> Record:
+        """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
+        state = self.state
+        state.accepted += 1
+        job = state.jobs.get(spec.job) if spec.job else None
+        record = Record(spec, spec.user, state.accepted, now, job)
+        record.watchers = (watcher,) if watcher else ()
+        state.records[record.id] = record
+        if job is not None:
+            job.records[record.id] = record
+        state.out.append(Keep(TaskKept(spec, state.wall(now))))
+        if watcher:
+            state.send(watcher, TaskAccepted(task=record.id))
+        self.begin(record, now)
+        return record
+
+    def begin(self, record: Record, now: float) -> None:
+        """Count the blobs in use, tie the dependencies, and queue what can run."""
+        state, spec = self.state, record.spec
+        for name in (spec.function, *spec.constants):
+            blob = state.blobs.get(name) if name else None
+            if blob is not None:
+                blob.uses += 1
+                blob.used_at = now
+        dependencies.pin(state, record)
+        because = dependencies.obstacle(state, record)
+        if because is None:
+            state.enqueue(record.begin(TaskState.QUEUED, now))
+        else:
+            record.begin(TaskState.BLOCKED, now)
+            dependencies.block(state, record, because, now)
+
+    # ── tasks out ──
+
+    def fetch_task(self, client: Client, message: FetchTask, now: float) -> None:
+        """Say all ends again, and watch from now on."""
+        state = self.state
+        if message.job:
+            job = state.jobs.get(message.job)
+            records = list(job.records.values()) if job is not None else []
+            if job is not None:
+                self.watch_job(client, job)
+                state.notice_job(job, now)
+        else:
+            record = state.records.get(message.task)
+            records = [record] if record is not None else []
+            if record is None:
+                reason = f"the core does not know task {message.task}: its result was collected and dropped, or never"
+                state.send(client.address, TaskRejected(task=message.task, kind="UnknownTask", reason=reason))
+        for record in records:
+            if client.address not in record.watchers:
+                record.watchers = state.watched_by(record.watchers, client.address)
+            self._tell_ends(client, record)
+            for task in record.slices:
+                if task.state not in ENDED:
+                    state.notice(task, now)
+
+    def _tell_ends(self, client: Client, record: Record) -> None:
+        told: set[int] = set()
+        for task in record.slices:
+            if task.ended is not None and id(task.ended) not in told:
+                told.add(id(task.ended))
+                self.state.send(client.address, task.ended)
+
+    def collect_task(self, _client: Client, message: CollectTask, now: float) -> None:
+        """A single task's result may go soon; a job's stays for its own time."""
+        record = self.state.records.get(message.task)
+        if record is not None and record.job is None and record.unended == 0 and not record.spec.cache:
+            self.state.expire_at(record, now + self.state.policy.result_ttl_s)
+
+    # ── again ──
+
+    def retry_failed(self, client: Client, message: RetryFailed, now: float) -> None:
+        """Give what has FAILED or is LOST a new life; in order of acceptance, so that a chain waits for its links."""
+        state = self.state
+        if message.job:
+            job = state.jobs.get(message.job)
+            records = list(job.records.values()) if job is not None else []
+        else:
+            known = state.records.get(message.task)
+            records = [known] if known is not None else []
+        count = sum(self._retry(record, now) for record in records)
+        state.send(client.address, Answer(request=message.request, value=count))
+
+    def _retry(self, record: Record, now: float) -> int:
+        state = self.state
+        again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
+        if not again:
+            return 0
+        if record.closed:
+            record.closed, record.ended_at, record.expires = False, 0.0, 0.0
+            dependencies.pin(state, record)
+        because = dependencies.obstacle(state, record)
+        user = state.share.user(record.user)
+        for task in again:
+            state.out.append(
+                Keep(AttemptFailed(record.id, task.first, task.items, task.attempt, False, "again", again=True))
+            )
+            task.attempt += 1  # so that the end to come is told from the one that is void
+            task.tries = task.crashes = 0
+            task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
+            user.failed -= task.items
+            task.move("RetryFailed" if because is None else "RetryBlocked", now)
+            if because is None:
+                state.enqueue(task)
+            state.notice(task, now)
+        if because is not None:
+            dependencies.block(state, record, because, now)
+        return sum(task.items for task in again)
+
+
+def run_task(task: Task, group: int) -> RunTask:
+    """The order for a slice that has just been assigned."""
+    spec = task.record.spec
+    return RunTask(
+        task=task.record.id,
+        attempt=task.attempt,
+        name=spec.name,
+        function=spec.function,
+        payload=task.record.payload_of(task),
+        group=group,
+        first=task.first,
+        items=task.items,
+        split=spec.split,
+        call=spec.call,
+        timeout_s=spec.timeout_s * task.items,
+        depends=spec.depends,
+        constants=spec.constants,
+        user=spec.user,
+    )

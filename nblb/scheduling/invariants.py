@@ -1,0 +1,233 @@
+"""What must be true of a scheduler between two events, for tests and the simulator.
+
+`check` recounts from the slices everything that is counted on the way, and raises AssertionError with the story of
+the slice that does not fit. It walks all that is known, so it is no part of a running core.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nblb.messages import ENDED, TaskState
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
+from nblb.scheduling.record import Job, Record
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import State
+from nblb.scheduling.task import Task
+
+GIVEN = (TaskState.ASSIGNED, TaskState.RUNNING, TaskState.CANCELLING)
+
+
+def check(scheduler: Scheduler, ticked: bool = False) -> None:
+    """Raise AssertionError if anything does not fit; `ticked`: also that all was done that `tick` has to do."""
+    state = scheduler.state
+    assert not state.out, f"commands were left behind: {state.out}"
+    for record in state.records.values():
+        _partition(record)
+        _record(state, record)
+        for task in record.slices:
+            _slice(state, task)
+    for job in state.jobs.values():
+        _job(state, job)
+    for hub in state.hubs.values():
+        _hub(state, hub)
+    _orphans(state)
+    _users(state)
+    _turns(state)
+    _blobs(state)
+    _pins(state)
+    if ticked and not state.dispatch_due:
+        _nobody_waits_in_vain(state)
+
+
+def story(task: Task) -> str:
+    """The slice and what has happened to it, for the sentence of a failed check."""
+    told = "; ".join(f"{at:.3f} {cause}: {old} -> {new}" for at, cause, old, new in task.story)
+    return f"{task!r} ({told or 'just accepted'})"
+
+
+def _partition(record: Record) -> None:
+    at = 0
+    for task in record.slices:
+        assert task.record is record, f"{story(task)} is in another record's slices"
+        assert task.first == at, f"{story(task)} should begin at item {at}"
+        assert task.items > 0, f"{story(task)} holds no item"
+        at += task.items
+    assert at == record.items, f"the slices of {record.id} hold {at} of its {record.items} items"
+
+
+def _record(state: State, record: Record) -> None:
+    unended = sum(task.items for task in record.slices if task.state not in ENDED)
+    assert record.unended == unended, f"{record.id} counts {record.unended} open items, there are {unended}"
+    assert record.closed == (unended == 0), f"{record.id} is closed: {record.closed}, with {unended} open items"
+    if record.job is not None:
+        assert record.job.records.get(record.id) is record, f"job {record.job.id} does not know its {record.id}"
+    if not record.closed:
+        for name in record.spec.depends:
+            needed = state.records.get(name)
+            ready = [t for t in record.slices if t.state in (TaskState.QUEUED, *GIVEN)]
+            if ready and needed is not None:
+                assert needed.done, f"{story(ready[0])} runs, and {name} which it needs is not done"
+            assert needed is not None or not ready, f"{story(ready[0])} needs {name}, which has been dropped"
+    else:
+        waiting = record.dependents or record.followers
+        assert not waiting, f"{record.id} has ended and some still wait for it"
+
+
+def _slice(state: State, task: Task) -> None:
+    held, orphan = task.held, task.orphan
+    if task.state in ENDED:
+        assert task.ended is not None, f"{story(task)} has the end None"
+        assert task.ended.state is task.state, f"{story(task)} has the end {task.ended}"
+        first, last = task.ended.first, task.ended.first + task.ended.items
+        assert first <= task.first < task.first + task.items <= last, f"{story(task)} has another's end"
+        offsets = range(task.first - first, task.first - first + task.items)
+        assert not set(offsets) & set(task.ended.holes), f"{story(task)} lies in a hole of its own end"
+    else:
+        assert task.ended is None, f"{story(task)} has the end {task.ended}"
+    if task.state in GIVEN:
+        assert (held is None) is not (orphan is None), f"{story(task)} must be in one hub's hands, or an orphan"
+    else:
+        assert (held or orphan) is None, f"{story(task)} is in {held or orphan}"
+    if held is not None:
+        assert any(task is one for one in held.tasks), f"{story(task)} is not among the tasks of its attempt"
+        assert held.attempt == task.attempt, f"{story(task)} is held as attempt {held.attempt}"
+        assert held.group.hub.in_hand.get(held.fence) is held, f"{story(task)}: its hub does not have it in hand"
+        assert state.hubs.get(held.group.hub.address) is held.group.hub, f"{story(task)} is with a hub that is gone"
+    if task.state is TaskState.BLOCKED:
+        assert _has_cause_to_wait(state, task.record), f"{story(task)} waits for nothing"
+
+
+def _has_cause_to_wait(state: State, record: Record) -> bool:
+    if any(record in (other.followers or ()) for other in state.records.values() if not other.closed):
+        return True
+    waits = [state.records[name] for name in dict.fromkeys(record.spec.depends) if name in state.records]
+    waits = [needed for needed in waits if needed.unended]
+    return (
+        record.blocked_on == len(waits) > 0
+        and all((needed.dependents or []).count(record) == 1 for needed in waits)
+    )  # fmt: skip
+
+
+def _job(state: State, job: Job) -> None:
+    counts: Counter[TaskState] = Counter()
+    for record in job.records.values():
+        assert state.records.get(record.id) is record, f"job {job.id} holds {record.id}, which has been dropped"
+        for task in record.slices:
+            counts[task.state] += task.items
+    known = {name: n for name, n in job.counts.items() if n}
+    assert known == counts, f"job {job.id} counts {known}, there are {dict(counts)}"
+
+
+def _hub(state: State, hub: Hub) -> None:
+    given: Counter[GroupOfWorkers] = Counter()
+    pending: Counter[GroupOfWorkers] = Counter()
+    for fence, held in hub.in_hand.items():
+        assert fence == held.fence, f"{hub.name} has {fence} under a wrong name"
+        assert held.group.hub is hub, f"{hub.name} has {fence}, which is another hub's"
+        assert held.group in hub.groups, f"{fence} is in a group that {hub.name} does not have"
+        given[held.group] += 1
+        pending[held.group] += held.estimate_s  # type: ignore[assignment]
+        _in_hand(state, hub, held)
+    for group in hub.groups:
+        assert group.given == given[group], f"{hub.name} counts {group.given} slices in hand, has {given[group]}"
+        drift = abs(group.pending_s - pending[group])
+        assert drift < 1e-6, f"{hub.name} counts {group.pending_s} s of work ahead, has {pending[group]}"
+        alive = sum(worker.group is group for worker in hub.workers.values())
+        assert group.alive == alive, f"{hub.name} counts {group.alive} workers, has {alive}"
+    for worker in hub.workers.values():
+        if worker.held is not None:
+            assert hub.in_hand.get(worker.held.fence) is worker.held, f"{worker.id} holds what its hub has not in hand"
+            assert worker.held.worker == worker.id, f"{worker.id} holds what runs on {worker.held.worker}"
+
+
+def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
+    record = held.record
+    assert state.records.get(record.id) is record, f"{hub.name} has {held.fence} of a record that was dropped"
+    mine = [task for task in record.covering(held.first, held.items) if task.held is held]
+    assert held.tasks == mine, f"{held.fence} has the tasks {held.tasks}, those that name it are {mine}"
+    assert mine, f"{hub.name} runs {held.fence}, which nobody wants"
+    for task in mine:
+        assert task.state in GIVEN, f"{story(task)} is in the hands of {hub.name}"
+        if task.state is TaskState.CANCELLING:
+            assert len(mine) == 1, f"{story(task)} is being stopped, and with it {mine}"
+    assert held.group.band.takes(record.spec.priority), f"{held.fence} is outside the band of its worker"
+
+
+def _orphans(state: State) -> None:
+    for fence, orphan in state.orphans.items():
+        assert fence == orphan.fence, f"{fence} is an orphan under a wrong name"
+        tasks = orphan.tasks()
+        assert tasks, f"{fence} is an orphan, and nobody wants it"
+        assert all(task.state is TaskState.ASSIGNED for task in tasks), f"{story(tasks[0])} is an orphan"
+    for record in state.records.values():
+        for task in record.slices:
+            known = task.orphan is None or state.orphans.get(task.orphan.fence) is task.orphan
+            assert known, f"{story(task)} is an orphan that nobody looks after"
+
+
+def _users(state: State) -> None:
+    occupied = Counter(held.user.name for hub in state.hubs.values() for held in hub.in_hand.values())
+    queued: dict[str, list[Task]] = {name: [] for name in state.share.users}
+    for record in state.records.values():
+        queued[record.user] += [task for task in record.slices if task.state is TaskState.QUEUED]
+    for name, user in state.share.users.items():
+        assert user.occupied == occupied[name], f"{name} counts {user.occupied} slices in hand, has {occupied[name]}"
+        _line(user, queued[name])
+
+
+def _line(user: UserQueue, queued: list[Task]) -> None:
+    items = sum(task.items for task in queued)
+    single = sum(task.items for task in queued if task.record.job is None)
+    assert user.waiting == items, f"{user.name} counts {user.waiting} waiting items, has {items}"
+    assert user.single == single, f"{user.name} counts {user.single} waiting outside jobs, has {single}"
+    line = list(user.tasks())
+    assert len(line) == len(set(line)), f"{user.name} has a slice twice in the line: {line}"
+    assert set(line) == set(queued), f"{user.name} has in line {line}, waiting are {queued}"
+    order = sorted(queued, key=lambda task: (-task.record.spec.priority, task.record.number, task.first))
+    assert line == order, f"{user.name} has the line {line}, in order it is {order}"
+    assert user.priorities == sorted(user.levels), f"{user.name} has levels {user.priorities} and {list(user.levels)}"
+
+
+def _turns(state: State) -> None:
+    """Whoever waits for a worker of a band has a valid entry in its heap, which tells the user's true standing."""
+    state.share.refresh()
+    for band in state.share.bands.values():
+        for user in state.share.users.values():
+            entry = user.entries.get(band)
+            best = user.best(band.low, band.high)
+            assert (entry is None) == (best is None), f"{user.name} waits for {band}: {best}, with the entry {entry}"
+            if entry is not None:
+                true = (user.occupied, user.usage, user.oldest(band.low, band.high))
+                valid = [one for one in band.heap if one is entry]
+                assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the heap of {band}"
+                assert valid[0][:3] == true, f"{user.name} stands in {band} as {valid[0][:3]}, should as {true}"
+
+
+def _blobs(state: State) -> None:
+    uses = Counter(
+        name for record in state.records.values() for name in (record.spec.function, *record.spec.constants) if name
+    )
+    for name, blob in state.blobs.items():
+        assert blob.uses == uses[name], f"blob {name} counts {blob.uses} users, has {uses[name]}"
+    for record in state.records.values():
+        for name in (record.spec.function, *record.spec.constants):
+            assert not name or record.closed or name in state.blobs, f"{record.id} needs blob {name}, which is gone"
+
+
+def _pins(state: State) -> None:
+    pins = Counter(name for record in state.records.values() if not record.closed for name in record.spec.depends)
+    for record in state.records.values():
+        assert record.pins == pins[record.id], f"{record.id} counts {record.pins} pins, has {pins[record.id]}"
+
+
+def _nobody_waits_in_vain(state: State) -> None:
+    for hub in state.hubs.values():
+        for group in hub.groups:
+            if hub.suspect or group.given >= group.alive:
+                continue
+            for user in state.share.users.values():
+                for task in user.tasks():
+                    fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                    assert not fits, f"{story(task)} waits while a worker of {hub.name} is free for it"

@@ -1,0 +1,214 @@
+"""Which hubs and clients are there: hellos, heartbeats, silence, and attempts that outlived a core.
+
+A hub that says nothing for suspect_s gets no new work; after lease_s its attempts are over (it stops them itself
+after the same time, so that none goes on unseen). After a restart of the core, attempts that were in some hub's
+hands are orphans: the hub that returns with them keeps them, and any that nobody claims within adopt_s runs again.
+"""
+
+from __future__ import annotations
+
+from nblb.messages import (
+    EndCommitted,
+    Heartbeat,
+    Hello,
+    HubGone,
+    HubHello,
+    Refused,
+    Running,
+    StopTask,
+    TaskState,
+    Welcome,
+    WorkerStarted,
+)
+from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.outcome import Outcome
+from nblb.scheduling.state import Client, State
+
+
+class Liveness:
+    """Handles hellos, heartbeats and their absence."""
+
+    def __init__(self, state: State, outcome: Outcome) -> None:
+        self.state = state
+        self.outcome = outcome
+
+    # ── clients ──
+
+    def hello(self, sender: str, message: Hello, now: float) -> Client:
+        client = Client(sender, message.user, now)
+        client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
+        self.state.clients[sender] = client
+        self.state.send(sender, self._welcome(message.user))
+        return client
+
+    def _welcome(self, user: str = "") -> Welcome:
+        policy = self.state.policy
+        return Welcome(
+            core=policy.core,
+            epoch=policy.epoch,
+            name=policy.name,
+            user=user,
+            durability=policy.durability,
+            pid=policy.pid,
+            heartbeat_s=policy.heartbeat_s,
+        )
+
+    def stranger(self, sender: str) -> None:
+        """A party that has not said hello to this incarnation of the core."""
+        self.state.send(sender, Refused(kind="UnknownParty", reason="say hello first: this core does not know you"))
+
+    def client_gone(self, address: str) -> None:
+        """Nobody hears there any more. What waits for a blob that it has not sent will be submitted again."""
+        state = self.state
+        if state.clients.pop(address, None) is None or not state.parked_on:
+            return
+        for blob, waiting in list(state.parked.items()):
+            left = [(client, spec) for client, spec in waiting if client != address]
+            for client, spec in waiting:
+                if client == address:
+                    state.parked_on.pop(spec.task, None)
+            if left:
+                state.parked[blob] = left
+            else:
+                del state.parked[blob]
+
+    # ── hubs ──
+
+    def hub_hello(self, sender: str, message: HubHello, now: float) -> None:
+        state = self.state
+        same = next((hub for hub in state.hubs.values() if hub.id == message.hub), None)
+        if sender in state.hubs and state.hubs[sender] is not same:
+            self.hub_lost(sender, "another hub speaks from its address", now)
+        if same is not None:
+            self._returns(same, sender, message, now)
+            return
+        state.send(sender, self._welcome())
+        hub = Hub(sender, message, now)
+        for number, spec in enumerate(message.groups):
+            hub.groups.append(GroupOfWorkers(hub, number, spec, state.share.band(spec.minP, spec.maxP)))
+        state.hubs[sender] = hub
+        state.placement.add(hub)
+        state.log("info", f"LB - HUB {hub.name} ({message.host}, pid {message.pid}) IS HERE")
+        self._meet(hub, message, now)
+
+    def _returns(self, hub: Hub, sender: str, message: HubHello, now: float) -> None:
+        """The same incarnation once more, after its connection or this core's patience broke."""
+        state = self.state
+        del state.hubs[hub.address]
+        hub.address, hub.hello, hub.heard_at, hub.suspect = sender, message, now, False
+        hub.functions = frozenset(message.functions)
+        hub.holds.clear()
+        state.hubs[sender] = hub
+        state.send(sender, self._welcome())
+        claimed = {(r.task, r.first, r.attempt) for r in message.running}
+        hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
+        hub.unclaimed_until = now + state.policy.heartbeat_s  # their ends may be on the way, right behind the hello
+        alive = {worker for worker, _ in message.workers}
+        for worker in [w for w in hub.workers.values() if w.id not in alive]:
+            del hub.workers[worker.id]
+            worker.group.alive -= 1
+        self._meet(hub, message, now)
+
+    def _meet(self, hub: Hub, message: HubHello, now: float) -> None:
+        for worker, group in message.workers:
+            self.outcome.worker_started(hub, WorkerStarted(worker=worker, group=group), now)
+        for running in message.running:
+            self._claimed(hub, running, now)
+        for orphan in self.state.orphans.values():
+            if orphan.hub == hub.id:  # its end may be on the way, right behind the hello
+                orphan.until = min(orphan.until, now + self.state.policy.heartbeat_s)
+        self.state.dispatch_due = True
+
+    def _claimed(self, hub: Hub, running: Running, now: float) -> None:
+        """The hub says that it has this attempt in hand."""
+        fence = running.task, running.first, running.attempt
+        held = hub.in_hand.get(fence)
+        if held is not None:
+            if all(task.state is TaskState.CANCELLING for task in held.tasks):
+                self.state.stop(held, "cancel")  # it may not have heard
+            return
+        orphan = self.state.orphans.get(fence)
+        if orphan is None or orphan.hub != hub.id or self.outcome.adopt(hub, orphan, running.worker, now) is None:
+            self.state.late_facts += 1
+            self._disown(hub, running)
+
+    def _disown(self, hub: Hub, running: Running) -> None:
+        state = self.state
+        state.send(hub.address, StopTask(task=running.task, attempt=running.attempt, first=running.first, why="cancel"))
+        state.send(hub.address, EndCommitted(task=running.task, attempt=running.attempt, first=running.first))
+
+    def hub_gone(self, sender: str, message: HubGone, now: float) -> None:
+        self.hub_lost(sender, message.reason or "it was stopped", now)
+
+    def hub_lost(self, address: str, reason: str, now: float) -> None:
+        """Its lease is over: what it had goes back to the queue."""
+        state = self.state
+        hub = state.hubs.pop(address, None)
+        if hub is None:
+            return
+        state.log("warning", f"LB - HUB {hub.name} IS GONE: {reason}")
+        for worker in hub.workers.values():
+            state.log("warning", f"LB - Worker {worker.id} is DOWN. Removing it")
+        for held in list(hub.in_hand.values()):
+            text = f"hub {hub.name} on {hub.hello.host} is gone: {reason}"
+            self.outcome.attempt_lost(held, "HubSilent", text, now)
+        state.placement.remove(hub)
+
+    def heartbeat(self, hub: Hub, message: Heartbeat, _now: float) -> None:
+        hub.load, hub.memory = message.load, message.memory
+
+    def heard(self, hub: Hub, now: float) -> None:
+        hub.heard_at = now
+        if hub.suspect:
+            hub.suspect = False
+            self.state.dispatch_due = True
+
+    def unreachable(self, address: str, now: float, dead: bool) -> None:
+        """Nothing can be sent there. `dead`: the shell knows that the process has ended."""
+        self.client_gone(address)
+        hub = self.state.hubs.get(address)
+        if hub is None:
+            return
+        if dead:
+            self.hub_lost(address, "its process has ended", now)
+            return
+        hub.suspect = True
+        hub.heard_at = min(hub.heard_at, now - self.state.policy.suspect_s)
+
+    # ── time ──
+
+    def tick(self, now: float) -> None:
+        state, policy = self.state, self.state.policy
+        for address, hub in list(state.hubs.items()):
+            if now >= hub.heard_at + policy.lease_s:
+                self.hub_lost(address, f"silent for {now - hub.heard_at:.0f} s", now)
+                continue
+            hub.suspect = now >= hub.heard_at + policy.suspect_s
+            if now >= hub.said_at + policy.heartbeat_s:
+                hub.said_at = now
+                state.send(address, Heartbeat(at=state.wall(now)))
+            if hub.unclaimed and now >= hub.unclaimed_until:
+                self._give_up_unclaimed(hub, now)
+        for address, client in list(state.clients.items()):
+            if now >= client.heard_at + policy.client_silence_s:
+                self.client_gone(address)
+        for orphan in [orphan for orphan in state.orphans.values() if now >= orphan.until]:
+            self.outcome.orphan_lost(orphan, "its hub did not come back with it", now)
+
+    def _give_up_unclaimed(self, hub: Hub, now: float) -> None:
+        unclaimed, hub.unclaimed = hub.unclaimed, ()
+        for fence in unclaimed:
+            held = hub.in_hand.get(fence)
+            if held is not None:
+                self.outcome.attempt_lost(held, "HubSilent", "the hub does not have it any more", now)
+
+    def next_deadline(self) -> float | None:
+        state, policy = self.state, self.state.policy
+        times = [hub.said_at + policy.heartbeat_s for hub in state.hubs.values()]
+        times += [hub.heard_at + policy.suspect_s for hub in state.hubs.values() if not hub.suspect]
+        times += [hub.heard_at + policy.lease_s for hub in state.hubs.values() if hub.suspect]
+        times += [client.heard_at + policy.client_silence_s for client in state.clients.values()]
+        times += [hub.unclaimed_until for hub in state.hubs.values() if hub.unclaimed]
+        if state.orphans:
+            times.append(min(orphan.until for orphan in state.orphans.values()))
+        return min(times, default=None)

@@ -1,0 +1,313 @@
+"""What hubs report of the tasks in their hands, and what becomes of a task then.
+
+A fact carries its attempt. One that names an attempt which is not in that hub's hands is late (another attempt
+has taken over, or the end is known already): it is counted, acknowledged and changes nothing.
+"""
+
+from __future__ import annotations
+
+from nblb.commands import Record as Keep
+from nblb.framing import Payload
+from nblb.messages import (
+    EndCommitted,
+    Failure,
+    TaskEnded,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStarted,
+    TaskState,
+    TaskStopped,
+    WorkerDied,
+    WorkerStarted,
+)
+from nblb.records import AttemptFailed
+from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
+from nblb.scheduling.state import State, Statistics
+from nblb.scheduling.task import Task
+
+OUTPUT_TAIL = 64 * 1024
+LONGEST_NOTE = 2000  # characters
+LONGEST_S = 1e9  # a duration beyond that is not believed
+
+
+class Outcome:
+    """Handles the facts of hubs."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    # ── workers ──
+
+    def worker_started(self, hub: Hub, message: WorkerStarted, now: float) -> None:
+        if message.worker in hub.workers or not 0 <= message.group < len(hub.groups):
+            return
+        group = hub.groups[message.group]
+        hub.workers[message.worker] = Worker(message.worker, group, message.pid, now)
+        group.alive += 1
+        self.state.log("good", f"LB - ADDING WORKER ({message.worker})")
+        self.state.dispatch_due = True
+
+    def worker_died(self, hub: Hub, message: WorkerDied, now: float) -> None:
+        worker = hub.workers.pop(message.worker, None)
+        if worker is not None:
+            worker.group.alive -= 1
+            self.state.log("warning", f"LB - Worker {message.worker} is DOWN. Removing it ({message.reason})")
+        if not message.task:
+            return
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            held.worker = held.worker or message.worker
+            self.attempt_lost(held, "WorkerDied", message.reason, now)
+        self._committed(hub, message.task, message.attempt, message.first)
+
+    # ── on the way ──
+
+    def task_started(self, hub: Hub, message: TaskStarted, now: float) -> None:
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is None:
+            return
+        self.begun(held, message.worker, now)
+        for task in held.tasks:
+            task.move("TaskStarted", now)
+            self.state.notice(task, now)
+
+    def begun(self, held: Assignment, worker_id: str, now: float) -> None:
+        """This worker is at it now."""
+        hub = held.group.hub
+        if hub.unclaimed:  # its order was on the way when the hub said hello: it has it after all
+            hub.unclaimed = tuple(fence for fence in hub.unclaimed if fence != held.fence)
+        workers = hub.workers
+        before, worker = workers.get(held.worker), workers.get(worker_id)
+        if before is not None and before.held is held:
+            before.held = None
+        if worker is not None:
+            worker.held, worker.since = held, now
+        held.started_at = held.started_at or now
+        held.worker = worker_id
+
+    def task_progressed(self, hub: Hub, message: TaskProgressed, now: float) -> None:
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is None:
+            return
+        for task in held.tasks:
+            task.progress = min(max(message.progress, 0.0), 100.0)
+            task.note = message.note[:LONGEST_NOTE]
+            self.state.notice(task, now)
+
+    def task_printed(self, _hub: Hub, message: TaskPrinted, _now: float) -> None:
+        """Keep the tail, pass it on to those who watch."""
+        record = self.state.records.get(message.task)
+        if record is None or not self._current(message):
+            return
+        if record.output is None:
+            record.output = {}
+        record.output[message.stream] = (record.output.get(message.stream, "") + message.text)[-OUTPUT_TAIL:]
+        self.state.tell(record.watchers, message)
+
+    def _current(self, message: TaskPrinted) -> bool:
+        """Output may arrive right behind the end of its own attempt, but not from an attempt that was replaced."""
+        record = self.state.records[message.task]
+        return 0 <= message.first < record.items and record.at(message.first).attempt <= message.attempt
+
+    # ── ends ──
+
+    def task_finished(self, hub: Hub, message: TaskFinished, now: float) -> None:
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            self._finished(held, message, now)
+        self._committed(hub, message.task, message.attempt, message.first)
+
+    def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
+        state, record = self.state, held.record
+        duration_s = message.duration_s if 0.0 < message.duration_s < LONGEST_S else 1e-9
+        held.worker = message.worker or held.worker
+        state.let_go(held, now, duration_s)
+        state.placement.estimates.learn(record, duration_s, held.items)
+        failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < held.items}
+        if message.items != held.items or (message.payload is None and len(failed) < held.items):
+            lacking = Failure(kind="ProtocolError", message="the hub reported an end without a result")
+            failed.update({n: lacking for n in range(held.items) if n not in failed})
+        self._statistics(held, len(failed), duration_s, now)
+        if failed:
+            self._failed_items(held, failed, duration_s, now)
+        done = [task for task in held.tasks if task.state in (TaskState.ASSIGNED, TaskState.RUNNING)]
+        for task in held.tasks:
+            if task.state is TaskState.CANCELLING:
+                state.fail(task, "TaskFinished", None, now)
+        for task in done:
+            task.move("TaskFinished", now)
+        if done:
+            self._done(held, done, message.payload, duration_s, now)
+
+    def _done(self, held: Assignment, done: list[Task], payload: Payload | None, duration_s: float, now: float) -> None:
+        """One end for all items that have a result: the payload is of the whole slice, `holes` are not part of it."""
+        holes: tuple[int, ...] = ()
+        if sum(task.items for task in done) != held.items:
+            good = {n for task in done for n in range(task.first - held.first, task.first - held.first + task.items)}
+            holes = tuple(n for n in range(held.items) if n not in good)
+        self.state.finish(
+            done,
+            TaskEnded(
+                task=held.record.id,
+                first=held.first,
+                items=held.items,
+                state=TaskState.DONE,
+                payload=payload,
+                holes=holes,
+                duration_s=duration_s,
+                worker=held.worker,
+                host=held.group.hub.hello.host,
+                attempt=held.attempt,
+                ended_at=self.state.wall(now),
+            ),
+            now,
+        )
+
+    def _failed_items(self, held: Assignment, failed: dict[int, Failure], duration_s: float, now: float) -> None:
+        """Cut the items that raised out of the slice and retry or end them; `held.tasks` are those that are left."""
+        record, spec = held.record, held.record.spec
+        for offset, failure in sorted(failed.items()):
+            task = record.at(held.first + offset)
+            if task.held is not held:  # cancelled meanwhile
+                continue
+            single = record.carve(task, held.first + offset, 1)
+            if single.state is TaskState.CANCELLING:
+                self.state.fail(single, "TaskFailed", None, now)
+            elif single.tries < spec.retries and not spec.at_most_once:
+                self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
+            else:
+                self.state.fail(single, "TaskFailed", failure, now, duration_s)
+        held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
+
+    def task_stopped(self, hub: Hub, message: TaskStopped, now: float) -> None:
+        """An attempt was stopped as asked, ran into its timeout, or is handed back."""
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            held.worker = message.worker or held.worker
+            self.state.let_go(held, now, now - held.started_at if held.started_at else 0.0)
+            for task in list(held.tasks):
+                if task.state is TaskState.CANCELLING:
+                    self.state.fail(task, "TaskStopped", None, now)
+                elif message.why == "timeout":
+                    self._timed_out(task, now)
+                elif message.ran and task.record.spec.at_most_once:
+                    self._may_not_again(task, "it was interrupted", now)
+                else:
+                    self._requeue(task, "TaskReturned", "", now)
+        self._committed(hub, message.task, message.attempt, message.first)
+
+    def _timed_out(self, task: Task, now: float) -> None:
+        spec = task.record.spec
+        if task.tries < spec.retries and not spec.at_most_once:
+            self._requeue(task, "RetryTask", "timeout", now, raised=True)
+            return
+        each = f" ({spec.timeout_s:g} s for each of {task.items} items)" if task.items > 1 else ""
+        text = f"{spec.name} ran longer than its timeout of {spec.timeout_s * task.items:g} s{each} and was stopped"
+        self.state.fail(task, "TimeoutPassed", Failure(kind="TaskTimeout", message=text), now)
+
+    # ── attempts that came to nothing ──
+
+    def attempt_lost(self, held: Assignment, cause: str, reason: str, now: float) -> None:
+        """The worker died in it ("WorkerDied") or its hub is gone ("HubSilent"): again, or never."""
+        state, spec = self.state, held.record.spec
+        state.let_go(held, now, now - held.started_at if held.started_at else 0.0)
+        for task in list(held.tasks):
+            if task.state is TaskState.CANCELLING:
+                state.fail(task, cause, None, now)
+            elif spec.at_most_once:
+                self._may_not_again(task, reason, now)
+            elif cause == "WorkerDied":
+                self._crashed(task, reason, now)
+            else:
+                self._requeue(task, cause, reason, now)
+
+    def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
+        """Nobody has the attempt that an earlier core gave: again, or never."""
+        del self.state.orphans[orphan.fence]
+        for task in orphan.tasks():
+            task.orphan = None
+            if task.record.spec.at_most_once:
+                self._may_not_again(task, reason, now)
+            else:
+                self._requeue(task, "HubSilent", reason, now)
+
+    def _may_not_again(self, task: Task, reason: str, now: float) -> None:
+        text = f"{task.record.spec.name} may have run once and may not run again (at_most_once): {reason}"
+        self.state.fail(task, "AtMostOnce", Failure(kind="TaskLost", message=text), now)
+
+    def _crashed(self, task: Task, reason: str, now: float) -> None:
+        record = task.record
+        if task.items > 1 and record.spec.split:
+            # One of the items did it. Each goes on alone, so that the guilty one is found and no other is blamed.
+            for item in range(task.first, task.first + task.items):
+                self._requeue(record.carve(record.at(item), item, 1), "WorkerDied", reason, now)
+            return
+        if task.crashes + 1 >= self.state.policy.max_crashes:
+            task.crashes += 1
+            text = f"{record.spec.name} killed {task.crashes} workers and is not tried again; the last one: {reason}"
+            self.state.fail(task, "TooManyCrashes", Failure(kind="TaskLost", message=text), now)
+            return
+        self._requeue(task, "WorkerDied", reason, now, crashed=True)
+
+    def _requeue(
+        self, task: Task, cause: str, reason: str, now: float, crashed: bool = False, raised: bool = False
+    ) -> None:
+        task.move(cause, now)
+        task.held = None
+        task.crashes += crashed
+        task.tries += raised
+        task.progress = 0.0
+        task.note = reason = reason[:LONGEST_NOTE]
+        self.state.out.append(
+            Keep(AttemptFailed(task.record.id, task.first, task.items, task.attempt, crashed, reason, raised))
+        )
+        self.state.enqueue(task)
+        self.state.notice(task, now)
+
+    # ── helpers ──
+
+    def _held(self, hub: Hub, task: str, first: int, attempt: int, now: float) -> Assignment | None:
+        """The attempt that a fact is about, if it is the current one."""
+        fence = task, first, attempt
+        held = hub.in_hand.get(fence)
+        if held is None:
+            orphan = self.state.orphans.get(fence)
+            if orphan is not None and orphan.hub == hub.id:
+                held = self.adopt(hub, orphan, "", now)
+        if held is None:
+            self.state.late_facts += 1
+        return held
+
+    def adopt(self, hub: Hub, orphan: Orphan, worker_id: str, now: float) -> Assignment | None:
+        """The hub still has an attempt that a core before this one gave; None when nobody wants it any more."""
+        state, record = self.state, orphan.record
+        worker = hub.workers.get(worker_id)
+        fitting = [group for group in hub.groups if group.band.takes(record.spec.priority)]
+        group = worker.group if worker is not None else next(iter(fitting or hub.groups), None)
+        tasks = orphan.tasks()
+        if group is None or not tasks:
+            return None
+        del state.orphans[orphan.fence]
+        held = Assignment(tasks[0], group, state.share.user(record.user), 0.0, now)
+        held.first, held.items, held.attempt, held.tasks = orphan.first, orphan.items, orphan.attempt, tasks
+        for task in tasks:
+            task.orphan = None
+            state.notice(task, now)
+        state.give(held)
+        if worker_id:
+            self.begun(held, worker_id, now)
+            for task in tasks:
+                task.move("TaskStarted", now)
+        return held
+
+    def _committed(self, hub: Hub, task: str, attempt: int, first: int) -> None:
+        self.state.send(hub.address, EndCommitted(task=task, attempt=attempt, first=first))
+
+    def _statistics(self, held: Assignment, failed: int, duration_s: float, now: float) -> None:
+        name = held.record.spec.name
+        statistics = self.state.statistics.get(name)
+        if statistics is None:
+            statistics = self.state.statistics[name] = Statistics()
+        waited = max(0.0, now - duration_s - held.tasks[0].queued_at) if held.tasks else 0.0
+        statistics.learn(held.items, failed, duration_s, waited)

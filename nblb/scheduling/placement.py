@@ -1,0 +1,119 @@
+"""Where a task runs, and how much of it goes at once.
+
+Among the groups with room whose band takes the task: one with a free worker, then one whose hub already holds its
+function and inputs, then the narrowest band, then the least loaded (DESIGN 4.4). Slices of a record are cut by the
+measured run time of the function, so that one is worth about PREFETCH of work and the last ones end together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil
+
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
+from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.record import Record
+from nblb.scheduling.task import Task
+
+MAX_ITEMS = 4096
+OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
+SMOOTHING = 0.25
+
+
+class Estimates:
+    """How long one item of a function runs: an exponential moving average, quick to rise."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def item_s(self, record: Record) -> float | None:
+        return self._seconds.get(record.spec.function or record.spec.name)
+
+    def slice_s(self, record: Record, items: int) -> float | None:
+        one = self._seconds.get(record.spec.function or record.spec.name)
+        return None if one is None else one * items + OVERHEAD_S
+
+    def learn(self, record: Record, duration_s: float, items: int) -> None:
+        key, seconds = record.spec.function or record.spec.name, duration_s / max(1, items)
+        old = self._seconds.get(key)
+        self._seconds[key] = seconds if old is None else old + SMOOTHING * (seconds - old)
+
+    def at_least(self, record: Record, running_s: float, items: int) -> None:
+        """A slice has been running for so long already."""
+        seconds = running_s / max(1, items)
+        if seconds > (self.item_s(record) or 0.0):
+            self._seconds[record.spec.function or record.spec.name] = seconds
+
+
+class Placement:
+    """Knows every group by its band."""
+
+    def __init__(self, prefetch_s: float) -> None:
+        self.prefetch_s = prefetch_s
+        self.estimates = Estimates()
+        self.by_band: dict[Band, list[GroupOfWorkers]] = {}
+        self.bands: list[Band] = []  # narrowest first
+
+    def add(self, hub: Hub) -> None:
+        for group in hub.groups:
+            if group.band not in self.by_band:
+                self.by_band[group.band] = []
+                self.bands.append(group.band)
+                self.bands.sort(key=lambda band: (band.high - band.low, band.low))
+            self.by_band[group.band].append(group)
+
+    def remove(self, hub: Hub) -> None:
+        for group in hub.groups:
+            self.by_band[group.band].remove(group)
+
+    def slice_items(self, task: Task, user: UserQueue, workers: int) -> int:
+        """How many items of the task to send at once."""
+        if not task.record.spec.split or task.items == 1:
+            return task.items
+        one = self.estimates.item_s(task.record)
+        if one is None:
+            return 1
+        by_time = int(self.prefetch_s / max(one, 1e-7))
+        fair_end = ceil(user.waiting / (2 * max(1, workers)))  # guided self-scheduling: shorter towards the end
+        return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
+
+    def choose(self, task: Task, band: Band, items: int) -> GroupOfWorkers | None:
+        """The group for this slice among all that take it and have room; `band` is the one whose turn it is."""
+        estimate = self.estimates.slice_s(task.record, items)
+        best: GroupOfWorkers | None = None
+        best_rank: tuple[bool, bool, float, float] | None = None
+        priority, kind = task.record.spec.priority, task.record.kind
+        for other in self.bands if len(self.bands) > 1 else (band,):
+            if not other.takes(priority):
+                continue
+            width = other.high - other.low
+            for group in self.by_band[other]:
+                if group.hub.suspect or not group.has_room(estimate, self.prefetch_s):
+                    continue
+                if not group.hub.runs(kind):
+                    continue
+                ahead = group.given >= group.alive
+                rank = (ahead, not holds_inputs(group.hub, task.record), width, group.load)
+                if best_rank is None or rank < best_rank:
+                    best, best_rank = group, rank
+        return best
+
+    def takers(self, record: Record) -> Iterable[GroupOfWorkers]:
+        """All groups that could ever run the record."""
+        for band, groups in self.by_band.items():
+            if band.takes(record.spec.priority):
+                for group in groups:
+                    if group.hub.runs(record.kind):
+                        yield group
+
+    def workers(self, band: Band) -> int:
+        return sum(group.alive for group in self.by_band[band])
+
+
+def holds_inputs(hub: Hub, record: Record) -> bool:
+    """Nothing would have to be sent to this hub before the record can run there."""
+    spec = record.spec
+    if spec.function and spec.function not in hub.holds:
+        return False
+    return all(name in hub.holds for name in spec.constants) and all(name in hub.holds for name in spec.depends)

@@ -1,0 +1,168 @@
+"""What a client submitted in one piece, its slices, and the job it may belong to."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+
+from nblb.framing import Payload
+from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
+from nblb.scheduling.task import Task
+
+Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
+
+
+class Record:
+    """An accepted SubmitTask; `slices` partition its items, sorted by their first item."""
+
+    __slots__ = (
+        "accepted_at",
+        "blocked_on",
+        "closed",
+        "dependents",
+        "ended_at",
+        "expires",
+        "followers",
+        "id",
+        "items",
+        "job",
+        "number",
+        "output",
+        "pins",
+        "slices",
+        "spec",
+        "unended",
+        "user",
+        "watchers",
+    )
+
+    def __init__(self, spec: SubmitTask, user: str, number: int, now: float, job: Job | None) -> None:
+        self.id = spec.task
+        self.spec = spec
+        self.user = user
+        self.number = number  # order of acceptance
+        self.items = spec.items
+        self.accepted_at = now
+        self.ended_at = 0.0
+        self.closed = False  # every item has ended, and all that follows from it is done
+        self.expires = 0.0  # 0: not before it has ended
+        self.job = job
+        self.slices: list[Task] = []
+        self.unended = spec.items
+        self.watchers: tuple[str, ...] = ()
+        self.blocked_on = 0  # dependencies that are not done yet
+        self.dependents: list[Record] | None = None  # records that wait for this one's results
+        self.followers: list[Record] | None = None  # records that will take this one's results (cache)
+        self.pins = 0  # dependents that may still need the results
+        self.output: dict[str, str] | None = None  # tails of stdout and stderr
+
+    def begin(self, state: TaskState, now: float) -> Task:
+        """The first slice: all items."""
+        task = Task(self, 0, self.items, now, state)
+        self.slices = [task]
+        if self.job:
+            self.job.counts[state] = self.job.counts.get(state, 0) + self.items
+        return task
+
+    def count(self, old: TaskState, new: TaskState, items: int) -> None:
+        """Keep the sums true while a slice moves."""
+        if self.job:
+            counts = self.job.counts
+            counts[old] -= items
+            counts[new] = counts.get(new, 0) + items
+        if (old in ENDED) is not (new in ENDED):
+            self.unended += -items if new in ENDED else items
+
+    def position(self, item: int) -> int:
+        """Where in `slices` the slice that holds this item stands."""
+        return 0 if len(self.slices) == 1 else bisect_right(self.slices, item, key=_first) - 1
+
+    def at(self, item: int) -> Task:
+        """The slice that holds this item."""
+        return self.slices[self.position(item)]
+
+    def carve(self, task: Task, first: int, items: int) -> Task:
+        """Cut `task` so that one slice holds exactly these of its items, and return it.
+
+        `task` itself stays the leftmost of the pieces; pieces to the right are new.
+        """
+        end, last = task.first + task.items, first + items
+        at = self.position(task.first)
+        if last < end:
+            self.slices.insert(at + 1, task.part(last, end - last))
+            task.items = last - task.first
+        if first == task.first:
+            return task
+        middle = task.part(first, items)
+        task.items = first - task.first
+        self.slices.insert(at + 1, middle)
+        return middle
+
+    def take(self, task: Task, items: int) -> Task:
+        """Cut the first `items` of `task` into a new slice; `task` keeps the rest and its place in a queue."""
+        taken = task.part(task.first, items)
+        self.slices.insert(self.position(task.first), taken)
+        task.first += items
+        task.items -= items
+        return taken
+
+    def covering(self, first: int, items: int) -> Iterator[Task]:
+        """The slices that hold some of these items, from left to right."""
+        at, last = self.position(first), first + items
+        while at < len(self.slices) and self.slices[at].first < last:
+            yield self.slices[at]
+            at += 1
+
+    @property
+    def kind(self) -> Kind:
+        """What a hub must have to run this: equal for records that the same hubs can run."""
+        spec = self.spec
+        return spec.python, "" if spec.function else spec.name
+
+    @property
+    def done(self) -> bool:
+        return self.unended == 0 and all(task.state is TaskState.DONE for task in self.slices)
+
+    def payload_of(self, task: Task) -> Payload:
+        """The arguments of a slice; a payload that can't be cut goes whole, and its worker picks the slice's items."""
+        payload = self.spec.payload
+        if task.items == self.items or not self.spec.split:
+            return payload
+        return payload.slice(task.first, task.items)
+
+    def release_arguments(self) -> None:
+        """Drop the arguments: every item has its result, nothing will run again."""
+        self.spec = msgspec.structs.replace(self.spec, payload=Payload())
+
+
+def _first(task: Task) -> int:
+    return task.first
+
+
+class Job:
+    """A named, ordered set of records."""
+
+    __slots__ = ("counts", "created_at", "id", "items", "records", "spec", "user", "watchers")
+
+    def __init__(self, spec: OpenJob, user: str, now: float) -> None:
+        self.id = spec.job
+        self.spec = spec
+        self.user = user
+        self.created_at = now
+        self.items = spec.items
+        self.records: dict[str, Record] = {}
+        self.counts: dict[TaskState, int] = {}
+        self.watchers: tuple[str, ...] = ()
+
+    def leave(self, record: Record) -> None:
+        """The record is forgotten."""
+        del self.records[record.id]
+        for task in record.slices:
+            self.counts[task.state] -= task.items
+
+    @property
+    def unended(self) -> int:
+        return sum(n for state, n in self.counts.items() if state not in ENDED)

@@ -1,0 +1,248 @@
+"""The live state again, from what the journal kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nblb.messages import TaskEnded, TaskState
+from nblb.records import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    BlobForgotten,
+    BlobKept,
+    Collected,
+    EndKept,
+    JobForgotten,
+    JobKept,
+    Published,
+    TaskForgotten,
+    TaskKept,
+)
+from nblb.scheduling import dependencies
+from nblb.scheduling.hubs import Orphan
+from nblb.scheduling.record import Job, Record
+from nblb.scheduling.state import Blob, State
+from nblb.scheduling.task import Task
+
+
+class Restore:
+    """Plays entries into an empty state.
+
+    They may come in the order in which they were written, or as the journal gives them: tasks, failed attempts,
+    open attempts, ends.
+    """
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self.now = now
+        self._void: dict[str, list[tuple[int, int, int]]] = {}  # record -> (first, items, attempt) tried again
+
+    def play(self, entries: Iterable[AnyEntry]) -> None:
+        for entry in entries:
+            match entry:
+                case TaskKept():
+                    self._task(entry)
+                case EndKept():
+                    self._end(entry)
+                case AttemptKept():
+                    self._attempt(entry)
+                case AttemptFailed():
+                    self._attempt_failed(entry)
+                case BlobKept(hash=name, payload=payload):
+                    self.state.blobs[name] = Blob(payload, entry.name, self.now)
+                case Published(name=name, hash=blob):
+                    self._published(name, blob)
+                case JobKept():
+                    self._job(entry)
+                case Collected(task=name, expires=expires):
+                    if name in self.state.records:
+                        self.state.records[name].expires = expires - self.state.wall_offset
+                case TaskForgotten(task=name):
+                    self._task_forgotten(name)
+                case JobForgotten(job=name):
+                    self._job_forgotten(name)
+                case BlobForgotten(hash=name):
+                    self.state.blobs.pop(name, None)
+        self._resume()
+
+    def _task_forgotten(self, name: str) -> None:
+        record = self.state.records.pop(name, None)
+        self._void.pop(name, None)
+        if record is not None and record.job is not None:
+            record.job.leave(record)
+
+    def _job_forgotten(self, name: str) -> None:
+        job = self.state.jobs.get(name)
+        if job is not None:
+            self.state.drop_job(job)
+
+    def _published(self, name: str, blob: str) -> None:
+        if blob:
+            self.state.published[name] = blob
+        else:
+            self.state.published.pop(name, None)
+
+    def _job(self, entry: JobKept) -> None:
+        job = Job(entry.spec, entry.user, entry.at - self.state.wall_offset)
+        self.state.jobs[job.id] = job
+        self.state.job_names[job.user, job.spec.name] = job.id
+
+    def _task(self, entry: TaskKept) -> None:
+        state, spec = self.state, entry.spec
+        state.accepted += 1
+        job = state.jobs.get(spec.job) if spec.job else None
+        record = Record(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
+        state.records[record.id] = record
+        if job is not None:
+            job.records[record.id] = record
+        record.begin(TaskState.QUEUED, record.accepted_at)
+
+    def _slice(self, task: str, first: int, items: int) -> Task | None:
+        record = self.state.records.get(task)
+        if record is None:
+            return None
+        found = record.at(first)
+        if found.first <= first and first + items <= found.first + found.items:
+            return record.carve(found, first, items)
+        return found
+
+    def _attempt(self, entry: AttemptKept) -> None:
+        """Raises the attempt; where it goes on being open, a hub may still have it."""
+        task = self._slice(entry.task, entry.first, entry.items)
+        if task is None or task.state.ended or entry.attempt <= task.attempt:
+            return
+        task.attempt = entry.attempt
+        if task.state is TaskState.QUEUED:
+            task.move("RunTask", self.now)
+        until = self.now + self.state.policy.adopt_s
+        task.orphan = Orphan(task.record, entry.first, entry.items, entry.attempt, entry.hub, until)
+
+    def _attempt_failed(self, entry: AttemptFailed) -> None:
+        task = self._slice(entry.task, entry.first, entry.items)
+        if task is None:
+            return
+        if entry.again:
+            self._again(task, entry)
+            return
+        if task.state.ended:
+            return
+        task.attempt = max(task.attempt, entry.attempt)
+        task.crashes += entry.crashed
+        task.tries += entry.raised
+        task.note = entry.reason
+        if task.state is TaskState.ASSIGNED:
+            task.move("TaskReturned", self.now)
+        task.orphan = None
+
+    def _again(self, task: Task, entry: AttemptFailed) -> None:
+        self._void.setdefault(entry.task, []).append((entry.first, entry.items, entry.attempt))
+        if task.state.ended:
+            task.move("RetryFailed", self.now)
+        task.attempt = max(task.attempt, entry.attempt + 1)
+        task.tries = task.crashes = 0
+        task.ended, task.note = None, ""
+
+    def _end(self, entry: EndKept) -> None:
+        record = self.state.records.get(entry.task)
+        if record is None:
+            return
+        ended = TaskEnded(
+            task=entry.task,
+            state=entry.state,
+            first=entry.first,
+            items=entry.items,
+            payload=entry.payload,
+            failure=entry.failure,
+            holes=entry.holes,
+            duration_s=entry.duration_s,
+            worker=entry.worker,
+            host=entry.host,
+            attempt=entry.attempt,
+            ended_at=entry.at,
+        )
+        for first, items in self._ranges(entry):
+            for task in list(record.covering(first, items)):
+                low, high = max(first, task.first), min(first + items, task.first + task.items)
+                self._settle(record.carve(task, low, high - low), ended)
+
+    def _ranges(self, entry: EndKept) -> Iterator[tuple[int, int]]:
+        """The items that the end is about: neither holes nor tried again since; runs of them as (first, items)."""
+        void = [(a, n) for a, n, attempt in self._void.get(entry.task, ()) if attempt >= entry.attempt]
+        if not entry.holes and not void:
+            yield entry.first, entry.items
+            return
+        gone = {entry.first + offset for offset in entry.holes}
+        gone.update(item for first, items in void for item in range(first, first + items))
+        begun: int | None = None
+        for item in range(entry.first, entry.first + entry.items + 1):
+            if item == entry.first + entry.items or item in gone:
+                if begun is not None:
+                    yield begun, item - begun
+                begun = None
+            elif begun is None:
+                begun = item
+
+    def _settle(self, task: Task, ended: TaskEnded) -> None:
+        """Set the state straight: the journal's word needs no transition."""
+        if task.state is not ended.state:
+            old, task.state = task.state, ended.state
+            task.record.count(old, ended.state, task.items)
+        task.attempt = max(task.attempt, ended.attempt)
+        task.ended, task.orphan = ended, None
+
+    def _resume(self) -> None:
+        """Queue what is open, in the order of acceptance, and time what has ended."""
+        state = self.state
+        for record in list(state.records.values()):
+            for name in (record.spec.function, *record.spec.constants):
+                if name in state.blobs:
+                    state.blobs[name].uses += 1
+            self._count_ends(record)
+            if record.unended == 0:
+                self._resume_ended(record)
+            elif record.spec.cache and record.items == 1 and record.slices[0].orphan is not None:
+                state.cache.setdefault(record.spec.cache, record)
+        for record in list(state.records.values()):
+            if record.unended:
+                self._resume_open(record)
+        self._void.clear()
+
+    def _count_ends(self, record: Record) -> None:
+        user = self.state.share.user(record.user)
+        for task in record.slices:
+            if task.state is TaskState.DONE:
+                user.done += task.items
+            elif task.state in (TaskState.FAILED, TaskState.LOST):
+                user.failed += task.items
+
+    def _resume_ended(self, record: Record) -> None:
+        state = self.state
+        record.closed = True
+        last = max((t.ended.ended_at for t in record.slices if t.ended is not None), default=0.0)
+        record.ended_at = last - state.wall_offset
+        state.expire_at(record, record.expires or record.ended_at + state.policy.job_ttl_s)
+        if record.done:
+            record.release_arguments()
+            if record.spec.cache and record.items == 1:
+                state.cache.setdefault(record.spec.cache, record)
+
+    def _resume_open(self, record: Record) -> None:
+        state = self.state
+        dependencies.pin(state, record)
+        for task in record.slices:
+            if task.state is TaskState.ASSIGNED:
+                assert task.orphan is not None
+                state.orphans[task.orphan.fence] = task.orphan
+        queued = [task for task in record.slices if task.state is TaskState.QUEUED]
+        because = dependencies.obstacle(state, record)
+        if not queued:
+            return
+        for task in queued:
+            if because is None:
+                state.enqueue(task)
+            else:
+                record.count(TaskState.QUEUED, TaskState.BLOCKED, task.items)
+                task.state = TaskState.BLOCKED
+        if because is not None:
+            dependencies.block(state, record, because, self.now)

@@ -1,0 +1,102 @@
+"""What watchers hear between the ends, and what is forgotten when."""
+
+from __future__ import annotations
+
+from heapq import heappop
+from itertools import islice
+
+from nblb.commands import Record as Keep
+from nblb.messages import JobChanged, TaskChanged
+from nblb.records import BlobForgotten, JobForgotten, TaskForgotten
+from nblb.scheduling.record import Record
+from nblb.scheduling.state import State
+
+SWEEP_S = 1.0
+BLOB_SWEEP_S = 60.0
+MOST_CHANGES = 500  # a notice tells of so many slices; the next one of the others
+
+
+class Notices:
+    """Tells watchers of changes, coalesced: at most one message a slice and job each notice_s."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def tick(self, now: float) -> None:
+        state = self.state
+        if state.notice_at is None or now < state.notice_at:
+            return
+        state.notice_at = None
+        told = list(islice(state.changed, MOST_CHANGES))
+        for task in told:
+            del state.changed[task]
+            held = task.held
+            message = TaskChanged(
+                task=task.record.id,
+                state=task.state,
+                first=task.first,
+                items=task.items,
+                progress=task.progress,
+                note=task.note,
+                worker=held.worker if held is not None else "",
+                host=held.group.hub.hello.host if held is not None else "",
+                attempt=task.attempt,
+            )
+            state.tell(task.record.watchers, message)
+        if state.changed:
+            state.notice_at = now + state.policy.notice_s
+        for job in state.changed_jobs:
+            counts = {each.value: n for each, n in job.counts.items() if n}
+            state.tell(job.watchers, JobChanged(job=job.id, counts=counts))
+        state.changed_jobs.clear()
+
+
+class Retention:
+    """Drops results whose time is over, and blobs that nobody names."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._blobs_at: float | None = None
+
+    def next_deadline(self) -> float | None:
+        return self.state.expiring[0][0] + SWEEP_S if self.state.expiring else None
+
+    def tick(self, now: float) -> None:
+        state = self.state
+        while state.expiring and state.expiring[0][0] <= now:
+            _, _, record = heappop(state.expiring)
+            if state.records.get(record.id) is not record or not record.closed or record.expires > now:
+                continue
+            if record.pins > 0:
+                state.expire_at(record, now + max(SWEEP_S, state.policy.result_ttl_s))
+                continue
+            self.forget(record)
+        if self._blobs_at is None or now >= self._blobs_at:
+            self._blobs_at = now + BLOB_SWEEP_S
+            self._sweep_blobs(now)
+
+    def forget(self, record: Record, keep_job: bool = False) -> None:
+        state, spec = self.state, record.spec
+        del state.records[record.id]
+        state.out.append(Keep(TaskForgotten(record.id)))
+        for name in (spec.function, *spec.constants):
+            blob = state.blobs.get(name) if name else None
+            if blob is not None:
+                blob.uses -= 1
+        if spec.cache and state.cache.get(spec.cache) is record:
+            del state.cache[spec.cache]
+        for hub in state.hubs.values():
+            hub.holds.discard(record.id)
+        if record.job is not None:
+            record.job.leave(record)
+            if not record.job.records and not keep_job:
+                state.drop_job(record.job)
+                state.out.append(Keep(JobForgotten(record.job.id)))
+
+    def _sweep_blobs(self, now: float) -> None:
+        state = self.state
+        published = set(state.published.values())
+        old = now - state.policy.job_ttl_s
+        for name in [n for n, b in state.blobs.items() if b.uses <= 0 and b.used_at < old and n not in published]:
+            del state.blobs[name]
+            state.out.append(Keep(BlobForgotten(name)))

@@ -1,0 +1,262 @@
+"""The Load Balancer's mind: every message and every tick in, commands out; no clock, no socket, no file.
+
+The parts share one State: intake (what clients ask), outcome (what hubs report), liveness (who is there),
+dispatch (what runs next), retention (what watchers hear, what is forgotten). `handle` never dispatches by itself:
+the shell hands over all that has arrived, then calls `tick`, so one look at the backlog serves the whole turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nblb.commands import Command, Halt, Send
+from nblb.framing import Payload
+from nblb.messages import (
+    Answer,
+    Ask,
+    BlobMissing,
+    BlobWanted,
+    CancelTask,
+    CollectTask,
+    Failure,
+    FetchTask,
+    ForgetJob,
+    Heartbeat,
+    Hello,
+    HubGone,
+    HubHello,
+    Message,
+    OpenJob,
+    Publish,
+    PutBlob,
+    RetryFailed,
+    ScaleHub,
+    StopCore,
+    StopHub,
+    SubmitTask,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStarted,
+    TaskState,
+    TaskStopped,
+    WorkerDied,
+    WorkerStarted,
+)
+from nblb.records import AnyEntry
+from nblb.scheduling.cancelling import Cancelling
+from nblb.scheduling.dispatch import Dispatch
+from nblb.scheduling.hubs import Hub
+from nblb.scheduling.intake import Intake
+from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.outcome import Outcome
+from nblb.scheduling.recall import Recall
+from nblb.scheduling.restore import Restore
+from nblb.scheduling.retention import Notices, Retention
+from nblb.scheduling.state import Client, Policy, State
+
+Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
+
+
+class TaskView:
+    """What the JSON door needs of a task."""
+
+    __slots__ = ("failure", "note", "payload", "progress", "state")
+
+    def __init__(self, state: TaskState, progress: float, payload: Payload | None, failure: Failure | None) -> None:
+        self.state, self.progress, self.payload, self.failure = state, progress, payload, failure
+
+
+class Scheduler:
+    """Decides. `answers` looks up what an Ask wants to know (broker/questions.py)."""
+
+    def __init__(self, policy: Policy, answers: Answers | None = None) -> None:
+        self.policy = policy
+        self.state = State(policy)
+        self.answers = answers
+        self.intake = Intake(self.state)
+        self.outcome = Outcome(self.state)
+        self.liveness = Liveness(self.state, self.outcome)
+        self.dispatch = Dispatch(self.state)
+        self.notices = Notices(self.state)
+        self.retention = Retention(self.state)
+        self.recall = Recall(self.state)
+        self.cancelling = Cancelling(self.state, self.retention)
+        intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
+        self._from_client: dict[type, Callable[[Client, Any, float], None]] = {
+            PutBlob: intake.put_blob,
+            OpenJob: intake.open_job,
+            SubmitTask: intake.submit_task,
+            CancelTask: cancelling.cancel_task,
+            RetryFailed: intake.retry_failed,
+            CollectTask: intake.collect_task,
+            FetchTask: intake.fetch_task,
+            ForgetJob: cancelling.forget_job,
+            Publish: intake.publish,
+            Ask: self._ask,
+            ScaleHub: self._scale_hub,
+            StopCore: self._stop_core,
+            Heartbeat: self._client_heartbeat,
+        }
+        self._from_hub: dict[type, Callable[[Hub, Any, float], None]] = {
+            Heartbeat: liveness.heartbeat,
+            WorkerStarted: outcome.worker_started,
+            WorkerDied: outcome.worker_died,
+            TaskStarted: outcome.task_started,
+            TaskProgressed: outcome.task_progressed,
+            TaskFinished: outcome.task_finished,
+            TaskStopped: outcome.task_stopped,
+            TaskPrinted: outcome.task_printed,
+            BlobWanted: self._blob_wanted,
+        }
+
+    @property
+    def wall_offset(self) -> float:
+        return self.state.wall_offset
+
+    @wall_offset.setter
+    def wall_offset(self, seconds: float) -> None:
+        self.state.wall_offset = seconds
+
+    # ── the three methods of every machine ──
+
+    def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
+        """Take up the state that a journal kept; once, before the first event."""
+        Restore(self.state, now).play(entries)
+        return self._taken()
+
+    def handle(self, sender: str, message: Message, now: float) -> list[Command]:
+        """What follows from a message; call `tick` after the last one of a turn.
+
+        Raises
+        ------
+        InvalidTransition
+            A bug. What had followed until then stands in the state, so the next call returns those commands.
+        """
+        kind = type(message)
+        hub = self.state.hubs.get(sender)
+        if hub is not None:
+            if now > hub.heard_at or hub.suspect:
+                self.liveness.heard(hub, now)
+            on_hub = self._from_hub.get(kind)
+            if on_hub is not None:
+                on_hub(hub, message, now)
+                return self._taken()
+        if kind is HubHello:
+            self.liveness.hub_hello(sender, message, now)  # type: ignore[arg-type]
+        elif kind is HubGone:
+            self.liveness.hub_gone(sender, message, now)  # type: ignore[arg-type]
+        elif kind is Hello:
+            self.liveness.hello(sender, message, now)  # type: ignore[arg-type]
+        else:
+            self._handle_client(sender, message, now)
+        return self._taken()
+
+    def _handle_client(self, sender: str, message: Message, now: float) -> None:
+        client = self.state.clients.get(sender)
+        on_client = self._from_client.get(type(message))
+        if client is None or on_client is None:
+            self.liveness.stranger(sender)
+            return
+        client.heard_at = now
+        on_client(client, message, now)
+
+    def tick(self, now: float) -> list[Command]:
+        """What follows from the time, and the assignments that all events of the turn made possible."""
+        self.liveness.tick(now)
+        self.dispatch.run(now)
+        self.recall.tick(now)
+        self.notices.tick(now)
+        self.retention.tick(now)
+        return self._taken()
+
+    def next_deadline(self) -> float | None:
+        """When to call `tick` at the latest."""
+        if self.state.dispatch_due:
+            return 0.0
+        times = (
+            self.liveness.next_deadline(),
+            self.recall.next_deadline(),
+            self.state.notice_at,
+            self.retention.next_deadline(),
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    # ── what the shell needs beside ──
+
+    def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:
+        """Nothing can be sent to this party; `dead` if its process is known to have ended."""
+        self.liveness.unreachable(address, now, dead)
+        return self._taken()
+
+    def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
+        """Undo tasks that were accepted in a turn whose commit failed; what the turn says of them must not be sent."""
+        self.cancelling.refuse(tasks, kind, reason, now)
+        return [command for command in self._taken() if type(command) is Send]
+
+    def task_view(self, task_id: str) -> TaskView | None:
+        """State, progress, result and failure of one task, by the id that users see; None if unknown."""
+        record = self.state.records.get(task_id)
+        item = 0
+        if record is None and "." in task_id:
+            name, _, number = task_id.rpartition(".")
+            record = self.state.records.get(name)
+            item = int(number) if number.isdecimal() else -1
+        if record is None or not 0 <= item < record.items:
+            return None
+        task = record.at(item)
+        ended = task.ended
+        return TaskView(
+            task.state,
+            100.0 if task.state is TaskState.DONE else task.progress,
+            ended.payload if ended is not None else None,
+            ended.failure if ended is not None else None,
+        )
+
+    def why(self, task_id: str, first: int = 0) -> str:
+        record = self.state.records.get(task_id)
+        return self.dispatch.why(record.at(first)) if record is not None else "the core does not know this task"
+
+    # ── small requests ──
+
+    def _client_heartbeat(self, client: Client, _message: Heartbeat, now: float) -> None:
+        self.state.send(client.address, Heartbeat(at=self.state.wall(now)))
+
+    def _ask(self, client: Client, message: Ask, now: float) -> None:
+        try:
+            if self.answers is None:
+                raise LookupError("nobody answers questions here")
+            answer = Answer(request=message.request, value=self.answers(self, message.topic, message.about, now))
+        except Exception as error:  # whatever was asked, no question deafens the core
+            text = str(error.args[0]) if error.args else type(error).__name__
+            answer = Answer(request=message.request, error=text, kind="NblbError")
+        self.state.send(client.address, answer)
+
+    def _scale_hub(self, client: Client, message: ScaleHub, _now: float) -> None:
+        state = self.state
+        hub = next((h for h in state.hubs.values() if message.hub in (h.id, h.name)), None)
+        if hub is None or message.workers < 0:
+            known = ", ".join(h.name for h in state.hubs.values()) or "none"
+            text = f"no hub {message.hub!r} here (there are: {known})" if hub is None else "workers must be 0 or more"
+            state.send(client.address, Answer(request=message.request, error=text, kind="NblbError"))
+            return
+        state.send(hub.address, message)
+        state.send(client.address, Answer(request=message.request, value=message.workers))
+
+    def _stop_core(self, client: Client, message: StopCore, _now: float) -> None:
+        state = self.state
+        if message.hubs:
+            for hub in state.hubs.values():
+                state.send(hub.address, StopHub(reason=f"{client.user} stopped the cluster"))
+        state.send(client.address, Answer(request=message.request, value=True))
+        state.out.append(Halt(f"{client.user} asked for it"))
+
+    def _blob_wanted(self, hub: Hub, message: BlobWanted, _now: float) -> None:
+        hub.holds.discard(message.hash)
+        if not self.state.hold(hub, message.hash):
+            self.state.send(hub.address, BlobMissing(hash=message.hash))
+
+    def _taken(self) -> list[Command]:
+        out, self.state.out = self.state.out, []
+        return out

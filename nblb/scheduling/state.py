@@ -1,0 +1,339 @@
+"""Everything the scheduler remembers, and the few steps that several of its parts share.
+
+`out` gathers the commands of the event in hand; whoever changes state appends here, in the order in which the
+shell shall act.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappush
+
+import msgspec
+
+from nblb.commands import Command, Log, Send
+from nblb.commands import Record as Keep
+from nblb.framing import Payload
+from nblb.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
+from nblb.records import EndKept
+from nblb.scheduling import dependencies
+from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
+from nblb.scheduling.placement import Placement
+from nblb.scheduling.record import Job, Record
+from nblb.scheduling.task import Task
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that decisions depend on; times in seconds."""
+
+    max_queued: int = 1000  # LB_QUEING_MAXPERUSER; 0: no bound
+    max_crashes: int = 3
+    halflife_s: float = 600.0
+    prefetch_s: float = 0.010
+    heartbeat_s: float = 1.0
+    suspect_s: float = 5.0
+    lease_s: float = 15.0
+    adopt_s: float = 30.0  # after a restart: how long an attempt that may still run is waited for
+    result_ttl_s: float = 60.0
+    job_ttl_s: float = 172_800.0
+    notice_s: float = 0.1  # how often watchers hear of changes
+    client_silence_s: float = 60.0
+    name: str = "nblb"
+    core: str = ""
+    epoch: int = 1
+    durability: str = "process"
+    pid: int = 0
+
+
+class Client:
+    """A client's connection."""
+
+    __slots__ = ("address", "heard_at", "host", "notebook", "pid", "user")
+
+    def __init__(self, address: str, user: str, now: float) -> None:
+        self.address = address
+        self.user = user
+        self.heard_at = now
+        self.host = self.notebook = ""
+        self.pid = 0
+
+
+class Blob:
+    """A function or a constant."""
+
+    __slots__ = ("name", "payload", "used_at", "uses")
+
+    def __init__(self, payload: Payload, name: str, now: float) -> None:
+        self.payload = payload
+        self.name = name
+        self.uses = 0  # records that name it
+        self.used_at = now
+
+
+class Statistics:
+    """Of one task name, in the seed's terms."""
+
+    __slots__ = ("calc_max", "calc_min", "calc_sum", "failed", "total", "wait_max", "wait_min", "wait_sum")
+
+    def __init__(self) -> None:
+        self.total = self.failed = 0
+        self.calc_sum = self.wait_sum = 0.0
+        self.calc_min = self.wait_min = float("inf")
+        self.calc_max = self.wait_max = 0.0
+
+    def learn(self, items: int, failed: int, duration_s: float, wait_s: float) -> None:
+        one = duration_s / max(1, items)
+        self.total += items
+        self.failed += failed
+        self.calc_sum += duration_s
+        self.calc_min, self.calc_max = min(self.calc_min, one), max(self.calc_max, one)
+        self.wait_sum += wait_s * items
+        self.wait_min, self.wait_max = min(self.wait_min, wait_s), max(self.wait_max, wait_s)
+
+
+class State:
+    """What is known, by name."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.wall_offset = 0.0  # wall clock = now + wall_offset
+        self.out: list[Command] = []
+        self.records: dict[str, Record] = {}
+        self.jobs: dict[str, Job] = {}
+        self.job_names: dict[tuple[str, str], str] = {}  # (user, name) -> the latest job of that name
+        self.blobs: dict[str, Blob] = {}
+        self.published: dict[str, str] = {}
+        self.cache: dict[str, Record] = {}
+        self.clients: dict[str, Client] = {}
+        self.hubs: dict[str, Hub] = {}  # by address
+        self.share = FairShare(policy.halflife_s)
+        self.placement = Placement(policy.prefetch_s)
+        self.statistics: dict[str, Statistics] = {}
+        self.changed: dict[Task, None] = {}  # slices whose watchers have not heard the latest
+        self.changed_jobs: dict[Job, None] = {}
+        self.expiring: list[tuple[float, int, Record]] = []  # heap
+        self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
+        self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
+        self.parked_on: dict[str, str] = {}  # task -> blob
+        self.accepted = 0
+        self.late_facts = 0
+        self.dispatch_due = False
+        self.notice_at: float | None = None
+        self._closing: deque[Record] = deque()
+        self._closing_now = False
+
+    # ── saying and keeping ──
+
+    def send(self, to: str, message: Message) -> None:
+        self.out.append(Send(to, message))
+
+    def tell(self, watchers: tuple[str, ...], message: Message) -> None:
+        """Say it to those who are still there. (Who has gone stays a watcher by name: that costs nothing.)"""
+        for address in watchers:
+            if address in self.clients:
+                self.out.append(Send(address, message))
+
+    def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
+        """These watchers and this one, without those who have gone."""
+        return (*(other for other in watchers if other != address and other in self.clients), address)
+
+    def log(self, level: str, text: str) -> None:
+        self.out.append(Log(level, text))
+
+    def wall(self, now: float) -> float:
+        return now + self.wall_offset
+
+    # ── queue ──
+
+    def enqueue(self, task: Task) -> None:
+        """The task waits for a worker."""
+        user = self.share.user(task.record.user)
+        user.add(task)
+        self.share.changed(user)
+        self.dispatch_due = True
+
+    def unqueue(self, task: Task) -> None:
+        """The task, which has been cancelled while it was QUEUED, waits no more."""
+        user = self.share.user(task.record.user)
+        user.cancelled(task)
+        self.share.changed(user)
+
+    def notice(self, task: Task, now: float) -> None:
+        """Watchers shall hear of this slice soon."""
+        if task.record.watchers:
+            self.changed[task] = None
+            if self.notice_at is None:
+                self.notice_at = now + self.policy.notice_s
+        self.notice_job(task.record.job, now)
+
+    def notice_job(self, job: Job | None, now: float) -> None:
+        """Those who watch this job shall hear its counts soon."""
+        if job is not None and job.watchers:
+            self.changed_jobs[job] = None
+            if self.notice_at is None:
+                self.notice_at = now + self.policy.notice_s
+
+    # ── the end of a slice ──
+
+    def keep_end(self, ended: TaskEnded) -> None:
+        self.out.append(
+            Keep(
+                EndKept(
+                    task=ended.task,
+                    first=ended.first,
+                    items=ended.items,
+                    attempt=ended.attempt,
+                    state=ended.state,
+                    at=ended.ended_at,
+                    payload=ended.payload,
+                    failure=ended.failure,
+                    duration_s=ended.duration_s,
+                    worker=ended.worker,
+                    host=ended.host,
+                    holes=ended.holes,
+                )
+            )
+        )
+
+    def finish(self, tasks: list[Task], ended: TaskEnded, now: float, keep: bool = True) -> None:
+        """These slices, which have just moved to an ended state, are over as `ended` says; keep and tell it."""
+        record = tasks[0].record
+        for task in tasks:
+            task.ended = ended
+            task.held = task.orphan = None
+            self.changed.pop(task, None)
+        if keep:
+            self.keep_end(ended)
+        self.tell(record.watchers, ended)
+        user = self.share.user(record.user)
+        good = sum(task.items for task in tasks)
+        if ended.state is TaskState.DONE:
+            user.done += good
+        elif ended.state is not TaskState.CANCELLED:
+            user.failed += good
+        self.notice_job(record.job, now)
+        if record.unended == 0 and not record.closed:
+            record.closed = True
+            self._closing.append(record)
+            self._close(now)
+
+    def _close(self, now: float) -> None:
+        """All that follows from the end of a record: a loop, since a chain of dependents may be long."""
+        if self._closing_now:
+            return
+        self._closing_now = True
+        try:
+            while self._closing:
+                record = self._closing.popleft()
+                record.ended_at = now
+                self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
+                if record.done:
+                    record.release_arguments()
+                dependencies.unpin(self, record)
+                dependencies.wake(self, record, now)
+        finally:
+            self._closing_now = False
+
+    def fail(self, task: Task, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
+        """End a slice that has no result, for `cause` in the table of transitions."""
+        worker, host = ("", "") if task.held is None else (task.held.worker, task.held.group.hub.hello.host)
+        old = task.move(cause, now)
+        ended = TaskEnded(
+            task=task.record.id,
+            first=task.first,
+            items=task.items,
+            state=task.state,
+            failure=failure,
+            duration_s=duration_s,
+            attempt=task.attempt,
+            worker=worker,
+            host=host,
+            ended_at=self.wall(now),
+        )
+        self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else kept with the cancel itself
+
+    def expire_at(self, record: Record, at: float) -> None:
+        record.expires = at
+        heappush(self.expiring, (at, record.number, record))
+
+    def drop_job(self, job: Job) -> None:
+        """The job is forgotten; its name means the latest job of that name that is left."""
+        name = job.user, job.spec.name
+        del self.jobs[job.id]
+        self.changed_jobs.pop(job, None)
+        if self.job_names[name] == job.id:
+            del self.job_names[name]
+            for other in self.jobs.values():
+                if (other.user, other.spec.name) == name:
+                    self.job_names[name] = other.id
+
+    # ── what hubs have in hand ──
+
+    def give(self, held: Assignment) -> None:
+        """Count the slice as in its hub's hands."""
+        for task in held.tasks:
+            task.held = held
+        held.group.hub.in_hand[held.fence] = held
+        held.group.given += 1
+        held.group.pending_s += held.estimate_s
+        held.user.occupied += 1
+        self.share.changed(held.user)
+
+    def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
+        """The group has finished with this slice, one way or another."""
+        hub = held.group.hub
+        if hub.in_hand.pop(held.fence, None) is None:
+            return
+        group = held.group
+        group.given -= 1
+        group.pending_s = group.pending_s - held.estimate_s if group.given else 0.0
+        worker = hub.workers.get(held.worker)
+        if worker is not None:
+            worker.done += 1
+            worker.used_s += duration_s
+            if worker.held is held:
+                worker.held, worker.since = None, now
+        held.user.occupied -= 1
+        if duration_s > 0.0:
+            self.share.charge(held.user, duration_s, now)
+        else:
+            self.share.changed(held.user)
+        self.dispatch_due = True
+
+    def stop(self, held: Assignment, why: str, kill: bool = False) -> None:
+        self.send(
+            held.group.hub.address,
+            StopTask(task=held.record.id, attempt=held.attempt, first=held.first, kill=kill, why=why),
+        )
+
+    def hold(self, hub: Hub, name: str) -> bool:
+        """Make sure that the hub has a blob, or the results of a task; False when the core does not know it."""
+        if name in hub.holds:
+            return True
+        blob = self.blobs.get(name)
+        if blob is not None:
+            hub.holds.add(name)
+            self.send(hub.address, HoldBlob(hash=name, payload=blob.payload))
+            return True
+        record = self.records.get(name)
+        if record is None or not record.done:
+            return False
+        hub.holds.add(name)
+        sent: set[int] = set()
+        for task in record.slices:
+            ended = task.ended
+            if ended is not None and ended.payload is not None and id(ended) not in sent:
+                sent.add(id(ended))
+                self.send(
+                    hub.address,
+                    HoldBlob(
+                        hash=name,
+                        payload=ended.payload,
+                        first=ended.first,
+                        items=ended.items,
+                        total=record.items,
+                        holes=ended.holes,
+                    ),
+                )
+        return True

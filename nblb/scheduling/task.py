@@ -1,0 +1,163 @@
+"""A task's life: its states, the table of all that can happen to it, and its story.
+
+A Task is a slice of a record (see messages.py): the slices of a record partition its items, and each is in one
+state. Every change of state passes through `Task.move`, which looks the pair (state, cause) up in TRANSITIONS.
+A pair that is not there is a bug and raises InvalidTransition with the task's story; late facts, which are
+normal, stand in the table and lead back to the same state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nblb.messages import TaskEnded, TaskState
+
+if TYPE_CHECKING:
+    from nblb.scheduling.hubs import Assignment, Orphan
+    from nblb.scheduling.record import Record
+
+BLOCKED, QUEUED, ASSIGNED, RUNNING, CANCELLING, DONE, FAILED, CANCELLED, LOST = TaskState
+
+#: (state, cause) -> state. Causes are the names of messages, or of what the scheduler notices by itself.
+TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
+    BLOCKED: {
+        "DependenciesDone": QUEUED,
+        "DependencyFailed": FAILED,
+        "CancelTask": CANCELLED,
+        "CacheHit": DONE,
+    },
+    QUEUED: {
+        "RunTask": ASSIGNED,
+        "CancelTask": CANCELLED,
+    },
+    ASSIGNED: {
+        "TaskStarted": RUNNING,
+        "TaskFinished": DONE,
+        "TaskFailed": FAILED,
+        "RetryTask": QUEUED,
+        "TaskReturned": QUEUED,
+        "WorkerDied": QUEUED,
+        "HubSilent": QUEUED,
+        "TooManyCrashes": LOST,
+        "AtMostOnce": LOST,
+        "StopTask": CANCELLING,
+        "CancelTask": CANCELLED,
+        "TimeoutPassed": FAILED,
+    },
+    RUNNING: {
+        "TaskStarted": RUNNING,
+        "TaskFinished": DONE,
+        "TaskFailed": FAILED,
+        "RetryTask": QUEUED,
+        "TaskReturned": QUEUED,
+        "WorkerDied": QUEUED,
+        "HubSilent": QUEUED,
+        "TooManyCrashes": LOST,
+        "AtMostOnce": LOST,
+        "StopTask": CANCELLING,
+        "CancelTask": CANCELLED,
+        "TimeoutPassed": FAILED,
+    },
+    CANCELLING: {
+        "TaskStarted": CANCELLING,
+        "StopTask": CANCELLING,
+        "TaskStopped": CANCELLED,
+        "TaskFinished": CANCELLED,
+        "TaskFailed": CANCELLED,
+        "WorkerDied": CANCELLED,
+        "HubSilent": CANCELLED,
+    },
+    DONE: {"CancelTask": CANCELLED},  # the seed's rule: cancelling a finished task drops its result
+    FAILED: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
+    CANCELLED: {},
+    LOST: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
+}
+
+STORY_LENGTH = 24
+
+
+class InvalidTransition(Exception):  # the name says what it is; it is a bug, never a user's error
+    """Something happened to a task that can't happen in its state; carries the story."""
+
+    def __init__(self, task: Task, cause: str) -> None:
+        told = "; ".join(f"{at:.3f} {why}: {old} -> {new}" for at, why, old, new in task.story)
+        super().__init__(f"{cause} came to {task!r}, whose story is: {told or 'just accepted'}")
+        self.task, self.cause = task, cause
+
+
+class Task:
+    """One slice of a record: `items` calls from `first` on, all in one state."""
+
+    __slots__ = (
+        "attempt",
+        "crashes",
+        "ended",
+        "first",
+        "held",
+        "items",
+        "note",
+        "orphan",
+        "progress",
+        "queued_at",
+        "record",
+        "state",
+        "story",
+        "tries",
+    )
+
+    def __init__(self, record: Record, first: int, items: int, now: float, state: TaskState = QUEUED) -> None:
+        self.record = record
+        self.first = first
+        self.items = items
+        self.state = state
+        self.queued_at = now
+        self.attempt = 0
+        self.tries = 0  # attempts that raised
+        self.crashes = 0  # attempts that killed their worker
+        self.held: Assignment | None = None
+        self.ended: TaskEnded | None = None
+        self.progress = 0.0
+        self.note = ""
+        self.story: tuple[tuple[float, str, str, str], ...] = ()
+        self.orphan: Orphan | None = None  # after a restart: the attempt that some hub may still have
+
+    def move(self, cause: str, now: float) -> TaskState:
+        """Go where the table says; the old state is returned.
+
+        Raises
+        ------
+        InvalidTransition
+            When the table names no such pair.
+        """
+        old = self.state
+        new = TRANSITIONS[old].get(cause)
+        if new is None:
+            raise InvalidTransition(self, cause)
+        if new is not old:
+            self.state = new
+            self.story = (*self.story[-STORY_LENGTH + 1 :], (now, cause, old.value, new.value))
+            self.record.count(old, new, self.items)
+        return old
+
+    def part(self, first: int, items: int) -> Task:
+        """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
+        twin = Task(self.record, first, items, self.queued_at, self.state)
+        twin.attempt, twin.tries, twin.crashes = self.attempt, self.tries, self.crashes
+        twin.held, twin.ended, twin.story = self.held, self.ended, self.story
+        twin.progress, twin.note = self.progress, self.note
+        twin.orphan = self.orphan
+        return twin
+
+    @property
+    def id(self) -> str:
+        """The id as users see it."""
+        return self.record.id if self.record.items == 1 else f"{self.record.id}.{self.first}"
+
+    def __lt__(self, other: Task) -> bool:
+        """Which waits in front: the one accepted earlier."""
+        mine, its = self.record.number, other.record.number
+        return mine < its or (mine == its and self.first < other.first)
+
+    def __repr__(self) -> str:
+        of = f"[{self.first}:{self.first + self.items}]" if self.record.items > 1 else ""
+        return f"<Task {self.record.spec.name}{of} {self.record.id} {self.state} attempt {self.attempt}>"

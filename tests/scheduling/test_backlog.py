@@ -1,0 +1,129 @@
+"""Who of one user's tasks is next: priority, then order of acceptance, whatever came back or was cut in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from nblb.messages import SubmitTask, TaskState
+from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
+from nblb.scheduling.record import Record
+from nblb.scheduling.task import Task
+
+
+@pytest.fixture
+def user() -> UserQueue:
+    return UserQueue("anna")
+
+
+def task(number: int, priority: float = 0.0, items: int = 1, name: str = "", python: tuple[int, int] = (0, 0)) -> Task:
+    spec = SubmitTask(
+        task=f"t{number}", name=name or "f", function="" if name else "h", items=items, priority=priority, python=python
+    )
+    return Record(spec, "anna", number, 0.0, None).begin(TaskState.QUEUED, 0.0)
+
+
+def drain(user: UserQueue, low: float = 0.0, high: float = 1000.0) -> list[str]:
+    order = []
+    while (best := user.best(low, high)) is not None:
+        user.drop(best)
+        best.move("RunTask", 0.0)
+        order.append(best.id)
+    return order
+
+
+def test_higher_priority_first_then_first_in(user: UserQueue) -> None:
+    for number, priority in enumerate([5.0, 50.0, 5.0, 0.0, 50.0]):
+        user.add(task(number, priority))
+    assert [one.id for one in user.tasks()] == ["t1", "t4", "t0", "t2", "t3"]
+    assert drain(user) == ["t1", "t4", "t0", "t2", "t3"]
+    assert user.waiting == user.single == 0
+    assert not user.levels
+    assert not user.priorities
+
+
+def test_only_priorities_of_the_band(user: UserQueue) -> None:
+    for number, priority in enumerate([0.0, 10.0, 10.5, 100.0, 2000.0]):
+        user.add(task(number, priority))
+    assert drain(user, 10.0, 100.0) == ["t3", "t2", "t1"]
+    assert user.best(10.0, 100.0) is None
+    assert drain(user, 0.0, 1e9) == ["t4", "t0"]
+
+
+def test_what_comes_back_stands_where_it_stood(user: UserQueue) -> None:
+    tasks = [task(n) for n in range(5)]
+    for one in tasks:
+        user.add(one)
+    for one in tasks[:3]:
+        user.drop(one)
+        one.move("RunTask", 0.0)
+    for one in (tasks[1], tasks[2], tasks[0]):  # in whatever order their hub lost them
+        one.move("HubSilent", 1.0)
+        user.add(one)
+    assert [one.id for one in user.tasks()] == ["t0", "t1", "t2", "t3", "t4"]
+    assert drain(user) == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_a_cancelled_task_is_passed_over(user: UserQueue) -> None:
+    tasks = [task(n) for n in range(3)]
+    for one in tasks:
+        user.add(one)
+    tasks[0].move("CancelTask", 0.0)
+    user.cancelled(tasks[0])
+    assert user.waiting == 2
+    assert drain(user) == ["t1", "t2"]
+
+
+def test_cancelled_tasks_do_not_pile_up_behind_one_that_waits_for_ever(user: UserQueue) -> None:
+    user.add(task(0))
+    for number in range(1, 5000):
+        one = task(number)
+        user.add(one)
+        one.move("CancelTask", 0.0)
+        user.cancelled(one)
+    (line,) = user.levels[0.0].values()
+    assert len(line.tasks) + len(line.late) < 100
+    assert user.waiting == 1
+
+
+def test_pieces_of_a_split_task_keep_its_place(user: UserQueue) -> None:
+    first, second = task(1, items=10), task(2)
+    user.add(first)
+    user.add(second)
+    user.taken(first, 4)
+    taken = first.record.take(first, 4)
+    taken.move("RunTask", 0.0)
+    assert user.waiting == 7
+    assert [(one.id, one.items) for one in user.tasks()] == [("t1.4", 6), ("t2", 1)]
+    taken.move("WorkerDied", 1.0)
+    user.add(taken)
+    assert [(one.id, one.items) for one in user.tasks()] == [("t1.0", 4), ("t1.4", 6), ("t2", 1)]
+
+
+def test_a_kind_that_no_hub_runs_hides_nobody(user: UserQueue) -> None:
+    user.add(task(1, name="unknown"))
+    user.add(task(2, python=(3, 10)))
+    user.add(task(3))
+    user.add(task(4))
+    user.add(task(5, priority=7.0, name="unknown"))
+    best = user.best(0, 1000)
+    assert best is not None
+    assert best.id == "t5"
+    assert [one.id for one in user.others(0, 1000)] == ["t5", "t2", "t3"]
+    assert [one.id for one in user.others(0, 5)] == ["t1", "t2", "t3"]
+
+
+def test_oldest_is_the_oldest_of_the_band(user: UserQueue) -> None:
+    assert user.oldest(0, 1000) == 1 << 62
+    user.add(task(3, priority=9.0))
+    user.add(task(4, priority=1.0))
+    user.add(task(2, priority=500.0))
+    assert user.oldest(0, 10) == 3
+    assert user.oldest(0, 1000) == 2
+
+
+def test_with_a_priority_for_each_task_the_next_stands_for_all(user: UserQueue) -> None:
+    for number in range(FEW_LEVELS + 5):
+        user.add(task(number, priority=float(number)))
+    best = user.best(0, 1000)
+    assert best is not None
+    assert user.oldest(0, 1000) == best.record.number

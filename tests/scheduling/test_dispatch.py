@@ -1,0 +1,266 @@
+"""What is given to whom (DESIGN 4): fairness at each dispatch, placement, slices, work ahead, the words of why()."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nblb.framing import Payload
+from nblb.messages import Group, OpenJob, RunTask, SubmitTask, TaskState
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import ModelHub, World
+
+
+@pytest.fixture
+def world() -> World:
+    return a_world()
+
+
+def a_world(**policy: float) -> World:
+    world = World(Policy(core="c", max_queued=0, **policy))  # type: ignore[arg-type]
+    for name in ("anna", "bob"):
+        world.client(f"client:{name}", name)
+    return world
+
+
+def submit(world: World, who: str, *tasks: str, **fields: object) -> None:
+    for task in tasks:
+        spec = SubmitTask(**{"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields})  # type: ignore[arg-type]
+        world.say(f"client:{who}", spec)
+
+
+def split(world: World, who: str, task: str, items: int, **fields: object) -> None:
+    submit(world, who, task, items=items, split=True, payload=Payload((b"x" * items,), [1] * items), **fields)
+
+
+def hands(hub: ModelHub) -> list[tuple[str, int, int]]:
+    return [(run.task, run.first, run.items) for run in hub.hands.values()]
+
+
+def names(hub: ModelHub) -> list[str]:
+    return [run.task for run in hub.hands.values()]
+
+
+def run_all(world: World, took: float) -> None:
+    for hub in world.hubs.values():
+        for fence in list(hub.hands):
+            world.fact(hub, hub.finish(fence, duration_s=took))
+    world.tick()
+
+
+def teach(world: World, seconds: float) -> None:
+    """Let the scheduler learn how long the function runs."""
+    submit(world, "anna", f"warm{seconds}")
+    world.tick()
+    run_all(world, seconds)
+
+
+# ── fairness ──
+
+
+@settings(max_examples=40, deadline=None)
+@given(workers=st.integers(1, 7), anna=st.integers(8, 30), bob=st.integers(8, 30), seed=st.integers(0, 1000))
+def test_two_users_with_work_never_differ_by_more_than_one_worker(workers: int, anna: int, bob: int, seed: int) -> None:
+    world, chance = a_world(), random.Random(seed)
+    submit(world, "anna", *(f"a{n}" for n in range(anna)))
+    submit(world, "bob", *(f"b{n}" for n in range(bob)))
+    hub = world.hub("lab", (Group(workers),))
+    orders: list[str] = []
+    users = world.scheduler.state.share.users
+    while users["anna"].waiting and users["bob"].waiting:
+        world.tick()
+        if users["anna"].waiting and users["bob"].waiting:
+            assert abs(users["anna"].occupied - users["bob"].occupied) <= 1, orders
+        fence = chance.choice(list(hub.hands))
+        orders.append(fence[0])
+        world.now += 0.5
+        world.fact(hub, hub.finish(fence, duration_s=1.0))
+
+
+def test_the_order_does_not_depend_on_hashes() -> None:
+    def order(users: list[str]) -> list[str]:
+        world = World(Policy(max_queued=0))
+        for user in users:
+            world.client(f"client:{user}", user)
+        for n in range(3):
+            for user in users:
+                submit(world, user, f"{user}{n}")
+        hub = world.hub("lab", (Group(6),))
+        world.tick()
+        return [task.lstrip("abcdefghijklmnopqrstuvwxyz_")[:1] + str(names(hub).index(task)) for task in names(hub)]
+
+    first = order([f"user_{chr(97 + n)}" for n in range(6)])
+    assert first == order([f"other_{chr(122 - n)}" for n in range(6)])
+
+
+def test_a_late_comer_gets_the_next_workers(world: World) -> None:
+    submit(world, "anna", *(f"a{n}" for n in range(6)))
+    hub = world.hub("lab", (Group(3),))
+    world.tick()
+    submit(world, "bob", "b0", "b1")
+    for fence in list(hub.hands)[:2]:
+        world.fact(hub, hub.finish(fence))
+        world.tick()
+    assert names(hub) == ["a2", "b0", "b1"]
+
+
+# ── placement ──
+
+
+def test_a_hub_that_holds_the_function_comes_first(world: World) -> None:
+    first, second = world.hub("first", (Group(2),)), world.hub("second", (Group(2),))
+    submit(world, "anna", "t1")
+    world.tick()
+    submit(world, "anna", "t2")
+    world.tick()
+    assert (names(first), names(second)) == (["t1", "t2"], [])
+
+
+def test_a_free_worker_comes_before_work_ahead(world: World) -> None:
+    warm = world.hub("warm", (Group(1),))
+    teach(world, 0.0001)
+    cold = world.hub("cold", (Group(1),))
+    submit(world, "anna", "t1", "t2")
+    world.tick()
+    assert (names(warm), names(cold)) == (["t1"], ["t2"])
+
+
+def test_then_the_narrowest_band(world: World) -> None:
+    wide = world.hub("wide", (Group(2, 0, 1000),))
+    narrow = world.hub("narrow", (Group(2, 0, 10),))
+    submit(world, "anna", "t1", priority=5.0)
+    submit(world, "anna", "t2", priority=500.0)
+    world.tick()
+    assert (names(narrow), names(wide)) == (["t1"], ["t2"])
+
+
+def test_then_the_least_loaded(world: World) -> None:
+    first, second = world.hub("first", (Group(4),)), world.hub("second", (Group(4),))
+    submit(world, "anna", "t1", function="")
+    submit(world, "anna", "warm1", "warm2")
+    world.tick()
+    assert len(names(first)) == 2
+    submit(world, "anna", "t2", constants=("c",))
+    world.tick()
+    assert names(second) == ["t2"]
+
+
+def test_bands_include_their_ends(world: World) -> None:
+    hub = world.hub("lab", (Group(5, 10, 20),))
+    for priority in (9.99, 10.0, 20.0, 20.01):
+        submit(world, "anna", f"t{priority}", priority=priority)
+    world.tick()
+    assert names(hub) == ["t20.0", "t10.0"]
+
+
+def test_nothing_goes_to_a_hub_that_is_silent(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    world.now += 5.5
+    submit(world, "anna", "t")
+    world.tick()
+    assert not hub.hands
+    world.connect(hub)
+    world.tick()
+    assert names(hub) == ["t"]
+
+
+# ── how much at once ──
+
+
+def test_one_item_until_the_duration_is_known(world: World) -> None:
+    hub = world.hub("lab", (Group(3),))
+    split(world, "anna", "t", 100)
+    world.tick()
+    assert hands(hub) == [("t", 0, 1), ("t", 1, 1), ("t", 2, 1)]
+
+
+def test_then_about_the_prefetch_time_and_shorter_at_the_end(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    teach(world, 0.001)
+    split(world, "anna", "t", 60)
+    sizes = []
+    while world.scheduler.state.records["t"].unended:
+        world.tick()
+        (fence, run), *_ = hub.hands.items()
+        sizes.append(run.items)
+        world.fact(hub, hub.finish(fence, duration_s=0.001 * run.items))
+    assert sum(sizes) == 60
+    assert max(sizes) <= 10
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1
+
+
+def test_long_items_go_one_by_one_and_never_ahead(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    teach(world, 3.0)
+    split(world, "anna", "t", 10)
+    world.tick()
+    assert hands(hub) == [("t", 0, 1), ("t", 1, 1)]
+
+
+def test_work_ahead_is_bounded_by_its_time(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    teach(world, 0.002)
+    submit(world, "anna", *(f"t{n}" for n in range(50)))
+    world.tick()
+    assert 8 <= len(hub.hands) <= 10  # 20 ms of work for two workers
+    assert world.scheduler.state.share.user("anna").occupied == len(hub.hands)
+
+
+def test_a_record_that_may_not_be_split_goes_whole(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "anna", "t", items=500)
+    world.tick()
+    assert hands(hub) == [("t", 0, 500)]
+
+
+def test_one_turn_assigns_so_many_and_the_next_goes_on(world: World) -> None:
+    world.hub("lab", (Group(2500),))
+    submit(world, "anna", *(f"t{n}" for n in range(2400)))
+    world.tick()
+    given = sum(isinstance(run, RunTask) for hub in world.hubs.values() for run in hub.hands.values())
+    assert given == 2000
+    assert world.scheduler.next_deadline() == 0.0
+    world.tick()
+    assert len(world.hubs["hub:lab"].hands) == 2400
+
+
+# ── bounds and words ──
+
+
+def test_blocked_and_job_tasks_are_not_bounded() -> None:
+    world = World(Policy(max_queued=2))
+    world.client("client:anna", "anna")
+    submit(world, "anna", "t1", "t2", "t3")
+    assert list(world.scheduler.state.records) == ["t1", "t2"]
+    world.say("client:anna", OpenJob(job="j", name="sweep", items=0))
+    submit(world, "anna", "t4", "t5", job="j")
+    assert world.scheduler.state.share.user("anna").waiting == 4
+    world.check()
+
+
+def test_why(world: World) -> None:
+    why = world.scheduler.why
+    submit(world, "anna", "t1")
+    assert why("t1") == "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
+    assert why("nonsense") == "the core does not know this task"
+    hub = world.hub("lab", (Group(1, 0, 10),))
+    world.tick()
+    assert why("t1") == "does not wait: it is ASSIGNED"
+    submit(world, "anna", "t2", "t3")
+    submit(world, "bob", "b1", depends=("t1",))
+    submit(world, "anna", "t9", priority=500.0)
+    assert why("t3") == "2nd of anna's tasks in line for 1 worker"
+    assert why("b1") == "waits for the results of 1 other task"
+    assert why("t9") == "waiting: no worker takes priority 500 (those here take 0 to 10)"
+    world.fact(hub, hub.finish(("t1", 0, 1), duration_s=60.0))
+    submit(world, "bob", "b2")
+    assert why("t3").endswith("in line for 1 worker; about 60 s")
+    world.tick()
+    (holder,) = {run.user for run in hub.hands.values()}
+    waiting = next(t for t in ("b1", "t3") if world.scheduler.state.records[t].slices[0].state is TaskState.QUEUED)
+    if holder != world.scheduler.state.records[waiting].user:
+        assert f"; 1 of {holder}'s run there" in why(waiting)

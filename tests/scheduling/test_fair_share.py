@@ -1,0 +1,142 @@
+"""Whose turn it is (DESIGN 4.2): fewest occupied workers, then least recent use, then the oldest task."""
+
+from __future__ import annotations
+
+from nblb.messages import SubmitTask, TaskState
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band, FairShare
+from nblb.scheduling.record import Record
+from nblb.scheduling.task import Task
+
+
+class Bench:
+    """Users with tasks, and workers that never finish unless told."""
+
+    def __init__(self) -> None:
+        self.share = FairShare(halflife_s=100.0)
+        self.band = self.share.band(0.0, 1000.0)
+        self.number = 0
+        self.given: list[Task] = []
+
+    def add(self, name: str, priority: float = 0.0, count: int = 1) -> None:
+        user = self.share.user(name)
+        for _ in range(count):
+            self.number += 1
+            spec = SubmitTask(task=f"t{self.number}", name="f", function="h", priority=priority)
+            user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0))
+        self.share.changed(user)
+
+    def next(self, band: Band | None = None) -> str:
+        band = band or self.band
+        user = self.share.next_user(band)
+        if user is None:
+            return ""
+        task = user.best(band.low, band.high)
+        assert task is not None
+        user.drop(task)
+        task.move("RunTask", 0.0)
+        user.occupied += 1
+        self.share.changed(user)
+        self.given.append(task)
+        return user.name
+
+    def finish(self, name: str, seconds: float, now: float) -> None:
+        user: UserQueue = self.share.user(name)
+        user.occupied -= 1
+        self.share.charge(user, seconds, now)
+
+    def order(self, count: int) -> str:
+        return " ".join(self.next() for _ in range(count))
+
+
+def test_the_user_with_the_fewest_workers_is_next() -> None:
+    bench = Bench()
+    bench.add("anna", count=6)
+    bench.add("bob", count=2)
+    bench.add("cleo", count=1)
+    assert bench.order(10) == "anna bob cleo anna bob anna anna anna anna "
+
+
+def test_a_late_comer_catches_up_at_once() -> None:
+    bench = Bench()
+    bench.add("anna", count=10)
+    assert bench.order(4) == "anna anna anna anna"
+    bench.add("bob", count=10)
+    assert bench.order(6) == "bob bob bob bob anna bob"
+
+
+def test_a_priority_does_not_buy_another_users_turn() -> None:
+    bench = Bench()
+    bench.add("anna", priority=0.0, count=3)
+    bench.add("bob", priority=1000.0, count=3)
+    assert bench.order(4) == "anna bob anna bob"
+
+
+def test_ties_go_to_whoever_has_used_least_of_late() -> None:
+    bench = Bench()
+    bench.add("anna", count=5)
+    bench.add("bob", count=5)
+    assert bench.order(2) == "anna bob"
+    bench.finish("anna", 10.0, now=10.0)
+    bench.finish("bob", 4.0, now=10.0)
+    assert bench.order(2) == "bob anna"
+
+
+def test_old_use_is_forgotten_by_halves() -> None:
+    bench = Bench()
+    bench.add("anna", count=5)
+    bench.add("bob", count=5)
+    assert bench.order(2) == "anna bob"
+    bench.finish("anna", 10.0, now=10.0)
+    bench.finish("bob", 4.0, now=210.0)  # anna's ten seconds are worth 2.5 by now
+    assert bench.order(2) == "anna bob"
+
+
+def test_then_the_oldest_task_decides() -> None:
+    bench = Bench()
+    bench.add("zoe")
+    bench.add("anna")
+    bench.add("mia")
+    assert bench.order(3) == "zoe anna mia"
+
+
+def test_a_week_without_work_does_not_overflow() -> None:
+    bench = Bench()
+    bench.add("anna", count=3)
+    bench.add("bob", count=3)
+    bench.order(4)
+    bench.finish("anna", 10.0, now=0.0)
+    bench.finish("bob", 1.0, now=1e6)
+    bench.finish("bob", 1.0, now=1e6)
+    bench.finish("anna", 5.0, now=1e9)
+    assert bench.share.user("anna").usage > bench.share.user("bob").usage
+    assert bench.order(2) == "bob anna"
+
+
+def test_each_band_has_its_own_turns() -> None:
+    bench = Bench()
+    high = bench.share.band(100.0, 1000.0)
+    bench.add("anna", priority=5.0, count=2)
+    bench.add("bob", priority=500.0)
+    assert bench.next(high) == "bob"
+    assert bench.next(high) == ""
+    assert bench.order(2) == "anna anna"
+
+
+def test_a_band_that_comes_late_learns_of_all_who_wait() -> None:
+    bench = Bench()
+    bench.add("anna", priority=5.0)
+    bench.add("bob", priority=7.0)
+    low = bench.share.band(0.0, 6.0)
+    assert bench.next(low) == "anna"
+    assert bench.next(low) == ""
+
+
+def test_the_heap_stays_small() -> None:
+    bench = Bench()
+    for name in ("anna", "bob", "cleo"):
+        bench.add(name, count=400)
+    for turn in range(1000):
+        name = bench.next()
+        bench.finish(name, 0.001, now=turn * 0.01)
+    assert len(bench.band.heap) <= 64 + 4 * 3

@@ -1,0 +1,350 @@
+"""What clients ask: blobs that come late, refusals, the same thing twice, second chances, and second thoughts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nblb.framing import Payload
+from nblb.messages import (
+    Answer,
+    Ask,
+    BlobMissing,
+    CancelAnswer,
+    CancelTask,
+    CollectTask,
+    FetchTask,
+    ForgetJob,
+    Group,
+    Hello,
+    JobChanged,
+    Message,
+    OpenJob,
+    Publish,
+    PutBlob,
+    RetryFailed,
+    SubmitTask,
+    TaskAccepted,
+    TaskChanged,
+    TaskEnded,
+    TaskRejected,
+    TaskState,
+)
+from nblb.records import JobForgotten, TaskForgotten
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import World
+
+ANNA = "client:anna"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(Policy(core="c", max_queued=0))
+    world.client(ANNA, "anna")
+    return world
+
+
+def spec(task: str, **fields: Any) -> SubmitTask:
+    return SubmitTask(**{"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields})
+
+
+def heard(world: World, kind: type[Message], who: str = ANNA) -> list[Any]:
+    return [message for message in world.heard.get(who, []) if type(message) is kind]
+
+
+def bare() -> Scheduler:
+    """A scheduler whose client answers nothing by itself."""
+    scheduler = Scheduler(Policy(core="c", max_queued=0))
+    scheduler.handle(ANNA, Hello(client="a", user="anna"), 1.0)
+    return scheduler
+
+
+def said(scheduler: Scheduler, message: Message, who: str = ANNA) -> list[Message]:
+    return [c.message for c in scheduler.handle(who, message, 2.0) if hasattr(c, "message")]
+
+
+# ── blobs ──
+
+
+def test_a_task_waits_for_the_blobs_it_names_and_those_that_need_it_wait_behind() -> None:
+    scheduler = bare()
+    assert said(scheduler, spec("t1", constants=("c",))) == [BlobMissing(hash="f")]
+    assert said(scheduler, spec("t2", function="", depends=("t1",))) == [BlobMissing(hash="f")]
+    assert said(scheduler, PutBlob(hash="f", payload=Payload((b"f",)))) == [
+        BlobMissing(hash="c"),
+        BlobMissing(hash="c"),
+    ]
+    assert said(scheduler, PutBlob(hash="c", payload=Payload((b"c",)))) == [
+        TaskAccepted(task="t1"),
+        TaskAccepted(task="t2"),
+    ]
+    assert not scheduler.state.parked
+    assert not scheduler.state.parked_on
+
+
+def test_what_a_client_left_waiting_goes_with_it() -> None:
+    scheduler = bare()
+    said(scheduler, spec("t1"))
+    scheduler.gone(ANNA, 3.0)
+    assert not scheduler.state.parked
+    assert not scheduler.state.parked_on
+    scheduler.handle("client:b", Hello(client="b", user="bob"), 4.0)
+    assert said(scheduler, PutBlob(hash="f", payload=Payload((b"f",))), "client:b") == []
+    assert not scheduler.state.records
+
+
+def test_publishing_gives_a_name_a_function(world: World) -> None:
+    world.say(ANNA, PutBlob(hash="f", payload=Payload((b"f",))))
+    world.say(ANNA, Publish(name="public", hash="f"))
+    world.say(ANNA, spec("t1", name="public", function=""))
+    assert world.scheduler.state.records["t1"].spec.function == "f"
+    world.say(ANNA, Publish(name="public"))
+    world.say(ANNA, spec("t2", name="public", function=""))
+    assert world.scheduler.state.records["t2"].spec.function == ""
+    world.check()
+
+
+# ── refusals ──
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "sentence"),
+    [
+        ({"priority": float("inf")}, "TaskRejected", "must be a finite number"),
+        ({"items": 0}, "TaskRejected", "its payload does not"),
+        ({"items": -3}, "TaskRejected", "its payload does not"),
+        ({"items": 2, "split": True}, "TaskRejected", "its payload does not"),
+        ({"depends": ("nobody",)}, "UnknownTask", "needs the result of task nobody"),
+        ({"depends": ("t",)}, "UnknownTask", "needs the result of task t"),
+        ({"job": "nothing"}, "TaskRejected", "belongs to job nothing"),
+    ],
+)
+def test_refusals_are_sentences_and_keep_nothing(
+    world: World, fields: dict[str, Any], kind: str, sentence: str
+) -> None:
+    world.say(ANNA, spec("t", **fields))
+    (rejected,) = heard(world, TaskRejected)
+    assert rejected.kind == kind
+    assert sentence in rejected.reason
+    assert not world.scheduler.state.records
+    world.check()
+
+
+def test_asking_twice_is_harmless_and_tells_the_end(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("t"))
+    world.tick()
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.client("client:later", "anna")
+    world.say("client:later", spec("t"))
+    assert len(world.scheduler.state.records) == 1
+    assert [m.task for m in heard(world, TaskAccepted, "client:later")] == ["t"]
+    assert heard(world, TaskEnded, "client:later") == heard(world, TaskEnded)
+
+
+def test_a_fetch_watches_from_then_on(world: World) -> None:
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=1))
+    world.say(ANNA, spec("t", job="j"))
+    world.client("client:b", "bob")
+    world.say("client:b", FetchTask(job="j"))
+    world.now += 1
+    world.tick()
+    assert [m.counts for m in heard(world, JobChanged, "client:b")] == [{"QUEUED": 1}]
+    assert [m.state for m in heard(world, TaskChanged, "client:b")] == [TaskState.QUEUED]
+    world.say("client:b", FetchTask(task="unknown"))
+    assert heard(world, TaskRejected, "client:b")[0].kind == "UnknownTask"
+
+
+def test_who_has_gone_hears_nothing_and_can_come_back(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("t1"))
+    world.say(ANNA, spec("t2"))
+    world.tick()
+    world.perform(world.scheduler.gone(ANNA, world.now))
+    world.fact(hub, hub.finish(("t1", 0, 1)))
+    assert heard(world, TaskEnded) == []
+    world.tick()
+    world.client(ANNA, "anna")
+    world.say(ANNA, FetchTask(task="t1"))
+    world.fact(hub, hub.finish(("t2", 0, 1)))
+    assert [m.task for m in heard(world, TaskEnded)] == ["t1", "t2"]
+
+
+# ── again ──
+
+
+def test_a_retry_is_a_new_life_and_a_chain_waits_for_its_links(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("a", retries=1))
+    world.say(ANNA, spec("b", depends=("a",), items=2))
+    world.tick()
+    for attempt in (1, 2):
+        world.fact(hub, hub.finish(("a", 0, attempt), failures=(0,)))
+        world.tick()
+    assert {world.scheduler.state.records[name].unended for name in "ab"} == {0}
+    world.say(ANNA, RetryFailed(request=7, task="b"))  # what it needs has still failed
+    assert heard(world, Answer)[-1] == Answer(request=7, value=2)
+    assert world.scheduler.state.records["b"].slices[0].state is TaskState.FAILED
+    world.say(ANNA, RetryFailed(request=8, task="a"))
+    world.say(ANNA, RetryFailed(request=9, task="b"))
+    assert world.scheduler.state.records["b"].slices[0].state is TaskState.BLOCKED
+    world.check()
+    world.tick()
+    world.fact(hub, hub.finish(("a", 0, 4), failures=(0,)))  # it has its retry again
+    world.tick()
+    world.fact(hub, hub.finish(("a", 0, 5)))
+    world.tick()
+    world.check()
+    assert [run.task for run in hub.hands.values()] == ["b"]
+    world.say(ANNA, RetryFailed(request=10, task="a"))
+    world.say(ANNA, RetryFailed(request=11, job="nothing"))
+    assert [m.value for m in heard(world, Answer)[-2:]] == [0, 0]
+
+
+def test_a_retry_counts_failures_back(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("a", items=3))
+    world.tick()
+    world.fact(hub, hub.finish(("a", 0, 1), failures=(1,)))
+    user = world.scheduler.state.share.user("anna")
+    assert (user.done, user.failed) == (2, 1)
+    world.say(ANNA, RetryFailed(request=1, task="a"))
+    assert (user.done, user.failed, user.waiting) == (2, 0, 1)
+    world.check()
+
+
+# ── second thoughts ──
+
+
+def test_a_cancel_reaches_all_states(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    for task in ("runs", "assigned", "waits"):
+        world.say(ANNA, spec(task))
+    world.say(ANNA, spec("blocked", depends=("runs",), items=3))
+    world.tick()
+    world.fact(hub, hub.start(("runs", 0, 1)))
+    answers = []
+    for task, first, items in [
+        ("waits", 0, 0), ("blocked", 1, 1), ("blocked", 0, 0), ("assigned", 0, 0), ("runs", 0, 0), ("runs", 0, 0),
+        ("unknown", 0, 0), ("runs", 9, 1), ("runs", 0, -4),
+    ]:  # fmt: skip
+        world.say(ANNA, CancelTask(request=len(answers), task=task, first=first, items=items))
+        world.check()
+        answer: CancelAnswer = heard(world, CancelAnswer)[-1]
+        answers.append((answer.cancelled, answer.source))
+    assert answers == [
+        (1, "queue"), (1, "queue"), (2, "queue"), (1, "pending"), (1, "pending"), (0, "pending"), (0, ""), (0, ""),
+        (0, ""),
+    ]  # fmt: skip
+
+
+def test_a_result_that_others_need_is_not_cancelled(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("a"))
+    world.say(ANNA, spec("b", depends=("a",)))
+    world.tick()
+    world.fact(hub, hub.finish(("a", 0, 1)))
+    world.say(ANNA, CancelTask(request=1, task="a"))
+    assert heard(world, CancelAnswer)[-1] == CancelAnswer(request=1)
+    world.tick()
+    world.fact(hub, hub.finish(("b", 0, 1)))
+    world.say(ANNA, CancelTask(request=2, task="a"))
+    assert heard(world, CancelAnswer)[-1] == CancelAnswer(request=2, cancelled=1, source="done")
+    world.check()
+
+
+def test_a_long_chain_of_failures_is_no_deep_recursion(world: World) -> None:
+    world.say(ANNA, spec("t0"))
+    for n in range(1, 3000):
+        world.say(ANNA, spec(f"t{n}", depends=(f"t{n - 1}",)))
+    world.say(ANNA, CancelTask(request=1, task="t0"))
+    assert {r.slices[0].state for r in world.scheduler.state.records.values()} == {
+        TaskState.CANCELLED,
+        TaskState.FAILED,
+    }
+
+
+def test_collected_results_go_after_their_time_unless_they_are_needed(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("a"))
+    world.say(ANNA, spec("b", depends=("a",)))
+    world.tick()
+    world.fact(hub, hub.finish(("a", 0, 1)))
+    world.say(ANNA, CollectTask(task="a"))
+    world.now += 61
+    world.connect(hub)
+    world.tick()
+    assert "a" in world.scheduler.state.records
+    world.fact(hub, hub.finish(("b", 0, 1)) if ("b", 0, 1) in hub.hands else None)
+    world.now += 61
+    world.tick()
+    assert "a" not in world.scheduler.state.records
+    assert "b" in world.scheduler.state.records
+    world.check()
+
+
+def test_an_empty_job_is_forgotten_at_once(world: World) -> None:
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=0))
+    world.say(ANNA, ForgetJob(job="j"))
+    assert not world.scheduler.state.jobs
+    assert not world.scheduler.state.job_names
+    assert world.journal[-1] == JobForgotten("j")
+
+
+def test_a_name_means_the_latest_job_that_is_left(world: World) -> None:
+    for job in ("j1", "j2"):
+        world.say(ANNA, OpenJob(job=job, name="sweep", items=0))
+    assert world.scheduler.state.job_names["anna", "sweep"] == "j2"
+    world.say(ANNA, ForgetJob(job="j2"))
+    assert world.scheduler.state.job_names["anna", "sweep"] == "j1"
+
+
+# ── refused after all: the journal was full ──
+
+
+def test_refused_records_leave_no_trace(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, PutBlob(hash="f", payload=Payload((b"f",))))
+    world.say(ANNA, spec("old", cache="k"))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=0))
+    world.tick()
+    world.fact(hub, hub.finish(("old", 0, 1)))
+    scheduler = world.scheduler
+    commands = []
+    for one in (spec("n1", job="j", items=2), spec("n2", depends=("n1", "old")), spec("n3", cache="k2"),
+                spec("n4", cache="k2"), spec("n5", cache="k")):  # fmt: skip
+        commands += scheduler.handle(ANNA, one, world.now)
+    commands += scheduler.tick(world.now)  # n1 is given to the hub in the turn whose commit fails
+    said_then = scheduler.refuse({"n1", "n2", "n3", "n4", "n5", "unknown"}, "JournalFull", "no room", world.now)
+    assert {c.message.task for c in said_then} == {"n1", "n2", "n3", "n4", "n5"}  # type: ignore[attr-defined]
+    assert {type(c.message) for c in said_then} == {TaskRejected}  # type: ignore[attr-defined]
+    assert list(scheduler.state.records) == ["old"]
+    assert "j" in scheduler.state.jobs
+    world.check(ticked=True)
+    world.say(ANNA, spec("n1", job="j"))
+    world.tick()
+    assert [run.task for run in hub.hands.values()] == ["n1"]
+    world.check(ticked=True)
+
+
+def test_forgotten_is_written_down(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=1))
+    world.say(ANNA, spec("t", job="j"))
+    world.tick()
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.say(ANNA, ForgetJob(job="j"))
+    world.tick()
+    assert world.journal[-2:] == [TaskForgotten("t"), JobForgotten("j")]
+    assert not world.scheduler.state.blobs["f"].uses
+
+
+def test_no_question_deafens_the_core(world: World) -> None:
+    for about in ({"task": ["x"]}, {"first": "x", "task": "t"}, {"offset": 1e308}, {"limit": {}}, {"job": [1]}):
+        for topic in ("task", "tasks", "job", "jobs", "why", "nonsense"):
+            world.say(ANNA, Ask(request=1, topic=topic, about=about))
+    assert len(heard(world, Answer)) == 30
+    assert "there is no topic 'nonsense'" in heard(world, Answer)[-1].error
+    world.check()

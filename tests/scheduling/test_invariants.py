@@ -1,0 +1,106 @@
+"""The checks are worth something: each kind of damage to the state is seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nblb.framing import Payload
+from nblb.messages import Group, OpenJob, SubmitTask, TaskState, WorkerStarted
+from nblb.scheduling import invariants
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import World
+
+ANNA = "client:anna"
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    """One of everything: running, waiting, blocked, done; a job."""
+    world = World(Policy(core="c"))
+    world.client(ANNA, "anna")
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=4))
+    hub = world.hub("lab", (Group(2, 0, 10), Group(1, 500, 1000)))
+    for fields in (
+        {"task": "done"},
+        {"task": "runs", "items": 4, "job": "j"},
+        {"task": "waits"},
+        {"task": "queued"},
+        {"task": "blocked", "depends": ("runs",)},
+    ):
+        spec: dict[str, Any] = {"name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+        world.say(ANNA, SubmitTask(**spec))
+        world.tick()
+    world.fact(hub, hub.start(("runs", 0, 1)))
+    world.fact(hub, hub.finish(("done", 0, 1)))
+    world.tick()
+    world.check(ticked=True)
+    return world.scheduler
+
+
+def the_hub(s: Scheduler) -> Any:
+    return next(iter(s.state.hubs.values()))
+
+
+def slice_of(s: Scheduler, task: str) -> Any:
+    return s.state.records[task].slices[0]
+
+
+def user(s: Scheduler) -> Any:
+    return s.state.share.user("anna")
+
+
+def shift(task: Any, by: int) -> None:
+    task.items += by
+
+
+DAMAGE: dict[str, Callable[[Scheduler], object]] = {
+    "should begin at item": lambda s: setattr(slice_of(s, "runs"), "first", 1),
+    "the slices of runs hold 3 of its 4": lambda s: shift(slice_of(s, "runs"), -1),
+    "counts 3 open items": lambda s: setattr(s.state.records["runs"], "unended", 3),
+    "is closed": lambda s: setattr(s.state.records["runs"], "closed", True),
+    "has the end None": lambda s: setattr(slice_of(s, "done"), "ended", None),
+    "must be in one hub's hands": lambda s: setattr(slice_of(s, "runs"), "held", None),
+    "its hub does not have it in hand": lambda s: the_hub(s).in_hand.clear(),
+    "is with a hub that is gone": lambda s: s.state.hubs.clear(),
+    "counts 9 slices in hand": lambda s: setattr(the_hub(s).groups[0], "given", 9),
+    "s of work ahead": lambda s: setattr(the_hub(s).groups[0], "pending_s", 7.0),
+    "counts 9 workers": lambda s: setattr(the_hub(s).groups[0], "alive", 9),
+    "holds what runs on": lambda s: setattr(slice_of(s, "runs").held, "worker", "lab.0.1"),
+    "anna counts 9 slices in hand": lambda s: setattr(user(s), "occupied", 9),
+    "counts 9 waiting items": lambda s: setattr(user(s), "waiting", 9),
+    "counts 9 waiting outside jobs": lambda s: setattr(user(s), "single", 9),
+    "has a slice twice in the line": lambda s: user(s).stand(slice_of(s, "queued")),
+    "has in line []": lambda s: user(s).best(0, 10) and user(s).levels[0.0].clear(),
+    "job j counts": lambda s: s.state.jobs["j"].counts.update({TaskState.DONE: 1}),
+    "counts 0 users": lambda s: setattr(s.state.blobs["f"], "uses", 0),
+    "counts 0 pins": lambda s: setattr(s.state.records["runs"], "pins", 0),
+    "waits for nothing": lambda s: setattr(s.state.records["blocked"], "blocked_on", 2),
+    "and some still wait for it": lambda s: setattr(s.state.records["done"], "dependents", [1]),
+    "stands in": lambda s: setattr(user(s), "usage", -1.0),
+    "with the entry None": lambda s: user(s).entries.clear(),
+    "in the heap of": lambda s: [band.heap.clear() for band in s.state.share.bands.values()],
+    "outside the band": lambda s: setattr(slice_of(s, "runs").held, "group", the_hub(s).groups[1]),
+    "commands were left behind": lambda s: s.state.log("info", "x"),
+}
+
+
+@pytest.mark.parametrize("sentence", DAMAGE)
+def test_damage_is_seen(scheduler: Scheduler, sentence: str) -> None:
+    scheduler.state.share.refresh()
+    DAMAGE[sentence](scheduler)
+    with pytest.raises(AssertionError, match=re.escape(sentence)):
+        invariants.check(scheduler, ticked=True)
+
+
+def test_a_task_that_waits_in_vain_is_seen(scheduler: Scheduler) -> None:
+    hub = the_hub(scheduler)
+    scheduler.handle("hub:lab", WorkerStarted(worker="new"), 101.0)
+    scheduler.state.dispatch_due = False
+    assert hub.groups[0].alive == 3
+    with pytest.raises(AssertionError, match="waits while a worker of lab is free for it"):
+        invariants.check(scheduler, ticked=True)

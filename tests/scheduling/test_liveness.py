@@ -1,0 +1,195 @@
+"""Who is there: hubs that come, fall silent, move, return; clients that leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nblb.framing import Payload
+from nblb.messages import (
+    Group,
+    Heartbeat,
+    Hello,
+    HubHello,
+    Refused,
+    Running,
+    StopTask,
+    SubmitTask,
+    TaskFinished,
+    TaskState,
+    Welcome,
+)
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import ModelHub, World
+
+ANNA = "client:anna"
+POLICY = Policy(core="c", suspect_s=5.0, lease_s=15.0, heartbeat_s=1.0, adopt_s=30.0, epoch=3)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(POLICY)
+    world.client(ANNA, "anna")
+    return world
+
+
+def submit(world: World, *tasks: str, **fields: Any) -> None:
+    for task in tasks:
+        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+        world.say(ANNA, SubmitTask(**spec))
+    world.tick()
+
+
+def state(world: World, task: str) -> TaskState:
+    return world.scheduler.state.records[task].slices[0].state
+
+
+def sent(commands: list[Any]) -> list[tuple[str, Any]]:
+    return [(c.to, c.message) for c in commands if hasattr(c, "message")]
+
+
+def test_a_client_is_welcomed_by_name_and_core() -> None:
+    scheduler = Scheduler(POLICY)
+    (answer,) = scheduler.handle(ANNA, Hello(client="x", user="anna"), 1.0)
+    assert answer.message == Welcome(core="c", epoch=3, name="nblb", user="anna")  # type: ignore[attr-defined]
+
+
+def test_strangers_are_asked_to_say_hello() -> None:
+    scheduler = Scheduler(POLICY)
+    for message in (Heartbeat(), SubmitTask(task="t", name="f"), TaskFinished(task="t", attempt=1)):
+        (answer,) = scheduler.handle("hub:unknown", message, 1.0)
+        assert type(answer.message) is Refused  # type: ignore[attr-defined]
+        assert answer.message.kind == "UnknownParty"  # type: ignore[attr-defined]
+
+
+def test_heartbeats_go_to_hubs_and_are_answered_to_clients(world: World) -> None:
+    world.hub("lab")
+    world.now += 1.0
+    beats = [to for to, message in sent(world.scheduler.tick(world.now)) if type(message) is Heartbeat]
+    assert beats == ["hub:lab"]
+    assert [type(m) for _, m in sent(world.scheduler.handle(ANNA, Heartbeat(), world.now))] == [Heartbeat]
+
+
+def test_the_deadline_is_when_something_is_due_and_a_tick_then_moves_it_on(world: World) -> None:
+    world.hub("lab", (Group(1),))
+    submit(world, "t")
+    for _ in range(60):
+        deadline = world.scheduler.next_deadline()
+        if deadline is None:  # nobody is left
+            break
+        assert deadline > world.now, "a deadline that a tick does not move is a loop without end"
+        world.now = deadline
+        world.tick()
+    assert not world.scheduler.state.hubs
+
+
+def test_a_silent_hub_is_suspect_then_gone(world: World) -> None:
+    world.hub("lab", (Group(1),))
+    submit(world, "t")
+    hub = world.scheduler.state.hubs["hub:lab"]
+    world.now += 5.0
+    world.tick()
+    assert hub.suspect
+    assert state(world, "t") is TaskState.ASSIGNED
+    world.say("hub:lab", Heartbeat())
+    assert not hub.suspect
+    world.now += 15.0
+    world.tick()
+    assert not world.scheduler.state.hubs
+    assert state(world, "t") is TaskState.QUEUED
+    world.check(ticked=True)
+
+
+def test_what_cannot_be_reached_gets_nothing_until_it_speaks(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    world.perform(world.scheduler.gone("hub:lab", world.now))
+    submit(world, "t")
+    assert not hub.hands
+    world.say("hub:lab", Heartbeat())
+    world.tick()
+    assert ("t", 0, 1) in hub.hands
+
+
+def test_a_dead_hub_needs_no_patience(world: World) -> None:
+    world.hub("lab")
+    submit(world, "t")
+    world.perform(world.scheduler.gone("hub:lab", world.now, dead=True))
+    assert state(world, "t") is TaskState.QUEUED
+    world.check()
+
+
+def move(world: World, hub: ModelHub, to: str) -> None:
+    del world.hubs[hub.address]
+    hub.address = to
+    world.hubs[to] = hub
+
+
+def test_a_hub_returns_under_another_address_and_keeps_its_work(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "t1", "t2")
+    world.fact(hub, hub.start(("t1", 0, 1)))
+    move(world, hub, "hub:elsewhere")
+    world.connect(hub)
+    world.check()
+    assert list(world.scheduler.state.hubs) == ["hub:elsewhere"]
+    world.fact(hub, hub.finish(("t1", 0, 1)))
+    assert state(world, "t1") is TaskState.DONE
+
+
+def test_what_a_returning_hub_does_not_name_is_waited_for_a_moment(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "told", "forgotten")
+    hub.connected = False
+    end = hub.finish(("told", 0, 1))
+    assert end is not None
+    hub.hands.clear()
+    world.connect(hub)  # says hello without either; the end of `told` comes behind it
+    assert state(world, "told") is TaskState.DONE
+    assert state(world, "forgotten") is TaskState.ASSIGNED
+    world.now += 1.0
+    world.tick()
+    assert world.scheduler.state.records["forgotten"].slices[0].attempt == 2
+    world.check(ticked=True)
+
+
+def test_another_hub_at_the_same_address_replaces_the_first(world: World) -> None:
+    world.hub("lab")
+    submit(world, "t")
+    hello = HubHello(hub="new", name="lab", host="x", pid=2, python=(3, 11), cloudpickle="3", groups=(Group(1),))
+    world.perform(world.scheduler.handle("hub:lab", hello, world.now))
+    assert state(world, "t") is TaskState.QUEUED
+    assert [hub.id for hub in world.scheduler.state.hubs.values()] == ["new"]
+    world.check()
+
+
+def test_an_attempt_that_is_not_wanted_is_sent_away(world: World) -> None:
+    hello = HubHello(
+        hub="h", name="lab", host="x", pid=2, python=(3, 11), cloudpickle="3", groups=(),
+        running=(Running(task="strange", attempt=4),),
+    )  # fmt: skip
+    said = sent(world.scheduler.handle("hub:lab", hello, world.now))
+    assert StopTask(task="strange", attempt=4) in [message for _, message in said]
+
+
+def test_a_stop_that_was_not_heard_is_said_again(world: World) -> None:
+    from nblb.messages import CancelTask
+
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.fact(hub, hub.start(("t", 0, 1)))
+    hub.connected = False
+    world.say(ANNA, CancelTask(request=1, task="t"))
+    assert not hub.stops
+    world.connect(hub)
+    assert hub.stops == {("t", 0, 1): "cancel"}
+
+
+def test_a_silent_client_is_not_told_any_more(world: World) -> None:
+    world.hub("lab")
+    world.now += 61.0
+    world.tick()
+    assert not world.scheduler.state.clients
+    world.client(ANNA, "anna")
+    assert list(world.scheduler.state.clients) == [ANNA]

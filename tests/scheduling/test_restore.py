@@ -1,0 +1,182 @@
+"""After a restart: the state from the journal, and attempts that are adopted, given up, or sent away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nblb.framing import Payload
+from nblb.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, TaskState
+from nblb.records import AttemptKept, EndKept, TaskKept
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import ModelHub, World, picture
+
+ANNA = "client:anna"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(Policy(core="c", adopt_s=30.0))
+    world.client(ANNA, "anna")
+    return world
+
+
+def submit(world: World, *tasks: str, **fields: Any) -> None:
+    for task in tasks:
+        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+        world.say(ANNA, SubmitTask(**spec))
+    world.tick()
+
+
+def restart(world: World, grouped: bool) -> None:
+    before = picture(world.scheduler, False)
+    world.restart(grouped)
+    assert picture(world.scheduler, False) == before
+    world.client(ANNA, "anna")
+    world.check()
+
+
+def states(world: World, task: str) -> str:
+    return " ".join(f"{t.first}:{t.first + t.items} {t.state}" for t in world.scheduler.state.records[task].slices)
+
+
+both = pytest.mark.parametrize("grouped", [False, True])
+
+
+@both
+def test_everything_that_can_be_kept_is_the_same(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(3),))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=8))
+    submit(world, "split", items=8, split=True, payload=Payload((b"x" * 8,), [1] * 8), job="j", retries=1)
+    submit(world, "needs", depends=("split",), items=2)
+    submit(world, "k1", "k2", cache="key")
+    world.fact(hub, hub.finish(("split", 0, 1), failures=(0,)))
+    world.fact(hub, hub.finish(("split", 1, 1)))
+    world.say(ANNA, CancelTask(request=1, task="split", first=6, items=1))
+    world.say(ANNA, CancelTask(request=1, task="needs", first=1, items=1))
+    world.tick()
+    for message in hub.die("lab.0.0", "exit code 3"):
+        world.fact(hub, message)
+    restart(world, grouped)
+    restart(world, not grouped)
+
+
+@both
+def test_a_retry_survives_before_and_after_its_new_attempt(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", items=3)
+    world.fact(hub, hub.finish(("t", 0, 1), failures=(0, 2)))
+    world.say(ANNA, RetryFailed(request=1, task="t"))
+    restart(world, grouped)
+    assert states(world, "t") == "0:1 QUEUED 1:2 DONE 2:3 QUEUED"
+    world.connect(hub)
+    world.tick()
+    world.fact(hub, hub.finish(("t", 0, 3), failures=(0,)))
+    world.tick()
+    restart(world, grouped)
+    assert states(world, "t") == "0:1 FAILED 1:2 DONE 2:3 ASSIGNED"
+
+
+@both
+def test_a_running_slice_with_cancelled_items_is_adopted_as_a_whole(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", items=10)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.say(ANNA, CancelTask(request=1, task="t", first=0, items=1))
+    world.say(ANNA, CancelTask(request=2, task="t", first=4, items=2))
+    restart(world, grouped)
+    world.say(ANNA, CancelTask(request=3, task="t", first=9, items=1))  # of an orphan
+    world.check()
+    world.connect(hub)
+    world.check()
+    assert states(world, "t") == "0:1 CANCELLED 1:4 RUNNING 4:6 CANCELLED 6:9 RUNNING 9:10 CANCELLED"
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    assert states(world, "t") == "0:1 CANCELLED 1:4 DONE 4:6 CANCELLED 6:9 DONE 9:10 CANCELLED"
+    assert world.ended["t", 7].holes == (0, 4, 5, 9) if ("t", 7) in world.ended else True
+    world.check()
+
+
+@both
+def test_an_end_right_behind_the_hello_is_taken(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "t1", "t2", at_most_once=True)
+    world.crash()
+    world.fact(hub, hub.finish(("t1", 0, 1)))
+    world.restart(grouped)
+    world.connect(hub)
+    assert states(world, "t1") == "0:1 DONE"
+    assert states(world, "t2") == "0:1 ASSIGNED"
+    world.check()
+
+
+@both
+def test_orphans_that_nobody_claims_run_again_or_are_lost(world: World, grouped: bool) -> None:
+    world.hub("lab", (Group(2),))
+    submit(world, "again")
+    submit(world, "once", at_most_once=True)
+    world.restart(grouped)
+    assert world.scheduler.why("again").startswith("waits for its hub")
+    world.now += 30.0
+    world.tick()
+    assert (states(world, "again"), states(world, "once")) == ("0:1 QUEUED", "0:1 LOST")
+    restart(world, grouped)
+
+
+@both
+def test_an_orphan_is_not_given_to_a_hub_of_another_name(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.restart(grouped)
+    thief = ModelHub("other", (Group(1),), (), (3, 11))
+    thief.workers["w"] = 0
+    thief.hands = dict(hub.hands)
+    world.hubs[thief.address] = thief
+    world.connect(thief)
+    assert ("t", 0, 1) in world.scheduler.state.orphans
+    world.check()
+
+
+@both
+def test_numbers_of_attempts_go_on(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", retries=5)
+    for attempt in (1, 2, 3):
+        world.fact(hub, hub.finish(("t", 0, attempt), failures=(0,)))
+        world.tick()
+    restart(world, grouped)
+    world.connect(hub)
+    world.fact(hub, hub.finish(("t", 0, 4), failures=(0,)))
+    world.tick()
+    assert list(hub.hands) == [("t", 0, 5)]
+
+
+def test_stale_and_strange_entries_do_no_harm() -> None:
+    scheduler = Scheduler(Policy())
+    spec = SubmitTask(task="t", name="work", user="anna")
+    end = EndKept(task="t", first=0, items=1, attempt=2, state=TaskState.DONE, at=5.0, payload=Payload((b"r",)))
+    scheduler.restore(
+        [
+            AttemptKept("unknown", 0, 1, 1, "h"),
+            TaskKept(spec, 1.0),
+            AttemptKept("t", 0, 1, 2, "h"),
+            AttemptKept("t", 0, 1, 1, "h"),
+            end,
+            end,
+            EndKept(task="unknown", first=0, items=1, attempt=1, state=TaskState.DONE, at=5.0),
+        ],
+        now=10.0,
+    )
+    assert scheduler.state.records["t"].done
+    assert not scheduler.state.orphans
+
+
+@both
+def test_a_cached_result_is_still_known(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "k1", cache="key")
+    world.fact(hub, hub.finish(("k1", 0, 1)))
+    restart(world, grouped)
+    submit(world, "k2", cache="key")
+    assert states(world, "k2") == "0:1 DONE"

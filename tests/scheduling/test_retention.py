@@ -1,0 +1,115 @@
+"""What is told between the ends, and what is forgotten when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nblb.framing import Payload
+from nblb.messages import Group, Heartbeat, JobChanged, OpenJob, Publish, PutBlob, SubmitTask, TaskChanged
+from nblb.records import BlobForgotten
+from nblb.scheduling.retention import MOST_CHANGES
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import World
+
+ANNA = "client:anna"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(Policy(core="c", max_queued=0, notice_s=0.1, job_ttl_s=1000.0, client_silence_s=1e9, lease_s=1e9))
+    world.client(ANNA, "anna")
+    return world
+
+
+def submit(world: World, *tasks: str, **fields: Any) -> None:
+    for task in tasks:
+        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+        world.say(ANNA, SubmitTask(**spec))
+    world.tick()
+
+
+def heard(world: World, kind: type) -> list[Any]:
+    return [message for message in world.heard[ANNA] if type(message) is kind]
+
+
+def test_changes_are_told_once_in_a_while_and_only_the_latest(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    fence = ("t", 0, 1)
+    world.fact(hub, hub.start(fence))
+    from nblb.messages import TaskProgressed
+
+    for percent in (10.0, 250.0, 55.0):
+        world.fact(hub, TaskProgressed(task="t", attempt=1, progress=percent, note="x" * 9999))
+    world.now += 0.05
+    world.tick()
+    assert not heard(world, TaskChanged)
+    world.now += 0.05
+    world.tick()
+    (changed,) = heard(world, TaskChanged)
+    assert (changed.progress, changed.worker, changed.host, len(changed.note)) == (55.0, "lab.0.0", "lab.lab", 2000)
+    world.now += 1.0
+    world.tick()
+    assert len(heard(world, TaskChanged)) == 1
+
+
+def test_all_changes_are_told_in_portions(world: World) -> None:
+    hub = world.hub("lab", (Group(MOST_CHANGES * 2 + 7),))
+    count = MOST_CHANGES * 2 + 7
+    submit(world, *(f"t{n}" for n in range(count)))
+    for n in range(count):
+        world.scheduler.handle(hub.address, hub.start((f"t{n}", 0, 1)), world.now)  # type: ignore[arg-type]
+    for _ in range(3):
+        world.now += 0.1
+        world.tick()
+    assert len({changed.task for changed in heard(world, TaskChanged)}) == count
+
+
+def test_a_job_tells_its_counts(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=3))
+    submit(world, "t", items=3, job="j")
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.now += 0.1
+    world.tick()
+    world.fact(hub, hub.finish(("t", 0, 1), failures=(1,)))
+    world.now += 0.1
+    world.tick()
+    assert [m.counts for m in heard(world, JobChanged)] == [{"RUNNING": 3}, {"FAILED": 1, "DONE": 2}]
+
+
+def test_blobs_that_nobody_names_go_after_a_while(world: World) -> None:
+    for name in ("f", "idle", "public"):
+        world.say(ANNA, PutBlob(hash=name, payload=Payload((b"x",))))
+    world.say(ANNA, Publish(name="name", hash="public"))
+    submit(world, "t")
+    world.now += 1100
+    world.tick()
+    assert sorted(world.scheduler.state.blobs) == ["f", "public"]
+    assert world.journal[-1] == BlobForgotten("idle")
+    world.check()
+
+
+def test_uncollected_results_go_after_the_time_of_jobs(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    for wait, left in ((990.0, 1), (11.0, 0)):
+        world.now += wait
+        world.say(hub.address, Heartbeat())
+        world.tick()
+        assert len(world.scheduler.state.records) == left
+    world.check()
+
+
+def test_results_kept_for_no_time_but_needed_are_no_endless_loop() -> None:
+    world = World(Policy(core="c", result_ttl_s=0.0, job_ttl_s=0.0))
+    world.client(ANNA, "anna")
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "a")
+    submit(world, "b", depends=("a",))
+    world.fact(hub, hub.finish(("a", 0, 1)))
+    world.tick()
+    assert "a" in world.scheduler.state.records
