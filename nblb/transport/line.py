@@ -1,0 +1,139 @@
+"""A party's side of its connection to the core: one DEALER socket."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from nblb.errors import NblbError, ProtocolError
+from nblb.framing import Buffer, Codec
+from nblb.messages import Message
+from nblb.transport.sockets import (
+    TURN_MESSAGES,
+    batches,
+    bound,
+    frames_nbytes,
+    notice_silence,
+    read_frames,
+    write_frames,
+)
+
+
+class Line:
+    """A client's or a hub's connection to the core: it dials for ever, and says when it is through.
+
+    It belongs to one thread. `connected` and `connections` (how many times it has been) change in `receive`,
+    which returns early then: after a new connection the core may be another, so say hello again.
+    """
+
+    def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
+        self.address = address
+        self.connected = False
+        self.connections = 0
+        self.garbage = 0
+        self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
+        self.unsent_bytes = 0
+        self._speaks, self._hears = speaks, hears
+        self._outbox: deque[tuple[list[Buffer], int]] = deque()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        bound(self.socket, max_message_mb)
+        # random, never reused: the core knows each incarnation apart, and nobody can take another's place
+        self.socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        self._events = self.socket.get_monitor_socket(events)
+        self._poller = zmq.Poller()
+        self._poller.register(self.socket, zmq.POLLIN)
+        self._poller.register(self._events, zmq.POLLIN)
+        self._wants = zmq.POLLIN
+        self._fds: tuple[int, ...] = ()
+        self.socket.setsockopt(zmq.IPV6, "[" in address)
+        if address.startswith("tcp:"):
+            notice_silence(self.socket)
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise NblbError(f"{address!r} is not an address that can be dialled: {error.strerror}.") from None
+
+    def fileno(self) -> int:
+        """ZeroMQ's descriptor; edge-triggered, so after it fires `receive(0)` until it returns nothing."""
+        return int(self.socket.getsockopt(zmq.FD))
+
+    def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]:
+        """The messages that are there, or arrive within the time; fewer or none if one of `fds` is readable first."""
+        if tuple(fds) != self._fds:
+            self._watch(tuple(fds))
+        if self._outbox:
+            self._flush()
+        ready = dict(self._poller.poll(None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999)))
+        self.ready = [fd for fd in self._fds if fd in ready]
+        if self._events in ready:
+            self._note_events()
+        if self._outbox:
+            self._flush()
+        messages: list[Any] = []
+        if self.socket in ready:
+            try:
+                for _ in range(TURN_MESSAGES):
+                    self._read(messages)
+            except zmq.Again:
+                pass
+        return messages
+
+    def _read(self, messages: list[Any]) -> None:
+        frames = read_frames(self.socket, small=3)
+        try:
+            messages += self._hears.decode(frames)
+        except ProtocolError:
+            self.garbage += 1
+
+    def _watch(self, fds: tuple[int, ...]) -> None:
+        for fd in self._fds:
+            self._poller.unregister(fd)
+        for fd in fds:
+            self._poller.register(fd, zmq.POLLIN)
+        self._fds = fds
+
+    def _note_events(self) -> None:
+        while int(self._events.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = recv_monitor_message(self._events)["event"]
+            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.connections += self.connected
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Say these, now or as soon as the core takes them; never blocks."""
+        for batch in batches(messages):
+            frames = self._speaks.encode(batch)
+            size = frames_nbytes(frames)
+            self._outbox.append((frames, size))
+            self.unsent_bytes += size
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox:
+                write_frames(self.socket, self._outbox[0][0])
+                self.unsent_bytes -= self._outbox.popleft()[1]
+            wants = zmq.POLLIN
+        except zmq.Again:
+            wants = zmq.POLLIN | zmq.POLLOUT
+        if wants != self._wants:
+            self._poller.modify(self.socket, wants)
+            self._wants = wants
+
+    def close(self) -> None:
+        """Hang up; what was said last has a moment to leave."""
+        if not self.socket.closed:
+            self._flush()
+            self.socket.disable_monitor()
+            self._events.close(0)
+            self.socket.close()
+            self._context.term()

@@ -1,0 +1,66 @@
+"""What every socket of nblb shares: its bounds, and how a multipart message is read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import zmq
+
+from nblb.framing import MAX_FRAMES, Buffer
+from nblb.messages import Message
+
+MIB = 1024 * 1024
+TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock
+BATCH_MESSAGES = 1024  # messages in one multipart message
+BATCH_BYTES = MIB  # … unless one message alone is larger
+HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
+SILENCE_MS = 5_000  # ZeroMQ's own heartbeat: notices a TCP connection that is half open
+FLUSH_MS = 200  # at most this long a closing socket waits for its last messages to leave
+
+
+def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The messages in runs that each make a multipart message of a reasonable size."""
+    start = size = 0
+    for at, message in enumerate(messages):
+        payload = getattr(message, "payload", None)
+        if payload is not None:
+            size += payload.nbytes
+        if at > start and (size > BATCH_BYTES or at - start >= BATCH_MESSAGES):
+            yield messages[start:at]
+            start, size = at, payload.nbytes if payload is not None else 0
+    if start < len(messages):
+        yield messages[start:]
+
+
+def read_frames(socket: zmq.Socket[bytes], small: int) -> list[Buffer]:
+    """One multipart message that is there, all but `small` frames without a copy; raises zmq.Again if none is."""
+    frames: list[Buffer] = [socket.recv(zmq.NOBLOCK)]
+    while socket.getsockopt(zmq.RCVMORE):
+        if len(frames) < small:
+            frames.append(socket.recv())
+        elif len(frames) <= MAX_FRAMES + 1:
+            frames.append(socket.recv(copy=False).buffer)
+        else:
+            socket.recv(copy=False)  # read to its end, and not kept: the codec refuses it by its number of frames
+    return frames
+
+
+def frames_nbytes(frames: Sequence[Buffer]) -> int:
+    return sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
+
+
+def write_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
+    socket.send_multipart(frames, zmq.NOBLOCK, copy=len(frames) <= 4)
+
+
+def bound(socket: zmq.Socket[bytes], max_message_mb: int) -> None:
+    socket.setsockopt(zmq.MAXMSGSIZE, max_message_mb * MIB)
+    socket.setsockopt(zmq.LINGER, FLUSH_MS)
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+
+
+def notice_silence(socket: zmq.Socket[bytes]) -> None:
+    """For TCP alone: on a Unix socket a stopped process keeps its place, and finds all of it when it goes on."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, SILENCE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * SILENCE_MS)
