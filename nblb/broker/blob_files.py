@@ -1,0 +1,127 @@
+"""Payloads too large for the database, as files named by their content, so that equal ones are kept once."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections import Counter
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from nblb.errors import JournalError
+from nblb.framing import Buffer, Payload
+
+MAPPED = 1024 * 1024  # files from here on are mapped, so that the kernel may drop their pages when memory is short
+WRITE_AT_ONCE = 512  # buffers in one writev; the system allows 1024
+
+
+class BlobFiles:
+    """A folder of payloads with a count of who needs each; one that nobody needs is removed.
+
+    A file is complete before it has its name, and has its name before the row that needs it is committed. Files
+    without a row are therefore leftovers of a crash, which `sweep` removes.
+    """
+
+    def __init__(self, folder: Path, *, sync: bool) -> None:
+        self.folder, self.sync = folder, sync
+        self._users: Counter[str] = Counter()
+        self._fresh: set[str] = set()  # on disk, and not yet committed
+        self._number = count()
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def write(self, payload: Payload) -> str:
+        """Put the payload on disk, if its like is not there already; the name of its file."""
+        parts = _parts(payload)
+        content = hashlib.blake2b(digest_size=20)
+        for part in parts:
+            content.update(part)
+        name = content.hexdigest()
+        path = self.folder / name
+        if name not in self._users and name not in self._fresh:
+            rough = self.folder / f"tmp-{next(self._number)}"
+            try:
+                self._write(rough, parts)
+                rough.rename(path)
+            except BaseException:
+                rough.unlink(missing_ok=True)
+                raise
+            self._fresh.add(name)
+        return name
+
+    def unload(self, name: str, payload: Payload) -> None:
+        """Let a large payload stand for its file from here on: pages on disk instead of a second copy in memory."""
+        if payload.nbytes >= MAPPED and name in self._users:
+            payload.buffers = self.read(name).buffers
+
+    def _write(self, path: Path, parts: list[Buffer]) -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            rest = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+            while rest:
+                written = os.writev(file, rest[:WRITE_AT_ONCE])
+                while rest and written >= rest[0].nbytes:
+                    written -= rest.pop(0).nbytes
+                if rest:
+                    rest[0] = rest[0][written:]
+            if self.sync:
+                os.fsync(file)
+        finally:
+            os.close(file)
+
+    def settle(self) -> None:
+        """Make the names of new files survive a power loss, before rows that need them are committed."""
+        if self.sync and self._fresh:
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def read(self, name: str) -> Payload:
+        """The payload of a file."""
+        path = self.folder / name
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size < MAPPED:
+                    return Payload.frombytes(file.read())
+                return Payload.frombytes(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise JournalError(f"The journal's file {path} cannot be read: {error}.") from None
+
+    def take(self, names: Iterable[str]) -> None:
+        """Rows that need these files have been committed."""
+        self._users.update(names)
+
+    def drop_unneeded(self) -> None:
+        """Remove new files that no committed row needs: their commit failed, or had another row in their place."""
+        for name in self._fresh - self._users.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        self._fresh.clear()
+
+    def release(self, names: Iterable[str]) -> None:
+        """Rows that needed these files are gone."""
+        for name in names:
+            self._users[name] -= 1
+            if self._users[name] <= 0:
+                del self._users[name]
+                (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what no row needs; how many files that was."""
+        swept = 0
+        for path in self.folder.iterdir():
+            if path.name not in self._users:
+                path.unlink(missing_ok=True)
+                swept += 1
+        return swept
+
+
+def _parts(payload: Payload) -> list[Buffer]:
+    """What `Payload.tobytes` would join, unjoined."""
+    lengths = [memoryview(b).nbytes for b in payload.buffers]
+    layout = msgspec.json.encode([list(payload.sizes), lengths])
+    return [len(layout).to_bytes(4, "big") + layout, *payload.buffers]

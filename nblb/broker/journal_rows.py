@@ -1,0 +1,284 @@
+"""The tables of the journal, and the rows that one commit adds to them and takes from them.
+
+Rows are found by number, so no index is kept on disk: a task has the next number, and what happens to it is keyed
+by number * SPAN + a running count. Attempts are written once a turn as one compact row, which goes when all of
+them have ended. Payloads of INLINE bytes and more are files (blob_files.py).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from nblb.broker.blob_files import BlobFiles
+from nblb.framing import Payload
+from nblb.records import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    BlobForgotten,
+    BlobKept,
+    Collected,
+    EndKept,
+    Entry,
+    JobForgotten,
+    JobKept,
+    Published,
+    TaskForgotten,
+    TaskKept,
+)
+
+INLINE = 32 * 1024  # a smaller payload is cheaper in its row, a larger one as a file
+SPAN = 2**31
+
+TABLES = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE blobs (hash TEXT PRIMARY KEY, file TEXT, entry BLOB)",
+    "CREATE TABLE published (name TEXT PRIMARY KEY, entry BLOB)",
+    "CREATE TABLE jobs (job TEXT PRIMARY KEY, entry BLOB)",
+    "CREATE TABLE tasks (n INTEGER PRIMARY KEY, files TEXT, entry BLOB)",
+    "CREATE TABLE attempts (turn INTEGER PRIMARY KEY, entry BLOB)",
+    "CREATE TABLE ends (key INTEGER PRIMARY KEY, first INT, items INT, attempt INT, files TEXT, entry BLOB)",
+    "CREATE TABLE failed (key INTEGER PRIMARY KEY, entry BLOB)",
+    "CREATE TABLE collected (n INTEGER PRIMARY KEY, expires REAL)",
+)
+
+Attempt = tuple[int, int, int, int, str]  # number of the task, first item, items, attempt, hub
+
+
+def keys(number: int) -> tuple[int, int]:
+    """The first and the last key that rows about this task can have."""
+    return number * SPAN, number * SPAN + SPAN - 1
+
+
+class Numbers:
+    """What the rows of a task are called, and the counts that make new names."""
+
+    def __init__(self) -> None:
+        self.of_task: dict[str, int] = {}
+        self.next = 1
+        self.turn = 1
+        self.events = 0
+
+
+class OpenAttempts:
+    """Attempts that have not ended, so that a turn's row goes with the last of them.
+
+    An attempt is closed by what speaks of all its items. One of which only some were cancelled is still open: after
+    a restart its hub may come back with the others.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, dict[int, tuple[int, int]]] = {}  # number -> first item -> (items, turn)
+        self._in_turn: Counter[int] = Counter()
+        self.empty_turns: list[int] = []
+
+    def open(self, number: int, first: int, items: int, turn: int) -> None:
+        self._drop(number, first)
+        self._open.setdefault(number, {})[first] = items, turn
+        self._in_turn[turn] += 1
+
+    def close(self, number: int, first: int, items: int) -> None:
+        opened = self._open.get(number)
+        if opened is None:
+            return
+        last = first + items
+        for at in [first] if items == 1 else [at for at in opened if first <= at < last]:
+            if at in opened and at + opened[at][0] <= last:
+                self._drop(number, at)
+
+    def _drop(self, number: int, first: int) -> None:
+        opened = self._open.get(number)
+        if opened is None or first not in opened:
+            return
+        _, turn = opened.pop(first)
+        self._in_turn[turn] -= 1
+        if not self._in_turn[turn]:
+            del self._in_turn[turn]
+            self.empty_turns.append(turn)
+        if not opened:
+            del self._open[number]
+
+
+class RowEncoder:
+    """Entries as bytes, with their large payloads put aside into files."""
+
+    def __init__(self, blobs: BlobFiles) -> None:
+        self.blobs = blobs
+        self._large: list[tuple[str, Payload]] = []
+        self._encode = msgspec.msgpack.Encoder(enc_hook=self._payload_out).encode
+
+    def __call__(self, entry: Entry) -> tuple[bytes, list[tuple[str, Payload]]]:
+        """The bytes, and which payloads are now in which files."""
+        self._large = []
+        return self._encode(entry), self._large
+
+    def _payload_out(self, value: Any) -> Any:
+        if not isinstance(value, Payload):
+            raise TypeError(f"a journal cannot hold a {type(value).__name__}")
+        if value.nbytes < INLINE:
+            return (value.sizes, *value.buffers)
+        name = self.blobs.write(value)
+        self._large.append((name, value))
+        return name
+
+
+class Batch:
+    """The rows of one transaction, and what there is to remember once it is committed."""
+
+    def __init__(self, numbers: Numbers, encode: RowEncoder) -> None:
+        self._known, self._encode = numbers, encode
+        self.tasks: list[tuple[int, str | None, bytes]] = []
+        self.ends: list[tuple[int, int, int, int, str | None, bytes]] = []
+        self.failed: list[tuple[int, bytes]] = []
+        self.collected: list[tuple[int, float]] = []
+        self.attempts: list[Attempt] = []
+        self.jobs: dict[str, bytes | None] = {}
+        self.blobs: dict[str, tuple[str | None, bytes] | None] = {}
+        self.published: dict[str, bytes | None] = {}
+        self.forgotten: list[tuple[int, str]] = []
+        self.numbers: dict[str, int] = {}
+        self.files: list[tuple[int, list[str]]] = []  # of which task
+        self.large: list[tuple[str, Payload]] = []  # now in which file
+        self.moves: list[tuple[bool, int, int, int]] = []  # an attempt opens or closes: number, first, items
+        self.nbytes = 0
+
+    def add(self, entry: AnyEntry) -> None:
+        """Make the rows of this entry; its large payloads go to their files at once."""
+        self._ADD[type(entry)](self, entry)
+
+    def _row(self, entry: Entry) -> tuple[bytes, list[str]]:
+        """The encoded entry, and the files that hold its large payloads."""
+        row, large = self._encode(entry)
+        self.nbytes += len(row)
+        if not large:
+            return row, []
+        self.large += large
+        return row, [name for name, _ in large]
+
+    def _number(self, task: str) -> int | None:
+        """None when it has been forgotten meanwhile."""
+        return self.numbers.get(task) or self._known.of_task.get(task)
+
+    def _key(self, number: int) -> int:
+        return number * SPAN + (self._known.events + len(self.ends) + len(self.failed)) % SPAN
+
+    def _task_kept(self, entry: TaskKept) -> None:
+        row, files = self._row(entry)
+        number = self._known.next + len(self.tasks)
+        self.numbers[entry.spec.task] = number
+        self.tasks.append((number, " ".join(files) or None, row))
+        if files:
+            self.files.append((number, files))
+
+    def _end_kept(self, entry: EndKept) -> None:
+        number = self._number(entry.task)
+        if number is None:
+            return
+        row, files = self._row(entry)
+        named = " ".join(files) or None
+        self.ends.append((self._key(number), entry.first, entry.items, entry.attempt, named, row))
+        self.moves.append((False, number, entry.first, entry.items))
+        if files:
+            self.files.append((number, files))
+
+    def _attempt_kept(self, entry: AttemptKept) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.attempts.append((number, entry.first, entry.items, entry.attempt, entry.hub))
+            self.moves.append((True, number, entry.first, entry.items))
+
+    def _attempt_failed(self, entry: AttemptFailed) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.failed.append((self._key(number), self._row(entry)[0]))
+            self.moves.append((False, number, entry.first, entry.items))
+
+    def _collected(self, entry: Collected) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.collected.append((number, entry.expires))
+
+    def _task_forgotten(self, entry: TaskForgotten) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.forgotten.append((number, entry.task))
+
+    def _job_kept(self, entry: JobKept) -> None:
+        self.jobs[entry.spec.job] = self._row(entry)[0]
+
+    def _job_forgotten(self, entry: JobForgotten) -> None:
+        self.jobs[entry.job] = None
+
+    def _blob_kept(self, entry: BlobKept) -> None:
+        row, files = self._row(entry)
+        self.blobs[entry.hash] = (files[0] if files else None, row)
+
+    def _blob_forgotten(self, entry: BlobForgotten) -> None:
+        self.blobs[entry.hash] = None
+
+    def _published(self, entry: Published) -> None:
+        self.published[entry.name] = self._row(entry)[0] if entry.hash else None
+
+    _ADD: ClassVar[dict[type, Callable[[Batch, Any], None]]] = {
+        TaskKept: _task_kept,
+        EndKept: _end_kept,
+        AttemptKept: _attempt_kept,
+        AttemptFailed: _attempt_failed,
+        Collected: _collected,
+        TaskForgotten: _task_forgotten,
+        JobKept: _job_kept,
+        JobForgotten: _job_forgotten,
+        BlobKept: _blob_kept,
+        BlobForgotten: _blob_forgotten,
+        Published: _published,
+    }
+
+    def write(self, db: sqlite3.Connection, empty_turns: Sequence[int]) -> None:
+        """All of it, or nothing: one transaction."""
+        db.execute("BEGIN IMMEDIATE")
+        _replace(db, "published", "name", [(name, row) for name, row in self.published.items()])
+        _replace(db, "jobs", "job", [(job, row) for job, row in self.jobs.items()])
+        _replace(db, "blobs", "hash", [(name, *row) if row else (name, None) for name, row in self.blobs.items()])
+        _insert(db, "tasks", self.tasks)
+        _insert(db, "ends", self.ends)
+        _insert(db, "failed", self.failed)
+        _insert(db, "collected", self.collected)
+        if self.attempts:
+            row = msgspec.msgpack.encode(self.attempts)
+            self.nbytes += len(row)
+            _insert(db, "attempts", [(self._known.turn, row)])
+        _delete(db, "attempts", "turn", empty_turns)
+        if self.forgotten:
+            numbers = [number for number, _ in self.forgotten]
+            _delete(db, "tasks", "n", numbers)
+            _delete(db, "collected", "n", numbers)
+            for table in ("ends", "failed"):
+                db.executemany(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", map(keys, numbers))
+        db.execute("COMMIT")
+
+    @property
+    def rows(self) -> int:
+        return len(self.tasks) + len(self.ends) + len(self.failed) + len(self.collected) + len(self.forgotten)
+
+
+def _insert(db: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        places = ", ".join("?" * len(rows[0]))
+        db.executemany(f"REPLACE INTO {table} VALUES ({places})", rows)
+
+
+def _delete(db: sqlite3.Connection, table: str, key: str, values: Iterable[Any]) -> None:
+    rows = [(value,) for value in values]
+    if rows:
+        db.executemany(f"DELETE FROM {table} WHERE {key} = ?", rows)
+
+
+def _replace(db: sqlite3.Connection, table: str, key: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Put each row; one whose last value is None goes away."""
+    _delete(db, table, key, [row[0] for row in rows if row[-1] is None])
+    _insert(db, table, [row for row in rows if row[-1] is not None])

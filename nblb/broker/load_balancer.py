@@ -1,0 +1,359 @@
+"""The Load Balancer's process: doors -> scheduler -> journal -> doors, one turn after another.
+
+A turn hands everything that has arrived to the scheduler, gathers what it wants done, commits all records in one
+transaction, and only then speaks. Nothing leaves that depends on a record which is not kept. What a message may
+break, it breaks alone: the turn goes on with the next.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from nblb import __version__
+from nblb.broker import questions
+from nblb.broker.console import Console
+from nblb.broker.journal import Journal
+from nblb.broker.json_door import handle_json
+from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.outgoing import Outgoing
+from nblb.commands import Command, Drop, Halt, Log, Record, Send
+from nblb.errors import JournalFull
+from nblb.messages import FetchTask, Message, PutBlob, Refused, SubmitTask, TaskRejected, TaskStopped
+from nblb.parameters import Parameters, Source, load
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from nblb.transport import Arrived, Doors
+
+RETRY_COMMIT_S = 0.5  # while the disk is full
+
+
+class LoadBalancer:
+    """The core of a cluster; `startLB` serves until `stop`."""
+
+    def __init__(self, parametersfile: Source = None, queues: object = None) -> None:
+        self.parameters: Parameters = load(parametersfile)
+        self.queues = queues  # the seed's second argument, which it never used
+        self.ready = threading.Event()  # set while the doors are open
+        self.faults = 0  # exceptions that one message or another has caused
+        self.console = Console()
+        self.doors = Doors(self.parameters)
+        self.journal: Journal | MemoryJournal
+        self.scheduler: Scheduler
+        self._out = Outgoing()
+        self._stopping = threading.Event()
+        self._again = False  # there is more to do before anything arrives
+        self._full = ""  # why the journal takes no more, while it takes no more
+        self._retry_at = 0.0
+        self._withheld: dict[str, dict[str, None]] = {}  # results that slow clients still have to be sent
+        self._started_at = 0.0
+        self._account = ""
+
+    # ── the seed's names ──
+
+    def startLB(self) -> None:
+        """Serve until `stop` is called or a client asks for the end; blocks.
+
+        Raises
+        ------
+        NblbError
+            When the state folder or a port is in use (the message names by whom), or the journal fails.
+        """
+        self._open()
+        try:
+            self._serve()
+        finally:
+            self._close()
+
+    run = startLB
+
+    def stop(self) -> None:
+        """End `startLB` in good order, from any thread or signal handler."""
+        self._stopping.set()
+        self.doors.wake()
+
+    # ── opening and closing ──
+
+    def _open(self) -> None:
+        parameters = self.parameters
+        self._started_at = time.time()
+        self._account = _account()
+        folder = parameters.state_dir
+        if parameters.LB_DURABILITY == "none":
+            self.journal = MemoryJournal(folder, parameters.name)
+        else:
+            self.journal = Journal(folder, parameters.LB_DURABILITY, parameters.name)
+        try:
+            self._say_settings()
+            now = monotonic()
+            self.scheduler = Scheduler(self._policy(), self._answer)
+            self.scheduler.wall_offset = time.time() - now
+            self._perform(self.scheduler.restore(self.journal.replay(), now))
+            self.doors.open()
+            self._write_connection_file()
+        except BaseException:
+            self.doors.close()
+            self.journal.close()
+            raise
+        self.ready.set()
+
+    def _policy(self) -> Policy:
+        p = self.parameters
+        return Policy(
+            max_queued=p.LB_QUEING_MAXPERUSER,
+            max_crashes=p.LB_MAX_CRASHES,
+            halflife_s=p.LB_FAIR_HALFLIFE_S,
+            prefetch_s=p.LB_PREFETCH_MS / 1000,
+            heartbeat_s=p.LB_HEARTBEAT_S,
+            suspect_s=p.LB_SUSPECT_S,
+            lease_s=p.LB_LEASE_S,
+            result_ttl_s=p.LB_RESULT_TTL_S,
+            job_ttl_s=p.LB_JOB_TTL_S,
+            name=p.name,
+            core=self.journal.core,
+            epoch=self.journal.epoch,
+            durability=p.LB_DURABILITY,
+            pid=os.getpid(),
+        )
+
+    def _say_settings(self) -> None:
+        say, parameters = self.console.say, self.parameters
+        say("info", "Starting Load Balancer with the following settings:")
+        for key, value in parameters.as_dict().items():
+            if key.startswith("LB_"):
+                say("info", f"    {key}: {value}")
+        if self.journal.warning:
+            say("warning", f"LB - WARNING : {self.journal.warning}")
+        if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
+            say("warning", f"LB - WARNING : LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer")
+            say("warning", "LB - WARNING : can connect, by Unix sockets; other computers need keys, which are to come")
+
+    def _about(self) -> dict[str, Any]:
+        """Where this core is, for its connection file and for those who ask."""
+        return {
+            "name": self.parameters.name,
+            "core": self.journal.core,
+            "epoch": self.journal.epoch,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started_at": self._started_at,
+            "python": list(sys.version_info[:2]),
+            "nblb": __version__,
+            "addresses": self.doors.addresses,
+            "security": self.parameters.LB_SECURITY,
+            "state_dir": str(self.parameters.state_dir),
+            "durability": self.parameters.LB_DURABILITY,
+        }
+
+    def _write_connection_file(self) -> None:
+        path = self.parameters.connection_file
+        rough = path.with_name(f".core-{os.getpid()}.tmp")
+        with open(os.open(rough, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self._about())))
+        rough.rename(path)
+
+    def _close(self) -> None:
+        self.ready.clear()
+        self._stopping.clear()
+        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that nobody dials what is closing
+        self.doors.close()
+        self.journal.close()
+        self.console.say("info", "EXITED Load Balancer")
+
+    # ── the loop ──
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            arrived = self.doors.receive(self._patience())
+            if not arrived:
+                self.journal.rest()
+            now = monotonic()
+            for each in arrived:
+                self._take(each, now)
+            self._perform(self._safely(self.scheduler.tick, now))
+            self._commit_and_speak(now)
+            self._hear_of_troubles(now)
+
+    def _patience(self) -> float | None:
+        """How long nothing needs to be done."""
+        if self._again:
+            self._again = False
+            return 0.0
+        deadline = self.scheduler.next_deadline()
+        if self._full:
+            deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
+        return None if deadline is None else max(0.0, deadline - monotonic())
+
+    def _take(self, arrived: Arrived, now: float) -> None:
+        sender, messages = arrived.sender, arrived.messages
+        if messages is not None:
+            for message in messages:
+                if self._full and self._refuse(sender, message):
+                    continue
+                self._perform(self._safely(self.scheduler.handle, sender, message, now))
+        elif sender.startswith("json-"):
+            self._take_json(sender, arrived, now)
+        elif arrived.error is not None and "another version" in str(arrived.error):
+            self._out.add(sender, Refused(kind="ProtocolError", reason=str(arrived.error)))
+
+    def _take_json(self, sender: str, arrived: Arrived, now: float) -> None:
+        if arrived.error is not None:
+            self._out.reply(sender, {"error": f"{str(arrived.error)[:1].upper()}{str(arrived.error)[1:]}."})
+            return
+        request = arrived.json
+        if sender.startswith("json-hubs"):
+            self._out.reply(sender, {"error": "This is the hubs' port; clients ask at LB_CLIENTPULLPORT."})
+            return
+        if self._full and isinstance(request, dict) and request.get("toLB") == "NEWTASK":
+            self._out.reply(sender, {"error": self._full})
+            return
+        try:
+            value, commands, task = handle_json(self.scheduler, request, now, str(uuid.uuid4()), self._account)
+        except Exception:
+            self._fault()
+            self._out.reply(sender, {"error": "The core could not handle this request; its log says why."})
+            return
+        self._perform(commands)
+        self._out.reply(sender, value, task)
+
+    def _safely(self, decide: Callable[..., list[Command]], *event: Any) -> list[Command]:
+        """What the scheduler decides; a bug in it costs this event, not the cluster."""
+        try:
+            return decide(*event)
+        except Exception:
+            self._fault()
+            return []
+
+    def _fault(self) -> None:
+        self.faults += 1
+        self.console.say("error", "Unexpected error in main LB LOOP")
+        self.console.say("error", traceback.format_exc())
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            kind = type(command)
+            if kind is Send:
+                if not command.to.startswith("json-"):  # type: ignore[attr-defined]
+                    self._out.add(command.to, command.message)  # type: ignore[attr-defined]
+            elif kind is Record:
+                self.journal.append(command.entry)  # type: ignore[attr-defined]
+            elif isinstance(command, Log):
+                self.console.say(command.level, command.text)
+            elif isinstance(command, Drop):
+                self.doors.drop(command.address)
+            elif isinstance(command, Halt):
+                self.console.say("info", f"LB - STOPPING : {command.reason}")
+                self._stopping.set()
+
+    # ── the commit ──
+
+    def _commit_and_speak(self, now: float) -> None:
+        if self._full and now < self._retry_at:
+            self._out.flush_unbound(self.doors)
+            return
+        try:
+            self.journal.commit()
+        except JournalFull as error:
+            if not self._make_do(str(error), now):
+                self._out.flush_unbound(self.doors)
+                return
+        else:
+            if self._full:
+                self.console.say("good", "LB - THERE IS ROOM AGAIN : tasks are accepted")
+                self._full = ""
+        for entry, problem in self.journal.unkept:
+            self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
+        self.journal.unkept.clear()
+        self._out.flush(self.doors)
+
+    def _make_do(self, reason: str, now: float) -> bool:
+        """The disk is full: refuse what is new, and try to keep what goes on. True if that much could be kept."""
+        if not self._full:
+            self.console.say("error", f"LB - {reason} No task is accepted until then; what runs goes on.")
+        self._full, self._retry_at = reason, now + RETRY_COMMIT_S
+        refused = set(self.journal.pending_tasks())
+        if not refused:
+            return False
+        for hub, order in self._out.orders(refused):
+            back = TaskStopped(task=order.task, attempt=order.attempt, first=order.first, why="recall")
+            self._safely(self.scheduler.handle, hub, back, now)  # as if the hub, which never heard of it, had
+        said = self._safely(self.scheduler.refuse, refused, "JournalFull", reason, now)
+        self._out.take_back(refused, lambda _task: {"error": reason})
+        self._perform([command for command in said if isinstance(getattr(command, "message", None), TaskRejected)])
+        self.journal.withdraw(refused)
+        try:
+            self.journal.commit()
+        except JournalFull:
+            return False
+        return True
+
+    def _refuse(self, sender: str, message: Message) -> bool:
+        """While the disk is full, new tasks and blobs are not even looked at."""
+        if isinstance(message, SubmitTask) and self.scheduler.task_view(message.task) is None:
+            self._out.add(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self._full))
+            return True
+        return isinstance(message, PutBlob)
+
+    # ── peers that are gone or slow ──
+
+    def _hear_of_troubles(self, now: float) -> None:
+        doors = self.doors
+        if not doors.gone and not doors.untaken and not doors.drained:
+            return
+        self._again = True
+        gone, doors.gone = dict.fromkeys(doors.gone), []
+        untaken, doors.untaken = doors.untaken, []
+        drained, doors.drained = doors.drained, []
+        for address in gone:
+            self._withheld.pop(address, None)
+            self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
+        for address, message in untaken:
+            if address in gone:
+                continue
+            if getattr(message, "payload", None) is None:
+                self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address}")
+                continue
+            if address not in self._withheld:
+                self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
+            self._withheld.setdefault(address, {})[getattr(message, "task", "")] = None
+        for address in drained:
+            for task in self._withheld.pop(address, ()):
+                self._perform(self._safely(self.scheduler.handle, address, FetchTask(task=task), now))
+
+    def _has_ended(self, address: str) -> bool:
+        """Whether a hub of this computer has no process any more."""
+        hub = self.scheduler.state.hubs.get(address)
+        if hub is None or hub.hello.host != socket.gethostname():
+            return False
+        try:
+            os.kill(hub.hello.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
+        value = questions.answer(scheduler, topic, about, now)
+        if topic == "status":
+            uptime_s = time.time() - self._started_at
+            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **value}
+        return value
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,73 @@
+"""What a turn of the loop wants to say: gathered by address, and let go only after the commit it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskRejected, Welcome
+from nblb.transport import Doors
+
+# These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
+UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
+
+
+class Outgoing:
+    """Sends and JSON answers, each kind in the order in which it was decided."""
+
+    def __init__(self) -> None:
+        self.sends: dict[str, list[Message]] = {}
+        self.replies: list[tuple[str, Any, str]] = []  # to whom, what, and the task that it promises
+
+    def add(self, to: str, message: Message) -> None:
+        waiting = self.sends.get(to)
+        if waiting is None:
+            self.sends[to] = [message]
+        else:
+            waiting.append(message)
+
+    def reply(self, to: str, value: Any, task: str = "") -> None:
+        self.replies.append((to, value, task))
+
+    def flush(self, doors: Doors) -> None:
+        """Say all of it."""
+        sends, self.sends = self.sends, {}
+        for to, messages in sends.items():
+            doors.send(to, messages)
+        replies, self.replies = self.replies, []
+        for to, value, _ in replies:
+            doors.answer_json(to, value)
+
+    def flush_unbound(self, doors: Doors) -> None:
+        """Say what depends on no record, and keep the rest back."""
+        for to, messages in list(self.sends.items()):
+            free = [message for message in messages if isinstance(message, UNBOUND)]
+            if not free:
+                continue
+            doors.send(to, free)
+            kept = [message for message in messages if not isinstance(message, UNBOUND)]
+            if kept:
+                self.sends[to] = kept
+            else:
+                del self.sends[to]
+        replies, self.replies = self.replies, [reply for reply in self.replies if reply[2]]
+        for to, value, task in replies:
+            if not task:
+                doors.answer_json(to, value)
+
+    def orders(self, tasks: set[str]) -> list[tuple[str, RunTask]]:
+        """Which hubs were about to be told to run these tasks."""
+        return [
+            (to, message)
+            for to, messages in self.sends.items()
+            for message in messages
+            if isinstance(message, RunTask) and message.task in tasks
+        ]
+
+    def take_back(self, tasks: set[str], instead: Callable[[str], Any]) -> None:
+        """Say nothing about these tasks after all; JSON clients are answered `instead(task)`."""
+        for to, messages in list(self.sends.items()):
+            self.sends[to] = [message for message in messages if getattr(message, "task", None) not in tasks]
+        self.replies = [
+            (to, instead(task), "") if task in tasks else (to, said, task) for to, said, task in self.replies
+        ]

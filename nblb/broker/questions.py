@@ -1,0 +1,321 @@
+"""What an Ask may want to know, answered from the scheduler's state as plain JSON values.
+
+One function a topic; each takes (scheduler, about, now). Nothing here changes anything, and no answer walks all
+tasks unless its topic is about tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nblb.messages import TaskState
+from nblb.scheduling.record import Job, Record
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.task import Task
+
+MOST_ROWS = 10_000
+
+
+def answer(scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
+    """The value for one topic.
+
+    Raises
+    ------
+    LookupError
+        When there is no such topic; says which there are.
+    """
+    function = TOPICS.get(topic)
+    if function is None:
+        raise LookupError(f"there is no topic {topic!r}; there are {', '.join(sorted(TOPICS))}")
+    return function(scheduler, about, now)
+
+
+def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
+    state, policy = scheduler.state, scheduler.policy
+    counts: dict[str, int] = {}
+    for user in state.share.users.values():
+        counts["QUEUED"] = counts.get("QUEUED", 0) + user.waiting
+    running = sum(held.items for hub in state.hubs.values() for held in hub.in_hand.values())
+    return {
+        "name": policy.name,
+        "core": policy.core,
+        "epoch": policy.epoch,
+        "pid": policy.pid,
+        "durability": policy.durability,
+        "counts": {
+            "QUEUED": counts.get("QUEUED", 0),
+            "RUNNING": running,
+            "DONE": sum(user.done for user in state.share.users.values()),
+            "FAILED": sum(user.failed for user in state.share.users.values()),
+        },
+        "queued": counts.get("QUEUED", 0),
+        "running": running,
+        "hubs": len(state.hubs),
+        "workers": sum(len(hub.workers) for hub in state.hubs.values()),
+        "busy": sum(w.held is not None for hub in state.hubs.values() for w in hub.workers.values()),
+        "users": sorted({client.user for client in state.clients.values()}),
+        "clients": len(state.clients),
+        "late_facts": state.late_facts,
+        "records": len(state.records),
+    }
+
+
+def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    rows = []
+    for hub in scheduler.state.hubs.values():
+        hello = hub.hello
+        rows.append(
+            {
+                "hub": hub.id,
+                "name": hub.name,
+                "host": hello.host,
+                "ip": hello.ip,
+                "pid": hello.pid,
+                "state": "suspect" if hub.suspect else "up",
+                "age_s": max(0.0, now - hub.heard_at),
+                "load": hub.load,
+                "memory": hub.memory,
+                "python": list(hello.python),
+                "workers": len(hub.workers),
+                "busy": sum(worker.held is not None for worker in hub.workers.values()),
+                "address": hello.address,
+                "engine": hello.groups[0].engine if hello.groups else "processes",
+                "functions": sorted(hub.functions),
+                "groups": [
+                    {
+                        "group": group.number,
+                        "workers": group.spec.workers,
+                        "alive": group.alive,
+                        "given": group.given,
+                        "busy": sum(w.held is not None for w in hub.workers.values() if w.group is group),
+                        "minP": group.spec.minP,
+                        "maxP": group.spec.maxP,
+                        "processP": group.spec.processP,
+                        "engine": group.spec.engine,
+                    }
+                    for group in hub.groups
+                ],
+            }
+        )
+    return rows
+
+
+def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    rows = []
+    for hub in scheduler.state.hubs.values():
+        for worker in hub.workers.values():
+            held = worker.held
+            task = held.tasks[0] if held is not None and held.tasks else None
+            rows.append(
+                {
+                    "worker": worker.id,
+                    "hub": hub.name,
+                    "host": hub.hello.host,
+                    "ip": hub.hello.ip,
+                    "lb_port": hub.hello.lb_port,
+                    "hc_port": hub.hello.hc_port,
+                    "address": hub.hello.address,
+                    "pid": worker.pid,
+                    "group": worker.group.number,
+                    "minP": worker.group.spec.minP,
+                    "maxP": worker.group.spec.maxP,
+                    "state": "idle" if held is None else "busy",
+                    "task": held.record.id if held is not None else "",
+                    "first": held.first if held is not None else 0,
+                    "items": held.items if held is not None else 0,
+                    "task_name": held.record.spec.name if held is not None else "",
+                    "user": held.record.user if held is not None else "",
+                    "progress": task.progress if task is not None else 0.0,
+                    "note": task.note if task is not None else "",
+                    "since_s": max(0.0, now - worker.since),
+                    "done": worker.done,
+                    "cpu": hub.load * 100.0,
+                }
+            )
+    return rows
+
+
+def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "user": user.name,
+            "queued": user.waiting,
+            "running": user.occupied,
+            "done": user.done,
+            "failed": user.failed,
+            "used_s": user.used_s,
+        }
+        for user in scheduler.state.share.users.values()
+    ]
+
+
+def queue(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
+    by_user: dict[str, int] = {}
+    by_priority: dict[str, int] = {}
+    by_name: dict[str, dict[str, float]] = {}
+    oldest = now
+    for user in scheduler.state.share.users.values():
+        if user.waiting:
+            by_user[user.name] = user.waiting
+        for task in user.tasks():
+            spec = task.record.spec
+            priority = f"{spec.priority:g}"
+            by_priority[priority] = by_priority.get(priority, 0) + task.items
+            row = by_name.setdefault(spec.name, {"number": 0, "waitingtime": 0.0})
+            row["number"] += task.items
+            row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
+            oldest = min(oldest, task.queued_at)
+    return {"by_user": by_user, "by_priority": by_priority, "by_name": by_name, "oldest_s": now - oldest}
+
+
+def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    found = [
+        job
+        for job in scheduler.state.jobs.values()
+        if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
+    ]
+    return [_job_row(scheduler, job) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
+
+
+def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
+    state = scheduler.state
+    found = state.jobs.get(about.get("job") or "")
+    if found is None and about.get("name"):
+        found = state.jobs.get(state.job_names.get((about.get("user") or "", about["name"]), ""))
+    if found is None:
+        return None
+    records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
+    return {**_job_row(scheduler, found), "records": records}
+
+
+def _job_row(scheduler: Scheduler, job: Job) -> dict[str, Any]:
+    counts = {state.value: n for state, n in job.counts.items() if n}
+    known = sum(job.counts.values())
+    if job.unended or known < job.items:
+        word = "running"
+    elif counts.get("FAILED") or counts.get("LOST"):
+        word = "failed"
+    else:
+        word = "cancelled" if counts.get("CANCELLED") else "done"
+    return {
+        "job": job.id,
+        "name": job.spec.name,
+        "task_name": job.spec.task_name,
+        "user": job.user,
+        "items": job.items or known,
+        "counts": counts,
+        "created_at": scheduler.state.wall(job.created_at),
+        "fingerprint": job.spec.fingerprint,
+        "origin": job.spec.origin,
+        "state": word,
+    }
+
+
+def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
+    state = scheduler.state
+    chosen: Iterator[Record] = iter(list(state.records.values()))
+    if about.get("job"):
+        found = state.jobs.get(about["job"])
+        chosen = iter(list(found.records.values()) if found is not None else [])
+    wanted, user = about.get("state"), about.get("user")
+    all_tasks = [
+        task
+        for record in chosen
+        if user in (None, record.user)
+        for task in record.slices
+        if wanted in (None, "", task.state.value)
+    ]
+    offset, limit = max(0, int(about.get("offset") or 0)), min(int(about.get("limit") or 25), MOST_ROWS)
+    return {
+        "total": len(all_tasks),
+        "rows": [_task_row(scheduler, task, now) for task in all_tasks[offset : offset + limit]],
+    }
+
+
+def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
+    record = scheduler.state.records.get(about.get("task") or "")
+    first = int(about.get("first") or 0)
+    if record is None or not 0 <= first < record.items:
+        return None
+    found = record.at(first)
+    output = record.output or {}
+    wall = scheduler.state.wall
+    accepted = (wall(record.accepted_at), "SubmitTask", "", "QUEUED")
+    return {
+        **_task_row(scheduler, found, now),
+        "story": [accepted, *((wall(at), cause, old, new) for at, cause, old, new in found.story)],
+        "why": scheduler.dispatch.why(found),
+        "stdout": output.get("stdout", ""),
+        "stderr": output.get("stderr", ""),
+    }
+
+
+def _task_row(scheduler: Scheduler, task: Task, now: float) -> dict[str, Any]:
+    record, held, ended = task.record, task.held, task.ended
+    failure = ended.failure if ended is not None else None
+    started = held.started_at if held is not None else 0.0
+    return {
+        "task": record.id,
+        "first": task.first,
+        "items": task.items,
+        "name": record.spec.name,
+        "job": record.spec.job,
+        "state": task.state.value,
+        "progress": 100.0 if task.state is TaskState.DONE else task.progress,
+        "note": task.note,
+        "user": record.user,
+        "priority": record.spec.priority,
+        "attempt": task.attempt,
+        "worker": held.worker if held is not None else ended.worker if ended is not None else "",
+        "host": held.group.hub.hello.host if held is not None else ended.host if ended is not None else "",
+        "submitted_at": scheduler.state.wall(record.accepted_at),
+        "started_s": now - started if started else 0.0,
+        "duration_s": ended.duration_s if ended is not None else 0.0,
+        "ended_at": ended.ended_at if ended is not None else 0.0,
+        "failure": None
+        if failure is None
+        else {"kind": failure.kind, "message": failure.message, "where": failure.where},
+    }
+
+
+def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
+    return scheduler.why(about.get("task") or "", int(about.get("first") or 0))
+
+
+def stats(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, dict[str, float]]:
+    rows = {}
+    for name, s in scheduler.state.statistics.items():
+        total = max(1, s.total)
+        rows[name] = {
+            "totaltasks": s.total,
+            "totalcalctimes": s.calc_sum,
+            "mincalctimes": s.calc_min if s.total else 0.0,
+            "meancalctimes": s.calc_sum / total,
+            "maxcalctimes": s.calc_max,
+            "minwaittimes": s.wait_min if s.total else 0.0,
+            "meanwaittimes": s.wait_sum / total,
+            "maxwaittimes": s.wait_max,
+            "failed": s.failed,
+        }
+    return rows
+
+
+def published(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, str]:
+    return dict(scheduler.state.published)
+
+
+TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
+    "status": status,
+    "hubs": hubs,
+    "workers": workers,
+    "users": users,
+    "queue": queue,
+    "jobs": jobs,
+    "job": job,
+    "tasks": tasks,
+    "task": task,
+    "why": why,
+    "stats": stats,
+    "published": published,
+}

@@ -1,0 +1,112 @@
+"""A scheduler that does as little as the loop of the Load Balancer needs, so that the loop is tested by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from nblb.commands import Command, Halt, Log, Record, Send
+from nblb.messages import (
+    EndCommitted,
+    FetchTask,
+    Heartbeat,
+    Hello,
+    HubHello,
+    Message,
+    RunTask,
+    StopCore,
+    SubmitTask,
+    TaskAccepted,
+    TaskEnded,
+    TaskFinished,
+    TaskRejected,
+    TaskState,
+    TaskStopped,
+    Welcome,
+)
+from nblb.records import AnyEntry, AttemptKept, EndKept, TaskKept
+
+
+class FakeScheduler:
+    """Accepts every task, gives each to the last hub that said hello, and passes results on to the submitter."""
+
+    def __init__(self, policy: Any, answers: Any) -> None:
+        self.policy, self.answers = policy, answers
+        self.wall_offset = 0.0
+        self.deadline: float | None = None
+        self.state = SimpleNamespace(hubs={})
+        self.restored: list[AnyEntry] = []
+        self.handled: list[tuple[str, Message]] = []
+        self.refused: list[str] = []
+        self.gone_ones: list[tuple[str, bool]] = []
+        self.ticks = 0
+        self.clients: dict[str, str] = {}
+        self.results: dict[str, TaskEnded] = {}
+
+    def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
+        self.restored = list(entries)
+        return []
+
+    def handle(self, sender: str, message: Message, now: float) -> list[Command]:
+        self.handled.append((sender, message))
+        match message:
+            case HubHello():
+                self.state.hubs = {sender: SimpleNamespace(hello=message)}
+                return [Log("good", f"LB - HUB {message.name} IS HERE"), Send(sender, Welcome("c", 1, "t"))]
+            case Hello():
+                return [Send(sender, Welcome("c", self.policy.epoch, "t"))]
+            case SubmitTask(name="boom"):
+                raise RuntimeError("a bug that this message finds")
+            case SubmitTask():
+                return self._submit(sender, message)
+            case TaskFinished():
+                return self._finish(sender, message)
+            case FetchTask():
+                return [Send(sender, self.results[message.task])]
+            case Heartbeat():
+                return [Send(sender, Heartbeat(at=1.0))]
+            case StopCore():
+                return [Halt("it was asked for")]
+        return []
+
+    def _submit(self, sender: str, spec: SubmitTask) -> list[Command]:
+        self.clients[spec.task] = sender
+        commands: list[Command] = [Record(TaskKept(spec, 1.0)), Send(sender, TaskAccepted(task=spec.task))]
+        for hub in self.state.hubs:
+            commands.append(Record(AttemptKept(spec.task, 0, 1, 1, "hub")))
+            order = RunTask(task=spec.task, attempt=1, name=spec.name, function="", payload=spec.payload)
+            commands.append(Send(hub, order))
+        return commands
+
+    def _finish(self, hub: str, end: TaskFinished) -> list[Command]:
+        ended = TaskEnded(task=end.task, state=TaskState.DONE, payload=end.payload, attempt=end.attempt)
+        self.results[end.task] = ended
+        return [
+            Record(EndKept(end.task, 0, 1, end.attempt, TaskState.DONE, 2.0, payload=end.payload)),
+            Send(self.clients[end.task], ended),
+            Send(hub, EndCommitted(task=end.task, attempt=end.attempt)),
+        ]
+
+    def tick(self, now: float) -> list[Command]:
+        self.ticks += 1
+        self.deadline = None
+        return []
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
+        self.refused += list(tasks)
+        return [Send(self.clients[task], TaskRejected(task=task, kind=kind, reason=reason)) for task in tasks]
+
+    def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:
+        self.gone_ones.append((address, dead))
+        return []
+
+    def task_view(self, task_id: str) -> Any:
+        return None
+
+    def recalled(self) -> list[str]:
+        """Tasks whose order never left, which the scheduler is told as if the hub had handed them back."""
+        return [m.task for _, m in self.handled if isinstance(m, TaskStopped) and m.why == "recall"]

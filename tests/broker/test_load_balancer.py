@@ -1,0 +1,541 @@
+"""The loop: records before words, one fault costs one message, a full disk refuses without forgetting."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import zmq
+
+from nblb.broker import load_balancer
+from nblb.broker.console import Console
+from nblb.broker.journal import Journal
+from nblb.broker.load_balancer import LoadBalancer
+from nblb.errors import JournalError, JournalFull, JournalLocked, NblbError, ParametersError
+from nblb.framing import Payload
+from nblb.messages import (
+    EndCommitted,
+    Heartbeat,
+    Hello,
+    HubHello,
+    RunTask,
+    StopCore,
+    SubmitTask,
+    TaskAccepted,
+    TaskEnded,
+    TaskFinished,
+    TaskRejected,
+    Welcome,
+    client_to_core,
+    core_to_client,
+    core_to_hub,
+    hub_to_core,
+)
+from nblb.parameters import Parameters
+from nblb.transport import Line
+from nblb.transport.doors import OUTBOX_BYTES
+from tests.broker.fakes import FakeScheduler
+from tests.waiting import wait_until
+
+DEADLINE_S = 20.0
+
+
+class Running:
+    """A Load Balancer in a thread of its own, with parties to talk to it."""
+
+    def __init__(self, parameters: Any) -> None:
+        self.balancer = LoadBalancer(parameters)
+        self.said = io.StringIO()
+        self.balancer.console = Console(self.said)
+        self.error: BaseException | None = None
+        self.lines: list[Line] = []
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+        assert self.balancer.ready.wait(DEADLINE_S) or self.error
+
+    def _serve(self) -> None:
+        try:
+            self.balancer.startLB()
+        except BaseException as error:
+            self.error = error
+            self.balancer.ready.set()
+
+    @property
+    def scheduler(self) -> FakeScheduler:
+        return self.balancer.scheduler  # type: ignore[return-value]
+
+    def client(self) -> Line:
+        self.lines.append(Line(self.balancer.doors.addresses["clients"], client_to_core, core_to_client))
+        self.lines[-1].send([Hello(client="c", user="u")])
+        assert isinstance(hear(self.lines[-1])[0], Welcome)
+        return self.lines[-1]
+
+    def hub(self, pid: int = 1, host: str = "elsewhere") -> Line:
+        self.lines.append(Line(self.balancer.doors.addresses["hubs"], hub_to_core, core_to_hub))
+        hello = HubHello(hub="h", name="lab", host=host, pid=pid, python=(3, 11), cloudpickle="3", groups=())
+        self.lines[-1].send([hello])
+        assert isinstance(hear(self.lines[-1])[0], Welcome)
+        return self.lines[-1]
+
+    def end(self) -> None:
+        for line in self.lines:
+            line.close()
+        if self.thread.is_alive():
+            self.balancer.stop()
+        self.thread.join(DEADLINE_S)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    monkeypatch.setattr(load_balancer, "Scheduler", FakeScheduler)
+    monkeypatch.setattr(load_balancer, "RETRY_COMMIT_S", 0.02)
+    running: list[Running] = []
+
+    def run(parameters: Any) -> Running:
+        running.append(Running(parameters))
+        return running[-1]
+
+    yield run
+    for each in running:
+        each.end()
+
+
+@pytest.fixture
+def core(run: Callable[..., Running], parameters: Parameters) -> Running:
+    return run(parameters)
+
+
+def hear(line: Line, number: int = 1) -> list[Any]:
+    end, found = monotonic() + DEADLINE_S, list[Any]()
+    while len(found) < number:
+        assert monotonic() < end, f"only heard {found}"
+        found += line.receive(1)
+    return found
+
+
+def task(name: str, payload: bytes = b"p") -> SubmitTask:
+    return SubmitTask(task=name, name="f", payload=Payload((payload,)))
+
+
+def done(order: RunTask, payload: bytes = b"r") -> TaskFinished:
+    return TaskFinished(task=order.task, attempt=order.attempt, payload=Payload((payload,)))
+
+
+@contextlib.contextmanager
+def asking(address: str) -> Iterator[Callable[[Any], Any]]:
+    """A plain REQ socket that speaks JSON."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    asker = context.socket(zmq.REQ)
+    asker.connect(address)
+
+    def ask(request: Any) -> Any:
+        asker.send(request if isinstance(request, bytes) else json.dumps(request).encode())
+        assert asker.poll(int(DEADLINE_S * 1000)), f"no answer to {request!r}"
+        return json.loads(asker.recv())
+
+    yield ask
+    asker.close(0)
+    context.term()
+
+
+# ── turns ──
+
+
+def test_a_task_goes_there_and_back(core: Running) -> None:
+    client, hub = core.client(), core.hub()
+    client.send([task("a"), task("b")])
+    assert hear(client, 2) == [TaskAccepted(task="a"), TaskAccepted(task="b")]
+    orders = hear(hub, 2)
+    hub.send([done(order) for order in orders])
+    assert [message.task for message in hear(client, 2)] == ["a", "b"]
+    assert hear(hub, 2) == [EndCommitted(task="a", attempt=1), EndCommitted(task="b", attempt=1)]
+
+
+def test_nothing_is_said_before_it_is_kept(core: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, hub = core.client(), core.hub()
+    story: list[Any] = []
+    commit, send = core.balancer.journal.commit, core.balancer.doors.send
+
+    def committing() -> None:
+        pending = list(core.balancer.journal._pending)  # type: ignore[union-attr]
+        commit()
+        story.extend(("kept", type(entry).__name__) for entry in pending)
+
+    def sending(to: str, messages: Any) -> bool:
+        story.extend(("said", type(message).__name__) for message in messages)
+        return send(to, messages)
+
+    monkeypatch.setattr(core.balancer.journal, "commit", committing)
+    monkeypatch.setattr(core.balancer.doors, "send", sending)
+    client.send([task("a")])
+    hear(client)
+    hub.send([done(order) for order in hear(hub)])
+    hear(client)
+    hear(hub)
+    for record, word in (("TaskKept", "TaskAccepted"), ("AttemptKept", "RunTask"), ("EndKept", "TaskEnded")):
+        assert story.index(("kept", record)) < story.index(("said", word))
+    assert story.index(("kept", "EndKept")) < story.index(("said", "EndCommitted"))
+
+
+def test_one_commit_serves_a_whole_turn(core: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = core.client()
+    commits: list[int] = []
+    commit = core.balancer.journal.commit
+
+    def counting() -> None:
+        commits.append(len(core.balancer.journal._pending))  # type: ignore[union-attr]
+        commit()
+
+    monkeypatch.setattr(core.balancer.journal, "commit", counting)
+    client.send([task(str(n)) for n in range(500)])
+    hear(client, 500)
+    assert 500 in commits
+
+
+def test_what_breaks_on_one_message_goes_on_with_the_next(core: Running) -> None:
+    client = core.client()
+    client.send([SubmitTask(task="a", name="boom"), task("b")])
+    assert hear(client) == [TaskAccepted(task="b")]
+    assert core.balancer.faults == 1
+    assert "a bug that this message finds" in core.said.getvalue()
+
+
+def test_it_waits_for_the_deadline_and_for_nothing_else(core: Running) -> None:
+    client = core.client()
+    before = core.scheduler.ticks
+    core.scheduler.deadline = monotonic() + 0.05
+    client.send([Heartbeat()])  # this turn learns of the deadline … and its tick forgets it
+    hear(client)
+    assert core.balancer._patience() is None
+    assert core.scheduler.ticks - before <= 3
+    core.scheduler.deadline = 0.0
+    assert core.balancer._patience() == 0.0
+
+
+# ── starting and stopping ──
+
+
+def test_the_connection_file(core: Running, parameters: Parameters) -> None:
+    path = parameters.connection_file
+    about = json.loads(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert about["pid"] == os.getpid()
+    assert (about["name"], about["epoch"], about["durability"], about["security"]) == ("t", 1, "process", "on")
+    assert about["host"] == socket.gethostname()
+    assert about["python"] == list(sys.version_info[:2])
+    assert about["addresses"] == core.balancer.doors.addresses
+    assert set(about["addresses"]) == {"clients", "hubs", "health"}
+    core.end()
+    assert core.error is None
+    assert not parameters.runtime_dir.exists()
+    assert "EXITED Load Balancer" in core.said.getvalue()
+
+
+def test_a_restart_is_a_new_epoch_with_the_old_tasks(run: Callable[..., Running], parameters: Parameters) -> None:
+    first = run(parameters)
+    client = first.client()
+    client.send([task("a")])
+    hear(client)
+    first.end()
+    second = run(parameters)
+    assert second.scheduler.policy.epoch == 2
+    assert second.scheduler.policy.core == first.scheduler.policy.core
+    assert [type(entry).__name__ for entry in second.scheduler.restored] == ["TaskKept"]
+
+
+def test_it_can_be_started_again(core: Running) -> None:
+    core.end()
+    again = threading.Thread(target=core.balancer.startLB)
+    again.start()
+    assert core.balancer.ready.wait(DEADLINE_S)
+    core.balancer.stop()
+    again.join(DEADLINE_S)
+    assert not again.is_alive()
+
+
+def test_a_client_ends_it(core: Running) -> None:
+    client = core.client()
+    client.send([StopCore()])
+    core.thread.join(DEADLINE_S)
+    assert not core.thread.is_alive()
+    assert "LB - STOPPING : it was asked for" in core.said.getvalue()
+
+
+def test_a_second_core_is_refused_and_harms_nothing(
+    core: Running, run: Callable[..., Running], parameters: Parameters
+) -> None:
+    second = run(parameters)
+    assert isinstance(second.error, JournalLocked)
+    assert f"the core 't' (pid {os.getpid()})" in str(second.error)
+    assert parameters.connection_file.exists()
+    client = core.client()
+    client.send([task("a")])
+    assert hear(client) == [TaskAccepted(task="a")]
+
+
+def test_a_taken_port_lets_go_of_the_folder(run: Callable[..., Running], settings: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wrong = run({**settings, "LB_SECURITY": "none", "LB_HCREPPORT": port})
+        assert isinstance(wrong.error, NblbError)
+        assert f"LB_HCREPPORT: port {port}" in str(wrong.error)
+    assert run({**settings, "LB_SECURITY": "none"}).error is None
+
+
+def test_without_durability(run: Callable[..., Running], settings: dict[str, Any]) -> None:
+    core = run({**settings, "LB_DURABILITY": "none"})
+    client = core.client()
+    client.send([task("a")])
+    assert hear(client) == [TaskAccepted(task="a")]
+    assert core.scheduler.policy.durability == "none"
+    core.end()
+    assert run({**settings, "LB_DURABILITY": "none"}).scheduler.restored == []
+
+
+def test_wrong_parameters_are_an_error_at_once() -> None:
+    with pytest.raises(ParametersError, match="did you mean LB_IP"):
+        LoadBalancer({"LB_IPP": "x"})
+
+
+def test_an_ip_that_others_cannot_use_is_warned_about(run: Callable[..., Running], settings: dict[str, Any]) -> None:
+    assert "LB - WARNING : LB_IP is 10.1.2.3" in run({**settings, "LB_IP": "10.1.2.3"}).said.getvalue()
+
+
+# ── no room ──
+
+
+class Disk:
+    """Makes a journal's commits fail while `full`; while `tight`, only those that begin to keep a task."""
+
+    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = self.tight = False
+        self.tries = 0
+        commit = journal.commit
+
+        def trying() -> None:
+            self.tries += 1
+            if (self.full and journal._pending) or (self.tight and journal.pending_tasks()):
+                raise JournalFull("The disk is full.")
+            commit()
+
+        monkeypatch.setattr(journal, "commit", trying)
+
+
+@pytest.fixture
+def disk(core: Running, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    assert isinstance(core.balancer.journal, Journal)
+    return Disk(core.balancer.journal, monkeypatch)
+
+
+def test_a_full_disk_refuses_what_is_new_and_goes_on(core: Running, disk: Disk) -> None:
+    client, hub = core.client(), core.hub()
+    client.send([task("a")])
+    assert hear(client) == [TaskAccepted(task="a")]
+    orders = hear(hub)
+    disk.full = True
+    client.send([task("b")])
+    (rejected,) = hear(client)
+    assert (type(rejected), rejected.task, rejected.kind) == (TaskRejected, "b", "JournalFull")
+    assert core.scheduler.refused == core.scheduler.recalled() == ["b"]
+    hub.send([done(order) for order in orders])
+    client.send([task("c"), Heartbeat()])
+    refused, beat = hear(client, 2)
+    assert (refused.task, refused.kind) == ("c", "JournalFull")
+    assert isinstance(beat, Heartbeat)
+    assert "c" not in [getattr(message, "task", "") for _, message in core.scheduler.handled]
+    before = disk.tries
+    wait_until(lambda: disk.tries > before + 2, DEADLINE_S, "tries to commit")
+    assert client.receive(0) == []  # neither the result nor its acknowledgement before they are kept
+    assert hub.receive(0) == []
+    disk.full = False
+    (ended,) = hear(client)
+    assert (type(ended), ended.task) == (TaskEnded, "a")
+    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
+    client.send([task("d")])
+    assert hear(client) == [TaskAccepted(task="d")]
+    assert "LB - THERE IS ROOM AGAIN" in core.said.getvalue()
+
+
+def test_room_enough_for_ends_keeps_them(core: Running, disk: Disk) -> None:
+    client, hub = core.client(), core.hub()
+    client.send([task("a")])
+    hear(client)
+    orders = hear(hub)
+    disk.tight = True
+    hub.send([done(order) for order in orders])
+    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
+    hear(client)
+    client.send([task("b"), task("b2")])
+    assert {message.task for message in hear(client, 2)} == {"b", "b2"}
+    with asking(core.balancer.doors.addresses["clients"]) as ask:
+        new = {"toLB": "NEWTASK", "taskname": "f", "taskdict": {}, "userid": "u"}
+        assert "full" in ask(new)["error"]
+
+
+def test_tasks_refused_for_want_of_room_never_come_back(
+    run: Callable[..., Running], parameters: Parameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = run(parameters)
+    assert isinstance(core.balancer.journal, Journal)
+    disk = Disk(core.balancer.journal, monkeypatch)
+    client, hub = core.client(), core.hub()
+    client.send([task("kept")])
+    hear(client)
+    disk.tight = True
+    client.send([task("refused")])
+    hear(client)
+    hear(hub)
+    disk.tight = False
+    core.end()
+    tasks = [entry for entry in run(parameters).scheduler.restored if type(entry).__name__ == "TaskKept"]
+    assert [entry.spec.task for entry in tasks] == ["kept"]  # type: ignore[union-attr]
+
+
+def test_a_broken_disk_ends_the_core(core: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = core.client()
+
+    def broken() -> None:
+        raise JournalError("The journal cannot be written: disk I/O error.")
+
+    monkeypatch.setattr(core.balancer.journal, "commit", broken)
+    client.send([task("a")])
+    core.thread.join(DEADLINE_S)
+    assert isinstance(core.error, JournalError)
+    assert client.receive(0) == []  # it was not acknowledged
+
+
+# ── peers ──
+
+
+def test_results_wait_for_a_slow_client(core: Running) -> None:
+    slow, hub = core.client(), core.hub()
+    size = 500_000
+    number = 6 * OUTBOX_BYTES // size
+    names = [f"{n}" for n in range(number)]
+    slow.send([task(name) for name in names])
+    orders = hear(hub, number)
+    for order in orders:
+        hub.send([done(order, b"r" * size)])
+        hub.receive(0)
+    wait_until(lambda: hub.receive(0) is not None and "IS SLOW" in core.said.getvalue(), DEADLINE_S, "a slow client")
+    ended, end = set[str](), monotonic() + DEADLINE_S
+    while len(ended) < number:
+        assert monotonic() < end, f"{len(ended)} of {number}"
+        ended |= {m.task for m in slow.receive(0.05) if isinstance(m, TaskEnded)}
+        hub.receive(0)
+    assert ended == set(names)
+
+
+def test_a_hub_whose_process_has_ended_is_known_to_be_dead(core: Running) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    for pid, host, dead in ((process.pid, socket.gethostname(), True), (os.getpid(), socket.gethostname(), False)):
+        core.hub(pid, host).close()
+        client = core.client()
+        core.scheduler.gone_ones.clear()
+
+        def noticed(client: Line = client) -> bool:
+            client.send([task(f"{monotonic()}")])  # an order to the hub that is not there
+            hear(client)
+            return bool(core.scheduler.gone_ones)
+
+        wait_until(noticed, DEADLINE_S, "the hub to be missed")
+        assert core.scheduler.gone_ones[0][1] is dead
+
+
+# ── noise and JSON ──
+
+BAD = [b"{", b"", b"\xff", b"[]", b"{}", b"null", b"3", b'{"toLB":1}', b'{"toLB":"FLY"}', b'{"HEALTH":[]}',
+       b'{"MONITOR":"x"}', b'{"toLB":"NEWTASK"}', b'{"toLB":"GETTASK"}', b"[" * 100_000, b'{"a":NaN}']  # fmt: skip
+
+
+def test_every_bad_request_gets_one_sentence(run: Callable[..., Running], settings: dict[str, Any]) -> None:
+    core = run({**settings, "LB_SECURITY": "none"})
+    for address in core.balancer.doors.addresses.values():
+        with asking(address) as ask:
+            for request in BAD:
+                said = ask(request)
+                assert set(said) == {"error"}
+                assert said["error"].endswith(".")
+    assert core.balancer.faults == 0
+    client = core.client()
+    client.send([task("a")])
+    assert hear(client) == [TaskAccepted(task="a")]
+
+
+def test_a_bug_in_the_door_is_answered_too(core: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(load_balancer, "handle_json", broken)
+    with asking(core.balancer.doors.addresses["clients"]) as ask:
+        assert "log" in ask({"toLB": "GETTASK", "taskid": "x"})["error"]
+    assert core.balancer.faults == 1
+
+
+def test_noise_between_good_messages(core: Running) -> None:
+    chance = random.Random(3)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    for address in core.balancer.doors.addresses.values():
+        dealer = context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.LINGER, 1000)
+        dealer.connect(address)
+        dealer.send_multipart([b"nblb9", b"[]"])  # another version is answered, in case it understands
+        assert b"Refused" in dealer.recv_multipart()[1]
+        for _ in range(20):
+            dealer.send(chance.randbytes(100_000))
+            dealer.send_multipart([b"nblb1", chance.randbytes(100)])
+        dealer.close()
+    client, hub = core.client(), core.hub()
+    client.send([task("a")])
+    assert hear(client) == [TaskAccepted(task="a")]
+    assert len(hear(hub)) == 1
+    context.term()
+    assert core.balancer.faults == 0
+
+
+# ── the console ──
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        Console(stream).say("good", "LB - ADDING WORKER (worker_c0b28c1f)")
+    assert file.getvalue() == "LB - ADDING WORKER (worker_c0b28c1f)\n"
+    assert terminal.getvalue() == "\033[92mLB - ADDING WORKER (worker_c0b28c1f)\033[0m\n"
+    closed = io.StringIO()
+    closed.close()
+    Console(closed).say("error", "nobody reads this")
+
+
+def test_it_says_what_it_was_started_with(core: Running) -> None:
+    said = core.said.getvalue()
+    assert said.startswith("Starting Load Balancer with the following settings:\n")
+    assert "    LB_DURABILITY: process\n" in said
+
+
+def test_the_state_folder_is_closed_for_good(core: Running, parameters: Parameters) -> None:
+    core.end()
+    db = sqlite3.connect(parameters.state_dir / "journal.sqlite")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    assert not Path(f"{parameters.state_dir / 'journal.sqlite'}-wal").exists()

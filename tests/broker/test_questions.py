@@ -1,0 +1,152 @@
+"""What an Ask may want to know: plain JSON values, and a sentence for everything else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from nblb.broker.questions import TOPICS, answer
+from nblb.framing import Payload
+from nblb.messages import CancelTask, Group, OpenJob, Publish, SubmitTask, TaskPrinted, TaskProgressed
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import World
+
+ANNA = "client:anna"
+
+
+@pytest.fixture
+def world() -> World:
+    """Anna's sweep of eight items (one failed, one cancelled) on a hub with two workers, bob's task behind it."""
+    world = World(Policy(core="c0ffee", name="lab-1", pid=7, epoch=2))
+    world.client(ANNA, "anna")
+    world.client("client:bob", "bob")
+    hub = world.hub("lab", (Group(2, 0, 100),), functions=("known",))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=8, task_name="simulate", fingerprint="fp", origin="nb:3"))
+    submit(world, ANNA, "s", name="simulate", items=8, job="j")
+    world.tick()
+    submit(world, ANNA, "single", name="simulate", priority=5.0)
+    world.tick()
+    submit(world, "client:bob", "b", name="other")
+    world.say(ANNA, CancelTask(request=1, task="s", first=7, items=1))
+    world.fact(hub, hub.finish(("s", 0, 1), failures=(2,), duration_s=4.0))
+    world.fact(hub, hub.start(("single", 0, 1)))
+    world.fact(hub, TaskProgressed(task="single", attempt=1, progress=40.0, note="half way"))
+    world.fact(hub, TaskPrinted(task="single", attempt=1, text="hello\n"))
+    world.say(ANNA, Publish(name="simulate", hash="f"))
+    world.now += 2.0
+    return world
+
+
+def submit(world: World, who: str, task: str, **fields: Any) -> None:
+    spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+    world.say(who, SubmitTask(**spec))
+
+
+def ask(world: World, topic: str, **about: Any) -> Any:
+    value = answer(world.scheduler, topic, about, world.now)
+    json.dumps(value, allow_nan=False)  # all answers are plain JSON
+    return value
+
+
+def test_status(world: World) -> None:
+    status = ask(world, "status")
+    expected = {
+        "name": "lab-1", "core": "c0ffee", "epoch": 2, "pid": 7, "durability": "process", "queued": 1, "running": 1,
+        "hubs": 1, "workers": 2, "busy": 1, "users": ["anna", "bob"],
+    }  # fmt: skip
+    assert {key: status[key] for key in expected} == expected
+    assert status["counts"] == {"QUEUED": 1, "RUNNING": 1, "DONE": 6, "FAILED": 1}
+
+
+def test_hubs_and_workers(world: World) -> None:
+    (hub,) = ask(world, "hubs")
+    assert (hub["hub"], hub["name"], hub["host"], hub["state"], hub["workers"], hub["busy"]) == (
+        "id-lab", "lab", "lab.lab", "up", 2, 1,
+    )  # fmt: skip
+    assert hub["age_s"] == 2.0
+    assert hub["functions"] == ["known"]
+    (group,) = hub["groups"]
+    assert (group["alive"], group["busy"], group["minP"], group["maxP"]) == (2, 1, 0, 100)
+    busy, idle = sorted(ask(world, "workers"), key=lambda row: row["state"])
+    assert (busy["task"], busy["task_name"], busy["user"], busy["progress"], busy["note"]) == (
+        "single", "simulate", "anna", 40.0, "half way",
+    )  # fmt: skip
+    assert busy["since_s"] == 2.0
+    assert (idle["state"], idle["task"], idle["done"]) == ("idle", "", 0)
+    world.now += 6
+    world.tick()
+    assert ask(world, "hubs")[0]["state"] == "suspect"
+
+
+def test_users_and_queue(world: World) -> None:
+    anna, bob = ask(world, "users")
+    assert (anna["user"], anna["queued"], anna["running"], anna["done"], anna["failed"]) == ("anna", 0, 1, 6, 1)
+    assert anna["used_s"] == 4.0
+    assert (bob["user"], bob["queued"]) == ("bob", 1)
+    queue = ask(world, "queue")
+    assert queue["by_user"] == {"bob": 1}
+    assert queue["by_priority"] == {"0": 1}
+    assert queue["by_name"] == {"other": {"number": 1, "waitingtime": 2.0}}
+    assert queue["oldest_s"] == 2.0
+
+
+def test_jobs(world: World) -> None:
+    (row,) = ask(world, "jobs", user="anna", name="sweep")
+    assert row["counts"] == {"DONE": 6, "FAILED": 1, "CANCELLED": 1}
+    assert (row["items"], row["state"], row["fingerprint"], row["origin"]) == (8, "failed", "fp", "nb:3")
+    assert row["created_at"] == 1100.0
+    assert ask(world, "jobs", user="bob") == []
+    by_id, by_name = ask(world, "job", job="j"), ask(world, "job", name="sweep", user="anna")
+    assert by_id == by_name
+    assert by_id["records"] == [{"task": "s", "index": 0, "items": 8}]
+    assert ask(world, "job", job="unknown") is None
+    assert ask(world, "job", name="sweep", user="bob") is None
+
+
+def test_tasks(world: World) -> None:
+    assert ask(world, "tasks")["total"] == 6  # slices: 0-1, 2, 3-6, 7 of the sweep, and two more
+    failed = ask(world, "tasks", job="j", state="FAILED")
+    assert failed["total"] == 1
+    (row,) = failed["rows"]
+    assert (row["first"], row["items"], row["failure"]["kind"], row["failure"]["message"]) == (
+        2, 1, "ValueError", "item 2",
+    )  # fmt: skip
+    page = ask(world, "tasks", offset=1, limit=2)
+    assert [row["first"] for row in page["rows"]] == [2, 3]
+    assert ask(world, "tasks", user="bob")["rows"][0]["task"] == "b"
+    assert ask(world, "tasks", offset=-5, limit=10**9)["total"] == 6
+
+
+def test_task(world: World) -> None:
+    row = ask(world, "task", task="single")
+    assert (row["state"], row["worker"], row["host"], row["attempt"], row["stdout"]) == (
+        "RUNNING", "lab.0.0", "lab.lab", 1, "hello\n",
+    )  # fmt: skip
+    assert [step[1] for step in row["story"]] == ["SubmitTask", "RunTask", "TaskStarted"]
+    assert row["story"][-1][0] == 1100.0
+    assert row["why"] == "does not wait: it is RUNNING"
+    assert row["started_s"] == 2.0
+    assert ask(world, "task", task="s", first=4)["state"] == "DONE"
+    assert ask(world, "task", task="s", first=99) is None
+    assert ask(world, "task", task="nobody") is None
+
+
+def test_the_rest(world: World) -> None:
+    assert ask(world, "why", task="b") == ask(world, "task", task="b")["why"]
+    assert ask(world, "why", task="nobody") == "the core does not know this task"
+    stats = ask(world, "stats")["simulate"]
+    assert (stats["totaltasks"], stats["totalcalctimes"], stats["failed"]) == (8, 4.0, 1)
+    assert ask(world, "published") == {"simulate": "f"}
+
+
+def test_an_empty_core_answers_everything() -> None:
+    world = World(Policy())
+    for topic in TOPICS:
+        ask(world, topic)
+
+
+def test_an_unknown_topic_names_those_there_are(world: World) -> None:
+    with pytest.raises(LookupError, match="there is no topic 'nonsense'; there are hubs, job, jobs, published"):
+        ask(world, "nonsense")
