@@ -1,0 +1,118 @@
+"""A few bytes of memory that a hub and one of its workers share, for what must be known without a message.
+
+    running   written by the worker: the number of the slice it is at, 0 while it tidies up behind one,
+              AFTER + number while it waits for the next
+    stop      written by the hub: the number of the slice that SIGINT is meant for
+    reading   written by the hub: 1 while it reads the worker's output
+    news      1 from the worker's word that there is progress until the hub has looked
+    progress  the latest percent and note of a slice, under a version that is odd while it is being written
+
+So a late SIGINT never hits the next task, output is told apart by task although the hub and the worker both read
+it, and a task may report progress a million times without a million messages. Each field has one writer (`news`
+is set by one side and cleared by the other), and is written as one aligned word.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+import time
+
+SIZE = 512
+AFTER = 1 << 62  # added to a slice's number once it has ended
+NOTE_BYTES = 400
+WAIT_S = 1.0  # longer than any read of the hub, should it die in the midst of one
+
+_RUNNING, _STOP, _READING, _NEWS, _VERSION = range(5)
+_progress = struct.Struct("<QdH")
+_PROGRESS_AT = 40
+
+
+def shared_memory(name: str = "nblb") -> int:
+    """A descriptor of nameless memory that other processes can be handed; it is gone with its last user."""
+    make = getattr(os, "memfd_create", None)
+    if make is not None:
+        return int(make(name))  # closed on exec, as all of Python's descriptors are
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Cell:
+    """One worker's shared memory, in the hub or in the worker."""
+
+    def __init__(self, fd: int) -> None:
+        self._memory = mmap.mmap(fd, SIZE)
+        self._words = memoryview(self._memory).cast("Q")
+
+    @classmethod
+    def make(cls) -> tuple[Cell, int]:
+        """A new one, and the descriptor to hand to the worker."""
+        fd = shared_memory("nblb-cell")
+        os.ftruncate(fd, SIZE)
+        return cls(fd), fd
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+
+    # ── the worker's side ──
+
+    def begin(self, number: int) -> None:
+        self._words[_NEWS] = 0  # should an interrupt have come between the mark and its message
+        self._words[_RUNNING] = number
+
+    def tidy(self) -> None:
+        """From here on the hub leaves the output alone; returns when it does."""
+        words = self._words
+        words[_RUNNING] = 0
+        if words[_READING]:
+            until = time.monotonic() + WAIT_S
+            while words[_READING] and time.monotonic() < until:
+                time.sleep(0)
+
+    def end(self, number: int) -> None:
+        self._words[_RUNNING] = AFTER + number
+
+    def is_to_stop(self, number: int) -> bool:
+        return self._words[_STOP] == number
+
+    def report(self, number: int, percent: float, note: bytes) -> bool:
+        """Keep the latest progress; True when the hub must be told to look."""
+        words = self._words
+        version = words[_VERSION] | 1  # it may be odd already, if an interrupt came in the midst
+        words[_VERSION] = version
+        _progress.pack_into(self._memory, _PROGRESS_AT, number, percent, len(note))
+        if note:
+            self._memory[_PROGRESS_AT + _progress.size : _PROGRESS_AT + _progress.size + len(note)] = note
+        words[_VERSION] = version + 1
+        if words[_NEWS]:
+            return False
+        words[_NEWS] = 1
+        return True
+
+    # ── the hub's side ──
+
+    def stop(self, number: int) -> None:
+        self._words[_STOP] = number
+
+    def begin_reading(self) -> int:
+        """The slice whose output lies in the pipes now, 0 if the worker itself is at it; end_reading must follow."""
+        self._words[_READING] = 1
+        return self._words[_RUNNING]
+
+    def end_reading(self) -> None:
+        self._words[_READING] = 0
+
+    def look(self) -> tuple[int, float, str]:
+        """The latest progress: slice, percent, note. The worker says again when there is more."""
+        self._words[_NEWS] = 0
+        for _ in range(100):
+            version = self._words[_VERSION]
+            number, percent, length = _progress.unpack_from(self._memory, _PROGRESS_AT)
+            start = _PROGRESS_AT + _progress.size
+            note = self._memory[start : start + min(length, NOTE_BYTES)]
+            if version % 2 == 0 and version == self._words[_VERSION]:
+                return number, percent, note.decode("utf-8", "replace")
+        return 0, 0.0, ""  # it writes without end, or died in the midst

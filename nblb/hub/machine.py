@@ -1,0 +1,48 @@
+"""What a hub tells of the machine that it runs on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+
+import psutil
+
+MANY_FILES = 16_384
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def allow_many_files() -> None:
+    """Each worker takes a handful of descriptors here; the usual soft limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def load() -> float:
+    """CPU in use since the last call, 0 to 1."""
+    return psutil.cpu_percent(None) / 100.0
+
+
+def memory() -> float:
+    """Memory in use, 0 to 1."""
+    return psutil.virtual_memory().percent / 100.0
+
+
+def is_process_alive(pid: int) -> bool:
+    """A process of this pid runs here (one that has ended and was not yet waited for does not)."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True

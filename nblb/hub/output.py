@@ -1,0 +1,83 @@
+"""What tasks print, at the worker's end: told apart by task.
+
+Descriptors 1 and 2 of a worker are pipes, so the output of C code and of child processes is caught too. Two read
+them: the hub while a slice runs (so it is seen live even when C code holds the interpreter), and the worker itself
+at the end of each slice, until they are empty; the cell they share says whose turn it is. So each byte carries the
+name of the task during which it was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+
+from nblb.messages import RunTask, TaskPrinted
+
+READ_BYTES = 64 * 1024
+DRAIN_BYTES = 4 * 1024 * 1024  # at the end of a slice, should something else go on writing
+
+_libc = ctypes.PyDLL(None)
+
+
+def own_stream(fd: int) -> io.TextIOWrapper:
+    """A sys.stdout or sys.stderr of this process, whatever became of the one before."""
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False
+    )
+
+
+class WorkerOutput:
+    """The worker's side: flushes and empties its own pipes between two slices."""
+
+    def __init__(self, stdout_read: int, stderr_read: int) -> None:
+        self._fds = {stdout_read: "stdout", stderr_read: "stderr"}
+        self._poll = select.poll()
+        for fd in self._fds:
+            os.set_blocking(fd, False)
+            self._poll.register(fd, select.POLLIN)
+        self._streams = sys.stdout, sys.stderr
+
+    def flush(self) -> None:
+        """Everything that is buffered goes into the pipes, and the streams are the worker's own again."""
+        stdout, stderr = self._streams
+        if sys.stdout is not stdout:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            sys.stdout = stdout
+        if sys.stderr is not stderr:
+            with contextlib.suppress(Exception):
+                sys.stderr.flush()
+            sys.stderr = stderr
+        if stdout.closed or stderr.closed:
+            self._reopen()
+        else:
+            with contextlib.suppress(OSError, ValueError):
+                stdout.flush()
+                stderr.flush()
+        _libc.fflush(None)
+
+    def _reopen(self) -> None:
+        """A task has closed sys.stdout or sys.stderr; the next one gets them back."""
+        sys.stdout, sys.stderr = own_stream(1), own_stream(2)
+        self._streams = sys.stdout, sys.stderr
+
+    def take(self, run: RunTask) -> Iterator[TaskPrinted]:
+        """What lies in the pipes, as the slice's; one byte is one character (latin-1) up to the hub."""
+        for fd, _ in self._poll.poll(0):
+            taken = 0
+            with contextlib.suppress(OSError):
+                while taken < DRAIN_BYTES and (data := os.read(fd, READ_BYTES // 2)):
+                    taken += len(data)
+                    yield TaskPrinted(
+                        task=run.task,
+                        attempt=run.attempt,
+                        first=run.first,
+                        stream=self._fds[fd],
+                        text=data.decode("latin-1"),
+                    )

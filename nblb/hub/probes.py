@@ -1,0 +1,86 @@
+"""Answers the Health Check's probes: which of these workers are free, busy or gone, in the seed's words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from nblb.errors import NblbError
+from nblb.parameters import Parameters
+from nblb.security import loopback_address, runtime_folder, socket_address
+
+TURN_PROBES = 100
+
+
+class Probes:
+    """A socket in the runtime folder, and one on WKHUB_HCPORT where TCP is allowed.
+
+    Whatever is asked gets one answer; a ROUTER is never out of step as a REP socket can be.
+    """
+
+    def __init__(self, parameters: Parameters, hub: str, states: Callable[[], dict[str, int]]) -> None:
+        self._states = states
+        self.has_more = False
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 100)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
+        self._path = runtime_folder(parameters) / f"hub-{hub}.health"
+        self.address = socket_address(self._path)
+        self.port = 0
+        try:
+            self._socket.bind(self.address)
+            if parameters.LB_SECURITY == "none":
+                self.port = self._bind_tcp(parameters)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind_tcp(self, parameters: Parameters) -> int:
+        ip = loopback_address(parameters.WKHUB_IP, "WKHUB_IP")
+        host = f"[{ip}]" if ":" in ip else ip
+        try:
+            self._socket.bind(f"tcp://{host}:{parameters.WKHUB_HCPORT or '*'}")
+        except zmq.ZMQError:  # a second hub on this machine
+            try:
+                self._socket.bind(f"tcp://{host}:*")
+            except zmq.ZMQError as error:
+                raise NblbError(f"WKHUB_IP: cannot listen on {ip}: {error.strerror}.") from None
+        return int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    def fileno(self) -> int:
+        """Readable (once) when there is something to answer."""
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def answer(self) -> None:
+        """Answer what is there; `has_more` if that was not all."""
+        self.has_more = True
+        for _ in range(TURN_PROBES):
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self.has_more = False
+                return
+            with contextlib.suppress(zmq.ZMQError):
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                reply = json.dumps(self._reply(frames[-1])).encode()
+                self._socket.send_multipart([*frames[:-1], reply], zmq.NOBLOCK)
+
+    def _reply(self, frame: bytes) -> dict[str, Any]:
+        try:
+            asked = json.loads(frame)
+            if asked.get("HEALTH") != "CHECKWORKERS" or not isinstance(asked["workerid"], list):
+                return {"error": "a hub answers {'HEALTH': 'CHECKWORKERS', 'workerid': [...]} only"}
+            states = self._states()
+            return {worker: states.get(worker, -1) for worker in asked["workerid"] if isinstance(worker, str)}
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            return {"error": f"the request is not understood: {error!r}"}
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+        Path(self._path).unlink(missing_ok=True)

@@ -1,0 +1,394 @@
+"""The workers of a hub as operating-system processes: starts them, talks to them, says how they ended.
+
+What the slots decide (slots.py) is done here; what workers say becomes the slots' events. One selector watches all
+workers' channels and pipes and the nursery, so the hub waits in one place and an idle hub does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from heapq import heappop, heappush
+from time import monotonic
+from typing import Any
+
+from nblb.errors import ProtocolError
+from nblb.hub import blame
+from nblb.hub.nursery_link import NurseryLink
+from nblb.hub.pipe import DropBlob, Parcel, from_worker, pack, peek_number, receive_datagram, to_worker, unpack
+from nblb.hub.printing import Printing
+from nblb.hub.worker_seat import Key, WorkerSeat
+from nblb.messages import (
+    Failure,
+    HoldBlob,
+    Message,
+    RunTask,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStopped,
+    WorkerDied,
+    WorkerStarted,
+)
+
+PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
+MEMORY_CHECK_S = 1.0
+END_S = 0.3  # idle workers have that long to run their exit handlers
+INFINITY = float("inf")
+
+Event = tuple[str, Message]
+
+
+class ProcessPool:
+    """The processes behind the slots. Everything happens in the thread that calls `read`."""
+
+    def __init__(self, settings: Sequence[Mapping[str, Any]], log: Callable[[str, str], None]) -> None:
+        self._settings = settings  # of each group, for the worker process
+        self._log = log
+        self.selector = selectors.DefaultSelector()
+        self._seats: dict[str, WorkerSeat] = {}
+        self._blobs: dict[str, list[Parcel]] = {}
+        self._delayed: list[tuple[float, str, int]] = []  # workers to start later
+        self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap
+        self._dues = 0
+        self._now = 0.0
+        self._events: list[Event] = []
+        self._printing = Printing(self.selector, self._later, self._note, log)
+        self._is_limited = any(group.get("memory_mb") for group in settings)
+        self._memory_at = 0.0
+        self._oom = blame.OutOfMemoryWatch()
+        self._nursery = NurseryLink(self.selector, self._on_nursery)
+
+    # ── what the slots want done ──
+
+    def start_worker(self, worker: str, group: int, not_before: float, now: float) -> None:
+        if not_before > now:
+            self._delayed.append((not_before, worker, group))
+            return
+        settings = self._settings[min(group, len(self._settings) - 1)]
+        try:
+            seat, fds = WorkerSeat.make(worker, group, int(settings.get("memory_mb", 0)))
+        except OSError as error:
+            self._events.append((worker, WorkerDied(worker=worker, group=group, reason=f"no descriptors: {error}")))
+            return
+        self._seats[worker] = seat
+        self.selector.register(seat.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(seat, now))
+        self._printing.watch(seat)
+        try:
+            self._nursery.start(worker, settings, fds)
+        except OSError as error:
+            self._buried(seat, f"it could not be started: {error}")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def hold(self, message: HoldBlob) -> None:
+        """Keep a blob for the workers, packed once however many will need it."""
+        pieces = self._blobs.setdefault(message.hash, [])
+        if message.total == 0 and pieces:
+            return
+        pieces.append(pack(to_worker, 0, message))
+
+    def drop_blob(self, blob: str) -> None:
+        for parcel in self._blobs.pop(blob, ()):
+            parcel.close()
+        for seat in self._seats.values():
+            if blob in seat.held:
+                seat.held.discard(blob)
+                self._post(seat, pack(to_worker, 0, DropBlob(hash=blob)))
+
+    def give(self, worker: str, run: RunTask) -> None:
+        """Hand a slice to a worker, behind the blobs of it that the worker lacks."""
+        seat = self._seats.get(worker)
+        if seat is None:
+            return  # it has died this moment: the slots will hear of that and give it to another
+        for blob in (run.function, *run.constants, *run.depends):
+            if blob not in seat.held:
+                seat.held.add(blob)
+                for parcel in self._blobs[blob]:
+                    self._post(seat, parcel._replace(fd=os.dup(parcel.fd)) if parcel.fd >= 0 else parcel)
+        number = seat.take_number(run)
+        try:
+            self._post(seat, pack(to_worker, number, run))
+        except OSError as error:
+            del seat.given[number]
+            words = f"the hub has no memory to hand the arguments over: {error}"
+            failures = tuple(Failure(offset=n, kind="MemoryError", message=words) for n in range(run.items))
+            end = TaskFinished(
+                task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures, worker=worker
+            )
+            self._events.append((worker, end))
+
+    def interrupt(self, worker: str, key: Key) -> None:
+        seat = self._seats.get(worker)
+        number = seat.number_of(key) if seat is not None else 0
+        if seat is not None and number:
+            seat.cell.stop(number)
+            self._nursery.signal(worker, signal.SIGINT, False)
+
+    def kill(self, worker: str, why: str) -> None:
+        seat = self._seats.get(worker)
+        if seat is not None:
+            seat.killed_why = seat.killed_why or why
+            self._nursery.signal(worker, signal.SIGKILL, True)
+
+    def retire(self, worker: str) -> None:
+        """Let an idle worker end by itself: it finds its channel closed."""
+        seat = self._seats.get(worker)
+        if seat is not None:
+            seat.killed_why = "it is not needed any more"
+            with contextlib.suppress(OSError):
+                seat.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
+
+    def take_back(self, worker: str) -> None:
+        """Read back what the worker has not taken yet; each slice comes as TaskStopped(why="recall")."""
+        seat = self._seats.get(worker)
+        if seat is None:
+            return
+        again = [parcel for parcel in self._unread(seat) if not self._returned(seat, parcel)]
+        for parcel in again:
+            self._post(seat, parcel)
+
+    # ── what comes from them ──
+
+    def read(self, now: float) -> list[Event]:
+        """Everything that has happened to the workers, in order."""
+        self._now = now
+        for key, _ in self.selector.select(0):
+            key.data(now)
+        while self._due and self._due[0][0] <= now:
+            heappop(self._due)[2](now)
+        if self._delayed:
+            self._start_delayed(now)
+        if self._is_limited and now >= self._memory_at:
+            self._check_memory(now)
+        events, self._events = self._events, []
+        return events
+
+    def next_deadline(self) -> float | None:
+        at = self._due[0][0] if self._due else None
+        if self._delayed:
+            at = min(at or INFINITY, *(start[0] for start in self._delayed))
+        if self._is_limited and any(seat.memory_mb and seat.given for seat in self._seats.values()):
+            at = min(at or INFINITY, self._memory_at)
+        return at
+
+    @property
+    def fileno(self) -> int:
+        """Readable when `read` has something to do."""
+        return self.selector.fileno()
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
+    def close(self) -> None:
+        """End all workers, and the nursery with whatever they have left behind."""
+        for worker in self._seats:
+            self.retire(worker)
+        until = monotonic() + END_S
+        while self._seats and (left_s := until - monotonic()) > 0:
+            for key, _ in self.selector.select(left_s):
+                key.data(self._now)
+        self._nursery.close()
+        for seat in list(self._seats.values()):
+            self._forget(seat)
+        for parcels in self._blobs.values():
+            for parcel in parcels:
+                parcel.close()
+        self._blobs.clear()
+        self.selector.close()
+
+    # ── channels ──
+
+    def _post(self, seat: WorkerSeat, parcel: Parcel) -> None:
+        """Send, or queue while the worker's socket is full; the parcel is closed in the end."""
+        if not seat.outbox:
+            try:
+                seat.channel.post(parcel)
+            except BlockingIOError:
+                call = self.selector.get_key(seat.channel.socket).data
+                self.selector.modify(seat.channel.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, call)
+            except OSError:  # it is dying; the nursery will say so, and what it was given is read back then
+                seat.outbox.append(parcel)
+                return
+            else:
+                parcel.close()
+                return
+        seat.outbox.append(parcel)
+
+    def _flush(self, seat: WorkerSeat) -> None:
+        try:
+            while seat.outbox:
+                seat.channel.post(seat.outbox[0])
+                seat.outbox.popleft().close()
+        except OSError:
+            return
+        call = self.selector.get_key(seat.channel.socket).data
+        self.selector.modify(seat.channel.socket, selectors.EVENT_READ, call)
+
+    def _read_channel(self, seat: WorkerSeat, now: float) -> None:
+        if seat.is_gone:
+            return  # it was buried by an event before this one
+        if seat.outbox:
+            self._flush(seat)
+        worker, sock, events = seat.worker, seat.channel.socket, self._events
+        try:
+            while True:
+                datagram, fd = receive_datagram(sock)
+                if not datagram:
+                    self.selector.unregister(sock)  # both ends of it are gone, or shut
+                    return
+                number, message = unpack(from_worker, datagram, fd)
+                if type(message) is TaskFinished or type(message) is TaskStopped:
+                    if seat.given.pop(number, None) is None:
+                        raise ProtocolError("it reports the end of a slice that it was not given")
+                    seat.news = None
+                    if seat.throttles:
+                        self._printing.end(seat, now)
+                    events.append((worker, message))
+                else:
+                    self._on_word(seat, number, message, now)
+        except BlockingIOError:
+            return
+        except (ProtocolError, OSError) as error:  # a task has written into its worker's descriptors
+            self.kill(worker, f"its channel is broken: {error}")
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(sock)
+
+    def _on_word(self, seat: WorkerSeat, number: int, message: Any, now: float) -> None:
+        if type(message) is TaskProgressed:
+            if seat.progress_at + PAUSE_S <= now:
+                self._look(seat, now)
+            else:
+                self._later(seat.progress_at + PAUSE_S, lambda at: self._look(seat, at))
+        elif type(message) is TaskPrinted:
+            self._printing.put(seat, number, message.stream, message.text.encode("latin-1"), now)
+        elif type(message) is WorkerStarted:
+            seat.is_ready = True
+            self._events.append((seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid)))
+
+    def _later(self, at: float, call: Callable[[float], None]) -> None:
+        self._dues += 1
+        heappush(self._due, (at, self._dues, call))
+
+    def _note(self, worker: str, message: Message) -> None:
+        self._events.append((worker, message))
+
+    def _look(self, seat: WorkerSeat, now: float) -> None:
+        """The latest progress that the worker has put into its cell."""
+        if seat.is_gone:
+            return
+        seat.progress_at = now
+        number, percent, note = seat.cell.look()
+        run = seat.given.get(number)
+        if run is not None and seat.news != (percent, note):
+            seat.news = percent, note
+            task, first, attempt = run
+            message = TaskProgressed(task=task, attempt=attempt, first=first, progress=percent, note=note)
+            self._events.append((seat.worker, message))
+
+    # ── life and death ──
+
+    def _start_delayed(self, now: float) -> None:
+        due = [start for start in self._delayed if start[0] <= now]
+        if due:
+            self._delayed = [start for start in self._delayed if start[0] > now]
+            for _, worker, group in due:
+                self.start_worker(worker, group, 0.0, now)
+
+    def _on_nursery(self, word: str, worker: str, *rest: Any) -> None:
+        """Something that the nursery said; "gone" when it has itself ended, and all workers with it."""
+        if word == "started":
+            seat = self._seats.get(worker)
+            if seat is not None:
+                seat.pid = rest[0]
+        elif word == "gone":
+            self._log("error", "the nursery of the workers has ended; it is started again")
+            for seat in list(self._seats.values()):
+                if seat.pid:
+                    with contextlib.suppress(OSError):
+                        os.killpg(seat.pid, signal.SIGKILL)
+                self._buried(seat, "the process that it was forked from has ended")
+        else:
+            seat = self._seats.get(worker)
+            if seat is not None:
+                self._buried(seat, rest[0] if word == "failed" else self._reason(seat, *rest))
+
+    def _reason(self, seat: WorkerSeat, status: int, peak_kib: int) -> str:
+        self._drain_dead(seat)
+        if seat.killed_why and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return seat.killed_why
+        struck = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._oom.has_struck()
+        last_output = seat.last_output.decode("utf-8", "replace")
+        words = blame.sentence(status, peak_kib, seat.killed_why, struck, last_output)
+        return words if seat.is_ready else f"it could not start: {words}"
+
+    def _drain_dead(self, seat: WorkerSeat) -> None:
+        """Hear out a worker that has ended: its ends first, then what it had not taken, then its output."""
+        now = self._now
+        with contextlib.suppress(KeyError):
+            self.selector.get_key(seat.channel.socket)
+            self._read_channel(seat, now)
+        for parcel in self._unread(seat):
+            self._returned(seat, parcel)
+            parcel.close()
+        self._printing.bury(seat, now)
+
+    def _buried(self, seat: WorkerSeat, reason: str) -> None:
+        self._drain_dead(seat)
+        key = next(iter(seat.given.values()), ("", 0, 0))
+        died = WorkerDied(
+            worker=seat.worker, group=seat.group, reason=reason, task=key[0], first=key[1], attempt=key[2]
+        )
+        self._events.append((seat.worker, died))
+        self._forget(seat)
+
+    def _forget(self, seat: WorkerSeat) -> None:
+        for fd in (seat.channel.socket.fileno(), *seat.pipes.values()):
+            with contextlib.suppress(KeyError, ValueError):  # paused, or never registered
+                self.selector.unregister(fd)
+        self._seats.pop(seat.worker, None)
+        seat.close()
+
+    def _unread(self, seat: WorkerSeat) -> list[Parcel]:
+        """What lies in the worker's socket, and behind it; in order."""
+        parcels: list[Parcel] = []
+        with contextlib.suppress(BlockingIOError, OSError):
+            while True:
+                datagram, fd = receive_datagram(seat.far, seat.no_wait)
+                if not datagram:
+                    break
+                parcels.append(Parcel(datagram, fd))
+        parcels += seat.outbox
+        seat.outbox.clear()
+        return parcels
+
+    def _returned(self, seat: WorkerSeat, parcel: Parcel) -> bool:
+        """A parcel that was read back: True if it was a slice, which goes back to the slots."""
+        key = seat.given.pop(peek_number(parcel.datagram), None)
+        if key is None:
+            return False
+        parcel.close()
+        task, first, attempt = key
+        message = TaskStopped(task=task, attempt=attempt, first=first, why="recall", worker=seat.worker)
+        self._events.append((seat.worker, message))
+        return True
+
+    def _check_memory(self, now: float) -> None:
+        """Groups with memory_mb: a worker above its limit is killed, and the task's owner told why."""
+        self._memory_at = now + MEMORY_CHECK_S
+        if sys.platform != "linux":
+            return
+        for seat in self._seats.values():
+            if not seat.memory_mb or not seat.given or not seat.pid:
+                continue
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{seat.pid}/statm") as file:
+                    used_mb = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+                if used_mb > seat.memory_mb:
+                    self.kill(seat.worker, f"it used {used_mb} MB, and its group's memory_mb is {seat.memory_mb}")

@@ -1,0 +1,335 @@
+"""The process of a hub: the loop between the core, the slots that decide, and the pool of workers.
+
+    core ── Line ──► Slots.handle ──► commands ──► pool (GiveTask, Interrupt, …), Line (Send)
+    workers ── ProcessPool.read ──► Slots.handle ──► …
+
+Everything that is there is handled in one turn, then sent in one message; between turns the hub sleeps until the
+next deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import cloudpickle
+
+from nblb.commands import (
+    Command,
+    ForgetBlob,
+    GiveTask,
+    Halt,
+    Interrupt,
+    KillWorker,
+    Log,
+    RetireWorker,
+    Send,
+    StartWorker,
+    TakeBack,
+)
+from nblb.errors import NblbError
+from nblb.framing import Payload
+from nblb.hub import machine
+from nblb.hub.probes import Probes
+from nblb.hub.process_pool import ProcessPool
+from nblb.hub.slots import CORE, Slots, SlotSettings
+from nblb.messages import BlobMissing, HoldBlob, HubHello, Message, Welcome, core_to_hub, hub_to_core
+from nblb.parameters import Parameters, load
+from nblb.payload import dump_constant, dump_function
+from nblb.security import runtime_folder, socket_address
+from nblb.transport import Line
+
+INFINITY = float("inf")
+COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
+
+
+class WorkerHub:
+    """A hub of workers for the Load Balancer that the parameters name.
+
+    Parameters
+    ----------
+    parametersfile
+        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+    workers
+        How many workers to have instead of WKHUB_WORKERS.
+    """
+
+    def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
+        self.parameters: Parameters = load(parametersfile)
+        self.hub = uuid.uuid4().hex[:12]
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._groups = self.parameters.groups(workers)
+        for number, group in enumerate(self._groups):
+            if group.engine != "processes":
+                raise NblbError(f"WKHUB_WORKERS[{number}].engine is {group.engine!r}; this hub has only 'processes'.")
+        self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
+        self._tasks_changed = True
+        self._lock = threading.Lock()
+        self._wake_read, self._wake_write = -1, -1
+        self._stop_reason: str | None = None
+        self._halted = False
+        self._core_pid = 0
+        self._connections = 0
+        self._was_connected = False
+        self._outgoing: list[Message] = []
+        self.bugs = 0  # events that could not be handled; tests look at it
+
+    # ── the seed's words ──
+
+    def addTask(self, name: str, funct: Callable[..., Any], **arguments: Any) -> None:
+        """Let tasks called `name` run this function, as funct(task=<dict>, arguments=<these arguments>)."""
+        blobs = dump_function(funct), dump_constant(arguments)
+        with self._lock:
+            if name in self._tasks:
+                print(f"TASK {name} ALREADY EXISTS, SKIPPING addTask")
+                return
+            self._tasks[name] = blobs
+            self._tasks_changed = True
+        self._wake()
+
+    def rmvTask(self, name: str) -> None:
+        """Take a task's name back; those that wait are refused."""
+        with self._lock:
+            self._tasks.pop(name, None)
+            self._tasks_changed = True
+        self._wake()
+
+    def startWKHUB(self) -> None:
+        """Serve; blocks until `stop` is called, Ctrl-C, or the Load Balancer stops its hubs."""
+        try:
+            self.run()
+        except KeyboardInterrupt:
+            self._log("info", "EXITING Worker Hub")
+
+    # ── life ──
+
+    def run(self) -> None:
+        """Serve until `stop`; what `python -m nblb hub` does."""
+        try:
+            self._open()
+            while not self._halted:
+                self._turn()
+        finally:
+            self._close()
+
+    def stop(self, reason: str = "stopped") -> None:
+        """End it in good order; from any thread or signal handler, any number of times."""
+        self._stop_reason = reason
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wake_write >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, b"w")
+
+    def _open(self) -> None:
+        parameters = self.parameters
+        self._halted = False
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        machine.allow_many_files()
+        self._pool = ProcessPool(self._worker_settings(), self._log)
+        self._probes = Probes(parameters, self.hub, self._states)
+        settings = SlotSettings(
+            heartbeat_s=parameters.LB_HEARTBEAT_S,
+            suspect_s=parameters.LB_SUSPECT_S,
+            lease_s=parameters.LB_LEASE_S,
+            grace_s=parameters.LB_CANCEL_GRACE_S,
+            prefetch_s=parameters.LB_PREFETCH_MS / 1000.0,
+        )
+        self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
+        self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialled
+        self._line = Line(self._address(), hub_to_core, core_to_hub, parameters.LB_MAX_MESSAGE_MB)
+        self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
+        machine.load()
+
+    def _hello(self) -> HubHello:
+        return HubHello(
+            hub=self.hub,
+            name=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            python=sys.version_info[:2],
+            cloudpickle=cloudpickle.__version__,
+            groups=self._groups,
+            address=self._probes.address,
+            ip=self.parameters.WKHUB_IP,
+            hc_port=self._probes.port,
+            parent=os.getppid(),
+        )
+
+    def _worker_settings(self) -> list[dict[str, Any]]:
+        """For each group, what its worker processes are told."""
+        threads = max(1, machine.cores() // max(1, sum(group.workers for group in self._groups)))
+        configured = self.parameters.WKHUB_WORKERS
+        settings = []
+        for number, group in enumerate(self._groups):
+            more = configured[number] if len(configured) == len(self._groups) else None
+            settings.append(
+                {
+                    "niceness": group.processP,
+                    "threads": threads,
+                    "max_message_mb": self.parameters.LB_MAX_MESSAGE_MB,
+                    "env": dict(more.env) if more is not None else {},
+                    "memory_mb": more.memory_mb if more is not None else 0,
+                }
+            )
+        return settings
+
+    def _address(self) -> str:
+        """Where the core listens for hubs on this machine; it need not be there yet."""
+        return socket_address(runtime_folder(self.parameters) / "hubs")
+
+    def _close(self) -> None:
+        if hasattr(self, "_pool"):
+            self._pool.close()
+            del self._pool
+        if hasattr(self, "_line"):
+            self._line.close()
+            del self._line
+        if hasattr(self, "_probes"):
+            self._probes.close()
+            del self._probes
+        if self._wake_read >= 0:
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._wake_read = self._wake_write = -1
+
+    def _states(self) -> dict[str, int]:
+        return self._slots.states()
+
+    # ── the loop ──
+
+    def _turn(self) -> None:
+        slots, pool, line = self._slots, self._pool, self._line
+        now = monotonic()
+        deadline = min(slots.next_deadline() or INFINITY, pool.next_deadline() or INFINITY)
+        wait_s = (
+            0.0
+            if pool.has_events or self._probes.has_more
+            else None
+            if deadline == INFINITY
+            else max(0.0, deadline - now)
+        )
+        messages = line.receive(wait_s, self._fds)
+        now = monotonic()
+        if line.connections != self._connections or line.connected != self._was_connected:
+            self._note_line(now)
+        for message in messages:
+            if type(message) is HoldBlob:
+                message = self._kept(message)
+            elif type(message) is Welcome:
+                self._core_pid = message.pid
+            self._handle(CORE, message, now)
+        if line.ready or self._probes.has_more:
+            self._look_around()
+        for sender, event in pool.read(now):
+            self._handle(sender, event, now)
+        if self._tasks_changed or self._stop_reason is not None or not line.connected:
+            self._on_request(now)
+        if slots.is_heartbeat_due(now):
+            slots.load, slots.memory = machine.load(), machine.memory()
+        self._perform(slots.tick(now))
+        if self._outgoing:
+            line.send(self._outgoing)
+            self._outgoing = []
+
+    def _handle(self, sender: str, message: Message, now: float) -> None:
+        """One event. Whatever a message does to the slots, those after it are handled too."""
+        try:
+            self._perform(self._slots.handle(sender, message, now))
+        except Exception:
+            self.bugs += 1
+            self._log("error", f"a bug met {type(message).__name__} from {sender}:\n{traceback.format_exc()}")
+
+    def _note_line(self, now: float) -> None:
+        """The line is through to a core, which may be another than before; or it has been cut."""
+        self._was_connected = self._line.connected
+        if self._line.connections != self._connections:
+            self._connections = self._line.connections
+        if self._was_connected:
+            self._slots.line_up(now)
+        else:
+            self._slots.line_down()
+
+    def _look_around(self) -> None:
+        if self._wake_read in self._line.ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        if self._fds[2] in self._line.ready or self._probes.has_more:
+            self._probes.answer()
+
+    def _on_request(self, now: float) -> None:
+        """What other threads have asked for, and whether the core that went away is dead."""
+        if self._tasks_changed:
+            with self._lock:
+                self._tasks_changed = False
+                tasks = dict(self._tasks)
+            for blobs in tasks.values():
+                for blob, payload in blobs:
+                    self._pool.hold(HoldBlob(hash=blob, payload=payload))
+            self._slots.set_functions({name: (f[0], a[0]) for name, (f, a) in tasks.items()}, now)
+        if self._stop_reason is not None:
+            self._perform(self._slots.stop(self._stop_reason, now))
+            self._stop_reason = None
+        if not self._line.connected and self._core_pid and not machine.is_process_alive(self._core_pid):
+            self._core_pid = 0
+            self._slots.core_ended()
+
+    def _kept(self, message: HoldBlob) -> HoldBlob | BlobMissing:
+        """A blob for the workers, once its bytes lie where they can reach them."""
+        if self._slots.wants(message):
+            try:
+                self._pool.hold(message)
+            except OSError as error:
+                self._log("error", f"there is no memory for a blob of {message.payload.nbytes:,} bytes: {error}")
+                return BlobMissing(hash=message.hash)
+        return message
+
+    def _perform(self, commands: list[Command]) -> None:
+        pool = self._pool
+        for command in commands:
+            kind = type(command)
+            if kind is Send:
+                self._outgoing.append(command.message)  # type: ignore[attr-defined]
+            elif kind is GiveTask:
+                pool.give(command.worker, command.run)  # type: ignore[attr-defined]
+            else:
+                self._perform_rare(command)
+
+    def _perform_rare(self, command: Command) -> None:
+        pool = self._pool
+        match command:
+            case StartWorker(worker, group, not_before):
+                pool.start_worker(worker, group, not_before, monotonic())
+            case Interrupt(worker, task, attempt, first):
+                pool.interrupt(worker, (task, first, attempt))
+            case KillWorker(worker, why):
+                pool.kill(worker, why)
+            case TakeBack(worker):
+                pool.take_back(worker)
+            case RetireWorker(worker):
+                pool.retire(worker)
+            case ForgetBlob(blob):
+                pool.drop_blob(blob)
+            case Log(level, text):
+                self._log(level, text)
+            case Halt():
+                self._halted = True
+            case _:
+                raise AssertionError(f"a hub cannot perform {command!r}")
+
+    @staticmethod
+    def _log(level: str, text: str) -> None:
+        line = f"WKHUB - {text}"
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be listening any more
+            print(f"{COLOURS.get(level, '')}{line}\033[0m" if sys.stdout.isatty() else line, flush=True)

@@ -1,0 +1,224 @@
+"""A worker: the process that calls the users' functions, one slice of calls at a time.
+
+It is forked from the nursery (nursery.py), reads slices from its channel and answers each with its end. Whatever a
+task does (raise, exit, print, change signal handlers) must not reach the next one, and SIGINT stops the attempt
+that the hub meant or none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import resource
+import signal
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from nblb import running
+from nblb.framing import Payload
+from nblb.hub import calling
+from nblb.hub.cell import NOTE_BYTES, Cell
+from nblb.hub.output import WorkerOutput, own_stream
+from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
+from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
+
+TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on
+
+
+class Worker:
+    """Serves one channel until it is closed."""
+
+    def __init__(self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int) -> None:
+        self.name = name
+        self._channel, self._cell, self._output = channel, cell, output
+        self._blobs = calling.Blobs()
+        self._max_bytes = max_message_mb * 1024 * 1024
+        self._number = 0  # of the slice that may be interrupted
+        self._interrupted = False
+        self._run: RunTask | None = None
+        self._done = 0  # calls of the slice that have ended
+        self._folder = Path.cwd()
+        self._pid = os.getpid()
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        running.reporter = self._report
+        self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
+        while True:
+            datagram, fd = receive_datagram(self._channel.socket)
+            if not datagram:
+                return
+            if peek_number(datagram):
+                number, run = unpack(to_worker, datagram, fd)
+                self._run_slice(number, run)
+            else:
+                self._blobs.take(datagram, fd)
+
+    # ── one slice ──
+
+    def _run_slice(self, number: int, run: RunTask) -> None:
+        started = perf_counter()
+        self._interrupted, self._done, self._run = False, 0, run
+        payload: Payload | None = None
+        failures: list[Failure] = []
+        self._cell.begin(number)
+        try:
+            try:
+                self._number = number  # from here to the end of the block KeyboardInterrupt may come
+                if self._cell.is_to_stop(number):  # SIGINT came before the slice was begun
+                    self._number, self._interrupted = 0, True
+                    raise KeyboardInterrupt
+                payload = self._call_all(run, started, failures)
+                stopped = False
+            finally:
+                self._number = 0
+        except KeyboardInterrupt:
+            stopped = True
+        self._run = None
+        if os.getpid() != self._pid:
+            os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
+        self._tidy_up(number, run)
+        end: TaskFinished | TaskStopped
+        if stopped:
+            end = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, ran=True, worker=self.name)
+        else:
+            end = TaskFinished(
+                task=run.task,
+                attempt=run.attempt,
+                first=run.first,
+                items=run.items,
+                payload=payload,
+                failures=tuple(failures),
+                duration_s=perf_counter() - started,
+                worker=self.name,
+            )
+        self._send_end(number, end)
+        self._cell.end(number)
+
+    def _call_all(self, run: RunTask, started: float, failures: list[Failure]) -> Payload | None:
+        """The results of the slice's calls, packed; what they raised goes to `failures`."""
+        try:
+            calls = calling.prepare(run, self._blobs)
+        except BaseException as error:
+            self._stop_if_asked(error)
+            failures += [calling.failure_of(error, offset) for offset in range(run.items)]
+            return None
+        results: list[Any] = []
+        for offset in range(run.items):
+            try:
+                results.append(calls(offset))
+            except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
+                self._stop_if_asked(error)
+                failures.append(calling.failure_of(error, offset))
+                results.append(None)
+            if self._interrupted:  # the task has swallowed the KeyboardInterrupt
+                raise KeyboardInterrupt
+            self._done = offset + 1
+            if run.items > 1 and perf_counter() - started > TELL_AFTER_S:
+                self._report(0.0, "")
+        if len(failures) == run.items:
+            return None
+        return calling.pack(run, results, failures, self._max_bytes)
+
+    def _stop_if_asked(self, error: BaseException) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt from error
+
+    def _on_interrupt(self, *_: object) -> None:
+        """SIGINT: stops the attempt that the hub has named in the cell, if this is still it."""
+        if self._number and self._cell.is_to_stop(self._number):
+            self._number, self._interrupted = 0, True
+            raise KeyboardInterrupt
+
+    # ── what it says on the way ──
+
+    def _report(self, percent: float, note: str) -> None:
+        """Progress of the call at hand, told as progress of its slice."""
+        run = self._run
+        if run is None:
+            return
+        if run.items > 1:
+            percent = (100.0 * self._done + percent) / run.items
+        number = self._number
+        if number and self._cell.report(number, percent, note.encode()[:NOTE_BYTES] if note else b""):
+            message = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=percent, note=note)
+            self._channel.send(number, message)
+
+    def _tidy_up(self, number: int, run: RunTask) -> None:
+        """What the slice has written leaves under its name, before its end is told."""
+        if signal.getsignal(signal.SIGINT) != self._on_interrupt:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+        running.reporter = self._report
+        signal.alarm(0)
+        with contextlib.suppress(OSError):
+            if Path.cwd() != self._folder:
+                os.chdir(self._folder)
+        self._output.flush()
+        self._cell.tidy()
+        for message in self._output.take(run):
+            self._channel.send(number, message)
+
+    def _send_end(self, number: int, end: TaskFinished | TaskStopped) -> None:
+        try:
+            self._channel.send(number, end)
+        except OSError as error:  # no memory to hand a large result over
+            if not isinstance(end, TaskFinished) or isinstance(error, ConnectionError):
+                raise
+            failures = calling.all_failed(end, "MemoryError", f"the result could not be handed to the hub: {error}")
+            self._channel.send(number, failures)
+
+
+# ── becoming one ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
+    """The life of a worker, in the process that the nursery has just forked; returns its exit code."""
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(fds["stdout_write"], 1)
+    os.dup2(fds["stderr_write"], 2)
+    os.close(fds["stdout_write"])
+    os.close(fds["stderr_write"])
+    sys.stdout, sys.stderr = own_stream(1), own_stream(2)
+    _settle(settings)
+    faulthandler.enable(file=2)  # a crash in C code leaves its Python lines as the last output
+    cell = Cell(fds["cell"])
+    os.close(fds["cell"])
+    output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
+    worker = Worker(name, Channel.of_worker(fds["channel"]), cell, output, settings.get("max_message_mb", 1024))
+    with contextlib.suppress(ConnectionError):  # the hub is gone
+        worker.serve()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    output.flush()
+    return 0
+
+
+def _settle(settings: Mapping[str, Any]) -> None:
+    """The group's environment, niceness and limits; a __main__ that is the tasks' own."""
+    if os.environ.get("MPLBACKEND", "").startswith("module:"):
+        os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which the hub has inherited
+    os.environ.update(settings.get("env", {}))
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        # Each worker has its share of the cores; libraries that take them all slow each other down.
+        os.environ.setdefault(variable, str(settings.get("threads", 1)))
+    niceness = min(int(settings.get("niceness", 0)), 19)
+    try:
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
+    memory_mb = int(settings.get("memory_mb", 0))
+    if memory_mb:
+        # Of what a process allocates, so that a task gets MemoryError; the hub looks after the rest (RSS).
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, resource.RLIM_INFINITY))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("300")  # for want of memory the kernel shall take a worker, not the hub, core or notebook
+    sys.argv = [""]
+    sys.modules["__main__"] = types.ModuleType("__main__")

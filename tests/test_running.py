@@ -1,0 +1,52 @@
+"""What a task says while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from nblb import running
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    words: list[tuple[float, str]] = []
+    monkeypatch.setattr(running, "reporter", lambda percent, note: words.append((percent, note)))
+    return words
+
+
+def test_outside_a_worker_nothing_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    running.progress(10, "note")
+    assert list(running.track(range(3))) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_stays_between_0_and_100(said: list[tuple[float, str]]) -> None:
+    for percent in (-5, 12.5, 1000):
+        running.progress(percent, "x")
+    assert said == [(0.0, "x"), (12.5, "x"), (100.0, "x")]
+
+
+def test_track_follows_the_items(said: list[tuple[float, str]]) -> None:
+    assert list(running.track("abcd", note="letters")) == list("abcd")
+    assert said == [(25.0, "letters"), (50.0, "letters"), (75.0, "letters"), (100.0, "letters")]
+
+
+def test_track_takes_a_total_where_there_is_no_length(said: list[tuple[float, str]]) -> None:
+    def three() -> Iterator[int]:
+        yield from range(3)
+
+    assert list(running.track(three(), total=2)) == [0, 1, 2]
+    assert said == [(50.0, ""), (100.0, ""), (100.0, "")]
+
+
+def test_track_counts_where_nothing_is_known(said: list[tuple[float, str]]) -> None:
+    assert list(running.track(iter([7, 8]), note="row")) == [7, 8]
+    assert said == [(0.0, "row 1"), (0.0, "row 2")]
+
+
+def test_a_loop_that_is_left_early_says_nothing_more(said: list[tuple[float, str]]) -> None:
+    for _ in running.track(range(4)):
+        break
+    assert said == []
