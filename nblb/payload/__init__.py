@@ -1,0 +1,66 @@
+"""Pickled bytes: made by the client, opened by the worker, made by the worker, opened by the client.
+
+Nothing between the two opens them. Each module says what its payloads look like:
+
+    functions   a function, kept by hubs under its content hash, with the source lines of its cell
+    calls       arguments, results and constants; futures among the arguments
+    failures    what a task raised
+    explain     which part of something cannot be pickled
+    pickling    the Pickler beneath: what travels by value, what out of band
+"""
+
+from nblb.payload.calls import (
+    Call,
+    Calls,
+    Constant,
+    Given,
+    Input,
+    Inputs,
+    Packed,
+    content_hash,
+    dump_constant,
+    load_constant,
+    pack_call,
+    pack_calls,
+    pack_chunk,
+    pack_results,
+    resolve,
+    unpack_calls,
+    unpack_results,
+)
+from nblb.payload.explain import explain_unpicklable
+from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
+from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
+from nblb.payload.pickling import goes_by_name, module_content, project_modules
+
+__all__ = [
+    "Call",
+    "Calls",
+    "Constant",
+    "Given",
+    "Input",
+    "Inputs",
+    "Packed",
+    "bounded",
+    "cell_label",
+    "content_hash",
+    "dump_constant",
+    "dump_function",
+    "explain_unpicklable",
+    "fingerprint",
+    "goes_by_name",
+    "load_constant",
+    "load_function",
+    "module_content",
+    "original_exception",
+    "pack_call",
+    "pack_calls",
+    "pack_chunk",
+    "pack_exception",
+    "pack_results",
+    "project_modules",
+    "resolve",
+    "to_exception",
+    "unpack_calls",
+    "unpack_results",
+]

@@ -1,0 +1,348 @@
+"""Arguments and results as payloads.
+
+The payload of a record of calls is one of three:
+
+- one pickle of `(args, kwargs)`, with large buffers behind it: a single call;
+- one buffer with `sizes`: a pickle of `(args, kwargs)` for each item, so the core can cut it by length alone;
+- one pickle of a list of `(args, kwargs)`: a chunk that is never cut (an explicit chunksize).
+
+A future among the arguments travels as Input, a handle of `lb.put` as Constant, however deep they lie in lists, dicts
+or other objects; `unpack_calls` puts the values in while it unpickles.
+
+A payload of results is one pickle of the list of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from nblb.errors import NotSerializable
+from nblb.framing import Buffer, Payload
+from nblb.messages import RunTask
+from nblb.payload.explain import explain_unpicklable
+from nblb.payload.pickling import Pickler, dump, dump_arguments, load
+
+Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
+
+MAX_ITEMS = 1024  # of one record
+MAX_RECORD_BYTES = 1024 * 1024
+
+
+class Packed(NamedTuple):
+    """What a SubmitTask needs to carry calls: their payload and what they wait for."""
+
+    payload: Payload
+    items: int = 1
+    split: bool = False
+    depends: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    holders: tuple[Any, ...] = ()  # the handles of the constants, alive until the blobs are on their way
+
+
+class _Values(threading.local):
+    """What stand-ins are replaced by while this thread unpickles."""
+
+    inputs: Mapping[str, Sequence[Any]] | None = None
+    constants: Mapping[str, Any] | None = None
+
+
+_values = _Values()
+
+
+class Input:
+    """Stands for the result of item `item` of record `task`, or for all its results if `item` is None."""
+
+    __slots__ = ("item", "task")
+
+    def __init__(self, task: str, item: int | None = 0) -> None:
+        self.task, self.item = task, item
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _input, (self.task, self.item)
+
+    def __repr__(self) -> str:
+        return f"Input({self.task!r}, {self.item!r})"
+
+
+class Inputs:
+    """Stands for the results of several records, one after another: a whole job."""
+
+    __slots__ = ("tasks",)
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.tasks = tuple(tasks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inputs, self.tasks
+
+    def __repr__(self) -> str:
+        return f"Inputs({self.tasks!r})"
+
+
+class Constant:
+    """Stands for the value of a blob that hubs hold by its content hash; `holder` is the handle that knows the blob."""
+
+    __slots__ = ("hash", "holder")
+
+    def __init__(self, blob: str, holder: Any = None) -> None:
+        self.hash, self.holder = blob, holder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _constant, (self.hash,)
+
+    def __repr__(self) -> str:
+        return f"Constant({self.hash!r})"
+
+
+class Given:
+    """Stands for nothing: the value itself travels, because the core may not hold it any more."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _given, (self.value,)
+
+
+def _given(value: Any) -> Any:
+    return value
+
+
+def _input(task: str, item: int | None) -> Any:
+    if _values.inputs is None:
+        return Input(task, item)
+    results = _values.inputs[task]
+    return list(results) if item is None else results[item]
+
+
+def _inputs(*tasks: str) -> Any:
+    if _values.inputs is None:
+        return Inputs(tasks)
+    return [result for task in tasks for result in _values.inputs[task]]
+
+
+def _constant(blob: str) -> Any:
+    return Constant(blob) if _values.constants is None else _values.constants[blob]
+
+
+# ── arguments ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
+    """One call as a record of its own."""
+    call = (tuple(args), dict(kwargs))
+    try:
+        buffers, stand_ins = dump_arguments(call)
+    except Exception as error:
+        raise _cannot_pickle(call, error) from error
+    if not stand_ins:
+        return Packed(Payload(buffers))
+    return Packed(Payload(buffers), 1, False, *_needs(stand_ins))
+
+
+def pack_chunk(calls: Sequence[Call]) -> Packed:
+    """Calls that stay together: one pickle, run one after another by one worker."""
+    try:
+        buffers, pickler = dump(list(calls), arguments=True)
+    except Exception as error:
+        raise _cannot_pickle_one_of(calls, error) from error
+    return Packed(Payload(buffers), len(calls), False, *_needs(pickler.stand_ins))
+
+
+def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS) -> Iterator[Packed]:
+    """Records that the core may cut between any two items; a call with large buffers or futures is one by itself."""
+    file = io.BytesIO()
+    pickler = Pickler(file, arguments=True)
+    dump, tell, clear_memo = pickler.dump, file.tell, pickler.clear_memo
+    sizes: list[int] = []
+    start = waiting = 0
+    for call in calls:
+        try:
+            dump(call)
+        except Exception as error:
+            raise _cannot_pickle(call, error) from error
+        clear_memo()
+        end = tell()
+        if pickler.large or (len(pickler.stand_ins) > waiting and _needs(pickler.stand_ins[waiting:])[0]):
+            if sizes:
+                yield _cut(file.getbuffer()[:start], sizes, pickler.stand_ins[:waiting])
+            payload = Payload([bytes(file.getbuffer()[start:end]), *pickler.large])
+            yield Packed(payload, 1, False, *_needs(pickler.stand_ins[waiting:]))
+        else:
+            sizes.append(end - start)
+            start, waiting = end, len(pickler.stand_ins)
+            if len(sizes) < max_items and end < MAX_RECORD_BYTES:
+                continue
+            yield _cut(file.getbuffer(), sizes, pickler.stand_ins)
+        file.seek(0)
+        file.truncate()
+        start = waiting = 0
+        sizes = []
+        pickler.large.clear()
+        pickler.stand_ins.clear()
+        pickler.globals_ref.clear()
+    if sizes:
+        yield _cut(file.getbuffer(), sizes, pickler.stand_ins)
+
+
+def _cut(written: memoryview, sizes: list[int], stand_ins: list[Any]) -> Packed:
+    payload = Payload((bytes(written),), sizes)
+    written.release()  # or the file could not be emptied
+    return Packed(payload, len(sizes), True, *_needs(stand_ins))
+
+
+def _needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]:
+    """The records and the constants that these stand for, each once, in order; and the constants' holders."""
+    depends: dict[str, None] = {}
+    constants: dict[str, Any] = {}
+    for stand_in in stand_ins:
+        if isinstance(stand_in, Constant):
+            constants[stand_in.hash] = stand_in.holder
+        elif isinstance(stand_in, Input):
+            depends[stand_in.task] = None
+        elif isinstance(stand_in, Inputs):
+            depends.update(dict.fromkeys(stand_in.tasks))
+    return tuple(depends), tuple(constants), tuple(holder for holder in constants.values() if holder is not None)
+
+
+def _cannot_pickle(call: Call, error: Exception) -> NotSerializable:
+    """The error that names the argument, and the part of it."""
+    args, kwargs = call
+    named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
+    for name, value in [*named, *((f"argument {key!r}", value) for key, value in kwargs.items())]:
+        why = explain_unpicklable(value, name, arguments=True)
+        if why:
+            return NotSerializable(why)
+    return NotSerializable(f"the arguments cannot be pickled: {error}")
+
+
+def _cannot_pickle_one_of(calls: Sequence[Call], error: Exception) -> NotSerializable:
+    for call in calls:
+        try:
+            pack_call(*call)
+        except NotSerializable as named:
+            return named
+    return NotSerializable(f"the arguments cannot be pickled: {error}")
+
+
+# ── what a worker does with them ────────────────────────────────────────────────────────────────────────────
+
+
+class Calls(Sequence[Call]):
+    """The calls of a slice; each is unpickled when it is asked for, so one that cannot be spoils only itself."""
+
+    def __init__(
+        self,
+        run: RunTask,
+        inputs: Mapping[str, Sequence[Any]] | None = None,
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._items: list[Buffer] = list(run.payload.items()) if run.payload.sizes else []
+        self._whole, self._count = run.payload, len(self._items) or run.items
+        self._first = run.first  # a chunk is one pickle of all its record's calls, whichever of them are asked for
+        self._inputs, self._constants = inputs, constants
+        self._chunk: list[Call] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._count:  # checked here: an IndexError of a user's class is not the end of the calls
+            raise IndexError(index)
+        if self._items:
+            return self._load((self._items[index],))
+        if self._chunk is None:
+            whole = self._load(self._whole.buffers)
+            self._chunk = whole if isinstance(whole, list) else [whole]
+        return self._chunk[self._first + index]
+
+    def _load(self, buffers: Sequence[Buffer]) -> Any:
+        _values.inputs, _values.constants = self._inputs, self._constants
+        try:
+            return load(buffers)
+        finally:
+            _values.inputs = _values.constants = None
+
+
+def unpack_calls(
+    run: RunTask, inputs: Mapping[str, Sequence[Any]] | None = None, constants: Mapping[str, Any] | None = None
+) -> Calls:
+    """The calls of a slice: `for i in range(len(calls)): args, kwargs = calls[i]`.
+
+    `inputs` maps the ids of records to the lists of their results (`unpack_results` of a HoldBlob's payload),
+    `constants` maps content hashes to values (`load_constant`). Without them the stand-ins are left as Input and
+    Constant objects, which `resolve` can replace.
+    """
+    return Calls(run, inputs, constants)
+
+
+def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]) -> Any:
+    """`value` with the stand-ins in its tuples, lists and dicts replaced by what they stand for."""
+    if isinstance(value, Input):
+        results = inputs[value.task]
+        return list(results) if value.item is None else results[value.item]
+    if isinstance(value, Inputs):
+        return [result for task in value.tasks for result in inputs[task]]
+    if isinstance(value, Constant):
+        return constants[value.hash]
+    if type(value) in (list, tuple):
+        return type(value)(resolve(part, inputs, constants) for part in value)
+    if type(value) is dict:
+        return {key: resolve(part, inputs, constants) for key, part in value.items()}
+    return value
+
+
+# ── results and constants ───────────────────────────────────────────────────────────────────────────────────
+
+
+def pack_results(results: Sequence[Any]) -> Payload:
+    """One pickle of the list of a slice's results.
+
+    Raises
+    ------
+    NotSerializable
+        Names the result, and the part of it, that cannot be pickled.
+    """
+    try:
+        buffers, _ = dump(list(results))
+    except Exception as error:
+        for number, result in enumerate(results):
+            why = explain_unpicklable(result, "result" if len(results) == 1 else f"result {number}")
+            if why:
+                raise NotSerializable(why) from error
+        raise NotSerializable(f"the result cannot be pickled: {error}") from error
+    return Payload(buffers)
+
+
+def unpack_results(payload: Payload) -> list[Any]:
+    results: list[Any] = load(payload.buffers)
+    return results
+
+
+def dump_constant(value: Any) -> tuple[str, Payload]:
+    """A value that many tasks share: its content hash and its pickle."""
+    try:
+        buffers, _ = dump(value)
+    except Exception as error:
+        raise NotSerializable(explain_unpicklable(value, "constant") or f"it cannot be pickled: {error}") from error
+    return content_hash(buffers), Payload(buffers)
+
+
+def load_constant(payload: Payload) -> Any:
+    return load(payload.buffers)
+
+
+def content_hash(buffers: Iterable[Buffer]) -> str:
+    """32 hex digits that name these bytes, and where one buffer ends and the next begins."""
+    digest = hashlib.blake2b(digest_size=16)
+    for buffer in buffers:
+        view = memoryview(buffer)
+        digest.update(view.nbytes.to_bytes(8, "big"))
+        digest.update(view)
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""Why something cannot be pickled, as a path to the part that is to blame: 'argument 2.model.lock'."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from nblb.payload.pickling import dump
+
+MAX_DEPTH = 12
+MAX_PARTS = 2000
+
+_HINTS = {
+    "lock": "a lock belongs to this process; make it inside the function",
+    "RLock": "a lock belongs to this process; make it inside the function",
+    "generator": "a generator cannot travel; pass a list of its items",
+    "TextIOWrapper": "an open file belongs to this process; pass its path and open it inside the function",
+    "BufferedReader": "an open file belongs to this process; pass its path and open it inside the function",
+    "BufferedWriter": "an open file belongs to this process; pass its path and open it inside the function",
+    "socket": "a connection belongs to this process; open it inside the function",
+    "Connection": "a connection belongs to this process; open it inside the function",
+    "module": "a module made at run time cannot be found by a hub; import it inside the function",
+}
+
+
+def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False) -> str:
+    """A sentence that names the first part of `value` that cannot be pickled; '' if all of it can."""
+    error = _error(value, arguments)
+    if error is None:
+        return ""
+    path, culprit, seen = name, value, {id(value)}
+    for _ in range(MAX_DEPTH):
+        part = _bad_part(culprit, seen, arguments)
+        if part is None:
+            break
+        step, culprit, error = part
+        seen.add(id(culprit))
+        path += step if step.startswith((".", "[")) else f" -> {step}"
+    kind = type(culprit).__name__
+    hint = _HINTS.get(kind)
+    reason = f"{error}".strip().rstrip(".") or type(error).__name__
+    return f"{path} cannot be pickled: {reason}" + (f" ({hint})" if hint else "")
+
+
+def _error(value: Any, arguments: bool) -> Exception | None:
+    try:
+        dump(value, arguments)
+    except Exception as error:
+        return error
+    return None
+
+
+def _bad_part(value: Any, seen: set[int], arguments: bool) -> tuple[str, Any, Exception] | None:
+    for number, (step, part) in enumerate(_parts(value)):
+        if number >= MAX_PARTS:
+            return None
+        if id(part) in seen:
+            continue
+        error = _error(part, arguments)
+        if error is not None:
+            return step, part, error
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What lies directly in a value, each with the words for the way there."""
+    if isinstance(value, types.FunctionType):
+        yield from _captured(value)
+    elif isinstance(value, types.MethodType):
+        yield "its object", value.__self__
+        yield "its function", value.__func__
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield f"[{key!r}]"[:80], part
+            yield f"key {key!r}"[:80], key
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for number, part in enumerate(value):
+            yield (f"[{number}]" if isinstance(value, (list, tuple)) else "an element"), part
+    elif isinstance(value, type):
+        for key, part in vars(value).items():
+            if not key.startswith("__") or isinstance(part, types.FunctionType):
+                yield f".{key}", part
+    else:
+        yield from _attributes(value)
+
+
+def _captured(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    names = [*function.__code__.co_names]
+    for constant in function.__code__.co_consts:
+        if isinstance(constant, types.CodeType):
+            names += constant.co_names
+    for name in names:
+        if name in function.__globals__:
+            yield f"global {name!r}", function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield f"captured {name!r}", cell.cell_contents
+        except ValueError:  # not bound yet
+            continue
+    for number, default in enumerate(function.__defaults__ or (), 1):
+        yield f"default {number}", default
+    for name, default in (function.__kwdefaults__ or {}).items():
+        yield f"default of {name!r}", default
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    try:
+        state = dict(vars(value))
+    except TypeError:
+        state = {}
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, slot):
+                state.setdefault(slot, getattr(value, slot))
+    for name, part in state.items():
+        yield f".{name}", part

@@ -1,0 +1,141 @@
+"""What a task raised, as text that everybody can read and, where it pickles, as the exception itself.
+
+The text shows the source lines of the notebook's cells (see functions.py) and only the user's frames: those of
+nblb's own machinery, which stand in front of them, are left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+import nblb
+from nblb import errors
+from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
+from nblb.framing import Payload
+from nblb.messages import Failure, TaskState
+from nblb.payload.functions import cell_label
+from nblb.payload.pickling import dump, load
+
+MAX_MESSAGE = 2_000
+MAX_TRACEBACK = 16_000
+
+_own_folder = str(Path(nblb.__file__).absolute().parent) + os.sep
+_library = str(Path(os.__file__).parent) + os.sep
+_place = re.compile(r'File "([^"\n]+)", line (\d+)')
+
+
+def pack_exception(exception: BaseException, offset: int = 0) -> Failure:
+    """A failure that says what was raised and where; never raises itself, whatever the exception is."""
+    tb = _without_own(exception.__traceback__)
+    try:
+        text = "".join(traceback.format_exception(type(exception), exception, tb))
+    except Exception as error:  # a broken __str__ of a user's class
+        text = f"{type(exception).__name__}: its traceback cannot be shown ({error!r})\n"
+    return Failure(
+        offset=offset,
+        kind=type(exception).__name__,
+        message=bounded(_message(exception), MAX_MESSAGE),
+        traceback=bounded(_place.sub(_say_place, text), MAX_TRACEBACK),
+        where=_where(tb),
+        payload=_pickled(exception),
+    )
+
+
+def _message(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception as error:
+        return f"(its message cannot be shown: {error!r})"
+
+
+def _without_own(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """The traceback from the first frame that is not nblb's."""
+    first = tb
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_own_folder):
+        tb = tb.tb_next
+    return tb or first
+
+
+def _say_place(found: re.Match[str]) -> str:
+    label = cell_label(found[1])
+    return f"{label}, line {found[2]}" if label else found[0]
+
+
+def _where(tb: types.TracebackType | None) -> str:
+    """The innermost line of the user's own code: 'cell In[7] line 4', 'model.py line 12'."""
+    where = last = ""
+    while tb is not None:
+        filename, line = tb.tb_frame.f_code.co_filename, tb.tb_lineno
+        label = cell_label(filename)
+        last = f"{label[:1].lower()}{label[1:]} line {line}" if label else f"{Path(filename).name} line {line}"
+        if label or not _is_installed(filename):
+            where = last
+        tb = tb.tb_next
+    return where or last
+
+
+def _is_installed(filename: str) -> bool:
+    return (
+        "site-packages" in filename
+        or "dist-packages" in filename
+        or filename.startswith((_library, _own_folder, "<frozen"))
+    )
+
+
+def _pickled(exception: BaseException) -> Payload | None:
+    """The exception as a payload if it can be loaded again; its traceback does not travel."""
+    try:
+        buffers, _ = dump(exception)
+        load(buffers)
+    except Exception:
+        return None
+    return Payload(buffers)
+
+
+def bounded(text: str, limit: int) -> str:
+    """The head and the tail of a text that is too long, with a word of what is left out."""
+    if len(text) <= limit:
+        return text
+    left_out = len(text) - limit
+    return f"{text[: limit // 2]}\n… {left_out:,} characters left out …\n{text[-(limit // 2) :]}"
+
+
+def to_exception(
+    failure: Failure, task_id: str = "", state: TaskState = TaskState.FAILED, cause: bool = True
+) -> NblbError:
+    """What `result()` raises for a failure: an error of errors.py, with the original exception as its cause.
+
+    `cause=False` leaves the original in its payload, so that nothing of the user's is imported or run.
+    """
+    words = failure.message or failure.kind or "no reason was given"
+    if state is TaskState.CANCELLED:
+        return TaskCancelled(failure.message or f"task {task_id} was cancelled", task_id)
+    if not failure.traceback:  # said by nblb, not raised by the task
+        kind = getattr(errors, failure.kind, None)
+        if isinstance(kind, type) and issubclass(kind, TaskError):
+            return kind(words, task_id)
+        if isinstance(kind, type) and issubclass(kind, NblbError):
+            return kind(words)
+    if state is TaskState.LOST:
+        return TaskLost(words, task_id)
+    if failure.kind == NotSerializable.__name__:
+        return NotSerializable(words)
+    error = TaskFailed(failure.traceback.rstrip() or f"{failure.kind}: {words}", task_id)
+    error.__cause__ = original_exception(failure) if cause else None
+    return error
+
+
+def original_exception(failure: Failure) -> BaseException | None:
+    """The exception that the task raised, where it can be loaded here."""
+    if failure.payload is None:
+        return None
+    try:
+        original: Any = load(failure.payload.buffers)
+    except Exception:  # its class cannot be imported here: the text says it all the same
+        return None
+    return original if isinstance(original, BaseException) else None

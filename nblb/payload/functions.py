@@ -1,0 +1,137 @@
+"""A function as a blob that hubs keep by its content hash.
+
+The blob is a JSON note of the source texts of the function's cells and files, then its pickle: so a traceback made
+on another machine shows the lines of the notebook's cell. `fingerprint` names what a function *does*: its hash stays
+over a restart of the kernel and over changes of blank lines and comments, which the blob's own hash need not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import linecache
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import msgspec
+
+from nblb.errors import NotSerializable
+from nblb.framing import Payload
+from nblb.payload.calls import content_hash
+from nblb.payload.explain import explain_unpicklable
+from nblb.payload.pickling import Pickler, dump, load
+
+MAX_SOURCE = 256 * 1024
+
+_ipython_cell = re.compile(r"<ipython-input-(\d+)-")
+_random_id = re.compile(r"[0-9a-f]{32}")
+_labels: dict[str, str] = {}  # file name of a code object -> what people call it: 'Cell In[7]'
+
+
+def dump_function(function: Callable[..., Any]) -> tuple[str, Payload]:
+    """The content hash of a function and the blob that hubs load it from.
+
+    Raises
+    ------
+    NotSerializable
+        Names the captured value that cannot be pickled.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        buffers, pickler = dump(function)
+    except NotSerializable:
+        raise
+    except Exception as error:
+        why = explain_unpicklable(function, f"function {name}")
+        raise NotSerializable(why or f"function {name} cannot be pickled: {error}") from error
+    notes = msgspec.json.encode(_sources(pickler.code))
+    return content_hash([notes, *buffers]), Payload([notes, *buffers])
+
+
+def load_function(payload: Payload) -> Callable[..., Any]:
+    """The function of a blob; its source lines are known to this process's tracebacks from now on."""
+    for filename, (label, source) in msgspec.json.decode(payload.buffers[0]).items():
+        if label:
+            _labels[filename] = label
+        if source and not Path(filename).exists():
+            # No time stamp, so linecache never throws it out.
+            linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    function: Callable[..., Any] = load(payload.buffers[1:])
+    return function
+
+
+def _sources(codes: Iterable[types.CodeType]) -> dict[str, tuple[str, str]]:
+    """For each file that code came from: what people call it, and its text."""
+    found = {}
+    for filename in sorted({code.co_filename for code in codes}):
+        source = "".join(linecache.getlines(filename))
+        label = cell_label(filename)
+        if label or (source and len(source) <= MAX_SOURCE):
+            found[filename] = (label, source if len(source) <= MAX_SOURCE else "")
+    return found
+
+
+def cell_label(filename: str) -> str:
+    """'Cell In[7]' if this is the file name of a notebook's cell, else ''."""
+    if filename in _labels:
+        return _labels[filename]
+    typed = _ipython_cell.match(filename)
+    if typed:
+        return f"Cell In[{typed[1]}]"
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    name_of = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    named = name_of(filename) if name_of is not None else None
+    return " ".join(named) if named else ""
+
+
+def fingerprint(function: Callable[..., Any]) -> str:
+    """32 hex digits that stay the same while the function's code and all that it captures do."""
+    file = _Digest()
+    pickler = _Normalized(file)
+    pickler.dump(function)
+    for buffer in pickler.large:
+        file.digest.update(memoryview(buffer))
+    return file.digest.hexdigest()
+
+
+class _Digest(io.BytesIO):
+    """A file that keeps only the hash of what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digest = hashlib.blake2b(digest_size=16)
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.digest.update(view)
+        return view.nbytes
+
+
+class _Normalized(Pickler):
+    """Writes pickles to be hashed, not loaded: without what changes although nothing that matters has changed."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is types.CodeType:
+            return cloudpickle.Pickler.dispatch_table[types.CodeType](_without_places(obj))
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple):
+            # cloudpickle gives each class made in a cell a random id.
+            rebuild, args, *rest = reduced
+            args = tuple("" if isinstance(a, str) and _random_id.fullmatch(a) else a for a in args)
+            return (rebuild, args, *rest)
+        return reduced
+
+
+def _without_places(code: types.CodeType) -> types.CodeType:
+    """The code as if it stood in no file; sets among its constants in one order for all processes."""
+    constants = tuple(
+        tuple(sorted(map(repr, constant))) if isinstance(constant, frozenset) else constant
+        for constant in code.co_consts
+    )
+    return code.replace(co_filename="", co_firstlineno=1, co_linetable=b"", co_consts=constants)
