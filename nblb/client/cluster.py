@@ -1,0 +1,282 @@
+"""Cluster: a running core and its hubs, as this process sees them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from nblb.client import current, display
+from nblb.client.attaching import attach
+from nblb.client.connection import Connection, Pending, close_all
+from nblb.client.executor import Executor
+from nblb.client.find import find_core, hello
+from nblb.client.job import Job
+from nblb.client.rows import Hub, JobRow, Status, User, Worker
+from nblb.client.session import Session
+from nblb.client.snapshot import ClusterSnapshot, HubRow
+from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.messages import Ask, ScaleHub, StopCore
+from nblb.parameters import Parameters
+
+LEAST_PATIENCE_S = 2.0
+REFRESH_S = 0.8  # a snapshot is not older than this and a round trip, if somebody takes them
+
+
+class Launcher(Protocol):
+    """What a cluster cannot do by talking alone: its processes. nblb.launch gives one."""
+
+    def stop(self) -> None:
+        """End the cluster's processes on this machine."""
+
+    def leave(self) -> None:
+        """End those that this process has started; the end of a `with`."""
+
+    def add_hub(self, **options: Any) -> Any: ...
+    def monitor_url(self) -> str: ...
+
+
+class Cluster:
+    """A running cluster. Making one connects to it, and it becomes the one that tasks go to.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        No core answers; the message names the address.
+    """
+
+    def __init__(self, parameters: Parameters, launcher: Launcher | None = None) -> None:
+        self.parameters = parameters
+        self.name = parameters.name
+        self.stopped = False
+        self._launcher = launcher
+        self._lock = threading.Lock()
+        self._known = ClusterSnapshot(self.name, False, "")
+        self._refreshed_at = 0.0
+        self._hubs: list[dict[str, Any]] = []
+        self._before: Cluster | None = None
+        find_core(parameters)  # where there is none, that is said at once
+        self._connection = self._connect()
+        patience_s = max(LEAST_PATIENCE_S, 4 * parameters.SOCKET_TIMEOUT / 1000)
+        try:
+            if not self._connection.wait_connected(patience_s):
+                raise LoadBalancerUnreachable(
+                    f"no core answers at {self._connection.address} within {patience_s:g} s "
+                    f"({self._connection.warning or 'it may be busy, or hang'})"
+                )
+        except BaseException:
+            self._connection.close(0.0)
+            raise
+        current.use(self)
+
+    def _connect(self) -> Connection:
+        return Connection(lambda: find_core(self.parameters), hello())
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of this process: a forked child makes its own."""
+        if self._connection.pid != os.getpid():
+            self._lock = threading.Lock()  # the parent's may have been held while it forked
+            self._connection = self._connect()
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        return self.connection.session
+
+    @property
+    def connected(self) -> bool:
+        return not self.stopped and self._connection.connected
+
+    @property
+    def address(self) -> str:
+        return self._connection.address
+
+    @property
+    def user(self) -> str:
+        """Who the core takes us for."""
+        session = self.connection.session
+        if session.welcome is None or not session.welcome.user:
+            return session.hello.user
+        return session.welcome.user
+
+    @property
+    def warning(self) -> str:
+        """Why the core is not there, "" while it is."""
+        return "stopped" if self.stopped else self._connection.warning
+
+    # ── questions ──
+
+    def status(self) -> Status:
+        """How the cluster is: `.core.pid`, `.addresses`, `.counts`, `.queued`, `.running`, …"""
+        return Status(self.connection.ask("status"))
+
+    def hubs(self) -> list[Hub]:
+        """The hubs: name, host, pid, workers, busy, engine, …"""
+        return [Hub(row) for row in self.connection.ask("hubs")]
+
+    def workers(self) -> list[Worker]:
+        """The workers, and what each does."""
+        return [Worker(row) for row in self.connection.ask("workers")]
+
+    def users(self) -> list[User]:
+        """Who uses the cluster, and how much of it."""
+        return [User(row) for row in self.connection.ask("users")]
+
+    def jobs(self, user: str | None = None) -> list[JobRow]:
+        """The jobs that the core knows, of one user or of all."""
+        return [JobRow(row) for row in self.connection.ask("jobs", {} if user is None else {"user": user})]
+
+    def attach(self, name: str) -> Job:
+        """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""
+        return attach(self, name)
+
+    def executor(self, priority: float = 0.0, user: str | None = None) -> Executor:
+        """A concurrent.futures.Executor whose calls run on this cluster."""
+        return Executor(priority, user, cluster=self)
+
+    # ── changes ──
+
+    def scale(self, workers: int, hub: str = "") -> None:
+        """Give a hub (by name or id; without one, the first on this machine) so many workers."""
+        if type(workers) is not int or workers < 0:
+            raise ValueError(f"the number of workers is {workers!r}; it must be a whole number, 0 or more")
+        if not hub:
+            hubs = self.hubs()
+            here = [row for row in hubs if row.host == socket.gethostname()] or hubs
+            if not here:
+                raise NblbError(f"cluster {self.name} has no hub to scale; add_hub() starts one")
+            hub = here[0].hub
+        message = ScaleHub(hub=hub, workers=workers, request=self.connection.request())
+        self.connection.wait_for(self.connection.question(message))
+
+    def add_hub(self, **options: Any) -> Any:
+        """Start one more hub: host=, workers=, engine=."""
+        if self._launcher is None:
+            raise NblbError("this cluster was not started or connected to by nblb.launch; start a hub with 'nblb hub'")
+        return self._launcher.add_hub(**options)
+
+    @property
+    def monitor_url(self) -> str:
+        """Where the Monitor's page is, "" where none runs."""
+        return self._launcher.monitor_url() if self._launcher is not None else ""
+
+    def stop(self) -> None:
+        """End the core and its hubs. What the journal holds waits for the next start."""
+        if self.stopped:
+            return
+        self.connection.close()  # what was submitted is accepted first
+        self.stopped = True
+        current.forget(self)
+        if self._launcher is not None:
+            self._launcher.stop()
+        else:
+            _stop_core(self.parameters)
+
+    def close(self) -> None:
+        """End the connection; the cluster goes on."""
+        current.forget(self)
+        self._connection.close()
+
+    def __enter__(self) -> Cluster:  # noqa: PYI034  # typing.Self came with Python 3.11
+        self._before = current.known()
+        current.use(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._launcher is not None and not self.stopped:
+            self.close()
+            self._launcher.leave()
+            self.stopped = True
+        else:
+            self.close()
+        if self._before is not None and self._before is not self:
+            current.use(self._before)
+
+    # ── for front-ends ──
+
+    def snapshot(self) -> ClusterSnapshot:
+        """What is known, without waiting for the core; asked anew in the background."""
+        first = self._refreshed_at == 0.0
+        if self.connected and time.monotonic() - self._refreshed_at > REFRESH_S:
+            self._refreshed_at = time.monotonic()
+            with contextlib.suppress(LoadBalancerUnreachable):
+                pending = self._refresh()
+                if first:
+                    pending.ready.wait(1.0)
+        known = self._known
+        return ClusterSnapshot(
+            **{
+                **{name: getattr(known, name) for name in ("core_pid", "durability", "hubs", "workers", "busy")},
+                **{name: getattr(known, name) for name in ("queued", "running", "counts")},
+            },
+            name=self.name,
+            connected=self.connected,
+            address=self.address,
+            owner=self.user,
+            monitor_url=self.monitor_url if not self.stopped else "",
+            warning=self.warning,
+        )
+
+    def _refresh(self) -> Pending:
+        connection = self.connection
+
+        def note_hubs(pending: Pending) -> None:
+            self._hubs = pending.value or []
+
+        def note_status(pending: Pending) -> None:
+            if pending.value:
+                self._known = _snapshot(self.name, pending.value, self._hubs)
+
+        connection.question(Ask(request=connection.request(), topic="hubs"), note_hubs)
+        return connection.question(Ask(request=connection.request(), topic="status"), note_status)
+
+    def add_listener(self, listener: Callable[[], Any]) -> None:
+        """`listener()` is called, in another thread, when the core comes or goes."""
+        self._connection.watchers.append(listener)
+
+    def remove_listener(self, listener: Callable[[], Any]) -> None:
+        with contextlib.suppress(ValueError):
+            self._connection.watchers.remove(listener)
+
+    def __repr__(self) -> str:
+        state = "stopped" if self.stopped else "up" if self.connected else "away"
+        return f"<Cluster {self.name}: {state}, {self.address}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return display.bundle("cluster", self)
+
+
+def _snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> ClusterSnapshot:
+    rows = [{key: hub[key] for key in HubRow.__dataclass_fields__ if key in hub} for hub in hubs]
+    return ClusterSnapshot(
+        name=name,
+        connected=True,
+        address="",
+        core_pid=status.get("pid", 0),
+        durability=status.get("durability", ""),
+        hubs=tuple(HubRow(**row) for row in rows),
+        workers=status.get("workers", 0),
+        busy=status.get("busy", 0),
+        queued=status.get("queued", 0),
+        running=status.get("running", 0),
+        counts=status.get("counts", {}),
+    )
+
+
+def _stop_core(parameters: Parameters) -> None:
+    """Tell the core to end with its hubs, on a connection of its own."""
+    connection = Connection(lambda: find_core(parameters), hello())
+    try:
+        message = StopCore(request=connection.request())
+        connection.wait_for(connection.question(message))
+    finally:
+        connection.close(0.0)
+
+
+atexit.register(close_all)

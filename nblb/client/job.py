@@ -1,0 +1,402 @@
+"""Job: a named, ordered set of tasks, seen from a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from array import array
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from nblb import payload
+from nblb.client import display
+from nblb.client.connection import Connection
+from nblb.client.ledger import Ledger
+from nblb.client.pace import Pace
+from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
+from nblb.client.task_future import TaskFuture
+from nblb.client.waiting import interruptible, wait_on
+from nblb.errors import NblbError, TaskCancelled
+from nblb.messages import (
+    CancelTask,
+    Failure,
+    ForgetJob,
+    SubmitTask,
+    TaskChanged,
+    TaskEnded,
+    TaskPrinted,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Errors = Literal["raise", "return", "skip"]
+
+
+class Job:
+    """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
+
+    It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.
+    """
+
+    def __init__(
+        self, connection: Connection, job_id: str, name: str, task_name: str, total: int, fingerprint: str = ""
+    ) -> None:
+        self.job_id = job_id
+        self.name = name
+        self.task_name = task_name
+        self.fingerprint = fingerprint
+        self.submitted: dict[str, SubmitTask] = {}  # records that were submitted here, for retry_failed
+        self.connection = connection
+        self._lock = threading.Condition(threading.RLock())
+        self._ledger = Ledger(total)
+        self._futures: dict[int, TaskFuture] = {}
+        self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
+        self._told: Mapping[str, int] | None = None  # the core's counts
+        self._listeners: list[Callable[[], Any]] = []
+        self._pace = Pace(time.monotonic())
+        self._base: int | None = 0  # items that had ended before this process came; None: not known yet
+        self._ended_at: float | None = None
+        connection.jobs[job_id] = self
+
+    # ── filled by those who submit and attach ──
+
+    def add_record(self, task: str, index: int, items: int) -> None:
+        with self._lock:
+            self._ledger.add(task, index, items)
+
+    def attached(self) -> None:
+        """It was submitted before: what has ended already says nothing about its pace."""
+        self._base = None
+
+    def lose(self, items: Sequence[int], why: str) -> None:
+        """No record holds these items, and none will."""
+        with self._lock:
+            ended = self._ended(self._ledger.lose(items, Failure(kind="TaskLost", message=why)))
+        self._finish_all(ended, None)
+
+    # ── results ──
+
+    def __len__(self) -> int:
+        return self._ledger.total
+
+    def done(self) -> bool:
+        """Whether every item has ended, well or not."""
+        return self._ledger.ended >= self._ledger.total
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every item has ended; False if the time is over before."""
+        return self._wait(self.done, timeout)
+
+    def _wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        if done():
+            return True
+        with interruptible(self, self.connection):
+            return wait_on(self._lock, done, timeout)
+
+    def results(self, timeout: float | None = None, errors: Errors = "raise") -> list[Any]:
+        """All results in order, once every item has ended.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; TimeoutError after them.
+        errors
+            What to do about items that have no result: "raise" the first one's error, "return" the error in its
+            place, or "skip" them.
+        """
+        if errors not in ("raise", "return", "skip"):
+            raise ValueError(f'errors is {errors!r}; it must be "raise", "return" or "skip"')
+        if not self.wait(timeout):
+            left = len(self) - self._ledger.ended
+            raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} have not ended after {timeout} s")
+        bad = self._ledger.of_state("FAILED", "LOST", "CANCELLED")
+        if bad and errors == "raise":
+            raise self.error(bad[0])
+        if not bad and not self._ledger.retried:
+            return self._ledger.all_values()
+        return [result for result in (self._outcome(n, errors) for n in range(len(self))) if result is not _SKIPPED]
+
+    def _outcome(self, item: int, errors: Errors) -> Any:
+        if self._ledger.state(item) is TaskState.DONE:
+            return self._ledger.loader(item)()
+        return self.error(item) if errors == "return" else _SKIPPED
+
+    def error(self, item: int) -> NblbError:
+        """What `job[item].result()` raises."""
+        state = self._ledger.state(item)
+        if state is TaskState.CANCELLED:
+            return TaskCancelled(f"item {item} of {self.name} was cancelled", self.task_id(item))
+        failure = self._ledger.failures.get(item, Failure(message="the core gave no reason"))
+        return payload.to_exception(failure, self.task_id(item), state)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Results in order, each as soon as it is there; raises where an item has none."""
+        item = 0
+        while item < len(self):
+            yield self._when_ended(item, None)
+            item += 1
+
+    def _when_ended(self, item: int, timeout: float | None) -> Any:
+        if not self._wait(lambda: self._ledger.has_ended(item), timeout):
+            raise concurrent.futures.TimeoutError(f"item {item} of {self.name} has not ended after {timeout} s")
+        if self._ledger.state(item) is not TaskState.DONE:
+            raise self.error(item)
+        return self._ledger.loader(item)()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for item in range(len(self)):
+            await self._until(lambda item=item: self._ledger.has_ended(item))  # type: ignore[misc]
+            yield self._when_ended(item, 0)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        yield from self._until(self.done).__await__()
+        return self.results()
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        self.add_listener(tell)
+        try:
+            while not done():
+                await changed.wait()
+                changed.clear()
+        finally:
+            self.remove_listener(tell)
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[TaskFuture]:
+        """The futures of the items, in the order in which they end."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            if self._order is None:
+                self._order = array("q", self._ledger.of_state(*ENDED))
+            order = self._order
+        for at in range(len(self)):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not self._wait(lambda at=at: len(order) > at, left):  # type: ignore[misc]
+                left_items = len(self) - at
+                raise concurrent.futures.TimeoutError(f"{left_items:,} tasks of {self.name} run after {timeout} s")
+            yield self[order[at]]
+
+    def __getitem__(self, item: int) -> TaskFuture:
+        """The future of one item."""
+        number = item + len(self) if item < 0 else item
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.name} has {len(self):,} items, and {item} is not one of them")
+        with self._lock:
+            future = self._futures.get(number)
+            if future is None or (future.done() and not self._ledger.has_ended(number)):  # it runs again
+                task, offset = self._ledger.place(number) or (self.job_id, number)
+                future = TaskFuture(self.connection, task, self.task_name, offset, self.task_id(number))
+                self._futures[number] = future
+                if self._ledger.has_ended(number):
+                    self._finish(future, number)
+            return future
+
+    def task_id(self, item: int) -> str:
+        """The id of an item, as the core knows it."""
+        task, offset = self._ledger.place(item) or (self.job_id, item)
+        record = self._ledger.records.get(task)
+        return task if record is not None and record.items == 1 else f"{task}.{offset}"
+
+    def _finish(self, future: TaskFuture, item: int, ended: TaskEnded | None = None) -> None:
+        state = self._ledger.state(item)
+        told = TaskEnded(
+            task=future.task_id,
+            state=state,
+            failure=self._ledger.failures.get(item),
+            duration_s=ended.duration_s / max(1, ended.items) if ended is not None else 0.0,
+            worker=ended.worker if ended is not None else "",
+            host=ended.host if ended is not None else "",
+            attempt=ended.attempt if ended is not None else 0,
+        )
+        future.finish(told, self._ledger.loader(item) if state is TaskState.DONE else None)
+
+    @property
+    def failed(self) -> list[TaskFuture]:
+        """The futures of the items that failed or were lost."""
+        return [self[item] for item in self._ledger.of_state("FAILED", "LOST")]
+
+    def dataframe(self) -> pd.DataFrame:
+        """One row an item: state, result (a column for each key if results are dicts), error, where."""
+        import pandas as pd
+
+        rows = []
+        for item in range(len(self)):
+            state = self._ledger.state(item)
+            row: dict[str, Any] = {"state": state.value}
+            if state is TaskState.DONE:
+                value = self._ledger.loader(item)()
+                row.update(value if isinstance(value, dict) else {"result": value})
+            failure = self._ledger.failures.get(item)
+            if failure is not None:
+                row.update(error=f"{failure.kind}: {failure.message}", where=failure.where)
+            rows.append(row)
+        frame: pd.DataFrame = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="item"))
+        return frame
+
+    # ── cancel, retry, forget ──
+
+    def cancel(self, kill: bool = False) -> None:
+        """Cancel all items that have not ended, also running ones; returns at once."""
+        self.connection.say(CancelTask(request=self.connection.request(), job=self.job_id, kill=kill))
+
+    def retry_failed(self) -> int:
+        """Run the items that failed or were lost once more; how many they are."""
+        from nblb.client.submitting import resubmit
+
+        with self._lock:
+            items = self._ledger.of_state("FAILED", "LOST")
+            specs = resubmit(self, self._ledger, items)
+            self._ledger.again(items)
+            self._ended_at = None
+            for spec in specs:
+                self.connection.owners[spec.task] = self
+                self.submitted[spec.task] = spec
+                self._ledger.add(spec.task, spec.index, spec.items)
+        self.connection.say(*specs)
+        self.turned()
+        return len(items)
+
+    def forget(self) -> None:
+        """Drop the job and its results at the core, cancelling what has not ended; what is here stays."""
+        self.connection.say(ForgetJob(job=self.job_id))
+
+    # ── from the connection's thread ──
+
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None:
+        with self._lock:
+            futures = self._ended(self._ledger.end(ended, fresh))
+            if self._ledger.all_done(ended.task):
+                self.submitted.pop(ended.task, None)  # its arguments are not needed any more
+        self._finish_all(futures, ended)
+
+    def reject(self, task: str, failure: Failure) -> None:
+        with self._lock:
+            futures = self._ended(self._ledger.reject(task, failure))
+        self._finish_all(futures, None)
+
+    def _finish_all(self, futures: list[tuple[int, TaskFuture]], ended: TaskEnded | None) -> None:
+        for item, future in futures:  # without the lock: their callbacks are the user's
+            self._finish(future, item, ended)
+
+    def _ended(self, runs: list[tuple[int, int]]) -> list[tuple[int, TaskFuture]]:
+        """Note that these items have ended; the futures that somebody holds of them."""
+        items = [item for first, number in runs for item in range(first, first + number)]
+        if self._order is not None:
+            self._order.extend(items)
+        now = time.monotonic()
+        self._pace.note(max(0, self._ledger.ended - (self._base or 0)), now)
+        if self.done() and self._ended_at is None:
+            self._ended_at = now
+        return [(item, self._futures[item]) for item in items if item in self._futures] if self._futures else []
+
+    def show(self, changed: TaskChanged) -> None:
+        with self._lock:
+            self._ledger.show(changed, time.monotonic())
+            if self._futures and changed.items == 1:
+                record = self._ledger.records.get(changed.task)
+                future = self._futures.get(record.index + changed.first) if record is not None else None
+                if future is not None:
+                    future.show(changed)
+
+    def printed(self, printed: TaskPrinted) -> None:
+        record = self._ledger.records.get(printed.task)
+        future = self._futures.get(record.index + printed.first) if record is not None else None
+        if future is not None:
+            future.printed(printed)
+
+    def counted(self, counts: Mapping[str, int]) -> None:
+        """The core's counts, which say how many run even when it does not tell of each."""
+        self._told = counts
+        if self._base is None:
+            self._base = sum(number for state, number in counts.items() if state in ENDED)
+
+    def turned(self) -> None:
+        with self._lock:
+            self._lock.notify_all()
+        for listener in [*self._listeners]:
+            listener()
+
+    # ── what is known ──
+
+    def add_listener(self, listener: Callable[[], Any]) -> None:
+        """`listener()` is called, in another thread, when something has changed."""
+        self._listeners = [*self._listeners, listener]
+
+    def remove_listener(self, listener: Callable[[], Any]) -> None:
+        self._listeners = [known for known in self._listeners if known != listener]
+
+    def states(self) -> bytes:
+        """One byte an item: the place of its state in `snapshot.STATES`."""
+        return bytes(self._ledger.states)
+
+    def counts(self) -> dict[str, int]:
+        """Items by the name of their state; zeros are left out."""
+        ledger = self._ledger
+        counts = dict(zip(STATES, ledger.counts, strict=True))
+        left = ledger.total - ledger.ended
+        if self._told is not None and left:
+            # The ends are known here for each item. Of the others the core knows more: it tells of slices only
+            # while they are few.
+            for state in ("RUNNING", "CANCELLING", "ASSIGNED", "BLOCKED"):
+                counts[state] = min(left, self._told.get(state, 0))
+                left -= counts[state]
+            counts["QUEUED"] = left
+        return {state: number for state, number in counts.items() if number}
+
+    def snapshot(self) -> JobSnapshot:
+        with self._lock:
+            now = time.monotonic()
+            ledger, counts = self._ledger, self.counts()
+            ended = ledger.ended
+            working = counts.get("RUNNING", 0) + counts.get("ASSIGNED", 0) + counts.get("CANCELLING", 0)
+            if ended >= ledger.total:
+                bad = counts.get("FAILED", 0) + counts.get("LOST", 0)
+                state = "failed" if bad else "cancelled" if counts.get("CANCELLED") else "done"
+            else:
+                state = "running" if working or (ended and not ledger.waiting) else "waiting"
+            running = ledger.running_rows(now)
+            part = sum(row.progress * row.items for row in running)
+            paced = max(0, ended - (self._base or 0))
+            return JobSnapshot(
+                job=self.job_id,
+                name=self.name,
+                task_name=self.task_name,
+                total=ledger.total,
+                counts=counts,
+                done_percent=(100.0 * ended + part) / ledger.total if ledger.total else 100.0,
+                rate_per_s=self._pace.rate_per_s(now) if state == "running" else 0.0,
+                eta_s=self._pace.eta_s(paced, ledger.total - ended, now),
+                elapsed_s=(self._ended_at or now) - self._pace.began_at,
+                running=running,
+                failures=ledger.failure_groups(),
+                state=state,
+                waiting=ledger.waiting if state == "waiting" else "",
+                connected=self.connection.connected,
+            )
+
+    def __nblb_argument__(self) -> payload.Inputs | payload.Given:
+        if self._ledger.retried:  # its records hold more than its results
+            return payload.Given(self.results())
+        records = sorted(self._ledger.records.values(), key=lambda record: record.index)
+        return payload.Inputs(record.task for record in records)
+
+    def __repr__(self) -> str:
+        ledger = self._ledger
+        bad = ledger.counts[INDEX["FAILED"]] + ledger.counts[INDEX["LOST"]]
+        failed = f", {bad:,} failed" if bad else ""
+        return f"<Job {self.name}: {ledger.ended:,} of {ledger.total:,} tasks ended{failed}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return display.bundle("job", self)
+
+
+_SKIPPED = object()

@@ -1,0 +1,267 @@
+"""The books of a job: one byte of state an item, the slices that hold the results, the failures.
+
+Small for a million items, and without threads: the Job that owns it holds the lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from nblb import payload
+from nblb.client.snapshot import ENDED, INDEX, MOST_ITEMS, MOST_RUNNING, STATES, FailureGroup, RunningRow
+from nblb.framing import Payload
+from nblb.messages import Failure, TaskChanged, TaskEnded, TaskState
+
+MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
+
+_ended = tuple(name in ENDED for name in STATES)
+_QUEUED, _DONE, _RUNNING = INDEX["QUEUED"], INDEX["DONE"], INDEX["RUNNING"]
+
+
+class Slice:
+    """Results that arrived together; unpickled when the first of them is asked for."""
+
+    __slots__ = ("_results", "_whole", "first")
+
+    def __init__(self, first: int, whole: Payload | None) -> None:
+        self.first = first
+        self._whole = whole
+        self._results: list[Any] | None = None
+
+    def values(self, start: int, stop: int) -> list[Any]:
+        """The results of these items of the record."""
+        whole = self._whole
+        if whole is not None:
+            self._results = payload.unpack_results(whole)
+            self._whole = None
+        assert self._results is not None
+        return self._results[start - self.first : stop - self.first]
+
+
+@dataclass
+class _Record:
+    """A record of the job: its items stand in the job from `index` on."""
+
+    task: str
+    index: int
+    items: int
+    done: int = 0
+    starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
+    slices: list[Slice] = field(default_factory=list)
+
+
+class Ledger:
+    """States, results and failures of `total` items."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.states = bytearray([_QUEUED]) * total
+        self.counts = [0] * len(STATES)
+        self.counts[_QUEUED] = total
+        self.records: dict[str, _Record] = {}
+        self.failures: dict[int, Failure] = {}
+        self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
+        self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
+        self.waiting = ""
+        self.retried = False  # some records hold items of others
+        self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
+        self._ordered: list[_Record] = []
+
+    # ── records ──
+
+    def add(self, task: str, index: int, items: int) -> None:
+        """A record holds these items from now on; an earlier one that had them has failed."""
+        record = self.records[task] = _Record(task, index, items)
+        self.grow(index + items)
+        at = bisect_right(self._starts, index)
+        before, after = self._ordered[at - 1 : at], self._ordered[at : at + 1]
+        if (before and index < before[0].index + before[0].items) or (after and after[0].index < index + items):
+            self.retried = True
+        self._starts.insert(at, index)
+        self._ordered.insert(at, record)
+
+    def grow(self, total: int) -> None:
+        """A job with an open end has more items than were known."""
+        if total > self.total:
+            more = total - self.total
+            self.states += bytes([_QUEUED]) * more
+            self.counts[_QUEUED] += more
+            self.total = total
+
+    def holders(self, item: int) -> Iterator[_Record]:
+        """The records that hold an item, the latest first."""
+        if not self.retried:
+            at = bisect_right(self._starts, item) - 1
+            if at >= 0 and item < self._ordered[at].index + self._ordered[at].items:
+                yield self._ordered[at]
+            return
+        for record in reversed(self.records.values()):
+            if record.index <= item < record.index + record.items:
+                yield record
+
+    def place(self, item: int) -> tuple[str, int] | None:
+        """The record that an item is in now, and which of its items it is."""
+        record = next(self.holders(item), None)
+        return (record.task, item - record.index) if record is not None else None
+
+    def all_done(self, task: str) -> bool:
+        """Whether every item of a record has a result."""
+        record = self.records.get(task)
+        return record is not None and record.done >= record.items
+
+    # ── what happens ──
+
+    def end(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The end of a slice; the runs of items of the job that it ends are returned."""
+        record = self.records.get(ended.task)
+        if record is None:
+            return []
+        if self.retried:  # what an earlier record of the same items says is the past
+            here = (n for first, items in fresh for n in range(first, first + items))
+            fresh = [(n, 1) for n in here if self.place(record.index + n) == (ended.task, n)]
+        whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
+        runs = [(record.index + first, items) for first, items in fresh]
+        for first, items in fresh:
+            if whole is not None:
+                at = bisect_right(record.starts, first)
+                record.starts.insert(at, first)
+                record.slices.insert(at, whole)
+                record.done += items
+            elif ended.state is not TaskState.CANCELLED:
+                self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
+            self._move(record.index + first, items, INDEX[ended.state.value])
+        last = ended.first + ended.items
+        for key in [key for key in self.running if key[0] == ended.task and ended.first <= key[1] < last]:
+            del self.running[key]
+        return runs
+
+    def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:
+        """The core did not take a record."""
+        record = self.records.get(task)
+        if record is None:
+            return []
+        fresh = [(n, 1) for n in range(record.items) if not _ended[self.states[record.index + n]]]
+        ended = TaskEnded(task=task, items=record.items, state=TaskState.FAILED, failure=failure)
+        return self.end(ended, fresh)
+
+    def lose(self, items: Sequence[int], failure: Failure) -> list[tuple[int, int]]:
+        """No record holds these items, and none will."""
+        for item in items:
+            self._failed(item, 1, failure)
+            self._move(item, 1, INDEX["LOST"])
+        return [(item, 1) for item in items]
+
+    def show(self, changed: TaskChanged, now: float) -> None:
+        record = self.records.get(changed.task)
+        if record is None:
+            return
+        items = min(changed.items, record.items - changed.first)
+        self._move(record.index + changed.first, items, INDEX[changed.state.value])
+        key = (changed.task, changed.first)
+        if changed.state is TaskState.RUNNING:
+            since = self.running[key][1] if key in self.running else now
+            self.running[key] = changed, since
+            self.waiting = ""
+        else:
+            self.running.pop(key, None)
+            if changed.state in (TaskState.QUEUED, TaskState.BLOCKED):
+                self.waiting = changed.note
+
+    def again(self, items: Sequence[int]) -> None:
+        """These failed items are to run once more."""
+        for item in items:
+            self.failures.pop(item, None)
+            self._move(item, 1, _QUEUED, reopen=True)
+        left, self.groups = self.failures, {}
+        for item, failure in left.items():
+            self._group(item, 1, failure)
+
+    def _move(self, first: int, items: int, new: int, reopen: bool = False) -> None:
+        """Items that have ended stay as they are."""
+        states, counts = self.states, self.counts
+        old = states[first : first + items]
+        for state in set(old):
+            if not _ended[state] or reopen:
+                number = old.count(state)
+                counts[state] -= number
+                counts[new] += number
+                if number == len(old):
+                    states[first : first + items] = bytes([new]) * items
+                    return
+                old = old.replace(bytes([state]), bytes([255]))
+        states[first : first + items] = old.replace(b"\xff", bytes([new]))
+
+    def _failed(self, first: int, items: int, failure: Failure) -> None:
+        if len(self.failures) >= MOST_FULL_FAILURES:
+            like = self.groups.get((failure.kind, failure.where))
+            text = like[2].traceback if like is not None else failure.traceback
+            failure = msgspec.structs.replace(failure, payload=None, traceback=text)
+        for item in range(first, first + items):
+            self.failures[item] = failure
+        self._group(first, items, failure)
+
+    def _group(self, first: int, items: int, failure: Failure) -> None:
+        group = self.groups.setdefault((failure.kind, failure.where), [0, [], failure])
+        group[0] += items
+        group[1] += range(first, first + min(items, MOST_ITEMS - len(group[1])))
+
+    # ── what is known ──
+
+    @property
+    def ended(self) -> int:
+        return sum(number for number, over in zip(self.counts, _ended, strict=True) if over)
+
+    def has_ended(self, item: int) -> bool:
+        return _ended[self.states[item]]
+
+    def state(self, item: int) -> TaskState:
+        return TaskState(STATES[self.states[item]])
+
+    def of_state(self, *names: str) -> list[int]:
+        """The items in any of these states, in order."""
+        wanted = {INDEX[name] for name in names}
+        if not any(self.counts[number] for number in wanted):
+            return []
+        return [item for item, state in enumerate(self.states) if state in wanted]
+
+    def loader(self, item: int) -> Callable[[], Any]:
+        """What unpickles the result of an item that is DONE."""
+        for record in self.holders(item):
+            offset = item - record.index
+            at = bisect_right(record.starts, offset) - 1
+            if at >= 0:
+                found = record.slices[at]
+                return lambda: found.values(offset, offset + 1)[0]
+        raise LookupError(item)
+
+    def all_values(self) -> list[Any]:
+        """The results of all items; each must be DONE, and none retried."""
+        values: list[Any] = []
+        for record in self._ordered:
+            stops = [*record.starts[1:], record.items]
+            for start, stop, found in zip(record.starts, stops, record.slices, strict=True):
+                values += found.values(start, stop)
+        return values
+
+    def failure_groups(self) -> tuple[FailureGroup, ...]:
+        """Alike failures together, the most frequent first."""
+        return tuple(
+            FailureGroup(failure.kind, failure.message, failure.where, count, tuple(items), failure.traceback)
+            for count, items, failure in sorted(self.groups.values(), key=lambda group: -group[0])
+        )
+
+    def running_rows(self, now: float) -> tuple[RunningRow, ...]:
+        rows = []
+        for changed, since in list(self.running.values())[:MOST_RUNNING]:
+            index = self.records[changed.task].index + changed.first
+            rows.append(
+                RunningRow(
+                    index, changed.progress, changed.note, changed.worker, changed.host, now - since, changed.items
+                )
+            )
+        return tuple(rows)

@@ -1,0 +1,38 @@
+"""Which notebook and cell this code runs in, so that the core can say what came from where. Never imports IPython."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+_latest: tuple[Any, str] = (None, "")  # the cell's request, and what it came to
+
+
+def notebook() -> str:
+    """The path of the notebook, "" outside one."""
+    path = os.environ.get("JPY_SESSION_NAME", "")
+    if path:
+        return path
+    shell = _shell()
+    return str(shell.user_ns.get("__vsc_ipynb_file__", "")) if shell is not None else ""
+
+
+def origin() -> str:
+    """'path/of/notebook.ipynb#cell-id', as much of it as is known."""
+    global _latest
+    shell = _shell()
+    if shell is None:
+        return ""
+    parent_of = getattr(shell, "get_parent", None)
+    parent = parent_of() if parent_of is not None else shell.execution_count
+    if parent is not _latest[0] and parent != _latest[0]:
+        cell = parent.get("metadata", {}).get("cellId", "") if isinstance(parent, dict) else ""
+        _latest = parent, f"{notebook()}#{cell or shell.execution_count}"
+    return _latest[1]
+
+
+def _shell() -> Any | None:
+    ipython = sys.modules.get("IPython")
+    get = getattr(ipython, "get_ipython", None)  # missing while IPython is being imported
+    return get() if get is not None else None

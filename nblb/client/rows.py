@@ -1,0 +1,62 @@
+"""What the core answers, as objects: `hub.name` and `hub["name"]` are the same."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+
+class Row(dict[str, Any]):
+    """A dict whose keys are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            close = difflib.get_close_matches(name, self, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(self)}"
+            raise AttributeError(f"this {type(self).__name__} has no {name!r}; {hint}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {' '.join(f'{key}={self[key]!r}' for key in self._shown() if key in self)}>"
+
+    def _shown(self) -> list[str]:
+        return list(self)
+
+
+class Hub(Row):
+    def _shown(self) -> list[str]:
+        return ["name", "host", "pid", "workers", "busy", "state"]
+
+
+class Worker(Row):
+    def _shown(self) -> list[str]:
+        return ["worker", "hub", "state", "task_name", "progress", "user"]
+
+
+class User(Row):
+    def _shown(self) -> list[str]:
+        return ["user", "queued", "running", "done", "failed"]
+
+
+class JobRow(Row):
+    def _shown(self) -> list[str]:
+        return ["name", "state", "items", "counts", "user"]
+
+
+class Core(Row):
+    """The core's process."""
+
+
+class Status(Row):
+    """How a cluster is: `status.core.pid`, `.addresses`, `.counts`, …"""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        core = {"id": told.get("core"), **{key: told.get(key) for key in ("pid", "epoch", "host", "started_at")}}
+        super().__init__({**told, "core": Core(core)})
+
+    def _shown(self) -> list[str]:
+        return ["name", "core", "hubs", "workers", "busy", "queued", "running"]

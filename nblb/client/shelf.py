@@ -1,0 +1,244 @@
+"""Functions as blobs, pickled again only when they, or something they capture, may have changed.
+
+The rule: what a task computes with is what the function captured at the moment of `submit`. So before each submit
+everything that the last blob was made of is looked at again, as cheaply as its kind allows:
+
+- code, defaults, closure cells and the globals that the code names: whether they are the same objects;
+- values that cannot change (numbers, text, bytes, modules and functions that go by name): by that alone;
+- lists, dicts, sets, tuples and functions: the same for each of their parts;
+- arrays and other buffers: their bytes are compared with a copy;
+- everything else (a DataFrame, an object of your own class): it cannot be seen from outside, so the function is
+  pickled again at each submit, and the blob's content hash tells whether anything is new.
+
+A function that captures nothing but the usual costs a microsecond or two; capture large objects of the last kind by
+`lb.put` instead.
+"""
+
+from __future__ import annotations
+
+import array
+import datetime as dt
+import decimal
+import enum
+import fractions
+import functools
+import pathlib
+import re
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from nblb import payload
+from nblb.messages import PutBlob
+
+MAX_FUNCTIONS = 32  # whose blobs are kept
+MAX_PARTS = 10_000  # a function that captures more is pickled again at each submit
+
+_CONSTANT_TYPES = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    type(...),
+    re.Pattern,
+    enum.Enum,
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    decimal.Decimal,
+    fractions.Fraction,
+    pathlib.PurePath,
+    types.BuiltinFunctionType,
+)
+_NUMPY_ARRAYS = ("ndarray", "matrix", "memmap", "recarray", "chararray", "void")  # numpy's other classes cannot change
+_SLOTS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+_MISSING = object()
+_EMPTY = object()
+
+
+class _Opaque(Exception):
+    """Something cannot be watched."""
+
+
+class Watch:
+    """Whether a function would be pickled to the same bytes as before."""
+
+    def __init__(self, function: Any) -> None:
+        self._functions: list[tuple[types.FunctionType, types.CodeType, Any, Any, bool]] = []
+        self._members: list[tuple[type, str, Any]] = []
+        self._names: list[tuple[dict[str, Any], str, Any]] = []
+        self._cells: list[tuple[types.CellType, Any]] = []
+        self._buffers: list[tuple[Any, bytearray, tuple[Any, ...]]] = []
+        self._contents: list[tuple[Any, tuple[Any, ...]]] = []
+        self._seen: dict[int, Any] = {}
+        self.opaque = False
+        try:
+            self._look(function)
+        except (_Opaque, RecursionError):
+            self.opaque = True
+
+    def unchanged(self) -> bool:
+        if self.opaque:
+            return False
+        for names, name, value in self._names:
+            if names.get(name, _MISSING) is not value:
+                return False
+        for cell, value in self._cells:
+            if _content(cell) is not value:
+                return False
+        for function, code, defaults, by_keyword, bare in self._functions:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                return False
+            if function.__kwdefaults__ is not by_keyword or bare is bool(function.__dict__):
+                return False
+        for cls, name, value in self._members:
+            if vars(cls).get(name, _MISSING) is not value:
+                return False
+        for container, parts in self._contents:
+            now = _parts(container)
+            if len(now) != len(parts) or any(a is not b for a, b in zip(now, parts, strict=True)):
+                return False
+        for buffer, copy, shape in self._buffers:
+            view = memoryview(buffer)
+            # A bytearray compares with a view of bytes at the speed of memcmp, and without a copy.
+            if (view.format, view.shape) != shape or copy != view.cast("B"):
+                return False
+        return True
+
+    def _look(self, value: Any) -> None:
+        kind = type(value)
+        if isinstance(value, _CONSTANT_TYPES) or id(value) in self._seen:
+            return
+        if len(self._seen) >= MAX_PARTS:
+            raise _Opaque
+        self._seen[id(value)] = value
+        if kind is types.FunctionType:
+            self._function(value)
+        elif kind is types.MethodType:
+            self._look(value.__func__)
+            self._look(value.__self__)
+        elif kind is functools.partial:
+            for part in (value.func, value.args, value.keywords):
+                self._look(part)
+        elif kind in (list, tuple, dict, set, frozenset):
+            self._container(value)
+        elif kind is types.ModuleType:
+            if value.__name__ in payload.project_modules:
+                self._container(payload.module_content(value))
+        elif isinstance(value, type):
+            if not payload.goes_by_name(value):
+                self._class(value)
+        elif hasattr(kind, "__nblb_function__"):
+            self._look(value.__nblb_function__)
+        elif kind in (bytearray, array.array, memoryview) or (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
+            self._buffer(value)
+        elif kind.__module__ not in ("numpy", "numpy.dtypes") or kind.__name__ in _NUMPY_ARRAYS:
+            raise _Opaque
+
+    def _function(self, function: types.FunctionType) -> None:
+        if payload.goes_by_name(function):
+            return
+        defaults, by_keyword, attributes = function.__defaults__, function.__kwdefaults__, vars(function)
+        self._functions.append((function, function.__code__, defaults, by_keyword, not attributes))
+        for part in (defaults, by_keyword, attributes or None):
+            self._look(part)
+        for cell in function.__closure__ or ():
+            value = _content(cell)
+            self._cells.append((cell, value))
+            if value is not _EMPTY:
+                self._look(value)
+        for name in _names(function.__code__):
+            value = function.__globals__.get(name, _MISSING)
+            self._names.append((function.__globals__, name, value))
+            if value is not _MISSING:
+                self._look(value)
+
+    def _container(self, container: Any) -> None:
+        parts = _parts(container)
+        if len(parts) > MAX_PARTS:
+            raise _Opaque
+        if type(container) not in (tuple, frozenset):
+            self._contents.append((container, parts))
+        for part in parts:
+            self._look(part)
+
+    def _class(self, cls: type) -> None:
+        for name, part in vars(cls).items():
+            self._members.append((cls, name, part))
+            inner = getattr(part, "__func__", None) or getattr(part, "fget", None)  # classmethod, property
+            if inner is not None or isinstance(part, types.FunctionType):
+                self._look(part if inner is None else inner)
+            elif not (name.startswith("__") or name == "_abc_impl" or isinstance(part, _SLOTS)):
+                self._look(part)  # what Python itself puts into a class follows from the rest
+        for base in cls.__bases__:
+            self._look(base)
+
+    def _buffer(self, value: Any) -> None:
+        try:
+            view = memoryview(value)
+            if not view.c_contiguous or view.format == "O":
+                raise _Opaque
+            copy = bytearray(view.cast("B"))
+        except (TypeError, ValueError, BufferError):  # dates, records, a shape with a zero in it
+            raise _Opaque from None
+        self._buffers.append((value, copy, (view.format, view.shape)))
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _EMPTY
+
+
+def _parts(container: Any) -> tuple[Any, ...]:
+    if isinstance(container, dict):
+        return tuple(container) + tuple(container.values())
+    return tuple(container)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Every name that the code or a function inside it may look up among its globals."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What people call a function that has been given no other name."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return "lambda" if name == "<lambda>" else str(name)
+
+
+class Shelf:
+    """The latest blobs of the functions that this process submits."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[Any, PutBlob, Watch]] = OrderedDict()  # by id, and the function with it
+
+    def blob(self, function: Callable[..., Any]) -> PutBlob:
+        """The function, with all that it captures, as it is now."""
+        key = id(function)
+        kept = self._kept.get(key)
+        if kept is not None and kept[2].unchanged():
+            return kept[1]
+        watch = Watch(function)  # before the pickle: what another thread changes in between is noticed next time
+        name, dumped = payload.dump_function(function)
+        if kept is not None and kept[1].hash == name:
+            blob = kept[1]
+        else:
+            blob = PutBlob(hash=name, payload=dumped, name=name_of(function))
+        self._kept[key] = function, blob, watch
+        while len(self._kept) > MAX_FUNCTIONS:
+            self._kept.popitem(last=False)
+        return blob
+
+
+shelf = Shelf()

@@ -1,0 +1,275 @@
+"""From a call of Python to the messages that submit it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nblb import payload
+from nblb.client.origin import origin
+from nblb.client.shelf import shelf
+from nblb.client.task_future import TaskFuture
+from nblb.errors import NblbError
+from nblb.framing import Payload
+from nblb.messages import Message, PutBlob, SubmitTask
+from nblb.payload import Call, Packed
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+    from nblb.client.job import Job
+    from nblb.client.ledger import Ledger
+
+PYTHON = (sys.version_info[0], sys.version_info[1])
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a task is to run; each is checked when it is given, so that a mistake is said there."""
+
+    name: str = ""
+    priority: float = 0.0
+    retries: int = 0
+    timeout: float | None = None  # seconds for one call
+    cache: bool = False
+    job: str = ""
+    engine: str = ""
+    at_most_once: bool = False
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        _number(self.priority, "priority", "a finite number")
+        if self.timeout is not None:
+            _number(self.timeout, "timeout", "a number of seconds above 0, or None for no limit")
+            if self.timeout <= 0:
+                raise ValueError(f"timeout is {self.timeout!r}; it must be above 0, or None for no limit")
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int):
+            raise TypeError(f"retries is {self.retries!r}; it must be a whole number, 0 or more")
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries!r}; it must be 0 or more")
+        for name in ("name", "job", "engine", "user"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        if self.engine not in ("", "processes"):
+            raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
+        if self.at_most_once and self.retries:
+            raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other")
+
+    def changed(self, changes: dict[str, Any]) -> Options:
+        """The same but for these; an unknown name is an error that lists the known ones."""
+        known = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"{name!r} is not an option of a task; there are {', '.join(known)}")
+        return replace(self, **changes)
+
+
+def _number(value: Any, name: str, what: str) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} is {value!r}; it must be {what}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; it must be {what}")
+
+
+class Ids:
+    """Ids that no other process makes: 16 hex digits of this process, 16 that count."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._count = itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{self._prefix}{next(self._count):016x}"
+
+
+new_id = Ids()
+os.register_at_fork(after_in_child=new_id.renew)
+
+
+# ── one call ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def submit(
+    cluster: Cluster, function: Callable[..., Any], options: Options, call: Call, name: str = "", job: str = ""
+) -> TaskFuture:
+    """One call as a task of its own; returns at once."""
+    blob = shelf.blob(function)
+    if options.cache and blob.hash not in _fingerprints:
+        _fingerprints[blob.hash] = payload.fingerprint(function)
+    packed = payload.pack_call(*call)
+    spec = _spec(new_id(), blob, packed, options, name or options.name or blob.name, job)
+    connection = cluster.connection
+    future = TaskFuture(connection, spec.task, spec.name)
+    connection.owners[spec.task] = future
+    if packed.holders:
+        connection.say(blob, *(holder.blob for holder in packed.holders), spec)
+    else:
+        connection.say(blob, spec)
+    return future
+
+
+def _spec(
+    task: str, blob: PutBlob, packed: Packed, options: Options, name: str, job: str, index: int = 0
+) -> SubmitTask:
+    return SubmitTask(
+        task=task,
+        name=name,
+        function=blob.hash,
+        payload=packed.payload,
+        items=packed.items,
+        split=packed.split,
+        job=job,
+        index=index,
+        priority=float(options.priority),
+        user=options.user,
+        retries=options.retries,
+        timeout_s=float(options.timeout or 0.0),
+        at_most_once=options.at_most_once,
+        depends=packed.depends,
+        constants=packed.constants,
+        python=PYTHON,
+        origin=origin(),
+        cache=_cache_key(blob, packed) if options.cache else "",
+    )
+
+
+_fingerprints: dict[str, str] = {}  # of blobs, by their hash
+
+
+def _cache_key(blob: PutBlob, packed: Packed) -> str:
+    code = _fingerprints[blob.hash].encode()
+    return payload.content_hash([code, *packed.payload.buffers, *(name.encode() for name in packed.constants)])
+
+
+# ── many calls ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Many:
+    """The records of a map, ready to go."""
+
+    blob: PutBlob
+    records: list[Packed]
+    total: int
+    fingerprint: str  # of the function and the arguments: the same sweep again has the same
+
+    def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
+        """The records of the items that are wanted (all, without a list)."""
+        specs, index = [], 0
+        for record in self.records:
+            for first, packed in _wanted_parts(record, index, wanted):
+                specs.append(_spec(new_id(), self.blob, packed, options, name, job, first))
+            index += record.items
+        return specs
+
+    def blobs(self) -> list[Message]:
+        holders = {holder.hash: holder for record in self.records for holder in record.holders}
+        return [self.blob, *(holder.blob for holder in holders.values())]
+
+
+def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> Iterator[tuple[int, Packed]]:
+    """(its place in the job, record) of what is wanted of a record: all, none, or single items of it."""
+    if wanted is None or all(wanted[index : index + record.items]):
+        yield index, record
+        return
+    for offset in range(record.items):
+        if wanted[index + offset]:
+            yield index + offset, _part(record, offset, 1)
+
+
+def pack_many(
+    function: Callable[..., Any], calls: Iterable[Call], options: Options, chunksize: int | str, named: bool
+) -> Many:
+    """The calls of a map as records.
+
+    `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
+    that many which stay together.
+    """
+    if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
+        raise TypeError(f'chunksize is {chunksize!r}; it must be "auto" or a whole number, 1 or more')
+    if isinstance(chunksize, int) and chunksize < 1:
+        raise ValueError(f'chunksize is {chunksize}; it must be "auto" or 1 or more')
+    blob = shelf.blob(function)
+    if named or options.cache:
+        code = _fingerprints[blob.hash] = payload.fingerprint(function)
+    if isinstance(chunksize, int):
+        records = [payload.pack_chunk(chunk) for chunk in _chunks(calls, chunksize)]
+    else:
+        # A cached result, and a call that may run only once, must not hang together with others.
+        alone = options.cache or options.at_most_once
+        records = list(payload.pack_calls(calls, 1) if alone else payload.pack_calls(calls))
+    fingerprint = ""
+    if named:
+        digest = hashlib.blake2b(code.encode(), digest_size=16)
+        for record in records:
+            digest.update(payload.content_hash(record.payload.buffers).encode())
+        fingerprint = digest.hexdigest()
+    return Many(blob, records, sum(record.items for record in records), fingerprint)
+
+
+def _chunks(calls: Iterable[Call], size: int) -> Iterator[list[Call]]:
+    iterator = iter(calls)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+# ── once more ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resubmit(job: Job, ledger: Ledger, items: Sequence[int]) -> list[SubmitTask]:
+    """New records for items that failed; neighbours of one record stay together."""
+    specs: list[SubmitTask] = []
+    places = [ledger.place(item) for item in items]
+    for (item, place), group in _neighbours(items, places):
+        spec = job.submitted.get(place[0])
+        if spec is None:
+            raise NblbError(
+                f"the arguments of {job.name} are not here any more; run its map again with job={job.name!r}, "
+                "then retry_failed() works"
+            )
+        packed = Packed(spec.payload, spec.items, spec.split, spec.depends, spec.constants)
+        part = _part(packed, place[1], group)
+        changes = {"task": new_id(), "payload": part.payload, "items": part.items, "split": part.split, "index": item}
+        specs.append(msgspec.structs.replace(spec, **changes))
+    return specs
+
+
+def _neighbours(
+    items: Sequence[int], places: Sequence[tuple[str, int] | None]
+) -> Iterator[tuple[tuple[int, tuple[str, int]], int]]:
+    """((item, its place), how many follow it in the same record) for runs of items."""
+    start = 0
+    for at in range(1, len(items) + 1):
+        before, here = places[at - 1], places[at] if at < len(items) else None
+        assert before is not None
+        if here is None or here != (before[0], before[1] + 1):
+            first = places[start]
+            assert first is not None
+            yield (items[start], first), at - start
+            start = at
+
+
+def _part(record: Packed, offset: int, items: int) -> Packed:
+    """Some items of a record as one that can be split, whatever it was."""
+    if items == record.items:
+        return record
+    if record.split:
+        return record._replace(payload=record.payload.slice(offset, items), items=items)
+    # A chunk is one pickle: open it, and pack these calls anew. Their stand-ins for futures stay what they are.
+    calls = payload.load_constant(record.payload)[offset : offset + items]
+    buffers = [payload.pack_call(*call).payload for call in calls]
+    if any(len(one.buffers) > 1 for one in buffers):
+        return record._replace(payload=payload.pack_chunk(calls).payload, items=items)
+    sizes = [one.nbytes for one in buffers]
+    whole = b"".join(bytes(one.buffers[0]) for one in buffers)
+    return record._replace(payload=Payload((whole,), sizes), items=items, split=True)

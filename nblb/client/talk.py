@@ -1,0 +1,217 @@
+"""The client's thread: it owns the line to the core, and performs what the Session decides.
+
+It dials for ever. What the core has not acknowledged is said again when it is back (session.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nblb.client.session import Session, Told
+from nblb.commands import Command, Deliver, Log, Reject, Send, Settle, Show
+from nblb.errors import LoadBalancerUnreachable
+from nblb.messages import Hello, JobChanged, Message, TaskPrinted, client_to_core, core_to_client
+
+if TYPE_CHECKING:
+    from nblb.client.connection import Connection, Owner
+
+log = logging.getLogger("nblb")
+
+FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
+
+
+class Dialled(Protocol):
+    """What the thread needs of transport.Line."""
+
+    address: str
+    connected: bool
+    connections: int
+
+    def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]: ...
+    def send(self, messages: Sequence[Message]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Talk:
+    """The loop: receive until the next deadline, read the clock once, handle, perform."""
+
+    def __init__(
+        self, connection: Connection, find: Callable[[], str], hello: Hello, dial: Callable[[str], Dialled] | None
+    ) -> None:
+        self.session = Session(hello)
+        self.address = ""
+        self._connection = connection
+        self._find, self._dial = find, dial or _dial
+        self._line: Dialled | None = None
+        self._connections = 0  # how many of the line's connections the session has been told of
+        self._find_at = 0.0
+        self._touched: dict[int, Owner] = {}  # who has heard something in this turn
+        self._heard_of: list[str] = []  # records
+        self._perform_one: dict[type, Callable[[Any], None]] = {
+            Settle: self._settle,
+            Show: self._show,
+            Reject: self._reject,
+            Told: self._told,
+            Deliver: connection.deliver,
+            Log: self._log,
+        }
+
+    def run(self) -> None:
+        try:
+            while not self._may_go():
+                self._turn()
+            self._perform(self.session.flush(time.monotonic()))
+        except Exception:
+            log.exception("the client's thread has failed; tasks go on, lb.connect() makes a new connection")
+        finally:
+            if self._line is not None:
+                self._line.close()
+            self._connection.closed()
+
+    def _may_go(self) -> bool:
+        close_by, session = self._connection.close_by, self.session
+        if close_by is None:
+            return False
+        return time.monotonic() >= close_by or not (self._connection.inbox or session.unaccepted or session.questions)
+
+    def _turn(self) -> None:
+        if self._line is None or not self._line.connected:
+            self._look_for_core()
+        line, inbox = self._line, self._connection.inbox
+        arrived: list[Any] = []
+        if line is not None:
+            arrived = line.receive(self._timeout_s(), (inbox.fileno(),))
+        else:
+            poll = select.poll()
+            poll.register(inbox.fileno(), select.POLLIN)
+            poll.poll((self._timeout_s() or 0.0) * 1000 + 1)
+        now = time.monotonic()
+        commands = self._line_changed(now)
+        handle = self.session.handle
+        for message in inbox.take():
+            commands += handle("user", message, now)
+        for message in arrived:
+            commands += handle("core", message, now)
+        commands += self.session.tick(now)
+        self._perform(commands)
+
+    def _timeout_s(self) -> float | None:
+        now = time.monotonic()
+        times: list[float | None] = [self.session.next_deadline(), self._connection.close_by]
+        if self._connection.close_by is not None:
+            times.append(now + 0.02)  # whether all is accepted
+        if self._line is None or not self._line.connected:
+            times.append(self._find_at)
+        known = [at for at in times if at is not None]
+        return max(0.0, min(known) - now) if known else None
+
+    # ── the line ──
+
+    def _look_for_core(self) -> None:
+        """Dial where the core is now; it may have come back at another address."""
+        now = time.monotonic()
+        if now < self._find_at:
+            return
+        self._find_at = now + FIND_AGAIN_S
+        try:
+            address = self._find()
+        except LoadBalancerUnreachable as error:
+            if not self.session.open:
+                self._connection.is_away(str(error))
+            return
+        if self._line is not None and self._line.address == address:
+            return
+        if self._line is not None:
+            self._line.close()
+            self._perform(self.session.line_down(now))
+        self._connections = 0
+        self._line = self._dial(address)
+        self.address = address
+
+    def _line_changed(self, now: float) -> list[Command]:
+        line = self._line
+        if line is None:
+            return []
+        if line.connections != self._connections:
+            self._connections = line.connections
+            if line.connected:
+                return self.session.line_up(now)
+        if not line.connected and self.session.open:
+            return self.session.line_down(now)
+        return []
+
+    # ── commands ──
+
+    def _perform(self, commands: list[Command]) -> None:
+        sends = [command.message for command in commands if type(command) is Send]
+        if sends and self._line is not None:
+            self._line.send(sends)  # first: callbacks of futures may take their time
+        for command in commands:
+            perform = self._perform_one.get(type(command))
+            if perform is None:
+                continue
+            try:
+                perform(command)
+            except Exception:  # a user's callback; the next future must hear of its result all the same
+                log.exception("a callback has failed")
+        for task in self._heard_of:
+            if task not in self.session.records:  # nothing more can come of it
+                self._connection.owners.pop(task, None)
+        self._heard_of.clear()
+        touched, self._touched = self._touched, {}
+        for owner in touched.values():
+            try:
+                owner.turned()
+            except Exception:
+                log.exception("a listener has failed")
+
+    def _settle(self, command: Settle) -> None:
+        owner = self._owner(command.ended.task)
+        if owner is not None:
+            owner.settle(command.ended, command.fresh)
+
+    def _show(self, command: Show) -> None:
+        owner = self._owner(command.changed.task)
+        if owner is not None:
+            owner.show(command.changed)
+
+    def _reject(self, command: Reject) -> None:
+        owner = self._owner(command.task)
+        if owner is not None:
+            owner.reject(command.task, command.failure)
+
+    def _told(self, command: Told) -> None:
+        message = command.message
+        if isinstance(message, TaskPrinted):
+            owner = self._connection.owners.get(message.task)
+            if owner is not None:
+                owner.printed(message)
+        elif isinstance(message, JobChanged):
+            job = self._connection.jobs.get(message.job)
+            if job is not None:
+                self._touched[id(job)] = job
+                job.counted(message.counts)
+
+    def _owner(self, task: str) -> Owner | None:
+        """Who hears of this record."""
+        owner = self._connection.owners.get(task)
+        if owner is not None:
+            self._heard_of.append(task)
+            self._touched[id(owner)] = owner
+        return owner
+
+    def _log(self, command: Log) -> None:
+        if command.level == "good":
+            self._connection.is_here()
+        else:
+            self._connection.is_away(command.text, for_good=command.level == "error")
+
+
+def _dial(address: str) -> Dialled:
+    from nblb.transport import Line
+
+    return Line(address, client_to_core, core_to_client)

@@ -1,0 +1,144 @@
+"""The cluster's object: what it tells, how it ends, and which one is the current."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import nblb as lb
+from nblb.client import current, decorator, display
+from nblb.client.cluster import Cluster
+from nblb.messages import ScaleHub
+from tests.client.fake_core import FakeCore
+from tests.waiting import wait_until
+
+
+def test_rows_and_status(cluster: Cluster) -> None:
+    status = cluster.status()
+    assert (status.core.pid, status.name, status["name"], status.counts) == (1, "fake", "fake", {})
+    (hub,) = cluster.hubs()
+    assert (hub.name, hub["name"], hub.workers) == ("lab1", "lab1", 2)
+    with pytest.raises(AttributeError, match="did you mean name"):
+        _ = hub.names
+    assert "lab1" in repr(hub)
+    assert cluster.user == "me"
+    assert repr(cluster) == "<Cluster fake: up, fake://core>"
+
+
+def test_jobs(cluster: Cluster) -> None:
+    decorator.task(abs).map([1, 2], job="mine").results(10)
+    (row,) = lb.jobs()
+    assert (row.name, row["items"], row.counts) == ("mine", 2, {"DONE": 2})
+
+
+def test_snapshot(cluster: Cluster, core: FakeCore) -> None:
+    first = cluster.snapshot()
+    assert (first.connected, first.core_pid, first.owner, first.address) == (True, 1, "me", "fake://core")
+    assert [(row.name, row.workers, row.busy) for row in first.hubs] == [("lab1", 2, 1)]
+    core.hang_up()
+    wait_until(lambda: not cluster.snapshot().connected)
+    assert "hung up" in cluster.snapshot().warning
+    heard: list[int] = []
+    cluster.add_listener(lambda: heard.append(1))
+    core.come_back()
+    wait_until(lambda: heard and cluster.snapshot().connected)
+
+
+def test_scale(cluster: Cluster, core: FakeCore) -> None:
+    cluster.scale(3)
+    cluster.scale(0, hub="other")
+    assert [(message.hub, message.workers) for message in core.said(ScaleHub)] == [("h1", 3), ("other", 0)]
+    for wrong in (-1, 1.5, True, "4"):
+        with pytest.raises(ValueError, match="number of workers"):
+            cluster.scale(wrong)  # type: ignore[arg-type]
+
+
+class Launcher:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def stop(self) -> None:
+        self.done.append("stop")
+
+    def leave(self) -> None:
+        self.done.append("leave")
+
+    def add_hub(self, **options: Any) -> Any:
+        return options
+
+    def monitor_url(self) -> str:
+        return "http://127.0.0.1:9000"
+
+
+def test_with_and_stop(make_cluster: Callable[[], Cluster]) -> None:
+    outer, inner = make_cluster(), make_cluster()
+    current.use(outer)
+    launcher = Launcher()
+    inner._launcher = launcher
+    with inner as entered:
+        assert entered is inner is current.get()
+        assert inner.monitor_url == inner.snapshot().monitor_url == "http://127.0.0.1:9000"
+        assert inner.add_hub(workers=2) == {"workers": 2}
+    assert current.get() is outer
+    assert (launcher.done, inner.stopped) == (["leave"], True)
+    outer._launcher = launcher
+    outer.stop()
+    outer.stop()
+    assert launcher.done == ["leave", "stop"]
+    assert outer.stopped
+    assert current.known() is None
+    assert "stopped" in repr(outer)
+    with pytest.raises(lb.LoadBalancerUnreachable):
+        outer.status()
+
+
+def test_without_a_launcher(cluster: Cluster) -> None:
+    assert cluster.monitor_url == ""
+    with pytest.raises(lb.NblbError, match="nblb hub"):
+        cluster.add_hub()
+
+
+def test_pictures(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "_pictures", {})
+    future = decorator.task(abs).submit(-1)
+    bundle = future._repr_mimebundle_(include=None, exclude=None)
+    assert bundle["text/plain"].startswith("<TaskFuture abs")
+    assert bundle["text/html"].startswith("<code>&lt;TaskFuture")
+    for kind in ("task", "job", "cluster"):
+        display.register(kind, lambda thing, kind=kind: {"text/plain": kind})
+    assert future._repr_mimebundle_() == {"text/plain": "task"}
+    assert decorator.task(abs).map([1])._repr_mimebundle_() == {"text/plain": "job"}
+    assert cluster._repr_mimebundle_() == {"text/plain": "cluster"}
+    display.register("task", None)
+    assert "text/html" in future._repr_mimebundle_()
+
+
+def test_buttons_work_while_the_main_thread_waits(
+    cluster: Cluster, core: FakeCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.hold = True
+    monkeypatch.setattr(display, "_pictures", {})
+    future = decorator.task(abs).submit(-5)
+    wait_until(lambda: core.specs)
+    display.register("pump", core.run)  # a click that lets the task run
+    assert future.result(10) == 5
+    job = decorator.task(abs).map([-1, -2])
+    assert job.results(10) == [1, 2]
+    assert [f.result() for f in lb.as_completed([decorator.task(abs).submit(3)], timeout=10)] == [3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_makes_its_own_connection(cluster: Cluster) -> None:
+    assert decorator.task(abs).submit(-1).result(10) == 1
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if decorator.task(abs).submit(-7).result(10) == 7 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert decorator.task(abs).submit(-2).result(10) == 2
