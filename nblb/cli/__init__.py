@@ -1,0 +1,57 @@
+"""The command line: `nblb COMMAND`, and the processes of a cluster (`python -m nblb core|hub|…`).
+
+A command is a function in one of MODULES, each of which adds its own with `register(commands)`: a new group of
+commands is a new module and one more word here.
+
+Exit codes: 0 it is as it should be, 1 it is not, 2 the command is wrong, 3 no load balancer answers, 4 a core runs
+there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nblb import __version__
+from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
+
+MODULES = ("cluster", "roles", "demo", "simulate")
+
+WRONG, UNREACHABLE, RUNS_ALREADY = 1, 3, 4
+EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load balancer answers, 4 a core runs already"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except LoadBalancerUnreachable as error:
+        return _complain(error, UNREACHABLE)
+    except JournalLocked as error:
+        return _complain(error, RUNS_ALREADY)
+    except NblbError as error:
+        return _complain(error, WRONG)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `nblb jobs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains about the pipe once more at its end
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = argparse.ArgumentParser(prog="nblb", description="A lab cluster that lives in your notebook.", epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"nblb {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in MODULES:
+        import_module(f"nblb.cli.{module}").register(commands)
+    return top
+
+
+def _complain(error: NblbError, code: int) -> int:
+    print(f"nblb: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,138 @@
+"""Commands for a person at a shell: start, stop, look, cancel."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from typing import TYPE_CHECKING, Any
+
+from nblb import launch
+from nblb.cli.command import Commands, add, count, show, table
+from nblb.client.find import account
+from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.launch import probe
+from nblb.parameters import load
+
+if TYPE_CHECKING:
+    from nblb.parameters import Parameters
+
+
+def register(commands: Commands) -> None:
+    command = add(
+        commands, "start", start, "start core, Health Check, Monitor and a hub here, or find them running", data=True
+    )
+    command.add_argument("--workers", type=count, metavar="N", help="workers of the hub here; 0 starts no hub")
+    command.add_argument("--no-monitor", action="store_true", help="do not serve the Monitor page")
+    command.add_argument("--name", help="the cluster's name, instead of LB_NAME")
+    add(commands, "stop", stop, "stop the cluster: hubs, Monitor, Health Check, core")
+    add(commands, "status", status, "say how the cluster is", data=True)
+    command = add(commands, "health", health, "check from outside whether work can be done", data=True)
+    command.add_argument("--watch", action="store_true", help="go on checking, and print what is wrong")
+    command.add_argument("--presence", nargs=2, help=argparse.SUPPRESS)
+    add(commands, "users", users, "list who uses the cluster", data=True)
+    command = add(commands, "jobs", jobs, "list jobs", data=True)
+    command.add_argument("--user", default="", help="only this user's")
+    command.add_argument("--limit", type=count, default=100, help="at most this many (100)")
+    command = add(commands, "cancel", cancel, "cancel tasks", data=True)
+    command.add_argument("ids", nargs="*", metavar="TASK", help="ids of tasks")
+    command.add_argument("--job", action="append", default=[], metavar="NAME", help="a job by its name or id")
+    command.add_argument("--user", default="", help="whose job, if not this account's")
+    command.add_argument("--kill", action="store_true", help="without the moment of grace for running tasks")
+
+
+def start(options: argparse.Namespace) -> int:
+    """Start core, Health Check, Monitor and a hub on this machine, or find them running."""
+    cluster = launch.start(options.parameters, options.workers, not options.no_monitor, options.name)
+    parameters = launch.settle(options.parameters, options.name)
+    cluster.close()
+    _print_status(options, parameters)
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Stop the cluster; what was accepted is kept and goes on when it is started again."""
+    found = launch.stop(options.parameters)
+    print("stopped" if found else "nothing was running")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Say how the cluster is: core, hubs, workers, queue."""
+    _print_status(options, load(options.parameters))
+    return 0
+
+
+def _print_status(options: argparse.Namespace, parameters: Parameters) -> None:
+    address, core = probe.find(parameters)
+    said = (core.about if core else {}) | probe.ask(address, "status")
+    said["monitor"] = launch.monitor_url(parameters)
+    show(options, said, lambda: _status_text(said, address))
+
+
+def _status_text(said: dict[str, Any], address: str) -> str:
+    users = said.get("users", ())
+    number = users if isinstance(users, int) else len(users)
+    lines = [
+        f"{said['name']}: core pid {said['pid']} on {said.get('host', 'this host')}",
+        f"workers   {said['workers']} in {said['hubs']} hubs, {said['busy']} busy",
+        f"tasks     {said['queued']} queued, {said['running']} running, of {number} users",
+        f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
+        f"address   {address}",
+    ]
+    return "\n".join([*lines, f"monitor   {said['monitor']}"] if said["monitor"] else lines)
+
+
+def health(options: argparse.Namespace) -> int:
+    """Check from outside: exit code 0 only when work can be done (a worker answers), 3 when the core is away."""
+    if options.watch:
+        from nblb.cli import roles
+
+        return roles.health(options)
+    from nblb.monitoring.health_check import HealthCheck
+
+    said = io.StringIO()
+    check = HealthCheck(options.parameters, said)
+    able = check.doHealthCheckTasks()
+    states = {worker: about.get("state", -1) for worker, about in check.workers.items()}
+    answering = sum(state != -1 for state in states.values())
+    value = {"ok": able, "core": check.core_answers, "workers": states, "warnings": said.getvalue().splitlines()}
+    show(options, value, lambda: said.getvalue() + f"{'OK' if able else 'NOT OK'}: {answering} workers answer")
+    return 0 if able else 1 if check.core_answers else 3
+
+
+def users(options: argparse.Namespace) -> int:
+    """List the users of the cluster and what they have on it."""
+    rows = _ask(options, "users")
+    columns = ("user", "queued", "running", "done", "failed", "used_s")
+    show(options, rows, lambda: table(rows, columns, "nobody has sent a task yet"))
+    return 0
+
+
+def jobs(options: argparse.Namespace) -> int:
+    """List the jobs that the cluster knows."""
+    rows = _ask(options, "jobs", {"user": options.user, "limit": options.limit})
+    columns = ("name", "user", "items", "state", "counts", "job")
+    show(options, rows, lambda: table(rows, columns, "no jobs"))
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """Cancel tasks by id, and jobs by name or id; exit code 1 when nothing was there to cancel."""
+    if not options.ids and not options.job:
+        raise NblbError("say what to cancel: ids of tasks, or --job NAME")
+    address, _ = probe.find(load(options.parameters))
+    cancelled = {task: probe.cancel(address, task=task, kill=options.kill) for task in options.ids}
+    for name in options.job:
+        known = probe.ask(address, "job", {"job": name, "name": name, "user": options.user or account()})
+        cancelled[name] = probe.cancel(address, job=known["job"], kill=options.kill) if known else 0
+    lines = [f"{name}: {number} cancelled" for name, number in cancelled.items()]
+    show(options, cancelled, lambda: "\n".join(lines))
+    return 0 if any(cancelled.values()) else 1
+
+
+def _ask(options: argparse.Namespace, topic: str, about: dict[str, Any] | None = None) -> Any:
+    address, _ = probe.find(load(options.parameters))
+    answer = probe.ask(address, topic, {key: value for key, value in (about or {}).items() if value})
+    if answer is None:
+        raise LoadBalancerUnreachable(f"the load balancer at {address} has no answer to {topic!r}")
+    return answer

@@ -1,0 +1,59 @@
+"""How a command is added to the command line, and how data is printed: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
+
+
+def add(
+    commands: Commands, name: str, run: Run, what: str, data: bool = False, parameters: bool = True
+) -> argparse.ArgumentParser:
+    """A command; `data`: it prints data, so it has --json."""
+    command = commands.add_parser(name, help=what, description=run.__doc__ or what)
+    command.set_defaults(run=run)
+    if parameters:
+        command.add_argument(
+            "-p", "--parameters", "--pfile", metavar="FILE", help="a parameters.json (default: the shipped settings)"
+        )
+    if data:
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return command
+
+
+def count(text: str) -> int:
+    """A number of things, as an argument of a command."""
+    number = int(text) if text.strip().isdecimal() else -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return number
+
+
+def show(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
+    """Prints `value` as JSON if asked for, or as a text for people."""
+    print(json.dumps(value, indent=1, default=str) if options.json else text())
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], empty: str) -> str:
+    """Rows under headings, as wide as need be."""
+    cells = [[column.replace("_", " ") for column in columns]]
+    cells += [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    if len(cells) == 1:
+        return empty
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}".removesuffix(".0")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{number} {word}" for word, number in value.items() if number)
+    return str(value)

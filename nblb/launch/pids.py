@@ -1,0 +1,53 @@
+"""Processes by number: whether they live, waiting for their end, ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine; a zombie does not."""
+    child = children.get(pid)
+    if child is not None:
+        return child.poll() is None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:  # only where there is /proc
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
+
+
+def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
+    """Waits until these processes are gone; those that are not at the deadline are returned."""
+    until = time.monotonic() + deadline_s
+    left = list(pids)
+    while True:
+        left = [pid for pid in left if is_alive(pid)]
+        if not left or time.monotonic() >= until:
+            return left
+        time.sleep(0.01)
+
+
+def end(pids: Iterable[int], grace_s: float) -> None:
+    """SIGTERM to each, and SIGKILL to those that are still there after `grace_s`; returns when all are gone."""
+    left = [pid for pid in pids if pid > 0 and is_alive(pid)]
+    for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        left = wait_gone(left, patience_s)
+        if not left:
+            return

@@ -1,0 +1,94 @@
+"""Asking a core one question on a connection of its own, before and after there is a client."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from nblb import errors
+from nblb.client.find import account, find_core
+from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.launch.presence import CoreFile, read_core_file
+from nblb.messages import (
+    Answer,
+    Ask,
+    CancelAnswer,
+    CancelTask,
+    Hello,
+    Message,
+    Refused,
+    StopCore,
+    client_to_core,
+    core_to_client,
+)
+
+if TYPE_CHECKING:
+    from nblb.parameters import Parameters
+
+LOOK_S = 0.2  # how often to see whether the core that is asked still lives
+HOW_TO_START = "start one with %lb_start, lb.start() or 'nblb start'"
+
+
+def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
+    """Where a core for these parameters listens for clients, and its core.json where it has one.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        There is no core, or the one that was there is gone.
+    """
+    core = read_core_file(parameters.connection_file)
+    if core is not None and core.stale:
+        raise LoadBalancerUnreachable(f"{core.stale} (it was {core.addresses.get('clients')}); {HOW_TO_START}")
+    return find_core(parameters), core
+
+
+def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 5.0) -> Any:
+    """The core's answer to a question of broker/questions.py."""
+    return _question(address, Ask(request=1, topic=topic, about=about or {}), timeout_s)
+
+
+def stop_core(core: CoreFile, hubs: bool, timeout_s: float = 5.0) -> None:
+    """Tells the core to end, and waits until it says that it will."""
+    _question(core.addresses["clients"], StopCore(request=1, hubs=hubs), timeout_s, core)
+
+
+def cancel(address: str, task: str = "", job: str = "", kill: bool = False, timeout_s: float = 5.0) -> int:
+    """Cancels a task or a job (by their ids); how many tasks are or will be cancelled."""
+    task, _, item = task.partition(".")
+    first, items = (int(item), 1) if item.isdigit() else (0, 0)
+    message = CancelTask(request=1, task=task, first=first, items=items, job=job, kill=kill)
+    return int(_question(address, message, timeout_s))
+
+
+def _question(address: str, message: Message, timeout_s: float, core: CoreFile | None = None) -> Any:
+    from nblb.transport import Line
+
+    client = uuid.uuid4().hex
+    until = time.monotonic() + timeout_s
+    line = Line(address, client_to_core, core_to_client)
+    try:
+        line.send([Hello(client=client, user=account(), host=socket.gethostname(), pid=os.getpid()), message])
+        while (left := until - time.monotonic()) > 0 and not (core is not None and core.stale):
+            for said in line.receive(min(left, LOOK_S)):
+                if isinstance(said, Refused):
+                    raise _error(said.kind, said.reason)
+                if isinstance(said, CancelAnswer):
+                    return said.cancelled
+                if isinstance(said, Answer) and said.request == 1:
+                    if said.error:
+                        raise _error(said.kind, said.error)
+                    return said.value
+    finally:
+        line.close()
+    raise LoadBalancerUnreachable(
+        f"the load balancer at {address} does not answer within {timeout_s:g} s; {HOW_TO_START}"
+    )
+
+
+def _error(kind: str, sentence: str) -> NblbError:
+    found = getattr(errors, kind, NblbError)
+    return found(sentence) if isinstance(found, type) and issubclass(found, NblbError) else NblbError(sentence)

@@ -1,0 +1,209 @@
+"""Starts a role of the cluster (core, hub, health, monitor) as a detached process of its own.
+
+Detached: its own session, no terminal, no inherited files, output to a log. So it outlives the kernel or the
+script that started it, and neither Ctrl-C nor a closed browser reaches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nblb.errors import NblbError
+from nblb.launch.pids import children, is_alive, wait_gone
+from nblb.launch.presence import Presence
+from nblb.security import runtime_folder
+
+if TYPE_CHECKING:
+    from nblb.parameters import Parameters
+
+LONE = frozenset({"health", "monitor"})  # one of each is enough for a cluster; a core sees to that by itself
+LOG_BYTES = 4 * 1024 * 1024  # a log longer than this is set aside when its role starts again
+TAIL_LINES = 20
+
+
+class RoleProcess:
+    """A role's process, with the handful of methods that multiprocessing.Process has for it."""
+
+    def __init__(self, role: str, pid: int, log: Path, log_start: int = 0) -> None:
+        self.role = role
+        self.name = role
+        self.pid = pid
+        self.log = log
+        self.log_start = log_start  # where in the log this process's own lines begin
+
+    def is_alive(self) -> bool:
+        return is_alive(self.pid)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs, or when it is not a child of this process."""
+        child = children.get(self.pid)
+        return None if child is None else child.poll()
+
+    def terminate(self) -> None:
+        """Asks it to end in good order."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.is_alive():
+                os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.is_alive():
+                os.kill(self.pid, signal.SIGKILL)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until it has ended, `timeout` seconds at most."""
+        wait_gone([self.pid], float("inf") if timeout is None else timeout)
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return tail(self.log, self.log_start)
+
+    def __repr__(self) -> str:
+        return f"<nblb {self.role} pid {self.pid}, {'running' if self.is_alive() else 'ended'}, log {self.log}>"
+
+
+def tail(log: Path, start: int = 0) -> str:
+    """The last lines of a log, none from before `start`, for an error that must say why a process died."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(start if start <= size else 0, size - 16384))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+    except OSError:
+        return ""
+
+
+def hand_over(parameters: Parameters) -> Path:
+    """The parameters as a private file for the processes of the cluster, complete and with absolute paths."""
+    settings = parameters.as_dict() | {"LB_STATE_DIR": str(parameters.state_dir.absolute()), "LB_NAME": parameters.name}
+    return write_private(runtime_folder(parameters), "parameters.json", json.dumps(settings, indent=1).encode())
+
+
+def write_private(folder: Path, name: str, content: bytes) -> Path:
+    """Writes a file that only this account can read, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")  # mkstemp makes it 0600
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    return Path(temporary).replace(folder / name)
+
+
+def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
+    """Starts `python -m nblb ROLE` detached."""
+    settings = hand_over(parameters)
+    presence = Presence(parameters.runtime_dir, role, alone=role in LONE)
+    if not presence.take():
+        raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
+    log = _open_log(parameters, log_name or role)
+    words = (role, "--watch") if role == "health" else (role,)
+    given = ("--parameters", str(settings), "--presence", str(presence.file), str(presence.path))
+    # A hub runs the caller's functions, so it stands where the caller stands; the others must not keep that folder.
+    folder = _here() if role == "hub" else parameters.state_dir
+    try:
+        with log.open("ab") as output:
+            log_start = output.tell()
+            child = subprocess.Popen(
+                [sys.executable, "-m", "nblb", *words, *given, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=_environment(),
+                start_new_session=True,
+                close_fds=True,
+                pass_fds=(presence.file,),
+            )
+    except OSError as error:
+        presence.leave()
+        raise NblbError(f"the {role} cannot be started with {sys.executable}: {error}") from error
+    presence.hand_over(child.pid)
+    children[child.pid] = child
+    return RoleProcess(role, child.pid, log, log_start)
+
+
+def _environment() -> dict[str, str]:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    extra = _import_path()
+    return environment | {"PYTHONPATH": os.pathsep.join(extra)} if extra else environment
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # removed under our feet
+        return Path.home()
+
+
+def _open_log(parameters: Parameters, name: str) -> Path:
+    folder = parameters.state_dir / "logs"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = folder / f"{name}.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    log.touch(mode=0o600)
+    return log
+
+
+def _import_path() -> list[str]:
+    """What this process can import beyond Python and its site-packages: a hub's workers can then import it too."""
+    known = {Path(path) for path in sysconfig.get_paths().values()}
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    known |= {stdlib / "lib-dynload"}
+    found = []
+    for entry in sys.path:
+        path = Path(entry or ".").absolute()
+        if path.is_dir() and path not in known and str(path) not in found:
+            found.append(str(path))
+    home = Path(__file__).absolute().parents[2]  # of nblb itself, should it have been found in another way
+    if home not in known and str(home) not in found:
+        found.append(str(home))
+    return found
+
+
+class Echo:
+    """Prints what a role adds to its log on this process's own output, while this process lives.
+
+    startAll's processes have no terminal, yet its documentation promises the console's messages.
+    """
+
+    def __init__(self, process: RoleProcess) -> None:
+        self._process = process
+        self._offset = process.log_start
+        self._lock = threading.Lock()
+        self._over = False  # what comes into the log later is another process's
+        threading.Thread(target=self._follow, name=f"nblb-echo-{process.role}", daemon=True).start()
+
+    def flush(self) -> None:
+        """Prints what is there now."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._over:
+                return
+            with self._process.log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(self._offset if self._offset <= size else 0)
+                text = file.read(1 << 20)
+                whole = text[: text.rfind(b"\n") + 1]
+                self._offset = file.tell() - len(text) + len(whole)
+            if whole:
+                sys.stdout.write(whole.decode("utf-8", "replace"))
+                sys.stdout.flush()
+
+    def _follow(self) -> None:
+        while self._process.is_alive():
+            self.flush()
+            time.sleep(0.1)
+        self.flush()
+        self._over = True

@@ -1,0 +1,130 @@
+"""startAll and startWorkerHub, as the documentation of pyLoadBalancer has them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nblb.launch import probe, starting
+from nblb.launch.pids import is_alive
+from nblb.launch.presence import present, read_core_file
+from nblb.launch.processes import Echo, RoleProcess, spawn, write_private
+
+if TYPE_CHECKING:
+    from nblb.launch.starting import Source
+    from nblb.parameters import Parameters
+
+ROLES = ("core", "health", "monitor")
+FIRST_CHECK_S = 5.0
+
+
+def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
+    """Starts Load Balancer, Health Check and Monitor, or finds them running, and shows their console messages.
+
+    Returns
+    -------
+    list
+        [LB, HC, Monitor], each with pid, is_alive(), terminate(), join(timeout); with `returnStartFct`
+        [[LB, HC, Monitor], [functions that start them again]]. They go on when this process ends: `nblb stop`.
+    """
+    parameters = starting.settle(pfile)
+    started = starting.Started(parameters)
+    try:
+        with starting.only_one_starter(parameters):
+            starting.ensure_core(parameters, started)
+            starting.ensure_alone("health", parameters, started)
+            starting.ensure_alone("monitor", parameters, started)
+            processes = [_process(role, parameters, started) for role in ROLES]
+    except BaseException:
+        started.leave()
+        raise
+    echoes = [Echo(process) for process in started.processes]
+    atexit.register(_flush, echoes)
+    _await_first_check(parameters, processes[1])
+    _flush(echoes)
+    return [processes, [_starter(role, parameters) for role in ROLES]] if returnStartFct else processes
+
+
+def startWorkerHub(
+    pfile: Source = None, tasks: Mapping[str, Callable[..., Any]] | None = None, returnStartFct: bool = False
+) -> Any:
+    """Starts a hub that runs `tasks` ({name: function}) by name; returns when the Load Balancer knows it.
+
+    Returns
+    -------
+    RoleProcess
+        With pid, is_alive(), terminate(), join(timeout); with `returnStartFct` [process, function that starts it].
+    """
+    parameters = starting.settle(pfile)
+
+    def start() -> RoleProcess:
+        address, _ = probe.find(parameters)
+        started = starting.Started(parameters)
+        functions = _hand_over_functions(parameters, dict(tasks or {}))
+        try:
+            process = starting.start_hub(parameters, address, None, started, ("--tasks", str(functions)))
+        except BaseException:
+            started.leave()
+            raise
+        echo = Echo(process)
+        atexit.register(_flush, [echo])
+        return process
+
+    process = start()
+    return [process, start] if returnStartFct else process
+
+
+def _hand_over_functions(parameters: Parameters, tasks: dict[str, Callable[..., Any]]) -> Path:
+    """The functions as a private file: those of __main__, lambdas and closures travel by value."""
+    from nblb.payload import dump_function
+
+    packed = {name: dump_function(function)[1].tobytes() for name, function in tasks.items()}
+    return write_private(parameters.runtime_dir, f"tasks-{uuid.uuid4().hex[:8]}", msgspec.msgpack.encode(packed))
+
+
+def _process(role: str, parameters: Parameters, started: starting.Started) -> RoleProcess:
+    """The handle of a role, also when somebody else started it."""
+    for process in started.processes:
+        if process.role == role:
+            return process
+    log = parameters.state_dir / "logs" / f"{role}.log"
+    if role == "core":
+        core = read_core_file(parameters.connection_file)
+        return RoleProcess(role, core.pid if core else 0, log)
+    there = present(parameters.runtime_dir, role)
+    return RoleProcess(role, there[0].pid if there else 0, log)
+
+
+def _starter(role: str, parameters: Parameters) -> Callable[[], RoleProcess]:
+    def start_again() -> RoleProcess:
+        if role == "core":
+            started = starting.Started(parameters)
+            with starting.only_one_starter(parameters):
+                starting.ensure_core(parameters, started)
+            return _process(role, parameters, started)
+        return spawn(role, parameters)
+
+    start_again.__name__ = f"start_{role}"
+    return start_again
+
+
+def _await_first_check(parameters: Parameters, health: RoleProcess) -> None:
+    """Waits for the Health Check's first look, whose warning the documentation tells users to expect."""
+    until = time.monotonic() + FIRST_CHECK_S
+    while time.monotonic() < until and is_alive(health.pid):
+        if any(one.about.get("checked") for one in present(parameters.runtime_dir, "health")):
+            return
+        time.sleep(0.02)
+
+
+def _flush(echoes: list[Echo]) -> None:
+    for echo in echoes:
+        with contextlib.suppress(Exception):  # the interpreter may be going down
+            echo.flush()

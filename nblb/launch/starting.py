@@ -1,0 +1,293 @@
+"""start, connect, stop: a cluster's processes as one thing.
+
+Rules: starting twice finds what runs; of two starters at the same time one waits for the other (a lock in the
+runtime folder) and the core's own lock on the state folder decides for good; a process that dies at its start is
+an error with the end of its log; stopping leaves no process, socket or file of the runtime folder behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nblb import parameters as parameters_module
+from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.launch import probe
+from nblb.launch.pids import end, is_alive, wait_gone
+from nblb.launch.presence import CoreFile, lock_file, present, read_core_file
+from nblb.launch.processes import RoleProcess, spawn
+from nblb.security import runtime_folder
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from nblb.client.cluster import Cluster
+    from nblb.parameters import Parameters
+
+    Source: TypeAlias = "str | Path | Mapping[str, Any] | Parameters | None"
+
+T = TypeVar("T")
+
+START_DEADLINE_S = 30.0
+STOP_GRACE_S = 5.0
+OTHER_CORE_S = 10.0  # how long to look for the core that was faster than ours
+RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
+
+
+@dataclass
+class Started:
+    """What one call of start has started itself; a Cluster's Launcher (client/cluster.py)."""
+
+    parameters: Parameters
+    processes: list[RoleProcess] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Ends the whole cluster on this machine."""
+        stop(self.parameters)
+
+    def leave(self) -> None:
+        """Ends what was started here: the whole cluster if the core is among it."""
+        if any(process.role == "core" for process in self.processes):
+            stop(self.parameters)
+        else:
+            end([process.pid for process in self.processes], STOP_GRACE_S)
+
+    def add_hub(self, **options: Any) -> RoleProcess:
+        """Starts one more hub, with `workers=` of its own; the end of a `with` ends it too."""
+        workers = options.pop("workers", None)
+        if options.pop("host", None) or options.pop("engine", "processes") not in {None, "processes"}:
+            raise NblbError("hubs on other computers and other engines are to come; without host= and engine= it works")
+        if options:
+            raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has workers, host and engine")
+        process = add_hub(self.parameters, workers)
+        self.processes.append(process)
+        return process
+
+    def monitor_url(self) -> str:
+        return monitor_url(self.parameters)
+
+
+def start(
+    parameters: Source = None, workers: int | None = None, monitor: bool = True, name: str | None = None
+) -> Cluster:
+    """Starts core, Health Check, Monitor and a hub on this machine, or finds them running, and connects.
+
+    Parameters
+    ----------
+    parameters
+        A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
+    workers
+        How many workers the hub here shall have instead of WKHUB_WORKERS; 0 starts no hub.
+    monitor
+        Whether the Monitor page is served.
+    name
+        Another name than LB_NAME: clusters of different names never meet.
+    """
+    chosen = settle(parameters, name)
+    chosen.groups(workers)  # a wrong number is said before anything is started
+    started = Started(chosen)
+    try:
+        with only_one_starter(chosen):
+            address = ensure_core(chosen, started)
+            ensure_alone("health", chosen, started)
+            if monitor:
+                ensure_alone("monitor", chosen, started)
+            if workers != 0:
+                ensure_hub(chosen, address, workers, started)
+        return join(chosen, started)
+    except BaseException:
+        started.leave()
+        raise
+
+
+def connect(parameters: Source = None) -> Cluster:
+    """Connects to a running cluster.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        No core answers; the message names the address and what to run.
+    """
+    chosen = settle(parameters)
+    probe.find(chosen)  # knows best why there is none
+    return join(chosen, Started(chosen))
+
+
+def stop(parameters: Source = None) -> bool:
+    """Ends a cluster's processes on this machine, also when its core is dead; False if there was nothing to end."""
+    chosen = settle(parameters)
+    with only_one_starter(chosen):
+        core = read_core_file(chosen.connection_file)
+        found = bool(present(chosen.runtime_dir))
+        if core is not None and not core.stale:
+            found = True
+            _stop_core(core)
+        # Only processes that are ours alone: a hub or a core may also live in a thread of somebody's notebook.
+        end([one.pid for one in present(chosen.runtime_dir)], STOP_GRACE_S)
+        shutil.rmtree(chosen.runtime_dir, ignore_errors=True)  # nobody lives there any more
+    return found
+
+
+def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
+    """Starts one more hub on this machine; returns when the core knows it."""
+    chosen = settle(parameters)
+    address, _ = probe.find(chosen)
+    started = Started(chosen)
+    try:
+        return start_hub(chosen, address, workers, started)
+    except BaseException:
+        started.leave()
+        raise
+
+
+# ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settle(parameters: Source, name: str | None = None) -> Parameters:
+    """Checked parameters, with another name if one is given."""
+    chosen = parameters_module.load(parameters)
+    return chosen.changed(LB_NAME=name) if name else chosen
+
+
+def join(parameters: Parameters, started: Started) -> Cluster:
+    """A Cluster on a connection of its own, which becomes the current one of this process."""
+    from nblb.client.cluster import Cluster  # pickles: a command line that only asks does without
+
+    return Cluster(parameters, started)
+
+
+@contextlib.contextmanager
+def only_one_starter(parameters: Parameters) -> Iterator[None]:
+    """Holds the lock that starting and stopping share, for one cluster on this machine."""
+    path = parameters.runtime_dir / "start.lock"
+    until = time.monotonic() + 2 * START_DEADLINE_S
+    while (file := lock_file(runtime_folder(parameters) / "start.lock")) is None:
+        if time.monotonic() > until:
+            raise NblbError(f"another start or stop of '{parameters.name}' has been going on for a minute ({path})")
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def ensure_core(parameters: Parameters, started: Started) -> str:
+    """The address of a core that answers: the one that runs, or a new one."""
+    core = read_core_file(parameters.connection_file)
+    if core is not None and not core.stale:
+        try:
+            address, _ = probe.find(parameters)
+            probe.ask(address, "status")
+        except LoadBalancerUnreachable as error:
+            raise LoadBalancerUnreachable(
+                f"core pid {core.pid} is alive but does not answer; end it with 'nblb stop' ({error})"
+            ) from error
+        return address
+    if core is not None:
+        core.path.unlink(missing_ok=True)
+    process = spawn("core", parameters)
+    started.processes.append(process)
+    address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
+    if pid != process.pid:
+        # Somebody started a core without our lock (LoadBalancer().startLB(), say) and was faster: ours ends by itself.
+        started.processes.remove(process)
+        wait_gone([process.pid], STOP_GRACE_S)
+    return address
+
+
+def _core_answers(parameters: Parameters) -> tuple[str, int] | None:
+    core = read_core_file(parameters.connection_file)
+    if core is None or core.stale:
+        return None
+    address, _ = probe.find(parameters)
+    probe.ask(address, "status")
+    return address, core.pid
+
+
+def ensure_alone(role: str, parameters: Parameters, started: Started) -> None:
+    """Starts the Health Check or the Monitor, unless it runs. The core does not wait for them, nor do we."""
+    if not present(parameters.runtime_dir, role):
+        started.processes.append(spawn(role, parameters))
+
+
+def ensure_hub(parameters: Parameters, address: str, workers: int | None, started: Started) -> None:
+    """A hub on this machine: one that runs, or a new one."""
+    here = socket.gethostname()
+    if present(parameters.runtime_dir, "hub"):
+        return
+    if any(hub["host"] == here and is_alive(hub["pid"]) for hub in probe.ask(address, "hubs")):
+        return
+    start_hub(parameters, address, workers, started)
+
+
+def start_hub(
+    parameters: Parameters, address: str, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
+) -> RoleProcess:
+    """Starts a hub here and waits until the core knows it and it has its workers."""
+    number = len(present(parameters.runtime_dir, "hub"))
+    wanted = sum(group.workers for group in parameters.groups(workers))
+    if workers is not None:
+        arguments = ("--workers", str(workers), *arguments)
+    process = spawn("hub", parameters, arguments, log_name=f"hub-{number + 1}" if number else "hub")
+    started.processes.append(process)
+
+    def known() -> bool | None:
+        rows = [row for row in probe.ask(address, "hubs") if row["pid"] == process.pid]
+        return bool(rows) and rows[0]["workers"] >= wanted
+
+    _wait_for(process, "hub", known)
+    return process
+
+
+def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) -> T:
+    """Waits for a process to be ready; an error with the end of its log when it dies or takes too long."""
+    until = time.monotonic() + START_DEADLINE_S
+    last: Exception | None = None
+    pause = 0.005
+    while True:
+        alive = (
+            process.is_alive()
+        )  # looked up before asking, so that whoever is faster has been asked when ours is gone
+        try:
+            if answer := ready():
+                return answer
+        except LoadBalancerUnreachable as error:
+            last = error
+        if not alive and (
+            process.exitcode != RUNS_ALREADY or time.monotonic() > until - START_DEADLINE_S + OTHER_CORE_S
+        ):
+            raise NblbError(_ended(process, f"the {what} ended while it started (exit code {process.exitcode})"))
+        if time.monotonic() > until:
+            said = f" ({last})" if last else ""
+            raise NblbError(_ended(process, f"the {what} was not ready within {START_DEADLINE_S:g} s{said}"))
+        time.sleep(pause)
+        pause = min(0.1, pause * 1.5)
+
+
+def _ended(process: RoleProcess, sentence: str) -> str:
+    said = process.tail()
+    return f"{sentence}; its log {process.log} ends with:\n{said}" if said else f"{sentence}; it wrote nothing"
+
+
+def _stop_core(core: CoreFile) -> None:
+    """Tells a living core to end with its hubs, and waits until it has; one that hangs is left to be killed."""
+    try:
+        probe.stop_core(core, hubs=True)
+    except (NblbError, KeyError):
+        return
+    until = time.monotonic() + STOP_GRACE_S
+    while core.path.exists() and not core.stale and time.monotonic() < until:  # its last act is to remove the file
+        time.sleep(0.005)
+
+
+def monitor_url(parameters: Parameters) -> str:
+    """Where the Monitor of this cluster on this machine can be seen, "" while it does not answer yet."""
+    there = present(parameters.runtime_dir, "monitor")
+    return str(there[0].about.get("url", "")) if there else ""

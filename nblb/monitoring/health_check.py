@@ -1,0 +1,205 @@
+"""The Health Check: looks at core and hubs from outside, as a user would, and says what is wrong.
+
+It speaks only the JSON of the documentation, on sockets of its own: what it sees does not depend on the client or
+on the core's own view of itself. Liveness itself is the core's business; the Health Check observes, and tells the
+core of workers that have been silent for long.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import zmq
+
+from nblb.parameters import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nblb.parameters import Parameters
+
+DOWN_AFTER_S = 10.0  # a worker that does not answer is declared down when its last task is that old
+REPEAT_FIRST_S, REPEAT_MOST_S = 1.0, 60.0  # a warning that stays true is said again, ever more seldom
+COLOURS = {"info": "\x1b[34m", "good": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+NO_COLOUR = "\x1b[0m"
+
+
+class HealthCheck:
+    """Probes a cluster again and again and prints what a person should know."""
+
+    def __init__(
+        self,
+        parametersfile: str | Path | Mapping[str, Any] | Parameters | None = None,
+        output: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.parameters = load(parametersfile)
+        self.workers: dict[str, dict[str, Any]] = {}  # as the core lists them, with their `state` as the hubs say
+        self.core_answers = False
+        self._output = output
+        self._clock = clock
+        self._said: dict[str, tuple[float, float]] = {}  # warning -> (when to say it again, the pause after that)
+        self._silent_since: dict[str, float] = {}
+        self._stopping = threading.Event()
+
+    # ── the seed's names ────────────────────────────────────────────────────────────────────────────────────
+
+    def startHC(self, checkTimer: float = 1) -> None:
+        """Checks every `checkTimer` seconds until `stop`; blocks."""
+        while not self._stopping.is_set():
+            self.doHealthCheckTasks()
+            self._stopping.wait(checkTimer)
+        self._say("info", "EXITED Health Check")
+
+    def doHealthCheckTasks(self) -> bool:
+        """One round: the core, then its workers. True when work can be done."""
+        said = set(self._said)
+        true_now: set[str] = set()
+        answer = self._ask_core({"HEALTH": "GIVEMEWORKERSLIST"})
+        self.core_answers = isinstance(answer, dict) and "error" not in answer
+        if not self.core_answers:
+            self.workers = {}
+            self._warn("error", "HC - CAN'T GET WORKER LIST : LB DOWN ??", true_now)
+        else:
+            self.workers = answer
+            self.checkWorkers()
+            if not self.workers:
+                self._warn("warning", "HC - WARNING : LB HAS NO WORKERS", true_now)
+            self._report_silent(true_now)
+        for sentence in said - true_now:
+            del self._said[sentence]
+        if said and not true_now:
+            self._say("good", f"HC - OK : {len(self.workers)} workers")
+        return self.core_answers and any(worker.get("state", -1) != -1 for worker in self.workers.values())
+
+    def checkWorkers(self) -> dict[str, Any]:
+        """Asks every hub for its workers' states: 100 free, 0 busy, -1 gone (or its hub is silent)."""
+        states: dict[str, Any] = dict.fromkeys(self.workers, -1)
+        waiting = {}
+        poller = zmq.Poller()
+        for door, ids in self._doors().items():
+            try:
+                socket = _request(door, {"HEALTH": "CHECKWORKERS", "workerid": ids})
+            except zmq.ZMQError:
+                continue  # not an address: its workers count as silent
+            waiting[socket] = ids
+            poller.register(socket, zmq.POLLIN)
+        until = time.monotonic() + 2 * self.parameters.SOCKET_TIMEOUT / 1000
+        while waiting and (left := until - time.monotonic()) > 0:
+            for socket, _ in poller.poll(int(1000 * left) + 1):
+                ids = waiting.pop(socket)
+                poller.unregister(socket)
+                said = _json(socket.recv())
+                socket.close(0)
+                if isinstance(said, dict):
+                    states.update({worker: state for worker, state in said.items() if worker in ids and state != -1})
+        for socket in waiting:
+            socket.close(0)
+        for worker, state in states.items():
+            self.workers[worker]["state"] = state
+        return states
+
+    def downWorker(self, workerid: str) -> bool:
+        """Tells the core that a worker is down; True when the core took note."""
+        answer = self._ask_core({"HEALTH": "DOWNWORKER", "workerid": workerid})
+        if answer is None:
+            self._say("error", "HC - CAN'T SEND DOWN WORKER TO LB: LB DOWN ??")
+        return isinstance(answer, dict) and answer.get("LB") == "OK"
+
+    # ── the rest ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self) -> None:
+        """Ends startHC, from any thread or signal handler."""
+        self._stopping.set()
+
+    def _report_silent(self, true_now: set[str]) -> None:
+        now = self._clock()
+        silent = [worker for worker, about in self.workers.items() if about.get("state") == -1]
+        self._silent_since = {worker: self._silent_since.get(worker, now) for worker in silent}
+        for worker in silent:
+            silent_s = now - self._silent_since[worker]
+            if silent_s < DOWN_AFTER_S:
+                continue
+            # without the number of seconds, which would make each round's sentence a new one
+            key = f"HC - {worker} SEEMS DOWN"
+            self._warn("error", key, true_now, f"HC - {worker} SEEMS DOWN ({silent_s:.0f}s and state=-1)")
+            self.downWorker(worker)
+
+    def _doors(self) -> dict[str, list[str]]:
+        """Where the hubs answer probes, with the workers to ask each for."""
+        doors: dict[str, list[str]] = {}
+        for worker, about in self.workers.items():
+            address = about.get("address") or ""
+            if not address and about.get("workerhealthport"):
+                address = f"tcp://{about['workerip']}:{about['workerhealthport']}"
+            if address:
+                doors.setdefault(address, []).append(worker)
+        if not doors and self.workers:  # hubs that only listen on this machine, in the private folder
+            everybody = list(self.workers)
+            doors = {f"ipc://{path}": everybody for path in self.parameters.runtime_dir.glob("hub-*.health")}
+        return doors
+
+    def _ask_core(self, request: dict[str, Any]) -> Any:
+        """The core's answer on its health door, None when it does not come in time."""
+        address = self._health_door()
+        if not address:
+            return None
+        try:
+            socket = _request(address, request)
+        except zmq.ZMQError:
+            return None
+        try:
+            return _json(socket.recv()) if socket.poll(self.parameters.SOCKET_TIMEOUT) else None
+        finally:
+            socket.close(0)
+
+    def _health_door(self) -> str:
+        try:
+            addresses = json.loads(self.parameters.connection_file.read_bytes())["addresses"]
+            return str(addresses.get("health") or addresses["health_tcp"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # no core here: perhaps on another computer
+        if self.parameters.LB_SECURITY == "none" and self.parameters.LB_HCREPPORT:
+            return f"tcp://{self.parameters.LB_IP}:{self.parameters.LB_HCREPPORT}"
+        return ""
+
+    def _warn(self, level: str, key: str, true_now: set[str], sentence: str = "") -> None:
+        """Says a warning at once, and again after 1, 2, 4 … 60 seconds for as long as it stays true."""
+        true_now.add(key)
+        now = self._clock()
+        due, pause = self._said.get(key, (now, REPEAT_FIRST_S))
+        if now >= due:
+            self._said[key] = (now + pause, min(2 * pause, REPEAT_MOST_S))
+            self._say(level, sentence or key)
+
+    def _say(self, level: str, sentence: str) -> None:
+        output = self._output or sys.stdout
+        if output.isatty():
+            sentence = f"{COLOURS[level]}{sentence}{NO_COLOUR}"
+        print(sentence, file=output, flush=True)
+
+
+def _request(address: str, request: dict[str, Any]) -> zmq.Socket[bytes]:
+    """A socket on which the answer will come."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    socket = context.socket(zmq.REQ)
+    socket.setsockopt(zmq.LINGER, 0)
+    try:
+        socket.connect(address)
+        socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
+    except zmq.ZMQError:
+        socket.close(0)
+        raise
+    return socket
+
+
+def _json(frame: bytes) -> Any:
+    try:
+        return json.loads(frame)
+    except ValueError:
+        return None

@@ -1,0 +1,277 @@
+"""Starting, finding and stopping the processes of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nblb import launch
+from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
+from nblb.launch import pids, presence, processes, starting
+from nblb.launch.presence import Presence, present
+from nblb.security import runtime_folder
+from tests.conftest import nblb_processes
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nblb.client.cluster import Cluster
+    from nblb.parameters import Parameters
+
+
+@pytest.fixture
+def stopped(parameters: Parameters) -> Iterator[None]:
+    """Whatever the test starts is stopped."""
+    yield
+    launch.stop(parameters)
+
+
+def dead_pid() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+# ── presence ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_presence_is_seen_while_held_and_only_then(parameters: Parameters) -> None:
+    folder = runtime_folder(parameters)
+    here = Presence(folder, "hub")
+    assert here.take()
+    here.say(url="http://x")
+    [one] = present(folder, "hub")
+    assert (one.role, one.pid, one.about["url"]) == ("hub", os.getpid(), "http://x")
+    assert present(folder, "health") == []
+    assert stat.S_IMODE(one.path.stat().st_mode) == 0o600
+    here.leave()
+    assert present(folder) == []
+    assert not one.path.exists()
+
+
+def test_only_one_of_a_lone_role(parameters: Parameters) -> None:
+    folder = runtime_folder(parameters)
+    first, second = Presence(folder, "health", alone=True), Presence(folder, "health", alone=True)
+    assert first.take()
+    assert not second.take()
+    first.leave()
+    assert second.take()
+    second.leave()
+
+
+def test_a_presence_handed_over_ends_with_its_heir(parameters: Parameters) -> None:
+    folder = runtime_folder(parameters)
+    here = Presence(folder, "health", alone=True)
+    assert here.take()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(here.file,))
+    here.hand_over(child.pid)
+    assert [one.pid for one in present(folder)] == [child.pid]
+    assert not Presence(folder, "health", alone=True).take()
+    child.kill()
+    child.communicate()
+    assert present(folder) == []
+
+
+def test_a_file_that_nobody_holds_is_removed(parameters: Parameters) -> None:
+    folder = runtime_folder(parameters)
+    (folder / "hub-7.here").write_text(json.dumps({"role": "hub", "pid": os.getpid()}))
+    assert present(folder) == []
+    assert not (folder / "hub-7.here").exists()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    wait_until(lambda: not pids.is_alive(child.pid), 10, "the zombie to be seen as dead")
+    child.wait()
+
+
+def test_end_kills_what_does_not_want_to_go() -> None:
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    pids.end([child.pid], 0.1)
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+
+
+def test_a_stale_core_file_is_recognised(parameters: Parameters) -> None:
+    pid = dead_pid()
+    about = {"pid": pid, "host": socket.gethostname(), "addresses": {"clients": "ipc:///nowhere"}}
+    (runtime_folder(parameters) / "core.json").write_text(json.dumps(about))
+    core = presence.read_core_file(parameters.connection_file)
+    assert core is not None
+    assert core.stale == f"core pid {pid} on this host is gone"
+    with pytest.raises(LoadBalancerUnreachable, match=rf"core pid {pid} on this host is gone .*%lb_start"):
+        launch.connect(parameters)
+
+
+# ── processes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parameters_are_handed_over_in_private(parameters: Parameters) -> None:
+    from nblb.parameters import load
+
+    path = processes.hand_over(parameters)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert load(path).runtime_dir == parameters.runtime_dir
+
+
+def test_a_long_log_is_set_aside(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 10)
+    log = processes._open_log(parameters, "core")
+    log.write_text("x" * 20)
+    assert processes._open_log(parameters, "core").stat().st_size == 0
+    assert log.with_suffix(".log.1").read_text() == "x" * 20
+
+
+def test_the_import_path_has_the_callers_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = processes._import_path()
+    assert found[0] == str(tmp_path)
+    assert str(Path(os.__file__).parent) not in found
+
+
+def test_a_role_that_dies_says_why(parameters: Parameters, stopped: None) -> None:
+    started = starting.Started(parameters)
+    address = starting.ensure_core(parameters, started)
+    with pytest.raises(NblbError, match=r"(?s)the hub ended while it started \(exit code 2\).*unrecognized arguments"):
+        starting.start_hub(parameters, address, 1, started, ("--nonsense",))
+
+
+def test_a_role_that_is_never_ready_says_so(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "START_DEADLINE_S", 0.1)
+    me = processes.RoleProcess("hub", os.getpid(), Path("nowhere"))
+    with pytest.raises(NblbError, match="the hub was not ready within"):
+        starting._wait_for(me, "hub", lambda: None)
+
+
+# ── a cluster ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_connect_to_none(parameters: Parameters) -> None:
+    with pytest.raises(LoadBalancerUnreachable, match=rf"'t'.*{parameters.connection_file}.*nblb start"):
+        launch.connect(parameters)
+
+
+@pytest.mark.parametrize("workers", [-1, 1.5, "two"])
+def test_a_wrong_number_of_workers_starts_nothing(parameters: Parameters, workers: Any) -> None:
+    with pytest.raises(ParametersError, match="workers is"):
+        launch.start(parameters, workers=workers)
+    assert nblb_processes() == []
+
+
+def test_start_twice_finds_the_running_one(cluster: Cluster, parameters: Parameters) -> None:
+    before = {one.pid for one in present(parameters.runtime_dir)}
+    again = launch.start(parameters, monitor=False)
+    assert {one.pid for one in present(parameters.runtime_dir)} == before
+    assert len(again.hubs()) == 1
+    again.close()
+
+
+def test_start_replaces_a_dead_hub_and_a_dead_core(cluster: Cluster, parameters: Parameters) -> None:
+    for role in ("hub", "core"):
+        [old] = present(parameters.runtime_dir, role)
+        os.kill(old.pid, signal.SIGKILL)
+        pids.wait_gone([old.pid], 5)
+        again = launch.start(parameters, monitor=False)
+        [new] = present(parameters.runtime_dir, role)
+        assert new.pid != old.pid
+        again.close()
+
+
+def test_racing_starters_end_with_one_core_and_one_hub(parameters: Parameters, stopped: None) -> None:
+    code = "import nblb, sys, json; nblb.start(json.loads(sys.argv[1]), monitor=False).close()"
+    words = [sys.executable, "-c", code, json.dumps(parameters.as_dict())]
+    racers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for racer in racers:
+        _, said = racer.communicate(timeout=60)
+        assert racer.returncode == 0, said
+    assert sorted(one.role for one in present(parameters.runtime_dir)) == ["core", "health", "hub"]
+
+
+def test_cores_that_race_without_the_starters_lock(parameters: Parameters, stopped: None) -> None:
+    racers = [processes.spawn("core", parameters, log_name=f"core-{n}") for n in range(3)]
+    started = starting.Started(parameters, [])
+    address = starting.ensure_core(parameters, started)
+    assert launch.probe.ask(address, "status")["hubs"] == 0
+    everybody = {process.pid: process for process in [*racers, *started.processes]}.values()
+    wait_until(lambda: sum(process.is_alive() for process in everybody) == 1, 10, "one core to be left")
+    losers = [process for process in racers if not process.is_alive()]
+    assert [loser.exitcode for loser in losers] == [starting.RUNS_ALREADY] * len(losers)
+
+
+def test_with_stops_what_it_started_and_only_that(parameters: Parameters, stopped: None) -> None:
+    with launch.start(parameters, monitor=False) as outer:
+        with launch.start(parameters, monitor=False):
+            pass
+        assert outer.status()
+        assert len(outer.hubs()) == 1
+    assert nblb_processes() == []
+    assert not parameters.runtime_dir.exists()
+
+
+def test_stop_leaves_nothing_even_when_the_core_is_dead(cluster: Cluster, parameters: Parameters) -> None:
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGKILL)
+    assert launch.stop(parameters)
+    assert nblb_processes() == []
+    assert not parameters.runtime_dir.exists()
+    assert not launch.stop(parameters)
+
+
+def test_stop_ends_a_core_that_hangs(cluster: Cluster, parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "STOP_GRACE_S", 0.3)
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGSTOP)
+    assert launch.stop(parameters)
+    assert nblb_processes() == []
+
+
+def test_roles_end_in_good_order_on_sigterm(cluster: Cluster, parameters: Parameters) -> None:
+    cluster.close()
+    for role in ("hub", "health", "core"):
+        [one] = present(parameters.runtime_dir, role)
+        os.kill(one.pid, signal.SIGTERM)
+        assert pids.wait_gone([one.pid], 5) == []
+        child = pids.children.get(one.pid)
+        assert child is None or child.returncode == 0
+    assert not parameters.connection_file.exists()
+
+
+def test_a_companion_follows_a_core_that_said_goodbye(cluster: Cluster, parameters: Parameters) -> None:
+    [health] = present(parameters.runtime_dir, "health")
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGTERM)
+    assert pids.wait_gone([core.pid, health.pid], 15) == []
+
+
+def test_no_signal_handler_is_taken_and_any_thread_may_start(parameters: Parameters, stopped: None) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    clusters: list[Cluster] = []
+    thread = threading.Thread(target=lambda: clusters.append(launch.start(parameters, workers=0, monitor=False)))
+    thread.start()
+    thread.join(60)
+    assert clusters
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with contextlib.closing(clusters[0]):
+        assert clusters[0].hubs() == []
+
+
+def test_processes_are_detached(cluster: Cluster, parameters: Parameters) -> None:
+    for one in present(parameters.runtime_dir):
+        assert os.getsid(one.pid) == one.pid != os.getsid(0)
+        assert Path(f"/proc/{one.pid}/fd/0").resolve() == Path(os.devnull)

@@ -1,0 +1,29 @@
+"""Waiting on a condition with a deadline, so that no test sleeps and hopes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], deadline_s: float = 10.0, what: str = "", every_s: float = 0.01) -> T:
+    """The first true answer of `condition`; an AssertionError that names `what` after `deadline_s`.
+
+    The last answer (or error) of the condition stands in the message, so a failure says how far it came.
+    """
+    end = time.monotonic() + deadline_s
+    said: object = None
+    while True:
+        try:
+            said = answer = condition()
+        except Exception as error:  # not yet there, or never: the deadline decides
+            said = error
+        else:
+            if answer:
+                return answer
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {deadline_s} s: {what or condition} (last: {said!r})")
+        time.sleep(every_s)
