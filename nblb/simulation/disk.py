@@ -1,0 +1,131 @@
+"""The disk under the journal: what is committed survives a crash, what is only written does not.
+
+Writes are batches that end with a mark. A crash may tear the batch in hand: some of its entries are on the disk,
+the mark is not, so replay does not see it (this is what SQLite's WAL does with its checksums). A failed fsync
+leaves it open whether the batch is there: the process must end and look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nblb.errors import JournalError, JournalFull
+from nblb.records import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    BlobForgotten,
+    BlobKept,
+    Collected,
+    EndKept,
+    JobForgotten,
+    JobKept,
+    Published,
+    TaskForgotten,
+    TaskKept,
+)
+from nblb.simulation.simulator import Simulator
+
+MARK = None
+TABLES = (BlobKept, Published, JobKept, TaskKept, AttemptFailed, AttemptKept, EndKept, Collected)
+
+
+class Disk:
+    """Keeps entries; `watch` is told of each committed batch."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.pages: list[AnyEntry | None] = []  # with MARKs
+        self.buffer: list[AnyEntry] = []
+        self.epoch = 0
+        self.full = False  # no room for new tasks; ends and attempts still fit
+        self.brimful = False  # no room for anything
+        self.fsync_fails = False
+        self.watch: Callable[[Sequence[AnyEntry]], None] | None = None
+
+    def append(self, entry: AnyEntry) -> None:
+        self.buffer.append(entry)
+
+    def commit(self) -> None:
+        """All that was appended is kept from now on.
+
+        Raises
+        ------
+        JournalFull
+            There is no room for a new task or blob; nothing was written, the buffer is as it was.
+        JournalError
+            The fsync failed: whether the batch is kept, only a restart can tell.
+        """
+        if not self.buffer:
+            return
+        if self.brimful or (self.full and any(isinstance(entry, (TaskKept, BlobKept)) for entry in self.buffer)):
+            raise JournalFull("no space left on device (simulated)")
+        if self.fsync_fails:
+            self.fsync_fails = False
+            if self.simulator.random.random() < 0.5:
+                self._keep()
+            raise JournalError("fsync failed (simulated)")
+        self._keep()
+
+    def withdraw(self, tasks: set[str]) -> None:
+        """Do not keep what was appended about these tasks after all."""
+        self.buffer = [entry for entry in self.buffer if _about(entry) not in tasks]
+
+    def _keep(self) -> None:
+        batch, self.buffer = self.buffer, []
+        self.pages += batch
+        self.pages.append(MARK)
+        if self.watch is not None:
+            self.watch(batch)
+
+    def crash(self) -> None:
+        """The process is gone: the buffer is lost, or torn in the middle of being written."""
+        if self.buffer and self.simulator.random.random() < 0.5:
+            self.pages += self.buffer[: self.simulator.random.randrange(len(self.buffer) + 1)]
+            self.simulator.note("disk", "a write was torn")
+        self.buffer = []
+
+    def replay(self, in_tables: bool = False) -> list[AnyEntry]:
+        """What a new process finds: all batches that have their mark; the rest of a torn one is cut off.
+
+        `in_tables`: in the order of broker/journal.py, which keeps a table for each kind of entry.
+        """
+        while self.pages and self.pages[-1] is not MARK:
+            self.pages.pop()
+        entries = [entry for entry in self.pages if entry is not MARK]
+        return _in_tables(entries) if in_tables else entries
+
+
+def _in_tables(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
+    """Kind by kind, without what was forgotten, and of the attempts at a slice only the latest."""
+    closed = [entry for entry in entries if isinstance(entry, (EndKept, AttemptFailed))]
+    tables: dict[type, dict[object, AnyEntry]] = {kind: {} for kind in TABLES}
+    for number, entry in enumerate(entries):
+        if isinstance(entry, (TaskForgotten, JobForgotten, BlobForgotten)):
+            for table in tables.values():
+                for key in [key for key, other in table.items() if _about(other) == _about(entry)]:
+                    del table[key]
+            continue
+        key_: object = number
+        if isinstance(entry, AttemptKept):
+            key_ = entry.task, entry.first
+            tables[AttemptKept].pop(key_, None)
+            if any(_closes(other, entry) for other in closed):
+                continue
+        tables[type(entry)][key_] = entry
+    return [entry for kind in TABLES for entry in tables[kind].values()]
+
+
+def _closes(entry: EndKept | AttemptFailed, attempt: AttemptKept) -> bool:
+    """Does this end speak of all items of the attempt, or of those of a later one?"""
+    if entry.task != attempt.task or entry.attempt < attempt.attempt:
+        return False
+    return entry.first <= attempt.first and attempt.first + attempt.items <= entry.first + entry.items
+
+
+def _about(entry: AnyEntry) -> str:
+    if isinstance(entry, TaskKept):
+        return entry.spec.task
+    if isinstance(entry, JobKept):
+        return entry.spec.job
+    return str(getattr(entry, "task", "") or getattr(entry, "job", "") or getattr(entry, "hash", ""))

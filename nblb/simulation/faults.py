@@ -1,0 +1,172 @@
+"""What breaks in a history, and how it is mended: drawn from the seed before it begins.
+
+Each fault is a thing that happens to a process, a connection or a disk. At the end of the stormy part `heal` mends
+all of it: cuts end, crashed processes are back, disks have room, and each connection is made anew once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from nblb.simulation.story import History
+
+
+class Mix(msgspec.Struct, frozen=True):
+    """How many faults of each kind a history has, at most."""
+
+    core_crash: int = 2
+    hub_crash: int = 1
+    worker_kill: int = 1
+    client_crash: int = 1
+    cut: int = 2
+    break_line: int = 2
+    pause: int = 2
+    full_disk: int = 1
+    bad_fsync: int = 1
+    wall_jump: int = 1
+
+
+def plan(history: History, mix: Mix, until: float) -> None:
+    """Put faults on the heap."""
+    random, simulator = history.simulator.random, history.simulator
+    kinds: dict[str, Callable[[History], None]] = {
+        "core_crash": core_crash,
+        "hub_crash": hub_crash,
+        "worker_kill": worker_kill,
+        "client_crash": client_crash,
+        "cut": cut,
+        "break_line": break_line,
+        "pause": pause,
+        "full_disk": full_disk,
+        "bad_fsync": bad_fsync,
+        "wall_jump": wall_jump,
+    }
+    for name, fault in kinds.items():
+        most = getattr(mix, name)
+        for _ in range(random.randrange(most + 1) if most else 0):
+            simulator.at(random.random() * until, fault, history)
+
+
+def _address(history: History, random: Random) -> str | None:
+    return random.choice(list(history.network.links)) if history.network.links else None
+
+
+def core_crash(history: History) -> None:
+    simulator, core = history.simulator, history.core
+    history.referee.interruptions += 1
+    if simulator.chance(0.4):
+        core.crash_in_mid_word = True
+    else:
+        core.crash()
+
+
+def hub_crash(history: History) -> None:
+    """Kill a hub; another incarnation takes its place some time later."""
+    random = history.simulator.random
+    history.referee.interruptions += 1
+    place = random.randrange(len(history.hubs))
+    if history.hubs[place].alive:
+        history.simulator.note(history.hubs[place].name, "is killed")
+        history.hubs[place].crash()
+        history.simulator.after(0.2 + random.random() * 5.0, history.new_hub, place)
+
+
+def worker_kill(history: History) -> None:
+    """The kernel's out-of-memory killer, or somebody's hand."""
+    random = history.simulator.random
+    hub = random.choice(history.hubs)
+    if hub.alive and hub.pool.workers:
+        worker = random.choice(list(hub.pool.workers.values()))
+        history.simulator.note(worker.name, "is killed")
+        history.referee.worker_kills += 1
+        worker.die("killed by signal 9 (SIGKILL)")
+
+
+def client_crash(history: History) -> None:
+    random = history.simulator.random
+    place = random.randrange(len(history.clients))
+    client = history.clients[place]
+    if client.alive:
+        history.simulator.note(client.name, "is killed")
+        client.crash()
+        history.simulator.after(0.1 + random.random() * 4.0, history.new_client, place)
+
+
+def cut(history: History) -> None:
+    """A partition of one party, one way or both, shorter or longer than a lease."""
+    random, network = history.simulator.random, history.network
+    address = _address(history, random)
+    if address is None:
+        return
+    history.referee.interruptions += 1
+    inwards, outwards = random.choice(((True, True), (True, True), (True, False), (False, True)))
+    network.cut(address, inwards, outwards)
+    history.simulator.after(random.random() ** 2 * 12.0, network.mend, address, random.random() < 0.6)
+
+
+def break_line(history: History) -> None:
+    address = _address(history, history.simulator.random)
+    if address is not None:
+        history.referee.interruptions += 1
+        history.network.break_connection(address)
+
+
+def pause(history: History) -> None:
+    """Somebody stands still: SIGSTOP, swapping, a closed lid."""
+    random = history.simulator.random
+    seconds = random.random() ** 2 * 9.0
+    history.referee.interruptions += 1
+    who = random.randrange(3)
+    if who == 0:
+        history.core.pause(seconds)
+    elif who == 1:
+        random.choice(history.hubs).pause(seconds)
+    else:
+        random.choice(history.clients).pause(seconds)
+
+
+def full_disk(history: History) -> None:
+    disk = history.disk
+    disk.full = True
+    disk.brimful = history.simulator.chance(0.3)
+    history.simulator.note("disk", "is full")
+    history.simulator.after(history.simulator.random.random() * 4.0, _room, history)
+
+
+def _room(history: History) -> None:
+    history.disk.full = history.disk.brimful = False
+
+
+def bad_fsync(history: History) -> None:
+    """The next commit fails; the core ends, and is started again."""
+    history.disk.fsync_fails = True
+    history.referee.interruptions += 1
+
+
+def wall_jump(history: History) -> None:
+    """Somebody sets the clock; the core sees it at its next start."""
+    random = history.simulator.random
+    history.core.wall_jump += (random.random() - 0.5) * 7200.0
+
+
+def heal(history: History) -> None:
+    """All that is broken is mended, and every connection is made anew."""
+    history.simulator.note("history", "everything is mended")
+    history.disk.full = history.disk.brimful = history.disk.fsync_fails = False
+    history.core.crash_in_mid_word = False
+    network = history.network
+    network.weather = msgspec.structs.replace(network.weather, drop=0.0, repeat=0.0, reorder=0.0, slow=0.0)
+    history.core.start()
+    for place, hub in enumerate(history.hubs):
+        if not hub.alive:
+            history.new_hub(place)
+    for place, client in enumerate(history.clients):
+        if not client.alive:
+            history.new_client(place)
+    for address in list(network.links):
+        network.mend(address, True)

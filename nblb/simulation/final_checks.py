@@ -1,0 +1,135 @@
+"""The end of a history: is everything resolved, did every task end as it had to, is nothing left behind?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nblb.messages import TaskState
+from nblb.simulation.ledger import Kept
+from nblb.simulation.referee import Referee
+from nblb.simulation.simulator import Violation
+from nblb.simulation.workload import may_end
+
+if TYPE_CHECKING:
+    from nblb.simulation.story import History
+
+FAILED, DONE, LOST, CANCELLED = TaskState.FAILED, TaskState.DONE, TaskState.LOST, TaskState.CANCELLED
+
+
+def unresolved(history: History) -> str:
+    """What is still open, in words; "" when everything is resolved."""
+    scheduler = history.core.scheduler
+    if scheduler is None:
+        return "the core is not there"
+    if history.disk.buffer:
+        return "the core has something to write"
+    for task, kept in history.referee.ledger.tasks.items():
+        if kept.open_items and not kept.forgotten:
+            record = scheduler.state.records.get(task)
+            slices = [(s, s.story[-3:]) for s in record.slices if not s.state.ended] if record is not None else "gone"
+            return f"items {kept.open_items} of {task} have not ended: {slices}"
+    for task, submission in history.referee.submissions.items():
+        if submission.client.alive and not submission.resolved:
+            known = "kept" if task in history.referee.ledger.tasks else "not kept"
+            ends = ["" if end is None else end.state.value for end in submission.ended]
+            return f"{submission.client.name} has no end of {task} ({known}): {ends}"
+    for hub in history.hubs:
+        if hub.alive and hub.pool.busy:
+            runs = [w.run for w in hub.pool.workers.values() if w.run is not None]
+            return f"a worker of {hub.name} is still at {[(r.task, r.first, r.attempt) for r in runs]}"
+        if hub.alive and hub.open_ends:
+            return f"{hub.name} still holds the ends {hub.open_ends}"
+    for known_hub in scheduler.state.hubs.values():
+        if known_hub.in_hand:
+            return f"the core thinks {known_hub.name} has {list(known_hub.in_hand)}"
+    return ""
+
+
+def check_all(history: History) -> None:
+    """Raises Violation; only when nothing is unresolved."""
+    for task, kept in history.referee.ledger.tasks.items():
+        for item, state in enumerate(kept.states):
+            allowed = _allowed(history.referee, kept, item)
+            if state is not None and state not in allowed:
+                names = sorted(each.value for each in allowed)
+                raise Violation("right", f"{task}[{item}] ended {state}, and may only end {names}: {kept.ends}")
+    _check_users(history.referee)
+    _check_core(history)
+    if history.gentle:
+        _check_adoption(history.referee)
+
+
+def _allowed(referee: Referee, kept: Kept, item: int) -> set[TaskState]:
+    spec = kept.spec
+    conduct = referee.conduct(spec.task)
+    allowed = may_end(spec, conduct, item)
+    if spec.task in referee.cancel_asked:
+        allowed |= {CANCELLED}
+        allowed |= may_end(spec, conduct, item, alone=True)
+    if spec.depends and (spec.task in referee.again or any(_was_not_done(referee, name) for name in spec.depends)):
+        allowed |= {FAILED}
+    if spec.cache:
+        allowed |= {DONE}
+    deaths = sum(referee.kills.get((spec.task, n), 0) for n in (range(spec.items) if not spec.split else (item,)))
+    troubles = referee.worker_kills + referee.interruptions
+    if deaths + troubles >= (history_limit(referee)):
+        allowed |= {LOST}
+    if spec.at_most_once and (troubles or conduct.fragile or conduct.poison):
+        allowed |= {LOST}
+    return allowed
+
+
+def history_limit(referee: Referee) -> int:
+    return referee.core.policy.max_crashes if referee.core is not None else 3
+
+
+def _was_not_done(referee: Referee, task: str) -> bool:
+    kept = referee.ledger.tasks.get(task)
+    if kept is None or any(state is not DONE for state in kept.states):
+        return True
+    return task in referee.cancel_asked or task in referee.again
+
+
+def _check_adoption(referee: Referee) -> None:
+    """Only the core has failed: what was running when it did was not run again."""
+    for task, kept in referee.ledger.tasks.items():
+        if referee.conduct(task).plain and task not in referee.cancel_asked:
+            for item, state in enumerate(kept.states):
+                times = referee.begun.get((task, item), 0)
+                if state is DONE and times > 1:
+                    raise Violation("adopt", f"{task}[{item}] was begun {times} times, and only the core had failed")
+
+
+def _check_users(referee: Referee) -> None:
+    """What a future shows is what the journal has."""
+    for task, submission in referee.submissions.items():
+        kept = referee.ledger.tasks.get(task)
+        for item, ended in enumerate(submission.ended):
+            if ended is None or kept is None:
+                continue
+            state = kept.states[item]
+            dropped = ended.state is DONE and state is CANCELLED  # cancelled after its end: the seed's rule
+            if ended.state is not state and not dropped and task not in referee.again:
+                raise Violation("I4", f"the user saw {task}[{item}] {ended.state}, the journal has {state}")
+
+
+def _check_core(history: History) -> None:
+    """Nothing is left in hand, and the sums are zero."""
+    scheduler = history.core.scheduler
+    assert scheduler is not None
+    state = scheduler.state
+    for user in state.share.users.values():
+        if user.occupied or user.waiting or user.single:
+            sums = f"{user.occupied} occupied, {user.waiting} waiting, {user.single} single"
+            raise Violation("left", f"nothing is open, and {user.name} has {sums}")
+    for hub in state.hubs.values():
+        for group in hub.groups:
+            alive = sum(worker.group is group for worker in hub.workers.values())
+            if group.given or group.alive != alive:
+                raise Violation("left", f"{hub.name}: {group.given} given, {group.alive} alive of {alive}")
+    if state.orphans:
+        raise Violation("left", f"orphans: {list(state.orphans)}")
+    pinned = [record.id for record in state.records.values() if record.pins]
+    if pinned:
+        raise Violation("left", f"nobody waits for the results of {pinned}, and they are kept for somebody")
+    history.referee.compare(scheduler, history.core)

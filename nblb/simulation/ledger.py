@@ -1,0 +1,153 @@
+"""What the journal says, read from the outside: each committed entry is checked against all before it.
+
+Knows nothing of the scheduler. Rules (RELIABILITY 5.1): I2 one task per id; I3 an end is accepted from the current
+attempt, and once; I8 what was said to be cancelled is neither done nor run afterwards; I1 nothing is forgotten that
+nobody collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nblb.messages import SubmitTask, TaskState
+from nblb.records import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    EndKept,
+    JobKept,
+    TaskForgotten,
+    TaskKept,
+)
+from nblb.simulation.simulator import Violation
+from nblb.simulation.workload import result_text
+
+DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
+
+
+class Kept:
+    """A record as the journal has it, item by item."""
+
+    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "forgotten", "spec", "states")
+
+    def __init__(self, spec: SubmitTask, batch: int) -> None:
+        self.spec = spec
+        self.batch = batch  # the number of the commit that kept it
+        self.attempts = [0] * spec.items
+        self.states: list[TaskState | None] = [None] * spec.items
+        self.ends: list[EndKept] = []
+        self.failed: set[tuple[int, int]] = set()  # (item, attempt) that came to nothing
+        self.cancelled: set[int] = set()  # items that a CancelAnswer has spoken of
+        self.forgotten = False
+
+    @property
+    def open_items(self) -> list[int]:
+        return [item for item, state in enumerate(self.states) if state is None]
+
+
+class Ledger:
+    """All records that were ever kept."""
+
+    def __init__(self) -> None:
+        self.orderly = True  # False: the network may repeat a request after its task was forgotten
+        self.tasks: dict[str, Kept] = {}
+        self.batches = 0
+        self.jobs: set[str] = set()
+        self.fences: set[tuple[str, int, int]] = set()
+        self.produced: dict[tuple[str, int, int], int] = {}  # (task, first, attempt) that a worker has finished: items
+        self.collected: set[str] = set()  # tasks whose results some client has had
+        self.given_up: set[str] = set()  # jobs that were to be forgotten
+
+    def committed(self, batch: Sequence[AnyEntry]) -> None:
+        self.batches += 1
+        for entry in batch:
+            kind = type(entry)
+            if kind is AttemptKept:
+                self._attempt(entry)  # type: ignore[arg-type]
+            elif kind is EndKept:
+                self._end(entry)  # type: ignore[arg-type]
+            elif kind is TaskKept:
+                self._task(entry)  # type: ignore[arg-type]
+            elif kind is AttemptFailed:
+                self._failed(entry)  # type: ignore[arg-type]
+            elif kind is TaskForgotten:
+                self._forgotten(entry)  # type: ignore[arg-type]
+            elif kind is JobKept:
+                self.jobs.add(entry.spec.job)  # type: ignore[union-attr]
+
+    def _task(self, entry: TaskKept) -> None:
+        task = entry.spec.task
+        known = self.tasks.get(task)
+        if known is not None and (self.orderly or not known.forgotten):
+            raise Violation("I2", f"task {task} was accepted twice")
+        self.tasks[task] = Kept(entry.spec, self.batches)
+
+    def _kept(self, task: str, what: AnyEntry) -> Kept:
+        kept = self.tasks.get(task)
+        if kept is None or kept.forgotten:
+            raise Violation("I3", f"the journal keeps {what} of a task that it does not hold")
+        return kept
+
+    def _attempt(self, entry: AttemptKept) -> None:
+        kept = self._kept(entry.task, entry)
+        for item in range(entry.first, entry.first + entry.items):
+            if kept.states[item] is not None:
+                raise Violation("I3", f"{entry.task}[{item}] runs again after it was {kept.states[item]}")
+            if item in kept.cancelled:
+                raise Violation("I8", f"{entry.task}[{item}] runs again after its cancel was acknowledged")
+            kept.attempts[item] = entry.attempt
+        fence = entry.task, entry.first, entry.attempt
+        if fence in self.fences:
+            raise Violation("I3", f"the fence {fence} is used a second time")
+        self.fences.add(fence)
+
+    def _failed(self, entry: AttemptFailed) -> None:
+        kept = self._kept(entry.task, entry)
+        for item in range(entry.first, entry.first + entry.items):
+            if entry.again:
+                if kept.states[item] not in (TaskState.FAILED, TaskState.LOST):
+                    raise Violation("I3", f"{entry.task}[{item}] was {kept.states[item]} and is given a new life")
+                kept.states[item] = None
+                continue
+            if kept.states[item] is not None or kept.attempts[item] != entry.attempt:
+                raise Violation("I3", f"{entry} is not about the current attempt {kept.attempts[item]}")
+            kept.failed.add((item, entry.attempt))
+
+    def _end(self, entry: EndKept) -> None:
+        kept = self._kept(entry.task, entry)
+        items = [n for n in range(entry.first, entry.first + entry.items) if n - entry.first not in entry.holes]
+        if not items:
+            raise Violation("I3", f"{entry} is the end of nothing")
+        for item in items:
+            self._end_of_item(kept, item, entry)
+        if entry.state is DONE and entry.worker != "cache":
+            self._genuine(entry)
+        kept.ends.append(entry)
+
+    def _end_of_item(self, kept: Kept, item: int, entry: EndKept) -> None:
+        name, before = f"{entry.task}[{item}]", kept.states[item]
+        if before is not None and not (before is DONE and entry.state is CANCELLED and not kept.spec.job):
+            raise Violation("I3", f"{name} was {before} and ends again as {entry.state}")
+        if entry.state is DONE and item in kept.cancelled:
+            raise Violation("I8", f"{name} is done after its cancel was acknowledged")
+        if entry.state is DONE and entry.worker != "cache":
+            if entry.attempt != kept.attempts[item]:
+                raise Violation("I3", f"{name} takes the result of attempt {entry.attempt} of {kept.attempts[item]}")
+            if (item, entry.attempt) in kept.failed:
+                raise Violation("I3", f"{name} takes the result of attempt {entry.attempt}, which had failed")
+        kept.states[item] = entry.state
+
+    def _genuine(self, entry: EndKept) -> None:
+        """A worker has really produced this result, and it is the one for these items."""
+        known = self.produced.get((entry.task, entry.first, entry.attempt))
+        text = bytes(entry.payload.buffers[0]) if entry.payload is not None else b""
+        if known != entry.items or text != result_text(entry.task, entry.first, entry.items, entry.attempt):
+            raise Violation("I3", f"the result {text!r} was accepted as {entry}")
+
+    def _forgotten(self, entry: TaskForgotten) -> None:
+        kept = self._kept(entry.task, entry)
+        if kept.open_items:
+            raise Violation("I1", f"task {entry.task} was forgotten before its items {kept.open_items} had ended")
+        if entry.task not in self.collected and kept.spec.job not in self.given_up:
+            raise Violation("I1", f"task {entry.task} was forgotten and nobody had collected it")
+        kept.forgotten = True

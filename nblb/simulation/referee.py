@@ -1,0 +1,244 @@
+"""Watches a history from the outside and compares three things: what was said, what is kept, what was really run.
+
+Rules, besides those of the ledger: I1 what was acknowledged stays known; I4 nothing is said that is not on the disk,
+and users see what is kept; I6 turns are fair (fairness.py); I7 a poisonous task kills few workers; I9 a replay of
+the journal gives the live state. `once` at_most_once items begin once. The end of a history is final_checks.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nblb.commands import Command
+from nblb.messages import (
+    CancelAnswer,
+    CancelTask,
+    EndCommitted,
+    Failure,
+    ForgetJob,
+    Message,
+    RetryFailed,
+    RunTask,
+    SubmitTask,
+    TaskAccepted,
+    TaskEnded,
+    TaskFinished,
+    TaskRejected,
+    TaskState,
+)
+from nblb.records import AnyEntry
+from nblb.scheduling import invariants
+from nblb.scheduling.scheduler import Scheduler
+from nblb.simulation.fairness import check_turns
+from nblb.simulation.ledger import Kept, Ledger
+from nblb.simulation.mirror import differences
+from nblb.simulation.simulated_client import SimulatedClient
+from nblb.simulation.simulated_core import SimulatedCore
+from nblb.simulation.simulator import Simulator, Violation
+from nblb.simulation.workload import Conduct
+
+
+class Submission:
+    """What one user was promised, and what the kernel that is there for it has seen."""
+
+    __slots__ = ("client", "ended", "rejected", "spec")
+
+    def __init__(self, spec: SubmitTask, client: SimulatedClient) -> None:
+        self.spec = spec
+        self.client = client
+        self.ended: list[TaskEnded | None] = [None] * spec.items
+        self.rejected: Failure | None = None
+
+    @property
+    def resolved(self) -> bool:
+        return self.rejected is not None or all(end is not None for end in self.ended)
+
+
+class Referee:
+    """Is told of everything, and raises Violation."""
+
+    def __init__(self, simulator: Simulator, conduct: dict[str, Conduct], mirror: float, orderly: bool) -> None:
+        self.simulator = simulator
+        self.ledger = Ledger()
+        self.ledger.orderly = orderly
+        self.core: SimulatedCore | None = None
+        self.submissions: dict[str, Submission] = {}
+        self.acknowledged: set[str] = set()
+        self.begun: dict[tuple[str, int], int] = {}  # (task, item): how often it was begun
+        self.kills: dict[tuple[str, int], int] = {}
+        self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
+        self.worker_kills = 0
+        self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
+        self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
+        self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
+        self._conduct = conduct
+        self._cancels: dict[tuple[str, int], CancelTask] = {}
+        self._mirror = mirror  # how often a replay is compared with the live state
+
+    # ── the disk ──
+
+    def committed(self, batch: Sequence[AnyEntry]) -> None:
+        self.ledger.committed(batch)
+
+    # ── the core ──
+
+    def said(self, to: str, message: Message) -> None:
+        """The core's word leaves it: what it promises must be on the disk."""
+        kind = type(message)
+        if kind is TaskEnded:
+            self._check_end(message)  # type: ignore[arg-type]
+        elif kind is RunTask:
+            self._check_run(message)  # type: ignore[arg-type]
+        elif kind is EndCommitted:
+            self._check_release(message)  # type: ignore[arg-type]
+        elif kind is TaskAccepted:
+            task = message.task  # type: ignore[attr-defined]
+            if task not in self.ledger.tasks:
+                raise Violation("I4", f"task {task} is acknowledged and not on the disk")
+            self.acknowledged.add(task)
+        elif kind is TaskRejected:
+            self._check_refusal(message)  # type: ignore[arg-type]
+        elif kind is CancelAnswer:
+            self._note_cancel(to, message)  # type: ignore[arg-type]
+
+    def _check_end(self, message: TaskEnded) -> None:
+        kept = self.ledger.tasks.get(message.task)
+        if kept is not None and message.state is TaskState.CANCELLED:
+            known = all(kept.states[n] is message.state for n in range(message.first, message.first + message.items))
+        else:
+            known = kept is not None and any(_same_end(end, message) for end in kept.ends)
+        if not known:
+            raise Violation("I4", f"{message} is said and not on the disk")
+
+    def _check_run(self, message: RunTask) -> None:
+        if (message.task, message.first, message.attempt) not in self.ledger.fences:
+            raise Violation("I4", f"attempt {message.attempt} of {message.task}[{message.first}] is not on the disk")
+
+    def _check_release(self, message: EndCommitted) -> None:
+        """A hub may drop a result only when it is on the disk, or was not wanted."""
+        items = self.ledger.produced.get((message.task, message.first, message.attempt))
+        kept = self.ledger.tasks.get(message.task)
+        if items is None or kept is None or kept.forgotten:
+            return
+        for item in range(message.first, message.first + items):
+            settled = kept.states[item] is not None or kept.attempts[item] > message.attempt
+            if not settled and (item, message.attempt) not in kept.failed and not self._was_returned(kept, item):
+                raise Violation("I4", f"the hub may drop the result of {message} and it is not on the disk")
+
+    def _was_returned(self, kept: Kept, item: int) -> bool:
+        """The core took the attempt for returned or lost before its result came; the journal need not say so."""
+        scheduler = self.core.scheduler if self.core is not None else None
+        record = scheduler.state.records.get(kept.spec.task) if scheduler is not None else None
+        return record is not None and record.at(item).held is None
+
+    def _check_refusal(self, message: TaskRejected) -> None:
+        kept = self.ledger.tasks.get(message.task)
+        if kept is None or kept.forgotten or not self.orderly:
+            return
+        if kept.batch < self.ledger.batches:  # else: refused, and taken when it came once more in the same turn
+            raise Violation("I2", f"{message} is said of a task that is kept")
+
+    def _note_cancel(self, to: str, answer: CancelAnswer) -> None:
+        asked = self._cancels.get((to, answer.request))
+        if asked is None or not answer.cancelled:
+            return
+        for kept in self.ledger.tasks.values():
+            spec = kept.spec
+            if spec.task == asked.task or (asked.job and spec.job == asked.job):
+                first, items = (asked.first, asked.items) if asked.items and not asked.job else (0, spec.items)
+                kept.cancelled.update(item for item in kept.open_items if first <= item < first + items)
+
+    def decided(self, scheduler: Scheduler, commands: Sequence[Command]) -> None:
+        check_turns(scheduler, commands)
+
+    def settled_down(self, scheduler: Scheduler) -> None:
+        """A turn is over and written: the disk and the mind must say the same."""
+        core = self.core
+        if core is not None and self.simulator.chance(self._mirror) and not core.disk.buffer:
+            self.compare(scheduler, core)
+
+    def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:
+        """I9, and the scheduler's sums against what they are sums of."""
+        try:
+            invariants.check(scheduler, ticked=True)
+        except AssertionError as error:
+            raise Violation("sums", str(error)) from None
+        found = differences(scheduler, core.disk.replay(), core.clock(), core.make)
+        if found:
+            raise Violation("I9", f"a replay of the journal says otherwise: {found}")
+
+    def restarted(self, scheduler: Scheduler) -> None:
+        """What was acknowledged is known to the new core."""
+        for task in self.acknowledged:
+            if task not in scheduler.state.records and not self.ledger.tasks[task].forgotten:
+                raise Violation("I1", f"task {task} was acknowledged and is gone after a restart")
+
+    # ── the workers ──
+
+    def conduct(self, task: str) -> Conduct:
+        return self._conduct[task]
+
+    def began(self, run: RunTask, item: int, hub: str) -> int:
+        """A call begins: for which time, and with the right argument?"""
+        text = b"".join(map(bytes, run.payload.buffers))
+        at = item - run.first if run.split else item  # a payload that can't be cut comes whole
+        if text[at : at + 1] != bytes((item,)) or (run.split and len(text) != run.items):
+            raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {hub}")
+        times = self.begun[run.task, item] = self.begun.get((run.task, item), 0) + 1
+        kept = self.ledger.tasks[run.task]
+        if times > 1 + self.again.get(run.task, 0) and kept.spec.at_most_once and self.orderly:
+            raise Violation("once", f"{run.task}[{item}] is at_most_once and began {times} times")
+        return times
+
+    def produced(self, end: TaskFinished) -> None:
+        self.ledger.produced[end.task, end.first, end.attempt] = end.items
+
+    def killed(self, run: RunTask, item: int) -> None:
+        """I7: a poisonous item kills max_crashes workers alone, one in company, and one for each other fault."""
+        times = self.kills[run.task, item] = self.kills.get((run.task, item), 0) + 1
+        limit = self.core.policy.max_crashes if self.core is not None else 3
+        company = 1 if run.split else 0
+        lives = 1 + self.again.get(run.task, 0)
+        if times > lives * limit + company + self.interruptions and self.orderly:
+            raise Violation("I7", f"{run.task}[{item}] has killed {times} workers, {limit} were allowed")
+
+    # ── the users ──
+
+    def submitted(self, client: SimulatedClient, spec: SubmitTask) -> None:
+        self.submissions[spec.task] = Submission(spec, client)
+
+    def asked(self, client: SimulatedClient, message: Message) -> None:
+        if isinstance(message, CancelTask):
+            self._cancels[client.address, message.request] = message
+            self.cancel_asked.update(
+                s.spec.task
+                for s in self.submissions.values()
+                if s.spec.task == message.task or (message.job and s.spec.job == message.job)
+            )
+        elif isinstance(message, RetryFailed):
+            self.again[message.task] = self.again.get(message.task, 0) + 1
+        elif isinstance(message, ForgetJob):
+            self.ledger.given_up.add(message.job)
+            self.cancel_asked.update(s.spec.task for s in self.submissions.values() if s.spec.job == message.job)
+
+    def saw_end(self, client: SimulatedClient, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> None:
+        submission = self.submissions[ended.task]
+        if submission.client is not client:
+            return
+        for first, items in fresh:
+            for item in range(first, first + items):
+                if submission.ended[item] is not None:
+                    raise Violation("I4", f"{ended.task}[{item}] was settled twice")
+                submission.ended[item] = ended
+        if all(end is not None for end in submission.ended):
+            self.ledger.collected.add(ended.task)
+
+    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure) -> None:
+        submission = self.submissions[task]
+        if submission.client is client:
+            submission.rejected = failure
+
+
+def _same_end(end: object, message: TaskEnded) -> bool:
+    names = ("first", "items", "state", "attempt", "payload", "failure", "holes", "worker")
+    return all(getattr(end, name) == getattr(message, name) for name in names)

@@ -1,0 +1,59 @@
+"""Many histories on all cores, and a report that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing import get_context
+
+import msgspec
+
+from nblb.simulation.story import Outcome, play
+
+CHUNK = 25  # histories that a process takes at once
+
+
+class Report(msgspec.Struct):
+    """What a run of many seeds has shown."""
+
+    histories: int = 0
+    events: int = 0
+    tasks: int = 0
+    virtual_s: float = 0.0
+    bad: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        self.histories += 1
+        self.events += outcome.events
+        self.tasks += outcome.tasks
+        self.virtual_s += outcome.seconds
+        if outcome.violation:
+            self.bad.append(outcome)
+
+
+def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10) -> Report:
+    """Play these seeds; ends early once `enough` of them have gone wrong."""
+    report = Report()
+    for outcome in _outcomes(seeds, processes):
+        report.add(outcome)
+        if len(report.bad) >= enough:
+            break
+    return report
+
+
+def _outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
+    if processes <= 1:
+        yield from map(play, seeds)
+        return
+    # Spawned, not forked: the caller may be a kernel with threads.
+    with get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(play, seeds, CHUNK)
+
+
+def first_bad(seeds: Iterable[int], play_one: Callable[[int], Outcome]) -> Outcome | None:
+    """The first of these seeds that goes wrong, as a planted fault should."""
+    return next((outcome for seed in seeds if (outcome := play_one(seed)).violation), None)
+
+
+def replay_command(seed: int) -> str:
+    """What a person types to see a history again."""
+    return f"nblb simulate --seed {seed}"

@@ -1,0 +1,131 @@
+"""A notebook's kernel in the simulation: the real Session, and a user who submits, cancels and forgets.
+
+A kernel that dies takes its futures along; its user's next kernel asks for the ends of what was submitted before.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nblb.client.session import Expect, Session
+from nblb.commands import Command, Deliver, Reject, Send, Settle
+from nblb.messages import Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
+from nblb.simulation.network import Network
+from nblb.simulation.simulator import MOMENT_S, Simulator
+
+
+class Observer(Protocol):
+    """Whoever compares what users see with what is kept."""
+
+    def submitted(self, client: SimulatedClient, spec: SubmitTask) -> None: ...
+
+    def asked(self, client: SimulatedClient, message: Message) -> None: ...
+
+    def saw_end(self, client: SimulatedClient, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> None: ...
+
+    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure) -> None: ...
+
+
+class SimulatedClient:
+    """One process of a user."""
+
+    def __init__(self, simulator: Simulator, network: Network, observer: Observer, name: str, user: str) -> None:
+        self.simulator, self.network, self.observer = simulator, network, observer
+        self.name, self.user = name, user
+        self.address = f"client:{name}"
+        self.skew = simulator.random.random() * 5000.0
+        self.session = Session(Hello(client=name, user=user))
+        self.alive = True
+        self._wake_at = float("inf")
+        self._paused_until = 0.0
+        self._waiting: list[Message | None] = []  # None: a new connection
+        network.dial(self.address, self)
+
+    def clock(self) -> float:
+        return self.simulator.now + self.skew
+
+    # ── the user ──
+
+    def say(self, message: Message) -> None:
+        """Something the user does in this kernel."""
+        if not self.alive:
+            return
+        if isinstance(message, SubmitTask):
+            self.observer.submitted(self, message)
+        else:
+            self.observer.asked(self, message)
+        if isinstance(message, RetryFailed):  # said once, by a tool that watches nothing; it may be lost
+            self.network.to_core(self.address, message)
+            return
+        self._perform(self.session.handle("user", message, self.clock()))
+
+    def expect(self, task: str, items: int, job: str) -> None:
+        """A new kernel wants what an earlier one has submitted."""
+        self._perform(self.session.handle("user", Expect(task=task, items=items, job=job), self.clock()))
+
+    # ── the connection ──
+
+    def connected(self) -> None:
+        if not self.alive:
+            return
+        if self._paused_until > self.simulator.now:
+            self._waiting.append(None)
+            return
+        now = self.clock()
+        self._perform([*self.session.line_down(now), *self.session.line_up(now)])
+
+    def disconnected(self) -> None:
+        if self.alive and self._paused_until <= self.simulator.now:
+            self._perform(self.session.line_down(self.clock()))
+
+    def hear(self, sender: str, message: Message) -> None:
+        if not self.alive:
+            return
+        if self._paused_until > self.simulator.now:
+            self._waiting.append(message)
+            return
+        self._perform(self.session.handle(sender, message, self.clock()))
+
+    def pause(self, seconds: float) -> None:
+        """A laptop's lid is closed."""
+        self._paused_until = self.simulator.now + seconds
+        self.simulator.at(self._paused_until, self._resume)
+
+    def _resume(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            if message is None:
+                self.connected()
+            else:
+                self.hear("core", message)
+        self._tick(self._wake_at)
+
+    def crash(self) -> None:
+        self.alive = False
+        self.network.hang_up(self.address)
+
+    # ── the loop ──
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            if type(command) is Send:
+                if self.simulator.trace is not None:
+                    self.simulator.note(self.name, f"> {command.message}")
+                self.network.to_core(self.address, command.message)
+            elif type(command) is Settle:
+                self.observer.saw_end(self, command.ended, command.fresh)
+            elif type(command) is Reject:
+                self.observer.saw_rejection(self, command.task, command.failure)
+            elif type(command) is Deliver:
+                pass
+        deadline = self.session.next_deadline()
+        if deadline is not None and deadline - self.skew + MOMENT_S < self._wake_at:
+            self._wake_at = max(self.simulator.now, deadline - self.skew + MOMENT_S)
+            self.simulator.at(self._wake_at, self._tick, self._wake_at)
+
+    def _tick(self, planned: float) -> None:
+        if not self.alive or planned != self._wake_at:
+            return
+        self._wake_at = float("inf")
+        if self._paused_until <= self.simulator.now:
+            self._perform(self.session.tick(self.clock()))

@@ -1,0 +1,277 @@
+"""The core's process in the simulation: the loop of broker/load_balancer.py around the real Scheduler.
+
+All that has arrived is handled, then one tick; then one commit, which takes its time; then everything is said. A
+crash may come anywhere between: with the entries unwritten, with the batch torn, with half of the words said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from nblb.commands import Command, Halt, Log, Record, Send
+from nblb.errors import JournalError, JournalFull
+from nblb.messages import (
+    Answer,
+    Heartbeat,
+    Message,
+    PutBlob,
+    Refused,
+    RunTask,
+    SubmitTask,
+    TaskRejected,
+    TaskStopped,
+    Welcome,
+)
+from nblb.records import TaskKept
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+from nblb.simulation.disk import Disk
+from nblb.simulation.network import Network
+from nblb.simulation.simulator import MOMENT_S, Simulator
+
+RETRY_COMMIT_S = 0.5
+UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)  # said also while the disk is full
+BORN = 1_700_000_000.0  # the wall clock at the beginning of time
+
+
+class Witness(Protocol):
+    """Whoever watches the core from the outside."""
+
+    def said(self, to: str, message: Message) -> None: ...
+
+    def decided(self, scheduler: Scheduler, commands: Sequence[Command]) -> None: ...
+
+    def settled_down(self, scheduler: Scheduler) -> None: ...
+
+    def restarted(self, scheduler: Scheduler) -> None: ...
+
+
+class SimulatedCore:
+    """Starts, crashes and starts again; its clock begins anew each time."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        network: Network,
+        disk: Disk,
+        policy: Policy,
+        witness: Witness,
+        make: Callable[[Policy], Scheduler] = Scheduler,
+    ) -> None:
+        self.simulator, self.network, self.disk, self.policy, self.witness = simulator, network, disk, policy, witness
+        self.make = make
+        self.scheduler: Scheduler | None = None
+        self.life = 0  # raised at each start and crash: what an earlier life had planned does not happen
+        self.when_it_ends: Callable[[], None] = lambda: None
+        self.wall_jump = 0.0
+        self.commit_s = 0.0  # at most; a slow disk has more
+        self.crash_in_mid_word = False  # the next crash comes while it speaks
+        self._skew = 0.0
+        self._inbox: list[tuple[str, Message]] = []
+        self._gone: list[str] = []
+        self._out: list[Command] = []  # what is to be said after the next commit
+        self._full = ""  # why the disk takes no more, while it takes no more
+        self._retry_at = 0.0
+        self._turn_planned = self._busy = False
+        self._wake_at = float("inf")
+        self._paused_until = 0.0
+
+    # ── life ──
+
+    def start(self) -> None:
+        """A new process on the old disk."""
+        if self.scheduler is not None:
+            return
+        self.life += 1
+        self.disk.epoch += 1
+        self._skew = self.simulator.random.random() * 5000.0
+        self._inbox, self._gone, self._out = [], [], []
+        self._full = ""
+        self._turn_planned = self._busy = False
+        self._wake_at = float("inf")
+        scheduler = self.make(msgspec.structs.replace(self.policy, epoch=self.disk.epoch))
+        scheduler.wall_offset = BORN + self.wall_jump - self._skew
+        self.scheduler = scheduler
+        entries = self.disk.replay(in_tables=self.simulator.random.random() < 0.5)
+        self.simulator.note("core", f"starts, epoch {self.disk.epoch}, {len(entries)} entries")
+        self._perform(scheduler.restore(entries, self.clock()))
+        self.witness.restarted(scheduler)
+        self.network.listen(self)
+        self._plan_turn()
+
+    def crash(self) -> None:
+        if self.scheduler is None:
+            return
+        self.simulator.note("core", "crashes")
+        self.life += 1
+        self.scheduler = None
+        self.disk.crash()
+        self.network.close()
+        self.when_it_ends()
+        self.simulator.after(0.1 + self.simulator.random.random() ** 2 * 6.0, self.start)  # by whoever notices
+
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP, or a machine that swaps."""
+        self._paused_until = self.simulator.now + seconds
+
+    def clock(self) -> float:
+        """Its monotonic clock, which has nothing to do with anybody else's."""
+        return self.simulator.now + self._skew
+
+    # ── the loop ──
+
+    def hear(self, sender: str, message: Message) -> None:
+        self._inbox.append((sender, message))
+        self._plan_turn()
+
+    def unreachable(self, address: str) -> None:
+        self._gone.append(address)
+        self._plan_turn()
+
+    def _plan_turn(self) -> None:
+        if not self._turn_planned and not self._busy and self.scheduler is not None:
+            self._turn_planned = True
+            start = max(self.simulator.now + self.simulator.random.random() * 0.002, self._paused_until)
+            self.simulator.at(start, self._turn, self.life)
+
+    def _turn(self, life: int) -> None:
+        scheduler = self.scheduler
+        if life != self.life or scheduler is None:
+            return
+        if self.simulator.now < self._paused_until:
+            self.simulator.at(self._paused_until, self._turn, life)
+            return
+        self._turn_planned = False
+        now = self.clock()
+        heard, self._inbox = self._inbox, []
+        gone, self._gone = self._gone, []
+        commands: list[Command] = []
+        for sender, message in heard:
+            if self.simulator.trace is not None:
+                self.simulator.note("core", f"< {sender} {message}")
+            if not self._full or not self._refuses(scheduler, sender, message):
+                commands += scheduler.handle(sender, message, now)
+        for address in gone:
+            commands += scheduler.gone(address, now)
+        commands += scheduler.tick(now)
+        self.witness.decided(scheduler, commands)
+        self._perform(commands)
+
+    def _perform(self, commands: Iterable[Command]) -> None:
+        """Write; commit, which takes its time; only then speak."""
+        for command in commands:
+            if type(command) is Record:
+                self.disk.append(command.entry)
+            elif type(command) is not Log:
+                self._out.append(command)
+        self._busy = True
+        if self.disk.buffer and self.commit_s:
+            self.simulator.after(self.simulator.random.random() * self.commit_s, self._commit, self.life)
+        else:
+            self._commit(self.life)
+
+    def _commit(self, life: int) -> None:
+        scheduler = self.scheduler
+        if life != self.life or scheduler is None:
+            return
+        try:
+            kept = self._kept(scheduler)
+        except JournalError:
+            self.crash()
+            return
+        said, self._out = self._out, []
+        if not kept:
+            self._out = [c for c in said if not (type(c) is Send and isinstance(c.message, UNBOUND))]
+            said = [c for c in said if type(c) is Send and isinstance(c.message, UNBOUND)]
+        self._speak(said)
+        if life == self.life:
+            self._busy = False
+            if kept:
+                self.witness.settled_down(scheduler)
+            self._plan_wake(scheduler)
+
+    # ── a full disk, as in broker/load_balancer.py ──
+
+    def _kept(self, scheduler: Scheduler) -> bool:
+        """Is everything on the disk that was to be kept?"""
+        if self._full and self.clock() < self._retry_at:
+            return False
+        try:
+            self.disk.commit()
+        except JournalFull as error:
+            return self._make_do(scheduler, str(error))
+        self._full = ""
+        return True
+
+    def _make_do(self, scheduler: Scheduler, reason: str) -> bool:
+        """Refuse what is new, and try to keep what goes on."""
+        now = self.clock()
+        self._full, self._retry_at = reason, now + RETRY_COMMIT_S
+        refused = {entry.spec.task for entry in self.disk.buffer if isinstance(entry, TaskKept)}
+        if not refused:
+            return False
+        for command in self._out:
+            if type(command) is Send and isinstance(command.message, RunTask) and command.message.task in refused:
+                run = command.message
+                back = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall")
+                scheduler.handle(command.to, back, now)
+        said = scheduler.refuse(refused, "JournalFull", reason, now)
+        self._out = [c for c in self._out if not (type(c) is Send and getattr(c.message, "task", None) in refused)]
+        self._out += [c for c in said if type(c) is Send and isinstance(c.message, TaskRejected)]
+        self.disk.withdraw(refused)
+        try:
+            self.disk.commit()
+        except JournalFull:
+            return False
+        return True
+
+    def _refuses(self, scheduler: Scheduler, sender: str, message: Message) -> bool:
+        """While the disk is full, new tasks and blobs are not even looked at."""
+        if isinstance(message, SubmitTask) and scheduler.task_view(message.task) is None:
+            self._out.append(Send(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self._full)))
+            return True
+        return isinstance(message, PutBlob)
+
+    # ── speaking and waking ──
+
+    def _speak(self, commands: Sequence[Command]) -> None:
+        life = self.life
+        if self.crash_in_mid_word and commands:
+            self.crash_in_mid_word = False
+            commands = commands[: self.simulator.random.randrange(len(commands))]
+            self.simulator.after(0.0, self._crash_of, life)
+        for command in commands:
+            if type(command) is Send:
+                self.witness.said(command.to, command.message)
+                if self.simulator.trace is not None:
+                    self.simulator.note("core", f"> {command.to} {command.message}")
+                self.network.to_party(command.to, command.message)
+            elif type(command) is Halt:
+                self.crash()
+                return
+
+    def _crash_of(self, life: int) -> None:
+        if life == self.life:
+            self.crash()
+
+    def _plan_wake(self, scheduler: Scheduler) -> None:
+        if self._inbox or self._gone:
+            self._plan_turn()
+            return
+        deadline = scheduler.next_deadline()
+        if self._full:
+            deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
+        if deadline is None:
+            return
+        at = max(deadline - self._skew + MOMENT_S, self.simulator.now)
+        if at < self._wake_at or self._wake_at <= self.simulator.now:
+            self._wake_at = at
+            self.simulator.at(at, self._wake, self.life, at)
+
+    def _wake(self, life: int, planned: float) -> None:
+        if life == self.life and planned == self._wake_at:
+            self._wake_at = float("inf")
+            self._plan_turn()

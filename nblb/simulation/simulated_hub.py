@@ -1,0 +1,180 @@
+"""A hub's process in the simulation: the loop of hub/worker_hub.py around the real Slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nblb.commands import (
+    Command,
+    Drop,
+    GiveTask,
+    Halt,
+    Interrupt,
+    KillWorker,
+    RetireWorker,
+    Send,
+    StartWorker,
+    TakeBack,
+)
+from nblb.hub.slots import Slots, SlotSettings
+from nblb.messages import Group, HubHello, Message
+from nblb.simulation.network import Network
+from nblb.simulation.simulated_pool import Bystander, SimulatedPool
+from nblb.simulation.simulator import MOMENT_S, Simulator
+
+Make = Callable[[HubHello, SlotSettings, Callable[[], str]], Slots]
+
+
+class SimulatedHub:
+    """One incarnation of a hub and its workers."""
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        network: Network,
+        bystander: Bystander,
+        name: str,
+        groups: Sequence[Group],
+        settings: SlotSettings,
+        make: Make = Slots,
+    ) -> None:
+        self.simulator, self.network, self.name = simulator, network, name
+        self.address = f"hub:{name}"
+        self.skew = simulator.random.random() * 5000.0
+        self.pool = SimulatedPool(simulator, bystander, name, self._from_worker)
+        self.alive = True
+        self._workers = 0
+        self._wake_at = float("inf")
+        self._paused_until = 0.0
+        self._waiting: list[tuple[str, Message | None]] = []  # None: a new connection
+        hello = HubHello(
+            hub=name,
+            name=name,
+            host=name,
+            pid=1,
+            python=(3, 11),
+            cloudpickle="3",
+            groups=tuple(groups),
+            functions=(),
+        )
+        self.slots = make(hello, settings, self._new_worker)
+        self._perform(self.slots.start(self.clock()))
+        network.dial(self.address, self)
+
+    def _new_worker(self) -> str:
+        self._workers += 1
+        return f"{self.name}.w{self._workers}"
+
+    def clock(self) -> float:
+        return self.simulator.now + self.skew
+
+    # ── what comes in ──
+
+    def core_ended(self) -> None:
+        """This hub's machine is the core's, and its process is seen to be gone."""
+        if self.alive:
+            self.slots.core_ended()
+            self._plan_wake()
+
+    def connected(self) -> None:
+        """The line has noticed that it is through, so the core may be another."""
+        if self._paused_until > self.simulator.now:
+            self._waiting.append(("line", None))
+        elif self.alive:
+            self.slots.line_up(self.clock())
+            self._perform(self.slots.tick(self.clock()))
+
+    def disconnected(self) -> None:
+        if self.alive and self._paused_until <= self.simulator.now:
+            self.slots.line_down()
+            self._plan_wake()
+
+    def hear(self, sender: str, message: Message) -> None:
+        if self._paused_until > self.simulator.now:
+            self._waiting.append((sender, message))
+        elif self.alive:
+            if self.simulator.trace is not None and sender != "core":
+                self.simulator.note(sender, f"> {message}")
+            self._perform(self.slots.handle(sender, message, self.clock()))
+
+    def _from_worker(self, worker: str, message: Message) -> None:
+        self.hear(worker, message)
+
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP to the hub, not to its workers."""
+        self._paused_until = self.simulator.now + seconds
+        self.simulator.at(self._paused_until, self._resume)
+
+    def _resume(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for sender, message in waiting:
+            if message is None:
+                self.connected()
+            else:
+                self.hear(sender, message)
+        self._wake_at = self.simulator.now
+        self._tick(self._wake_at)
+
+    @property
+    def open_ends(self) -> list[tuple[str, int, int]]:
+        """Ends that the core has not yet said to be committed, and slices that wait."""
+        hands = self.slots._hands
+        return [*hands.ends, *(slice_.fence for slice_ in hands.slices.values())]
+
+    def crash(self) -> None:
+        """The process is killed; its workers die with it."""
+        self.alive = False
+        self.pool.close()
+        self.network.hang_up(self.address)
+
+    # ── the loop ──
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            kind = type(command)
+            if kind is Send:
+                if self.simulator.trace is not None:
+                    self.simulator.note(self.name, f"> {command.message}")  # type: ignore[attr-defined]
+                self.network.to_core(self.address, command.message)  # type: ignore[attr-defined]
+            else:
+                self._to_pool(command)
+        self._plan_wake()
+
+    def _to_pool(self, command: Command) -> None:
+        workers, now = self.pool.workers, self.clock()
+        if self.simulator.trace is not None:
+            self.simulator.note(self.name, f"= {command}")
+        match command:
+            case StartWorker(worker=name, group=group, not_before=not_before):
+                self.pool.start_worker(name, group, not_before - now)
+            case GiveTask(worker=name, run=run) if name in workers:
+                workers[name].give(run)
+            case Interrupt(worker=name, task=task, attempt=attempt, first=first) if name in workers:
+                workers[name].interrupt(task, attempt, first)
+            case TakeBack(worker=name) if name in workers:
+                workers[name].take_back()
+            case KillWorker(worker=name, why=why) if name in workers:
+                workers[name].die(f"killed: {why}")
+            case RetireWorker(worker=name) if name in workers:
+                workers[name].die("it is not needed any more")
+            case Drop():
+                self.network.unsay(self.address)
+            case Halt():
+                self.crash()
+
+    def _plan_wake(self) -> None:
+        deadline: float | None = self.slots.next_deadline()
+        if deadline is None:
+            return
+        at = deadline - self.skew + MOMENT_S
+        if at < self._wake_at:
+            self._wake_at = max(self.simulator.now, at)
+            self.simulator.at(self._wake_at, self._tick, self._wake_at)
+
+    def _tick(self, planned: float) -> None:
+        if not self.alive or planned != self._wake_at:
+            return
+        if self._paused_until > self.simulator.now:
+            return
+        self._wake_at = float("inf")
+        self._perform(self.slots.tick(self.clock()))

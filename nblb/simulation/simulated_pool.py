@@ -1,0 +1,206 @@
+"""A hub's worker processes in the simulation: they take slices, run, raise, print, hang and die as told.
+
+The same words pass as between hub/process_pool.py and the slots. What a call does is its record's Conduct.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from nblb.framing import Payload
+from nblb.messages import (
+    Failure,
+    Message,
+    RunTask,
+    TaskFinished,
+    TaskProgressed,
+    TaskStopped,
+    WorkerDied,
+    WorkerStarted,
+)
+from nblb.simulation.simulator import Simulator
+from nblb.simulation.workload import Conduct, result_text
+
+STARTS_S = 0.05
+FOREVER_S = 1e6
+
+
+class Bystander(Protocol):
+    """Whoever sees from the outside what is really run."""
+
+    def conduct(self, task: str) -> Conduct: ...
+
+    def began(self, run: RunTask, item: int, hub: str) -> int: ...
+
+    def produced(self, end: TaskFinished) -> None: ...
+
+    def killed(self, run: RunTask, item: int) -> None: ...
+
+
+class SimulatedWorker:
+    """One process: it runs the first of its socket's slices."""
+
+    def __init__(self, pool: SimulatedPool, name: str, group: int) -> None:
+        self.pool, self.name, self.group = pool, name, group
+        self.socket: deque[RunTask] = deque()
+        self.run: RunTask | None = None
+        self.began_at = 0.0
+        self.turn = 0  # what was planned for an earlier slice does not happen
+        self.alive = True
+        self.ready = False
+        self.stopped = False  # SIGSTOP: nothing happens until it is killed
+        self._failures: list[Failure] = []
+
+    def give(self, run: RunTask) -> None:
+        self.socket.append(run)
+        if self.run is None and self.ready:
+            self._next()
+
+    def begin(self) -> None:
+        self.ready = True
+        self.pool.says(self, WorkerStarted(worker=self.name, group=self.group, pid=1))
+        if self.run is None and self.socket:
+            self._next()
+
+    def _next(self) -> None:
+        self.turn += 1
+        self.run = self.socket.popleft() if self.socket else None
+        if self.run is None:
+            return
+        self.began_at = self.pool.simulator.now
+        self._failures = []
+        self._item(self.turn, 0)
+
+    def _item(self, turn: int, offset: int) -> None:
+        """Begin this item, or end the slice behind its last one."""
+        run = self.run
+        if turn != self.turn or run is None or not self.alive:
+            return
+        if offset == run.items:
+            self._finish(run)
+            return
+        simulator, item = self.pool.simulator, run.first + offset
+        conduct = self.pool.bystander.conduct(run.task)
+        times = self.pool.bystander.began(run, item, self.pool.hub)
+        seconds = FOREVER_S if conduct.endless else conduct.seconds * (0.5 + simulator.random.random())
+        if item in conduct.poison or (item in conduct.fragile and times == 1):
+            simulator.after(seconds, self._poisoned, turn, run, item)
+        else:
+            raises = item in conduct.raises or (item in conduct.flaky and times == 1)
+            simulator.after(seconds, self._item_over, turn, offset, raises)
+        if offset == 0 and simulator.chance(0.3):
+            progressed = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=40.0)
+            simulator.after(seconds / 2, self._tell, turn, progressed)
+
+    def _tell(self, turn: int, message: Message) -> None:
+        if turn == self.turn and self.alive and not self.stopped:
+            self.pool.says(self, message)
+
+    def _item_over(self, turn: int, offset: int, raises: bool) -> None:
+        if turn != self.turn or not self.alive or self.stopped or self.run is None:
+            return
+        if raises:
+            item = self.run.first + offset
+            self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
+        self._item(turn, offset + 1)
+
+    def _finish(self, run: RunTask) -> None:
+        whole = len(self._failures) == run.items
+        text = result_text(run.task, run.first, run.items, run.attempt)
+        end = TaskFinished(
+            task=run.task,
+            attempt=run.attempt,
+            first=run.first,
+            items=run.items,
+            payload=None if whole else Payload((text,)),
+            failures=tuple(self._failures),
+            duration_s=self.pool.simulator.now - self.began_at,
+            worker=self.name,
+        )
+        self.pool.bystander.produced(end)
+        self.pool.says(self, end)
+        self._next()
+
+    def _poisoned(self, turn: int, run: RunTask, item: int) -> None:
+        if turn == self.turn and self.alive and not self.stopped:
+            self.pool.bystander.killed(run, item)
+            self.die("killed by signal 11 (SIGSEGV)")
+
+    def interrupt(self, task: str, attempt: int, first: int) -> None:
+        run = self.run
+        if run is None or self.stopped or (run.task, run.attempt, run.first) != (task, attempt, first):
+            return
+        conduct = self.pool.bystander.conduct(task)
+        if conduct.stubborn:
+            return
+        stopped = TaskStopped(task=task, attempt=attempt, first=first, ran=True, worker=self.name)
+        self.pool.says(self, stopped)
+        self._next()
+
+    def take_back(self) -> None:
+        while self.socket:
+            run = self.socket.popleft()
+            self.pool.says(
+                self, TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall", worker=self.name)
+            )
+
+    def die(self, reason: str) -> None:
+        """The process ends; what lies unread in its socket is handed back, then its death is told."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.take_back()
+        run = self.run
+        self.pool.says(
+            self,
+            WorkerDied(
+                worker=self.name,
+                reason=reason,
+                group=self.group,
+                task=run.task if run is not None else "",
+                attempt=run.attempt if run is not None else 0,
+                first=run.first if run is not None else 0,
+            ),
+        )
+        self.pool.workers.pop(self.name, None)
+
+
+class SimulatedPool:
+    """The workers of one hub; `hear` is where the slots listen."""
+
+    def __init__(self, simulator: Simulator, bystander: Bystander, hub: str, hear: Callable[[str, Message], None]):
+        self.simulator, self.bystander, self.hub, self.hear = simulator, bystander, hub, hear
+        self.workers: dict[str, SimulatedWorker] = {}
+        self.closed = False
+        self._said_until = 0.0
+
+    def says(self, worker: SimulatedWorker, message: Message) -> None:
+        """A worker's word reaches the slots a moment later, in order."""
+        at = max(self._said_until, self.simulator.now + self.simulator.random.random() * 0.001)
+        self._said_until = at
+        self.simulator.at(at, self._heard, worker.name, message)
+
+    def _heard(self, worker: str, message: Message) -> None:
+        if not self.closed:
+            self.hear(worker, message)
+
+    def start_worker(self, name: str, group: int, wait_s: float) -> None:
+        worker = SimulatedWorker(self, name, group)
+        self.workers[name] = worker
+        self.simulator.after(max(0.0, wait_s) + STARTS_S * (0.5 + self.simulator.random.random()), self._born, worker)
+
+    def _born(self, worker: SimulatedWorker) -> None:
+        if worker.alive and not self.closed:
+            worker.begin()
+
+    def close(self) -> None:
+        """The hub is gone, and its workers with it."""
+        self.closed = True
+        for worker in self.workers.values():
+            worker.alive = False
+
+    @property
+    def busy(self) -> bool:
+        return any(worker.run is not None or worker.socket for worker in self.workers.values())

@@ -1,0 +1,197 @@
+"""One history: a cluster of the real machines, what its users do, what breaks, and whether all promises held.
+
+The stormy part lasts STORM_S; then everything is mended, and within RESOLVE_S every task must have ended, every
+future must know it, and core and hubs must have nothing left in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from nblb.hub.slots import SlotSettings
+from nblb.messages import Group
+from nblb.scheduling.state import Policy
+from nblb.scheduling.task import InvalidTransition
+from nblb.simulation import faults
+from nblb.simulation.disk import Disk
+from nblb.simulation.final_checks import check_all, unresolved
+from nblb.simulation.network import CALM, Network, Weather
+from nblb.simulation.referee import Referee
+from nblb.simulation.simulated_client import SimulatedClient
+from nblb.simulation.simulated_core import SimulatedCore
+from nblb.simulation.simulated_hub import SimulatedHub
+from nblb.simulation.simulator import Simulator, Violation
+from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob
+
+STORM_S = 12.0
+RESOLVE_S = 90.0
+LOOK_EVERY_S = 0.5
+ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
+WEATHERS = (
+    CALM,
+    Weather(delay_s=0.0005, jitter_s=0.03),
+    Weather(drop=0.01, slow=0.02),
+    Weather(drop=0.03, repeat=0.05, reorder=0.02, slow=0.05),
+    Weather(repeat=0.2, reorder=0.1, jitter_s=0.05),
+)
+MIXES = (faults.Mix(), faults.Mix(core_crash=5, full_disk=2, bad_fsync=2), faults.Mix(cut=5, break_line=5, pause=3),
+         faults.Mix(hub_crash=4, worker_kill=6), faults.Mix(client_crash=4, core_crash=3))  # fmt: skip
+CORE_ONLY = faults.Mix(
+    core_crash=4, hub_crash=0, worker_kill=0, client_crash=1, cut=0, break_line=0, pause=0, bad_fsync=1, wall_jump=1
+)
+
+
+class Outcome(msgspec.Struct):
+    """What became of a history."""
+
+    seed: int
+    violation: str = ""  # "" when all promises held
+    rule: str = ""
+    events: int = 0
+    tasks: int = 0
+    seconds: float = 0.0  # of virtual time
+    trace: list[str] = []
+
+
+class History:
+    """Everything that one seed brings about."""
+
+    def __init__(self, seed: int, tracing: bool = False) -> None:
+        self.simulator = Simulator(seed, tracing)
+        random = self.simulator.random
+        kind = random.random()
+        self.calm = kind < 0.1
+        self.gentle = 0.1 <= kind < 0.25  # nobody but the core and clients fails, so what runs is never run again
+        self.local = self.gentle or random.random() < 0.5  # hubs are on the core's machine, and see its process end
+        clients = random.choice((1, 2, 2, 3))
+        plan = Draw(random, clients, random.choice((1, 2, 2, 3)), random.choice((4, 7, 10)), STORM_S * 0.8).plan
+        self.plan = plan
+        self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4)
+        weather = CALM if self.calm or self.gentle else random.choice(WEATHERS)
+        self.network = Network(self.simulator, weather)
+        self.referee = Referee(self.simulator, plan.conduct, 0.02, not weather.repeat and not weather.reorder)
+        self.disk = Disk(self.simulator)
+        self.disk.watch = self.referee.committed
+        self.core = SimulatedCore(self.simulator, self.network, self.disk, self._policy(), self.referee)
+        self.core.commit_s = random.choice((0.0, 0.0, 0.005, 0.1))
+        self.core.when_it_ends = self._core_ended
+        self.referee.core = self.core
+        self.hubs: list[SimulatedHub] = []
+        self.core.start()
+        self._hub_number = self._client_number = 0
+        self._groups = [self._draw_groups(place) for place in range(random.choice((1, 2, 2, 3)))]
+        self.hubs = [self._make_hub(place) for place in range(len(self._groups))]
+        self.clients = [self._make_client(place) for place in range(clients)]
+
+    def _policy(self) -> Policy:
+        return Policy(
+            max_queued=self.simulator.random.choice((1000, 1000, 1000, 6)),
+            heartbeat_s=1.0,
+            suspect_s=2.5,
+            lease_s=5.0,
+            adopt_s=6.0,
+            result_ttl_s=3.0,
+            job_ttl_s=1e6,
+            notice_s=0.2,
+            client_silence_s=8.0,
+            core="sim",
+        )
+
+    def _draw_groups(self, place: int) -> list[Group]:
+        random = self.simulator.random
+        bands = [ANY] if place == 0 else [random.choice((ANY, LOW, HIGH))]
+        if random.random() < 0.3:
+            bands.append(random.choice((LOW, HIGH)))
+        return [Group(workers=random.choice((1, 1, 2)), minP=low, maxP=high) for low, high in bands]
+
+    def _make_hub(self, place: int) -> SimulatedHub:
+        self._hub_number += 1
+        name = f"h{self._hub_number}"
+        return SimulatedHub(self.simulator, self.network, self.referee, name, self._groups[place], self.settings)
+
+    def new_hub(self, place: int) -> None:
+        """Another incarnation in the place of one that died."""
+        if not self.hubs[place].alive:
+            self.hubs[place] = self._make_hub(place)
+
+    def _core_ended(self) -> None:
+        for hub in self.hubs if self.local else ():
+            hub.core_ended()
+
+    def _make_client(self, place: int) -> SimulatedClient:
+        self._client_number += 1
+        client = SimulatedClient(
+            self.simulator, self.network, self.referee, f"c{self._client_number}", self.plan.users[place]
+        )
+        for name in (*FUNCTIONS, CONSTANT):
+            client.session.handle("user", blob(name), client.clock())
+        return client
+
+    def new_client(self, place: int) -> None:
+        """The user's next kernel attaches to what the dead one had submitted and knew to be accepted."""
+        old = self.clients[place]
+        if old.alive:
+            return
+        client = self.clients[place] = self._make_client(place)
+        for task, submission in self.referee.submissions.items():
+            if submission.client is old and not submission.resolved and task in self.referee.acknowledged:
+                submission.client = client
+                submission.ended = [None] * submission.spec.items
+                client.expect(task, submission.spec.items, submission.spec.job)
+
+    # ── the run ──
+
+    def run(self) -> None:
+        """All of it.
+
+        Raises
+        ------
+        Violation
+            As soon as a promise is broken.
+        """
+        simulator = self.simulator
+        for act in self.plan.acts:
+            simulator.at(act.at, self._act, act)
+        if not self.calm:
+            faults.plan(self, CORE_ONLY if self.gentle else simulator.random.choice(MIXES), STORM_S)
+        simulator.run(STORM_S)
+        faults.heal(self)
+        end = simulator.now + RESOLVE_S
+        while (left := unresolved(self)) and simulator.now < end:
+            simulator.run(simulator.now + LOOK_EVERY_S)
+        if left:
+            raise Violation("I5", f"{RESOLVE_S:g} s after everything was mended: {left}")
+        check_all(self)
+
+    def _act(self, act: Act) -> None:
+        self.clients[act.client].say(act.message)
+
+
+def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] = History) -> Outcome:
+    """Run the history of this seed; what it broke stands in the outcome."""
+    outcome = Outcome(seed)
+    history = make(seed, tracing)
+    try:
+        history.run()
+    except Violation as violation:
+        outcome.rule, outcome.violation = violation.rule, str(violation)
+    except InvalidTransition as error:
+        outcome.rule, outcome.violation = "table", f"table: {error}"
+    except (AssertionError, LookupError, ValueError, TypeError, AttributeError) as error:
+        outcome.rule, outcome.violation = "crash", f"crash: {type(error).__name__}: {error} {_where(error)}"
+    outcome.events, outcome.tasks = history.simulator.events, len(history.plan.conduct)
+    outcome.seconds = history.simulator.now
+    outcome.trace = history.simulator.trace or []
+    return outcome
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of a machine that broke."""
+    at = error.__traceback__
+    place = ""
+    while at is not None:
+        place = f"({at.tb_frame.f_code.co_filename.rpartition('nblb/')[2]} line {at.tb_lineno})"
+        at = at.tb_next
+    return place

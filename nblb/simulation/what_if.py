@@ -1,0 +1,248 @@
+"""What a cluster would do with a load: the real Scheduler, with hubs that are only as real as they must be.
+
+No faults, and no heartbeats (they cost the same whatever is decided). Messages take LATENCY_S; all that arrives within
+TURN_S is one turn of the core, as in its loop. How long the core itself computes is asked of `stopwatch`, so that
+nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+import msgspec
+
+from nblb.commands import Send
+from nblb.framing import Payload
+from nblb.messages import (
+    Group,
+    Hello,
+    HubHello,
+    Message,
+    OpenJob,
+    PutBlob,
+    RunTask,
+    StopTask,
+    SubmitTask,
+    TaskFinished,
+    TaskStarted,
+    TaskStopped,
+)
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import Policy
+
+LATENCY_S = 0.0003
+TURN_S = 0.001
+RECORD_ITEMS = 1000
+NEVER_S = 1e12
+RESULT = Payload((b"r",))
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """The question: this cluster, these users, so many tasks of about so many seconds."""
+
+    users: int = 3
+    hubs: int = 4
+    workers: int = 8  # of each hub
+    tasks: int = 10_000  # of all users together; each submits its part as one job
+    seconds: float = 1.0  # a task, on average
+    spread: float = 0.5  # sigma of its logarithm: 0 for all alike
+    stagger_s: float = 0.0  # each user comes so much after the one before
+    seed: int = 0
+    prefetch_s: float = 0.010
+
+
+class UserAnswer(msgspec.Struct):
+    """How one user fared."""
+
+    user: str
+    tasks: int
+    came_at: float
+    first_start_s: float = 0.0  # from coming to the first task's start
+    mean_wait_s: float = 0.0
+    max_wait_s: float = 0.0
+    done_after_s: float = 0.0  # from coming to the last task's end
+
+
+class WhatIf(msgspec.Struct):
+    """The answer."""
+
+    makespan_s: float
+    ideal_s: float  # all work, evenly on all workers
+    utilisation: float
+    users: list[UserAnswer]
+    decisions: int  # slices given to hubs
+    messages: int  # to and from the core
+    core_s: float  # that the scheduler computed
+    decisions_per_s: float
+    tasks_per_s: float
+
+
+class _Hub:
+    """A line of slices and the moments at which its workers are free."""
+
+    __slots__ = ("address", "free", "line")
+
+    def __init__(self, address: str, workers: int) -> None:
+        self.address = address
+        self.free = [f"{address}.{n}" for n in range(workers)]
+        self.line: deque[RunTask] = deque()
+
+
+class _Run:
+    def __init__(self, load: Load, stopwatch: Callable[[], float]) -> None:
+        self.load, self.stopwatch = load, stopwatch
+        self.random = Random(load.seed)
+        self.now = 0.0
+        self.heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.number = self.decisions = self.messages = self.ended = 0
+        self.core_s = self.worked_s = self.last_end = 0.0
+        self.inbox: list[tuple[str, Message]] = []
+        self.waits: dict[str, list[float]] = {}
+        self.users: dict[str, UserAnswer] = {}
+        self.scheduler = Scheduler(
+            Policy(
+                max_queued=0,
+                heartbeat_s=NEVER_S,
+                suspect_s=NEVER_S,
+                lease_s=NEVER_S,
+                client_silence_s=NEVER_S,
+                prefetch_s=load.prefetch_s,
+                job_ttl_s=NEVER_S,
+            )
+        )
+        self.hubs = {f"hub:{n}": _Hub(f"hub:{n}", load.workers) for n in range(load.hubs)}
+
+    def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
+        self.number += 1
+        heappush(self.heap, (time, self.number, action, arguments))
+
+    def to_core(self, sender: str, message: Message) -> None:
+        self.inbox.append((sender, message))
+
+    def run(self) -> WhatIf:
+        load = self.load
+        for address, hub in self.hubs.items():
+            hello = HubHello(
+                hub=address, name=address, host=address, pid=1, python=(3, 11), cloudpickle="3",
+                groups=(Group(workers=load.workers),), workers=tuple((name, 0) for name in hub.free),
+            )  # fmt: skip
+            self.at(0.0, self.to_core, address, hello)
+        for n in range(load.users):
+            items = load.tasks // load.users + (n < load.tasks % load.users)
+            self.at(n * load.stagger_s, self._submit, f"user{n}", items)
+        while self.heap:
+            self._turn()
+        return self._answer()
+
+    def _turn(self) -> None:
+        """All that happens within TURN_S, then one turn of the core."""
+        heap = self.heap
+        end = heap[0][0] + TURN_S
+        while heap and heap[0][0] <= end:
+            self.now, _, action, arguments = heappop(heap)
+            action(*arguments)
+        self._decide()
+
+    def _decide(self) -> None:
+        """The core's turn, and further ones while it has more to give away than fits in one."""
+        scheduler = self.scheduler
+        began = self.stopwatch()
+        commands = []
+        inbox, self.inbox = self.inbox, []
+        for sender, message in inbox:
+            commands += scheduler.handle(sender, message, self.now)
+        commands += scheduler.tick(self.now)
+        while scheduler.state.dispatch_due:
+            commands += scheduler.tick(self.now)
+        self.core_s += self.stopwatch() - began
+        self.messages += len(inbox)
+        for command in commands:
+            if type(command) is not Send:
+                continue
+            self.messages += 1
+            if type(command.message) is RunTask:
+                self.decisions += 1
+                self.at(self.now + LATENCY_S, self._arrives, self.hubs[command.to], command.message)
+            elif type(command.message) is StopTask and command.to in self.hubs:
+                self.at(self.now + LATENCY_S, self._stop, self.hubs[command.to], command.message)
+
+    def _submit(self, user: str, items: int) -> None:
+        self.users[user] = UserAnswer(user, items, self.now)
+        self.waits[user] = []
+        sender = f"client:{user}"
+        self.to_core(sender, Hello(client=user, user=user))
+        self.to_core(sender, PutBlob(hash=f"f-{user}", payload=RESULT))
+        self.to_core(sender, OpenJob(job=f"j-{user}", name=user, items=items))
+        for first in range(0, items, RECORD_ITEMS):
+            number = min(RECORD_ITEMS, items - first)
+            payload = Payload((b"a" * number,), [1] * number)
+            spec = SubmitTask(task=f"{user}-{first}", name="f", function=f"f-{user}", payload=payload, items=number,
+                              split=True, job=f"j-{user}", index=first)  # fmt: skip
+            self.to_core(sender, spec)
+
+    def _arrives(self, hub: _Hub, run: RunTask) -> None:
+        hub.line.append(run)
+        self._begin(hub)
+
+    def _stop(self, hub: _Hub, message: StopTask) -> None:
+        """Only what has not begun is ever called back here."""
+        for run in hub.line:
+            if (run.task, run.first, run.attempt) == (message.task, message.first, message.attempt):
+                hub.line.remove(run)
+                back = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall")
+                self.at(self.now + LATENCY_S, self.to_core, hub.address, back)
+                return
+
+    def _begin(self, hub: _Hub) -> None:
+        draw, load = self.random.lognormvariate, self.load
+        while hub.line and hub.free:
+            run, worker = hub.line.popleft(), hub.free.pop()
+            mean = load.spread * load.spread / 2  # of the logarithm, taken off so that the mean is `seconds`
+            duration = sum(load.seconds * draw(-mean, load.spread) for _ in range(run.items))
+            self.waits[run.user] += [self.now - self.users[run.user].came_at] * run.items
+            if duration > 0.02:  # as a hub does: an end that comes sooner tells it too
+                started = TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=worker)
+                self.at(self.now + 0.02, self.to_core, hub.address, started)
+            self.at(self.now + duration, self._ends, hub, worker, run, duration)
+
+    def _ends(self, hub: _Hub, worker: str, run: RunTask, duration: float) -> None:
+        hub.free.append(worker)
+        self.worked_s += duration
+        self.ended += run.items
+        self.last_end = self.now
+        user = self.users[run.user]
+        user.done_after_s = self.now - user.came_at
+        end = TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, payload=RESULT,
+                           duration_s=duration, worker=worker)  # fmt: skip
+        self.at(self.now + LATENCY_S, self.to_core, hub.address, end)
+        self._begin(hub)
+
+    def _answer(self) -> WhatIf:
+        workers = self.load.hubs * self.load.workers
+        for name, user in self.users.items():
+            waits = self.waits[name]
+            if waits:
+                user.first_start_s, user.max_wait_s = min(waits), max(waits)
+                user.mean_wait_s = sum(waits) / len(waits)
+        if self.ended != self.load.tasks:
+            raise RuntimeError(f"{self.load.tasks - self.ended} of {self.load.tasks} tasks never ended")
+        return WhatIf(
+            makespan_s=self.last_end,
+            ideal_s=self.worked_s / workers,
+            utilisation=self.worked_s / (workers * self.last_end) if self.last_end else 0.0,
+            users=list(self.users.values()),
+            decisions=self.decisions,
+            messages=self.messages,
+            core_s=self.core_s,
+            decisions_per_s=self.decisions / self.core_s if self.core_s else 0.0,
+            tasks_per_s=self.ended / self.core_s if self.core_s else 0.0,
+        )
+
+
+def what_if(load: Load, stopwatch: Callable[[], float]) -> WhatIf:
+    """Play this load; `stopwatch` gives seconds, and only the core's own computing is counted."""
+    return _Run(load, stopwatch).run()

@@ -1,0 +1,174 @@
+"""What the users of a history do, and how their functions behave: all drawn from the seed before it begins.
+
+A call's argument is one byte, its own number, so that a worker can tell whether it was given the right slice; a
+result is a text that names the record, the slice and the attempt, so that a false one is known at sight.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from nblb.framing import Payload
+from nblb.messages import CancelTask, ForgetJob, Message, OpenJob, PutBlob, RetryFailed, SubmitTask, TaskState
+
+FUNCTIONS = ("quick", "slow")
+CONSTANT = "c0"
+
+
+class Conduct(msgspec.Struct, frozen=True):
+    """How the calls of a record behave once they run."""
+
+    seconds: float = 0.1  # an item
+    raises: frozenset[int] = frozenset()  # items that always do
+    flaky: frozenset[int] = frozenset()  # items that raise the first time
+    poison: frozenset[int] = frozenset()  # items that kill their worker each time
+    fragile: frozenset[int] = frozenset()  # items that kill it the first time
+    endless: bool = False  # stops only when it is stopped
+    stubborn: bool = False  # takes no notice of an interrupt
+
+    @property
+    def plain(self) -> bool:
+        """It returns, and harms nobody."""
+        return not (self.raises or self.flaky or self.poison or self.fragile or self.endless)
+
+
+class Act(msgspec.Struct, frozen=True):
+    """At `at`, the user behind client `client` says this."""
+
+    at: float
+    client: int
+    message: Message
+
+
+class Plan(msgspec.Struct):
+    """Everything that will be asked."""
+
+    users: list[str]  # by client
+    acts: list[Act]
+    conduct: dict[str, Conduct]
+
+
+def blob(name: str) -> PutBlob:
+    return PutBlob(hash=name, payload=Payload((name.encode(),)), name=name)
+
+
+def result_text(task: str, first: int, items: int, attempt: int) -> bytes:
+    """What the attempt at this slice returns."""
+    return f"{task}/{first}+{items}#{attempt}".encode()
+
+
+class Draw:
+    """Draws a plan; every record of a history is one call of `record`."""
+
+    def __init__(self, random: Random, clients: int, users: int, records: int, until: float) -> None:
+        self.random = random
+        self.until = until
+        self.plan = Plan([f"user{n % users}" for n in range(clients)], [], {})
+        self._tasks: list[list[str]] = [[] for _ in range(clients)]  # of each client, in order of their submission
+        self._request = 0
+        for at in sorted(random.random() * until for _ in range(records)):  # what others need was submitted before
+            self._record(random.randrange(clients), at)
+        if random.random() < 0.4:
+            self._job(random.randrange(clients), random.random() * until)
+        self.plan.acts.sort(key=lambda act: act.at)
+
+    def _act(self, at: float, client: int, message: Message) -> None:
+        self.plan.acts.append(Act(at, client, message))
+
+    def _conduct(self, items: int) -> tuple[Conduct, int]:
+        """How it behaves, and how many retries it is given."""
+        random = self.random
+        some = frozenset(n for n in range(items) if random.random() < 0.4) or frozenset((random.randrange(items),))
+        seconds = random.choice((0.001, 0.004, 0.05, 0.2, 0.8, 2.5))
+        kind = random.random()
+        if kind < 0.55:
+            return Conduct(seconds), 0
+        if kind < 0.65:
+            return Conduct(seconds, raises=some), random.choice((0, 0, 1, 2))
+        if kind < 0.75:
+            return Conduct(seconds, flaky=some), random.choice((0, 1, 2))
+        if kind < 0.85:
+            return Conduct(seconds, poison=some), 0
+        if kind < 0.93:
+            return Conduct(seconds, fragile=some), 0
+        return Conduct(seconds, endless=True, stubborn=random.random() < 0.5), random.choice((0, 0, 1))
+
+    def _record(self, client: int, at: float, job: str = "", index: int = 0, items: int = 0) -> SubmitTask:
+        random = self.random
+        task = f"t{len(self.plan.conduct)}"
+        items = items or random.choice((1, 1, 1, 2, 3, 6))
+        conduct, retries = self._conduct(items)
+        self.plan.conduct[task] = conduct
+        mine = self._tasks[client]
+        depends = (random.choice(mine),) if mine and not job and random.random() < 0.2 else ()
+        split = items > 1 and random.random() < 0.8
+        spec = SubmitTask(
+            task=task,
+            name=f"f{random.randrange(2)}",
+            function=random.choice(FUNCTIONS),
+            payload=Payload((bytes(range(items)),), [1] * items) if split else Payload((bytes(range(items)),)),
+            items=items,
+            split=split,
+            job=job,
+            index=index,
+            priority=float(random.choice((0, 0, 5, 10, 20))),
+            retries=retries,
+            timeout_s=random.choice((0.3, 1.5)) if conduct.endless else 0.0,
+            at_most_once=random.random() < 0.15 and retries == 0,
+            depends=depends,
+            constants=(CONSTANT,) if random.random() < 0.2 else (),
+            cache=f"k{random.randrange(3)}" if items == 1 and not depends and random.random() < 0.1 else "",
+        )
+        mine.append(task)
+        if not conduct.plain and random.random() < 0.15:
+            self._request += 1
+            self._act(at + 1.0 + random.random() * 4.0, client, RetryFailed(request=self._request, task=task))
+        self._act(at, client, spec)
+        if random.random() < 0.25:
+            self._cancel(client, at + random.random() ** 2 * 4.0, task, items)
+        return spec
+
+    def _cancel(self, client: int, at: float, task: str, items: int) -> None:
+        random = self.random
+        self._request += 1
+        first = random.randrange(items)
+        part = random.random() < 0.4
+        number = random.randrange(1, items - first + 1) if part else 0
+        self._act(
+            at,
+            client,
+            CancelTask(
+                request=self._request, task=task, first=first if part else 0, items=number, kill=random.random() < 0.2
+            ),
+        )
+
+    def _job(self, client: int, at: float) -> None:
+        random = self.random
+        records = [random.choice((1, 4, 8)) for _ in range(random.choice((1, 2, 3)))]
+        job = f"j{client}"
+        self._act(at, client, OpenJob(job=job, name="sweep", items=sum(records), user=""))
+        index = 0
+        for items in records:
+            self._record(client, at, job, index, items)
+            index += items
+        if random.random() < 0.2:
+            self._request += 1
+            self._act(at + random.random() * 4.0, client, CancelTask(request=self._request, job=job))
+        if random.random() < 0.1:
+            self._act(at + random.random() * 6.0, client, ForgetJob(job=job))
+
+
+def may_end(spec: SubmitTask, conduct: Conduct, item: int, alone: bool = False) -> set[TaskState]:
+    """The ends that an item can come to when nobody cancels it and no dependency fails.
+
+    `alone`: though its record can't be cut, the items beside it may be gone.
+    """
+    if item in conduct.poison or (conduct.poison and not spec.split and not alone):
+        return {TaskState.LOST}
+    if conduct.endless or item in conduct.raises:
+        return {TaskState.FAILED}
+    if item in conduct.flaky and (not spec.retries or not spec.split):
+        return {TaskState.FAILED, TaskState.DONE}  # DONE also where the first result was lost with its hub
+    return {TaskState.DONE}

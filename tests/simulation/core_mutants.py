@@ -1,0 +1,250 @@
+"""Faults of the scheduler: each breaks one of its rules."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+from nblb.client.session import Session
+from nblb.records import EndKept
+from nblb.scheduling import dependencies
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.cancelling import Cancelling
+from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.intake import Intake
+from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.outcome import Outcome
+from nblb.scheduling.record import Record as LiveRecord
+from nblb.scheduling.restore import Restore
+from nblb.scheduling.state import State
+from tests.simulation.planting import Patches, nothing, swap
+
+
+def no_fencing() -> Patches:
+    """A fact is taken for whatever attempt is under way, from whichever hub."""
+
+    def make(original: Any) -> Any:
+        def held(self: Outcome, hub: Any, task: str, first: int, attempt: int, now: float) -> Any:
+            for other in self.state.hubs.values():
+                for each in other.in_hand.values():
+                    if (each.record.id, each.first) == (task, first):
+                        return each
+            return original(self, hub, task, first, attempt, now)
+
+        return held
+
+    return [swap(Outcome, "_held", make)]
+
+
+def no_idempotent_submit() -> Patches:
+    """The same id once more is a new task."""
+
+    def make(original: Any) -> Any:
+        def submit(self: Intake, client: Any, spec: Any, now: float) -> None:
+            self.state.records.pop(spec.task, None)
+            original(self, client, spec, now)
+
+        return submit
+
+    return [swap(Intake, "submit_task", make)]
+
+
+def no_poison_limit() -> Patches:
+    """Deaths are not counted."""
+
+    def make(original: Any) -> Any:
+        def requeue(self: Outcome, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
+            original(self, task, cause, reason, now, **{**how, "crashed": False})
+
+        return requeue
+
+    return [swap(Outcome, "_requeue", make)]
+
+
+def retries_without_limit() -> Patches:
+    """Attempts that raised are not counted."""
+
+    def make(original: Any) -> Any:
+        def requeue(self: Outcome, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
+            original(self, task, cause, reason, now, **{**how, "raised": False})
+
+        return requeue
+
+    return [swap(Outcome, "_requeue", make)]
+
+
+def adoption_ignored() -> Patches:
+    """A restarted core sends away what its hubs still run."""
+    return [patch.object(Outcome, "adopt", lambda *_: None)]
+
+
+def lost_requeue_on_hub_loss() -> Patches:
+    """What a lost hub had is forgotten."""
+
+    def make(original: Any) -> Any:
+        def lost(self: Outcome, held: Any, cause: str, reason: str, now: float) -> None:
+            if cause != "HubSilent":
+                original(self, held, cause, reason, now)
+
+        return lost
+
+    return [swap(Outcome, "attempt_lost", make)]
+
+
+def lost_orphans() -> Patches:
+    """Nobody waits for attempts that no hub brings back after a restart."""
+    return [patch.object(Outcome, "orphan_lost", lambda self, orphan, *_: self.state.orphans.pop(orphan.fence))]
+
+
+def cancel_forgotten() -> Patches:
+    """A cancel that a hub has still to confirm is not kept."""
+
+    def make(original: Any) -> Any:
+        def given(self: Cancelling, *args: Any) -> int:
+            with patch.object(State, "keep_end", nothing):
+                return int(original(self, *args))
+
+        return given
+
+    return [swap(Cancelling, "_cancel_given", make)]
+
+
+def result_after_cancel() -> Patches:
+    """A result that comes after the cancel was acknowledged counts."""
+
+    def make(original: Any) -> Any:
+        def given(self: Cancelling, task: Any, first: int, items: int, kill: bool, now: float) -> int:
+            unmoved = patch.object(type(task), "move", nothing)
+            with patch.object(State, "stop", nothing), patch.object(State, "keep_end", nothing), unmoved:
+                return int(original(self, task, first, items, kill, now)) if task.held else 0
+
+        return given
+
+    return [swap(Cancelling, "_cancel_given", make)]
+
+
+def double_count_of_occupied() -> Patches:
+    """A user's workers are counted twice."""
+
+    def make(original: Any) -> Any:
+        def give(self: State, held: Any) -> None:
+            original(self, held)
+            held.user.occupied += 1
+
+        return give
+
+    return [swap(State, "give", make)]
+
+
+def duplicate_end_accepted() -> Patches:
+    """An end does not take the attempt out of the hub's hands."""
+
+    def make(original: Any) -> Any:
+        def let_go(self: State, held: Any, now: float, duration_s: float) -> None:
+            original(self, held, now, duration_s)
+            held.group.hub.in_hand[held.fence] = held
+
+        return let_go
+
+    return [swap(State, "let_go", make)]
+
+
+def dropped_dependency_wake_up() -> Patches:
+    """Those that wait for a result are not told of it."""
+    return [patch.object(dependencies, "wake", nothing)]
+
+
+def at_most_once_ignored() -> Patches:
+    """A task that may not run again does."""
+
+    def make(_original: Any) -> Any:
+        def again(self: Outcome, task: Any, reason: str, now: float) -> None:
+            self._requeue(task, "HubSilent", reason, now)
+
+        return again
+
+    return [swap(Outcome, "_may_not_again", make)]
+
+
+def unfair_turns() -> Patches:
+    """Whoever came first is served first, however many workers they have."""
+
+    def make(original: Any) -> Any:
+        def next_user(self: FairShare, band: Any) -> Any:
+            first = original(self, band)
+            waiting = (user for user in self.users.values() if band in user.entries)
+            return next((user for user in waiting if user.best(band.low, band.high) is not None), first)
+
+        return next_user
+
+    return [swap(FairShare, "next_user", make)]
+
+
+def priority_upside_down() -> Patches:
+    """The least urgent of a user's tasks goes first."""
+
+    def make(original: Any) -> Any:
+        def best(self: UserQueue, low: float, high: float) -> Any:
+            for priority in self.priorities:
+                task = original(self, priority, priority) if low <= priority <= high else None
+                if task is not None:
+                    return task
+            return None
+
+        return best
+
+    return [swap(UserQueue, "best", make)]
+
+
+def wrong_slice() -> Patches:
+    """A slice is given the arguments of its neighbours."""
+
+    def make(original: Any) -> Any:
+        def payload_of(self: LiveRecord, task: Any) -> Any:
+            if self.spec.split and task.items < self.items and task.first > 0:
+                return self.spec.payload.slice(task.first - 1, task.items)
+            return original(self, task)
+
+        return payload_of
+
+    return [swap(LiveRecord, "payload_of", make)]
+
+
+def restore_forgets_ends() -> Patches:
+    """A replay takes failures for open tasks."""
+
+    def make(original: Any) -> Any:
+        def end(self: Restore, entry: EndKept) -> None:
+            if entry.failure is None:
+                original(self, entry)
+
+        return end
+
+    return [swap(Restore, "_end", make)]
+
+
+def strangers_are_ignored() -> Patches:
+    """A core that has restarted does not tell its old clients that it does not know them; hubs are told."""
+    return [patch.object(Liveness, "stranger", nothing), patch.object(Session, "line_up", lambda *_: [])]
+
+
+CORE_MUTANTS = (
+    no_fencing,
+    no_idempotent_submit,
+    no_poison_limit,
+    retries_without_limit,
+    adoption_ignored,
+    lost_requeue_on_hub_loss,
+    lost_orphans,
+    cancel_forgotten,
+    result_after_cancel,
+    double_count_of_occupied,
+    duplicate_end_accepted,
+    dropped_dependency_wake_up,
+    at_most_once_ignored,
+    unfair_turns,
+    priority_upside_down,
+    wrong_slice,
+    restore_forgets_ends,
+    strangers_are_ignored,
+)

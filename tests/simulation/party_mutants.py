@@ -1,0 +1,229 @@
+"""Faults of the core's shell, of the disk, of hubs and of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from nblb.client.open_record import OpenRecord
+from nblb.client.session import Session
+from nblb.commands import Record, Send
+from nblb.hub.blob_shelf import BlobShelf
+from nblb.hub.hands import Hands
+from nblb.hub.slots import Slots
+from nblb.messages import EndCommitted, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
+from nblb.records import AttemptFailed, AttemptKept, BlobKept, EndKept
+from nblb.simulation.disk import Disk
+from nblb.simulation.simulated_core import SimulatedCore
+from tests.simulation.planting import Patches, nothing, swap
+
+# ── the core's shell and its disk ──
+
+
+def ack_before_commit() -> Patches:
+    return [_spoken_early(TaskAccepted)]
+
+
+def end_shown_before_commit() -> Patches:
+    return [_spoken_early(TaskEnded)]
+
+
+def end_acked_before_commit() -> Patches:
+    return [_spoken_early(EndCommitted)]
+
+
+def order_before_commit() -> Patches:
+    return [_spoken_early(RunTask)]
+
+
+def _spoken_early(kind: type) -> Any:
+    """Words of this kind leave before the records that they depend on are on the disk."""
+
+    def make(original: Any) -> Any:
+        def perform(self: SimulatedCore, commands: Any) -> None:
+            early = [c for c in commands if type(c) is Send and type(c.message) is kind]
+            self._speak(early)
+            original(self, [c for c in commands if c not in early])
+
+        return perform
+
+    return swap(SimulatedCore, "_perform", make)
+
+
+def wall_clock_lease() -> Patches:
+    """Leases are measured on a clock that somebody may set."""
+    return [patch.object(SimulatedCore, "clock", lambda self: self.simulator.now + self._skew + self.wall_jump)]
+
+
+def full_disk_ignored() -> Patches:
+    """What did not fit on the disk is promised all the same."""
+
+    def make(_original: Any) -> Any:
+        def make_do(self: SimulatedCore, _scheduler: Any, _reason: str) -> bool:
+            self.disk.buffer.clear()
+            return True
+
+        return make_do
+
+    return [swap(SimulatedCore, "_make_do", make)]
+
+
+def torn_batch_replayed() -> Patches:
+    """Entries of a batch that was never committed are taken for kept."""
+
+    def make(_original: Any) -> Any:
+        def replay(self: Disk, in_tables: bool = False) -> list[Any]:
+            return [entry for entry in self.pages if entry is not None]
+
+        return replay
+
+    return [swap(Disk, "replay", make)]
+
+
+# ── the hub ──
+
+
+def hub_forgets_ends() -> Patches:
+    """Ends that the core has not committed are not said again."""
+
+    def make(original: Any) -> Any:
+        def welcome(self: Slots, message: Any, now: float) -> None:
+            ends, self._hands.ends = self._hands.ends, {}
+            original(self, message, now)
+            self._hands.ends = ends
+
+        return welcome
+
+    return [patch.object(Slots, "__init__", _with_welcome(make))]
+
+
+def _with_welcome(make: Callable[[Any], Any]) -> Any:
+    original = Slots.__init__
+
+    def begin(self: Slots, *args: Any) -> None:
+        original(self, *args)
+        welcome = make(Slots._welcome)
+        self._from_core[Welcome] = lambda message, now: welcome(self, message, now)
+
+    return begin
+
+
+def hub_keeps_ends_for_ever() -> Patches:
+    """EndCommitted is not heeded."""
+    original = Slots.__init__
+
+    def begin(self: Slots, *args: Any) -> None:
+        original(self, *args)
+        self._from_core[EndCommitted] = nothing
+
+    return [patch.object(Slots, "__init__", begin)]
+
+
+def interrupt_without_kill() -> Patches:
+    """A task that takes no notice of its interrupt is left alone."""
+
+    def make(original: Any) -> Any:
+        def time_is_up(self: Hands, slice_: Any, now: float) -> None:
+            if not slice_.stop:
+                original(self, slice_, now)
+
+        return time_is_up
+
+    return [swap(Hands, "_time_is_up", make)]
+
+
+def blob_pieces_by_their_first_item() -> Patches:
+    """Two pieces of a result that begin at one item are taken for one. (A fault that the simulator has found.)"""
+
+    def make(original: Any) -> Any:
+        def wants(self: BlobShelf, message: Any) -> bool:
+            pieces = self._pieces.get(message.hash)
+            seen = {first for first, _, _ in pieces.seen} if pieces is not None else set()
+            return bool(original(self, message)) and message.first not in seen
+
+        return wants
+
+    return [swap(BlobShelf, "wants", make)]
+
+
+def silent_workers() -> Patches:
+    """Workers that start between a hub's hello and its welcome are never told. (Found by the simulator.)"""
+    return [patch.object(Slots, "_catch_up", nothing)]
+
+
+def refusal_ends_the_hub() -> Patches:
+    """A hub takes "say hello first" for the end. (Found by the simulator.)"""
+    original = Slots.__init__
+
+    def begin(self: Slots, *args: Any) -> None:
+        original(self, *args)
+        self._from_core[Refused] = lambda message, now: self._leave(message.reason, now)
+
+    return [patch.object(Slots, "__init__", begin)]
+
+
+# ── the client ──
+
+
+def client_does_not_ask_again() -> Patches:
+    """What has no answer is not said again after a new connection."""
+    return [patch.object(Session, "_owed", lambda *_: iter(()))]
+
+
+def settled_twice() -> Patches:
+    """Each telling of an end counts."""
+    return [patch.object(OpenRecord, "fresh", lambda _self, message: ((message.first, message.items),))]
+
+
+def blob_not_kept() -> Patches:
+    """Functions are not journaled."""
+    return [_unkept(BlobKept)]
+
+
+def crash_not_kept() -> Patches:
+    """That an attempt killed its worker is not journaled."""
+    return [_unkept(AttemptFailed)]
+
+
+def attempt_not_kept() -> Patches:
+    """The attempt is not journaled before it is sent."""
+    return [_unkept(AttemptKept)]
+
+
+def end_not_kept() -> Patches:
+    """Ends are not journaled."""
+    return [_unkept(EndKept)]
+
+
+def _unkept(kind: type) -> Any:
+    def make(original: Any) -> Any:
+        def perform(self: SimulatedCore, commands: Any) -> None:
+            original(self, [c for c in commands if not (type(c) is Record and type(c.entry) is kind)])
+
+        return perform
+
+    return swap(SimulatedCore, "_perform", make)
+
+
+PARTY_MUTANTS = (
+    ack_before_commit,
+    end_shown_before_commit,
+    end_acked_before_commit,
+    order_before_commit,
+    wall_clock_lease,
+    full_disk_ignored,
+    torn_batch_replayed,
+    hub_forgets_ends,
+    hub_keeps_ends_for_ever,
+    interrupt_without_kill,
+    blob_pieces_by_their_first_item,
+    silent_workers,
+    refusal_ends_the_hub,
+    client_does_not_ask_again,
+    settled_twice,
+    blob_not_kept,
+    crash_not_kept,
+    attempt_not_kept,
+    end_not_kept,
+)

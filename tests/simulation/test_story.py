@@ -1,0 +1,71 @@
+"""Histories keep all promises; the same seed is the same history. CI plays ten times as many with `nblb simulate`."""
+
+from __future__ import annotations
+
+import pytest
+
+from nblb.simulation import History, play
+from nblb.simulation.runner import Report, explore, first_bad, replay_command
+
+SEEDS = 600
+
+
+def test_no_history_breaks_a_promise() -> None:
+    report = explore(range(SEEDS), enough=3)
+    assert not report.bad, "\n".join(f"{bad.violation}\n  see it: {replay_command(bad.seed)}" for bad in report.bad)
+    assert report.histories == SEEDS
+    assert report.tasks > 4 * SEEDS
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    one, other = play(11, tracing=True), play(11, tracing=True)
+    assert one.trace == other.trace
+    assert len(one.trace) > 50
+    assert play(11).events == one.events
+    assert play(12, tracing=True).trace != one.trace
+
+
+def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
+    told: set[str] = set()
+    words = (
+        "core       crashes", "a write was torn", "is killed", "is full", "connection of hub", "is cut off", "loses",
+        "'DONE'", "'FAILED'", "'CANCELLED'", "'LOST'", "TooManyQueuedTasks", "JournalFull", "DependencyFailed",
+        "worker='cache'", "TaskTimeout", "why='recall'",
+    )  # fmt: skip
+    for seed in range(200):
+        trace = "\n".join(play(seed, tracing=True).trace)
+        told |= {word for word in words if word in trace}
+        if told == set(words):
+            return
+    assert told == set(words)
+
+
+def test_a_bug_in_a_machine_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nblb.scheduling.outcome import Outcome
+
+    monkeypatch.setattr(Outcome, "task_finished", lambda *_: {}["a bug"])
+    bad = first_bad(range(5), play)
+    assert bad is not None
+    assert bad.rule == "crash"
+    assert "KeyError" in bad.violation
+    assert "test_story.py" in bad.violation
+
+
+def test_a_report_sums_up() -> None:
+    report = Report()
+    report.add(play(0))
+    report.add(play(1))
+    assert report.histories == 2
+    assert report.virtual_s > 20
+    assert replay_command(5) == "nblb simulate --seed 5"
+
+
+def test_a_world_of_ones_own() -> None:
+    class NoFaults(History):
+        def __init__(self, seed: int, tracing: bool = False) -> None:
+            super().__init__(seed, tracing)
+            self.calm = True
+
+    outcome = play(3, tracing=True, make=NoFaults)
+    assert not outcome.violation
+    assert not any("crashes" in line for line in outcome.trace)

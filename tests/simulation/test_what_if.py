@@ -1,0 +1,46 @@
+"""The what-if run: the real scheduler under a load, without faults."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from nblb.simulation.what_if import Load, what_if
+
+
+def _watch() -> float:
+    return next(_seconds)
+
+
+_seconds = count(0.0, 0.001)
+
+
+def test_workers_are_used_and_users_share_them() -> None:
+    answer = what_if(Load(users=2, hubs=2, workers=4, tasks=400, seconds=0.5, spread=0.2), _watch)
+    assert answer.utilisation > 0.9
+    assert answer.makespan_s == pytest.approx(answer.ideal_s, rel=0.1)
+    assert answer.makespan_s == pytest.approx(400 * 0.5 / 8, rel=0.1)
+    one, other = answer.users
+    assert one.done_after_s == pytest.approx(other.done_after_s, rel=0.1)
+    assert one.mean_wait_s == pytest.approx(other.mean_wait_s, rel=0.1)
+    assert answer.decisions <= 400
+
+
+def test_who_comes_later_does_not_wait_for_who_came_first() -> None:
+    answer = what_if(Load(users=2, hubs=1, workers=8, tasks=2000, seconds=0.2, stagger_s=5.0), _watch)
+    first, later = answer.users
+    assert first.tasks == later.tasks == 1000
+    assert later.came_at == 5.0
+    assert later.first_start_s < 1.0
+
+
+def test_short_tasks_travel_in_batches() -> None:
+    answer = what_if(Load(users=1, hubs=1, workers=4, tasks=20_000, seconds=0.0005, spread=0.0), _watch)
+    assert answer.decisions < 5000
+    assert answer.utilisation > 0.7
+
+
+def test_the_same_load_gives_the_same_answer() -> None:
+    load = Load(users=3, hubs=2, workers=2, tasks=100, seconds=0.3, seed=4)
+    assert what_if(load, lambda: 0.0) == what_if(load, lambda: 0.0)
