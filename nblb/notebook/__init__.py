@@ -1,0 +1,22 @@
+"""The notebook's side: magics, and cards that show clusters, jobs and tasks live. Loaded by %load_ext nblb."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Registers magics, completion and cards; doing so twice is harmless."""
+    from nblb.notebook import completion, magics, showing
+
+    magics.install(ipython)
+    completion.install(ipython)
+    showing.install(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Takes back what load_ipython_extension did; the cluster goes on."""
+    from nblb.notebook import magics, showing
+
+    magics.remove(ipython)
+    showing.remove(ipython)

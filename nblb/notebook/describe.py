@@ -1,0 +1,153 @@
+"""Snapshot -> description: the small dict that a live card is sent and that the saved pictures are made of.
+
+Pure functions, one per kind of card. Keys that a card does not need are not there; all values are JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nblb.notebook import words
+from nblb.notebook.pictures import look
+
+if TYPE_CHECKING:
+    from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
+
+RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
+ITEMS_NAMED = 12
+TRACEBACK_LIMIT = 16_000
+OUTPUT_LIMIT = 4_000
+
+
+def job(snapshot: JobSnapshot) -> dict[str, Any]:
+    """The job card, without what changes seldom (see job_failures)."""
+    counts = snapshot.counts
+    over = words.ended(counts) >= snapshot.total
+    card: dict[str, Any] = {
+        "title": snapshot.name,
+        "subtitle": snapshot.task_name if snapshot.task_name != snapshot.name else "",
+        "state": snapshot.state,
+        "look": words.JOB_LOOK.get(snapshot.state, ("?", snapshot.state)),
+        "percent": words.percent(snapshot.done_percent, counts, snapshot.total),
+        "text": words.progress_text(counts, snapshot.total),
+        "counts": words.count_rows(counts),
+        "total": snapshot.total,
+        "over": over,
+        "can": {"cancel": not over, "retry": words.failed(counts) > 0},
+        "notes": _job_notes(snapshot),
+    }
+    if over:
+        card["facts"] = [f"took {words.duration(snapshot.elapsed_s)}"]
+    else:
+        card["facts"] = [words.rate(snapshot.rate_per_s), words.time_left(snapshot.eta_s)]
+        card["running"] = [
+            [r.item, round(r.progress), words.clip(r.note, 80), r.host or r.worker, words.duration(r.since_s)]
+            for r in snapshot.running[:RUNNING_ROWS]
+        ]
+    return card
+
+
+def _job_notes(snapshot: JobSnapshot) -> list[str]:
+    notes = []
+    if not snapshot.connected:
+        notes.append("the core is away; the job goes on when it is back")
+    if snapshot.waiting:
+        notes.append(f"waiting: {snapshot.waiting}")
+    return notes
+
+
+def job_failures(snapshot: JobSnapshot) -> list[dict[str, Any]]:
+    """What failed, alike failures together, the most frequent first."""
+    return [_failure(group) for group in snapshot.failures]
+
+
+def _failure(group: FailureGroup) -> dict[str, Any]:
+    number = f"{group.count:,} × " if group.count > 1 else ""
+    where = f" at {group.where}" if group.where else ""
+    message = group.message.strip().partition("\n")[0]
+    shown = ", ".join(str(item) for item in group.items[:ITEMS_NAMED])
+    more = ", …" if group.count > len(group.items[:ITEMS_NAMED]) else ""
+    return {
+        "key": f"{group.kind} {group.where}",
+        "title": words.clip(f"{number}{group.kind}{where}{': ' if message else ''}{message}", 300),
+        "items": f"item{'' if group.count == 1 else 's'} {shown}{more}" if shown else "",
+        "traceback": words.clip(group.traceback, TRACEBACK_LIMIT),
+    }
+
+
+def as_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The same with the time of the picture, for one that is saved before its story is over."""
+    if card.get("over"):
+        return card
+    return {**card, "notes": [*card.get("notes", ()), f"picture of {time.strftime('%Y-%m-%d %H:%M:%S')}"]}
+
+
+def task(snapshot: TaskSnapshot) -> dict[str, Any]:
+    """The card of a single task."""
+    over = snapshot.state in words.ENDED
+    card: dict[str, Any] = {
+        "title": snapshot.name,
+        "subtitle": snapshot.task,
+        "state": snapshot.state,
+        "look": look(snapshot.state),
+        "percent": 100 if snapshot.state == "DONE" else max(0, min(99, int(snapshot.progress))),
+        "over": over,
+        "can": {"cancel": not over},
+        "notes": [],
+        "facts": [],
+    }
+    _, word = card["look"]
+    card["text"] = word if over else f"{word}, {card['percent']} %"
+    if snapshot.note:
+        card["facts"].append(words.clip(snapshot.note, 200))
+    if snapshot.worker or snapshot.host:
+        card["facts"].append(f"on {snapshot.host or snapshot.worker}")
+    if snapshot.attempt > 1:
+        card["facts"].append(f"attempt {snapshot.attempt}")
+    if snapshot.duration_s:
+        card["facts"].append(f"{'took ' if over else ''}{words.duration(snapshot.duration_s)}")
+    if snapshot.waiting:
+        card["notes"].append(f"waiting: {snapshot.waiting}")
+    if snapshot.stdout_tail:
+        card["output"] = snapshot.stdout_tail[-OUTPUT_LIMIT:]
+    if snapshot.failure is not None:
+        card["failures"] = [_failure(snapshot.failure)]
+    return card
+
+
+def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
+    """The cluster card."""
+    up = snapshot.connected and not stopped
+    state = "up" if up else "stopped" if stopped else "away"
+    hubs = len(snapshot.hubs)
+    return {
+        "title": snapshot.name,
+        "state": state,
+        "look": {"up": ("●", "up"), "away": ("○", "the core is away"), "stopped": ("■", "stopped")}[state],
+        "over": stopped,
+        "rows": [
+            ("address", snapshot.address),
+            ("hubs", str(hubs)),
+            ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
+            ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
+            ("durability", durability(snapshot.durability)),
+            ("owner", snapshot.owner),
+        ],
+        "hubs": [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in snapshot.hubs],
+        "workers": snapshot.workers,
+        "unfinished": snapshot.queued + snapshot.running,
+        "monitor": snapshot.monitor_url,
+        "can": {"scale": up and hubs > 0, "stop": up, "monitor": up and bool(snapshot.monitor_url)},
+        "notes": [snapshot.warning] if snapshot.warning else [],
+    }
+
+
+def durability(level: str) -> str:
+    """What LB_DURABILITY promises, in a few words."""
+    promise = {
+        "process": "survives any process dying",
+        "full": "survives power loss too",
+        "none": "memory only: lost with the core",
+    }.get(level, "")
+    return f"{level}: {promise}" if promise else level

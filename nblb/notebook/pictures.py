@@ -1,0 +1,86 @@
+"""The pictures that stay in a saved notebook: HTML that reads well without any style, and plain text.
+
+They are made of the same descriptions (describe.py) as the live cards, so that the three cannot disagree.
+GitHub keeps elements and drops styles and scripts: what is said here is said by words and order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from nblb.notebook.words import LOOK, clip
+
+BAR_CELLS = 30
+TRACEBACK_LIMIT = 8_000  # characters of a traceback in a saved picture
+
+
+def html(card: dict[str, Any], key: str = "") -> str:
+    """The picture of a described card; `key` is the mark by which a live widget finds it."""
+    mark = f"nblb-card nblb-live-{key}" if key else "nblb-card"
+    return f'<div class="{mark}">{"".join(_parts(card))}</div>'
+
+
+def _parts(card: dict[str, Any]) -> Iterable[str]:
+    yield f"<p><b>{escape(card['title'])}</b>"
+    if card.get("subtitle"):
+        yield f" <code>{escape(card['subtitle'])}</code>"
+    sign, word = card["look"]
+    yield f" &nbsp;{sign} {escape(word)}</p>"
+    if "percent" in card:
+        said = escape(f"{card['percent']} %, {card['text']}")
+        yield (
+            f'<p><progress value="{card["percent"]}" max="100" aria-label="{escape(card["title"])}"'
+            f' aria-valuetext="{escape(card["text"])}">{card["percent"]} %</progress> {said}</p>'
+        )
+    facts = [f"{sign} {number:,} {word}" for _, sign, word, number in card.get("counts", ())]
+    facts += [fact for fact in card.get("facts", ()) if fact]
+    if facts:
+        yield f"<p>{escape(' · '.join(facts))}</p>"
+    if card.get("rows"):
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in card["rows"])
+        yield f"<table><tbody>{cells}</tbody></table>"
+    for line in card.get("notes", ()):
+        yield f"<p>{escape(line)}</p>"
+    if card.get("hubs"):
+        yield _table(("hub", "host", "state", "workers", "busy"), card["hubs"])
+    for group in card.get("failures", ()):
+        yield _failure(group)
+    if card.get("output"):
+        yield f"<details><summary>output</summary><pre>{escape(card['output'])}</pre></details>"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _failure(group: dict[str, Any]) -> str:
+    trace = escape(clip(group["traceback"], TRACEBACK_LIMIT))
+    items = f"<p>{escape(group['items'])}</p>" if group.get("items") else ""
+    return f"<details><summary>✗ {escape(group['title'])}</summary>{items}<pre>{trace}</pre></details>"
+
+
+def text(card: dict[str, Any]) -> str:
+    """The picture in plain text: a head line, a bar, counts, what failed."""
+    sign, word = card["look"]
+    lines = [f"{card['title']}: {sign} {word}"]
+    if "percent" in card:
+        full = round(card["percent"] * BAR_CELLS / 100)
+        lines.append(f"[{'#' * full}{'.' * (BAR_CELLS - full)}] {card['percent']} %, {card['text']}")
+    facts = [f"{sign} {number:,} {word}" for _, sign, word, number in card.get("counts", ())]
+    facts += [fact for fact in card.get("facts", ()) if fact]
+    if facts:
+        lines.append(" · ".join(facts))
+    lines += [f"{name}: {value}" for name, value in card.get("rows", ())]
+    lines += card.get("notes", ())
+    lines += [f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} workers, {hub[4]} busy" for hub in card.get("hubs", ())]
+    lines += [f"✗ {group['title']}" for group in card.get("failures", ())]
+    return "\n".join(lines)
+
+
+def look(state: str) -> tuple[str, str]:
+    """Sign and word of a task's state, also of one that a newer core may name."""
+    return LOOK.get(state, ("?", state.lower()))

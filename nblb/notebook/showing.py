@@ -1,0 +1,84 @@
+"""Where the client's objects meet their cards: what happens when one is the last line of a cell."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from nblb.notebook import clicks, describe, pictures, pumping
+from nblb.notebook.card import Card
+from nblb.notebook.cluster_card import ClusterCard
+from nblb.notebook.environment import Mode, kernel, mode
+from nblb.notebook.job_widget import JobCard
+from nblb.notebook.task_card import TaskCard
+
+KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
+    "job": ("nblb.client.job", "Job", JobCard),
+    "task": ("nblb.client.task_future", "TaskFuture", TaskCard),
+    "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
+}
+_cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
+
+
+def show(kind: str, thing: Any) -> None:
+    """Displays `thing` as a card that follows it; NotImplementedError lets IPython print its repr instead."""
+    here = mode()
+    if here is Mode.OFF:
+        raise NotImplementedError
+    clicks.watch(kernel())
+    pumping.prepare(kernel())
+    card = _cards.get(thing)
+    if card is None or card.mode is not here:
+        card = KINDS[kind][2](thing, here)
+        _cards[thing] = card
+        if hasattr(thing, "add_listener"):
+            thing.add_listener(card.changed)
+    card.show()
+
+
+def picture(kind: str, thing: Any) -> dict[str, Any]:
+    """A mime bundle for whoever asks for one outside a cell's last line: what is so now."""
+    card = _cards.get(thing)
+    if card is not None:
+        return card.bundle()
+    if kind == "job":
+        snapshot = thing.snapshot()
+        found = {**describe.job(snapshot), "failures": describe.job_failures(snapshot)}
+    elif kind == "task":
+        found = describe.task(thing.snapshot())
+    else:
+        found = describe.cluster(thing.snapshot(), stopped=bool(getattr(thing, "stopped", False)))
+    found = describe.as_of(found)
+    return {"text/plain": pictures.text(found), "text/html": pictures.html(found)}
+
+
+def pump() -> None:
+    """The client calls this while the main thread waits, so that buttons work meanwhile."""
+    here = kernel()
+    if here is not None:
+        pumping.pump(here)
+
+
+def install(ipython: Any) -> None:
+    """From now on the client's objects show themselves as cards in this IPython."""
+    from nblb.client import display
+
+    for kind, (module, name, _) in KINDS.items():
+        formatter = ipython.display_formatter.ipython_display_formatter
+        formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
+        display.register(kind, lambda thing, kind=kind: picture(kind, thing))
+    display.register("pump", pump)
+
+
+def remove(ipython: Any) -> None:
+    """Takes `install` back; cards on show go on."""
+    from nblb.client import display
+
+    formatter = ipython.display_formatter.ipython_display_formatter
+    for kind in (*KINDS, "pump"):
+        display.register(kind, None)
+    for module, name, _ in KINDS.values():
+        formatter.deferred_printers.pop((module, name), None)
+        for known in [cls for cls in formatter.type_printers if (cls.__module__, cls.__name__) == (module, name)]:
+            formatter.type_printers.pop(known, None)

@@ -1,0 +1,43 @@
+// The cluster card: what it is, how busy it is, and the buttons Scale, Open monitor, Stop.
+
+// The kernel cannot know how the browser reaches its machine. Where the notebook server has jupyter-server-proxy the
+// Monitor is behind it; otherwise the address stands as it is, which is right on the same computer.
+const monitor_address = async (address) => {
+  const settings = document.getElementById("jupyter-config-data"), url = new URL(address);
+  const base = settings ? JSON.parse(settings.textContent).baseUrl : null;
+  if (!base) return address;
+  const proxy = await fetch(`${base}server-proxy/servers-info`).then((reply) => reply.ok, () => false);
+  return proxy ? `${base}proxy/${url.port}${url.pathname}` : address;
+};
+
+export default live((model, root) => {
+  const wanted = h("input", { type: "number", min: 0, max: 9999, "aria-label": "number of workers" });
+  const scale = button(model, "Scale", "scale", () => Number(wanted.value)), stop = h("button", { type: "button" }, "Stop");
+  const open = h("button", { type: "button" }, "Open monitor"), sure = button(model, "Stop now", "stop"), keep = h("button", { type: "button" }, "Keep it");
+  const question = h("div", { class: "nblb-notes", role: "alert" }), asked = h("span");
+  const top = head([wanted, scale, open, stop]), list = h("dl", { class: "nblb-facts-list" }), other = notes(), hubs = h("div", { class: "nblb-hubs" });
+  const values = new Map();
+  let now = model.get("now"), told = null;
+  question.append(asked, sure, keep); show(question, false);
+  open.onclick = async () => { const page = window.open("", "_blank"); page.location = await monitor_address(now.monitor); };
+  stop.onclick = () => {
+    if (!now.unfinished) { stop.disabled = true; press(model, "stop"); return; }
+    say(asked, `${now.unfinished.toLocaleString("en")} tasks have not ended; the journal keeps them for the next start. `);
+    show(question, true); keep.focus();
+  };
+  keep.onclick = () => { show(question, false); stop.focus(); };
+  sure.addEventListener("click", () => show(question, false));
+  root.append(top.node, question, list, hubs, other.node);
+  return (next) => {
+    now = next;
+    top.draw(now, root); other.draw(now, model);
+    for (const [name, value] of now.rows) {
+      if (!values.has(name)) { const said = h("dd"); values.set(name, said); list.append(h("div", {}, h("dt", {}, name), said)); }
+      say(values.get(name), value);
+    }
+    say(hubs, now.hubs.map(([name, host, state, workers, busy]) => `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy`).join("   "));
+    if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else what was typed stands
+    scale.can(now.can.scale); open.disabled = !now.can.monitor; stop.disabled = !now.can.stop; wanted.disabled = !now.can.scale;
+    attr(open, "title", now.monitor || "no Monitor runs");
+  };
+});

@@ -1,0 +1,125 @@
+// What all cards share: finding the saved picture in the page and bringing it to life, and small parts.
+// The picture is plain HTML with the class nblb-live-KEY; the widget has no view of its own, so that a saved
+// notebook never holds a dead box. Front-ends that keep outputs apart ask for render() instead.
+
+const h = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+};
+const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const show = (node, yes) => { if (node.hidden === yes) node.hidden = !yes; };
+const attr = (node, name, value) => { if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value); };
+
+const SILENT_MS = 8000;
+
+// A press carries an id of its own: the kernel may see it twice and acts once.
+const press = (model, click, value = null) =>
+  model.send({ nblb: model.get("key"), click, value, id: `${Date.now()}-${Math.random().toString(36).slice(2)}` });
+
+const button = (model, name, action, value) => {
+  const node = h("button", { type: "button" }, name);
+  let pressed = 0;
+  node.onclick = () => {
+    pressed = Date.now();
+    node.disabled = true;
+    press(model, action, value?.());
+  };
+  // A pressed button stays grey for a second, or the next tick would light it again before the kernel answered.
+  node.can = (yes) => { const off = !yes || Date.now() - pressed < 1000; if (node.disabled !== off) node.disabled = off; };
+  return node;
+};
+
+const head = (buttons) => {
+  const title = h("strong"), subtitle = h("span", { class: "nblb-sub" }), state = h("span", { class: "nblb-state" });
+  const node = h("div", { class: "nblb-head" }, title, subtitle, state, h("span", { class: "nblb-buttons" }, ...buttons));
+  return { node, draw(now, root) {
+    say(title, now.title); say(subtitle, now.subtitle || ""); attr(root, "aria-label", now.title);
+    say(state, now.look.join(" ")); attr(state, "data-state", now.state);
+  } };
+};
+
+const bar = () => {
+  const parts = new Map(), label = h("span", { class: "nblb-percent" });
+  const track = h("div", { class: "nblb-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 });
+  return { node: h("div", { class: "nblb-progress" }, track, label), draw(now, widths) {
+    attr(track, "aria-label", now.title); attr(track, "aria-valuenow", now.percent); attr(track, "aria-valuetext", now.text);
+    say(label, `${now.percent} %`);
+    for (const [state, width] of widths) {
+      if (!parts.has(state)) { parts.set(state, h("span", { "data-state": state })); track.append(parts.get(state)); }
+    }
+    const wide = new Map(widths);
+    for (const [state, part] of parts) part.style.width = `${wide.get(state) || 0}%`;
+  } };
+};
+
+// Alike failures together. A group once opened stays open, and groups never change places under the reader.
+const failures = () => {
+  const node = h("div", { class: "nblb-failures" }), groups = new Map();
+  return { node, draw(list) {
+    const keys = new Set(list.map((group) => group.key));
+    for (const [key, group] of groups) if (!keys.has(key)) { group.box.remove(); groups.delete(key); }
+    for (const { key, title, items, traceback } of list) {
+      if (!groups.has(key)) {
+        const name = h("summary"), which = h("div", { class: "nblb-sub" }), trace = h("pre", { tabindex: 0 });
+        const box = h("details", {}, name, which, trace);
+        groups.set(key, { box, name, which, trace }); node.append(box);
+      }
+      const group = groups.get(key);
+      say(group.name, `✗ ${title}`); say(group.which, items); say(group.trace, traceback);
+    }
+  } };
+};
+
+const notes = () => {
+  const node = h("div", { class: "nblb-notes" }), said = h("span", { role: "status" });
+  const lines = h("span"); node.append(lines, said);
+  return { node, draw(now, model) { say(lines, (now.notes || []).join(" · ")); say(said, model.get("said")); } };
+};
+
+const live = (build) => {
+  const mount = (model) => {
+    const root = h("section", { class: "nblb-root", role: "group" });
+    const draw = build(model, root);
+    let heard = Date.now();
+    const silent = (yes) => {
+      if (root.classList.toggle("nblb-silent", yes)) for (const node of root.querySelectorAll("button")) node.disabled = true;
+    };
+    const update = () => { heard = Date.now(); silent(false); draw(model.get("now")); };
+    for (const name of ["now", "failures", "strip", "said"]) model.on(`change:${name}`, update);
+    // While something goes on the kernel speaks every two seconds; when it does not, the card says so.
+    const watch = setInterval(() => { if (!model.get("now").over && Date.now() - heard > SILENT_MS) silent(true); }, 2000);
+    model.on("destroy", () => { clearInterval(watch); silent(true); });
+    root.append(h("div", { class: "nblb-silence", role: "status" }, "○ no word from the kernel: it is busy, or gone"));
+    let focused = null; // a redrawn output takes the focus away; it is given back
+    root.addEventListener("focusin", (event) => { focused = event.target; });
+    root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
+    update();
+    return { root, update, place: null, into(place) {
+      this.place = place; place.replaceChildren(root); update();
+      if (focused && document.activeElement === document.body) focused.focus({ preventScroll: true });
+    } };
+  };
+  return {
+    initialize({ model }) {
+      const places = document.getElementsByClassName(`nblb-live-${model.get("key")}`), mounted = [];
+      const look = () => {
+        for (const place of places) {
+          if (place.firstElementChild?.classList.contains("nblb-root")) continue;
+          let one = mounted.find((m) => !m.place.isConnected); // its output was drawn anew
+          if (!one) { one = mount(model); mounted.push(one); if (mounted.length === 1) press(model, "seen"); }
+          one.into(place);
+        }
+      };
+      const watch = new MutationObserver(look);
+      watch.observe(document.body, { childList: true, subtree: true });
+      look();
+      return () => watch.disconnect();
+    },
+    render({ model, el }) {
+      el.classList.add("nblb-card");
+      mount(model).into(el);
+    },
+  };
+};

@@ -1,0 +1,108 @@
+"""How front-ends say states, durations and counts: one word, one sign and one order for all pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LOOK: dict[str, tuple[str, str]] = {  # state -> (sign, word); in the order in which counts are shown
+    "DONE": ("✓", "done"),
+    "FAILED": ("✗", "failed"),
+    "LOST": ("†", "lost"),
+    "RUNNING": ("▶", "running"),
+    "CANCELLING": ("⊘", "cancelling"),
+    "CANCELLED": ("⊘", "cancelled"),
+    "ASSIGNED": ("◦", "assigned"),
+    "QUEUED": ("…", "queued"),
+    "BLOCKED": ("⧗", "blocked"),
+}
+JOB_LOOK = {
+    "running": ("▶", "running"),
+    "waiting": ("…", "waiting"),
+    "done": ("✓", "done"),
+    "failed": ("✗", "failed"),
+    "cancelled": ("⊘", "cancelled"),
+}
+ENDED = ("DONE", "FAILED", "LOST", "CANCELLED")
+BAD = ("FAILED", "LOST")
+
+
+def duration(seconds: float) -> str:
+    """'0.4 s', '12 s', '3 min 20 s', '2 h 5 min': two units at most."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes} min" if minutes and hours < 24 else f"{hours} h"
+
+
+def time_left(eta_s: tuple[float, float] | None) -> str:
+    """A range when it is one ('20 to 30 s left'), one number when both ends read the same; '' when unknown."""
+    if eta_s is None:
+        return ""
+    low, high = (duration(max(round(end), 1)).replace(".0 ", " ") for end in eta_s)
+    if low == high:
+        return f"about {low} left"
+    if low.partition(" ")[2] == high.partition(" ")[2]:  # the unit once
+        low = low.partition(" ")[0]
+    return f"{low} to {high} left"
+
+
+def number(count: int, thing: str) -> str:
+    """'1 hub', '3,000 workers'."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def rate(per_s: float) -> str:
+    """'118/s', '2.5/s', '12/min': three digits at most; '' when nothing has moved."""
+    if per_s <= 0:
+        return ""
+    if per_s >= 1:
+        return f"{per_s:,.0f}/s" if per_s >= 9.95 else f"{per_s:.1f}/s"
+    return f"{per_s * 60:.0f}/min" if per_s * 60 >= 1 else f"{per_s * 3600:.0f}/h"
+
+
+def ended(counts: Mapping[str, int]) -> int:
+    """How many items need nothing more."""
+    return sum(counts.get(state, 0) for state in ENDED)
+
+
+def failed(counts: Mapping[str, int]) -> int:
+    """How many items ended without a result that should have had one."""
+    return sum(counts.get(state, 0) for state in BAD)
+
+
+def progress_text(counts: Mapping[str, int], total: int) -> str:
+    """'123 of 200 tasks, 6 failed': what a screen reader says of a job's bar."""
+    text = f"{ended(counts):,} of {number(total, 'task')}"
+    if bad := failed(counts):
+        text += f", {bad:,} failed"
+    if stopped := counts.get("CANCELLED", 0):
+        text += f", {stopped:,} cancelled"
+    return text
+
+
+def percent(done_percent: float, counts: Mapping[str, int], total: int) -> int:
+    """A whole number for the bar: 100 exactly when all have ended, never before."""
+    if ended(counts) >= total:
+        return 100
+    return max(0, min(99, int(done_percent)))
+
+
+def count_rows(counts: Mapping[str, int]) -> list[tuple[str, str, str, int]]:
+    """(state, sign, word, number) of each state that has items, in the order of LOOK."""
+    return [(state, sign, word, counts[state]) for state, (sign, word) in LOOK.items() if counts.get(state)]
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, the middle left out and said so: an error's end is worth as much as its start."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"

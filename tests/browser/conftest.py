@@ -1,0 +1,41 @@
+"""One JupyterLab for all browser tests of a process; each test opens a notebook of its own in a browser of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.lab import Lab, lab, missing
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = missing()
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(180))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots go: NBLB_ARTIFACTS, or a folder that the system cleans up."""
+    folder = Path(os.environ.get("NBLB_ARTIFACTS") or Path(tempfile.gettempdir()) / "nblb-screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory, runtime_base: Path) -> Iterator[Lab]:
+    """JupyterLab with the package on its kernels' path and a private runtime folder."""
+    runtime = Path(tempfile.mkdtemp(dir=runtime_base))
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with lab(tmp_path_factory.mktemp("lab"), runtime, PYTHONPATH=path) as running:
+        yield running

@@ -1,0 +1,195 @@
+"""The cards in a real page, showing objects that follow a clock instead of a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.lab import DARK, LIGHT, Lab, Page, browser_page, write_notebook
+
+SETUP = "from tests.notebook import fakes\nfakes.install()"
+COMPUTE = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: sum(range(10_000))"
+
+OVERFLOW = "() => Math.max(...[...document.querySelectorAll('.nblb-root')].map(e => e.scrollWidth - e.clientWidth))"
+WATCH_LONG_TASKS = """() => {
+    window.slow = [];
+    const watch = new PerformanceObserver((list) => window.slow.push(...list.getEntries().map((e) => e.duration)));
+    watch.observe({ type: 'longtask' });
+}"""
+
+
+def percent(card: Any) -> int:
+    return int(card.get_by_role("progressbar").get_attribute("aria-valuenow"))
+
+
+def wait_state(page: Page, word: str, timeout_s: float = 20) -> float:
+    """Seconds until a card says this state."""
+    begin = time.monotonic()
+    page.page.locator(".nblb-state").filter(has_text=word).first.wait_for(timeout=timeout_s * 1000)
+    return time.monotonic() - begin
+
+
+def test_a_job_moves_while_the_kernel_computes_and_can_be_cancelled_then(here: Lab, artifacts: Path) -> None:
+    write_notebook(
+        here.root / "a.ipynb", SETUP + "\njob = fakes.FakeJob(total=4000, bad={3, 9})\njob", COMPUTE.format(12)
+    )
+    with browser_page(here, "a.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        card.get_by_role("progressbar").wait_for()
+        page.page.wait_for_timeout(500)
+        text = card.get_by_role("progressbar").get_attribute("aria-valuetext")
+        assert re.fullmatch(r"[\d,]+ of 4,000 tasks, \d failed", text)
+        page.page.wait_for_function("() => +document.querySelector('[role=progressbar]').ariaValueNow >= 3")
+        assert card.get_by_role("img", name="every item").is_visible()
+        card.get_by_role("button", name="Cancel").click()
+        assert wait_state(page, "cancelled") < 2
+        assert percent(card) == 100
+        assert card.get_by_role("button", name="Cancel").is_disabled()
+        card.get_by_text("2 × ValueError").click()
+        assert card.get_by_text("in simulate").is_visible()
+        page.page.screenshot(path=artifacts / "job-cancelled.png")
+        assert page.errors == []
+        assert page.foreign == []
+
+
+def test_reload_brings_the_card_back_to_life_and_the_kernels_end_leaves_the_picture(here: Lab, artifacts: Path) -> None:
+    write_notebook(here.root / "b.ipynb", SETUP + "\njob = fakes.FakeJob(total=800, bad={3})\njob")
+    with browser_page(here, "b.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        card.get_by_role("progressbar").wait_for()
+        page.save()
+        page.reload()
+        card.get_by_role("progressbar").wait_for()
+        before = percent(card)
+        page.page.wait_for_function(f"() => +document.querySelector('[role=progressbar]').ariaValueNow > {before}")
+        wait_state(page, "failed")
+        card.get_by_role("button", name="Retry failed").click()
+        wait_state(page, "running")
+        card.get_by_role("button", name="Cancel").click()
+        wait_state(page, "cancelled")
+        saved = page.save()
+        assert all("view+json" not in kind for data in _outputs(saved) for kind in data)
+        page.kill_kernel()
+        page.reload()
+        page.page.get_by_text("of 800 tasks").wait_for()
+        assert "model not found" not in " ".join(page.outputs())
+        page.page.screenshot(path=artifacts / "kernel-dead.png")
+
+
+def _outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [output["data"] for cell in notebook["cells"] for output in cell["outputs"] if "data" in output]
+
+
+def test_the_saved_notebook_holds_the_end_also_when_a_card_was_redrawn_under_the_reader(here: Lab) -> None:
+    show = SETUP + "\njob = fakes.FakeJob(total=200, bad={1})\njob"
+    redraw = (
+        "from nblb.notebook import showing\ncard = showing._cards[job]\n"
+        "for place in card._places: place.update(card.bundle())"
+    )
+    write_notebook(here.root / "c.ipynb", show, COMPUTE.format(2), redraw, "job")
+    with browser_page(here, "c.ipynb") as page:
+        page.open()
+        page.run_all()
+        first = page.card("sweep").first
+        first.locator("details > summary").click()
+        page.page.locator(".nblb-root").nth(1).wait_for()
+        assert first.locator("details").get_attribute("open") is not None
+        assert page.page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
+        wait_state(page, "failed")
+        page.page.wait_for_timeout(500)
+        saved = _outputs(page.save())
+        assert all("200 of 200 tasks, 1 failed" in "".join(data["text/plain"]) for data in saved)
+        assert len(json.dumps(saved)) < 20_000
+
+
+@pytest.mark.parametrize(("theme", "width"), [(LIGHT, 600), (DARK, 1280), (LIGHT, 320)])
+def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
+    cells = (
+        SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
+        "cluster = fakes.FakeCluster()\ncluster",
+        "task = fakes.FakeTask(seconds=30)\ntask",
+    )
+    name = f"looks-{width}.ipynb"
+    write_notebook(here.root / name, *cells)
+    with browser_page(here, name, size=(width, 1300), dark=theme == DARK) as page:
+        page.open()
+        page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+        page.run_all()
+        page.card("simulate").wait_for()
+        page.page.get_by_text("ValueError").first.click()
+        page.page.wait_for_timeout(1500)
+        page.page.screenshot(path=artifacts / f"looks-{theme.rsplit(maxsplit=1)[-1].lower()}-{width}.png")
+        assert page.page.evaluate(OVERFLOW) <= 1
+        for name in ("Scale", "Open monitor", "Stop"):
+            assert page.card("lab-5799").get_by_role("button", name=name, exact=True).is_enabled()
+        page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", LIGHT)
+
+
+def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:
+    show = SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.05, workers=50)\njob"
+    write_notebook(here.root / "d.ipynb", show, COMPUTE.format(6))
+    with browser_page(here, "d.ipynb") as page:
+        received: list[int] = []
+        page.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+        page.open()
+        page.page.evaluate(WATCH_LONG_TASKS)
+        page.run_all()
+        page.card("sweep").get_by_role("progressbar").wait_for()
+        page.page.wait_for_timeout(1000)
+        received.clear()
+        page.page.evaluate("() => { window.slow.length = 0 }")
+        page.page.wait_for_timeout(4000)
+        assert len(received) <= 4 * 10
+        assert sum(received) <= 4 * 40_000
+        assert max(page.page.evaluate("() => window.slow"), default=0) < 500
+
+
+def test_stop_asks_first_when_work_would_wait_and_scale_sends_the_number(here: Lab) -> None:
+    write_notebook(here.root / "e.ipynb", SETUP + "\ncluster = fakes.FakeCluster()\ncluster")
+    with browser_page(here, "e.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("lab-5799")
+        card.get_by_role("spinbutton", name="number of workers").fill("6")
+        card.get_by_role("button", name="Scale").click()
+        card.get_by_text("scaling to 6 workers").wait_for()
+        card.get_by_role("button", name="Stop", exact=True).click()
+        card.get_by_role("button", name="Keep it").click()
+        assert card.get_by_text("● up").is_visible()
+        card.get_by_role("button", name="Stop", exact=True).click()
+        card.get_by_role("button", name="Stop now").click()
+        card.get_by_text("■ stopped").wait_for()
+        assert card.get_by_role("button", name="Scale").is_disabled()
+
+
+def test_where_outputs_are_apart_the_widget_has_a_view_of_its_own(here: Lab) -> None:
+    write_notebook(here.root / "f.ipynb", SETUP + "\n__vsc_ipynb_file__ = ''\njob = fakes.FakeJob(total=400)\njob")
+    with browser_page(here, "f.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        card.get_by_role("progressbar").wait_for()
+        assert page.page.locator(".jp-RenderedHTML .nblb-root").count() == 0
+        card.get_by_role("button", name="Cancel").click()
+        page.page.locator("progress").wait_for()  # the view has given way to the picture
+        assert "model not found" not in " ".join(page.outputs())
+
+
+def test_a_silent_kernel_is_said(here: Lab) -> None:
+    stop = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"
+    write_notebook(here.root / "g.ipynb", SETUP + "\njob = fakes.FakeJob(total=40_000)\njob", stop)
+    with browser_page(here, "g.ipynb") as page:
+        page.open()
+        page.run_all()
+        page.card("sweep").get_by_role("progressbar").wait_for()
+        page.page.get_by_text("no word from the kernel").wait_for(timeout=30_000)
+        assert page.card("sweep").get_by_role("button", name="Cancel").is_disabled()

@@ -1,0 +1,138 @@
+"""The first landing's whole way: a cell runs on a real cluster, in a real JupyterLab, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nblb import launch
+from tests.browser.lab import Lab, Page, browser_page, write_notebook
+from tests.waiting import wait_until
+
+LOAD = "%load_ext nblb\n"
+START = "%lb_start parameters.json --no-monitor"
+SWEEP = """import nblb as lb, time
+@lb.task
+def simulate(x, seconds={seconds}):
+    if x == 3:
+        raise ValueError("x must not be three")
+    for step in lb.track(range(5)):
+        time.sleep(seconds / 5)
+    return x * x
+job = simulate.map(range({total}), job="sweep")
+job"""
+
+
+@pytest.fixture
+def stage(here: Lab, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """parameters.json beside the notebooks; the cluster that a notebook starts with it is ended."""
+    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(here.runtime))
+    settings["LB_NAME"] = f"t-{uuid.uuid4().hex[:8]}"
+    (here.root / "parameters.json").write_text(json.dumps(settings))
+    try:
+        yield settings
+    finally:
+        launch.stop(settings)
+
+
+def bar_text(page: Page, card: str) -> str:
+    return str(page.card(card).get_by_role("progressbar").first.get_attribute("aria-valuetext"))
+
+
+def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
+    collect = "print(len(job.results(errors='skip')), job)"
+    write_notebook(here.root / "first.ipynb", "%load_ext nblb", START, SWEEP.format(seconds=0.2, total=40), collect)
+    with browser_page(here, "first.ipynb", size=(1280, 1300)) as page:
+        page.open()
+        page.run_all()
+        bar = page.card("sweep").get_by_role("progressbar")
+        bar.wait_for(timeout=30_000)
+        cluster = page.card(stage["LB_NAME"])
+        for words in ("address", "durability", "2 (", "Scale", "Stop"):
+            assert cluster.get_by_text(words).first.is_visible(), words
+        seen = set()
+
+        def ended() -> bool:
+            seen.add(int(bar.get_attribute("aria-valuenow")))
+            return "40 of 40 tasks" in bar_text(page, "sweep")
+
+        page.page.wait_for_timeout(1500)
+        page.page.screenshot(path=artifacts / "first-running.png")
+        wait_until(ended, 30, "the sweep's end", every_s=0.2)
+        assert len(seen) >= 4, seen
+        assert bar_text(page, "sweep") == "40 of 40 tasks, 1 failed"
+        assert bar.get_attribute("aria-valuenow") == "100"
+        page.page.get_by_text("<Job sweep: 40 of 40").wait_for()
+        failure = page.card("sweep").get_by_text("ValueError").first
+        failure.click()
+        assert page.card("sweep").get_by_text('raise ValueError("x must not be three")').first.is_visible()
+        page.page.screenshot(path=artifacts / "first-done.png")
+        saved = page.save()
+        assert "40 of 40 tasks, 1 failed" in json.dumps(saved)
+        assert page.errors == []
+        assert page.foreign == []
+
+
+def test_cancel_frees_the_workers_within_a_second_while_a_cell_waits(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    sweep = SWEEP.format(seconds=60, total=20)
+    write_notebook(here.root / "cancel.ipynb", LOAD + START, sweep, "job.wait(); print('waited')")
+    with browser_page(here, "cancel.ipynb") as page:
+        page.open()
+        page.run_all()
+        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=30_000)
+        cluster = launch.connect(stage)
+        assert [worker.state for worker in cluster.workers()] == ["busy", "busy"]
+        page.card("sweep").get_by_role("button", name="Cancel").click()
+        pressed = time.monotonic()
+        wait_until(lambda: [worker.state for worker in cluster.workers()] == ["idle", "idle"], 5, "free workers")
+        assert time.monotonic() - pressed < 1.0
+        page.page.get_by_text("waited", exact=True).wait_for(timeout=10_000)
+        page.page.locator(".nblb-state").filter(has_text="cancelled").wait_for()
+        page.page.screenshot(path=artifacts / "cancelled.png")
+        cluster.close()
+
+
+def test_reload_in_the_middle_of_a_job_and_the_kernels_death(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
+    sweep = SWEEP.format(seconds=0.4, total=60)
+    write_notebook(here.root / "reload.ipynb", LOAD + START, sweep, "job.wait()")
+    with browser_page(here, "reload.ipynb") as page:
+        page.open()
+        page.run_all()
+        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=30_000)
+        page.page.wait_for_timeout(1000)
+        page.save()
+        page.reload()
+        bar = page.card("sweep").get_by_role("progressbar")
+        bar.wait_for(timeout=30_000)
+        before = bar_text(page, "sweep")
+        wait_until(lambda: bar_text(page, "sweep") != before, 20, "the bar to move after the reload")
+        page.page.screenshot(path=artifacts / "reloaded.png")
+        page.kill_kernel()
+        page.reload()
+        page.page.locator("progress").first.wait_for()
+        outputs = " ".join(page.outputs())
+        assert "of 60 tasks" in outputs
+        assert "model not found" not in outputs
+        page.page.screenshot(path=artifacts / "dead.png")
+
+
+def test_the_cluster_card_scales_and_stops(here: Lab, stage: dict[str, Any]) -> None:
+    write_notebook(here.root / "cluster.ipynb", LOAD + START, "%lb_status")
+    with browser_page(here, "cluster.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card(stage["LB_NAME"])
+        card.get_by_text("2 (0 busy)").wait_for(timeout=30_000)
+        card.get_by_role("spinbutton", name="number of workers").fill("3")
+        card.get_by_role("button", name="Scale").click()
+        card.get_by_text("3 (0 busy)").wait_for(timeout=10_000)
+        card.get_by_role("button", name="Stop", exact=True).click()
+        card.get_by_text("■ stopped").wait_for(timeout=20_000)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, RunningRow, TaskSnapshot
+from nblb.notebook import describe
+
+
+def snapshot(**changes: object) -> JobSnapshot:
+    fields: dict[str, object] = {
+        "job": "j",
+        "name": "sweep",
+        "task_name": "simulate",
+        "total": 200,
+        "counts": {"DONE": 117, "FAILED": 6, "RUNNING": 8, "QUEUED": 69},
+        "done_percent": 61.5,
+        "rate_per_s": 3.0,
+        "eta_s": (20.0, 30.0),
+        "elapsed_s": 41.0,
+    }
+    return JobSnapshot(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_a_running_job() -> None:
+    card = describe.job(snapshot())
+    assert (card["percent"], card["text"], card["over"]) == (61, "123 of 200 tasks, 6 failed", False)
+    assert card["facts"] == ["3.0/s", "20 to 30 s left"]
+    assert card["can"] == {"cancel": True, "retry": True}
+    assert [word for _, _, word, _ in card["counts"]] == ["done", "failed", "running", "queued"]
+
+
+def test_an_ended_job_can_be_retried_only_if_something_failed() -> None:
+    assert describe.job(snapshot(counts={"DONE": 200}))["can"] == {"cancel": False, "retry": False}
+    assert describe.job(snapshot(counts={"DONE": 199, "LOST": 1}))["can"] == {"cancel": False, "retry": True}
+
+
+def test_what_a_tick_sends_is_small_however_much_runs() -> None:
+    rows = tuple(RunningRow(i, 40.0, "x" * 5000, "w", "host") for i in range(20))
+    assert len(json.dumps(describe.job(snapshot(total=10**7, running=rows)))) < 4000
+
+
+def test_waiting_and_a_core_that_is_away_are_said() -> None:
+    card = describe.job(snapshot(waiting="no worker takes priority 2000", connected=False))
+    assert card["notes"][1] == "waiting: no worker takes priority 2000"
+    assert "away" in card["notes"][0]
+
+
+def test_alike_failures_are_one_line() -> None:
+    group = FailureGroup("ValueError", "x must be >= 0\nmore", "cell In[3] line 4", 36, (3, 9), "Traceback …")
+    [failure] = describe.job_failures(snapshot(failures=(group,)))
+    assert failure["title"] == "36 × ValueError at cell In[3] line 4: x must be >= 0"
+    assert failure["items"] == "items 3, 9, …"
+
+
+def test_a_task() -> None:
+    running = describe.task(TaskSnapshot("1.0", "fit", "RUNNING", 40.0, "half way", host="lab2", attempt=2))
+    assert (running["percent"], running["text"]) == (40, "running, 40 %")
+    assert running["facts"] == ["half way", "on lab2", "attempt 2"]
+    done = describe.task(TaskSnapshot("1.0", "fit", "DONE", 40.0, duration_s=3.2))
+    assert (done["percent"], done["over"], done["can"]["cancel"]) == (100, True, False)
+
+
+def test_a_cluster_says_what_its_durability_promises_and_whether_it_is_up() -> None:
+    up = ClusterSnapshot("lab", True, "ipc:///x", durability="none", queued=3, monitor_url="http://127.0.0.1:1")
+    card = describe.cluster(up)
+    assert ("durability", "none: memory only: lost with the core") in card["rows"]
+    assert (card["look"][1], card["unfinished"], card["can"]["monitor"]) == ("up", 3, True)
+    stopped = describe.cluster(up, stopped=True)
+    assert (stopped["look"][1], stopped["over"], any(stopped["can"].values())) == ("stopped", True, False)
+
+
+def test_a_picture_that_is_not_final_says_when_it_was_taken() -> None:
+    assert describe.as_of({"over": False})["notes"][0].startswith("picture of 2")
+    assert describe.as_of({"over": True}) == {"over": True}

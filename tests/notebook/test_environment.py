@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nblb.errors import ParametersError
+from nblb.notebook import environment
+from nblb.notebook.environment import Mode
+
+
+@pytest.fixture
+def in_kernel(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    shell = SimpleNamespace(kernel=object(), user_ns={})
+    monkeypatch.setattr(environment, "shell", lambda: shell)
+    for name in ("NBLB_UI", "VSCODE_PID"):
+        monkeypatch.delenv(name, raising=False)
+    return shell
+
+
+def test_the_best_picture_that_works_here(in_kernel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.mode() is Mode.LIVE
+    in_kernel.user_ns["__vsc_ipynb_file__"] = "a.ipynb"
+    assert environment.mode() is Mode.VIEW
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    assert environment.mode() is Mode.HTML
+    del in_kernel.kernel
+    assert environment.mode() is Mode.OFF
+
+
+@pytest.mark.parametrize(
+    ("wish", "mode"), [("widget", Mode.LIVE), ("html", Mode.HTML), ("Text", Mode.TEXT), ("off", Mode.OFF)]
+)
+def test_nblb_ui_decides(in_kernel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, wish: str, mode: Mode) -> None:
+    monkeypatch.setenv("NBLB_UI", wish)
+    assert environment.mode() is mode
+
+
+def test_an_unknown_wish_is_refused(in_kernel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBLB_UI", "widgets")
+    with pytest.raises(ParametersError, match="'widgets'; it can be widget, html, text, off"):
+        environment.mode()

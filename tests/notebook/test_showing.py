@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from nblb.client import display
+from nblb.notebook import showing
+from nblb.notebook.environment import Mode
+from tests.notebook.fakes import FakeCluster, FakeJob, FakeTask
+from tests.notebook.kernels import run, said
+
+
+@pytest.mark.parametrize(
+    ("kind", "thing", "words"),
+    [("job", FakeJob(), "of 200 tasks"), ("task", FakeTask(), "simulate"), ("cluster", FakeCluster(), "lab-5799")],
+)
+def test_a_picture_for_whoever_asks(kind: str, thing: object, words: str) -> None:
+    bundle = showing.picture(kind, thing)
+    assert sorted(bundle) == ["text/html", "text/plain"]
+    assert words in bundle["text/plain"]
+    assert words in bundle["text/html"]
+
+
+def test_without_a_kernel_the_repr_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "mode", lambda: Mode.OFF)
+    with pytest.raises(NotImplementedError):
+        showing.show("job", FakeJob())
+
+
+def test_the_client_finds_the_pictures_by_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "_pictures", {})
+    for kind in showing.KINDS:
+        display.register(kind, lambda thing, kind=kind: {"text/plain": kind})
+    assert display.bundle("job", FakeJob()) == {"text/plain": "job"}
+
+
+@pytest.mark.timeout(60)
+def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
+    notebook = run(
+        "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import display\n"
+        "print(sorted(display._pictures), display.pump() is not None)",
+        "%unload_ext nblb\nprint(sorted(display._pictures), display.pump())",
+    )
+    assert said(notebook, 0) == "['cluster', 'job', 'pump', 'task'] True\n"
+    assert said(notebook, 1) == "[] None\n"
+
+
+def test_pump_without_a_kernel_does_nothing() -> None:
+    showing.pump()
