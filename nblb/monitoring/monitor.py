@@ -1,0 +1,313 @@
+"""The Monitor: a web page that shows who runs what where, live. `python -m nblb monitor`, or `panel serve` this file.
+
+It only looks: nothing on the page changes the cluster. All browsers share one Poller; a page compares the latest
+picture with what it shows and sends the cells that differ. Nothing is loaded from other computers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import panel as pn
+from bokeh.models import ColumnDataSource
+from bokeh.plotting import figure
+
+from nblb.errors import NblbError, NotAllowed
+from nblb.monitoring import pages, words
+from nblb.monitoring.poller import Picture, Poller, Source
+from nblb.monitoring.table import Table
+from nblb.parameters import Parameters, load
+
+__all__ = ["Monitor", "open_server", "serve", "view"]
+
+REFRESH_MS = 500
+QUEUED, RUNNING = "#56B4E9", "#E69F00"  # told apart by colour-blind eyes too
+
+
+class Monitor(pn.viewable.Viewer):
+    """One browser's view of the latest picture."""
+
+    def __init__(self, poller: Poller) -> None:
+        super().__init__()
+        self.poller = poller
+        self.shown = -1
+        self.banner = _html("")
+        self.summary = _html("")
+        self.note = _html("")
+        self.workers = Table(
+            pages.WORKERS,
+            430,
+            "No workers. Start some with %lb_start in a notebook, or with: nblb hub",
+            {
+                "Worker": 145,
+                "Host": 90,
+                "Task": 120,
+                "User": 80,
+                "Progress": 105,
+                "Note": 130,
+                "CPU": 75,
+                "Task id": 100,
+            },
+        )
+        self.queues = Table(pages.QUEUES, 240, "Nothing waits.", {"Task": 220}, sort=False)
+        self.users = Table(pages.USERS, 240, "Nobody has sent a task yet.", {"User": 80}, sort=False)
+        self.priorities = Table(pages.PRIORITIES, 240, "Nothing waits.", {"Note": 260}, sort=False)
+        self.statistics = Table(
+            pages.STATISTICS,
+            430,
+            "No task has ended yet.",
+            {"Task": 150, "Share of time": 140},
+        )
+        self.jobs = Table(
+            pages.JOBS,
+            430,
+            "No jobs yet. Each map() of a task is one.",
+            {"Job": 150, "Progress": 115},
+        )
+        self.points = ColumnDataSource({"t": [], "queued": [], "running": []})
+        self.tabs = pn.Tabs(
+            ("Workers", _page("Live workers information", self.workers.widget)),
+            ("Queue", self._queue_page()),
+            ("Statistics", _page("Global statistics, by task name", self.statistics.widget)),
+            ("Jobs", _page("Jobs", self.jobs.widget)),
+            dynamic=True,
+            sizing_mode="stretch_width",
+        )
+        if pn.state.location is not None:
+            pn.state.location.sync(self.tabs, {"active": "tab"})
+        pn.state.onload(self.start)
+
+    def __panel__(self) -> Any:
+        return pn.Column(self.banner, self.summary, self.note, self.tabs, sizing_mode="stretch_width")
+
+    def start(self) -> None:
+        self.refresh()
+        pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
+
+    def refresh(self) -> None:
+        """Bring the page up to the latest picture; called twice a second, cheap when nothing is new."""
+        picture = self.poller.look()
+        age_s = self.poller.age_s(picture)
+        _set(self.banner, words.banner(picture, age_s))
+        _set(self.note, words.note(picture, age_s, pn.config.theme == "dark"))
+        if picture.number == self.shown or not picture.answers:
+            return
+        self.shown = picture.number
+        _set(self.summary, words.summary(picture))
+        of = picture.answers
+        self.workers.show(pages.workers(of["workers"] or []))
+        self.queues.show(pages.queues(of["queue"] or {}))
+        self.users.show(pages.users(of["users"] or []))
+        self.priorities.show(pages.priorities(of["queue"] or {}, of["workers"] or []))
+        self.statistics.show(pages.statistics(of["stats"] or {}))
+        self.jobs.show(pages.jobs(of["jobs"] or []))
+        self._draw(picture)
+
+    def _queue_page(self) -> Any:
+        chart = figure(
+            height=200,
+            sizing_mode="stretch_width",
+            x_axis_type="datetime",
+            y_axis_label="tasks",
+            tools="",
+            toolbar_location=None,
+        )
+        chart.step("t", "queued", source=self.points, legend_label="queued", color=QUEUED, line_width=2, mode="after")
+        chart.step(
+            "t",
+            "running",
+            source=self.points,
+            legend_label="running",
+            color=RUNNING,
+            line_width=2,
+            line_dash="dashed",
+            mode="after",
+        )
+        chart.legend.location = "top_left"
+        chart.legend.orientation = "horizontal"
+        chart.legend.background_fill_alpha = 0.5
+        chart.axis.minor_tick_line_color = None
+        chart.y_range.start = 0
+        tables = (("By user", self.users), ("By task name", self.queues), ("By priority", self.priorities))
+        boxes = [
+            pn.Column(_heading(title), table.widget, styles={"flex": "1 1 400px", "min-width": "0"})
+            for title, table in tables
+        ]
+        return _page(
+            "Live queue information",
+            pn.pane.Bokeh(chart, sizing_mode="stretch_width", height=200),
+            pn.FlexBox(*boxes, sizing_mode="stretch_width"),
+        )
+
+    def _draw(self, picture: Picture) -> None:
+        offset = datetime.now(timezone.utc).astimezone().utcoffset()
+        shift = offset.total_seconds() if offset else 0.0  # bokeh's time axis knows no zones
+        new = [point for point in picture.history if 1000 * (point[0] + shift) > self._last_point()]
+        if new:
+            t, queued, running = zip(*new, strict=True)
+            self.points.stream(
+                {"t": [1000 * (x + shift) for x in t], "queued": queued, "running": running}, rollover=180
+            )
+
+    def _last_point(self) -> float:
+        return float(self.points.data["t"][-1]) if len(self.points.data["t"]) else 0.0
+
+
+def view(poller: Poller) -> Any:
+    """A page for one browser."""
+    pn.extension("tabulator")
+    # of the stock templates, this one loads nothing from other computers
+    return pn.template.BootstrapTemplate(
+        title=words.TITLE,
+        main=[Monitor(poller)],
+        busy_indicator=None,
+        header_background="#1b3a57",
+        header_color="#ffffff",
+    )
+
+
+def open_server(
+    parameters: Parameters,
+    *,
+    address: str | None = None,
+    port: int | None = None,
+    prefix: str = "",
+    allow_websocket_origin: Sequence[str] = (),
+    connect: Callable[[], Source] | None = None,
+) -> tuple[Any, Poller, str]:
+    """A server that listens but does not turn its loop yet, its poller, and the page's address."""
+    address = address or parameters.MONITOR_IP
+    _only_here(address)
+    port = parameters.MONITOR_PORT if port is None else port
+    port = port or _free_port(address)
+    poller = Poller(connect or (lambda: _Core(parameters)))
+
+    def page() -> Any:
+        return view(poller)
+
+    try:
+        server = pn.io.server.get_server(
+            {"/": page, "/monitor": page},
+            address=address,
+            port=port,
+            title=words.TITLE,
+            prefix=prefix.strip("/"),
+            websocket_origin=[f"{address}:{port}", f"localhost:{port}", *allow_websocket_origin],
+            liveness=True,
+            start=False,
+            show=False,
+            verbose=False,
+        )
+    except OSError as error:
+        raise NblbError(
+            f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
+            "give another one, or 0 for any free one."
+        ) from None
+    path = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    return server, poller, f"http://{address}:{port}/{path}"
+
+
+def serve(
+    parameters: Parameters,
+    *,
+    address: str | None = None,
+    port: int | None = None,
+    prefix: str = "",
+    allow_websocket_origin: Sequence[str] = (),
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the Monitor until the process is told to end; `ready` is called with its address once it answers."""
+    server, poller, url = open_server(
+        parameters, address=address, port=port, prefix=prefix, allow_websocket_origin=allow_websocket_origin
+    )
+    server.start()
+    if ready is not None:
+        server.io_loop.add_callback(ready, url)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            server.run_until_shutdown()
+        else:
+            server.io_loop.start()
+    finally:
+        poller.stop()
+
+
+_pollers: dict[Any, Poller] = {}
+_pollers_lock = threading.Lock()
+
+
+def shared_poller(source: str | None) -> Poller:
+    """The one poller of this process for a parameters file; `panel serve` runs this file anew for every browser."""
+    with _pollers_lock:
+        if source not in _pollers:
+            parameters = load(source)
+            _pollers[source] = Poller(lambda: _Core(parameters))
+        return _pollers[source]
+
+
+class _Core:
+    """A connection of the Monitor's own, as a Source."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        from nblb.launch import connect
+
+        self.cluster = connect(parameters)
+
+    def ask(self, topic: str, about: dict[str, Any] | None = None) -> Any:
+        return self.cluster.connection.ask(topic, about or {})
+
+    def close(self) -> None:
+        self.cluster.close()
+
+
+def _only_here(address: str) -> None:
+    try:
+        here = address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        here = False
+    if not here:
+        raise NotAllowed(
+            f"MONITOR_IP is {address}: the Monitor has no login yet, so it serves this computer only. "
+            "Use 127.0.0.1, and reach it from elsewhere through JupyterLab's proxy or an SSH tunnel."
+        )
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _html(text: str) -> Any:
+    return pn.pane.HTML(text, stylesheets=[words.CSS], sizing_mode="stretch_width", margin=(0, 10))
+
+
+def _heading(text: str) -> Any:
+    return _html(f"<h2>{text}</h2>")
+
+
+def _page(title: str, *parts: Any) -> Any:
+    """A tab's content, as wide as the window and never wider: wide tables scroll inside themselves."""
+    return pn.Column(
+        _heading(title), *parts, sizing_mode="stretch_width", styles={"min-width": "0", "max-width": "100%"}
+    )
+
+
+def _set(pane: Any, text: str) -> None:
+    """Say it only when it is something new: each assignment is a message to the browser."""
+    if pane.object != text:
+        pane.object = text
+
+
+if pn.state.served:  # panel serve nblb/monitoring/monitor.py [--args parameters.json]
+    # bokeh runs this file anew for every browser: the poller that all share lives in the module proper
+    module = importlib.import_module("nblb.monitoring.monitor")
+    module.view(module.shared_poller(sys.argv[1] if len(sys.argv) > 1 else None)).servable()

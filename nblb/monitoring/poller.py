@@ -1,0 +1,125 @@
+"""One round of questions a second for all browsers of a Monitor, so that the core never feels how many look.
+
+The rule: only the poller's thread talks to the core; a page only ever reads the latest Picture. While nobody
+looks, nothing is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+__all__ = ["Picture", "Poller", "Source"]
+
+EVERY_S = 1.0
+IDLE_AFTER_S = 10.0  # nobody has looked for that long: ask nothing until somebody does
+HISTORY = 180  # points of the chart: three minutes
+JOBS = 200
+
+QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("status", {}),
+    ("workers", {}),
+    ("users", {}),
+    ("queue", {}),
+    ("stats", {}),
+    ("jobs", {"limit": JOBS}),
+)
+
+
+class Source(Protocol):
+    """What the poller needs of a cluster; nblb.client's Cluster is one."""
+
+    def ask(self, topic: str, about: dict[str, Any] | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The cluster at one moment: an answer for each topic, and how good it is."""
+
+    number: int = 0  # raised with every change, so that a page knows whether it has shown this one
+    taken_at: float = 0.0  # clock of the poller; 0: never
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""  # why there is nothing newer, a sentence
+    history: tuple[tuple[float, int, int], ...] = ()  # (wall clock, queued, running)
+
+
+class Poller:
+    """Keeps the latest Picture of a cluster, and comes back by itself when the core does."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Source],
+        every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.every_s = every_s
+        self._connect = connect
+        self._clock = clock
+        self._source: Source | None = None
+        self._picture = Picture()
+        self._history: deque[tuple[float, int, int]] = deque(maxlen=HISTORY)
+        self._looked_at = clock()
+        self._looked = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nblb-monitor-poller", daemon=True)
+        self._started = False
+        self._start_lock = threading.Lock()
+
+    def look(self) -> Picture:
+        """The latest picture; never waits. Says as well that somebody is looking."""
+        with self._start_lock:
+            if not self._started:
+                self._started = True
+                self._thread.start()
+        self._looked_at = self._clock()
+        self._looked.set()
+        return self._picture
+
+    def age_s(self, picture: Picture) -> float:
+        return self._clock() - picture.taken_at if picture.taken_at else float("inf")
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._looked.set()
+        if self._started:
+            self._thread.join(timeout=5)
+        self._leave()
+
+    def poll(self) -> None:
+        """Ask one round; an error becomes part of the picture, whatever it is: the page must go on."""
+        try:
+            if self._source is None:
+                self._source = self._connect()
+            answers = {topic: self._source.ask(topic, about) for topic, about in QUESTIONS}
+        except Exception as error:
+            self._leave()
+            sentence = str(error).strip() or type(error).__name__
+            if sentence != self._picture.error:
+                self._picture = replace(self._picture, number=self._picture.number + 1, error=sentence)
+            return
+        status = answers["status"] or {}
+        self._history.append((time.time(), int(status.get("queued", 0)), int(status.get("running", 0))))
+        self._picture = Picture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._clock() - self._looked_at > IDLE_AFTER_S:
+                self._looked.clear()
+                if self._clock() - self._looked_at > IDLE_AFTER_S:  # nobody came between the two lines
+                    self._looked.wait()
+                continue
+            self.poll()
+            self._stopping.wait(self.every_s)
+
+    def _leave(self) -> None:
+        source, self._source = self._source, None
+        close = getattr(source, "close", None)
+        if callable(close):
+            try:
+                close()
+            except Exception:  # it is gone already, which is what was wanted
+                pass

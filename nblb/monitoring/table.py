@@ -1,0 +1,80 @@
+"""A table of the Monitor that is changed cell by cell, so that a reader's place in it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import panel as pn
+
+__all__ = ["Table"]
+
+CSS = """
+:host { min-width: 0; max-width: 100%; }
+.pnx-tabulator.tabulator { font-size: .8rem; max-width: 100%; }
+.pnx-tabulator.tabulator .tabulator-col .tabulator-col-content { padding-left: 5px; padding-right: 5px; }
+.pnx-tabulator.tabulator .tabulator-col.tabulator-sortable .tabulator-col-title { padding-right: 14px; }
+"""
+
+# columns drawn as bars of 0 to 100 with their number on them: the colour in the light and in the dark theme
+BARS = {"Progress": ("#7cc4ee", "#0072b2"), "Share of time": ("#7cc4ee", "#0072b2"), "CPU": ("#f0bf5c", "#8a5a00")}
+NUMBERS = frozenset(
+    {
+        "Done", "Queued", "Running", "Failed", "Waiting", "Other", "Tasks", "For", "Longest wait", "Worker time",
+        "Time in all", "Shortest", "Mean", "Longest", "Shortest wait", "Mean wait",
+    }
+)  # fmt: skip
+
+
+class Table:
+    """A table of fixed height that is changed cell by cell, so that a reader's place in it is kept."""
+
+    def __init__(
+        self, columns: Sequence[str], height: int, empty: str, widths: dict[str, int], sort: bool = True
+    ) -> None:
+        self.columns = list(columns)
+        self.rows: list[tuple[Any, ...]] = []
+        dark = pn.config.theme == "dark"
+        bars = {name: colours[dark] for name, colours in BARS.items() if name in columns}
+        formatters: dict[str, Any] = {name: {"type": "plaintext"} for name in columns if name not in bars}
+        for name, colour in bars.items():
+            formatters[name] = {
+                "type": "progress", "max": 100, "color": colour, "legend": True, "legendAlign": "right",
+                "legendColor": "#ffffff" if dark else "#000000",
+            }  # fmt: skip
+        self.widget = pn.widgets.Tabulator(
+            self._frame([]),
+            show_index=False,
+            disabled=True,
+            selectable=False,
+            pagination=None,
+            height=height,
+            layout="fit_data_fill",
+            theme_classes=["table-sm"],
+            stylesheets=[CSS],
+            sizing_mode="stretch_width",
+            widths=widths,
+            formatters=formatters,
+            text_align={name: "right" for name in columns if name in NUMBERS},
+            header_align={name: "right" for name in columns if name in NUMBERS},
+            configuration={"placeholder": empty, "columnDefaults": {"headerSort": sort, "tooltip": False}},
+        )
+
+    def show(self, rows: list[tuple[Any, ...]]) -> None:
+        """Send what differs; the whole table only when other rows stand in it."""
+        if rows == self.rows:
+            return
+        if [row[0] for row in rows] != [row[0] for row in self.rows]:
+            self.widget.value = self._frame(rows)
+        else:
+            changes: dict[str, list[tuple[int, Any]]] = {}
+            for index, (old, new) in enumerate(zip(self.rows, rows, strict=True)):
+                for name, before, after in zip(self.columns, old, new, strict=True):
+                    if before != after:
+                        changes.setdefault(name, []).append((index, after))
+            self.widget.patch(changes, as_index=False)
+        self.rows = rows
+
+    def _frame(self, rows: list[tuple[Any, ...]]) -> Any:
+        return pd.DataFrame(rows, columns=self.columns)

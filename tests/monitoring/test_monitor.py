@@ -1,0 +1,241 @@
+"""The Monitor's server and page, with a source that stands for the cluster and, where there is one, a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nblb.errors import NblbError, NotAllowed
+from nblb.monitoring import monitor
+from nblb.monitoring.poller import QUESTIONS
+from nblb.parameters import load
+from tests.monitoring.fake_source import NASTY, FakeSource
+from tests.waiting import wait_until
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
+
+
+@contextlib.contextmanager
+def served(source: FakeSource | None, parameters: Any = None, **options: Any) -> Iterator[str]:
+    """A Monitor that answers, in a thread of this process; its address."""
+    ready, found = threading.Event(), {}
+
+    def run() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        server, poller, url = monitor.open_server(
+            load(parameters), port=0, connect=source.connect if source else None, **options
+        )
+        found.update(server=server, poller=poller, url=url)
+        server.start()
+        server.io_loop.add_callback(ready.set)
+        server.io_loop.start()
+        server.stop()
+        server.io_loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield found["url"]
+    finally:
+        if found:
+            found["server"].io_loop.add_callback(found["server"].io_loop.stop)
+            found["poller"].stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_liveness_answers() -> None:
+    with served(FakeSource()) as url, urllib.request.urlopen(f"{url}liveness?endpoint=/", timeout=10) as answer:
+        assert json.load(answer) == {"/": True}
+
+
+def test_prefix() -> None:
+    with served(FakeSource(), prefix="user/anna/nblb") as url:
+        assert url.endswith("/user/anna/nblb/")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"LoadBalancer Monitor" in answer.read()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7", "::", "lab.example.org"])
+def test_beyond_this_computer_is_refused(address: str) -> None:
+    with pytest.raises(NotAllowed, match="no login yet"):
+        monitor.open_server(load({"MONITOR_IP": address}))
+
+
+def test_a_taken_port_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NblbError, match=f"MONITOR_PORT {port} on 127.0.0.1 cannot be used"):
+            monitor.open_server(load({"MONITOR_PORT": port}))
+
+
+def test_table_sends_only_cells_that_differ() -> None:
+    from nblb.monitoring.table import Table
+
+    table = Table(("Task", "Progress"), 200, "none", {})
+    table.show([("a", 1), ("b", 2)])
+    patches: list[Any] = []
+    table.widget.patch = lambda changes, as_index: patches.append(changes)
+    table.show([("a", 1), ("b", 7)])
+    table.show([("a", 1), ("b", 7)])
+    assert patches == [{"Progress": [(1, 7)]}]
+    table.show([("c", 1)])
+    assert list(table.widget.value["Task"]) == ["c"]
+
+
+@contextlib.contextmanager
+def browser_page(width: int = 1280, height: int = 800) -> Iterator[Any]:
+    """A page that keeps what it complained of in `complaints`, and what it asked of other computers."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        try:
+            page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+            page.complaints = []
+            page.on("console", lambda m: page.complaints.append(m.text) if m.type in {"error", "warning"} else None)
+            page.on("pageerror", lambda error: page.complaints.append(str(error)))
+            page.on("request", lambda r: None if _is_local(r.url) else page.complaints.append(f"asked for {r.url}"))
+            yield page
+        finally:
+            browser.close()
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
+
+
+def _tab(page: Any, name: str) -> None:
+    page.locator(".bk-tab", has_text=name).click()
+    page.get_by_role("heading", level=2).first.wait_for()
+
+
+@needs_browser
+@pytest.mark.browser
+def test_the_page_shows_the_cluster_and_asks_nobody_else() -> None:
+    source = FakeSource()
+    with served(source) as url, browser_page() as page:
+        page.goto(url)
+        page.get_by_text("worker_c0b28c07").wait_for()
+        assert page.title() == "LoadBalancer Monitor"
+        assert page.get_by_role("heading", level=1).inner_text() == "LoadBalancer Monitor"
+        for tab, texts in {
+            "Workers": ["simulate", "lab2", "127.0.0.1:8300"],
+            "Queue": ["anna", "bert", "8:32 min", "waiting: no worker takes priority 2000"],
+            "Statistics": ["simulate", "2:00 h"],
+            "Jobs": ["sweep", "▶ running", "✓ done"],
+        }.items():
+            _tab(page, tab)
+            for text in texts:
+                page.get_by_text(text, exact=False).first.wait_for()
+        # a name that is HTML is shown as it stands, and does nothing
+        page.get_by_text(NASTY[:20]).first.wait_for()
+        assert page.title() == "LoadBalancer Monitor"
+        assert page.complaints == []
+
+
+@needs_browser
+@pytest.mark.browser
+def test_core_away_is_said_and_mends_itself() -> None:
+    source = FakeSource()
+    source.away = True
+    with served(source) as url, browser_page() as page:
+        page.goto(url)
+        page.get_by_role("alert").get_by_text("Core unreachable").wait_for()
+        source.away = False
+        page.get_by_text("worker_c0b28c00").wait_for()
+        page.get_by_role("alert").wait_for(state="detached")
+        source.away = True
+        page.get_by_role("alert").get_by_text("old").wait_for()
+        source.away = False
+        page.get_by_role("alert").wait_for(state="detached")
+
+
+@needs_browser
+@pytest.mark.browser
+def test_dark_and_narrow() -> None:
+    with served(FakeSource()) as url, browser_page(600, 900) as page:
+        page.goto(f"{url}?theme=dark")
+        page.get_by_text("worker_c0b28c00").wait_for()
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert all(int(part) < 80 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")), colour
+        wide = page.evaluate("[document.documentElement.scrollWidth, document.querySelector('#main').scrollWidth]")
+        assert max(wide) <= 600, "tables scroll inside themselves"
+        page.get_by_role("link", name="light").click()
+        page.wait_for_url("**theme=default**")
+        page.get_by_text("worker_c0b28c00").wait_for()
+        assert page.complaints == []
+
+
+@needs_browser
+@pytest.mark.browser
+def test_many_browsers_are_one_for_the_core() -> None:
+    source = FakeSource()
+    with served(source) as url, browser_page() as page:
+        pages = [page, *(page.context.new_page() for _ in range(3))]
+        for one in pages:
+            one.goto(url)
+            one.get_by_text("worker_c0b28c00").wait_for()
+        asked = len(source.asked)
+        number = source.step
+        wait_until(lambda: source.step >= number + 3, 20, "three more rounds")
+        rounds = source.step - number
+        assert len(source.asked) - asked <= (rounds + 1) * len(QUESTIONS)
+
+
+@needs_browser
+@pytest.mark.browser
+def test_a_real_cluster(cluster: Any, parameters: Any) -> None:
+    """With the core's own answers, not a source that stands for it."""
+    worker = cluster.workers()[0]
+    name = worker["worker"] if isinstance(worker, dict) else worker.worker
+    with served(None, parameters) as url, browser_page() as page:
+        page.goto(url)
+        page.get_by_text(name).wait_for()
+        page.get_by_text("cluster t on").wait_for()
+        for tab in ("Queue", "Statistics", "Jobs"):
+            _tab(page, tab)
+        assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_panel_serve(tmp_path: Path, parameters_file: str) -> None:
+    """`panel serve` of the very file works too, and says that no core is there rather than failing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path / "log").open("w+")
+    command = [sys.executable, "-m", "panel", "serve", monitor.__file__, "--address", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        [*command, "--args", parameters_file], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+    )
+    try:
+
+        def page() -> bytes:
+            assert server.poll() is None
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/monitor", timeout=5) as answer:
+                content: bytes = answer.read()
+                return content
+
+        assert b"LoadBalancer Monitor" in wait_until(page, 30, "the page", every_s=0.2)
+        log.seek(0)
+        assert "Traceback" not in log.read()
+    finally:
+        server.terminate()
+        server.wait(10)
+        log.close()
