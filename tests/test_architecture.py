@@ -1,0 +1,124 @@
+"""The floors, the purity, the sizes and the tidiness that ARCHITECTURE.md promises, checked."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nblb"
+LONGEST_FUNCTION = 60
+LONGEST_FILE = 400
+# A literal vocabulary is a table: it is read by looking a line up, and a second file would hide half of it.
+LONG_FILES_ALLOWED = {"nblb/messages.py"}
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300
+    )
+
+
+def test_floors() -> None:
+    """import-linter's contracts, in pyproject.toml."""
+    said = run(
+        "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_ruff() -> None:
+    said = run("-m", "ruff", "check", "--no-cache", ".")
+    assert said.returncode == 0, said.stdout
+    said = run("-m", "ruff", "format", "--no-cache", "--check", ".")
+    assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_types() -> None:
+    said = run("-m", "mypy")
+    assert said.returncode == 0, said.stdout
+
+
+def test_files_are_short() -> None:
+    long = []
+    for path in sources():
+        lines = path.read_text(encoding="utf-8").count("\n")
+        if lines > LONGEST_FILE and path.relative_to(ROOT).as_posix() not in LONG_FILES_ALLOWED:
+            long.append(f"{path.relative_to(ROOT)}: {lines} lines")
+    assert not long, f"longer than {LONGEST_FILE} lines: " + "; ".join(long)
+
+
+def test_functions_are_short() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{function.lineno} {function.name}: {length} lines"
+        for path in sources()
+        for function in functions(path)
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert not long, f"longer than {LONGEST_FUNCTION} lines: " + "; ".join(long)
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not silent
+
+
+def test_everything_is_tested_by_name() -> None:
+    """Each package and each module at the top has a folder of tests, a test file, or tests that import it."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    names = {path.stem.removeprefix("test_") for path in files} | {path.parent.name for path in files}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    units = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
+    units |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    missing = {
+        unit for unit in units - names if not re.search(rf"\bnblb\.{unit}\b|from nblb import .*\b{unit}\b", text)
+    }
+    assert not missing
+
+
+def test_import_is_light() -> None:
+    """`import nblb` must not make a notebook wait: the heavy parts come when they are first used."""
+    heavy = ["zmq", "panel", "bokeh", "ipywidgets", "anywidget", "cloudpickle", "pandas", "numpy", "IPython", "psutil"]
+    said = run("-c", f"import sys, nblb; print([name for name in {heavy!r} if name in sys.modules])")
+    assert said.stdout.strip() == "[]", said.stdout + said.stderr
+
+
+def test_every_public_name_is_there() -> None:
+    said = run("-c", "import nblb; print([name for name in nblb.__all__ if getattr(nblb, name, None) is None])")
+    assert said.stdout.strip() == "[]", said.stdout + said.stderr
+
+
+def test_nothing_of_this_machine_is_written_down() -> None:
+    """No path or address of whoever wrote it stands in the repository."""
+    words = ("/work" + "/", "/ro" + "ot/", "/opt/" + "wheels")
+    kinds = {".py", ".md", ".toml", ".json", ".ipynb", ".yml", ".sh", ".txt", ".js", ".css", ""}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    found = []
+    for name in filter(None, tracked):
+        path = ROOT / name
+        if path.suffix in kinds and path.is_file() and path.name != "LICENSE":
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [f"{name}: {word}" for word in words if word in text]
+    assert not found
