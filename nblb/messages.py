@@ -36,6 +36,8 @@ class TaskState(str, Enum):
     def __str__(self) -> str:
         return self.value
 
+    __hash__ = str.__hash__  # Enum's own is Python code, and the scheduler looks states up all the time
+
     @property
     def ended(self) -> bool:
         return self in ENDED

@@ -149,6 +149,11 @@ class UserQueue:
         level = self.levels.get(priority)
         if level is None:
             return []
+        if len(level) == 1:  # nearly always
+            (line,) = level.values()
+            task = line.head()
+            if task is not None:
+                return [task]
         heads = []
         for kind, line in list(level.items()):
             task = line.head()
@@ -180,14 +185,18 @@ class UserQueue:
                     seen.add(task.record.kind)
                     yield task
 
-    def oldest(self, low: float, high: float) -> int:
-        """The number of the oldest record that waits for a worker of low..high (a tie-breaker)."""
+    def oldest(self, low: float, high: float) -> int | None:
+        """The number of the oldest record that waits for a worker of low..high (a tie-breaker); None if none does."""
         first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
+        if last - first == 1:
+            heads = self.heads(self.priorities[first])
+            return min(heads).record.number if heads else None
         if last - first > FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
             best = self.best(low, high)
-            return best.record.number if best is not None else 1 << 62
-        numbers = [task.record.number for priority in self.priorities[first:last] for task in self.heads(priority)]
-        return min(numbers, default=1 << 62)
+            return best.record.number if best is not None else None
+        levels = self.priorities[first:last]  # a copy: `heads` drops those that are empty
+        numbers = [task.record.number for priority in levels for task in self.heads(priority)]
+        return min(numbers, default=None)
 
     def tasks(self) -> Iterator[Task]:
         """All that wait, in the order in which an unlimited worker would take them."""

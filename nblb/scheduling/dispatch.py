@@ -45,7 +45,7 @@ class Dispatch:
             if task is None:
                 state.share.changed(user)
                 continue
-            items = state.placement.slice_items(task, user, state.placement.workers(band))
+            items = state.placement.slice_items(task, user, band)
             group = state.placement.choose(task, band, items)
             if group is None and self._free(band):
                 task, items, group = self._another(task, user, band)
@@ -79,7 +79,7 @@ class Dispatch:
         placement = self.state.placement
         for task in user.others(band.low, band.high):
             if task.record.kind != best.record.kind:
-                items = placement.slice_items(task, user, placement.workers(band))
+                items = placement.slice_items(task, user, band)
                 group = placement.choose(task, band, items)
                 if group is not None:
                     return task, items, group

@@ -88,11 +88,12 @@ class FairShare:
         bands = self.bands.values()
         for user in self._changed:
             for band in bands:
-                if user.best(band.low, band.high) is None:
+                oldest = user.oldest(band.low, band.high)
+                if oldest is None:
                     user.entries.pop(band, None)
                     continue
                 self._entry_number += 1
-                entry = (user.occupied, user.usage, user.oldest(band.low, band.high), self._entry_number, user)
+                entry = (user.occupied, user.usage, oldest, self._entry_number, user)
                 user.entries[band] = entry
                 heappush(band.heap, entry)
                 if len(band.heap) > 64 + 4 * len(self.users):

@@ -67,7 +67,7 @@ class Placement:
         for group in hub.groups:
             self.by_band[group.band].remove(group)
 
-    def slice_items(self, task: Task, user: UserQueue, workers: int) -> int:
+    def slice_items(self, task: Task, user: UserQueue, band: Band) -> int:
         """How many items of the task to send at once."""
         if not task.record.spec.split or task.items == 1:
             return task.items
@@ -75,7 +75,7 @@ class Placement:
         if one is None:
             return 1
         by_time = int(self.prefetch_s / max(one, 1e-7))
-        fair_end = ceil(user.waiting / (2 * max(1, workers)))  # guided self-scheduling: shorter towards the end
+        fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))  # guided self-scheduling: shorter towards the end
         return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
 
     def choose(self, task: Task, band: Band, items: int) -> GroupOfWorkers | None:
@@ -116,4 +116,6 @@ def holds_inputs(hub: Hub, record: Record) -> bool:
     spec = record.spec
     if spec.function and spec.function not in hub.holds:
         return False
-    return all(name in hub.holds for name in spec.constants) and all(name in hub.holds for name in spec.depends)
+    if not spec.constants and not spec.depends:
+        return True
+    return all(name in hub.holds for name in (*spec.constants, *spec.depends))

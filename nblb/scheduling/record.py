@@ -12,6 +12,7 @@ from nblb.framing import Payload
 from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.task import Task
 
+DONE = TaskState.DONE
 Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
 
 
@@ -29,6 +30,7 @@ class Record:
         "id",
         "items",
         "job",
+        "kind",
         "number",
         "output",
         "pins",
@@ -45,6 +47,7 @@ class Record:
         self.user = user
         self.number = number  # order of acceptance
         self.items = spec.items
+        self.kind: Kind = (spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
         self.accepted_at = now
         self.ended_at = 0.0
         self.closed = False  # every item has ended, and all that follows from it is done
@@ -117,14 +120,12 @@ class Record:
             at += 1
 
     @property
-    def kind(self) -> Kind:
-        """What a hub must have to run this: equal for records that the same hubs can run."""
-        spec = self.spec
-        return spec.python, "" if spec.function else spec.name
-
-    @property
     def done(self) -> bool:
-        return self.unended == 0 and all(task.state is TaskState.DONE for task in self.slices)
+        if self.unended:
+            return False
+        if len(self.slices) == 1:
+            return self.slices[0].state is DONE
+        return all(task.state is DONE for task in self.slices)
 
     def payload_of(self, task: Task) -> Payload:
         """The arguments of a slice; a payload that can't be cut goes whole, and its worker picks the slice's items."""

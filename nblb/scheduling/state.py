@@ -87,9 +87,15 @@ class Statistics:
         self.total += items
         self.failed += failed
         self.calc_sum += duration_s
-        self.calc_min, self.calc_max = min(self.calc_min, one), max(self.calc_max, one)
+        if one < self.calc_min:
+            self.calc_min = one
+        if one > self.calc_max:
+            self.calc_max = one
         self.wait_sum += wait_s * items
-        self.wait_min, self.wait_max = min(self.wait_min, wait_s), max(self.wait_max, wait_s)
+        if wait_s < self.wait_min:
+            self.wait_min = wait_s
+        if wait_s > self.wait_max:
+            self.wait_max = wait_s
 
 
 class State:

@@ -135,7 +135,7 @@ class Task:
             raise InvalidTransition(self, cause)
         if new is not old:
             self.state = new
-            self.story = (*self.story[-STORY_LENGTH + 1 :], (now, cause, old.value, new.value))
+            self.story = (*self.story[-STORY_LENGTH + 1 :], (now, cause, old, new))
             self.record.count(old, new, self.items)
         return old
 

@@ -113,7 +113,7 @@ def test_a_kind_that_no_hub_runs_hides_nobody(user: UserQueue) -> None:
 
 
 def test_oldest_is_the_oldest_of_the_band(user: UserQueue) -> None:
-    assert user.oldest(0, 1000) == 1 << 62
+    assert user.oldest(0, 1000) is None
     user.add(task(3, priority=9.0))
     user.add(task(4, priority=1.0))
     user.add(task(2, priority=500.0))

@@ -273,7 +273,14 @@ class Machine(RuleBasedStateMachine):
     def fact_comes_again(self, n: int, from_another: bool) -> None:
         if not self.world.facts:
             return
-        address, message = self.world.facts[n % len(self.world.facts)]
+        now_in_hand = {fence[:2]: fence[2] for hub in self.world.hubs.values() for fence in hub.hands}
+        stale = [  # the most dangerous: of an attempt that another has replaced
+            (address, fact)
+            for address, fact in self.world.facts
+            if now_in_hand.get((getattr(fact, "task", ""), getattr(fact, "first", 0)), 0) > getattr(fact, "attempt", 0)
+        ]
+        facts = stale or self.world.facts
+        address, message = facts[n % len(facts)]
         if not isinstance(message, TaskFinished):
             from_another = False
         hub = self.a_hub(n) if from_another else self.world.hubs.get(address)
