@@ -173,7 +173,6 @@ class Codec:
     """
 
     def __init__(self, vocabulary: Any) -> None:
-        self._encoder = msgspec.json.Encoder()
         self._type = list[vocabulary]
 
     def encode(self, messages: Iterable[Any]) -> list[Buffer]:
@@ -183,6 +182,25 @@ class Codec:
         if not gather.small and not gather.large:
             return [VERSION, header]
         return [VERSION, header, b"".join(gather.small), *gather.large]
+
+    def reader(self) -> Reader:
+        """A decoder that lasts, for one thread: to make one costs more than to decode a short message."""
+        return Reader(self._type)
+
+    def decode(self, frames: Sequence[Buffer]) -> list[Any]:
+        """The messages in `frames`; raises ProtocolError whatever is wrong with them."""
+        return self.reader().decode(frames)
+
+
+class Reader:
+    """Decodes the messages of one vocabulary, in one thread."""
+
+    def __init__(self, kind: Any) -> None:
+        self._deal = _Deal(memoryview(b""), ())
+        self._decoder = msgspec.json.Decoder(kind, dec_hook=self._hook)
+
+    def _hook(self, kind: type, value: Any) -> Any:
+        return self._deal(kind, value)
 
     def decode(self, frames: Sequence[Buffer]) -> list[Any]:
         """The messages in `frames`.
@@ -197,9 +215,13 @@ class Codec:
             raise ProtocolError(f"not an nblb message, or another version of it (this is {VERSION!r}, that {said!r})")
         if len(frames) > MAX_FRAMES:
             raise ProtocolError(f"a message of {len(frames)} frames is more than the {MAX_FRAMES} that are read")
-        deal = _Deal(memoryview(frames[2]) if len(frames) > 2 else memoryview(b""), frames[3:])
+        return self.decode_parts(frames[1], frames[2] if len(frames) > 2 else b"", frames[3:])
+
+    def decode_parts(self, header: Buffer, small: Buffer, large: Sequence[Buffer]) -> list[Any]:
+        """The same for a header, its small bytes and its large buffers, however they came here."""
+        deal = self._deal = _Deal(memoryview(small), large)
         try:
-            messages: list[Any] = msgspec.json.decode(frames[1], type=self._type, dec_hook=deal)
+            messages: list[Any] = self._decoder.decode(header)
         except ProtocolError:
             raise
         except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError, OverflowError) as error:

@@ -50,7 +50,8 @@ class _Door:
     """One ROUTER, what may be said at it, and in which words it answers."""
 
     def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
-        self.name, self.kind, self.key, self.hears, self.speaks = name, kind, key, hears, speaks
+        self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
+        self._reader = hears.reader()
         self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
 
     def read(self, frames: list[Buffer]) -> Arrived:
@@ -58,7 +59,7 @@ class _Door:
         if len(frames) > 1 and frames[1][: len(WORD)] == WORD:
             address = f"{self.kind}:{identity.hex()}"
             try:
-                return Arrived(address, self.hears.decode(frames[1:]))
+                return Arrived(address, self._reader.decode(frames[1:]))
             except ProtocolError as error:
                 return Arrived(address, error=error)
         return self._read_json(identity, frames)

@@ -38,7 +38,7 @@ class Line:
         self.garbage = 0
         self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
-        self._speaks, self._hears = speaks, hears
+        self._speaks, self._reader = speaks, hears.reader()
         self._outbox: deque[tuple[list[Buffer], int]] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
@@ -91,7 +91,7 @@ class Line:
     def _read(self, messages: list[Any]) -> None:
         frames = read_frames(self.socket, small=3)
         try:
-            messages += self._hears.decode(frames)
+            messages += self._reader.decode(frames)
         except ProtocolError:
             self.garbage += 1
 
