@@ -7,6 +7,7 @@ tasks unless its topic is about tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from nblb.messages import TaskState
@@ -15,6 +16,7 @@ from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.task import Task
 
 MOST_ROWS = 10_000
+MOST_LOOKED_AT = 1_000  # waiting tasks of a user
 
 
 def answer(scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
@@ -150,7 +152,7 @@ def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
     ]
 
 
-def queue(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
+def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str, Any]:
     by_user: dict[str, int] = {}
     by_priority: dict[str, int] = {}
     by_name: dict[str, dict[str, float]] = {}
@@ -158,12 +160,12 @@ def queue(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, 
     for user in scheduler.state.share.users.values():
         if user.waiting:
             by_user[user.name] = user.waiting
-        for task in user.tasks():
-            spec = task.record.spec
-            priority = f"{spec.priority:g}"
-            by_priority[priority] = by_priority.get(priority, 0) + task.items
-            row = by_name.setdefault(spec.name, {"number": 0, "waitingtime": 0.0})
-            row["number"] += task.items
+        for priority, items in user.by_priority.items():
+            by_priority[f"{priority:g}"] = by_priority.get(f"{priority:g}", 0) + items
+        for name, items in user.by_name.items():
+            by_name.setdefault(name, {"number": 0, "waitingtime": 0.0})["number"] += items
+        for task in islice(user.tasks(), MOST_LOOKED_AT):  # the longest waits stand in front
+            row = by_name[task.record.spec.name]
             row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
             oldest = min(oldest, task.queued_at)
     return {"by_user": by_user, "by_priority": by_priority, "by_name": by_name, "oldest_s": now - oldest}

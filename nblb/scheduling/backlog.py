@@ -10,13 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
+from typing import TypeVar
 
 from nblb.messages import TaskState
 from nblb.scheduling.record import Kind
 from nblb.scheduling.task import Task
 
 QUEUED = TaskState.QUEUED
+Key = TypeVar("Key", str, float)
 FEW_LEVELS = 32
 
 
@@ -70,16 +72,17 @@ class Line:
 
     def waiting(self) -> Iterator[Task]:
         """All of them, in order."""
-        alive = [task for task in self.tasks if task.state is QUEUED]
-        if self.late:
-            alive = sorted([*alive, *(task for task in self.late if task.state is QUEUED)])
-        return iter(alive)
+        alive = (task for task in self.tasks if task.state is QUEUED)
+        late = sorted(task for task in self.late if task.state is QUEUED)
+        return merge(alive, late) if late else alive
 
 
 class UserQueue:
     """One user's waiting tasks, and what fair share needs to know about the user."""
 
     __slots__ = (
+        "by_name",
+        "by_priority",
         "done",
         "entries",
         "failed",
@@ -101,6 +104,8 @@ class UserQueue:
         self.done = self.failed = 0  # items
         self.waiting = 0  # items that wait here
         self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
+        self.by_name: dict[str, int] = {}  # items that wait, for display
+        self.by_priority: dict[float, int] = {}
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self.entries: dict[object, object] = {}  # band -> this user's valid entry in the band's heap
@@ -140,9 +145,12 @@ class UserQueue:
         self._count(task, -items)
 
     def _count(self, task: Task, items: int) -> None:
+        record = task.record
         self.waiting += items
-        if task.record.job is None:
+        if record.job is None:
             self.single += items
+        _add(self.by_name, record.spec.name, items)
+        _add(self.by_priority, record.spec.priority, items)
 
     def heads(self, priority: float) -> list[Task]:
         """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
@@ -202,4 +210,12 @@ class UserQueue:
         """All that wait, in the order in which an unlimited worker would take them."""
         for priority in reversed(self.priorities):
             lines = [line.waiting() for line in self.levels[priority].values()]
-            yield from lines[0] if len(lines) == 1 else sorted(task for line in lines for task in line)
+            yield from lines[0] if len(lines) == 1 else merge(*lines)
+
+
+def _add(counts: dict[Key, int], key: Key, items: int) -> None:
+    left = counts.get(key, 0) + items
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

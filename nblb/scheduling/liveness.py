@@ -175,6 +175,13 @@ class Liveness:
         hub.suspect = True
         hub.heard_at = min(hub.heard_at, now - self.state.policy.suspect_s)
 
+    def hub_dead(self, name: str, now: float) -> None:
+        """This incarnation will not come back, neither with what it has in hand nor with what a core before gave it."""
+        for address in [hub.address for hub in self.state.hubs.values() if hub.id == name]:
+            self.hub_lost(address, "its process has ended", now)
+        for orphan in [orphan for orphan in self.state.orphans.values() if orphan.hub == name]:
+            self.outcome.orphan_lost(orphan, "its hub's process has ended", now)
+
     # ── time ──
 
     def tick(self, now: float) -> None:

@@ -75,7 +75,8 @@ class Placement:
         if one is None:
             return 1
         by_time = int(self.prefetch_s / max(one, 1e-7))
-        fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))  # guided self-scheduling: shorter towards the end
+        # guided self-scheduling: shorter towards the end
+        fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
         return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
 
     def choose(self, task: Task, band: Band, items: int) -> GroupOfWorkers | None:

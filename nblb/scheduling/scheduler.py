@@ -190,6 +190,11 @@ class Scheduler:
         self.liveness.unreachable(address, now, dead)
         return self._taken()
 
+    def hub_dead(self, hub: str, now: float) -> list[Command]:
+        """The process of this incarnation of a hub is known to have ended: nobody waits for its return."""
+        self.liveness.hub_dead(hub, now)
+        return self._taken()
+
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         """Undo tasks that were accepted in a turn whose commit failed; what the turn says of them must not be sent."""
         self.cancelling.refuse(tasks, kind, reason, now)

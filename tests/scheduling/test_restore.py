@@ -125,6 +125,27 @@ def test_orphans_that_nobody_claims_run_again_or_are_lost(world: World, grouped:
 
 
 @both
+def test_nobody_waits_for_a_hub_that_is_dead(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "again")
+    submit(world, "once", at_most_once=True)
+    world.restart(grouped)
+    world.perform(world.scheduler.hub_dead("another", world.now))
+    assert len(world.scheduler.state.orphans) == 2
+    world.perform(world.scheduler.hub_dead(hub.hello().hub, world.now))
+    assert (states(world, "again"), states(world, "once")) == ("0:1 QUEUED", "0:1 LOST")
+    restart(world, grouped)
+
+
+def test_a_hub_that_is_there_and_said_to_be_dead_is_dropped(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.perform(world.scheduler.hub_dead(hub.hello().hub, world.now))
+    assert states(world, "t") == "0:1 QUEUED"
+    assert not world.scheduler.state.hubs
+
+
+@both
 def test_an_orphan_is_not_given_to_a_hub_of_another_name(world: World, grouped: bool) -> None:
     hub = world.hub("lab", (Group(1),))
     submit(world, "t")
