@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy
+import numpy as np
 
 from tests.benchmarks.systems import SYSTEMS, System
 
@@ -76,17 +76,18 @@ def echo(system: System) -> Figures:
     """A 64 MiB array there and back; its bytes counted once each way."""
     rates = []
     for number in range(5):
-        array = numpy.full(8 * 1024 * 1024, float(number))
+        array = np.full(8 * 1024 * 1024, float(number))
         begun = time.perf_counter()
         back = system.gather([system.submit(noop, array)])[0]
-        assert back[0] == number and back.nbytes == array.nbytes
+        assert back[0] == number
+        assert back.nbytes == array.nbytes
         rates.append(128 / (time.perf_counter() - begun))
     return {"MiB_per_s": statistics.median(rates)}
 
 
 def constant_argument(system: System) -> Figures:
     """20 tasks that all take the same 64 MiB."""
-    array = numpy.random.default_rng(1).random(8 * 1024 * 1024)
+    array = np.random.default_rng(1).random(8 * 1024 * 1024)
     system.gather([system.submit(noop, n) for n in range(4)])
     begun = time.perf_counter()
     system.gather([system.submit(total, array) for _ in range(20)])
@@ -94,7 +95,7 @@ def constant_argument(system: System) -> Figures:
 
 
 def constant_put(system: System) -> Figures:
-    array = numpy.random.default_rng(2).random(8 * 1024 * 1024)
+    array = np.random.default_rng(2).random(8 * 1024 * 1024)
     system.gather([system.submit(noop, n) for n in range(4)])
     begun = time.perf_counter()
     handle = system.put(array)
@@ -104,7 +105,7 @@ def constant_put(system: System) -> Figures:
 
 def closure(system: System) -> Figures:
     """500 tasks whose function closes over 1 MiB."""
-    weights = numpy.random.default_rng(3).random(128 * 1024)
+    weights = np.random.default_rng(3).random(128 * 1024)
 
     def weigh(n: int) -> float:
         return float(weights[n])
