@@ -157,6 +157,7 @@ def wall_jump(history: History) -> None:
 def heal(history: History) -> None:
     """All that is broken is mended, and every connection is made anew."""
     history.simulator.note("history", "everything is mended")
+    history.referee.interruptions += 1  # each connection breaks once more
     history.disk.full = history.disk.brimful = history.disk.fsync_fails = False
     history.core.crash_in_mid_word = False
     network = history.network

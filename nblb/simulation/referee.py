@@ -144,6 +144,8 @@ class Referee:
             return
         for kept in self.ledger.tasks.values():
             spec = kept.spec
+            if spec.task in self.again:  # what had failed was no part of the cancel, and may be open again by now
+                continue
             if spec.task == asked.task or (asked.job and spec.job == asked.job):
                 first, items = (asked.first, asked.items) if asked.items and not asked.job else (0, spec.items)
                 kept.cancelled.update(item for item in kept.open_items if first <= item < first + items)

@@ -22,18 +22,22 @@ from tests.simulation.planting import Patches, nothing, swap
 
 
 def ack_before_commit() -> Patches:
+    """A task is acknowledged before it is on the disk."""
     return [_spoken_early(TaskAccepted)]
 
 
 def end_shown_before_commit() -> Patches:
+    """A user is told of an end that is not on the disk."""
     return [_spoken_early(TaskEnded)]
 
 
 def end_acked_before_commit() -> Patches:
+    """A hub is let go of a result that is not on the disk."""
     return [_spoken_early(EndCommitted)]
 
 
 def order_before_commit() -> Patches:
+    """An attempt is ordered that is not on the disk."""
     return [_spoken_early(RunTask)]
 
 
