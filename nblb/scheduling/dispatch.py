@@ -37,7 +37,7 @@ class Dispatch:
         """Serve the users whose turn it is in this band; how many slices were assigned."""
         state, given = self.state, 0
         passed: list[UserQueue] = []  # users whose next task finds no room now
-        while given < most and self._room(band):
+        while given < most and state.placement.has_room(band):
             user = state.share.next_user(band)
             if user is None:
                 break
@@ -47,7 +47,7 @@ class Dispatch:
                 continue
             items = state.placement.slice_items(task, user, band)
             group = state.placement.choose(task, band, items)
-            if group is None and self._free(band):
+            if group is None and state.placement.has_free(band):
                 task, items, group = self._another(task, user, band)
             if group is None:
                 user.entries.pop(band, None)
@@ -58,21 +58,6 @@ class Dispatch:
         for user in passed:
             state.share.changed(user)
         return given
-
-    def _room(self, band: Band) -> bool:
-        """A first, cheap look: is any group of the band free, or may work be sent ahead?"""
-        prefetch = self.state.placement.prefetch_s
-        for group in self.state.placement.by_band[band]:
-            if group.hub.suspect or not group.alive:
-                continue
-            if group.given < group.alive or group.pending_s < group.alive * prefetch:
-                return True
-        return False
-
-    def _free(self, band: Band) -> bool:
-        """A worker of the band has nothing to do."""
-        groups = self.state.placement.by_band[band]
-        return any(group.given < group.alive and not group.hub.suspect for group in groups)
 
     def _another(self, best: Task, user: UserQueue, band: Band) -> tuple[Task, int, GroupOfWorkers | None]:
         """No hub with room can run the user's best task: the next one of another kind that some hub can run."""

@@ -55,10 +55,42 @@ class Orphan:
         return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
 
 
+class Room:
+    """The groups of one band that can take work now, found without a look at the others; longest so, first."""
+
+    __slots__ = ("ahead", "free", "prefetch_s", "workers")
+
+    def __init__(self, prefetch_s: float) -> None:
+        self.prefetch_s = prefetch_s
+        self.free: dict[GroupOfWorkers, None] = {}  # with a worker that has nothing to do
+        self.ahead: dict[GroupOfWorkers, None] = {}  # busy, but short slices may be sent ahead
+        self.workers = 0
+
+    def place(self, group: GroupOfWorkers) -> None:
+        """Its workers or its work have changed."""
+        if group.given < group.alive:
+            self.free.setdefault(group)
+            self.ahead.pop(group, None)
+            return
+        self.free.pop(group, None)
+        if group.pending_s < group.alive * self.prefetch_s:
+            self.ahead.setdefault(group)
+        else:
+            self.ahead.pop(group, None)
+
+    def leave(self, group: GroupOfWorkers) -> None:
+        """Its hub is gone."""
+        self.workers -= group.alive
+        self.free.pop(group, None)
+        self.ahead.pop(group, None)
+
+
 class GroupOfWorkers:
     """Alike workers of one hub; they share a line of slices, kept by the hub."""
 
-    __slots__ = ("alive", "band", "given", "hub", "number", "pending_s", "spec")
+    __slots__ = ("alive", "band", "given", "hub", "number", "pending_s", "room", "spec")
+
+    room: Room  # placement's, from the moment when it knows the group
 
     def __init__(self, hub: Hub, number: int, spec: Group, band: Band) -> None:
         self.hub = hub
@@ -68,6 +100,17 @@ class GroupOfWorkers:
         self.alive = 0
         self.given = 0  # slices in hand
         self.pending_s = 0.0  # their estimated work
+
+    def workers_changed(self, more: int) -> None:
+        self.alive += more
+        self.room.workers += more
+        self.room.place(self)
+
+    def work_changed(self, slices: int, seconds: float) -> None:
+        """So many slices more (or fewer) are in hand, which are so much work."""
+        self.given += slices
+        self.pending_s = self.pending_s + seconds if self.given else 0.0
+        self.room.place(self)
 
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:
         """A worker is free, or the slice is short enough to be sent ahead (DESIGN 4.5)."""

@@ -136,6 +136,10 @@ def _hub(state: State, hub: Hub) -> None:
         assert drift < 1e-6, f"{hub.name} counts {group.pending_s} s of work ahead, has {pending[group]}"
         alive = sum(worker.group is group for worker in hub.workers.values())
         assert group.alive == alive, f"{hub.name} counts {group.alive} workers, has {alive}"
+        free, room = group.given < group.alive, group.room
+        assert (group in room.free) == free, f"{hub.name} group {group.number} stands in the wrong room"
+        busy = not free and group.pending_s < group.alive * room.prefetch_s
+        assert (group in room.ahead) == busy, f"{hub.name} group {group.number} stands in the wrong room"
     for worker in hub.workers.values():
         if worker.held is not None:
             assert hub.in_hand.get(worker.held.fence) is worker.held, f"{worker.id} holds what its hub has not in hand"

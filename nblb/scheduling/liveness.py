@@ -106,7 +106,7 @@ class Liveness:
         alive = {worker for worker, _ in message.workers}
         for worker in [w for w in hub.workers.values() if w.id not in alive]:
             del hub.workers[worker.id]
-            worker.group.alive -= 1
+            worker.group.workers_changed(-1)
         self._meet(hub, message, now)
 
     def _meet(self, hub: Hub, message: HubHello, now: float) -> None:

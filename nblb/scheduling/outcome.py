@@ -44,14 +44,14 @@ class Outcome:
             return
         group = hub.groups[message.group]
         hub.workers[message.worker] = Worker(message.worker, group, message.pid, now)
-        group.alive += 1
+        group.workers_changed(1)
         self.state.log("good", f"LB - ADDING WORKER ({message.worker})")
         self.state.dispatch_due = True
 
     def worker_died(self, hub: Hub, message: WorkerDied, now: float) -> None:
         worker = hub.workers.pop(message.worker, None)
         if worker is not None:
-            worker.group.alive -= 1
+            worker.group.workers_changed(-1)
             self.state.log("warning", f"LB - Worker {message.worker} is DOWN. Removing it ({message.reason})")
         if not message.task:
             return

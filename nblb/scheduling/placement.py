@@ -12,13 +12,14 @@ from math import ceil
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.hubs import GroupOfWorkers, Hub, Room
 from nblb.scheduling.record import Record
 from nblb.scheduling.task import Task
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
 SMOOTHING = 0.25
+MOST_COMPARED = 32  # groups with room that can run a task; where more have it, those that had it longest
 
 
 class Estimates:
@@ -53,19 +54,23 @@ class Placement:
         self.prefetch_s = prefetch_s
         self.estimates = Estimates()
         self.by_band: dict[Band, list[GroupOfWorkers]] = {}
+        self.rooms: dict[Band, Room] = {}
         self.bands: list[Band] = []  # narrowest first
 
     def add(self, hub: Hub) -> None:
         for group in hub.groups:
             if group.band not in self.by_band:
                 self.by_band[group.band] = []
+                self.rooms[group.band] = Room(self.prefetch_s)
                 self.bands.append(group.band)
                 self.bands.sort(key=lambda band: (band.high - band.low, band.low))
             self.by_band[group.band].append(group)
+            group.room = self.rooms[group.band]
 
     def remove(self, hub: Hub) -> None:
         for group in hub.groups:
             self.by_band[group.band].remove(group)
+            group.room.leave(group)
 
     def slice_items(self, task: Task, user: UserQueue, band: Band) -> int:
         """How many items of the task to send at once."""
@@ -81,24 +86,46 @@ class Placement:
 
     def choose(self, task: Task, band: Band, items: int) -> GroupOfWorkers | None:
         """The group for this slice among all that take it and have room; `band` is the one whose turn it is."""
-        estimate = self.estimates.slice_s(task.record, items)
+        record, priority = task.record, task.record.spec.priority
+        bands = [other for other in self.bands if other.takes(priority)] if len(self.bands) > 1 else [band]
+        best = self._best(record, bands, [self.rooms[other].free for other in bands], None)
+        if best is not None:
+            return best
+        estimate = self.estimates.slice_s(record, items)
+        if estimate is None or estimate > self.prefetch_s:
+            return None
+        return self._best(record, bands, [self.rooms[other].ahead for other in bands], estimate)
+
+    def _best(
+        self, record: Record, bands: list[Band], rooms: list[dict[GroupOfWorkers, None]], ahead_s: float | None
+    ) -> GroupOfWorkers | None:
+        """The best of these groups; `ahead_s` is the work that would be sent ahead to it."""
         best: GroupOfWorkers | None = None
-        best_rank: tuple[bool, bool, float, float] | None = None
-        priority, kind = task.record.spec.priority, task.record.kind
-        for other in self.bands if len(self.bands) > 1 else (band,):
-            if not other.takes(priority):
-                continue
-            width = other.high - other.low
-            for group in self.by_band[other]:
-                if group.hub.suspect or not group.has_room(estimate, self.prefetch_s):
+        best_rank: tuple[bool, float, float] | None = None
+        for band, room in zip(bands, rooms, strict=True):
+            width, compared = band.high - band.low, 0
+            for group in room:
+                hub = group.hub
+                if hub.suspect or not hub.runs(record.kind):
                     continue
-                if not group.hub.runs(kind):
+                if ahead_s is not None and not group.has_room(ahead_s, self.prefetch_s):
                     continue
-                ahead = group.given >= group.alive
-                rank = (ahead, not holds_inputs(group.hub, task.record), width, group.load)
+                rank = (not holds_inputs(hub, record), width, group.load)
                 if best_rank is None or rank < best_rank:
                     best, best_rank = group, rank
+                compared += 1
+                if compared >= MOST_COMPARED:
+                    break
         return best
+
+    def has_room(self, band: Band) -> bool:
+        """Is any group of the band free, or may work be sent ahead? (A hub under suspicion may be the only one.)"""
+        room = self.rooms[band]
+        return bool(room.free or room.ahead)
+
+    def has_free(self, band: Band) -> bool:
+        """A worker of the band has nothing to do."""
+        return any(not group.hub.suspect for group in self.rooms[band].free)
 
     def takers(self, record: Record) -> Iterable[GroupOfWorkers]:
         """All groups that could ever run the record."""
@@ -109,7 +136,7 @@ class Placement:
                         yield group
 
     def workers(self, band: Band) -> int:
-        return sum(group.alive for group in self.by_band[band])
+        return self.rooms[band].workers
 
 
 def holds_inputs(hub: Hub, record: Record) -> bool:

@@ -281,8 +281,7 @@ class State:
         for task in held.tasks:
             task.held = held
         held.group.hub.in_hand[held.fence] = held
-        held.group.given += 1
-        held.group.pending_s += held.estimate_s
+        held.group.work_changed(1, held.estimate_s)
         held.user.occupied += 1
         self.share.changed(held.user)
 
@@ -292,8 +291,7 @@ class State:
         if hub.in_hand.pop(held.fence, None) is None:
             return
         group = held.group
-        group.given -= 1
-        group.pending_s = group.pending_s - held.estimate_s if group.given else 0.0
+        group.work_changed(-1, -held.estimate_s)
         worker = hub.workers.get(held.worker)
         if worker is not None:
             worker.done += 1
