@@ -24,6 +24,7 @@ import msgspec
 from nblb import __version__
 from nblb.broker import questions
 from nblb.broker.console import Console
+from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
 from nblb.broker.memory_journal import MemoryJournal
@@ -35,6 +36,7 @@ from nblb.parameters import Parameters, Source, load
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.transport import Arrived, Doors
+from nblb.transport.incarnation import is_process_alive
 
 RETRY_COMMIT_S = 0.5  # while the disk is full
 
@@ -100,6 +102,7 @@ class LoadBalancer:
             self.scheduler = Scheduler(self._policy(), self._answer)
             self.scheduler.wall_offset = time.time() - now
             self._perform(self.scheduler.restore(self.journal.replay(), now))
+            self._dead_hubs = DeadHubs(self.scheduler)
             self.doors.open()
             self._write_connection_file()
         except BaseException:
@@ -181,6 +184,7 @@ class LoadBalancer:
             now = monotonic()
             for each in arrived:
                 self._take(each, now)
+            self._perform(self._safely(self._dead_hubs.look, now))
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
             self._hear_of_troubles(now)
@@ -191,6 +195,9 @@ class LoadBalancer:
             self._again = False
             return 0.0
         deadline = self.scheduler.next_deadline()
+        look_at = self._dead_hubs.deadline()
+        if look_at is not None:
+            deadline = look_at if deadline is None else min(deadline, look_at)
         if self._full:
             deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
         return None if deadline is None else max(0.0, deadline - monotonic())
@@ -336,13 +343,7 @@ class LoadBalancer:
         hub = self.scheduler.state.hubs.get(address)
         if hub is None or hub.hello.host != socket.gethostname():
             return False
-        try:
-            os.kill(hub.hello.pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass
-        return False
+        return not is_process_alive(hub.hello.pid)
 
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
         value = questions.answer(scheduler, topic, about, now)

@@ -210,6 +210,7 @@ def _job_row(scheduler: Scheduler, job: Job) -> dict[str, Any]:
         "created_at": scheduler.state.wall(job.created_at),
         "fingerprint": job.spec.fingerprint,
         "origin": job.spec.origin,
+        "ended_at": scheduler.state.wall(max((record.ended_at for record in job.records.values()), default=0.0)),
         "state": word,
     }
 
@@ -220,14 +221,16 @@ def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, 
     if about.get("job"):
         found = state.jobs.get(about["job"])
         chosen = iter(list(found.records.values()) if found is not None else [])
-    wanted, user = about.get("state"), about.get("user")
+    wanted, user, single, ended = (about.get(key) for key in ("state", "user", "single", "ended"))
     all_tasks = [
         task
         for record in chosen
-        if user in (None, record.user)
+        if user in (None, record.user) and not (single and record.job is not None) and not (ended and record.unended)
         for task in record.slices
         if wanted in (None, "", task.state.value)
     ]
+    if about.get("latest"):
+        all_tasks.reverse()
     offset, limit = max(0, int(about.get("offset") or 0)), min(int(about.get("limit") or 25), MOST_ROWS)
     return {
         "total": len(all_tasks),
@@ -241,7 +244,8 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
     if record is None or not 0 <= first < record.items:
         return None
     found = record.at(first)
-    output = record.output or {}
+    live = scheduler.state.live.get(record.id, first)
+    output = live.output if live is not None else {}
     wall = scheduler.state.wall
     accepted = (wall(record.accepted_at), "SubmitTask", "", "QUEUED")
     return {
@@ -250,6 +254,7 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
         "why": scheduler.dispatch.why(found),
         "stdout": output.get("stdout", ""),
         "stderr": output.get("stderr", ""),
+        "displays": list(live.displays) if live is not None else [],
     }
 
 
@@ -267,6 +272,7 @@ def _task_row(scheduler: Scheduler, task: Task, now: float) -> dict[str, Any]:
         "progress": 100.0 if task.state is TaskState.DONE else task.progress,
         "note": task.note,
         "user": record.user,
+        "origin": record.spec.origin,
         "priority": record.spec.priority,
         "attempt": task.attempt,
         "worker": held.worker if held is not None else ended.worker if ended is not None else "",
@@ -283,6 +289,16 @@ def _task_row(scheduler: Scheduler, task: Task, now: float) -> dict[str, Any]:
 
 def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
     return scheduler.why(about.get("task") or "", int(about.get("first") or 0))
+
+
+def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, list[tuple[float, float]]]:
+    """When kernels of each notebook were connected, by the wall clock."""
+    state = scheduler.state
+    found: dict[str, list[tuple[float, float]]] = {name: list(times) for name, times in state.presence.items()}
+    for client in state.clients.values():
+        if client.notebook:
+            found.setdefault(client.notebook, []).append((client.since, state.wall(client.heard_at)))
+    return found
 
 
 def stats(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, dict[str, float]]:
@@ -318,6 +334,7 @@ TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
     "tasks": tasks,
     "task": task,
     "why": why,
+    "presence": presence,
     "stats": stats,
     "published": published,
 }

@@ -28,7 +28,8 @@ class Line:
     """A client's or a hub's connection to the core: it dials for ever, and says when it is through.
 
     It belongs to one thread. `connected` and `connections` (how many times it has been) change in `receive`,
-    which returns early then: after a new connection the core may be another, so say hello again.
+    which returns early then: after a new connection the core may be another, so say hello again (but first take in
+    the messages that came with the news, which the core before may have sent).
     """
 
     def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from nblb.framing import Payload
 from nblb.messages import (
+    EndCommitted,
     FetchTask,
     Group,
     Heartbeat,
@@ -84,29 +85,33 @@ def core(parameters: Parameters, tmp_path: Path) -> Iterator[Core]:
 
 
 class Hub:
-    """Finishes what it is given, unless it is told to hold on to it; remembers how often each task began."""
+    """Finishes what it is given, unless it is told to hold on to it; keeps each end until the core has it."""
 
     def __init__(self, core: Core) -> None:
         self.line = Line(core.about()["addresses"]["hubs"], hub_to_core, core_to_hub)
         self.held: dict[str, RunTask] = {}
         self.begun: list[str] = []
         self.finishing = False
+        self._said: set[str] = set()  # ends that were said on this connection
         self._connections = 0
 
     def turn(self) -> None:
         messages = self.line.receive(0)
+        for message in messages:  # first, for they may be the last words of a core that is gone
+            match message:
+                case RunTask(task=task):
+                    self.begun.append(task)
+                    self.held[task] = message
+                case EndCommitted(task=task):
+                    self.held.pop(task, None)
         if self.line.connections != self._connections:
             self._connections = self.line.connections
+            self._said.clear()
             self._greet()
-        for order in messages:
-            if isinstance(order, RunTask):
-                self.begun.append(order.task)
-                self.held[order.task] = order
-        if self.finishing and self.held:
-            orders, self.held = list(self.held.values()), {}
-            self.line.send([self._end(order) for order in orders])
-        elif not messages:
-            self.line.send([Heartbeat()])
+        ends = [self._end(order) for task, order in self.held.items() if self.finishing and task not in self._said]
+        self._said.update(end.task for end in ends)
+        if ends or not messages:
+            self.line.send(ends or [Heartbeat()])
 
     def _end(self, order: RunTask) -> TaskFinished:
         result = Payload((f"result of {order.task}".encode(),))
@@ -187,6 +192,7 @@ def test_nothing_that_was_acknowledged_is_lost(core: Core) -> None:
     finally:
         client.line.close()
         hub.line.close()
+    assert len(hub.begun) == len(set(hub.begun))
     for task, ended in client.ended.items():
         assert ended.payload is not None
         assert b"".join(ended.payload.buffers) == f"result of {task}".encode()

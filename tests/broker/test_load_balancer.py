@@ -1,9 +1,7 @@
-"""The loop: records before words, one fault costs one message, a full disk refuses without forgetting."""
+"""The loop: records before words, one fault costs one message, a slow or silent peer costs nobody else."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import random
@@ -12,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,136 +19,21 @@ import pytest
 import zmq
 
 from nblb.broker import load_balancer
-from nblb.broker.console import Console
-from nblb.broker.journal import Journal
 from nblb.broker.load_balancer import LoadBalancer
-from nblb.errors import JournalError, JournalFull, JournalLocked, NblbError, ParametersError
-from nblb.framing import Payload
+from nblb.errors import JournalLocked, NblbError, ParametersError
 from nblb.messages import (
     EndCommitted,
     Heartbeat,
-    Hello,
-    HubHello,
-    RunTask,
     StopCore,
     SubmitTask,
     TaskAccepted,
     TaskEnded,
-    TaskFinished,
-    TaskRejected,
-    Welcome,
-    client_to_core,
-    core_to_client,
-    core_to_hub,
-    hub_to_core,
 )
 from nblb.parameters import Parameters
 from nblb.transport import Line
 from nblb.transport.doors import OUTBOX_BYTES
-from tests.broker.fakes import FakeScheduler
+from tests.broker.running import DEADLINE_S, Running, asking, done, hear, task
 from tests.waiting import wait_until
-
-DEADLINE_S = 20.0
-
-
-class Running:
-    """A Load Balancer in a thread of its own, with parties to talk to it."""
-
-    def __init__(self, parameters: Any) -> None:
-        self.balancer = LoadBalancer(parameters)
-        self.said = io.StringIO()
-        self.balancer.console = Console(self.said)
-        self.error: BaseException | None = None
-        self.lines: list[Line] = []
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-        assert self.balancer.ready.wait(DEADLINE_S) or self.error
-
-    def _serve(self) -> None:
-        try:
-            self.balancer.startLB()
-        except BaseException as error:
-            self.error = error
-            self.balancer.ready.set()
-
-    @property
-    def scheduler(self) -> FakeScheduler:
-        return self.balancer.scheduler  # type: ignore[return-value]
-
-    def client(self) -> Line:
-        self.lines.append(Line(self.balancer.doors.addresses["clients"], client_to_core, core_to_client))
-        self.lines[-1].send([Hello(client="c", user="u")])
-        assert isinstance(hear(self.lines[-1])[0], Welcome)
-        return self.lines[-1]
-
-    def hub(self, pid: int = 1, host: str = "elsewhere") -> Line:
-        self.lines.append(Line(self.balancer.doors.addresses["hubs"], hub_to_core, core_to_hub))
-        hello = HubHello(hub="h", name="lab", host=host, pid=pid, python=(3, 11), cloudpickle="3", groups=())
-        self.lines[-1].send([hello])
-        assert isinstance(hear(self.lines[-1])[0], Welcome)
-        return self.lines[-1]
-
-    def end(self) -> None:
-        for line in self.lines:
-            line.close()
-        if self.thread.is_alive():
-            self.balancer.stop()
-        self.thread.join(DEADLINE_S)
-        assert not self.thread.is_alive()
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
-    monkeypatch.setattr(load_balancer, "Scheduler", FakeScheduler)
-    monkeypatch.setattr(load_balancer, "RETRY_COMMIT_S", 0.02)
-    running: list[Running] = []
-
-    def run(parameters: Any) -> Running:
-        running.append(Running(parameters))
-        return running[-1]
-
-    yield run
-    for each in running:
-        each.end()
-
-
-@pytest.fixture
-def core(run: Callable[..., Running], parameters: Parameters) -> Running:
-    return run(parameters)
-
-
-def hear(line: Line, number: int = 1) -> list[Any]:
-    end, found = monotonic() + DEADLINE_S, list[Any]()
-    while len(found) < number:
-        assert monotonic() < end, f"only heard {found}"
-        found += line.receive(1)
-    return found
-
-
-def task(name: str, payload: bytes = b"p") -> SubmitTask:
-    return SubmitTask(task=name, name="f", payload=Payload((payload,)))
-
-
-def done(order: RunTask, payload: bytes = b"r") -> TaskFinished:
-    return TaskFinished(task=order.task, attempt=order.attempt, payload=Payload((payload,)))
-
-
-@contextlib.contextmanager
-def asking(address: str) -> Iterator[Callable[[Any], Any]]:
-    """A plain REQ socket that speaks JSON."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    asker = context.socket(zmq.REQ)
-    asker.connect(address)
-
-    def ask(request: Any) -> Any:
-        asker.send(request if isinstance(request, bytes) else json.dumps(request).encode())
-        assert asker.poll(int(DEADLINE_S * 1000)), f"no answer to {request!r}"
-        return json.loads(asker.recv())
-
-    yield ask
-    asker.close(0)
-    context.term()
-
 
 # ── turns ──
 
@@ -315,107 +198,18 @@ def test_an_ip_that_others_cannot_use_is_warned_about(run: Callable[..., Running
     assert "LB - WARNING : LB_IP is 10.1.2.3" in run({**settings, "LB_IP": "10.1.2.3"}).said.getvalue()
 
 
-# ── no room ──
+def test_it_says_what_it_was_started_with(core: Running) -> None:
+    said = core.said.getvalue()
+    assert said.startswith("Starting Load Balancer with the following settings:\n")
+    assert "    LB_DURABILITY: process\n" in said
 
 
-class Disk:
-    """Makes a journal's commits fail while `full`; while `tight`, only those that begin to keep a task."""
-
-    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.full = self.tight = False
-        self.tries = 0
-        commit = journal.commit
-
-        def trying() -> None:
-            self.tries += 1
-            if (self.full and journal._pending) or (self.tight and journal.pending_tasks()):
-                raise JournalFull("The disk is full.")
-            commit()
-
-        monkeypatch.setattr(journal, "commit", trying)
-
-
-@pytest.fixture
-def disk(core: Running, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    assert isinstance(core.balancer.journal, Journal)
-    return Disk(core.balancer.journal, monkeypatch)
-
-
-def test_a_full_disk_refuses_what_is_new_and_goes_on(core: Running, disk: Disk) -> None:
-    client, hub = core.client(), core.hub()
-    client.send([task("a")])
-    assert hear(client) == [TaskAccepted(task="a")]
-    orders = hear(hub)
-    disk.full = True
-    client.send([task("b")])
-    (rejected,) = hear(client)
-    assert (type(rejected), rejected.task, rejected.kind) == (TaskRejected, "b", "JournalFull")
-    assert core.scheduler.refused == core.scheduler.recalled() == ["b"]
-    hub.send([done(order) for order in orders])
-    client.send([task("c"), Heartbeat()])
-    refused, beat = hear(client, 2)
-    assert (refused.task, refused.kind) == ("c", "JournalFull")
-    assert isinstance(beat, Heartbeat)
-    assert "c" not in [getattr(message, "task", "") for _, message in core.scheduler.handled]
-    before = disk.tries
-    wait_until(lambda: disk.tries > before + 2, DEADLINE_S, "tries to commit")
-    assert client.receive(0) == []  # neither the result nor its acknowledgement before they are kept
-    assert hub.receive(0) == []
-    disk.full = False
-    (ended,) = hear(client)
-    assert (type(ended), ended.task) == (TaskEnded, "a")
-    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
-    client.send([task("d")])
-    assert hear(client) == [TaskAccepted(task="d")]
-    assert "LB - THERE IS ROOM AGAIN" in core.said.getvalue()
-
-
-def test_room_enough_for_ends_keeps_them(core: Running, disk: Disk) -> None:
-    client, hub = core.client(), core.hub()
-    client.send([task("a")])
-    hear(client)
-    orders = hear(hub)
-    disk.tight = True
-    hub.send([done(order) for order in orders])
-    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
-    hear(client)
-    client.send([task("b"), task("b2")])
-    assert {message.task for message in hear(client, 2)} == {"b", "b2"}
-    with asking(core.balancer.doors.addresses["clients"]) as ask:
-        new = {"toLB": "NEWTASK", "taskname": "f", "taskdict": {}, "userid": "u"}
-        assert "full" in ask(new)["error"]
-
-
-def test_tasks_refused_for_want_of_room_never_come_back(
-    run: Callable[..., Running], parameters: Parameters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    core = run(parameters)
-    assert isinstance(core.balancer.journal, Journal)
-    disk = Disk(core.balancer.journal, monkeypatch)
-    client, hub = core.client(), core.hub()
-    client.send([task("kept")])
-    hear(client)
-    disk.tight = True
-    client.send([task("refused")])
-    hear(client)
-    hear(hub)
-    disk.tight = False
+def test_the_state_folder_is_closed_for_good(core: Running, parameters: Parameters) -> None:
     core.end()
-    tasks = [entry for entry in run(parameters).scheduler.restored if type(entry).__name__ == "TaskKept"]
-    assert [entry.spec.task for entry in tasks] == ["kept"]  # type: ignore[union-attr]
-
-
-def test_a_broken_disk_ends_the_core(core: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = core.client()
-
-    def broken() -> None:
-        raise JournalError("The journal cannot be written: disk I/O error.")
-
-    monkeypatch.setattr(core.balancer.journal, "commit", broken)
-    client.send([task("a")])
-    core.thread.join(DEADLINE_S)
-    assert isinstance(core.error, JournalError)
-    assert client.receive(0) == []  # it was not acknowledged
+    db = sqlite3.connect(parameters.state_dir / "journal.sqlite")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    assert not Path(f"{parameters.state_dir / 'journal.sqlite'}-wal").exists()
 
 
 # ── peers ──
@@ -506,36 +300,3 @@ def test_noise_between_good_messages(core: Running) -> None:
     assert len(hear(hub)) == 1
     context.term()
     assert core.balancer.faults == 0
-
-
-# ── the console ──
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_colours_are_for_terminals() -> None:
-    terminal, file = Terminal(), io.StringIO()
-    for stream in (terminal, file):
-        Console(stream).say("good", "LB - ADDING WORKER (worker_c0b28c1f)")
-    assert file.getvalue() == "LB - ADDING WORKER (worker_c0b28c1f)\n"
-    assert terminal.getvalue() == "\033[92mLB - ADDING WORKER (worker_c0b28c1f)\033[0m\n"
-    closed = io.StringIO()
-    closed.close()
-    Console(closed).say("error", "nobody reads this")
-
-
-def test_it_says_what_it_was_started_with(core: Running) -> None:
-    said = core.said.getvalue()
-    assert said.startswith("Starting Load Balancer with the following settings:\n")
-    assert "    LB_DURABILITY: process\n" in said
-
-
-def test_the_state_folder_is_closed_for_good(core: Running, parameters: Parameters) -> None:
-    core.end()
-    db = sqlite3.connect(parameters.state_dir / "journal.sqlite")
-    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    db.close()
-    assert not Path(f"{parameters.state_dir / 'journal.sqlite'}-wal").exists()

@@ -1,0 +1,34 @@
+"""After a restart of the core: hubs of this machine that died with the core before it, and will not come back.
+
+The scheduler waits for a hub that had attempts in hand, since it may still be at them. Of one whose process is
+gone nothing is to be waited for.
+"""
+
+from __future__ import annotations
+
+from nblb.commands import Command
+from nblb.scheduling.scheduler import Scheduler
+from nblb.transport.incarnation import has_ended
+
+LOOK_S = 0.5
+
+
+class DeadHubs:
+    """Looks now and then, while any attempt waits for its hub."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._look_at = 0.0
+
+    def look(self, now: float) -> list[Command]:
+        """What follows from the hubs that are dead."""
+        state = self._scheduler.state
+        if not state.orphans or now < self._look_at:
+            return []
+        self._look_at = now + LOOK_S
+        here = {hub.id for hub in state.hubs.values()}  # those say for themselves what they have in hand
+        names = {orphan.hub: None for orphan in state.orphans.values() if orphan.hub not in here}
+        return [command for name in names if has_ended(name) for command in self._scheduler.hub_dead(name, now)]
+
+    def deadline(self) -> float | None:
+        return self._look_at if self._scheduler.state.orphans else None

@@ -1,0 +1,39 @@
+"""What the tests of the transport say and hear."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from nblb.messages import (
+    Heartbeat,
+    Hello,
+    Welcome,
+)
+from nblb.transport import Arrived, Doors, Line
+
+DEADLINE_S = 10.0
+WELCOME = Welcome(core="c", epoch=1, name="t")
+
+
+def arrivals(doors: Doors, number: int = 1) -> list[Arrived]:
+    """The next so many arrivals."""
+    end, found = monotonic() + DEADLINE_S, list[Arrived]()
+    while len(found) < number:
+        assert monotonic() < end, f"only {len(found)} of {number} arrived"
+        found += doors.receive(1)
+    return found
+
+
+def heard(line: Line, number: int = 1) -> list[Any]:
+    end, found = monotonic() + DEADLINE_S, list[Any]()
+    while len(found) < number:
+        assert monotonic() < end, f"only {len(found)} of {number} were heard"
+        found += line.receive(1)
+    return found
+
+
+def greet(doors: Doors, line: Line, hub: bool = False) -> str:
+    """The address under which the doors know this line."""
+    line.send([Heartbeat()] if hub else [Hello(client="c", user="u")])
+    return arrivals(doors)[0].sender

@@ -1,0 +1,132 @@
+"""JSON and noise: whoever asks is answered, and no noise deafens a door."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket as sockets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zmq
+
+from nblb.framing import VERSION, Payload
+from nblb.messages import (
+    Heartbeat,
+    SubmitTask,
+)
+from nblb.parameters import load
+from nblb.transport import Doors, Line
+from tests.transport.parties import arrivals, greet
+
+
+@pytest.mark.parametrize("options", [{}, {"REQ_CORRELATE": 1, "REQ_RELAXED": 1}])
+def test_a_json_request_gets_its_answer(
+    open_doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], options: dict[str, int]
+) -> None:
+    for door in ("clients", "hubs", "health"):
+        for name in (door, f"{door}_tcp"):
+            asker = request_socket(open_doors.addresses[name], **options)
+            for number in range(2):
+                asker.send(json.dumps({"toLB": number}).encode())
+                (arrived,) = arrivals(open_doors)
+                assert arrived.sender.startswith(f"json-{door}:")
+                assert arrived.json == {"toLB": number}
+                open_doors.answer_json(arrived.sender, {"seen": number})
+                assert json.loads(asker.recv()) == {"seen": number}
+
+
+def test_a_bare_dealer_may_speak_json_too(doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]]) -> None:
+    dealer = request_socket(doors.addresses["health"], zmq.DEALER)
+    dealer.send(b'{"MONITOR":"STATS"}')
+    (arrived,) = arrivals(doors)
+    doors.answer_json(arrived.sender, 1)
+    assert dealer.recv_multipart() == [b"1"]
+
+
+@pytest.mark.parametrize("request_bytes", [b"{", b"", b"\xff\xfe", b"[" * 100_000, b'{"a":NaN}', b"n" * 100_000])
+def test_a_bad_json_request_has_somebody_to_answer(
+    doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], request_bytes: bytes
+) -> None:
+    asker = request_socket(doors.addresses["clients"])
+    asker.send(request_bytes)
+    (arrived,) = arrivals(doors)
+    assert arrived.json is None
+    assert arrived.error is not None
+    doors.answer_json(arrived.sender, {"error": str(arrived.error)})
+    assert "JSON" in json.loads(asker.recv())["error"]
+
+
+def test_an_answer_that_is_no_json_is_still_an_answer(
+    doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]]
+) -> None:
+    asker = request_socket(doors.addresses["clients"])
+    asker.send(b"{}")
+    doors.answer_json(arrivals(doors)[0].sender, object())
+    assert "error" in json.loads(asker.recv())
+
+
+# ── noise ──
+
+
+def noise_frames(chance: random.Random) -> list[list[bytes]]:
+    return [
+        [chance.randbytes(100_000)],
+        [b"\0" * 100_000],
+        [b"", chance.randbytes(100_000)],
+        [b"x" * 100, b"", b"{}"],
+        [VERSION, b'[{"type":"Nonsense"}]'],
+        [VERSION, chance.randbytes(1000), b"", b"x"],
+        [VERSION],
+        [b"nblb0", b"[]"],
+        [b""],
+        [b"", b""],
+        [chance.randbytes(10) for _ in range(6000)],
+    ]
+
+
+def test_noise_deafens_no_door(
+    open_doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], dial: Callable[..., Line]
+) -> None:
+    chance = random.Random(5)
+    for name, address in open_doors.addresses.items():
+        frames = noise_frames(chance)
+        dealer = request_socket(address, zmq.DEALER)
+        for each in frames:
+            dealer.send_multipart(each)
+        raw_noise(address, chance.randbytes(100_000))
+        found = arrivals(open_doors, len(frames))
+        dial(address, hub=name.startswith("hubs")).send([Heartbeat()])
+        while found[-1].messages is None:
+            found += arrivals(open_doors)
+        assert found[-1].messages == [Heartbeat()]
+        assert all(each.error is not None for each in found[:-1])
+    assert open_doors.garbage >= len(open_doors.addresses) * len(noise_frames(chance))
+
+
+def raw_noise(address: str, noise: bytes) -> None:
+    """Bytes that are not even ZeroMQ's."""
+    if address.startswith("ipc://"):
+        line = sockets.socket(sockets.AF_UNIX)
+        line.connect(address.removeprefix("ipc://"))
+    else:
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        line = sockets.create_connection((host, int(port)))
+    with line:
+        line.settimeout(5)
+        try:
+            line.sendall(noise)
+        except OSError:
+            pass  # it hung up, as it may
+
+
+def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dial: Callable[..., Line]) -> None:
+    doors = Doors(load({**settings, "LB_MAX_MESSAGE_MB": 1}))
+    doors.open()
+    try:
+        big, other = dial(doors.addresses["clients"]), dial(doors.addresses["clients"])
+        big.send([SubmitTask(task="t", name="f", payload=Payload((b"x" * 2_000_000,)))])
+        greet(doors, other)
+    finally:
+        doors.close()
