@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from nblb.messages import Failure, Message, RunTask, TaskChanged, TaskEnded
+from nblb.messages import Failure, Message, RunTask, SubmitTask, TaskChanged, TaskEnded
 from nblb.records import AnyEntry
 
 
@@ -70,6 +70,22 @@ class Interrupt(Command):
     first: int = 0
 
 
+class Steer(Command):
+    """Let the worker, if it is still at this attempt, have a knob's new value, or end and keep what it emitted.
+
+    `item` counts from the slice's first; -1: whichever it is at, and all that follow.
+    """
+
+    worker: str
+    task: str
+    attempt: int
+    first: int
+    item: int = -1
+    knob: str = ""
+    value: Any = None
+    keep: bool = False
+
+
 class KillWorker(Command):
     """SIGKILL to the worker's process group; its death is then reported as for any other."""
 
@@ -95,6 +111,7 @@ class RetireWorker(Command):
     """Let this idle worker end by itself."""
 
     worker: str
+    why: str = ""
 
 
 class ForgetBlob(Command):
@@ -104,6 +121,19 @@ class ForgetBlob(Command):
 
 
 # ── a client's ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SendMany(Command):
+    """Say these, in this order."""
+
+    to: str
+    messages: list[Message]
+
+
+class SettleMany(Command):
+    """Tasks of one call each have ended: give their futures their results or errors."""
+
+    ends: list[TaskEnded]
 
 
 class Settle(Command):
@@ -124,6 +154,7 @@ class Reject(Command):
 
     task: str
     failure: Failure
+    spec: SubmitTask | None = None  # where the core has never accepted it: it may be said again
 
 
 class Deliver(Command):
@@ -143,11 +174,14 @@ AnyCommand: TypeAlias = (
     | Halt
     | GiveTask
     | Interrupt
+    | Steer
     | KillWorker
     | StartWorker
     | TakeBack
     | RetireWorker
     | ForgetBlob
+    | SendMany
+    | SettleMany
     | Settle
     | Show
     | Reject

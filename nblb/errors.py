@@ -27,6 +27,8 @@ The rule: a message is one sentence that says what was wrong, where, and what to
 from __future__ import annotations
 
 import concurrent.futures
+import json
+from typing import Any
 
 __all__ = [
     "DependencyFailed",
@@ -100,7 +102,24 @@ class TaskError(NblbError):
 
 
 class TaskFailed(TaskError):
-    """The task raised: the message is the remote traceback, `__cause__` the original where it unpickles."""
+    """The task raised: the message is the remote traceback, `__cause__` the original where it unpickles.
+
+    `host`, `worker` and `attempt` say where and when it ran; `frames` is for lb.debug.
+    """
+
+    host = ""
+    worker = ""
+    attempt = 0
+    frames_json = b""
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The frames of your own code, the outermost first: function, file, line, source, locals (their reprs)."""
+        found: list[dict[str, Any]] = json.loads(self.frames_json) if self.frames_json else []
+        return found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.task_id), {**self.__dict__}
 
 
 class TaskRejected(TaskError):

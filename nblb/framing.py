@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -29,25 +29,53 @@ LARGE = 64 * 1024
 MAX_FRAMES = 4096
 
 
+class Away(Protocol):
+    """Where a payload's bytes are while they are not in memory."""
+
+    nbytes: int
+
+    def read(self) -> tuple[Buffer, ...]:
+        """All buffers."""
+
+    def cut(self, start: int, end: int) -> bytes:
+        """A part of the first buffer."""
+
+
 class Payload:
     """Pickled bytes that only the two ends of a task's trip open; everything between carries them.
 
     `buffers` are bytes-like objects: the pickle first, its out-of-band buffers behind it. Where `sizes` is not
-    empty there is one buffer that holds `len(sizes)` items of these sizes, and `slice` cuts it.
+    empty there is one buffer that holds `len(sizes)` items of these sizes, and `slice` cuts it. The bytes may lie
+    elsewhere (`put_away`); they are fetched whenever they are asked for, and not kept.
     """
 
-    __slots__ = ("_starts", "buffers", "sizes")
+    __slots__ = ("_away", "_buffers", "_starts", "sizes")
 
-    def __init__(self, buffers: Sequence[Buffer] = (), sizes: Sequence[int] = ()) -> None:
-        self.buffers = tuple(buffers)
+    def __init__(self, buffers: Sequence[Buffer] = (), sizes: Sequence[int] = (), away: Away | None = None) -> None:
+        self._buffers = tuple(buffers)
         self.sizes = tuple(sizes)
         self._starts: list[int] | None = None
+        self._away = away
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        return self._buffers if self._away is None else self._away.read()
+
+    @property
+    def is_away(self) -> bool:
+        return self._away is not None
+
+    def put_away(self, away: Away) -> None:
+        """The bytes are there from now on, and not in memory."""
+        self._away, self._buffers = away, ()
 
     @property
     def nbytes(self) -> int:
-        if len(self.buffers) == 1 and type(self.buffers[0]) is bytes:  # by far the most common
-            return len(self.buffers[0])
-        return sum(memoryview(buffer).nbytes for buffer in self.buffers)
+        if self._away is not None:
+            return self._away.nbytes
+        if len(self._buffers) == 1 and type(self._buffers[0]) is bytes:  # by far the most common
+            return len(self._buffers[0])
+        return sum(memoryview(buffer).nbytes for buffer in self._buffers)
 
     def slice(self, first: int, items: int) -> Payload:
         """The payload of `items` items from `first` on, without a copy where it is the whole."""
@@ -55,8 +83,9 @@ class Payload:
             return self
         if self._starts is None:
             self._starts = [0, *accumulate(self.sizes)]
-        cut = memoryview(self.buffers[0])[self._starts[first] : self._starts[first + items]]
-        return Payload((bytes(cut),), self.sizes[first : first + items])
+        start, end = self._starts[first], self._starts[first + items]
+        cut = bytes(memoryview(self._buffers[0])[start:end]) if self._away is None else self._away.cut(start, end)
+        return Payload((cut,), self.sizes[first : first + items])
 
     def items(self) -> list[memoryview]:
         """Each item's bytes, for a payload that has `sizes`."""
@@ -68,8 +97,9 @@ class Payload:
 
     def tobytes(self) -> bytes:
         """All buffers in one piece with their layout in front, as the journal keeps them."""
-        layout = msgspec.json.encode([list(self.sizes), [memoryview(b).nbytes for b in self.buffers]])
-        return b"".join([len(layout).to_bytes(4, "big"), layout, *self.buffers])
+        buffers = self.buffers
+        layout = msgspec.json.encode([list(self.sizes), [memoryview(b).nbytes for b in buffers]])
+        return b"".join([len(layout).to_bytes(4, "big"), layout, *buffers])
 
     @classmethod
     def frombytes(cls, stored: Buffer) -> Payload:

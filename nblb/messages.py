@@ -63,6 +63,7 @@ class Hello(Message):
     python: tuple[int, int] = (3, 0)
     cloudpickle: str = ""
     notebook: str = ""  # path of the notebook, "" outside one
+    since: float = 0.0  # wall clock: when this process connected at first, for lb.inbox()
 
 
 class Welcome(Message):
@@ -113,6 +114,7 @@ class OpenJob(Message):
     fingerprint: str = ""  # hash of function and arguments: the same sweep again is recognised by it
     origin: str = ""  # notebook path and cell, for lb.inbox()
     user: str = ""
+    made: bool = False  # the client has made the name up: if another job has it, the core gives a free one (JobNamed)
 
 
 class SubmitTask(Message):
@@ -153,9 +155,8 @@ class CancelTask(Message):
 class CollectTask(Message):
     """The client holds these results now: the time to live begins."""
 
-    task: str
-    first: int = 0
-    items: int = 1
+    task: str = ""
+    tasks: tuple[str, ...] = ()  # or many
 
 
 class FetchTask(Message):
@@ -212,13 +213,49 @@ class ScaleHub(Message):
     request: int = 0
 
 
+class TurnKnob(Message):
+    """Give a knob of a running task another value (client to core, core to hub). Answer: Answer (slices told).
+
+    The core keeps the value for the tasks of the record, or of the job, that begin later.
+    """
+
+    name: str
+    value: Any = None  # a JSON value
+    task: str = ""
+    job: str = ""  # client to core: instead of a task
+    item: int = -1  # of the record; -1: all
+    request: int = 0
+    attempt: int = 0  # core to hub: the slice that is meant
+    first: int = 0
+
+
+class StopAndKeep(Message):
+    """End a running task at its next word; its result is what it emitted last. (Both ways as TurnKnob.)"""
+
+    task: str = ""
+    job: str = ""
+    item: int = -1
+    request: int = 0
+    attempt: int = 0
+    first: int = 0
+
+
+class FetchCall(Message):
+    """Send the very call of one item: function, arguments and all that they need. Answer: CallTold or Answer."""
+
+    request: int
+    task: str
+    item: int = 0
+
+
 # ── core to client ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 class TaskAccepted(Message):
     """The task is in the journal: it will end, whatever dies."""
 
-    task: str
+    task: str = ""
+    tasks: tuple[str, ...] = ()  # or many
 
 
 class TaskRejected(Message):
@@ -258,6 +295,12 @@ class Failure(Message):
     traceback: str = ""  # with source lines, bounded
     where: str = ""  # the innermost line of the user's own code: 'cell In[7] line 4'
     payload: Payload | None = None  # the pickled exception where it pickles
+    line: str = ""  # the text of that line
+    call: str = ""  # the call that failed, bounded: 'simulate(3, n=1000)'
+    frames: Payload | None = None  # JSON of the user's frames, bounded: see payload/frames.py
+    host: str = ""  # where it was raised
+    worker: str = ""
+    attempt: int = 0
 
 
 class TaskEnded(Message):
@@ -284,6 +327,13 @@ class JobChanged(Message):
     counts: dict[str, int]
 
 
+class JobNamed(Message):
+    """Another job of the user has the name that the client made up for this one: it goes by a free one."""
+
+    job: str
+    name: str
+
+
 class CancelAnswer(Message):
     request: int
     cancelled: int = 0  # items that are or will be cancelled
@@ -297,6 +347,20 @@ class Answer(Message):
     value: Any = None
     error: str = ""
     kind: str = ""
+
+
+class CallTold(Message):
+    """The answer to FetchCall: what RunTask and HoldBlob would tell a hub."""
+
+    request: int
+    name: str
+    payload: Payload
+    function: str = ""  # content hash; it is in `held`
+    item: int = 0  # of the payload, which may hold more than one call
+    items: int = 1
+    split: bool = False
+    call: str = "python"
+    held: tuple[HoldBlob, ...] = ()  # function, constants, and results that are arguments
 
 
 # ── core to hub ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -370,6 +434,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     maxP: float = 1000.0
     processP: int = 0
     engine: str = "processes"
+    max_tasks: int = 0  # calls after which a worker makes place for a new one; 0: never
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -452,6 +517,7 @@ class TaskFinished(Message):
     failures: tuple[Failure, ...] = ()
     duration_s: float = 0.0  # of the whole slice
     worker: str = ""
+    kept: tuple[int, ...] = ()  # offsets of items that StopAndKeep ended: their result is what they emitted last
 
 
 class TaskStopped(Message):
@@ -471,8 +537,35 @@ class TaskPrinted(Message):
     task: str
     attempt: int
     first: int = 0
-    stream: str = "stdout"  # "stdout" | "stderr" | "display"
+    stream: str = "stdout"  # "stdout" | "stderr" | "display" (then `text` is JSON, see hub/bundles.py)
     text: str = ""
+    offset: int = 0  # which item of the slice wrote it
+
+
+class TaskEmitted(Message):
+    """An intermediate result of an item; only the latest counts."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    offset: int = 0  # of the item, from the slice's first
+    payload: Payload | None = None  # the pickled value; None for one that is only a picture, or too large
+    bundle: str = ""  # its pictures, as JSON of a mime bundle; "" for a plain value
+
+
+class KnobOffered(Message):
+    """A task has asked for the value of a knob, and goes on with this one."""
+
+    task: str
+    attempt: int
+    name: str
+    first: int = 0
+    offset: int = 0  # of the item, from the slice's first
+    value: Any = None
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
 
 
 class BlobWanted(Message):
@@ -496,6 +589,9 @@ FromClient: TypeAlias = (  # what may arrive at the clients' door
     | Ask
     | StopCore
     | ScaleHub
+    | TurnKnob
+    | StopAndKeep
+    | FetchCall
 )
 ToClient: TypeAlias = (
     Welcome
@@ -507,9 +603,13 @@ ToClient: TypeAlias = (
     | TaskChanged
     | TaskEnded
     | TaskPrinted
+    | TaskEmitted
+    | KnobOffered
     | JobChanged
+    | JobNamed
     | CancelAnswer
     | Answer
+    | CallTold
 )
 FromHub: TypeAlias = (
     HubHello
@@ -522,10 +622,23 @@ FromHub: TypeAlias = (
     | TaskFinished
     | TaskStopped
     | TaskPrinted
+    | TaskEmitted
+    | KnobOffered
     | BlobWanted
 )
 ToHub: TypeAlias = (
-    Welcome | Refused | Heartbeat | RunTask | StopTask | HoldBlob | BlobMissing | EndCommitted | ScaleHub | StopHub
+    Welcome
+    | Refused
+    | Heartbeat
+    | RunTask
+    | StopTask
+    | HoldBlob
+    | BlobMissing
+    | EndCommitted
+    | ScaleHub
+    | StopHub
+    | TurnKnob
+    | StopAndKeep
 )
 
 client_to_core = Codec(FromClient)

@@ -1,20 +1,38 @@
-"""What a task says while it runs: `progress` and `track`.
+"""What a task says while it runs, and what it is told: `progress`, `track`, `emit`, `knob`.
 
-Outside a worker both do nothing that can be seen, so a task stays a plain function. A worker sets `reporter` for the
-attempt that it runs; the reporter may be called as often as a task likes, since it keeps only the latest word and
-passes it on at most every 20 ms (hub/worker_process.py), the last one always.
+Outside a worker none of them does anything that can be seen, so a task stays a plain function. A worker sets
+`reporter` and `voice` for the attempt that it runs; both may be called as often as a task likes, since they keep only
+the latest word and pass it on at most every 20 ms (progress) or 100 ms (what is emitted), the last one always.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 Reporter = Callable[[float, str], None]
 
+
+class Voice(Protocol):
+    """What a worker gives to the task that it runs."""
+
+    def emit(self, thing: Any) -> None: ...
+    def knob(
+        self, name: str, default: Any, minimum: float | None, maximum: float | None, step: float | None
+    ) -> Any: ...
+
+
+class StopAndKeep(BaseException):
+    """Raised inside a task that is to end early: its result is what it emitted last.
+
+    Not an Exception, so that a task which catches all errors of a step ends all the same; `finally` blocks run.
+    """
+
+
 reporter: Reporter | None = None
+voice: Voice | None = None
 
 
 def progress(percent: float, note: str = "") -> None:
@@ -45,3 +63,54 @@ def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> It
             report(min(100.0 * done / total, 100.0), note)
         else:
             report(0.0, f"{note} {done:,}".lstrip())
+
+
+def emit(thing: Any) -> None:
+    """Send an intermediate result (a value, a figure, anything with a picture) to whoever watches this task.
+
+    Only the latest counts; "stop early and keep" makes it the task's result. It is kept as the object that it is:
+    emit a copy of what you go on changing.
+    """
+    say = voice
+    if say is not None:
+        say.emit(thing)
+
+
+def knob(
+    name: str,
+    default: T,
+    min: float | None = None,  # noqa: A002  # what a slider's ends are called everywhere
+    max: float | None = None,  # noqa: A002
+    step: float | None = None,
+) -> T:
+    """The value of a knob, which whoever watches this task can turn while it runs; ask for it as often as you like.
+
+    Parameters
+    ----------
+    name
+        What it is called on the task's card.
+    default
+        Its value until somebody turns it: a number, a text, or True or False.
+    min, max, step
+        The range of its slider, for numbers.
+    """
+    _check_knob(name, default, min, max)
+    say = voice
+    if say is None:
+        return default
+    value: T = say.knob(name, default, min, max, step)
+    return value
+
+
+def _check_knob(name: Any, default: Any, minimum: float | None, maximum: float | None) -> None:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"the name of a knob is {name!r}; it must be a text")
+    if not isinstance(default, (bool, int, float, str)):
+        raise TypeError(f"knob {name!r} is {default!r} by default; it must be a number, a text, True or False")
+    for limit in (minimum, maximum):
+        if limit is not None and isinstance(default, str):
+            raise TypeError(f"knob {name!r} is a text, which has no min and max")
+    if not isinstance(default, str) and (
+        (minimum is not None and default < minimum) or (maximum is not None and default > maximum)
+    ):
+        raise ValueError(f"knob {name!r} is {default!r} by default, which is not within {minimum}..{maximum}")

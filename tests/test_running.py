@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -50,3 +51,25 @@ def test_a_loop_that_is_left_early_says_nothing_more(said: list[tuple[float, str
     for _ in running.track(range(4)):
         break
     assert said == []
+
+
+def test_outside_a_worker_a_knob_has_its_default_and_emitting_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    running.emit({"a": 1})
+    assert running.knob("lr", 0.1, min=0, max=1, step=0.1) == 0.1
+    assert running.knob("mode", "fast") == "fast"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("", 1), TypeError, "must be a text"),
+        (("lr", [1]), TypeError, "a number, a text"),
+        (("lr", 2, 3, 4), ValueError, "not within 3..4"),
+        (("lr", 2, None, 1), ValueError, "not within None..1"),
+        (("mode", "a", 0), TypeError, "no min and max"),
+    ],
+)
+def test_mistakes_in_a_knob_are_said_everywhere(arguments: tuple[Any, ...], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        running.knob(*arguments)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
@@ -15,6 +18,8 @@ from nblb.hub.pipe import to_worker, unpack
 from nblb.messages import Failure, HoldBlob, RunTask, TaskFinished
 
 MAX_FUNCTIONS = 256  # kept loaded
+MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down
+MAX_KINDS = 1000
 MAX_BUFFERS = MAX_FRAMES - 64  # of one message
 
 
@@ -54,14 +59,7 @@ class Blobs:
 
     def results(self, task: str) -> list[Any]:
         """All results of another task, in their order, from however many pieces."""
-        pieces = [_open(*held) for held in self._held[task]]
-        found: list[Any] = [None] * max(piece.total for piece in pieces)
-        for piece in pieces:
-            holes = frozenset(piece.holes)
-            for offset, result in enumerate(packing.unpack_results(piece.payload)):
-                if offset not in holes and piece.first + offset < len(found):
-                    found[piece.first + offset] = result
-        return found
+        return packing.joined_results([_open(*held) for held in self._held[task]])
 
 
 def _open(datagram: bytes, fd: int) -> Any:
@@ -80,25 +78,42 @@ class _Loading(dict[str, Any]):
         return value
 
 
-def prepare(run: RunTask, blobs: Blobs) -> Callable[[int], Any]:
-    """A function that makes the slice's call number `offset` and returns its result."""
+class Prepared:
+    """Makes the slice's call number `offset` and returns its result."""
+
+    def __init__(
+        self, run: RunTask, function: Callable[..., Any], calls: Any, call: Callable[[int], Any] | None = None
+    ) -> None:
+        self._run, self._function, self._calls, self._call = run, function, calls, call
+
+    def __call__(self, offset: int) -> Any:
+        if self._call is not None:
+            return self._call(offset)
+        args, kwargs = self._calls[offset]
+        return self._function(*args, **kwargs)
+
+    def said(self, offset: int) -> str:
+        """The call as one would write it, bounded: with its arguments as they came, whatever became of them."""
+        try:
+            args, kwargs = self._calls[offset]
+            return packing.describe_call(self._function, self._run.name, args, kwargs)
+        except Exception:  # arguments that cannot be loaded, or shown: that is the failure at hand
+            return ""
+
+
+def prepare(run: RunTask, blobs: Blobs) -> Prepared:
+    """The slice's function and arguments, ready to be called."""
     function = blobs.function(run.function)
     if run.call != "python":
         task = json.loads(bytes(run.payload.buffers[0]))
+        shown: list[Any] = [((task,), {})]
         if run.call == "seed":
             arguments = blobs.constant(run.constants[0]) if run.constants else {}
-            return lambda _: function(task=task, arguments=arguments)
-        return lambda _: _call_published(function, task)
+            return Prepared(run, function, shown, lambda _: function(task=task, arguments=arguments))
+        return Prepared(run, function, shown, lambda _: _call_published(function, task))
     if run.depends or run.constants:
-        calls = packing.unpack_calls(run, _Loading(blobs.results), _Loading(blobs.constant))
-    else:
-        calls = packing.unpack_calls(run)
-
-    def call(offset: int) -> Any:
-        args, kwargs = calls[offset]
-        return function(*args, **kwargs)
-
-    return call
+        return Prepared(run, function, packing.unpack_calls(run, _Loading(blobs.results), _Loading(blobs.constant)))
+    return Prepared(run, function, packing.unpack_calls(run))
 
 
 def _call_published(function: Callable[..., Any], task: Any) -> Any:
@@ -181,9 +196,27 @@ def _too_large(offset: int, result: Payload, limit: int) -> Failure:
     return Failure(offset=offset, kind="NotSerializable", message=words)
 
 
-def failure_of(error: BaseException, offset: int) -> Failure:
+def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, call: str = "") -> Failure:
     """What a call raised; what nblb itself says (an argument that cannot be loaded) needs no traceback."""
-    return packing.pack_exception(error, offset)
+    failure = packing.pack_exception(error, offset, call, _is_one_of_the_first)
+    return msgspec.structs.replace(failure, host=socket.gethostname(), worker=worker, attempt=run.attempt)
+
+
+_alike: dict[tuple[str, str], int] = {}
+
+
+def _is_one_of_the_first(kind: str, where: str) -> bool:
+    """Frames are kept of some failures of a kind only: a sweep that fails a million times must not fill the core."""
+    if len(_alike) >= MAX_KINDS:
+        _alike.clear()
+    _alike[kind, where] = number = _alike.get((kind, where), 0) + 1
+    return number <= MAX_ALIKE
+
+
+def nothing_emitted(run: RunTask, offset: int) -> Failure:
+    """The end of a call that was to stop early and keep what it had emitted."""
+    words = f"{run.name} was told to stop and keep what it had emitted, and it had emitted nothing: there is no result"
+    return Failure(offset=offset, kind="NothingEmitted", message=words)
 
 
 def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:

@@ -6,9 +6,12 @@
     reading   written by the hub: 1 while it reads the worker's output
     news      1 from the worker's word that there is progress until the hub has looked
     progress  the latest percent and note of a slice, under a version that is odd while it is being written
+    item      written by the worker: which call of the slice it is at
+    steering  written by the hub, under a version of its own: JSON of what the slice is told (knobs, stop and keep)
 
 So a late SIGINT never hits the next task, output is told apart by task although the hub and the worker both read
-it, and a task may report progress a million times without a million messages. Each field has one writer (`news`
+it, and a task may report progress a million times without a million messages, and asks what it is told by a look at one
+word. Each field has one writer (`news`
 is set by one side and cleared by the other), and is written as one aligned word.
 """
 
@@ -20,7 +23,7 @@ import struct
 import tempfile
 import time
 
-SIZE = 512
+SIZE = 8192
 AFTER = 1 << 62  # added to a slice's number once it has ended
 NOTE_BYTES = 400
 WAIT_S = 1.0  # longer than any read of the hub, should it die in the midst of one
@@ -28,6 +31,9 @@ WAIT_S = 1.0  # longer than any read of the hub, should it die in the midst of o
 _RUNNING, _STOP, _READING, _NEWS, _VERSION = range(5)
 _progress = struct.Struct("<QdH")
 _PROGRESS_AT = 40
+_ITEM, _STEERED, _STEER_LENGTH = range(64, 67)  # words again, behind the note
+_STEER_AT = 67 * 8
+STEER_BYTES = SIZE - _STEER_AT
 
 
 def shared_memory(name: str = "nblb") -> int:
@@ -61,6 +67,7 @@ class Cell:
 
     def begin(self, number: int) -> None:
         self._words[_NEWS] = 0  # should an interrupt have come between the mark and its message
+        self._words[_ITEM] = 0
         self._words[_RUNNING] = number
 
     def tidy(self) -> None:
@@ -72,8 +79,30 @@ class Cell:
             while words[_READING] and time.monotonic() < until:
                 time.sleep(0)
 
+    def resume(self, number: int) -> None:
+        """The worker goes on with the slice: the output is the hub's to read again."""
+        self._words[_RUNNING] = number
+
     def end(self, number: int) -> None:
         self._words[_RUNNING] = AFTER + number
+
+    def at(self, item: int) -> None:
+        """The call of the slice that the worker is at from now on."""
+        self._words[_ITEM] = item
+
+    @property
+    def steered(self) -> int:
+        """Changes whenever the hub has told something."""
+        return self._words[_STEERED]
+
+    def steering(self) -> bytes:
+        """What the hub has told last."""
+        for _ in range(100):
+            version = self._words[_STEERED]
+            data = bytes(self._memory[_STEER_AT : _STEER_AT + min(self._words[_STEER_LENGTH], STEER_BYTES)])
+            if version % 2 == 0 and version == self._words[_STEERED]:
+                return data
+        return b""
 
     def is_to_stop(self, number: int) -> bool:
         return self._words[_STOP] == number
@@ -96,6 +125,18 @@ class Cell:
 
     def stop(self, number: int) -> None:
         self._words[_STOP] = number
+
+    def steer(self, data: bytes) -> None:
+        """Tell the worker; at most STEER_BYTES."""
+        version = self._words[_STEERED] + 1
+        self._words[_STEERED] = version
+        self._memory[_STEER_AT : _STEER_AT + len(data)] = data
+        self._words[_STEER_LENGTH] = len(data)
+        self._words[_STEERED] = version + 1
+
+    @property
+    def item(self) -> int:
+        return self._words[_ITEM]
 
     def begin_reading(self) -> int:
         """The slice whose output lies in the pipes now, 0 if the worker itself is at it; end_reading must follow."""

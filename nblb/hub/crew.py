@@ -20,6 +20,7 @@ class Crew:
         self.groups = [GroupOfSlots(number, spec) for number, spec in enumerate(groups)]
         self.workers: dict[str, Worker] = {}
         self.ahead: dict[Worker, None] = {}  # those with slices waiting in their sockets
+        self.is_closing = False  # nobody is replaced any more
         self._new_worker_id = new_worker_id
 
     @property
@@ -57,13 +58,27 @@ class Crew:
             worker.is_listed = True
             worker.group.open.append(worker)
 
-    def free(self, worker: Worker) -> list[Command]:
+    def has_run(self, worker: Worker, calls: int) -> bool:
+        """Count its calls; True when it shall be given nothing more."""
+        worker.done += 1
+        worker.calls += calls
+        most = worker.group.spec.max_tasks
+        if most and worker.calls >= most:
+            worker.is_spent = True
+        return worker.is_spent
+
+    def free(self, worker: Worker, now: float) -> list[Command]:
         """It has nothing in hand."""
         worker.planned_s = 0.0
         self.ahead.pop(worker, None)
         if worker.is_doomed:
             return []
+        if worker.is_spent and not worker.leaves and not self.is_closing:
+            worker.leaves, worker.planned_s = True, NO_MORE
+            why = f"it is replaced after {worker.calls} tasks"
+            return [RetireWorker(worker.id, why), *self.fill(worker.group, now)]
         if worker.leaves:
+            worker.planned_s = NO_MORE  # it may still stand among its group's open ones
             return [RetireWorker(worker.id)]
         worker.group.idle.append(worker)
         return []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from nblb.commands import Command, GiveTask, Interrupt, KillWorker
+from nblb.commands import Command, GiveTask, Interrupt, KillWorker, Steer
 from nblb.hub.crew import Crew
 from nblb.hub.slices import Durations, GroupOfSlots, Slice, SliceState, Worker
-from nblb.messages import Failure, Message, RunTask, TaskFinished, TaskStopped, WorkerDied
+from nblb.messages import Failure, Message, RunTask, TaskFinished, TaskStopped, TurnKnob, WorkerDied
 
 AHEAD_S = 0.002  # of short work in a worker's socket at most
 OVERDUE_S = 0.005  # the first slice of a worker has taken so long: take back what waits behind it
@@ -81,8 +81,30 @@ class Hands:
         self.unannounced[slice_] = None
         if slice_.run.timeout_s > 0.0:
             self._wake_at(slice_, now + slice_.run.timeout_s)
+        if slice_.turned is not None:
+            for message in slice_.turned:
+                self.turn(slice_, message)
         if slice_.stop:
             self._interrupt(slice_, slice_.stop, False, now)
+
+    def turn(self, slice_: Slice, message: TurnKnob) -> None:
+        """A knob has another value: told to its worker, now or when it begins."""
+        if slice_.state is SliceState.RUNNING:
+            self.out.append(self._steer(slice_, message.item, knob=message.name, value=message.value))
+        elif slice_.turned is None:
+            slice_.turned = [message]
+        else:
+            slice_.turned = [*(m for m in slice_.turned if (m.item, m.name) != (message.item, message.name)), message]
+
+    def keep(self, slice_: Slice, item: int) -> None:
+        """Let an item that runs end with what it emitted last."""
+        if slice_.state is SliceState.RUNNING:
+            self.out.append(self._steer(slice_, item, keep=True))
+
+    @staticmethod
+    def _steer(slice_: Slice, item: int, knob: str = "", value: Any = None, keep: bool = False) -> Steer:
+        run = slice_.run
+        return Steer(slice_.worker, run.task, run.attempt, run.first, item, knob, value, keep)
 
     def _wake_at(self, slice_: Slice, at: float) -> None:
         slice_.stop_at = at
@@ -116,7 +138,8 @@ class Hands:
                 self.deal(worker.group, now)
                 return
         else:
-            worker.done += 1
+            if self._crew.has_run(worker, slice_.run.items) and given:
+                self.out.append(self._crew.nothing_ahead(worker))
             if type(message) is TaskFinished:
                 self._durations.learn(slice_.run, message.duration_s)
             self.end(slice_, self._as_told(slice_, message))
@@ -127,7 +150,7 @@ class Hands:
                 self._begun(given[0], now)
             self._crew.list_open(worker)
         else:
-            self.out += self._crew.free(worker)
+            self.out += self._crew.free(worker, now)
         self.deal(worker.group, now)
 
     def _as_told(self, slice_: Slice, message: TaskFinished | TaskStopped) -> End:

@@ -9,6 +9,7 @@ import resource
 import psutil
 
 MANY_FILES = 16_384
+MORE_PROCESSES = 4096  # than the account has when the hub starts
 
 
 def cores() -> int:
@@ -26,6 +27,21 @@ def allow_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_processes() -> int:
+    """How many processes and threads this account may have in all before a task must not start more; 0: no bound.
+
+    The system does not bind root by such a number.
+    """
+    if os.getuid() == 0:
+        return 0
+    mine = 0
+    for process in psutil.process_iter(["uids", "num_threads"]):
+        uids = process.info["uids"]
+        if uids is not None and uids.real == os.getuid():
+            mine += process.info["num_threads"] or 1
+    return mine + MORE_PROCESSES
 
 
 def load() -> float:

@@ -33,6 +33,8 @@ PR_SET_CHILD_SUBREAPER = 36
 FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write")
 KEPT_PATH = "NBLB_KEPT_PYTHONPATH"
 _LINUX = sys.platform == "linux"
+# On it a worker writes its stack to its stderr; a number that no task is likely to use for itself.
+STACK_SIGNAL: int = signal.SIGRTMIN + 13 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
 
 def prctl(option: int, value: int) -> None:
@@ -133,6 +135,7 @@ class Nursery:
                 signal.signal(number, signal.SIG_DFL)
             os.setpgid(0, 0)
             die_with_parent(nursery, signal.SIGKILL)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)  # what its tasks start stays below it for as long as it lives
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -177,11 +180,23 @@ class Nursery:
                 self._kill_group(pid)
                 del self._pids[worker]
                 self._say("died", worker, status, usage.ru_maxrss // (1 if _LINUX else 1024))
+            self._kill_strays()
 
     @staticmethod
     def _kill_group(pid: int) -> None:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
+
+    def _kill_strays(self) -> None:
+        """What a dead worker's tasks have started, wherever it has gone: it is a child of this process now.
+
+        As each worker keeps the strays of its own tasks, those found here are no living worker's. The death of each
+        comes here too, so what it leaves is found then.
+        """
+        for pid in _children():
+            if pid not in self._workers and not _is_zombie(pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _end_all(self) -> None:
         """Kill what is there, and what that leaves to this process, until nothing is."""
@@ -205,6 +220,14 @@ def _children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return True
 
 
 def main(arguments: list[str]) -> None:

@@ -15,6 +15,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from nblb.messages import RunTask, TaskPrinted
 
@@ -24,11 +25,22 @@ DRAIN_BYTES = 4 * 1024 * 1024  # at the end of a slice, should something else go
 _libc = ctypes.PyDLL(None)
 
 
+class _Noting(io.BufferedWriter):
+    """Knows whether something was written to any of them."""
+
+    wrote = False
+
+    def write(self, data: Any) -> int:
+        _Noting.wrote = True
+        return super().write(data)
+
+
 def own_stream(fd: int) -> io.TextIOWrapper:
     """A sys.stdout or sys.stderr of this process, whatever became of the one before."""
-    raw = io.FileIO(fd, "w", closefd=False)
+    buffer = _Noting(io.FileIO(fd, "w", closefd=False))
+    # Written through, so that the buffer knows at once; it still makes one write of a line.
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=False
+        buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True
     )
 
 
@@ -62,13 +74,25 @@ class WorkerOutput:
                 stderr.flush()
         _libc.fflush(None)
 
+    @property
+    def has_written(self) -> bool:
+        """Whether Python code has printed since the last `take`."""
+        return _Noting.wrote
+
+    def flush_own(self) -> None:
+        """What Python code has printed goes into the pipes."""
+        for stream in self._streams:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
     def _reopen(self) -> None:
         """A task has closed sys.stdout or sys.stderr; the next one gets them back."""
         sys.stdout, sys.stderr = own_stream(1), own_stream(2)
         self._streams = sys.stdout, sys.stderr
 
-    def take(self, run: RunTask) -> Iterator[TaskPrinted]:
-        """What lies in the pipes, as the slice's; one byte is one character (latin-1) up to the hub."""
+    def take(self, run: RunTask, offset: int) -> Iterator[TaskPrinted]:
+        """What lies in the pipes, as that item's; one byte is one character (latin-1) up to the hub."""
+        _Noting.wrote = False
         for fd, _ in self._poll.poll(0):
             taken = 0
             with contextlib.suppress(OSError):
@@ -80,4 +104,5 @@ class WorkerOutput:
                         first=run.first,
                         stream=self._fds[fd],
                         text=data.decode("latin-1"),
+                        offset=offset,
                     )

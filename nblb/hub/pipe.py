@@ -27,8 +27,10 @@ from nblb.framing import Buffer, Codec, _Deal
 from nblb.hub.cell import shared_memory
 from nblb.messages import (
     HoldBlob,
+    KnobOffered,
     Message,
     RunTask,
+    TaskEmitted,
     TaskFinished,
     TaskPrinted,
     TaskProgressed,
@@ -86,7 +88,9 @@ class _Dealer:
 
 
 to_worker = PacketCodec(RunTask | HoldBlob | DropBlob)
-from_worker = PacketCodec(WorkerStarted | TaskFinished | TaskStopped | TaskPrinted | TaskProgressed)
+from_worker = PacketCodec(
+    WorkerStarted | TaskFinished | TaskStopped | TaskPrinted | TaskProgressed | TaskEmitted | KnobOffered
+)
 
 
 class Parcel(NamedTuple):

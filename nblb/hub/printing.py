@@ -121,7 +121,7 @@ class Printing:
         if seat.is_gone:
             return  # it was buried by an event before this one
         fd, data = seat.pipes[stream], b""
-        number = seat.cell.begin_reading()
+        number, item = seat.cell.begin_reading(), seat.cell.item
         try:
             if number:
                 data = os.read(fd, 4 * READ_BYTES)
@@ -132,15 +132,25 @@ class Printing:
         self._selector.unregister(fd)
         self._later(now + PAUSE_S, lambda _: self._watch(seat, stream))
         if data:
-            self.put(seat, number % AFTER, stream, data, now)
+            self.put(seat, number % AFTER, stream, data, now, item)
 
-    def put(self, seat: WorkerSeat, number: int, stream: str, data: bytes, now: float) -> None:
-        """Output of the slice of this number, or of a worker that is between two."""
+    def take(self, seat: WorkerSeat, number: int, message: TaskPrinted, now: float) -> None:
+        """What the worker has read by itself: the rest of an item's output, one byte a character; or a picture."""
+        if message.stream != "display":
+            self.put(seat, number, message.stream, message.text.encode("latin-1"), now, message.offset)
+        elif number in seat.given:
+            self._note(seat.worker, message)
+
+    def put(self, seat: WorkerSeat, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
+        """Output of this item of the slice of this number, or of a worker that is between two."""
         seat.last_output = (seat.last_output + data[-KEPT_BYTES:])[-KEPT_BYTES:]
         key = seat.given.get(number) or (seat.last_key if number and number == seat.last_number else None)
         if key is None:
             self._log("warning", f"{seat.worker} says: {data.decode('utf-8', 'replace').rstrip()}")
             return
+        if item != seat.printed_item:
+            self._end_all(seat, now)
+            seat.printed_item = item
         throttle = seat.throttles.get(stream)
         if throttle is None:
             if self._everybody is None:
@@ -164,14 +174,21 @@ class Printing:
     def _pass_on(self, seat: WorkerSeat, stream: str, text: str) -> None:
         if text:
             task, first, attempt = seat.printed_key
-            self._note(seat.worker, TaskPrinted(task=task, attempt=attempt, first=first, stream=stream, text=text))
+            said = TaskPrinted(
+                task=task, attempt=attempt, first=first, stream=stream, text=text, offset=seat.printed_item
+            )
+            self._note(seat.worker, said)
 
     def end(self, seat: WorkerSeat, now: float) -> None:
         """The slice has ended: what had to wait goes, cut to its tail."""
+        self._end_all(seat, now)
+        seat.printed_item = 0
+        seat.last_output = b""
+
+    def _end_all(self, seat: WorkerSeat, now: float) -> None:
         for stream, throttle in seat.throttles.items():
             self._pass_on(seat, stream, throttle.end(now))
         seat.throttles.clear()
-        seat.last_output = b""
 
     def bury(self, seat: WorkerSeat, now: float) -> None:
         """The worker has ended: everything that is left in its pipes; its last words stay in `last_output`."""
@@ -179,7 +196,7 @@ class Printing:
         for stream in STREAMS:
             with contextlib.suppress(OSError):
                 while data := os.read(seat.pipes[stream], READ_BYTES):
-                    self.put(seat, running, stream, data, now)
+                    self.put(seat, running, stream, data, now, seat.cell.item)
         last_output = seat.last_output
         self.end(seat, now)
         seat.last_output = last_output

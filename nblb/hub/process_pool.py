@@ -10,20 +10,22 @@ import contextlib
 import os
 import selectors
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from time import monotonic
 from typing import Any
 
+from nblb.commands import Steer
 from nblb.errors import ProtocolError
 from nblb.hub import blame
+from nblb.hub.memory_watch import MemoryWatch
+from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.nursery_link import NurseryLink
 from nblb.hub.pipe import DropBlob, Parcel, from_worker, pack, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.printing import Printing
-from nblb.hub.worker_seat import Key, WorkerSeat
+from nblb.hub.slices import WorkerSpent
+from nblb.hub.worker_seat import Key, WorkerSeat, not_given
 from nblb.messages import (
-    Failure,
     HoldBlob,
     Message,
     RunTask,
@@ -36,7 +38,7 @@ from nblb.messages import (
 )
 
 PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
-MEMORY_CHECK_S = 1.0
+STACK_S = 0.05  # a worker that is to be killed has that long to write down where it is
 END_S = 0.3  # idle workers have that long to run their exit handlers
 INFINITY = float("inf")
 
@@ -58,8 +60,7 @@ class ProcessPool:
         self._now = 0.0
         self._events: list[Event] = []
         self._printing = Printing(self.selector, self._later, self._note, log)
-        self._is_limited = any(group.get("memory_mb") for group in settings)
-        self._memory_at = 0.0
+        self._memory = MemoryWatch(settings, self._kill_with_stack)
         self._oom = blame.OutOfMemoryWatch()
         self._nursery = NurseryLink(self.selector, self._on_nursery)
 
@@ -71,7 +72,7 @@ class ProcessPool:
             return
         settings = self._settings[min(group, len(self._settings) - 1)]
         try:
-            seat, fds = WorkerSeat.make(worker, group, int(settings.get("memory_mb", 0)))
+            seat, fds = WorkerSeat.make(worker, group)
         except OSError as error:
             self._events.append((worker, WorkerDied(worker=worker, group=group, reason=f"no descriptors: {error}")))
             return
@@ -112,16 +113,13 @@ class ProcessPool:
                 for parcel in self._blobs[blob]:
                     self._post(seat, parcel._replace(fd=os.dup(parcel.fd)) if parcel.fd >= 0 else parcel)
         number = seat.take_number(run)
+        if self._memory.look_at is None:
+            self._memory.begin(self._now)
         try:
             self._post(seat, pack(to_worker, number, run))
         except OSError as error:
             del seat.given[number]
-            words = f"the hub has no memory to hand the arguments over: {error}"
-            failures = tuple(Failure(offset=n, kind="MemoryError", message=words) for n in range(run.items))
-            end = TaskFinished(
-                task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures, worker=worker
-            )
-            self._events.append((worker, end))
+            self._events.append((worker, not_given(run, worker, error)))
 
     def interrupt(self, worker: str, key: Key) -> None:
         seat = self._seats.get(worker)
@@ -130,17 +128,30 @@ class ProcessPool:
             seat.cell.stop(number)
             self._nursery.signal(worker, signal.SIGINT, False)
 
+    def steer(self, command: Steer) -> None:
+        """A knob's new value, or the word to end early."""
+        seat = self._seats.get(command.worker)
+        if seat is not None and not seat.steer(command):
+            self._log("warning", f"{command.worker} has no room for the value of knob {command.knob!r}")
+
     def kill(self, worker: str, why: str) -> None:
         seat = self._seats.get(worker)
         if seat is not None:
             seat.killed_why = seat.killed_why or why
             self._nursery.signal(worker, signal.SIGKILL, True)
 
-    def retire(self, worker: str) -> None:
+    def _kill_with_stack(self, worker: str, why: str) -> None:
+        """Kill it a moment later: first it writes the lines that it is at to its stderr, as its last output."""
+        seat = self._seats[worker]
+        seat.killed_why = why
+        self._nursery.signal(worker, STACK_SIGNAL, False)
+        self._later(self._now + STACK_S, lambda _: self.kill(worker, why))
+
+    def retire(self, worker: str, why: str = "") -> None:
         """Let an idle worker end by itself: it finds its channel closed."""
         seat = self._seats.get(worker)
         if seat is not None:
-            seat.killed_why = "it is not needed any more"
+            seat.killed_why = why or "it is not needed any more"
             with contextlib.suppress(OSError):
                 seat.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
 
@@ -164,8 +175,8 @@ class ProcessPool:
             heappop(self._due)[2](now)
         if self._delayed:
             self._start_delayed(now)
-        if self._is_limited and now >= self._memory_at:
-            self._check_memory(now)
+        if self._memory.look_at is not None and now >= self._memory.look_at:
+            self._memory.look(self._seats.values(), now)
         events, self._events = self._events, []
         return events
 
@@ -173,8 +184,8 @@ class ProcessPool:
         at = self._due[0][0] if self._due else None
         if self._delayed:
             at = min(at or INFINITY, *(start[0] for start in self._delayed))
-        if self._is_limited and any(seat.memory_mb and seat.given for seat in self._seats.values()):
-            at = min(at or INFINITY, self._memory_at)
+        if self._memory.look_at is not None:
+            at = min(at or INFINITY, self._memory.look_at)
         return at
 
     @property
@@ -250,6 +261,8 @@ class ProcessPool:
                     seat.news = None
                     if seat.throttles:
                         self._printing.end(seat, now)
+                    if self._memory.is_spent(seat):
+                        events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
                 else:
                     self._on_word(seat, number, message, now)
@@ -267,10 +280,12 @@ class ProcessPool:
             else:
                 self._later(seat.progress_at + PAUSE_S, lambda at: self._look(seat, at))
         elif type(message) is TaskPrinted:
-            self._printing.put(seat, number, message.stream, message.text.encode("latin-1"), now)
+            self._printing.take(seat, number, message, now)
         elif type(message) is WorkerStarted:
             seat.is_ready = True
-            self._events.append((seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid)))
+            self._note(seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid))
+        elif number in seat.given:  # emitted, or a knob
+            self._events.append((seat.worker, message))
 
     def _later(self, at: float, call: Callable[[float], None]) -> None:
         self._dues += 1
@@ -325,7 +340,8 @@ class ProcessPool:
             return seat.killed_why
         struck = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._oom.has_struck()
         last_output = seat.last_output.decode("utf-8", "replace")
-        words = blame.sentence(status, peak_kib, seat.killed_why, struck, last_output)
+        trail = self._memory.trail(seat)
+        words = blame.sentence(status, peak_kib, seat.killed_why, struck, last_output, trail, self._now)
         return words if seat.is_ready else f"it could not start: {words}"
 
     def _drain_dead(self, seat: WorkerSeat) -> None:
@@ -353,6 +369,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError, ValueError):  # paused, or never registered
                 self.selector.unregister(fd)
         self._seats.pop(seat.worker, None)
+        self._memory.forget(seat.worker)
         seat.close()
 
     def _unread(self, seat: WorkerSeat) -> list[Parcel]:
@@ -378,17 +395,3 @@ class ProcessPool:
         message = TaskStopped(task=task, attempt=attempt, first=first, why="recall", worker=seat.worker)
         self._events.append((seat.worker, message))
         return True
-
-    def _check_memory(self, now: float) -> None:
-        """Groups with memory_mb: a worker above its limit is killed, and the task's owner told why."""
-        self._memory_at = now + MEMORY_CHECK_S
-        if sys.platform != "linux":
-            return
-        for seat in self._seats.values():
-            if not seat.memory_mb or not seat.given or not seat.pid:
-                continue
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{seat.pid}/statm") as file:
-                    used_mb = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
-                if used_mb > seat.memory_mb:
-                    self.kill(seat.worker, f"it used {used_mb} MB, and its group's memory_mb is {seat.memory_mb}")

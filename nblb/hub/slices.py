@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from nblb.messages import Group, RunTask, TaskProgressed
+from nblb.messages import Group, Message, RunTask, TaskProgressed, TurnKnob
 
 MAX_AHEAD = 64  # slices that wait in a worker's socket
 MAX_KNOWN = 4096
@@ -35,6 +35,8 @@ class Slice:
         "state",
         "stop",
         "stop_at",
+        "told",
+        "turned",
         "worker",
     )
 
@@ -49,6 +51,8 @@ class Slice:
         self.stop = ""  # why it shall end: cancel, timeout, recall, lease or superseded
         self.stop_at = 0.0  # when its worker is killed, or the timeout passes
         self.progress: TaskProgressed | None = None
+        self.told: dict[str, Message] | None = None  # the latest of what it emitted, and of each knob
+        self.turned: list[TurnKnob] | None = None  # knobs that were turned before it began
 
     @property
     def fence(self) -> tuple[str, int, int]:
@@ -62,6 +66,7 @@ class Worker:
     """A worker as the slots know it."""
 
     __slots__ = (
+        "calls",
         "done",
         "given",
         "group",
@@ -69,6 +74,7 @@ class Worker:
         "is_doomed",
         "is_listed",
         "is_ready",
+        "is_spent",
         "leaves",
         "pid",
         "planned_s",
@@ -82,15 +88,23 @@ class Worker:
         self.is_ready = False
         self.leaves = False  # it is to end as soon as it is idle
         self.is_doomed = False  # it is being killed
+        self.is_spent = False  # it has run or grown so much that a new one shall take its place
         self.is_listed = False  # among its group's `open` ones
         self.given: deque[Slice] = deque()  # the one it is at, and those ahead of it
         self.planned_s = 0.0  # of all given
         self.started_at = now
-        self.done = 0
+        self.done = 0  # slices
+        self.calls = 0  # in them
 
     def takes(self, estimate_s: float, most_s: float) -> bool:
         """May this slice wait in the worker's socket?"""
         return len(self.given) <= MAX_AHEAD and self.planned_s + estimate_s <= most_s
+
+
+class WorkerSpent(Message, frozen=True):
+    """From the pool: this worker has grown so much that a new one shall take its place."""
+
+    worker: str
 
 
 class GroupOfSlots:

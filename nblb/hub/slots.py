@@ -25,7 +25,8 @@ from nblb.hub.blob_shelf import BlobShelf
 from nblb.hub.core_tie import CoreTie
 from nblb.hub.crew import Crew
 from nblb.hub.hands import INFINITY, Hands
-from nblb.hub.slices import Slice, SliceState, Worker
+from nblb.hub.slices import Slice, SliceState, Worker, WorkerSpent
+from nblb.hub.steering import Steering
 from nblb.messages import (
     BlobMissing,
     BlobWanted,
@@ -102,7 +103,11 @@ class Slots:
             TaskFinished: self._hands.task_ended,
             TaskStopped: self._hands.task_ended,
             TaskPrinted: lambda _worker, message, _now: self._say(message),
+            WorkerSpent: self._worker_spent,
         }
+        steering = Steering(self._hands, self._say)
+        self._from_core.update(steering.from_core)
+        self._from_worker.update(steering.from_worker)
 
     # ── the machine ──
 
@@ -229,8 +234,9 @@ class Slots:
     def _announce(self, slice_: Slice) -> None:
         run = slice_.run
         self._say(TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=slice_.worker))
-        if slice_.progress is not None:
-            self._say(slice_.progress)
+        for word in (slice_.progress, *(slice_.told or {}).values()):
+            if word is not None:
+                self._say(word)
 
     def _task_progressed(self, _worker: Worker, message: TaskProgressed, _now: float) -> None:
         slice_ = self._hands.slices.get((message.task, message.first))
@@ -262,7 +268,7 @@ class Slots:
     def _worker_started(self, worker: Worker, message: WorkerStarted, now: float) -> None:
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
         self._say(message)
-        self._hands.out += self._crew.free(worker)
+        self._hands.out += self._crew.free(worker, now)
         self._hands.deal(worker.group, now)
 
     def _worker_died(self, worker: Worker, message: WorkerDied, now: float) -> None:
@@ -283,6 +289,10 @@ class Slots:
         if self._leaving is None:
             self._hands.out += self._crew.fill(worker.group, now, delay_s)
         self._hands.deal(worker.group, now)
+
+    @staticmethod
+    def _worker_spent(worker: Worker, _message: WorkerSpent, _now: float) -> None:
+        worker.is_spent = True
 
     def _scale(self, message: ScaleHub, now: float) -> None:
         if self._leaving is not None or message.workers < 0:
@@ -382,4 +392,5 @@ class Slots:
         """Hand back what has not begun, interrupt what has; when all is over the hub goes."""
         if self._leaving is None:
             self._leaving = reason or "stopped"
+            self._crew.is_closing = True
             self._hands.stop_all("recall", now)

@@ -33,6 +33,7 @@ from nblb.commands import (
     RetireWorker,
     Send,
     StartWorker,
+    Steer,
     TakeBack,
 )
 from nblb.errors import NblbError
@@ -46,6 +47,7 @@ from nblb.parameters import Parameters, load
 from nblb.payload import dump_constant, dump_function
 from nblb.security import runtime_folder, socket_address
 from nblb.transport import Line
+from nblb.transport.incarnation import new_name
 
 INFINITY = float("inf")
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
@@ -64,7 +66,7 @@ class WorkerHub:
 
     def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
         self.parameters: Parameters = load(parametersfile)
-        self.hub = uuid.uuid4().hex[:12]
+        self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._groups = self.parameters.groups(workers)
         for number, group in enumerate(self._groups):
@@ -169,6 +171,7 @@ class WorkerHub:
 
     def _worker_settings(self) -> list[dict[str, Any]]:
         """For each group, what its worker processes are told."""
+        max_processes = machine.most_processes()
         threads = max(1, machine.cores() // max(1, sum(group.workers for group in self._groups)))
         configured = self.parameters.WKHUB_WORKERS
         settings = []
@@ -181,6 +184,8 @@ class WorkerHub:
                     "max_message_mb": self.parameters.LB_MAX_MESSAGE_MB,
                     "env": dict(more.env) if more is not None else {},
                     "memory_mb": more.memory_mb if more is not None else 0,
+                    "max_processes": max_processes,
+                    "max_rss_mb": more.max_rss_mb if more is not None else 0,
                 }
             )
         return settings
@@ -313,12 +318,14 @@ class WorkerHub:
                 pool.start_worker(worker, group, not_before, monotonic())
             case Interrupt(worker, task, attempt, first):
                 pool.interrupt(worker, (task, first, attempt))
+            case Steer():
+                pool.steer(command)
             case KillWorker(worker, why):
                 pool.kill(worker, why)
             case TakeBack(worker):
                 pool.take_back(worker)
-            case RetireWorker(worker):
-                pool.retire(worker)
+            case RetireWorker(worker, why):
+                pool.retire(worker, why)
             case ForgetBlob(blob):
                 pool.drop_blob(blob)
             case Log(level, text):

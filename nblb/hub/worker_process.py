@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,16 @@ from typing import Any
 
 from nblb import running
 from nblb.framing import Payload
-from nblb.hub import calling
+from nblb.hub import calling, displays, offspring, patches
+from nblb.hub.bars import bars
 from nblb.hub.cell import NOTE_BYTES, Cell
+from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.output import WorkerOutput, own_stream
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
+from nblb.hub.voice import Voice
 from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
 
+SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on
 
 
@@ -37,6 +42,7 @@ class Worker:
     def __init__(self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int) -> None:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
+        self._voice = Voice(channel, cell)
         self._blobs = calling.Blobs()
         self._max_bytes = max_message_mb * 1024 * 1024
         self._number = 0  # of the slice that may be interrupted
@@ -48,7 +54,9 @@ class Worker:
 
     def serve(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
-        running.reporter = self._report
+        running.reporter, running.voice = self._report, self._voice
+        displays.install(self._voice.show)
+        patches.install()
         self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
         while True:
             datagram, fd = receive_datagram(self._channel.socket)
@@ -67,14 +75,16 @@ class Worker:
         self._interrupted, self._done, self._run = False, 0, run
         payload: Payload | None = None
         failures: list[Failure] = []
+        kept: list[int] = []
         self._cell.begin(number)
+        self._voice.begin(number, run)
         try:
             try:
                 self._number = number  # from here to the end of the block KeyboardInterrupt may come
                 if self._cell.is_to_stop(number):  # SIGINT came before the slice was begun
                     self._number, self._interrupted = 0, True
                     raise KeyboardInterrupt
-                payload = self._call_all(run, started, failures)
+                payload = self._call_all(run, started, failures, kept)
                 stopped = False
             finally:
                 self._number = 0
@@ -83,6 +93,8 @@ class Worker:
         self._run = None
         if os.getpid() != self._pid:
             os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
+        if stopped:
+            offspring.end_since(perf_counter() - started)
         self._tidy_up(number, run)
         end: TaskFinished | TaskStopped
         if stopped:
@@ -97,34 +109,72 @@ class Worker:
                 failures=tuple(failures),
                 duration_s=perf_counter() - started,
                 worker=self.name,
+                kept=tuple(kept),
             )
         self._send_end(number, end)
         self._cell.end(number)
 
-    def _call_all(self, run: RunTask, started: float, failures: list[Failure]) -> Payload | None:
+    def _call_all(self, run: RunTask, started: float, failures: list[Failure], kept: list[int]) -> Payload | None:
         """The results of the slice's calls, packed; what they raised goes to `failures`."""
         try:
             calls = calling.prepare(run, self._blobs)
         except BaseException as error:
             self._stop_if_asked(error)
-            failures += [calling.failure_of(error, offset) for offset in range(run.items)]
+            failures += [calling.failure_of(error, offset, run, self.name) for offset in range(run.items)]
             return None
         results: list[Any] = []
+        voice, output, item_at, modules = self._voice, self._output, self._cell.at, sys.modules
         for offset in range(run.items):
+            if offset:
+                if output.has_written:
+                    self._label_output(run, offset - 1)
+                item_at(offset)
+                voice.item = offset
             try:
                 results.append(calls(offset))
+            except running.StopAndKeep:
+                results.append(self._kept(run, offset, failures, kept))
             except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
                 self._stop_if_asked(error)
-                failures.append(calling.failure_of(error, offset))
+                failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
                 results.append(None)
             if self._interrupted:  # the task has swallowed the KeyboardInterrupt
                 raise KeyboardInterrupt
+            if voice.spoke or bars.open or "matplotlib._pylab_helpers" in modules:
+                self._end_item()
             self._done = offset + 1
             if run.items > 1 and perf_counter() - started > TELL_AFTER_S:
-                self._report(0.0, "")
+                self._tell(0.0, "")
         if len(failures) == run.items:
             return None
         return calling.pack(run, results, failures, self._max_bytes)
+
+    def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
+        """The result of a call that was stopped early."""
+        if self._voice.has_emitted:
+            kept.append(offset)
+            return self._voice.emitted
+        failures.append(calling.nothing_emitted(run, offset))
+        return None
+
+    def _label_output(self, run: RunTask, offset: int) -> None:
+        """What this item has printed leaves under its number, before the next one begins."""
+        number = self._number
+        self._output.flush_own()
+        self._cell.tidy()
+        for message in self._output.take(run, offset):
+            self._channel.send(number, message)
+        self._cell.resume(number)
+
+    def _end_item(self) -> None:
+        """What the call has left waiting: figures, its last word; bars that it has not closed."""
+        if "matplotlib._pylab_helpers" in sys.modules:
+            try:
+                displays.show_figures()
+            except Exception:
+                traceback.print_exc()
+        bars.clear()
+        self._voice.end_item()
 
     def _stop_if_asked(self, error: BaseException) -> None:
         if self._interrupted:
@@ -139,6 +189,11 @@ class Worker:
     # ── what it says on the way ──
 
     def _report(self, percent: float, note: str) -> None:
+        """Progress of the call at hand; raises StopAndKeep if that is to end now."""
+        self._tell(percent, note)
+        self._voice.check()
+
+    def _tell(self, percent: float, note: str) -> None:
         """Progress of the call at hand, told as progress of its slice."""
         run = self._run
         if run is None:
@@ -154,14 +209,15 @@ class Worker:
         """What the slice has written leaves under its name, before its end is told."""
         if signal.getsignal(signal.SIGINT) != self._on_interrupt:
             signal.signal(signal.SIGINT, self._on_interrupt)
-        running.reporter = self._report
+        running.reporter, running.voice = self._report, self._voice
+        self._voice.end()
         signal.alarm(0)
         with contextlib.suppress(OSError):
             if Path.cwd() != self._folder:
                 os.chdir(self._folder)
         self._output.flush()
         self._cell.tidy()
-        for message in self._output.take(run):
+        for message in self._output.take(run, min(self._done, run.items - 1)):
             self._channel.send(number, message)
 
     def _send_end(self, number: int, end: TaskFinished | TaskStopped) -> None:
@@ -188,6 +244,7 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     sys.stdout, sys.stderr = own_stream(1), own_stream(2)
     _settle(settings)
     faulthandler.enable(file=2)  # a crash in C code leaves its Python lines as the last output
+    faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
     cell = Cell(fds["cell"])
     os.close(fds["cell"])
     output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
@@ -214,10 +271,16 @@ def _settle(settings: Mapping[str, Any]) -> None:
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except PermissionError:
         print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
+    max_processes = int(settings.get("max_processes", 0))
+    if max_processes:  # of the whole account: what a fork bomb stops at
+        soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        if soft == resource.RLIM_INFINITY or soft > max_processes:
+            resource.setrlimit(resource.RLIMIT_NPROC, (max_processes, hard))
     memory_mb = int(settings.get("memory_mb", 0))
     if memory_mb:
-        # Of what a process allocates, so that a task gets MemoryError; the hub looks after the rest (RSS).
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, resource.RLIM_INFINITY))
+        # The hub looks at what is in use (memory_watch.py). This is for what is too much at one go: MemoryError.
+        most = (memory_mb * 3 // 2 + SPARE_MB) << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("300")  # for want of memory the kernel shall take a worker, not the hub, core or notebook
     sys.argv = [""]

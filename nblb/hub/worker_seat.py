@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nblb.hub.cell import Cell
+from nblb.commands import Steer
+from nblb.hub.cell import STEER_BYTES, Cell
 from nblb.hub.pipe import Channel, Parcel
-from nblb.messages import RunTask
+from nblb.messages import Failure, RunTask, TaskFinished
 
 if TYPE_CHECKING:
     from nblb.hub.printing import Throttle
@@ -34,7 +36,6 @@ class WorkerSeat:
         self.no_wait: int = socket.MSG_DONTWAIT
         self.cell = cell
         self.pipes: dict[str, int] = {}
-        self.memory_mb = 0
         self.is_ready = False
         self.is_gone = False
         self.killed_why = ""
@@ -47,15 +48,18 @@ class WorkerSeat:
         self.news: tuple[float, str] | None = None
         self.throttles: dict[str, Throttle] = {}
         self.printed_key: Key = ("", 0, 0)
+        self.printed_item = 0
+        self._told_number = 0  # the slice that the worker was told something, and what
+        self._ends: list[int] = []
+        self._knobs: dict[tuple[int, str], Any] = {}
         self.last_output = b""
 
     @classmethod
-    def make(cls, worker: str, group: int, memory_mb: int) -> tuple[WorkerSeat, list[int]]:
+    def make(cls, worker: str, group: int) -> tuple[WorkerSeat, list[int]]:
         """A seat and the descriptors for its worker, in nursery.FDS's order; they are the caller's to close."""
         channel, far = Channel.pair()
         cell, cell_fd = Cell.make()
         seat = cls(worker, group, channel, far, cell)
-        seat.memory_mb = memory_mb
         fds = [os.dup(far.fileno()), cell_fd]
         for stream in STREAMS:
             read, write = os.pipe()
@@ -75,6 +79,23 @@ class WorkerSeat:
         self.last_key = self.given[self.last_number] = (run.task, run.first, run.attempt)
         return self.last_number
 
+    def steer(self, command: Steer) -> bool:
+        """Put what the slice is told where the worker looks for it; False if there is no room for all of it."""
+        number = self.number_of((command.task, command.first, command.attempt))
+        if not number:
+            return True  # it has ended
+        if number != self._told_number:
+            self._told_number, self._ends, self._knobs = number, [], {}
+        ends = [*self._ends, command.item] if command.keep else self._ends
+        knobs = {**self._knobs, (command.item, command.knob): command.value} if command.knob else self._knobs
+        told = [[item, name, value] for (item, name), value in knobs.items()]
+        data = json.dumps({"number": number, "ends": ends, "knobs": told}).encode()
+        if len(data) > STEER_BYTES:
+            return False
+        self._ends, self._knobs = ends, knobs
+        self.cell.steer(data)
+        return True
+
     def number_of(self, key: Key) -> int:
         return next((number for number, given in self.given.items() if given == key), 0)
 
@@ -88,3 +109,12 @@ class WorkerSeat:
         for fd in self.pipes.values():
             os.close(fd)
         self.cell.close()
+
+
+def not_given(run: RunTask, worker: str, error: OSError) -> TaskFinished:
+    """The end of a slice whose arguments cannot be handed over."""
+    words = f"the hub has no memory to hand the arguments over: {error}"
+    failures = tuple(Failure(offset=n, kind="MemoryError", message=words) for n in range(run.items))
+    return TaskFinished(
+        task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures, worker=worker
+    )

@@ -5,6 +5,7 @@ Nothing between the two opens them. Each module says what its payloads look like
     functions   a function, kept by hubs under its content hash, with the source lines of its cell
     calls       arguments, results and constants; futures among the arguments
     failures    what a task raised
+    frames      where it was then, and with which variables
     explain     which part of something cannot be pickled
     pickling    the Pickler beneath: what travels by value, what out of band
 """
@@ -19,6 +20,7 @@ from nblb.payload.calls import (
     Packed,
     content_hash,
     dump_constant,
+    joined_results,
     load_constant,
     pack_call,
     pack_calls,
@@ -30,6 +32,7 @@ from nblb.payload.calls import (
 )
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
+from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
 from nblb.payload.pickling import goes_by_name, module_content, project_modules
 
@@ -44,11 +47,14 @@ __all__ = [
     "bounded",
     "cell_label",
     "content_hash",
+    "describe_call",
     "dump_constant",
     "dump_function",
     "explain_unpicklable",
     "fingerprint",
     "goes_by_name",
+    "is_secret",
+    "joined_results",
     "load_constant",
     "load_function",
     "module_content",

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nblb.errors import NotSerializable
 from nblb.framing import Buffer, Payload
-from nblb.messages import RunTask
+from nblb.messages import HoldBlob, RunTask
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.pickling import Pickler, dump, dump_arguments, load
 
@@ -136,7 +136,7 @@ def _constant(blob: str) -> Any:
 
 def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
     """One call as a record of its own."""
-    call = (tuple(args), dict(kwargs))
+    call = (args if type(args) is tuple else tuple(args), kwargs if type(kwargs) is dict else dict(kwargs))
     try:
         buffers, stand_ins = dump_arguments(call)
     except Exception as error:
@@ -346,3 +346,14 @@ def content_hash(buffers: Iterable[Buffer]) -> str:
         digest.update(view.nbytes.to_bytes(8, "big"))
         digest.update(view)
     return digest.hexdigest()
+
+
+def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:
+    """All results of a record, in their order, from the pieces in which they came."""
+    found: list[Any] = [None] * max(piece.total for piece in pieces)
+    for piece in pieces:
+        holes = frozenset(piece.holes)
+        for offset, result in enumerate(unpack_results(piece.payload)):
+            if offset not in holes and piece.first + offset < len(found):
+                found[piece.first + offset] = result
+    return found

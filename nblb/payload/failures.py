@@ -6,10 +6,12 @@ nblb's own machinery, which stand in front of them, are left out.
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import traceback
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from nblb import errors
 from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
 from nblb.framing import Payload
 from nblb.messages import Failure, TaskState
+from nblb.payload.frames import pack_frames
 from nblb.payload.functions import cell_label
 from nblb.payload.pickling import dump, load
 
@@ -29,21 +32,40 @@ _library = str(Path(os.__file__).parent) + os.sep
 _place = re.compile(r'File "([^"\n]+)", line (\d+)')
 
 
-def pack_exception(exception: BaseException, offset: int = 0) -> Failure:
-    """A failure that says what was raised and where; never raises itself, whatever the exception is."""
+def pack_exception(
+    exception: BaseException,
+    offset: int = 0,
+    call: str = "",
+    wants_frames: Callable[[str, str], bool] = lambda _kind, _where: True,
+) -> Failure:
+    """A failure that says what was raised and where; never raises itself, whatever the exception is.
+
+    `wants_frames(kind, where)` says whether the frames shall be written down too.
+    """
     tb = _without_own(exception.__traceback__)
     try:
         text = "".join(traceback.format_exception(type(exception), exception, tb))
     except Exception as error:  # a broken __str__ of a user's class
         text = f"{type(exception).__name__}: its traceback cannot be shown ({error!r})\n"
+    where, line = _where(tb)
     return Failure(
         offset=offset,
         kind=type(exception).__name__,
         message=bounded(_message(exception), MAX_MESSAGE),
         traceback=bounded(_place.sub(_say_place, text), MAX_TRACEBACK),
-        where=_where(tb),
+        where=where,
         payload=_pickled(exception),
+        line=line,
+        call=call,
+        frames=_frames(tb) if wants_frames(type(exception).__name__, where) else None,
     )
+
+
+def _frames(tb: types.TracebackType | None) -> Payload | None:
+    try:
+        return pack_frames(tb, lambda filename: bool(cell_label(filename)) or not _is_installed(filename))
+    except Exception:  # objects of the user's have been asked for their reprs
+        return None
 
 
 def _message(exception: BaseException) -> str:
@@ -66,17 +88,18 @@ def _say_place(found: re.Match[str]) -> str:
     return f"{label}, line {found[2]}" if label else found[0]
 
 
-def _where(tb: types.TracebackType | None) -> str:
-    """The innermost line of the user's own code: 'cell In[7] line 4', 'model.py line 12'."""
-    where = last = ""
+def _where(tb: types.TracebackType | None) -> tuple[str, str]:
+    """The innermost line of the user's own code, 'cell In[7] line 4' or 'model.py line 12', and its text."""
+    where = last = ("", "")
     while tb is not None:
         filename, line = tb.tb_frame.f_code.co_filename, tb.tb_lineno
         label = cell_label(filename)
-        last = f"{label[:1].lower()}{label[1:]} line {line}" if label else f"{Path(filename).name} line {line}"
+        place = f"{label[:1].lower()}{label[1:]} line {line}" if label else f"{Path(filename).name} line {line}"
+        last = place, linecache.getline(filename, line).strip()[:200]
         if label or not _is_installed(filename):
             where = last
         tb = tb.tb_next
-    return where or last
+    return where if where[0] else last
 
 
 def _is_installed(filename: str) -> bool:
@@ -125,9 +148,21 @@ def to_exception(
         return TaskLost(words, task_id)
     if failure.kind == NotSerializable.__name__:
         return NotSerializable(words)
-    error = TaskFailed(failure.traceback.rstrip() or f"{failure.kind}: {words}", task_id)
+    text = "\n".join([failure.traceback.rstrip() or f"{failure.kind}: {words}", *_last_words(failure)])
+    error = TaskFailed(text, task_id)
+    error.host, error.worker, error.attempt = failure.host, failure.worker, failure.attempt
+    if failure.frames is not None:
+        error.frames_json = b"".join(failure.frames.buffers)
     error.__cause__ = original_exception(failure) if cause else None
     return error
+
+
+def _last_words(failure: Failure) -> list[str]:
+    """What a reader of a traceback wants to know at its end: which call it was, and the line in the own code."""
+    words = [f"called as {failure.call}"] if failure.call else []
+    if failure.where and failure.traceback:
+        words.append(f"at {failure.where}{':  ' if failure.line else ''}{failure.line}")
+    return words
 
 
 def original_exception(failure: Failure) -> BaseException | None:

@@ -178,13 +178,14 @@ def dump_arguments(value: Any) -> tuple[list[Buffer], list[Any]]:
     """One pickle of `value` and its large buffers; and the stand-ins that were put into it."""
     desk = _desk
     if desk.busy:  # a user's __reduce__ submits a task itself
-        buffers, pickler = dump(value, arguments=True)
-        return buffers, pickler.stand_ins
+        dumped, another = dump(value, arguments=True)
+        return dumped, another.stand_ins
     desk.busy = True
     file, pickler = desk.file, desk.pickler
     try:
         pickler.dump(value)
-        buffers = [file.getvalue()]
+        written = file.getvalue()
+        buffers: list[Buffer] = [written]
         stand_ins: list[Any] = []
         if pickler.large:
             buffers += pickler.large
@@ -192,7 +193,7 @@ def dump_arguments(value: Any) -> tuple[list[Buffer], list[Any]]:
         if pickler.stand_ins:
             stand_ins += pickler.stand_ins
             pickler.stand_ins.clear()
-        if pickler.code or file.tell() > LARGE:
+        if pickler.code or len(written) > LARGE:
             desk.renew()  # nothing of the user's is kept alive
         else:
             pickler.clear_memo()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from nblb.commands import Record as Keep
 from nblb.messages import TaskState
 from nblb.records import AttemptKept
@@ -117,7 +119,10 @@ class Dispatch:
             known = ", ".join(f"{band.low:g} to {band.high:g}" for band in bands)
             return f"waiting: no worker takes priority {spec.priority:g} (those here take {known})"
         if not spec.function:
-            return f"waiting: no hub knows a task named {spec.name!r} (addTask or publish it)"
+            names = {name for hub in state.hubs.values() for name in hub.functions} | set(state.published)
+            close = difflib.get_close_matches(spec.name, sorted(names), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "addTask or publish it"
+            return f"waiting: no hub knows a task named {spec.name!r} ({hint})"
         version = ".".join(map(str, spec.python))
         return f"waiting: no hub runs Python {version}, which its function needs"
 

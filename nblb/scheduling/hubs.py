@@ -141,8 +141,8 @@ class Worker:
 class Hub:
     """One incarnation of a hub."""
 
-    __slots__ = ("address", "functions", "groups", "heard_at", "hello", "holds", "in_hand", "load", "memory",
-                 "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
+    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "in_hand",
+                 "load", "memory", "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
@@ -157,6 +157,8 @@ class Hub:
         self.heard_at = now
         self.said_at = now
         self.suspect = False
+        self.greetings = 1  # hellos in a row, with nothing else between: it may not hear us
+        self.greeted_at = now  # when the first of them came
         self.load = self.memory = 0.0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import isfinite
 
 import msgspec
@@ -13,6 +14,7 @@ from nblb.messages import (
     BlobMissing,
     CollectTask,
     FetchTask,
+    JobNamed,
     OpenJob,
     Publish,
     PutBlob,
@@ -27,6 +29,7 @@ from nblb.records import AttemptFailed, BlobKept, JobKept, Published, TaskKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import Blob, Client, State
+from nblb.scheduling.steering import Steering
 from nblb.scheduling.task import Task
 
 MAX_PARKED = 100_000
@@ -36,8 +39,9 @@ MAX_ITEMS = 2**31 - 1
 class Intake:
     """Handles the messages of clients that change tasks."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, steering: Steering) -> None:
         self.state = state
+        self.steering = steering
 
     # ── blobs and jobs ──
 
@@ -56,15 +60,29 @@ class Intake:
 
     def open_job(self, client: Client, message: OpenJob, now: float) -> None:
         state = self.state
-        if message.job in state.jobs:
-            self.watch_job(client, state.jobs[message.job])
-            return
-        user = message.user or client.user
-        job = Job(message, user, now)
-        state.jobs[job.id] = job
-        state.job_names[user, message.name] = job.id
-        state.out.append(Keep(JobKept(message, user, state.wall(now))))
+        job = state.jobs.get(message.job)
+        if job is None:
+            user = message.user or client.user
+            spec = (
+                msgspec.structs.replace(message, name=self._free_name(user, message.name)) if message.made else message
+            )
+            job = Job(spec, user, now)
+            state.jobs[job.id] = job
+            state.job_names[user, spec.name] = job.id
+            state.out.append(Keep(JobKept(spec, user, state.wall(now))))
+        if message.made and job.spec.name != message.name:
+            state.send(client.address, JobNamed(job=job.id, name=job.spec.name))
         self.watch_job(client, job)
+
+    def _free_name(self, user: str, name: str) -> str:
+        """The name, or the next with another number behind it that no job of the user has."""
+        names = self.state.job_names
+        if (user, name) not in names:
+            return name
+        stem, _, digits = name.rpartition("-")
+        if not stem or not digits.isdecimal():
+            stem, digits = name, "1"
+        return next(f"{stem}-{n}" for n in count(int(digits) + 1) if (user, f"{stem}-{n}") not in names)
 
     def watch_job(self, client: Client, job: Job) -> None:
         if client.address not in job.watchers:
@@ -209,6 +227,7 @@ class Intake:
             if client.address not in record.watchers:
                 record.watchers = state.watched_by(record.watchers, client.address)
             self._tell_ends(client, record)
+            self.steering.retell(client, record)
             for task in record.slices:
                 if task.state not in ENDED:
                     state.notice(task, now)
@@ -222,9 +241,10 @@ class Intake:
 
     def collect_task(self, _client: Client, message: CollectTask, now: float) -> None:
         """A single task's result may go soon; a job's stays for its own time."""
-        record = self.state.records.get(message.task)
-        if record is not None and record.job is None and record.unended == 0 and not record.spec.cache:
-            self.state.expire_at(record, now + self.state.policy.result_ttl_s)
+        for task in message.tasks or (message.task,):
+            record = self.state.records.get(task)
+            if record is not None and record.job is None and record.unended == 0 and not record.spec.cache:
+                self.state.expire_at(record, now + self.state.policy.result_ttl_s)
 
     # ── again ──
 

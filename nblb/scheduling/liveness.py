@@ -7,6 +7,8 @@ hands are orphans: the hub that returns with them keeps them, and any that nobod
 
 from __future__ import annotations
 
+from collections import deque
+
 from nblb.messages import (
     EndCommitted,
     Heartbeat,
@@ -24,6 +26,10 @@ from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.outcome import Outcome
 from nblb.scheduling.state import Client, State
 
+DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us
+MOST_KERNELS = 50  # of a notebook, that are remembered
+SHORTEST_KERNEL_S = 0.5  # a client that was there for less than that was a command, not a kernel
+
 
 class Liveness:
     """Handles hellos, heartbeats and their absence."""
@@ -31,12 +37,14 @@ class Liveness:
     def __init__(self, state: State, outcome: Outcome) -> None:
         self.state = state
         self.outcome = outcome
+        self._deaf: set[str] = set()  # addresses of hubs that were given up because they do not hear us
 
     # ── clients ──
 
     def hello(self, sender: str, message: Hello, now: float) -> Client:
         client = Client(sender, message.user, now)
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
+        client.since = message.since or self.state.wall(now)
         self.state.clients[sender] = client
         self.state.send(sender, self._welcome(message.user))
         return client
@@ -60,12 +68,18 @@ class Liveness:
     def client_gone(self, address: str) -> None:
         """Nobody hears there any more. What waits for a blob that it has not sent will be submitted again."""
         state = self.state
-        if state.clients.pop(address, None) is None or not state.parked_on:
+        client = state.clients.pop(address, None)
+        if client is None:
+            return
+        until = state.wall(client.heard_at)
+        if until - client.since > SHORTEST_KERNEL_S:
+            state.presence.setdefault(client.notebook, deque(maxlen=MOST_KERNELS)).append((client.since, until))
+        if not state.parked_on:
             return
         for blob, waiting in list(state.parked.items()):
-            left = [(client, spec) for client, spec in waiting if client != address]
-            for client, spec in waiting:
-                if client == address:
+            left = [(other, spec) for other, spec in waiting if other != address]
+            for other, spec in waiting:
+                if other == address:
                     state.parked_on.pop(spec.task, None)
             if left:
                 state.parked[blob] = left
@@ -84,6 +98,8 @@ class Liveness:
             return
         state.send(sender, self._welcome())
         hub = Hub(sender, message, now)
+        if sender in self._deaf:  # no work before it has answered
+            hub.greetings, hub.suspect, hub.heard_at = DEAF, True, now - state.policy.suspect_s
         for number, spec in enumerate(message.groups):
             hub.groups.append(GroupOfWorkers(hub, number, spec, state.share.band(spec.minP, spec.maxP)))
         state.hubs[sender] = hub
@@ -95,7 +111,14 @@ class Liveness:
         """The same incarnation once more, after its connection or this core's patience broke."""
         state = self.state
         del state.hubs[hub.address]
-        hub.address, hub.hello, hub.heard_at, hub.suspect = sender, message, now, False
+        if not hub.greetings or sender != hub.address:
+            hub.greetings, hub.greeted_at = 0, now
+        hub.greetings += 1
+        if hub.greetings < DEAF:
+            hub.heard_at, hub.suspect = now, False
+        else:  # it greets because it has heard nothing for suspect_s, and will stop its work after lease_s
+            hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
+        hub.address, hub.hello = sender, message
         hub.functions = frozenset(message.functions)
         hub.holds.clear()
         state.hubs[sender] = hub
@@ -158,7 +181,8 @@ class Liveness:
         hub.load, hub.memory = message.load, message.memory
 
     def heard(self, hub: Hub, now: float) -> None:
-        hub.heard_at = now
+        hub.heard_at, hub.greetings = now, 0
+        self._deaf.discard(hub.address)
         if hub.suspect:
             hub.suspect = False
             self.state.dispatch_due = True
@@ -166,6 +190,7 @@ class Liveness:
     def unreachable(self, address: str, now: float, dead: bool) -> None:
         """Nothing can be sent there. `dead`: the shell knows that the process has ended."""
         self.client_gone(address)
+        self._deaf.discard(address)
         hub = self.state.hubs.get(address)
         if hub is None:
             return
@@ -188,7 +213,11 @@ class Liveness:
         state, policy = self.state, self.state.policy
         for address, hub in list(state.hubs.items()):
             if now >= hub.heard_at + policy.lease_s:
-                self.hub_lost(address, f"silent for {now - hub.heard_at:.0f} s", now)
+                deaf = hub.greetings >= DEAF
+                if deaf:
+                    self._deaf.add(address)
+                silent = "it has not heard us" if deaf else "silent"
+                self.hub_lost(address, f"{silent} for {now - hub.heard_at:.0f} s", now)
                 continue
             hub.suspect = now >= hub.heard_at + policy.suspect_s
             if now >= hub.said_at + policy.heartbeat_s:

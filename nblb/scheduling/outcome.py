@@ -13,7 +13,6 @@ from nblb.messages import (
     Failure,
     TaskEnded,
     TaskFinished,
-    TaskPrinted,
     TaskProgressed,
     TaskStarted,
     TaskState,
@@ -26,7 +25,6 @@ from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
 from nblb.scheduling.state import State, Statistics
 from nblb.scheduling.task import Task
 
-OUTPUT_TAIL = 64 * 1024
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a duration beyond that is not believed
 
@@ -95,21 +93,6 @@ class Outcome:
             task.note = message.note[:LONGEST_NOTE]
             self.state.notice(task, now)
 
-    def task_printed(self, _hub: Hub, message: TaskPrinted, _now: float) -> None:
-        """Keep the tail, pass it on to those who watch."""
-        record = self.state.records.get(message.task)
-        if record is None or not self._current(message):
-            return
-        if record.output is None:
-            record.output = {}
-        record.output[message.stream] = (record.output.get(message.stream, "") + message.text)[-OUTPUT_TAIL:]
-        self.state.tell(record.watchers, message)
-
-    def _current(self, message: TaskPrinted) -> bool:
-        """Output may arrive right behind the end of its own attempt, but not from an attempt that was replaced."""
-        record = self.state.records[message.task]
-        return 0 <= message.first < record.items and record.at(message.first).attempt <= message.attempt
-
     # ── ends ──
 
     def task_finished(self, hub: Hub, message: TaskFinished, now: float) -> None:
@@ -135,8 +118,10 @@ class Outcome:
         for task in held.tasks:
             if task.state is TaskState.CANCELLING:
                 state.fail(task, "TaskFinished", None, now)
+        kept = [held.first + offset for offset in message.kept]
         for task in done:
-            task.move("TaskFinished", now)
+            early = any(task.first <= item < task.first + task.items for item in kept)
+            task.move("StoppedAndKept" if early else "TaskFinished", now)
         if done:
             self._done(held, done, message.payload, duration_s, now)
 
@@ -174,7 +159,7 @@ class Outcome:
             single = record.carve(task, held.first + offset, 1)
             if single.state is TaskState.CANCELLING:
                 self.state.fail(single, "TaskFailed", None, now)
-            elif single.tries < spec.retries and not spec.at_most_once:
+            elif single.tries < spec.retries and not spec.at_most_once and failure.kind != "NothingEmitted":
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
                 self.state.fail(single, "TaskFailed", failure, now, duration_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -32,10 +32,10 @@ class Record:
         "job",
         "kind",
         "number",
-        "output",
         "pins",
         "slices",
         "spec",
+        "turned",
         "unended",
         "user",
         "watchers",
@@ -60,7 +60,7 @@ class Record:
         self.dependents: list[Record] | None = None  # records that wait for this one's results
         self.followers: list[Record] | None = None  # records that will take this one's results (cache)
         self.pins = 0  # dependents that may still need the results
-        self.output: dict[str, str] | None = None  # tails of stdout and stderr
+        self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
 
     def begin(self, state: TaskState, now: float) -> Task:
         """The first slice: all items."""
@@ -146,7 +146,7 @@ def _first(task: Task) -> int:
 class Job:
     """A named, ordered set of records."""
 
-    __slots__ = ("counts", "created_at", "id", "items", "records", "spec", "user", "watchers")
+    __slots__ = ("counts", "created_at", "id", "items", "records", "spec", "turned", "user", "watchers")
 
     def __init__(self, spec: OpenJob, user: str, now: float) -> None:
         self.id = spec.job
@@ -156,6 +156,7 @@ class Job:
         self.items = spec.items
         self.records: dict[str, Record] = {}
         self.counts: dict[TaskState, int] = {}
+        self.turned: dict[str, Any] = {}  # knobs of all its tasks
         self.watchers: tuple[str, ...] = ()
 
     def leave(self, record: Record) -> None:

@@ -78,6 +78,7 @@ class Retention:
     def forget(self, record: Record, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
+        state.live.drop(record.id)
         state.out.append(Keep(TaskForgotten(record.id)))
         for name in (spec.function, *spec.constants):
             blob = state.blobs.get(name) if name else None

@@ -20,27 +20,32 @@ from nblb.messages import (
     CancelTask,
     CollectTask,
     Failure,
+    FetchCall,
     FetchTask,
     ForgetJob,
     Heartbeat,
     Hello,
     HubGone,
     HubHello,
+    KnobOffered,
     Message,
     OpenJob,
     Publish,
     PutBlob,
     RetryFailed,
     ScaleHub,
+    StopAndKeep,
     StopCore,
     StopHub,
     SubmitTask,
+    TaskEmitted,
     TaskFinished,
     TaskPrinted,
     TaskProgressed,
     TaskStarted,
     TaskState,
     TaskStopped,
+    TurnKnob,
     WorkerDied,
     WorkerStarted,
 )
@@ -55,6 +60,7 @@ from nblb.scheduling.recall import Recall
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention
 from nblb.scheduling.state import Client, Policy, State
+from nblb.scheduling.steering import Steering
 
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
 
@@ -75,7 +81,8 @@ class Scheduler:
         self.policy = policy
         self.state = State(policy)
         self.answers = answers
-        self.intake = Intake(self.state)
+        self.steering = steering = Steering(self.state)
+        self.intake = Intake(self.state, steering)
         self.outcome = Outcome(self.state)
         self.liveness = Liveness(self.state, self.outcome)
         self.dispatch = Dispatch(self.state)
@@ -97,6 +104,9 @@ class Scheduler:
             Ask: self._ask,
             ScaleHub: self._scale_hub,
             StopCore: self._stop_core,
+            TurnKnob: steering.turn_knob,
+            StopAndKeep: steering.stop_and_keep,
+            FetchCall: steering.fetch_call,
             Heartbeat: self._client_heartbeat,
         }
         self._from_hub: dict[type, Callable[[Hub, Any, float], None]] = {
@@ -107,7 +117,9 @@ class Scheduler:
             TaskProgressed: outcome.task_progressed,
             TaskFinished: outcome.task_finished,
             TaskStopped: outcome.task_stopped,
-            TaskPrinted: outcome.task_printed,
+            TaskPrinted: steering.task_printed,
+            TaskEmitted: steering.task_emitted,
+            KnobOffered: steering.knob_offered,
             BlobWanted: self._blob_wanted,
         }
 
@@ -137,7 +149,7 @@ class Scheduler:
         kind = type(message)
         hub = self.state.hubs.get(sender)
         if hub is not None:
-            if now > hub.heard_at or hub.suspect:
+            if kind is not HubHello and (now > hub.heard_at or hub.suspect or hub.greetings):
                 self.liveness.heard(hub, now)
             on_hub = self._from_hub.get(kind)
             if on_hub is not None:

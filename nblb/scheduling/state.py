@@ -19,9 +19,12 @@ from nblb.records import EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
+from nblb.scheduling.live import Live
 from nblb.scheduling.placement import Placement
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.task import Task
+
+AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +52,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class Client:
     """A client's connection."""
 
-    __slots__ = ("address", "heard_at", "host", "notebook", "pid", "user")
+    __slots__ = ("address", "heard_at", "host", "notebook", "pid", "since", "user")
 
     def __init__(self, address: str, user: str, now: float) -> None:
         self.address = address
         self.user = user
         self.heard_at = now
         self.host = self.notebook = ""
+        self.since = 0.0  # wall clock
         self.pid = 0
 
 
@@ -111,6 +115,8 @@ class State:
         self.blobs: dict[str, Blob] = {}
         self.published: dict[str, str] = {}
         self.cache: dict[str, Record] = {}
+        self.live = Live()
+        self.presence: dict[str, deque[tuple[float, float]]] = {}  # notebook -> (from, to) of kernels that have left
         self.clients: dict[str, Client] = {}
         self.hubs: dict[str, Hub] = {}  # by address
         self.share = FairShare(policy.halflife_s)
@@ -138,6 +144,13 @@ class State:
         """Say it to those who are still there. (Who has gone stays a watcher by name: that costs nothing.)"""
         for address in watchers:
             if address in self.clients:
+                self.out.append(Send(address, message))
+
+    def tell_if_awake(self, watchers: tuple[str, ...], message: Message, now: float) -> None:
+        """Say it to those who were heard lately: for a client that is stopped, large words would only pile up."""
+        for address in watchers:
+            client = self.clients.get(address)
+            if client is not None and client.heard_at + AWAKE_BEATS * self.policy.heartbeat_s >= now:
                 self.out.append(Send(address, message))
 
     def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
@@ -315,29 +328,31 @@ class State:
         """Make sure that the hub has a blob, or the results of a task; False when the core does not know it."""
         if name in hub.holds:
             return True
+        pieces = self.pieces(name)
+        if pieces:
+            hub.holds.add(name)
+        for piece in pieces:
+            self.send(hub.address, piece)
+        return bool(pieces)
+
+    def pieces(self, name: str) -> list[HoldBlob]:
+        """A blob, or the results of a task that is done, as a hub is told them; empty when the core has neither."""
         blob = self.blobs.get(name)
         if blob is not None:
-            hub.holds.add(name)
-            self.send(hub.address, HoldBlob(hash=name, payload=blob.payload))
-            return True
+            return [HoldBlob(hash=name, payload=blob.payload)]
         record = self.records.get(name)
         if record is None or not record.done:
-            return False
-        hub.holds.add(name)
-        sent: set[int] = set()
-        for task in record.slices:
-            ended = task.ended
-            if ended is not None and ended.payload is not None and id(ended) not in sent:
-                sent.add(id(ended))
-                self.send(
-                    hub.address,
-                    HoldBlob(
-                        hash=name,
-                        payload=ended.payload,
-                        first=ended.first,
-                        items=ended.items,
-                        total=record.items,
-                        holes=ended.holes,
-                    ),
-                )
-        return True
+            return []
+        ends = {id(task.ended): task.ended for task in record.slices if task.ended is not None}
+        return [
+            HoldBlob(
+                hash=name,
+                payload=ended.payload,
+                first=ended.first,
+                items=ended.items,
+                total=record.items,
+                holes=ended.holes,
+            )
+            for ended in ends.values()
+            if ended.payload is not None
+        ]

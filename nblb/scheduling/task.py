@@ -33,6 +33,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     ASSIGNED: {
         "TaskStarted": RUNNING,
         "TaskFinished": DONE,
+        "StoppedAndKept": DONE,
         "TaskFailed": FAILED,
         "RetryTask": QUEUED,
         "TaskReturned": QUEUED,
@@ -47,6 +48,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     RUNNING: {
         "TaskStarted": RUNNING,
         "TaskFinished": DONE,
+        "StoppedAndKept": DONE,
         "TaskFailed": FAILED,
         "RetryTask": QUEUED,
         "TaskReturned": QUEUED,

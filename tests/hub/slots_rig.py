@@ -28,7 +28,7 @@ RESULT = Payload((b"result",))
 class SlotsRig:
     """Drives Slots by hand: `said` is what went to the core, `done` the other commands."""
 
-    def __init__(self, *groups: int, welcome: bool = True, **settings: Any) -> None:
+    def __init__(self, *workers: int, welcome: bool = True, groups: tuple[Group, ...] = (), **settings: Any) -> None:
         hello = HubHello(
             hub="h",
             name="hub",
@@ -36,7 +36,7 @@ class SlotsRig:
             pid=1,
             python=(3, 11),
             cloudpickle="3",
-            groups=tuple(Group(workers=n) for n in groups or (1,)),
+            groups=groups or tuple(Group(workers=n) for n in workers or (1,)),
         )
         numbers = itertools.count(1)
         self.now = 100.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,17 @@ import pytest
 
 import nblb
 from nblb import payload
-from nblb.messages import HoldBlob, RunTask, TaskPrinted, TaskProgressed, TaskStopped, WorkerDied, WorkerStarted
+from nblb.hub.slices import WorkerSpent
+from nblb.messages import (
+    HoldBlob,
+    RunTask,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStopped,
+    WorkerDied,
+    WorkerStarted,
+)
 from tests.hub.pool_rig import PoolRig
 from tests.waiting import wait_until
 
@@ -402,16 +413,57 @@ def test_a_kill_takes_the_process_group_along(rig: PoolRig, tmp_path: Any) -> No
     wait_until(lambda: not is_alive(child))
 
 
-def test_a_worker_over_its_memory_is_told_so() -> None:
+def test_a_worker_over_its_memory_is_killed_and_told_so() -> None:
     def grow() -> int:
+        import time
+
         data = []
-        while True:
+        while len(data) < 40:
             data.append(bytearray(10_000_000))
+        time.sleep(60)
+        return len(data)
 
     with contextlib.closing(PoolRig(memory_mb=200)) as rig:
-        end = rig.end_of(rig.give(grow))
-        assert end.failures[0].kind == "MemoryError"
+        rig.give(grow)
+        reason = rig.wait(WorkerDied).reason
+    assert re.match(r"killed for memory: \d\d\d MB of 200 MB, after \d+ s; its memory was .* MB at \d+ s", reason)
+    assert re.search(r"its last output: Stack .*\n  File .* line \d+ in grow$", reason)
+
+
+def test_what_is_too_much_at_one_go_is_a_memory_error() -> None:
+    def take() -> int:
+        return len(bytearray(2_000_000_000))
+
+    with contextlib.closing(PoolRig(memory_mb=200)) as rig:
+        assert rig.end_of(rig.give(take)).failures[0].kind == "MemoryError"
         assert rig.result(double, 2) == 4
+
+
+def test_the_memory_of_a_tasks_own_children_counts() -> None:
+    def start_a_glutton() -> None:
+        import subprocess
+        import sys
+
+        subprocess.run([sys.executable, "-c", "import time; a = bytearray(400_000_000); time.sleep(60)"], check=True)
+
+    with contextlib.closing(PoolRig(memory_mb=200)) as rig:
+        rig.give(start_a_glutton)
+        assert "killed for memory" in rig.wait(WorkerDied).reason
+
+
+def test_a_worker_that_has_grown_is_reported_before_its_end() -> None:
+    def cling() -> int:
+        import sys
+
+        sys.kept = bytearray(150_000_000)
+        return len(sys.kept)
+
+    with contextlib.closing(PoolRig(max_rss_mb=100)) as rig:
+        assert rig.result(double, 2) == 4
+        assert not any(isinstance(event, WorkerSpent) for _, event in rig.events)
+        rig.result(cling)
+        kinds = [type(event) for _, event in rig.events]
+        assert kinds[-2:] == [WorkerSpent, TaskFinished]
 
 
 def test_a_broken_channel_kills_only_its_worker() -> None:
@@ -602,3 +654,27 @@ def test_no_descriptor_is_left_behind_a_worker(rig: PoolRig) -> None:
         rig.pool.start_worker(f"worker_{n}", 0, 0.0, time.monotonic())
         assert rig.result(double, bytes(200_000), worker=f"worker_{n}") == bytes(400_000)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+FORK_UNTIL_REFUSED = """
+import os, time
+from nblb.hub import worker_process
+if os.getuid() == 0:
+    os.setuid(65534)  # root is not bound
+worker_process._settle({"max_processes": 20})
+try:
+    for _ in range(200):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+except BlockingIOError:
+    print("refused", flush=True)
+os.killpg(0, 9)
+"""
+
+
+def test_a_fork_bomb_is_bounded_for_all_but_root() -> None:
+    words = [sys.executable, "-c", FORK_UNTIL_REFUSED]
+    root = Path(__file__).parents[2]
+    said = subprocess.run(words, capture_output=True, text=True, cwd=root, start_new_session=True)
+    assert said.stdout == "refused\n", said.stderr

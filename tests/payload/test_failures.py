@@ -35,14 +35,17 @@ class Awkward(Exception):
 
 
 def test_the_text_shows_lines_and_the_place() -> None:
-    failure = payload.pack_exception(caught(raise_deep), offset=4)
+    failure = payload.pack_exception(caught(raise_deep), 4, "raise_deep(n=3)")
     assert (failure.kind, failure.message, failure.offset) == ("ValueError", "too deep", 4)
     assert 'raise ValueError("too deep")' in failure.traceback
     assert failure.where.startswith("test_failures.py line ")
     error = payload.to_exception(failure, "t1")
     assert type(error) is TaskFailed
     assert error.task_id == "t1"
-    assert str(error) == failure.traceback.rstrip()
+    *traceback, call, place = str(error).splitlines()
+    assert "\n".join(traceback) == failure.traceback.rstrip()
+    assert call == "called as raise_deep(n=3)"
+    assert place == f'at {failure.where}:  raise ValueError("too deep")'
     assert isinstance(error.__cause__, ValueError)
     assert payload.to_exception(failure, cause=False).__cause__ is None
 

@@ -19,6 +19,7 @@ from nblb.messages import (
     Group,
     Hello,
     JobChanged,
+    JobNamed,
     Message,
     OpenJob,
     Publish,
@@ -142,6 +143,26 @@ def test_asking_twice_is_harmless_and_tells_the_end(world: World) -> None:
     assert len(world.scheduler.state.records) == 1
     assert [m.task for m in heard(world, TaskAccepted, "client:later")] == ["t"]
     assert heard(world, TaskEnded, "client:later") == heard(world, TaskEnded)
+
+
+def test_a_name_that_a_client_made_up_takes_no_other_jobs_name(world: World) -> None:
+    names = world.scheduler.state.job_names
+    for job, name in (("j1", "simulate-1"), ("j2", "simulate-2"), ("j3", "sweep")):
+        world.say(ANNA, OpenJob(job=job, name=name, items=1, made=name != "sweep"))
+    assert heard(world, JobNamed) == []
+    world.client("client:kernel2", "anna")
+    for job, name in (("k1", "simulate-1"), ("k2", "simulate-2"), ("k3", "sweep")):
+        world.say("client:kernel2", OpenJob(job=job, name=name, items=1, made=True))
+    told = [(message.job, message.name) for message in heard(world, JobNamed, "client:kernel2")]
+    assert told == [("k1", "simulate-3"), ("k2", "simulate-4"), ("k3", "sweep-2")]
+    assert [names["anna", f"simulate-{n}"] for n in (1, 2, 3, 4)] == ["j1", "j2", "k1", "k2"]
+    world.say("client:kernel2", OpenJob(job="k1", name="simulate-1", items=1, made=True))  # said again
+    assert [m.name for m in heard(world, JobNamed, "client:kernel2")][-1:] == ["simulate-3"]
+    world.say(ANNA, OpenJob(job="j4", name="sweep", items=1))  # a name that the user gave means the latest
+    assert names["anna", "sweep"] == "j4"
+    world.client("client:b", "bob")
+    world.say("client:b", OpenJob(job="b1", name="simulate-1", items=1, made=True))
+    assert names["bob", "simulate-1"] == "b1"
 
 
 def test_a_fetch_watches_from_then_on(world: World) -> None:

@@ -193,3 +193,22 @@ def test_a_silent_client_is_not_told_any_more(world: World) -> None:
     assert not world.scheduler.state.clients
     world.client(ANNA, "anna")
     assert list(world.scheduler.state.clients) == [ANNA]
+
+
+def test_a_hub_that_does_not_hear_us_is_not_taken_for_alive() -> None:
+    """Its hellos come again and again, since no welcome reaches it: a connection that is cut one way."""
+    world = World(POLICY)
+    world.client(ANNA, "anna")
+    deaf, scheduler = world.hub("deaf", (Group(1),)), world.scheduler
+    submit(world, "t")
+    scheduler.handle(deaf.address, Heartbeat(), world.now)
+    assert state(world, "t") is TaskState.ASSIGNED
+    for _ in range(8):  # what the core says from here on goes nowhere
+        world.now += 2.0
+        scheduler.handle(ANNA, Heartbeat(), world.now)
+        scheduler.handle(deaf.address, deaf.hello(), world.now)
+        scheduler.tick(world.now)
+    assert state(world, "t") is TaskState.QUEUED  # the lease is over, and though the hub greets again it gets nothing
+    scheduler.handle(deaf.address, Heartbeat(), world.now)
+    scheduler.tick(world.now)
+    assert state(world, "t") is TaskState.ASSIGNED

@@ -192,10 +192,10 @@ def test_output_is_kept_as_a_tail_and_not_from_a_replaced_attempt(world: World, 
     world.tick()
     world.say(hub.address, TaskPrinted(task="t", attempt=1, text="late "))
     world.say(hub.address, TaskPrinted(task="t", attempt=2, text="two" * 50_000))
-    output = world.scheduler.state.records["t"].output
-    assert output is not None
-    assert len(output["stdout"]) == 64 * 1024
-    assert "late" not in output["stdout"]
+    live = world.scheduler.state.live.get("t", 0)
+    assert live is not None
+    assert len(live.output["stdout"]) == 64 * 1024
+    assert "late" not in live.output["stdout"]
 
 
 def test_a_bug_leaves_what_had_followed_for_the_next_call(

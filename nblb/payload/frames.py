@@ -1,0 +1,144 @@
+"""The frames of a failed call, as text that can be looked at without its process: for lb.debug and `future.frames`.
+
+A payload of frames is JSON: a list, the outermost first, of
+
+    {"function": name, "file": "Cell In[7]" or a path, "line": n, "first": number of source[0], "source": [lines],
+     "locals": {name: repr}}
+
+The bounds hold for whatever a task had in its hands; what is called like a secret is not written down.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import linecache
+import re
+import reprlib
+import types
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from nblb.framing import Payload
+from nblb.payload.functions import cell_label
+
+MAX_FRAMES = 20
+MAX_LOCALS = 100  # of a frame
+MAX_REPR = 200  # characters of a value
+MAX_BYTES = 32 * 1024  # of all frames together
+MAX_CALL = 300  # characters
+MAX_TIME_S = 0.2  # for the reprs of one failure
+AROUND = 5  # source lines before and behind
+
+HIDDEN = "‹not shown: its name says it is a secret›"
+
+_secrets = {"password", "passwd", "passphrase", "pwd", "token", "secret", "key", "apikey", "credential", "credentials"}
+_words = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name is not to be shown: 'api_key', 'dbPassword', 'tokens'."""
+    words = [word.lower() for word in _words.findall(name)]
+    return any(word in _secrets or word.rstrip("s") in _secrets for word in words)
+
+
+class _Bounded(reprlib.Repr):
+    """Short reprs that do not look at the whole of a large container."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = most
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxdict = 12
+        self.maxlevel = 3
+
+    def repr_bytes(self, value: bytes, level: int) -> str:  # noqa: ARG002
+        return repr(value) if len(value) <= self.maxstring else f"{value[:40]!r}…"
+
+    def repr_instance(self, value: Any, level: int) -> str:  # noqa: ARG002
+        text = repr(value)
+        return text if len(text) <= self.maxother else f"{text[: self.maxother // 2]}…{text[-self.maxother // 3 :]}"
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        hidden = {key: _Hidden() for key in value if isinstance(key, str) and is_secret(key)} if level > 0 else {}
+        return super().repr_dict({**value, **hidden} if hidden else value, level)
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
+def short(value: Any, most: int = MAX_REPR) -> str:
+    """A repr of so many characters at most; never raises."""
+    try:
+        text = _Bounded(most).repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr fails: {type(error).__name__}>"
+    text = " ".join(text.split()) if len(text) > most or "\n" in text else text
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """'simulate(3, n=1000)', bounded, without secrets."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        names = []
+    words = [
+        HIDDEN if at < len(names) and is_secret(names[at]) else short(value, 60) for at, value in enumerate(args[:20])
+    ]
+    words += ["…"] * (len(args) > 20)
+    words += [f"{key}={HIDDEN if is_secret(key) else short(value, 60)}" for key, value in list(kwargs.items())[:20]]
+    call = f"{name}({', '.join(words)})"
+    return call if len(call) <= MAX_CALL else f"{call[: MAX_CALL - 2]}…)"
+
+
+def pack_frames(tb: types.TracebackType | None, is_user: Callable[[str], bool]) -> Payload | None:
+    """The frames of the user's own code in a traceback (the innermost, if none is); None where there is none."""
+    found: list[tuple[types.FrameType, int]] = []
+    while tb is not None:
+        found.append((tb.tb_frame, tb.tb_lineno))
+        tb = tb.tb_next
+    chosen = [pair for pair in found if is_user(pair[0].f_code.co_filename)] or found[-1:]
+    until, left = perf_counter() + MAX_TIME_S, MAX_BYTES
+    packed: list[bytes] = []
+    for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost matter most
+        one = json.dumps(_frame(frame, line, until, left), ensure_ascii=False).encode("utf-8", "replace")
+        left -= len(one)
+        if left < 0 and packed:
+            break
+        packed.insert(0, one)
+    return Payload((b"[" + b",".join(packed) + b"]",)) if packed else None
+
+
+def _frame(frame: types.FrameType, line: int, until: float, left: int) -> dict[str, Any]:
+    code = frame.f_code
+    lines = linecache.getlines(code.co_filename, frame.f_globals)
+    first = max(1, line - AROUND)
+    return {
+        "function": getattr(code, "co_qualname", code.co_name).replace("<locals>.", ""),
+        "file": cell_label(code.co_filename) or code.co_filename,
+        "line": line,
+        "first": first,
+        "source": [text.rstrip("\n")[:MAX_REPR] for text in lines[first - 1 : line + AROUND]],
+        "locals": _locals(frame, until, left // 2),
+    }
+
+
+def _locals(frame: types.FrameType, until: float, left: int) -> dict[str, str]:
+    shown: dict[str, str] = {}
+    try:
+        values = dict(frame.f_locals)
+    except Exception:
+        return shown
+    for name, value in values.items():
+        if name.startswith("__") or isinstance(value, (types.ModuleType, types.FunctionType, type)):
+            continue
+        if len(shown) >= MAX_LOCALS or left < 0 or perf_counter() > until:
+            shown["…"] = "there are more"
+            break
+        shown[name] = HIDDEN if is_secret(name) else short(value)
+        left -= len(name) + 4 * len(shown[name])
+    return shown

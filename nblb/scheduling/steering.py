@@ -1,0 +1,204 @@
+"""Between a running task and those who watch it: what it says goes to them, what they turn goes to it."""
+
+from __future__ import annotations
+
+from nblb.messages import (
+    Answer,
+    CallTold,
+    FetchCall,
+    HoldBlob,
+    KnobOffered,
+    Message,
+    StopAndKeep,
+    TaskEmitted,
+    TaskPrinted,
+    TaskState,
+    TurnKnob,
+)
+from nblb.scheduling.hubs import Assignment, Hub
+from nblb.scheduling.record import Record
+from nblb.scheduling.state import Client, State
+
+MOST_TURNED = 1000  # values kept of a record or a job for what begins later
+
+
+class Steering:
+    """Handles TaskPrinted, TaskEmitted, KnobOffered, TurnKnob, StopAndKeep and FetchCall."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    # ── from the task ──
+
+    def task_printed(self, _hub: Hub, message: TaskPrinted, now: float) -> None:
+        """Keep the tail, pass it on to those who watch."""
+        record = self._current(message)
+        if record is not None:
+            self.state.live.printed(message)
+            if message.stream == "display":
+                self.state.tell_if_awake(record.watchers, message, now)
+            else:
+                self.state.tell(record.watchers, message)
+
+    def task_emitted(self, _hub: Hub, message: TaskEmitted, now: float) -> None:
+        record = self._current(message)
+        if record is not None:
+            self.state.live.emitted(message)
+            self.state.tell_if_awake(record.watchers, message, now)
+
+    def knob_offered(self, hub: Hub, message: KnobOffered, _now: float) -> None:
+        """A knob is new, or has taken up its value. One that was turned before it was there is turned now."""
+        record = self._current(message)
+        if record is None or not self.state.live.offered(message):
+            return
+        self.state.tell(record.watchers, message)
+        item, name = message.first + message.offset, message.name
+        turned = record.turned or {}
+        of_job = record.job.turned if record.job is not None else {}
+        wanted = turned.get((item, name), turned.get((-1, name), of_job.get(name)))
+        if wanted is not None and message.value == message.default and wanted != message.value:
+            order = TurnKnob(
+                name=name,
+                value=wanted,
+                task=message.task,
+                item=message.offset,
+                attempt=message.attempt,
+                first=message.first,
+            )
+            self.state.send(hub.address, order)
+
+    def _current(self, message: TaskPrinted | TaskEmitted | KnobOffered) -> Record | None:
+        """Its record. Words may arrive right behind the end of their attempt, not from one that was replaced."""
+        record = self.state.records.get(message.task)
+        if record is None or not (message.first >= 0 and message.offset >= 0):
+            return None
+        item = message.first + message.offset
+        return record if item < record.items and record.at(item).attempt <= message.attempt else None
+
+    # ── to the task ──
+
+    def turn_knob(self, client: Client, message: TurnKnob, _now: float) -> None:
+        state = self.state
+        if message.job:
+            job = state.jobs.get(message.job)
+            if job is not None and (message.name in job.turned or len(job.turned) < MOST_TURNED):
+                job.turned[message.name] = message.value
+        else:
+            record = state.records.get(message.task)
+            if record is not None:
+                record.turned = record.turned or {}
+                key = message.item, message.name
+                if key in record.turned or len(record.turned) < MOST_TURNED:
+                    record.turned[key] = message.value
+        told = self._held(message)
+        for held in told:
+            item = message.item if message.item < 0 else message.item - held.first
+            order = TurnKnob(
+                name=message.name,
+                value=message.value,
+                task=held.record.id,
+                item=item,
+                attempt=held.attempt,
+                first=held.first,
+            )
+            state.send(held.group.hub.address, order)
+        state.send(client.address, Answer(request=message.request, value=len(told)))
+
+    def stop_and_keep(self, client: Client, message: StopAndKeep, _now: float) -> None:
+        state = self.state
+        told = [held for held in self._held(message) if self._runs(held)]
+        for held in told:
+            item = message.item if message.item < 0 else message.item - held.first
+            order = StopAndKeep(task=held.record.id, item=item, attempt=held.attempt, first=held.first)
+            state.send(held.group.hub.address, order)
+        error = "" if told else self._why_not(message)
+        state.send(client.address, Answer(request=message.request, value=len(told), error=error, kind="NblbError"))
+
+    def _runs(self, held: Assignment) -> bool:
+        """Whether a worker is at it: its hub says so a moment later than the task itself may have spoken."""
+        live = self.state.live
+        return any(
+            task.state is TaskState.RUNNING
+            or any(live.get(held.record.id, n) for n in range(task.first, task.first + task.items))
+            for task in held.tasks
+            if task.state in (TaskState.ASSIGNED, TaskState.RUNNING)
+        )
+
+    def _why_not(self, message: StopAndKeep) -> str:
+        """Why nothing can be stopped early."""
+        if message.job:
+            return "nothing of this job runs at present: there is nothing to stop early"
+        record = self.state.records.get(message.task)
+        if record is None:
+            return f"the core does not know task {message.task}"
+        state = record.at(max(0, min(message.item, record.items - 1))).state
+        if state.ended:
+            return f"{record.spec.name} has ended already ({state})"
+        return f"{record.spec.name} does not run yet ({state}): it has nothing to keep; cancel() takes it back"
+
+    def _held(self, message: TurnKnob | StopAndKeep) -> list[Assignment]:
+        """The slices in the hands of hubs that are meant."""
+        state = self.state
+        if message.job:
+            job = state.jobs.get(message.job)
+            return [
+                held
+                for hub in state.hubs.values()
+                for held in hub.in_hand.values()
+                if job is not None and held.record.job is job
+            ]
+        record = state.records.get(message.task)
+        if record is None or message.item >= record.items:
+            return []
+        tasks = record.slices if message.item < 0 else [record.at(message.item)]
+        return list({id(task.held): task.held for task in tasks if task.held is not None}.values())
+
+    # ── for those who come later ──
+
+    def retell(self, client: Client, record: Record) -> None:
+        """What the items that still run have said last: the pictures and tails of those that ended are asked for."""
+        for item, live in self.state.live.of_record(record.id):
+            words: list[Message] = [*live.knobs.values()]
+            if live.emitted is not None:
+                words.append(live.emitted)
+            if record.items == 1 or not record.at(item).state.ended:
+                for word in words:
+                    self.state.send(client.address, word)
+
+    def fetch_call(self, client: Client, message: FetchCall, _now: float) -> None:
+        """The call itself, for somebody who wants to run it under a debugger."""
+        state = self.state
+        record = state.records.get(message.task)
+        error = self._no_call(record, message)
+        if record is None or error:
+            state.send(client.address, Answer(request=message.request, error=error, kind="UnknownTask"))
+            return
+        spec, payload, item, items = record.spec, record.spec.payload, message.item, record.items
+        if spec.split:
+            payload, item, items = payload.slice(item, 1), 0, 1
+        held: list[HoldBlob] = []
+        for name in dict.fromkeys((spec.function, *spec.constants, *spec.depends)):
+            held += state.pieces(name)
+        told = CallTold(
+            request=message.request,
+            name=spec.name,
+            payload=payload,
+            function=spec.function,
+            item=item,
+            items=items,
+            split=spec.split,
+            call=spec.call,
+            held=tuple(held),
+        )
+        state.send(client.address, told)
+
+    def _no_call(self, record: Record | None, message: FetchCall) -> str:
+        if record is None:
+            return f"the core does not know task {message.task}: it was forgotten, or never submitted"
+        if not 0 <= message.item < record.items:
+            return f"task {message.task} has {record.items} items, and {message.item} is not one of them"
+        if not record.spec.payload.buffers:
+            return f"the arguments of {record.spec.name} were dropped when it was done"
+        if not record.spec.function:
+            return f"{record.spec.name} runs a function that only its hub has"
+        return ""
