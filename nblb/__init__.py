@@ -19,10 +19,12 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.client.collect import wait as wait
     from nblb.client.current import attach as attach
     from nblb.client.current import jobs as jobs
+    from nblb.client.debug import debug as debug
     from nblb.client.decorator import Task as Task
     from nblb.client.decorator import publish as publish
     from nblb.client.decorator import task as task
     from nblb.client.executor import executor as executor
+    from nblb.client.inbox import inbox as inbox
     from nblb.client.job import Job as Job
     from nblb.client.task_future import TaskFuture as TaskFuture
     from nblb.errors import DependencyFailed as DependencyFailed
@@ -52,6 +54,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.launch import startWorkerHub as startWorkerHub
     from nblb.messages import TaskState as TaskState
     from nblb.monitoring.health_check import HealthCheck as HealthCheck
+    from nblb.running import emit as emit
+    from nblb.running import knob as knob
     from nblb.running import progress as progress
     from nblb.running import track as track
 
@@ -77,9 +81,13 @@ _HOMES = {
     "gather": "client.collect",
     "jobs": "client.current",
     "attach": "client.current",
+    "inbox": "client.inbox",
+    "debug": "client.debug",
     # inside a task
     "progress": "running",
     "track": "running",
+    "emit": "running",
+    "knob": "running",
     # the names of pyLoadBalancer
     "startAll": "launch",
     "startWorkerHub": "launch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,14 @@ from nblb.client.job import Job
 from nblb.client.origin import origin
 from nblb.client.submitting import Many, Options, new_id
 from nblb.errors import UnknownTask
-from nblb.messages import FetchTask, OpenJob
+from nblb.messages import Ask, FetchTask, OpenJob
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
 log = logging.getLogger("nblb")
 
+SETTLE_S = 2.0  # how long what has ended is waited for; larger results come later
 STILL_SUBMITTING_S = 1.0  # a job without all of its records is looked at again for so long
 
 
@@ -43,8 +45,10 @@ def open_or_attach(cluster: Cluster, many: Many, options: Options, task_name: st
         fingerprint=many.fingerprint,
         origin=origin(),
         user=options.user,
+        made=not named,
     )
     if many.total:
+        cluster.connection.check_open()
         cluster.connection.say(*many.blobs(), opening)
         _say_records(job, many, options)
     return job
@@ -54,7 +58,6 @@ def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | No
     specs = many.messages(job.job_id, options, job.task_name, wanted)
     for spec in specs:
         job.add_record(spec.task, spec.index, spec.items)
-        job.submitted[spec.task] = spec
         job.connection.owners[spec.task] = job
     job.connection.say(*specs)
 
@@ -67,11 +70,7 @@ def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options
     if any(missing):
         job.connection.say(*many.blobs())
         _say_records(job, many, options, missing)
-    records = {(record["index"], record["items"]): record["task"] for record in about["records"]}
-    for spec in many.messages(job.job_id, options, job.task_name):  # so that retry_failed finds the arguments
-        known = records.get((spec.index, spec.items))
-        if known is not None:
-            job.submitted[known] = spec
+        job.turned()
     return job
 
 
@@ -88,7 +87,9 @@ def attach(cluster: Cluster, name: str) -> Job:
         about = cluster.connection.ask("job", {"job": name})
     if about is None:
         known = sorted({row["name"] for row in cluster.connection.ask("jobs", {"user": cluster.user})})
+        close = difflib.get_close_matches(name, known, n=3)
         there = f"there are {', '.join(known[:20])}" if known else "there is none"
+        there = f"did you mean {' or '.join(close)}?" if close else there
         raise UnknownTask(f"the core knows no job {name!r} of {cluster.user}; {there}")
     about = _complete(cluster, about)
     job = _join(cluster, about)
@@ -134,4 +135,6 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
         connection.expect(record["task"], record["items"], job.job_id, job)
     opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job.task_name)
     connection.say(opened, FetchTask(job=job.job_id))
+    behind = connection.question(Ask(request=connection.request(), topic="published"))  # answered after the ends
+    behind.ready.wait(SETTLE_S)
     return job

@@ -33,9 +33,7 @@ class Client:
         self._pid = os.getpid()
         self._address = ""
 
-    def sendTask(
-        self, taskname: str, taskdict: Any, priority: float = 0, userid: str | None = None
-    ) -> dict[str, Any]:
+    def sendTask(self, taskname: str, taskdict: Any, priority: float = 0, userid: str | None = None) -> dict[str, Any]:
         """{'taskid': …}; userid is the account's name by default."""
         user = account() if userid is None else userid
         request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority, "userid": user}

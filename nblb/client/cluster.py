@@ -17,7 +17,7 @@ from nblb.client.connection import Connection, Pending, close_all
 from nblb.client.executor import Executor
 from nblb.client.find import find_core, hello
 from nblb.client.job import Job
-from nblb.client.rows import Hub, JobRow, Status, User, Worker
+from nblb.client.rows import Hub, JobList, JobRow, Status, User, Worker
 from nblb.client.session import Session
 from nblb.client.snapshot import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError
@@ -80,7 +80,7 @@ class Cluster:
     @property
     def connection(self) -> Connection:
         """The connection of this process: a forked child makes its own."""
-        if self._connection.pid != os.getpid():
+        if self._connection.is_closed and self._connection.pid != os.getpid():  # a fork closes it in the child
             self._lock = threading.Lock()  # the parent's may have been held while it forked
             self._connection = self._connect()
         return self._connection
@@ -128,9 +128,9 @@ class Cluster:
         """Who uses the cluster, and how much of it."""
         return [User(row) for row in self.connection.ask("users")]
 
-    def jobs(self, user: str | None = None) -> list[JobRow]:
-        """The jobs that the core knows, of one user or of all."""
-        return [JobRow(row) for row in self.connection.ask("jobs", {} if user is None else {"user": user})]
+    def jobs(self, user: str | None = None) -> JobList:
+        """The jobs that the core knows, of one user or of all: a list, which shows itself as a table."""
+        return JobList(JobRow(row) for row in self.connection.ask("jobs", {} if user is None else {"user": user}))
 
     def attach(self, name: str) -> Job:
         """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""

@@ -81,6 +81,9 @@ class _Several:
         with interruptible(self, ours.connection):
             return wait_on(self.condition, enough, timeout)
 
+    def done(self) -> bool:
+        return all(future.done() for future in self.futures)
+
     def cancel(self, kill: bool = False) -> None:
         for future in self.futures:
             if isinstance(future, TaskFuture):

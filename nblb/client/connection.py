@@ -19,29 +19,50 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from nblb import errors
 from nblb.client.session import Expect
 from nblb.client.talk import Dialled, Talk
 from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.messages import Ask, Failure, Hello, Message, TaskChanged, TaskEnded, TaskPrinted
+from nblb.messages import (
+    Ask,
+    Failure,
+    Hello,
+    KnobOffered,
+    Message,
+    PutBlob,
+    SubmitTask,
+    TaskChanged,
+    TaskEmitted,
+    TaskEnded,
+    TaskPrinted,
+)
 
 log = logging.getLogger("nblb")
 
 MOST_AT_ONCE = 2000  # messages of callers taken in one turn, so that answers are heard meanwhile
 
 
+Said: TypeAlias = "Message | tuple[SubmitTask, PutBlob]"  # a message, or a task of one call with its function
+
+
 class Owner(Protocol):
     """A future or a job: what hears of a record's fate, in the connection's thread."""
 
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None: ...
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
+        """A slice has ended; whether `turned` is to be called for it."""
+
     def show(self, changed: TaskChanged) -> None: ...
-    def reject(self, task: str, failure: Failure) -> None: ...
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None: ...
     def printed(self, printed: TaskPrinted) -> None: ...
+    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None: ...
     def turned(self) -> None:
         """All that arrived together has been told: wake who waits."""
+
+    def hung_up(self, error: LoadBalancerUnreachable) -> None:
+        """The connection was closed: nothing more will be heard."""
 
 
 class Pending:
@@ -72,7 +93,7 @@ class Inbox:
     """What callers have said and the thread has not taken; wakes it."""
 
     def __init__(self) -> None:
-        self._said: deque[Message] = deque()
+        self._said: deque[Said] = deque()
         self._awake = False
         # Sockets, not a pipe: writing to a closed one is an error, and never a byte in somebody else's file.
         self._read, self._write = socket.socketpair()
@@ -85,8 +106,8 @@ class Inbox:
     def fileno(self) -> int:
         return self._read.fileno()
 
-    def put(self, messages: Sequence[Message]) -> None:
-        self._said.extend(messages)
+    def put(self, *said: Said) -> None:
+        self._said.extend(said)
         if not self._awake:
             self._awake = True
             self.wake()
@@ -95,7 +116,7 @@ class Inbox:
         with contextlib.suppress(OSError):  # full of wake-ups, or closed: either way there is nobody to wake
             self._write.send(b"x")
 
-    def take(self) -> list[Message]:
+    def take(self) -> list[Said]:
         if self._awake:
             with contextlib.suppress(OSError):
                 while self._read.recv(4096):
@@ -135,7 +156,9 @@ class Connection:
         self._pending: dict[int, Pending] = {}
         self._waiting = 0
         self._warned = False
+        self._tell = True
         self._greeted = threading.Event()  # welcomed or refused
+        self._is_closed = False
         self._talk = Talk(self, find, hello, dial)
         self.session = self._talk.session
         _live.add(self)
@@ -144,7 +167,12 @@ class Connection:
 
     def say(self, *messages: Message) -> None:
         """Hand messages of the user's side over; returns at once."""
-        self.inbox.put(messages)
+        self.inbox.put(*messages)
+
+    def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
+        """Hand over a task of one call, with its function; its owner will hear of its fate."""
+        self.owners[spec.task] = owner
+        self.inbox.put((spec, blob))
 
     def request(self) -> int:
         """A number for a question."""
@@ -152,8 +180,7 @@ class Connection:
 
     def question(self, message: Any, then: Callable[[Pending], None] | None = None) -> Pending:
         """Say something that is answered (`message.request` is its number); `then` is called in the thread."""
-        if self.close_by is not None:
-            raise LoadBalancerUnreachable("this connection is closed; lb.connect() makes a new one")
+        self.check_open()
         pending = self._pending[message.request] = Pending(then)
         self.say(message)
         return pending
@@ -174,10 +201,23 @@ class Connection:
             raise LoadBalancerUnreachable(f"the core at {self.address} does not answer within {timeout_s:g} s")
         return pending.result()
 
-    def expect(self, task: str, items: int, job: str, owner: Owner) -> None:
-        """Hear of a record that was submitted before, perhaps by a process that is gone."""
+    def expect(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...] = ()) -> None:
+        """Hear of a record that was submitted before, perhaps by a process that is gone (see session.Expect)."""
         self.owners[task] = owner
-        self.say(Expect(task=task, items=items, job=job))
+        self.say(Expect(task=task, items=items, job=job, again=again))
+
+    def check_open(self) -> None:
+        """Raises where nothing can be said or heard any more."""
+        if self.pid != os.getpid():
+            raise LoadBalancerUnreachable("this connection belongs to the parent process; lb.connect() makes a new one")
+        if self.close_by is not None or self._is_closed:
+            raise LoadBalancerUnreachable(
+                "the connection to the cluster is closed (its tasks go on); lb.connect() makes a new one"
+            )
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     @property
     def address(self) -> str:
@@ -206,10 +246,14 @@ class Connection:
         finally:
             self._waiting -= 1
 
-    def close(self, flush_s: float = 2.0) -> None:
-        """End the thread; what was submitted has until then to be accepted by the core."""
+    def close(self, flush_s: float = 2.0, tell: bool = True) -> None:
+        """End the thread; what was submitted has until then to be accepted by the core.
+
+        Who still waits for a result is told so by an error, unless `tell` is False (at the end of the program).
+        """
         if self.pid != os.getpid() or self.close_by is not None:
             return
+        self._tell = tell
         self.close_by = time.monotonic() + flush_s
         self.inbox.wake()
         if threading.current_thread() is not self._thread:
@@ -229,10 +273,15 @@ class Connection:
     def closed(self) -> None:
         """The thread ends: nothing will be answered any more."""
         self.close_by = self.close_by or 0.0
+        self._is_closed = True
         for request in list(self._pending):
             text = "the connection was closed before the core answered"
             self.deliver(Deliver(request, error=text, kind="LoadBalancerUnreachable"))
         self.inbox.close()
+        if self._tell:
+            text = "the connection was closed before the task ended; it goes on where the core does"
+            for owner in list({id(owner): owner for owner in self.owners.values()}.values()):
+                owner.hung_up(LoadBalancerUnreachable(text))
 
     def is_here(self) -> None:
         if self._warned:
@@ -266,7 +315,7 @@ class Connection:
 
     def forked(self) -> None:
         """In a child process: the thread stayed with the parent, and so do its sockets."""
-        self.close_by = 0.0
+        self.close_by, self._is_closed = 0.0, True
         self.inbox.mute()
         self.warning = "this connection belongs to the parent process"
         _left_alone.append(self._talk)
@@ -283,7 +332,7 @@ def _after_fork() -> None:
 def close_all() -> None:
     """At the end of the program: what was submitted leaves, and no thread is left."""
     for connection in list(_live):
-        connection.close()
+        connection.close(tell=False)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nblb.client import waiting
+from nblb.client import display, waiting
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.client.job import Job
-    from nblb.client.rows import JobRow
+    from nblb.client.rows import JobList
 
 _current: Cluster | None = None
 
@@ -40,6 +40,7 @@ def use(cluster: Cluster) -> None:
     global _current
     _current = cluster
     waiting.on_interrupt = cluster.parameters.LB_ON_INTERRUPT
+    display.meet_front_end()
 
 
 def forget(cluster: Cluster) -> None:
@@ -49,7 +50,7 @@ def forget(cluster: Cluster) -> None:
         _current = None
 
 
-def jobs() -> list[JobRow]:
+def jobs() -> JobList:
     """The jobs that the core knows."""
     return get().jobs()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 from nblb import payload
+from nblb.client import current
 from nblb.client.attaching import open_or_attach
 from nblb.client.job import Job
 from nblb.client.shelf import name_of, shelf
@@ -33,6 +34,7 @@ class Task:
             raise TypeError(f"{function.__name__} is async; a task is a plain function, which may call asyncio.run")
         self.function = function
         self._options = options
+        self._name = options.name or name_of(function)
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,7 +43,7 @@ class Task:
     @property
     def name(self) -> str:
         """What people see of it: the name that was given, or the function's."""
-        return self._options.name or name_of(self.function)
+        return self._name
 
     def options(self, **changes: Any) -> Task:
         """The same task with other options, the same as those of `task`, and `user`."""
@@ -53,9 +55,7 @@ class Task:
         Futures and jobs among the arguments (also inside lists and dicts) are dependencies: the call runs when they
         are done, with their results in their place.
         """
-        from nblb.client import current
-
-        return submit(current.get(), self.function, self._options, (args, kwargs), self.name)
+        return submit(current.get(), self.function, self._options, (args, kwargs), self._name)
 
     def map(
         self,
@@ -78,8 +78,6 @@ class Task:
         **kwargs
             Passed to each call.
         """
-        from nblb.client import current
-
         cluster = current.get()
         options = self._options
         if not isinstance(job, str):
@@ -192,7 +190,6 @@ def publish(function: Callable[..., Any], name: str = "") -> str:
 
     It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`.
     """
-    from nblb.client import current
 
     plain = function.function if isinstance(function, Task) else function
     name = name or (function.name if isinstance(function, Task) else getattr(function, "__name__", ""))

@@ -46,7 +46,7 @@ class Executor(concurrent.futures.Executor):
             if not self._opened:
                 self._opened = True
                 opened = OpenJob(
-                    job=self._job, name=self.name, items=0, origin=origin(), user=self._options.user
+                    job=self._job, name=self.name, items=0, origin=origin(), user=self._options.user, made=True
                 )
                 self._cluster.connection.say(opened)
             function, options = (fn.function, fn._options) if isinstance(fn, Task) else (fn, self._options)

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 import msgspec
@@ -82,4 +83,5 @@ def hello(user: str = "") -> Hello:
         python=(sys.version_info[0], sys.version_info[1]),
         cloudpickle=str(cloudpickle.__version__),
         notebook=notebook(),
+        since=time.time(),
     )

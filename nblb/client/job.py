@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from nblb import payload
 from nblb.client import display
 from nblb.client.connection import Connection
+from nblb.client.job_view import View, job_snapshot
 from nblb.client.ledger import Ledger
+from nblb.client.output import JobOutput
 from nblb.client.pace import Pace
+from nblb.client.said import SteeredJob
 from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
+from nblb.client.summary import summed_up
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
-from nblb.errors import NblbError, TaskCancelled
+from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
 from nblb.messages import (
     CancelTask,
     Failure,
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 Errors = Literal["raise", "return", "skip"]
 
 
-class Job:
+class Job(SteeredJob):
     """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
 
     It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.
@@ -49,33 +53,36 @@ class Job:
         self.name = name
         self.task_name = task_name
         self.fingerprint = fingerprint
-        self.submitted: dict[str, SubmitTask] = {}  # records that were submitted here, for retry_failed
         self.connection = connection
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
+        self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
         self._futures: dict[int, TaskFuture] = {}
         self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
         self._told: Mapping[str, int] | None = None  # the core's counts
-        self._listeners: list[Callable[[], Any]] = []
+        self._begin_steering()
         self._pace = Pace(time.monotonic())
         self._base: int | None = 0  # items that had ended before this process came; None: not known yet
         self._ended_at: float | None = None
+        self._output = JobOutput()
         connection.jobs[job_id] = self
 
     # ── filled by those who submit and attach ──
 
     def add_record(self, task: str, index: int, items: int) -> None:
         with self._lock:
-            self._ledger.add(task, index, items)
+            lost = self._ledger.add(task, index, items)
+            if lost:
+                self.reopen(lost)
 
     def attached(self) -> None:
         """It was submitted before: what has ended already says nothing about its pace."""
         self._base = None
 
-    def lose(self, items: Sequence[int], why: str) -> None:
-        """No record holds these items, and none will."""
+    def lose(self, items: Sequence[int], why: str, kind: str = "TaskLost") -> None:
+        """Nothing more will be heard of these items."""
         with self._lock:
-            ended = self._ended(self._ledger.lose(items, Failure(kind="TaskLost", message=why)))
+            ended = self._ended(self._ledger.lose(items, Failure(kind=kind, message=why)))
         self._finish_all(ended, None)
 
     # ── results ──
@@ -95,7 +102,10 @@ class Job:
         if done():
             return True
         with interruptible(self, self.connection):
-            return wait_on(self._lock, done, timeout)
+            ended = wait_on(self._lock, lambda: done() or self.connection.is_closed, timeout)
+        if ended and not done():
+            self.connection.check_open()
+        return ended
 
     def results(self, timeout: float | None = None, errors: Errors = "raise") -> list[Any]:
         """All results in order, once every item has ended.
@@ -115,8 +125,8 @@ class Job:
             raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} have not ended after {timeout} s")
         bad = self._ledger.of_state("FAILED", "LOST", "CANCELLED")
         if bad and errors == "raise":
-            raise self.error(bad[0])
-        if not bad and not self._ledger.retried:
+            raise summed_up(self.error(bad[0]), self._ledger, bad[0])
+        if not bad:
             return self._ledger.all_values()
         return [result for result in (self._outcome(n, errors) for n in range(len(self))) if result is not _SKIPPED]
 
@@ -166,6 +176,8 @@ class Job:
         self.add_listener(tell)
         try:
             while not done():
+                if self.connection.is_closed:
+                    self.connection.check_open()
                 await changed.wait()
                 changed.clear()
         finally:
@@ -178,12 +190,17 @@ class Job:
             if self._order is None:
                 self._order = array("q", self._ledger.of_state(*ENDED))
             order = self._order
-        for at in range(len(self)):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not self._wait(lambda at=at: len(order) > at, left):  # type: ignore[misc]
-                left_items = len(self) - at
-                raise concurrent.futures.TimeoutError(f"{left_items:,} tasks of {self.name} run after {timeout} s")
-            yield self[order[at]]
+        at, left, told = 0, len(self), bytearray(len(self))  # an item that runs again ends again: told once
+        while left:
+            left_s = None if until is None else max(0.0, until - time.monotonic())
+            if not self._wait(lambda: len(order) > at, left_s):  # noqa: B023
+                raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} run after {timeout} s")
+            item = order[at]
+            at += 1
+            if not told[item] and self._ledger.has_ended(item):
+                told[item] = 1
+                left -= 1
+                yield self[item]
 
     def __getitem__(self, item: int) -> TaskFuture:
         """The future of one item."""
@@ -192,10 +209,11 @@ class Job:
             raise IndexError(f"{self.name} has {len(self):,} items, and {item} is not one of them")
         with self._lock:
             future = self._futures.get(number)
-            if future is None or (future.done() and not self._ledger.has_ended(number)):  # it runs again
+            if future is None:
                 task, offset = self._ledger.place(number) or (self.job_id, number)
                 future = TaskFuture(self.connection, task, self.task_name, offset, self.task_id(number))
                 self._futures[number] = future
+                future._said = self.said_of(number)
                 if self._ledger.has_ended(number):
                     self._finish(future, number)
             return future
@@ -226,21 +244,9 @@ class Job:
 
     def dataframe(self) -> pd.DataFrame:
         """One row an item: state, result (a column for each key if results are dicts), error, where."""
-        import pandas as pd
+        from nblb.client.table import dataframe
 
-        rows = []
-        for item in range(len(self)):
-            state = self._ledger.state(item)
-            row: dict[str, Any] = {"state": state.value}
-            if state is TaskState.DONE:
-                value = self._ledger.loader(item)()
-                row.update(value if isinstance(value, dict) else {"result": value})
-            failure = self._ledger.failures.get(item)
-            if failure is not None:
-                row.update(error=f"{failure.kind}: {failure.message}", where=failure.where)
-            rows.append(row)
-        frame: pd.DataFrame = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="item"))
-        return frame
+        return dataframe(self._ledger)
 
     # ── cancel, retry, forget ──
 
@@ -249,21 +255,21 @@ class Job:
         self.connection.say(CancelTask(request=self.connection.request(), job=self.job_id, kill=kill))
 
     def retry_failed(self) -> int:
-        """Run the items that failed or were lost once more; how many they are."""
-        from nblb.client.submitting import resubmit
+        """Run the items that failed or were lost once more; how many they are.
 
-        with self._lock:
-            items = self._ledger.of_state("FAILED", "LOST")
-            specs = resubmit(self, self._ledger, items)
-            self._ledger.again(items)
-            self._ended_at = None
-            for spec in specs:
-                self.connection.owners[spec.task] = self
-                self.submitted[spec.task] = spec
-                self._ledger.add(spec.task, spec.index, spec.items)
-        self.connection.say(*specs)
-        self.turned()
-        return len(items)
+        The core has their arguments, so this works in every process that holds or has attached to the job. Items that
+        were lost because their notebook never submitted them are not among them: run the map again for these.
+        """
+        from nblb.client.retrying import retry_failed
+
+        return retry_failed(self)
+
+    def reopen(self, items: Sequence[int]) -> None:
+        """These have ended, and will end again; the lock is held."""
+        self._ledger.again(items)
+        self._ended_at = None
+        for item in items:
+            self._futures.pop(item, None)  # they keep the end that they tell of
 
     def forget(self) -> None:
         """Drop the job and its results at the core, cancelling what has not ended; what is here stays."""
@@ -271,15 +277,16 @@ class Job:
 
     # ── from the connection's thread ──
 
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None:
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
         with self._lock:
             futures = self._ended(self._ledger.end(ended, fresh))
-            if self._ledger.all_done(ended.task):
-                self.submitted.pop(ended.task, None)  # its arguments are not needed any more
         self._finish_all(futures, ended)
+        return True
 
-    def reject(self, task: str, failure: Failure) -> None:
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None:
         with self._lock:
+            if spec is not None:
+                self._refused[task] = spec
             futures = self._ended(self._ledger.reject(task, failure))
         self._finish_all(futures, None)
 
@@ -309,7 +316,11 @@ class Job:
 
     def printed(self, printed: TaskPrinted) -> None:
         record = self._ledger.records.get(printed.task)
-        future = self._futures.get(record.index + printed.first) if record is not None else None
+        if record is None:
+            return
+        item = record.index + printed.first + printed.offset
+        self._output.add(item, printed.stream, printed.text)
+        future = self._futures.get(item)
         if future is not None:
             future.printed(printed)
 
@@ -319,6 +330,11 @@ class Job:
         if self._base is None:
             self._base = sum(number for state, number in counts.items() if state in ENDED)
 
+    def hung_up(self, error: LoadBalancerUnreachable) -> None:
+        for future in list(self._futures.values()):
+            future.hung_up(error)
+        self.turned()
+
     def turned(self) -> None:
         with self._lock:
             self._lock.notify_all()
@@ -326,13 +342,6 @@ class Job:
             listener()
 
     # ── what is known ──
-
-    def add_listener(self, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when something has changed."""
-        self._listeners = [*self._listeners, listener]
-
-    def remove_listener(self, listener: Callable[[], Any]) -> None:
-        self._listeners = [known for known in self._listeners if known != listener]
 
     def states(self) -> bytes:
         """One byte an item: the place of its state in `snapshot.STATES`."""
@@ -354,37 +363,23 @@ class Job:
 
     def snapshot(self) -> JobSnapshot:
         with self._lock:
-            now = time.monotonic()
-            ledger, counts = self._ledger, self.counts()
-            ended = ledger.ended
-            working = counts.get("RUNNING", 0) + counts.get("ASSIGNED", 0) + counts.get("CANCELLING", 0)
-            if ended >= ledger.total:
-                bad = counts.get("FAILED", 0) + counts.get("LOST", 0)
-                state = "failed" if bad else "cancelled" if counts.get("CANCELLED") else "done"
-            else:
-                state = "running" if working or (ended and not ledger.waiting) else "waiting"
-            running = ledger.running_rows(now)
-            part = sum(row.progress * row.items for row in running)
-            paced = max(0, ended - (self._base or 0))
-            return JobSnapshot(
-                job=self.job_id,
-                name=self.name,
-                task_name=self.task_name,
-                total=ledger.total,
-                counts=counts,
-                done_percent=(100.0 * ended + part) / ledger.total if ledger.total else 100.0,
-                rate_per_s=self._pace.rate_per_s(now) if state == "running" else 0.0,
-                eta_s=self._pace.eta_s(paced, ledger.total - ended, now),
-                elapsed_s=(self._ended_at or now) - self._pace.began_at,
-                running=running,
-                failures=ledger.failure_groups(),
-                state=state,
-                waiting=ledger.waiting if state == "waiting" else "",
-                connected=self.connection.connected,
-            )
+            return job_snapshot(self._view(), self.counts(), time.monotonic())
+
+    def _view(self) -> View:
+        return View(
+            job=self.job_id,
+            name=self.name,
+            task_name=self.task_name,
+            ledger=self._ledger,
+            pace=self._pace,
+            base=self._base or 0,
+            ended_at=self._ended_at,
+            output=self._output,
+            connected=self.connection.connected,
+        )
 
     def __nblb_argument__(self) -> payload.Inputs | payload.Given:
-        if self._ledger.retried:  # its records hold more than its results
+        if not self._ledger.whole:  # which raises the error of an item that was never submitted
             return payload.Given(self.results())
         records = sorted(self._ledger.records.values(), key=lambda record: record.index)
         return payload.Inputs(record.task for record in records)

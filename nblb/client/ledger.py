@@ -6,7 +6,7 @@ Small for a million items, and without threads: the Job that owns it holds the l
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from nblb.messages import Failure, TaskChanged, TaskEnded, TaskState
 MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
 
 _ended = tuple(name in ENDED for name in STATES)
-_QUEUED, _DONE, _RUNNING = INDEX["QUEUED"], INDEX["DONE"], INDEX["RUNNING"]
+_QUEUED, _LOST = INDEX["QUEUED"], INDEX["LOST"]
 
 
 class Slice:
@@ -50,7 +50,6 @@ class _Record:
     task: str
     index: int
     items: int
-    done: int = 0
     starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
     slices: list[Slice] = field(default_factory=list)
 
@@ -68,22 +67,20 @@ class Ledger:
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
         self.waiting = ""
-        self.retried = False  # some records hold items of others
         self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
         self._ordered: list[_Record] = []
 
     # ── records ──
 
-    def add(self, task: str, index: int, items: int) -> None:
-        """A record holds these items from now on; an earlier one that had them has failed."""
+    def add(self, task: str, index: int, items: int) -> list[int]:
+        """A record holds these items from now on; those that were lost because none did are returned."""
         record = self.records[task] = _Record(task, index, items)
         self.grow(index + items)
+        span = range(index, index + items) if self.counts[_LOST] else ()
         at = bisect_right(self._starts, index)
-        before, after = self._ordered[at - 1 : at], self._ordered[at : at + 1]
-        if (before and index < before[0].index + before[0].items) or (after and after[0].index < index + items):
-            self.retried = True
         self._starts.insert(at, index)
         self._ordered.insert(at, record)
+        return [item for item in span if self.states[item] == _LOST]
 
     def grow(self, total: int) -> None:
         """A job with an open end has more items than were known."""
@@ -93,26 +90,34 @@ class Ledger:
             self.counts[_QUEUED] += more
             self.total = total
 
-    def holders(self, item: int) -> Iterator[_Record]:
-        """The records that hold an item, the latest first."""
-        if not self.retried:
-            at = bisect_right(self._starts, item) - 1
-            if at >= 0 and item < self._ordered[at].index + self._ordered[at].items:
-                yield self._ordered[at]
-            return
-        for record in reversed(self.records.values()):
-            if record.index <= item < record.index + record.items:
-                yield record
+    def _holder(self, item: int) -> _Record | None:
+        at = bisect_right(self._starts, item) - 1
+        record = self._ordered[at] if at >= 0 else None
+        return record if record is not None and item < record.index + record.items else None
 
     def place(self, item: int) -> tuple[str, int] | None:
-        """The record that an item is in now, and which of its items it is."""
-        record = next(self.holders(item), None)
+        """The record that an item is in, and which of its items it is."""
+        record = self._holder(item)
         return (record.task, item - record.index) if record is not None else None
 
-    def all_done(self, task: str) -> bool:
-        """Whether every item of a record has a result."""
-        record = self.records.get(task)
-        return record is not None and record.done >= record.items
+    def in_records(self, items: Iterable[int]) -> dict[str, tuple[tuple[int, int], ...]]:
+        """The runs (first, items) that these items of the job, in order, are in their records."""
+        runs: dict[str, list[tuple[int, int]]] = {}
+        for item in items:
+            record = self._holder(item)
+            if record is None:
+                continue
+            offset, known = item - record.index, runs.setdefault(record.task, [])
+            if known and known[-1][0] + known[-1][1] == offset:
+                known[-1] = known[-1][0], known[-1][1] + 1
+            else:
+                known.append((offset, 1))
+        return {task: tuple(known) for task, known in runs.items()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether every item is in a record."""
+        return sum(record.items for record in self._ordered) == self.total
 
     # ── what happens ──
 
@@ -121,9 +126,6 @@ class Ledger:
         record = self.records.get(ended.task)
         if record is None:
             return []
-        if self.retried:  # what an earlier record of the same items says is the past
-            here = (n for first, items in fresh for n in range(first, first + items))
-            fresh = [(n, 1) for n in here if self.place(record.index + n) == (ended.task, n)]
         whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
         for first, items in fresh:
@@ -131,7 +133,6 @@ class Ledger:
                 at = bisect_right(record.starts, first)
                 record.starts.insert(at, first)
                 record.slices.insert(at, whole)
-                record.done += items
             elif ended.state is not TaskState.CANCELLED:
                 self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
             self._move(record.index + first, items, INDEX[ended.state.value])
@@ -173,7 +174,7 @@ class Ledger:
                 self.waiting = changed.note
 
     def again(self, items: Sequence[int]) -> None:
-        """These failed items are to run once more."""
+        """These items, which failed or were lost, are to run once more."""
         for item in items:
             self.failures.pop(item, None)
             self._move(item, 1, _QUEUED, reopen=True)
@@ -200,7 +201,7 @@ class Ledger:
         if len(self.failures) >= MOST_FULL_FAILURES:
             like = self.groups.get((failure.kind, failure.where))
             text = like[2].traceback if like is not None else failure.traceback
-            failure = msgspec.structs.replace(failure, payload=None, traceback=text)
+            failure = msgspec.structs.replace(failure, payload=None, frames=None, traceback=text)
         for item in range(first, first + items):
             self.failures[item] = failure
         self._group(first, items, failure)
@@ -231,16 +232,15 @@ class Ledger:
 
     def loader(self, item: int) -> Callable[[], Any]:
         """What unpickles the result of an item that is DONE."""
-        for record in self.holders(item):
-            offset = item - record.index
-            at = bisect_right(record.starts, offset) - 1
-            if at >= 0:
-                found = record.slices[at]
-                return lambda: found.values(offset, offset + 1)[0]
-        raise LookupError(item)
+        record = self._holder(item)
+        if record is None:
+            raise LookupError(item)
+        offset = item - record.index
+        found = record.slices[bisect_right(record.starts, offset) - 1]
+        return lambda: found.values(offset, offset + 1)[0]
 
     def all_values(self) -> list[Any]:
-        """The results of all items; each must be DONE, and none retried."""
+        """The results of all items; each must be DONE."""
         values: list[Any] = []
         for record in self._ordered:
             stops = [*record.starts[1:], record.items]

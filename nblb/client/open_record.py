@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from nblb.messages import TaskEnded
 
 
 class OpenRecord:
-    """A record whose ends are not all known."""
+    """A record whose ends are not all known.
 
-    __slots__ = ("_ended", "blobs", "items", "job", "left")
+    Records of one item have nothing to remember but that they are open, so all those of one function (and job) share
+    one of these: a hundred thousand of them cost little more than their place in the session's books.
+    """
 
-    def __init__(self, items: int, job: str, blobs: tuple[str, ...]) -> None:
+    __slots__ = ("_ended", "blobs", "items", "job", "key", "left", "open")
+
+    def __init__(self, items: int, job: str, blobs: tuple[str, ...], key: tuple[Any, ...] = ()) -> None:
         self.items = self.left = items
         self.job = job
         self.blobs = blobs  # those that the core needs while the record is open
-        self._ended = bytearray(items) if items > 1 else None  # 1 where an item has ended; one item is open or gone
+        self.key = key  # of what is shared
+        self.open = 0  # records that share it
+        self._ended = bytearray(items) if items > 1 else None  # 1 where an item has ended
+
+    def reopen(self, runs: Sequence[tuple[int, int]], others: bool) -> None:
+        """These items (first, items) will end again; of the others nothing more is to come if `others` is False."""
+        ended = self._ended
+        if ended is None:
+            return
+        if not others:
+            ended[:] = b"\1" * len(ended)
+        for first, items in runs:
+            ended[first : first + items] = bytes(items)
+        self.left = ended.count(0)
 
     def fresh(self, message: TaskEnded) -> tuple[tuple[int, int], ...]:
         """The runs (first, items) of a slice whose end was not known before; it is from now on."""
-        runs = self._fresh(message)
+        ended = self._ended
+        if ended is None:
+            return ((0, 1),) if message.first == 0 and not message.holes else ()
+        runs = self._fresh(message, ended)
         self.left -= sum(items for _, items in runs)
         return runs
 
-    def _fresh(self, message: TaskEnded) -> tuple[tuple[int, int], ...]:
-        ended = self._ended
-        if ended is None:
-            return ((0, 1),) if message.first == 0 and self.left and not message.holes else ()
+    def _fresh(self, message: TaskEnded, ended: bytearray) -> tuple[tuple[int, int], ...]:
         first, last = max(0, message.first), min(message.first + message.items, len(ended))
         if last <= first:
             return ()

@@ -21,6 +21,8 @@ def notebook() -> str:
 def origin() -> str:
     """'path/of/notebook.ipynb#cell-id', as much of it as is known."""
     global _latest
+    if "IPython" not in sys.modules:
+        return ""
     shell = _shell()
     if shell is None:
         return ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from nblb.client import display
+from nblb.client.snapshot import ENDED
+
 
 class Row(dict[str, Any]):
     """A dict whose keys are attributes too."""
@@ -45,6 +48,24 @@ class User(Row):
 class JobRow(Row):
     def _shown(self) -> list[str]:
         return ["name", "state", "items", "counts", "user"]
+
+
+class JobList(list[JobRow]):
+    """The jobs of a cluster, as a list that shows itself as a table."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "<no jobs>"
+        return "\n".join(
+            f"{row.name}: {row.state}, {_ended(row)} of {row['items']:,} ended ({row.user})" for row in self
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return display.bundle("jobs", self)
+
+
+def _ended(row: JobRow) -> str:
+    return f"{sum(number for state, number in row.counts.items() if state in ENDED):,}"
 
 
 class Core(Row):

@@ -6,63 +6,78 @@ of ToClient); `line_up` and `line_down` tell of the connection. The rules:
 - What has no answer yet is said again after each Welcome: jobs and blobs before the tasks that name them, then tasks,
   then questions. All of it has ids made here, so saying it twice is harmless.
 - What was accepted and has not ended is fetched after each Welcome, since its end may have been told to nobody.
-- An end counts once for each item, however often and in whatever order it arrives.
+- An end counts once for each item, however often and in whatever order it arrives. Items that run again after
+  RetryFailed are expected again once the core has answered: all that arrives then is from their new life.
 - Results of single tasks that have arrived are said to be collected, a little later and many at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nblb.client.open_record import OpenRecord
-from nblb.commands import Command, Deliver, Log, Reject, Send, Settle, Show
+from nblb.client.open_tasks import OpenTasks
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.messages import (
     Answer,
     Ask,
     BlobMissing,
+    CallTold,
     CancelAnswer,
     CancelTask,
     CollectTask,
     Failure,
+    FetchCall,
     FetchTask,
     ForgetJob,
     Heartbeat,
     Hello,
     JobChanged,
+    JobNamed,
+    KnobOffered,
     Message,
     OpenJob,
     Publish,
     PutBlob,
     Refused,
+    RetryFailed,
     ScaleHub,
+    StopAndKeep,
     StopCore,
     SubmitTask,
     TaskAccepted,
     TaskChanged,
+    TaskEmitted,
     TaskEnded,
     TaskPrinted,
     TaskRejected,
+    TurnKnob,
     Welcome,
 )
 
 CORE = "core"
+QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall)  # with a request
+NEWS = (TaskPrinted, TaskEmitted, KnobOffered, JobChanged, JobNamed)
 SILENT_BEATS = 5  # heartbeats without a word, after which the core counts as away
 HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 COLLECT_AFTER_S = 0.25
-IDLE_BLOB_BYTES = 64 * 1024 * 1024  # blobs that no open task names are kept up to this, should they be wanted again
+MOST_COLLECTED = 1000  # tasks in one message
 
 
 class Expect(Message, frozen=True):
-    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone."""
+    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone.
+
+    With `again`, runs (first, items): these will end (again); the other items' ends are known, or expected already.
+    """
 
     task: str
     items: int = 1
     job: str = ""
+    again: tuple[tuple[int, int], ...] = ()
 
 
 class Told(Command, frozen=True):
-    """Something to show: JobChanged or TaskPrinted."""
+    """Something to show: JobChanged, JobNamed, TaskPrinted, …"""
 
     message: Message
 
@@ -76,17 +91,11 @@ class Session:
         self.welcome: Welcome | None = None  # the latest
         self.open = False  # greeted and not known to be away
         self.refusal: Refused | None = None
-        self.unaccepted: dict[str, SubmitTask] = {}
-        self.records: dict[str, OpenRecord] = {}
-        self.jobs: dict[str, OpenJob] = {}
-        self.blobs: dict[str, PutBlob] = {}
+        self._tasks = tasks = OpenTasks()
+        self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
         self.questions: dict[int, Message] = {}
-        self._job_records: dict[str, int] = {}  # open records of each job
-        self._blob_uses: dict[str, int] = {}  # open records that name it
-        self._idle_bytes = 0
-        self._told_blobs: set[str] = set()  # on this connection
         self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
-        self._collected: list[CollectTask] = []
+        self._collected: list[str] = []
         self._collect_at: float | None = None
         self._line = False
         self._hello_at: float | None = None  # when to greet (again)
@@ -101,10 +110,7 @@ class Session:
             ("user", ForgetJob): self._forget_job,
             ("user", Publish): self._say,
             ("user", CollectTask): self._say,
-            ("user", CancelTask): self._question,
-            ("user", Ask): self._question,
-            ("user", ScaleHub): self._question,
-            ("user", StopCore): self._question,
+            **{("user", kind): self._question for kind in QUESTIONS},
             ("core", Welcome): self._welcomed,
             ("core", Refused): self._refused,
             ("core", TaskAccepted): self._accepted,
@@ -112,10 +118,10 @@ class Session:
             ("core", BlobMissing): self._blob_missing,
             ("core", TaskChanged): self._changed,
             ("core", TaskEnded): self._ended,
-            ("core", TaskPrinted): self._told,
-            ("core", JobChanged): self._told,
+            **{("core", kind): self._told for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
+            ("core", CallTold): self._call_told,
             ("core", Heartbeat): self._heartbeat,
         }
 
@@ -126,6 +132,50 @@ class Session:
         if sender == CORE:
             self._heard_at = now
         return self._on[sender, type(message)](message)
+
+    def submitted(self, calls: Iterable[tuple[SubmitTask, PutBlob]], now: float) -> list[Command]:
+        """Tasks of one item, each with its function: as `handle` of each PutBlob and SubmitTask, in less time."""
+        self.now = now
+        said = self._tasks.enter_many(calls)
+        if not self.open or not said:
+            return []
+        self._said_at = now
+        return [SendMany(CORE, said)]
+
+    def heard(self, messages: Iterable[Message], now: float) -> list[Command]:
+        """What the core says, as `handle` of each, in less time: the ends of single tasks come together."""
+        self.now = self._heard_at = now
+        out: list[Command] = []
+        ends: list[TaskEnded] | None = None
+        records, unaccepted, collected = self.records, self.unaccepted, len(self._collected)
+        for message in messages:
+            if type(message) is TaskEnded:
+                record = records.get(message.task)
+                if record is None:
+                    continue
+                if record.items == 1 and not message.first and not message.holes:
+                    task = message.task
+                    unaccepted.pop(task, None)
+                    if record.open > 1:
+                        record.open -= 1
+                        del records[task]
+                    else:
+                        self._tasks.close(task)
+                    if not record.job:
+                        self._collected.append(task)
+                    if ends is None:
+                        ends = []
+                        out.append(SettleMany(ends))
+                    ends.append(message)
+                    continue
+            elif type(message) is TaskAccepted:
+                self._accepted(message)
+                continue
+            ends = None  # what comes behind is performed behind
+            out += self._on[CORE, type(message)](message)
+        if len(self._collected) > collected and self._collect_at is None:
+            self._collect_at = now + COLLECT_AFTER_S
+        return out
 
     def line_up(self, now: float) -> list[Command]:
         """A connection stands; whether the core is the one from before, its Welcome will say."""
@@ -158,13 +208,14 @@ class Session:
         """Say now what may wait; the last thing before the client goes."""
         self.now = now
         collected, self._collected, self._collect_at = self._collected, [], None
-        return [command for message in collected for command in self._say(message)]
+        parts = [tuple(collected[at : at + MOST_COLLECTED]) for at in range(0, len(collected), MOST_COLLECTED)]
+        return [command for part in parts for command in self._say(CollectTask(tasks=part))]
 
     def next_deadline(self) -> float | None:
-        times = [time for time in (self._hello_at, self._collect_at) if time is not None]
         if self.open:
-            times += [self._beat_due(), self._heard_at + SILENT_BEATS * self._heartbeat_s + 0.001]
-        return min(times, default=None)
+            due = min(self._beat_due(), self._heard_at + SILENT_BEATS * self._heartbeat_s + 0.001)
+            return due if self._collect_at is None else min(due, self._collect_at)
+        return min((time for time in (self._hello_at, self._collect_at) if time is not None), default=None)
 
     @property
     def _heartbeat_s(self) -> float:
@@ -188,7 +239,7 @@ class Session:
         if self.open and same:
             return []
         self.open = True
-        self._told_blobs.clear()
+        self._tasks.told_blobs.clear()
         self._said_at = self._beat_at = self.now
         return [Log("good", "the core is here"), *map(self._to_core, self._owed(known, message))]
 
@@ -197,8 +248,8 @@ class Session:
         yield from self.jobs.values()
         for spec in self.unaccepted.values():
             for name in (spec.function, *spec.constants):
-                if name in self.blobs and name not in self._told_blobs:
-                    self._told_blobs.add(name)
+                if name in self.blobs and name not in self._tasks.told_blobs:
+                    self._tasks.told_blobs.add(name)
                     yield self.blobs[name]
             yield spec
         for task in self.records:
@@ -221,10 +272,10 @@ class Session:
         self.open, self.refusal, self._hello_at = False, message, None
         failure = Failure(kind=message.kind, message=message.reason)
         out: list[Command] = [Log("error", message.reason)]
-        out += [Reject(task, failure) for task in self.records]
+        out += [Reject(task, failure, self.unaccepted.get(task)) for task in self.records]
         out += [Deliver(request, error=message.reason, kind=message.kind) for request in self.questions]
         for task in list(self.records):
-            self._close(task)
+            self._tasks.close(task)
         self.unaccepted.clear()
         self.questions.clear()
         return out
@@ -242,23 +293,12 @@ class Session:
         return [Send(CORE, message)]
 
     def _put_blob(self, message: PutBlob) -> list[Command]:
-        name = message.hash
-        if name not in self.blobs:
-            self.blobs[name] = message
-            self._idle_bytes += message.payload.nbytes
-            self._drop_idle_blobs(name)
-        if not self.open or name in self._told_blobs:
+        self.blobs.put(message)
+        if not self.open or message.hash in self._tasks.told_blobs:
             return []  # if the core is away, it goes with the first task that names it
-        self._told_blobs.add(name)
+        self._tasks.told_blobs.add(message.hash)
         self._said_at = self.now
         return [Send(CORE, message)]
-
-    def _drop_idle_blobs(self, but: str) -> None:
-        while self._idle_bytes > IDLE_BLOB_BYTES:
-            idle = next((name for name in self.blobs if not self._blob_uses.get(name) and name != but), None)
-            if idle is None:
-                return
-            self._idle_bytes -= self.blobs.pop(idle).payload.nbytes
 
     def _open_job(self, message: OpenJob) -> list[Command]:
         self.jobs[message.job] = message
@@ -267,14 +307,17 @@ class Session:
     def _submit(self, message: SubmitTask) -> list[Command]:
         if message.task in self.records:
             return []
-        blobs = (message.function, *message.constants) if message.function else message.constants
         self.unaccepted[message.task] = message
-        self._enter(message.task, OpenRecord(message.items, message.job, blobs))
+        self._tasks.enter(message)
         return self._now(message)
 
     def _expect(self, message: Expect) -> list[Command]:
-        if message.task not in self.records:
-            self._enter(message.task, OpenRecord(message.items, message.job, ()))
+        record = self.records.get(message.task)
+        known = record is not None
+        if record is None:
+            record = self._tasks.enter(SubmitTask(task=message.task, name="", items=message.items, job=message.job))
+        if message.again:
+            record.reopen(message.again, others=known)
         return []
 
     def _forget_job(self, message: ForgetJob) -> list[Command]:
@@ -292,43 +335,19 @@ class Session:
         self._said_at = self.now
         return [Send(CORE, message)]
 
-    def _enter(self, task: str, record: OpenRecord) -> None:
-        self.records[task] = record
-        self._job_records[record.job] = self._job_records.get(record.job, 0) + 1
-        for name in record.blobs:
-            uses = self._blob_uses[name] = self._blob_uses.get(name, 0) + 1
-            if uses == 1 and name in self.blobs:
-                self._idle_bytes -= self.blobs[name].payload.nbytes
-
-    def _close(self, task: str) -> None:
-        """Nothing more can come of this record."""
-        record = self.records.pop(task)
-        self.unaccepted.pop(task, None)
-        for name in record.blobs:
-            self._blob_uses[name] -= 1
-            if not self._blob_uses[name]:
-                del self._blob_uses[name]
-                if name in self.blobs:
-                    self._idle_bytes += self.blobs[name].payload.nbytes
-                    self._drop_idle_blobs("")
-        self._job_records[record.job] -= 1
-        if not self._job_records[record.job]:
-            del self._job_records[record.job]
-            job = self.jobs.get(record.job)
-            if job is not None and job.items:  # an executor's job has an open end
-                del self.jobs[record.job]
-
     # ── what the core says ──
 
     def _accepted(self, message: TaskAccepted) -> list[Command]:
-        self.unaccepted.pop(message.task, None)
+        for task in message.tasks or (message.task,):
+            self.unaccepted.pop(task, None)
         return []
 
     def _rejected(self, message: TaskRejected) -> list[Command]:
         if message.task not in self.records:
             return []
-        self._close(message.task)
-        return [Reject(message.task, Failure(kind=message.kind, message=message.reason))]
+        spec = self.unaccepted.get(message.task)
+        self._tasks.close(message.task)
+        return [Reject(message.task, Failure(kind=message.kind, message=message.reason), spec)]
 
     def _blob_missing(self, message: BlobMissing) -> list[Command]:
         blob = self.blobs.get(message.hash)
@@ -336,10 +355,10 @@ class Session:
             self._said_at = self.now
             return [Send(CORE, blob)]
         failure = Failure(kind="TaskRejected", message=f"the core does not hold blob {message.hash}, nor do we")
-        waiting = [t for t, s in self.unaccepted.items() if message.hash in (s.function, *s.constants)]
-        for task in waiting:
-            self._close(task)
-        return [Reject(task, failure) for task in waiting]
+        waiting = [spec for spec in self.unaccepted.values() if message.hash in (spec.function, *spec.constants)]
+        for spec in waiting:
+            self._tasks.close(spec.task)
+        return [Reject(spec.task, failure, spec) for spec in waiting]
 
     def _changed(self, message: TaskChanged) -> list[Command]:
         return [Show(message)] if message.task in self.records else []
@@ -352,10 +371,10 @@ class Session:
         fresh = record.fresh(message)
         if not fresh:
             return []
-        if not record.left:
-            self._close(message.task)
+        if record.items == 1 or not record.left:
+            self._tasks.close(message.task)
             if not record.job:
-                self._collected.append(CollectTask(task=message.task, items=record.items))
+                self._collected.append(message.task)
                 if self._collect_at is None:
                     self._collect_at = self.now + COLLECT_AFTER_S
         return [Settle(message, fresh)]
@@ -370,6 +389,10 @@ class Session:
 
     def _heartbeat(self, _: Heartbeat) -> list[Command]:
         return []
+
+    def _call_told(self, message: CallTold) -> list[Command]:
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, message)] if known else []
 
     def _answer(self, message: Answer) -> list[Command]:
         if self.questions.pop(message.request, None) is None:

@@ -11,6 +11,7 @@ STATES = ("BLOCKED", "QUEUED", "ASSIGNED", "RUNNING", "CANCELLING", "DONE", "FAI
 INDEX = {name: number for number, name in enumerate(STATES)}  # a job's `states()` are bytes of these numbers
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "LOST"})
 MOST_RUNNING = 20  # rows of a JobSnapshot
+MOST_LINES = 12  # of output in a JobSnapshot
 MOST_ITEMS = 20  # items named by a FailureGroup
 
 
@@ -40,6 +41,15 @@ class FailureGroup:
 
 
 @dataclass(frozen=True)
+class OutputLine:
+    """A line that a task of a job has printed."""
+
+    item: int
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True)
 class JobSnapshot:
     job: str
     name: str
@@ -55,6 +65,7 @@ class JobSnapshot:
     state: str = "running"  # "running" | "done" | "failed" | "cancelled" | "waiting"
     waiting: str = ""  # why nothing runs
     connected: bool = True
+    output: tuple[OutputLine, ...] = ()  # the latest lines
 
 
 @dataclass(frozen=True)

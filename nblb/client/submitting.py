@@ -11,21 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace as replaced
 
 from nblb import payload
 from nblb.client.origin import origin
 from nblb.client.shelf import shelf
 from nblb.client.task_future import TaskFuture
-from nblb.errors import NblbError
 from nblb.framing import Payload
 from nblb.messages import Message, PutBlob, SubmitTask
 from nblb.payload import Call, Packed
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.job import Job
-    from nblb.client.ledger import Ledger
 
 PYTHON = (sys.version_info[0], sys.version_info[1])
 
@@ -107,38 +104,62 @@ def submit(
     if options.cache and blob.hash not in _fingerprints:
         _fingerprints[blob.hash] = payload.fingerprint(function)
     packed = payload.pack_call(*call)
-    spec = _spec(new_id(), blob, packed, options, name or options.name or blob.name, job)
+    name = name or options.name or blob.name
+    spec = _filled_in(_form(blob, options, name, job), new_id(), blob, packed, options)
     connection = cluster.connection
-    future = TaskFuture(connection, spec.task, spec.name)
-    connection.owners[spec.task] = future
+    if connection.is_closed:
+        connection.check_open()
+    future = TaskFuture(connection, spec.task, name)
     if packed.holders:
-        connection.say(blob, *(holder.blob for holder in packed.holders), spec)
-    else:
-        connection.say(blob, spec)
+        connection.say(*(holder.blob for holder in packed.holders))
+    connection.submit(spec, blob, future)
     return future
 
 
-def _spec(
-    task: str, blob: PutBlob, packed: Packed, options: Options, name: str, job: str, index: int = 0
-) -> SubmitTask:
-    return SubmitTask(
-        task=task,
+_forms: dict[tuple[str, int, str, str], tuple[Options, SubmitTask]] = {}  # the latest ones
+MAX_FORMS = 64
+
+
+def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
+    """What all tasks of a function with the same options share: copied, not written again, for each."""
+    key = blob.hash, id(options), name, job
+    kept = _forms.get(key)
+    if kept is not None:
+        return kept[1]
+    form = SubmitTask(
+        task="",
         name=name,
         function=blob.hash,
-        payload=packed.payload,
-        items=packed.items,
-        split=packed.split,
         job=job,
-        index=index,
         priority=float(options.priority),
         user=options.user,
         retries=options.retries,
         timeout_s=float(options.timeout or 0.0),
         at_most_once=options.at_most_once,
+        python=PYTHON,
+    )
+    while len(_forms) >= MAX_FORMS:
+        _forms.pop(next(iter(_forms)), None)
+    _forms[key] = options, form  # the options are kept too, or another's could get their id
+    return form
+
+
+def _filled_in(
+    form: SubmitTask, task: str, blob: PutBlob, packed: Packed, options: Options, index: int = 0
+) -> SubmitTask:
+    where = origin()
+    if packed.items == 1 and not (where or packed.split or packed.depends or packed.constants or options.cache):
+        return replaced(form, task=task, payload=packed.payload, index=index)
+    return replaced(
+        form,
+        task=task,
+        payload=packed.payload,
+        items=packed.items,
+        split=packed.split,
+        index=index,
         depends=packed.depends,
         constants=packed.constants,
-        python=PYTHON,
-        origin=origin(),
+        origin=where,
         cache=_cache_key(blob, packed) if options.cache else "",
     )
 
@@ -165,10 +186,10 @@ class Many:
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
         """The records of the items that are wanted (all, without a list)."""
-        specs, index = [], 0
+        specs, index, form = [], 0, _form(self.blob, options, name, job)
         for record in self.records:
             for first, packed in _wanted_parts(record, index, wanted):
-                specs.append(_spec(new_id(), self.blob, packed, options, name, job, first))
+                specs.append(_filled_in(form, new_id(), self.blob, packed, options, first))
             index += record.items
         return specs
 
@@ -221,42 +242,6 @@ def _chunks(calls: Iterable[Call], size: int) -> Iterator[list[Call]]:
     iterator = iter(calls)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
-
-
-# ── once more ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def resubmit(job: Job, ledger: Ledger, items: Sequence[int]) -> list[SubmitTask]:
-    """New records for items that failed; neighbours of one record stay together."""
-    specs: list[SubmitTask] = []
-    places = [ledger.place(item) for item in items]
-    for (item, place), group in _neighbours(items, places):
-        spec = job.submitted.get(place[0])
-        if spec is None:
-            raise NblbError(
-                f"the arguments of {job.name} are not here any more; run its map again with job={job.name!r}, "
-                "then retry_failed() works"
-            )
-        packed = Packed(spec.payload, spec.items, spec.split, spec.depends, spec.constants)
-        part = _part(packed, place[1], group)
-        changes = {"task": new_id(), "payload": part.payload, "items": part.items, "split": part.split, "index": item}
-        specs.append(msgspec.structs.replace(spec, **changes))
-    return specs
-
-
-def _neighbours(
-    items: Sequence[int], places: Sequence[tuple[str, int] | None]
-) -> Iterator[tuple[tuple[int, tuple[str, int]], int]]:
-    """((item, its place), how many follow it in the same record) for runs of items."""
-    start = 0
-    for at in range(1, len(items) + 1):
-        before, here = places[at - 1], places[at] if at < len(items) else None
-        assert before is not None
-        if here is None or here != (before[0], before[1] + 1):
-            first = places[start]
-            assert first is not None
-            yield (items[start], first), at - start
-            start = at
 
 
 def _part(record: Packed, offset: int, items: int) -> Packed:

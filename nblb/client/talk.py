@@ -8,20 +8,39 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nblb.client.session import Session, Told
-from nblb.commands import Command, Deliver, Log, Reject, Send, Settle, Show
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.errors import LoadBalancerUnreachable
-from nblb.messages import Hello, JobChanged, Message, TaskPrinted, client_to_core, core_to_client
+from nblb.messages import (
+    Hello,
+    JobChanged,
+    JobNamed,
+    KnobOffered,
+    Message,
+    TaskEmitted,
+    TaskPrinted,
+    client_to_core,
+    core_to_client,
+)
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection, Owner
 
 log = logging.getLogger("nblb")
 
+FAR_OFF = float("inf")
+WHOLE = ((0, 1),)  # the one item of a single task
 FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
+
+
+# While results of so many records are awaited, each turn lets some of them gather: nobody waits for the very next of
+# hundreds, and turns of a few would take the processor from the tasks. What callers say is heard at once all the same.
+MANY_RECORDS = 500
+BREATH_MS = 4
 
 
 class Dialled(Protocol):
@@ -49,9 +68,13 @@ class Talk:
         self._line: Dialled | None = None
         self._connections = 0  # how many of the line's connections the session has been told of
         self._find_at = 0.0
+        self._breathes = False  # results come in
+        self._breath = select.poll()
+        self._breath.register(connection.inbox.fileno(), select.POLLIN)
         self._touched: dict[int, Owner] = {}  # who has heard something in this turn
         self._heard_of: list[str] = []  # records
         self._perform_one: dict[type, Callable[[Any], None]] = {
+            SettleMany: self._settle_many,
             Settle: self._settle,
             Show: self._show,
             Reject: self._reject,
@@ -83,6 +106,8 @@ class Talk:
             self._look_for_core()
         line, inbox = self._line, self._connection.inbox
         arrived: list[Any] = []
+        if self._breathes and len(self.session.records) >= MANY_RECORDS:
+            self._breath.poll(BREATH_MS)
         if line is not None:
             arrived = line.receive(self._timeout_s(), (inbox.fileno(),))
         else:
@@ -91,23 +116,29 @@ class Talk:
             poll.poll((self._timeout_s() or 0.0) * 1000 + 1)
         now = time.monotonic()
         commands = self._line_changed(now)
-        handle = self.session.handle
-        for message in inbox.take():
-            commands += handle("user", message, now)
-        for message in arrived:
-            commands += handle("core", message, now)
-        commands += self.session.tick(now)
+        session = self.session
+        for kind, said in groupby(inbox.take(), type):
+            run: Iterator[Any] = said
+            if kind is tuple:
+                commands += session.submitted(run, now)
+            else:
+                for message in run:
+                    commands += session.handle("user", message, now)
+        if arrived:
+            commands += session.heard(arrived, now)
+        self._breathes = bool(arrived)
+        commands += session.tick(now)
         self._perform(commands)
 
     def _timeout_s(self) -> float | None:
         now = time.monotonic()
-        times: list[float | None] = [self.session.next_deadline(), self._connection.close_by]
-        if self._connection.close_by is not None:
-            times.append(now + 0.02)  # whether all is accepted
+        due, close_by = self.session.next_deadline(), self._connection.close_by
+        at = FAR_OFF if due is None else due
+        if close_by is not None:
+            at = min(at, close_by, now + 0.02)  # whether all is accepted
         if self._line is None or not self._line.connected:
-            times.append(self._find_at)
-        known = [at for at in times if at is not None]
-        return max(0.0, min(known) - now) if known else None
+            at = min(at, self._find_at)
+        return max(0.0, at - now) if at < FAR_OFF else None
 
     # ── the line ──
 
@@ -147,7 +178,12 @@ class Talk:
     # ── commands ──
 
     def _perform(self, commands: list[Command]) -> None:
-        sends = [command.message for command in commands if type(command) is Send]
+        sends: list[Message] = []
+        for command in commands:
+            if type(command) is Send:
+                sends.append(command.message)
+            elif type(command) is SendMany:
+                sends += command.messages
         if sends and self._line is not None:
             self._line.send(sends)  # first: callbacks of futures may take their time
         for command in commands:
@@ -169,6 +205,19 @@ class Talk:
             except Exception:
                 log.exception("a listener has failed")
 
+    def _settle_many(self, command: SettleMany) -> None:
+        """Of each of these nothing more can come."""
+        owners, touched = self._connection.owners, self._touched
+        for ended in command.ends:
+            owner = owners.pop(ended.task, None)
+            if owner is None:
+                continue
+            try:
+                if owner.settle(ended, WHOLE):
+                    touched[id(owner)] = owner
+            except Exception:
+                log.exception("a callback has failed")
+
     def _settle(self, command: Settle) -> None:
         owner = self._owner(command.ended.task)
         if owner is not None:
@@ -180,21 +229,29 @@ class Talk:
             owner.show(command.changed)
 
     def _reject(self, command: Reject) -> None:
-        owner = self._owner(command.task)
+        owner = self._connection.owners.pop(command.task, None)
         if owner is not None:
-            owner.reject(command.task, command.failure)
+            self._touched[id(owner)] = owner
+            owner.reject(command.task, command.failure, command.spec)
 
     def _told(self, command: Told) -> None:
         message = command.message
-        if isinstance(message, TaskPrinted):
+        if isinstance(message, (TaskPrinted, TaskEmitted, KnobOffered)):
             owner = self._connection.owners.get(message.task)
             if owner is not None:
-                owner.printed(message)
-        elif isinstance(message, JobChanged):
+                self._touched[id(owner)] = owner
+                if isinstance(message, TaskPrinted) and message.stream != "display":
+                    owner.printed(message)
+                else:
+                    owner.heard(message)
+        elif isinstance(message, (JobChanged, JobNamed)):
             job = self._connection.jobs.get(message.job)
             if job is not None:
                 self._touched[id(job)] = job
-                job.counted(message.counts)
+                if isinstance(message, JobChanged):
+                    job.counted(message.counts)
+                else:
+                    job.name = message.name
 
     def _owner(self, task: str) -> Owner | None:
         """Who hears of this record."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
-import os
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
+
+import msgspec
 
 from nblb import payload
 from nblb.client import display
 from nblb.client.connection import Connection
+from nblb.client.light_future import CANCELLED, FINISHED, PENDING, LightFuture
+from nblb.client.output import TaskOutput
+from nblb.client.said import SteeredTask
 from nblb.client.snapshot import FailureGroup, TaskSnapshot
-from nblb.client.waiting import SmallCondition, interruptible, wait_on
-from nblb.errors import NblbError, TaskCancelled, TaskFailed
-from nblb.messages import CancelTask, Failure, TaskChanged, TaskEnded, TaskPrinted, TaskState
-
-OUTPUT_TAIL = 64 * 1024
+from nblb.client.waiting import interruptible, wait_on
+from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
+from nblb.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskPrinted, TaskState
 
 
-class TaskFuture(concurrent.futures.Future[Any]):
+class TaskFuture(LightFuture, SteeredTask):
     """The result of a task, some day: a concurrent.futures.Future that can be awaited and cancelled while it runs.
 
     `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original
@@ -32,19 +33,13 @@ class TaskFuture(concurrent.futures.Future[Any]):
     _item = 0
     _changed: TaskChanged | None = None
     _ended: TaskEnded | None = None
-    _load: Callable[[], Any] | None = None  # unpickles the result
+    _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
     _failure: Failure | None = None
-    _printed: dict[str, str] | None = None
+    _printed: TaskOutput | None = None
     _listeners: list[Callable[[], Any]] | None = None
     _raises_original = False  # as the futures of an Executor do
 
     def __init__(self, connection: Connection, record: str, name: str, item: int = 0, task_id: str = "") -> None:
-        # What the base class's __init__ sets, with a condition that is six times as small until somebody waits.
-        self._condition = SmallCondition()  # type: ignore[assignment]
-        self._state = "PENDING"
-        self._result = self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
         self.task_id = task_id or record
         self.name = name
         self.connection = connection
@@ -55,7 +50,7 @@ class TaskFuture(concurrent.futures.Future[Any]):
     # ── results ──
 
     def result(self, timeout: float | None = None) -> Any:
-        if self._state != "FINISHED":
+        if self._state != FINISHED:
             self._wait(timeout)
             if self.cancelled():
                 raise self._as_cancelled()
@@ -72,22 +67,26 @@ class TaskFuture(concurrent.futures.Future[Any]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        if self.connection.pid != os.getpid():
-            raise NblbError(f"{self.name} was submitted by the parent process; only that can wait for it")
+        if self.connection.is_closed:
+            self.connection.check_open()
         with interruptible(self, self.connection):
             if not wait_on(self._condition, self.done, timeout):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
 
     def _value(self) -> Any:
-        load = self._load
-        if load is not None:
-            try:
-                value = load()
-            except Exception as error:
-                text = f"the result of {self.name} cannot be loaded here: {type(error).__name__}: {error}"
-                raise TaskFailed(text, self.task_id) from error
-            self._result, self._load, self._ended = value, None, _without_payload(self._ended)
-        return self._result
+        load, ended = self._load, self._ended
+        whole = ended.payload if ended is not None else None
+        if load is None and whole is None:
+            return self._result
+        try:
+            value = load() if load is not None else payload.unpack_results(whole)[0]  # type: ignore[arg-type]
+        except Exception as error:
+            text = f"the result of {self.name} cannot be loaded here: {type(error).__name__}: {error}"
+            raise TaskFailed(text, self.task_id) from error
+        self._result, self._load = value, None
+        if ended is not None and whole is not None:
+            self._ended = msgspec.structs.replace(ended, payload=None)
+        return value
 
     def _error(self) -> BaseException:
         """The error, with the original exception as its cause (or the other way round, for an executor)."""
@@ -121,17 +120,15 @@ class TaskFuture(concurrent.futures.Future[Any]):
         if not self._cancel_here():
             return self.cancelled()
         request = self.connection.request()
-        self.connection.say(
-            CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill)
-        )
+        self.connection.say(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
         return True
 
     def _cancel_here(self) -> bool:
         """Settle as cancelled; False if it was too late."""
         with self._condition:
-            if self._state != "PENDING":
+            if self._state != PENDING:
                 return False
-            self._state = "CANCELLED"
+            self._state = CANCELLED
             self._condition.notify_all()
         self.set_running_or_notify_cancel()  # wakes concurrent.futures.wait and as_completed
         self._invoke_callbacks()  # type: ignore[attr-defined]
@@ -142,24 +139,29 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     # ── from the connection's thread ──
 
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002  # it has one item
-        whole = ended.payload
-        self.finish(ended, None if whole is None else lambda: payload.unpack_results(whole)[0])
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:  # noqa: ARG002  # it has one item
+        if ended.state is TaskState.DONE:
+            self._ended = ended
+            self.finish_well()
+        else:
+            self.finish(ended, None)
+        return self._listeners is not None
 
     def finish(self, ended: TaskEnded, load: Callable[[], Any] | None) -> None:
         """The end is known; a future that was cancelled here stays so."""
-        self._ended, self._failure = ended, ended.failure
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
-            if ended.state is TaskState.DONE:
-                self._load = load
-                self.set_result(None)
-            elif ended.state is TaskState.CANCELLED:
-                self._cancel_here()
-            else:
-                failure = ended.failure or Failure(message="the core gave no reason")
-                self.set_exception(payload.to_exception(failure, self.task_id, ended.state, cause=False))
+        self._ended = ended
+        if ended.state is TaskState.DONE:
+            self._load = load
+            self.finish_well()
+            return
+        self._failure = ended.failure
+        if ended.state is TaskState.CANCELLED:
+            self._cancel_here()
+        else:
+            failure = ended.failure or Failure(message="the core gave no reason")
+            self.finish_badly(payload.to_exception(failure, self.task_id, ended.state, cause=False))
 
-    def reject(self, task: str, failure: Failure) -> None:
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None:  # noqa: ARG002
         self.finish(TaskEnded(task=task, state=TaskState.FAILED, failure=failure), None)
 
     def show(self, changed: TaskChanged) -> None:
@@ -168,8 +170,11 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     def printed(self, printed: TaskPrinted) -> None:
         if self._printed is None:
-            self._printed = {}
-        self._printed[printed.stream] = (self._printed.get(printed.stream, "") + printed.text)[-OUTPUT_TAIL:]
+            self._printed = TaskOutput()
+        self._printed.add(printed.stream, printed.text)
+
+    def hung_up(self, error: LoadBalancerUnreachable) -> None:
+        self.finish_badly(error)
 
     def turned(self) -> None:
         for listener in [*(self._listeners or ())]:
@@ -223,12 +228,16 @@ class TaskFuture(concurrent.futures.Future[Any]):
         return self._output("stderr")
 
     def _output(self, stream: str) -> str:
-        here = (self._printed or {}).get(stream, "")
+        here = self._printed.tail(stream) if self._printed is not None else ""
         try:
             about = self._about()
         except NblbError:
             return here
         return str(about[stream]) if about and about[stream] else here
+
+    def printed_after(self, stream: str, at: int) -> tuple[str, int]:
+        """What has arrived of a stream since a place in it (0: its begin), and the place for the next call."""
+        return self._printed.after(stream, at) if self._printed is not None else ("", at)
 
     def _about(self) -> dict[str, Any] | None:
         about: dict[str, Any] | None = self.connection.ask("task", {"task": self._record, "first": self._item})
@@ -242,6 +251,18 @@ class TaskFuture(concurrent.futures.Future[Any]):
     def why(self) -> str:
         """Why the task still waits, in a sentence."""
         return str(self.connection.ask("why", {"task": self._record, "first": self._item}))
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """Where it failed: the frames of your own code, with source lines and the reprs of their variables."""
+        return self._exception.frames if isinstance(self._exception, TaskFailed) else []
+
+    def rerun_here(self) -> Any:
+        """Make this very call in this process, with the function and the arguments that the task got."""
+        from nblb.client.calls import fetch_call
+
+        function, args, kwargs = fetch_call(self.connection, self._record, self._item)
+        return function(*args, **kwargs)
 
     def add_listener(self, listener: Callable[[], Any]) -> None:
         """`listener()` is called, in another thread, when something has changed."""
@@ -268,7 +289,7 @@ class TaskFuture(concurrent.futures.Future[Any]):
             duration_s=ended.duration_s if ended is not None else 0.0,
             failure=failure,
             waiting=self.note if waits else "",
-            stdout_tail=(self._printed or {}).get("stdout", "")[-4096:],
+            stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
             connected=self.connection.connected,
         )
 
@@ -287,11 +308,3 @@ class TaskFuture(concurrent.futures.Future[Any]):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return display.bundle("task", self)
-
-
-def _without_payload(ended: TaskEnded | None) -> TaskEnded | None:
-    """The same end without the pickled result, which is not needed twice."""
-    if ended is None or ended.payload is None:
-        return ended
-    kept = {name: getattr(ended, name) for name in ended.__struct_fields__ if name != "payload"}
-    return TaskEnded(**kept)

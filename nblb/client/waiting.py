@@ -6,11 +6,13 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from nblb.client import display
 from nblb.client.connection import Connection
+from nblb.client.light_future import SharedCondition
 
 log = logging.getLogger("nblb")
 
@@ -23,47 +25,13 @@ class Cancellable(Protocol):
     def cancel(self, kill: bool = False) -> Any: ...
 
 
-_interrupted: Cancellable | None = None  # what the last stop was for
+AGAIN_S = 3.0  # a second stop within this time cancels
+_interrupted: tuple[weakref.ref[Any], float] | None = None  # what the last stop was for, and when
 
 
-class SmallCondition:
-    """A threading.Condition that is hardly more than its lock until somebody waits: most futures see no waiter."""
-
-    __slots__ = ("_full", "_lock")
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._full: threading.Condition | None = None
-
-    def __enter__(self) -> bool:
-        return self._lock.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
-
-    def acquire(self) -> bool:
-        return self._lock.acquire()
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def _grown(self) -> threading.Condition:
-        if self._full is None:
-            self._full = threading.Condition(self._lock)  # the lock is held
-        return self._full
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._grown().wait(timeout)
-
-    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        return self._grown().wait_for(predicate, timeout)
-
-    def notify_all(self) -> None:
-        if self._full is not None:
-            self._full.notify_all()
-
-
-def wait_on(condition: threading.Condition | SmallCondition, done: Callable[[], bool], timeout_s: float | None) -> bool:
+def wait_on(
+    condition: threading.Condition | SharedCondition, done: Callable[[], bool], timeout_s: float | None
+) -> bool:
     """Whether `done()` becomes true within the time; `condition` is notified when it may have."""
     pump = display.pump()
     if pump is None:
@@ -84,17 +52,31 @@ def wait_on(condition: threading.Condition | SmallCondition, done: Callable[[], 
 def interruptible(thing: Cancellable, connection: Connection) -> Iterator[None]:
     """A wait for `thing`: the stop button frees the caller at once, and what becomes of the thing is a choice.
 
-    "detach" lets it run (a second stop cancels it), "cancel" and "kill" end it; LB_ON_INTERRUPT says which.
+    "detach" lets it run (a second stop within three seconds cancels it), "cancel" and "kill" end it; LB_ON_INTERRUPT
+    says which. A front-end shows the choice (display.register("interrupted", …)).
     """
-    global _interrupted
     try:
         with connection.someone_waits():
             yield
-    except KeyboardInterrupt:
-        again, _interrupted = _interrupted is thing, thing
-        if on_interrupt == "detach" and not again:
-            log.warning("%r goes on; its cancel() ends it, and so does a second stop while waiting for it", thing)
-        else:
-            thing.cancel(kill=on_interrupt == "kill")
-            log.warning("%r is cancelled", thing)
+    except KeyboardInterrupt as stop:
+        _stopped(thing, stop)
         raise
+
+
+def _stopped(thing: Cancellable, stop: KeyboardInterrupt) -> None:
+    global _interrupted
+    if getattr(stop, "told", False):  # by a wait inside this one
+        return
+    stop.told = True  # type: ignore[attr-defined]
+    before, now = _interrupted, time.monotonic()
+    _interrupted = weakref.ref(thing), now
+    again = before is not None and before[0]() is thing and now - before[1] < AGAIN_S
+    fate = "cancel" if again and on_interrupt == "detach" else on_interrupt
+    if fate != "detach":
+        thing.cancel(kill=fate == "kill")
+    if display.interrupted(thing, fate, stop):
+        return
+    if fate == "detach":
+        log.warning("%r goes on; its cancel() ends it, and so does a second stop of a wait for it within 3 s", thing)
+    else:
+        log.warning("%r is %s", thing, "killed" if fate == "kill" else "cancelled")

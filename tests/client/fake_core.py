@@ -30,6 +30,7 @@ from nblb.messages import (
     OpenJob,
     Publish,
     PutBlob,
+    RetryFailed,
     RunTask,
     ScaleHub,
     StopCore,
@@ -107,6 +108,7 @@ class FakeCore:
         self.jobs: dict[str, OpenJob] = {}
         self.specs: dict[str, SubmitTask] = {}
         self.ends: dict[str, list[TaskEnded]] = {}
+        self.again: dict[str, set[int]] = {}  # items that RetryFailed asked for and that have not run since
         self.published: dict[str, str] = {}
         self.refuse: Callable[[SubmitTask], str] = lambda spec: ""  # kind of the error
         self.deaf = False  # hears, and answers nothing
@@ -121,6 +123,7 @@ class FakeCore:
             SubmitTask: self._submit,
             CancelTask: self._cancel,
             FetchTask: self._fetch,
+            RetryFailed: self._retry,
             Ask: self._ask,
             Publish: lambda line, message: self.published.__setitem__(message.name, message.hash),
             ForgetJob: self._forget_job,
@@ -211,11 +214,26 @@ class FakeCore:
     def run(self, *tasks: str) -> None:
         """Run these records (all that wait, without a name) and tell their ends."""
         with self._lock:
-            for task in tasks or [name for name in self.specs if name not in self.ends]:
-                self.ends[task] = self._call(self.specs[task])
-                self.tell(*self.ends[task])
+            for task in tasks or [name for name in self.specs if name not in self.ends or name in self.again]:
+                ends = self._call(self.specs[task], self.again.pop(task, None))
+                self.ends.setdefault(task, []).extend(ends)
+                self.tell(*ends)
 
-    def _call(self, spec: SubmitTask) -> list[TaskEnded]:
+    def _retry(self, line: FakeLine, message: RetryFailed) -> None:
+        tasks = [message.task] if message.task else [n for n, s in self.specs.items() if s.job == message.job]
+        count = 0
+        for task in tasks:
+            bad = [end for end in self.ends.get(task, ()) if end.state in (TaskState.FAILED, TaskState.LOST)]
+            items = {n for end in bad for n in range(end.first, end.first + end.items)}
+            if items:
+                self.ends[task] = [end for end in self.ends[task] if end not in bad]
+                self.again.setdefault(task, set()).update(items)
+                count += len(items)
+        line.tell(Answer(request=message.request, value=count))
+        if not self.hold:
+            self.run(*[task for task in tasks if task in self.again])
+
+    def _call(self, spec: SubmitTask, only: set[int] | None = None) -> list[TaskEnded]:
         function = payload.load_function(self.blobs[spec.function])
         run = RunTask(
             task=spec.task,
@@ -235,6 +253,10 @@ class FakeCore:
             results: list[Any] = []
             holes: list[int] = []
             for offset in range(items):
+                if only is not None and first + offset not in only:
+                    results.append(None)
+                    holes.append(offset)
+                    continue
                 try:
                     args, kwargs = calls[first + offset]
                     results.append(function(*args, **kwargs))

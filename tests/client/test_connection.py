@@ -39,6 +39,25 @@ def test_close_flushes_what_was_submitted(cluster: Cluster, core: FakeCore) -> N
         cluster.status()
 
 
+def test_who_waits_is_told_of_the_close(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    future, job = same.submit(1), same.map([1, 2])
+    item = job[1]
+    wait_until(lambda: len(core.specs) == 2)
+    closing = threading.Timer(0.1, cluster._connection.close)
+    closing.start()
+    for wait in (future.result, job.results, item.result):
+        with pytest.raises(LoadBalancerUnreachable, match="closed"):
+            wait(20)
+    closing.join()
+    with pytest.raises(LoadBalancerUnreachable, match="closed"):
+        job.wait()
+    for submit in (same.submit, same.map):
+        with pytest.raises(LoadBalancerUnreachable, match="closed"):
+            submit([1])
+    assert job.counts() == {"QUEUED": 2}, "what is not known is not made up"
+
+
 def test_close_is_bounded_when_the_core_is_away(cluster: Cluster, core: FakeCore) -> None:
     core.hang_up()
     same.submit(1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
 
 import pytest
 
 import nblb as lb
 from nblb.client import decorator
 from nblb.client.cluster import Cluster
-from nblb.client.job import Job
 from nblb.client.snapshot import INDEX
-from nblb.messages import CancelTask, FetchTask, JobChanged, OpenJob, SubmitTask, TaskState
+from nblb.messages import CancelTask, JobChanged, OpenJob, SubmitTask, TaskState
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -167,47 +165,6 @@ def test_cancel_of_one_item(cluster: Cluster, core: FakeCore) -> None:
     assert (message.first, message.items) == (1, 1)
 
 
-def test_retry_failed_runs_only_those_again(cluster: Cluster, core: FakeCore) -> None:
-    lucky: list[int] = []
-
-    @decorator.task
-    def moody(x: int) -> int:
-        if x in (2, 3, 7) and not lucky:
-            raise OSError(x)
-        return x
-
-    core.hold = True
-    job = moody.map(range(10))
-    wait_until(lambda: core.specs)
-    core.run()
-    assert job.wait(10)
-    failed = job[2]
-    assert isinstance(failed.exception(), lb.TaskFailed)
-    core.blobs[next(iter(core.specs.values())).function] = lb.client.shelf.shelf.blob(square.function).payload
-    assert job.retry_failed() == 3
-    assert not job.done()
-    assert job.counts() == {"DONE": 7, "QUEUED": 3}
-    wait_until(lambda: len(core.specs) == 3)
-    assert [(s.index, s.items) for s in core.said(SubmitTask)] == [(0, 10), (2, 2), (7, 1)]
-    again = job[2]
-    assert again is not failed
-    assert not again.done()
-    core.run()
-    assert job.results(10) == [0, 1, 4, 9, 4, 5, 6, 49, 8, 9]
-    assert again.result(0) == 4
-    assert job.snapshot().failures == ()
-    assert job.retry_failed() == 0
-
-
-def test_retry_of_a_chunk_that_could_not_be_cut(cluster: Cluster, core: FakeCore) -> None:
-    job = picky.map([1, 3, 5], chunksize=3)
-    assert job.wait(10)
-    assert job.retry_failed() == 1
-    assert job.wait(10)
-    assert [(s.index, s.items) for s in core.said(SubmitTask)] == [(0, 3), (1, 1)]
-    assert job.counts() == {"DONE": 2, "FAILED": 1}
-
-
 def test_big_items_and_futures_are_records_of_their_own(cluster: Cluster, core: FakeCore) -> None:
     numpy = pytest.importorskip("numpy")
 
@@ -292,143 +249,3 @@ def test_dataframe(cluster: Cluster) -> None:
     assert list(frame["state"]) == ["DONE", "FAILED", "DONE"]
     assert list(frame["y"].fillna(-1)) == [0, -1, 4]
     assert frame["error"][1] == "ValueError: one"
-
-
-# ── found again ──
-
-
-def test_the_same_map_again_attaches(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
-    core.hold = True
-    make_cluster()
-    first = square.map(range(2000), job="sweep")
-    wait_until(lambda: len(core.specs) == 2)
-    core.run(next(iter(core.specs)))
-    make_cluster()  # the kernel has restarted
-    again = square.map(range(2000), job="sweep")
-    assert again is not first
-    assert again.job_id == first.job_id
-    wait_until(lambda: again.counts().get("DONE") == 1024)
-    core.run()
-    assert again.results(10) == [n * n for n in range(2000)]
-    assert len(core.specs) == 2
-    assert len(core.said(SubmitTask)) == 2
-    assert square.map(range(2000), job="sweep") is again, "in one kernel it is one object"
-
-
-def test_another_map_takes_over_the_name(cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
-    first = square.map(range(10), job="sweep")
-    second = square.map(range(11), job="sweep")
-    assert first.job_id != second.job_id
-    assert "takes over the name" in caplog.text
-    assert lb.attach("sweep").job_id == second.job_id
-
-
-def test_a_cancelled_job_is_not_taken_up(cluster: Cluster, core: FakeCore) -> None:
-    core.hold = True
-    first = square.map(range(10), job="sweep")
-    wait_until(lambda: core.specs)
-    first.cancel()
-    assert first.wait(10)
-    assert square.map(range(10), job="sweep").job_id != first.job_id
-
-
-def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
-    make_cluster()
-    job = picky.map(range(10), job="sweep")
-    assert job.wait(10)
-    make_cluster()
-    found = lb.attach("sweep")
-    assert isinstance(found, Job)
-    assert found is not job
-    assert found.wait(10)
-    assert found.counts() == {"DONE": 6, "FAILED": 4}
-    assert found.results(errors="skip") == [1, 2, 4, 5, 7, 8]
-    assert len(found.snapshot().failures) == 1
-    assert (found.name, found.task_name) == ("sweep", "picky")
-    assert core.said(FetchTask)[-1].job == job.job_id
-    with pytest.raises(lb.NblbError, match="run its map again"):
-        found.retry_failed()
-    again = picky.map(range(10), job="sweep")
-    assert again is found
-    assert again.retry_failed() == 4
-    with pytest.raises(lb.UnknownTask, match="there are sweep"):
-        lb.attach("swep")
-
-
-def test_attach_completes_what_its_submitter_could_not(
-    make_cluster: Callable[[], Cluster], core: FakeCore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nblb.client.attaching.STILL_SUBMITTING_S", 0.0)
-    core.hold = True
-    make_cluster()
-    square.map(range(3000), job="sweep")
-    wait_until(lambda: len(core.specs) == 3)
-    last = list(core.specs)[-1]
-    del core.specs[last]  # the kernel died before it was sent
-    make_cluster()
-    found = lb.attach("sweep")
-    wait_until(lambda: found.counts().get("LOST") == 952)
-    with pytest.raises(lb.TaskLost, match="never submitted"):
-        found[2999].result(5)
-    make_cluster()
-    again = square.map(range(3000), job="sweep")
-    wait_until(lambda: len(core.specs) == 3)
-    core.run()
-    assert again.results(10) == [n * n for n in range(3000)]
-
-
-def test_changed_code_is_another_job(cluster: Cluster) -> None:
-    ids = set()
-    for text in ("x + 1", "x + 1  # the same", "x + 2"):
-        namespace: dict[str, Callable[..., int]] = {}
-        exec(f"\n\ndef step(x):\n    return {text}", namespace)
-        ids.add(decorator.task(namespace["step"]).map(range(3), job="steps").job_id)
-    assert len(ids) == 2
-
-
-# ── the core goes and comes ──
-
-
-def test_a_job_goes_on_when_the_core_returns(cluster: Cluster, core: FakeCore) -> None:
-    core.hold = True
-    core.hang_up()
-    wait_until(lambda: not cluster.connected)
-    job = square.map(range(3000))
-    assert job.snapshot().connected is False
-    core.come_back()
-    wait_until(lambda: len(core.specs) == 3)
-    core.hang_up()
-    core.run()  # and nobody hears of it
-    core.come_back()
-    assert job.results(10) == [n * n for n in range(3000)]
-    assert cluster.connected
-    assert job.snapshot().connected
-
-
-def test_a_core_without_memory_is_told_again_only_what_it_had_not_accepted(cluster: Cluster, core: FakeCore) -> None:
-    core.hold = True
-    future = square.submit(1)
-    wait_until(lambda: future.task_id in core.specs)
-    wait_until(lambda: not cluster.session.unaccepted)
-    core.hang_up(forget=True)
-    core.come_back()
-    with pytest.raises(lb.UnknownTask, match="does not know task"):
-        future.result(10)
-    core.hold = False
-    assert square.submit(2).result(10) == 4
-
-
-def test_waiting_says_once_that_the_core_is_away(
-    cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture
-) -> None:
-    core.hang_up()
-    wait_until(lambda: not cluster.connected)
-    assert "hung up" in cluster.warning
-    future = square.submit(5)
-    for _ in range(3):
-        with pytest.raises(concurrent.futures.TimeoutError):
-            future.result(0.01)
-    assert caplog.text.count("waits for its return") == 1
-    core.come_back()
-    assert future.result(10) == 25
-    assert cluster.warning == ""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nblb.client.session import COLLECT_AFTER_S, SILENT_BEATS, Expect, Session, Told
-from nblb.commands import Command, Deliver, Log, Reject, Send, Settle, Show
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.framing import Payload
 from nblb.messages import (
     Answer,
@@ -26,11 +22,13 @@ from nblb.messages import (
     Heartbeat,
     Hello,
     JobChanged,
+    JobNamed,
     Message,
     OpenJob,
     Publish,
     PutBlob,
     Refused,
+    RetryFailed,
     ScaleHub,
     StopCore,
     SubmitTask,
@@ -158,7 +156,7 @@ def test_an_end_settles_and_is_collected_later_with_others(session: Session) -> 
     session.handle("core", end("t2"), 1.1)
     session.tick(1.1)  # a heartbeat
     assert session.next_deadline() == pytest.approx(1.0 + COLLECT_AFTER_S)
-    assert sent(session.tick(1.0 + COLLECT_AFTER_S)) == [CollectTask(task="t1"), CollectTask(task="t2")]
+    assert sent(session.tick(1.0 + COLLECT_AFTER_S)) == [CollectTask(tasks=("t1", "t2"))]
     assert session.records == {}
     assert session.unaccepted == {}
 
@@ -166,7 +164,7 @@ def test_an_end_settles_and_is_collected_later_with_others(session: Session) -> 
 def test_flush_says_at_once_what_was_collected(session: Session) -> None:
     session.handle("user", submit(), 0.0)
     session.handle("core", end(), 1.0)
-    assert sent(session.flush(1.0)) == [CollectTask(task="t1")]
+    assert sent(session.flush(1.0)) == [CollectTask(tasks=("t1",))]
 
 
 def test_slices_settle_in_any_order_with_holes(session: Session) -> None:
@@ -197,7 +195,7 @@ def test_rejections_and_missing_blobs(session: Session) -> None:
     session.handle("user", submit(), 0.0)
     assert sent(session.handle("core", BlobMissing(hash=BLOB.hash), 0.0)) == [BLOB]
     (rejected,) = session.handle("core", TaskRejected(task="t1", kind="TooManyQueuedTasks", reason="full"), 0.0)
-    assert rejected == Reject("t1", Failure(kind="TooManyQueuedTasks", message="full"))
+    assert rejected == Reject("t1", Failure(kind="TooManyQueuedTasks", message="full"), submit())
     assert session.handle("core", TaskRejected(task="t1", kind="TooManyQueuedTasks", reason="full"), 0.0) == []
     session.handle("user", submit("t2").__class__(task="t2", name="f", function="0" * 32), 0.0)
     (lost,) = session.handle("core", BlobMissing(hash="0" * 32), 0.0)
@@ -220,7 +218,7 @@ def test_refusal_fails_all_that_waits(session: Session) -> None:
     session.handle("user", submit(), 0.0)
     session.handle("user", Ask(request=3, topic="status"), 0.0)
     out = session.handle("core", Refused(kind="NotAllowed", reason="you may not"), 1.0)
-    assert Reject("t1", Failure(kind="NotAllowed", message="you may not")) in out
+    assert Reject("t1", Failure(kind="NotAllowed", message="you may not"), submit()) in out
     assert Deliver(3, error="you may not", kind="NotAllowed") in out
     assert session.refusal is not None
     assert not session.open
@@ -265,143 +263,86 @@ def test_what_is_only_to_be_shown(session: Session) -> None:
     assert sent(session.handle("user", Publish(name="f", hash=BLOB.hash), 0.0)) == [Publish(name="f", hash=BLOB.hash)]
 
 
-# ── whatever the network does ──
+def test_what_runs_again_is_expected_again(session: Session) -> None:
+    session.handle("user", submit(items=4, job="j1"), 0.0)
+    session.handle("core", TaskAccepted(task="t1"), 0.0)
+    session.handle("core", end(items=4, holes=(1, 2)), 0.0)
+    failed = TaskEnded(task="t1", state=TaskState.FAILED, first=1, items=2, failure=Failure(kind="E"))
+    assert session.handle("core", failed, 0.0) == [Settle(failed, ((1, 2),))]
+    retry = RetryFailed(request=9, job="j1")
+    assert sent(session.handle("user", retry, 1.0)) == [retry]
+    session.line_down(1.0)
+    session.line_up(1.0)
+    assert retry in sent(session.handle("core", welcome(), 1.0)), "said again until it is answered"
+    assert session.handle("core", failed, 1.0) == [], "the old end, once more"
+    assert session.handle("core", Answer(request=9, value=2), 1.0) == [Deliver(9, 2)]
+    assert session.handle("user", Expect(task="t1", items=4, job="j1", again=((1, 2),)), 1.0) == []
+    assert session.handle("core", end(items=4, holes=(1, 2)), 1.0) == [], "these ends are known"
+    assert session.handle("core", end(first=1, items=2), 1.0) == [Settle(end(first=1, items=2), ((1, 2),))]
+    assert session.records == {}
 
 
-class Network:
-    """A core that keeps everything it accepts, behind a line that loses, repeats and mixes up what it carries."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        self.session = Session(HELLO)
-        self.accepted: dict[str, SubmitTask] = {}
-        self.blobs: set[str] = set()
-        self.ran: dict[str, list[TaskEnded]] = {}
-        self.settled: dict[tuple[str, int], int] = {}
-        self.to_core: list[Message] = []
-        self.to_client: list[Message] = []
-        self.epoch = 0
-        self.now = 0.0
-        self.up = False
-
-    def perform(self, commands: list[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Send) and self.up:
-                self.to_core.append(command.message)
-            if isinstance(command, Settle):
-                for first, items in command.fresh:
-                    for item in range(first, first + items):
-                        key = (command.ended.task, item)
-                        self.settled[key] = self.settled.get(key, 0) + 1
-
-    def user(self, message: Message) -> None:
-        self.perform(self.session.handle("user", message, self.now))
-
-    def connect(self, restart: bool) -> None:
-        self.disconnect()
-        self.epoch += restart
-        self.up = True
-        self.perform(self.session.line_up(self.now))
-
-    def disconnect(self) -> None:
-        """All that is under way is lost, some of it after it was heard."""
-        if self.up:
-            self.deliver_some(self.to_core, self.core_hears)
-        self.to_core.clear()
-        self.to_client.clear()
-        self.up = False
-        self.perform(self.session.line_down(self.now))
-
-    def deliver_some(self, queue: list[Any], hear: Callable[[Any], None]) -> None:
-        for _ in range(self.chance.randint(0, len(queue))):
-            hear(queue.pop(0))
-
-    def core_hears(self, message: Message) -> None:
-        tell = self.to_client.append
-        if isinstance(message, Hello):
-            tell(Welcome(core="core", epoch=self.epoch, name="lab"))
-        elif isinstance(message, PutBlob):
-            self.blobs.add(message.hash)
-        elif isinstance(message, SubmitTask):
-            if message.function not in self.blobs:
-                tell(BlobMissing(hash=message.function))
-                self.to_core.append(message)  # parked until the blob is there
-                return
-            self.accepted.setdefault(message.task, message)
-            tell(TaskAccepted(task=message.task))
-            self.to_client += self.ran.get(message.task, [])
-        elif isinstance(message, FetchTask):
-            self.to_client += self.ran.get(message.task, [])
-
-    def run_something(self) -> None:
-        """A slice of some record ends; ends may be told twice and late."""
-        for task, spec in self.accepted.items():
-            ends = self.ran.setdefault(task, [])
-            known = {n for e in ends for n in range(e.first, e.first + e.items) if n - e.first not in e.holes}
-            open_items = [n for n in range(spec.items) if n not in known]
-            if open_items and self.chance.random() < 0.7:
-                first = open_items[0]
-                last = self.chance.randint(first, spec.items - 1)
-                holes = tuple(n - first for n in range(first, last + 1) if n in known or self.chance.random() < 0.2)
-                if len(holes) <= last - first:
-                    ends.append(end(task, first, last - first + 1, holes))
-                    if self.up:
-                        self.to_client.append(ends[-1])
-
-    def client_hears(self, message: Message) -> None:
-        self.perform(self.session.handle("core", message, self.now))
-
-    def disturb(self) -> None:
-        if self.to_client and self.chance.random() < 0.3:
-            self.to_client.append(self.chance.choice(self.to_client))
-        if self.chance.random() < 0.2:
-            self.chance.shuffle(self.to_client)
-
-    def settle_down(self) -> None:
-        """The network is well again: everything must come to its end."""
-        self.connect(restart=self.chance.random() < 0.5)
-        for _ in range(200):
-            self.now += 0.6
-            self.perform(self.session.tick(self.now))
-            for _ in range(len(self.to_core)):
-                self.core_hears(self.to_core.pop(0))
-            self.run_something()
-            for message in self.to_client[:]:
-                self.client_hears(message)
-            self.to_client.clear()
-            if not self.session.records:
-                return
+def test_of_an_open_record_only_what_runs_again_is_expected_again(session: Session) -> None:
+    session.handle("user", submit(items=3, job="j1"), 0.0)
+    session.handle("core", end(first=0, items=2), 0.0)
+    session.handle("user", Expect(task="t1", items=3, job="j1", again=((1, 1),)), 1.0)
+    everything = end(first=0, items=3)
+    assert session.handle("core", everything, 1.0) == [Settle(everything, ((1, 2),))]
+    assert session.records == {}
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 80))
-def test_every_item_settles_exactly_once(seed: int, length: int) -> None:
-    network = Network(random.Random(seed))
-    submitted: dict[str, int] = {}
-    for step in network.chance.choices("ssrrrhhhhllllcdku", k=length):
-        network.now += 0.1
-        if step == "s":
-            task, items = f"t{len(submitted)}", network.chance.choice([1, 1, 3, 8])
-            submitted[task] = items
-            network.user(BLOB)
-            network.user(submit(task, items))
-        elif step == "r":
-            network.run_something()
-        elif step == "c":
-            network.connect(restart=False)
-        elif step == "k":
-            network.connect(restart=True)
-        elif step == "d":
-            network.disconnect()
-        elif step == "h" and network.up:
-            network.deliver_some(network.to_core, network.core_hears)
-        elif step == "l" and network.up:
-            network.disturb()
-            network.deliver_some(network.to_client, network.client_hears)
-        elif step == "u":
-            network.perform(network.session.tick(network.now))
-    network.settle_down()
-    expected = {(task, item): 1 for task, items in submitted.items() for item in range(items)}
-    assert network.settled == expected
-    assert not network.session.records
-    assert not network.session.unaccepted
+def test_the_name_that_the_core_gives_a_job_is_told(session: Session) -> None:
+    session.handle("user", JOB, 0.0)
+    assert session.handle("core", JobNamed(job="j1", name="sweep-2"), 0.0) == [Told(JobNamed(job="j1", name="sweep-2"))]
+
+
+calls = st.lists(st.tuples(st.sampled_from(["t1", "t2", "t3", "t4"]), st.sampled_from(["", "j1"])), max_size=4)
+answers = st.lists(
+    st.one_of(
+        st.builds(end, st.sampled_from(["t1", "t2", "many"]), st.integers(0, 1), st.integers(1, 2)),
+        st.builds(lambda task: end(task, holes=(0,)), st.sampled_from(["t2", "many"])),
+        st.builds(lambda task: TaskAccepted(task=task), st.sampled_from(["t1", "many"])),
+        st.just(TaskAccepted(tasks=("t2", "t3"))),
+        st.builds(lambda task: TaskRejected(task=task, kind="K", reason="r"), st.sampled_from(["t3", "t4"])),
+        st.builds(lambda task: TaskChanged(task=task, state=TaskState.RUNNING), st.sampled_from(["t1", "many"])),
+        st.sampled_from(
+            [Heartbeat(), BlobMissing(hash=BLOB.hash), welcome(2), Refused(reason="r", kind="UnknownParty")]
+        ),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(st.booleans(), calls, answers)
+def test_many_at_once_are_as_one_after_another(
+    is_open: bool, calls: list[tuple[str, str]], said: list[Message]
+) -> None:
+    one, many = Session(HELLO), Session(HELLO)
+    for session in (one, many):
+        session.line_up(0.0)
+        if is_open:
+            session.handle("core", welcome(), 0.0)
+        session.handle("user", submit("many", items=3, job="j1"), 0.0)
+    specs = [submit(task, job=job) for task, job in calls]
+    apart = [command for spec in specs for message in (BLOB, spec) for command in one.handle("user", message, 1.0)]
+    assert spread(many.submitted([(spec, BLOB) for spec in specs], 1.0)) == spread(apart)
+    apart = [command for message in said for command in one.handle("core", message, 2.0)]
+    assert spread(many.heard(said, 2.0)) == spread(apart)
+    assert many.records.keys() == one.records.keys()
+    assert many.unaccepted == one.unaccepted
+    assert sorted(map(repr, many.flush(3.0))) == sorted(map(repr, one.flush(3.0)))
+    assert many.next_deadline() == one.next_deadline()
+
+
+def spread(commands: list[Command]) -> list[Command]:
+    """The same, with each command that stands for many as those many."""
+    out: list[Command] = []
+    for command in commands:
+        if isinstance(command, SendMany):
+            out += [Send("core", message) for message in command.messages]
+        elif isinstance(command, SettleMany):
+            out += [Settle(ended, ((0, 1),)) for ended in command.ends]
+        else:
+            out.append(command)
+    return out

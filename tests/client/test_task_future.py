@@ -210,7 +210,7 @@ def test_a_result_that_is_here_travels_itself(cluster: Cluster, core: FakeCore) 
 def test_results_are_collected_a_moment_later_together(cluster: Cluster, core: FakeCore) -> None:
     futures = [double.submit(n) for n in range(50)]
     lb.gather(*futures)
-    wait_until(lambda: len(core.said(CollectTask)) == 50)
+    wait_until(lambda: sum(len(message.tasks) for message in core.said(CollectTask)) == 50)
 
 
 def test_the_function_is_shipped_once_until_it_changes(cluster: Cluster, core: FakeCore) -> None:
@@ -276,7 +276,7 @@ def test_a_forked_child_does_not_use_its_parents_thread(cluster: Cluster, core: 
     if pid == 0:
         try:
             future.result(1)
-        except lb.NblbError as error:
+        except lb.LoadBalancerUnreachable as error:
             os.write(write, str(error).encode())
         finally:
             os._exit(0)

@@ -1,0 +1,105 @@
+"""lb.debug walks the frames of a failure, without its process."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+import nblb as lb
+from nblb import payload
+from nblb.client.cluster import Cluster
+from nblb.client.debug import PostMortem, _Prompt, debug
+from nblb.client.job import Job
+from nblb.client.task_future import TaskFuture
+from nblb.messages import TaskEnded, TaskState
+
+
+def outer(number: int) -> float:
+    scale = number * 10
+    return inner(scale)
+
+
+def inner(divisor: int) -> float:
+    token = "abc"
+    return len(token) / divisor
+
+
+@pytest.fixture
+def ended() -> TaskEnded:
+    try:
+        outer(0)
+    except ZeroDivisionError as error:
+        failure = payload.pack_exception(error, call="outer(0)")
+    return TaskEnded(task="t", state=TaskState.FAILED, failure=failure)
+
+
+@pytest.fixture
+def post_mortem(cluster: Cluster, ended: TaskEnded) -> PostMortem:
+    future = TaskFuture(cluster.connection, "t", "outer")
+    future.finish(ended, None)
+    return debug(future)
+
+
+def test_it_begins_where_it_was_raised_and_walks_up_and_down(post_mortem: PostMortem) -> None:
+    assert post_mortem.frame["function"] == "inner"
+    assert post_mortem.p("divisor") == "0"
+    assert "->" in post_mortem.l()
+    assert post_mortem.up().p("scale") == "0"
+    assert post_mortem.down().down().frame["function"] == "inner"
+    assert post_mortem.where().splitlines()[-1].startswith("ZeroDivisionError")
+    assert "divisor = 0" in repr(post_mortem)
+    assert "abc" not in post_mortem.p("token")
+
+
+def test_an_unknown_variable_is_suggested(post_mortem: PostMortem) -> None:
+    with pytest.raises(lb.NblbError, match="did you mean divisor"):
+        post_mortem.p("devisor")
+
+
+def test_the_prompt_knows_the_commands_of_pdb(post_mortem: PostMortem, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = _Prompt(post_mortem)
+    prompt.stdout = io.StringIO()
+    words = iter(["u", "p scale", "p nothing", "p", "", "d", "l", "w", "q"])
+    monkeypatch.setattr("builtins.input", lambda _: next(words))
+    prompt.cmdloop()
+    said = prompt.stdout.getvalue()
+    assert "no variable 'nothing'" in said
+    assert "scale = 0" in said
+    assert "> " in said
+
+
+def test_jobs_futures_and_errors_are_taken(cluster: Cluster, ended: TaskEnded) -> None:
+    job = Job(cluster.connection, "j", "sweep", "outer", 2)
+    job.add_record("t", 0, 2)
+    job.settle(TaskEnded(task="t", first=1, items=1, state=TaskState.FAILED, failure=ended.failure), [(1, 1)])
+    assert debug(job).frame["function"] == "inner"
+    assert job[1].frames == debug(job).frames
+    with pytest.raises(lb.NblbError, match="has not ended"):
+        debug(job[0])
+    with pytest.raises(TypeError, match="takes a future"):
+        debug(3)
+    with pytest.raises(lb.NblbError, match="nothing was written down"):
+        debug(lb.TaskLost("its worker died", "t"))
+    error: Any = job[1].exception()
+    assert debug(error).error is error
+    assert job[0].frames == []
+
+
+def test_the_failures_of_a_job_are_summed_up(cluster: Cluster, ended: TaskEnded) -> None:
+    job = Job(cluster.connection, "j", "sweep", "outer", 4)
+    job.add_record("t", 0, 4)
+    failed = TaskEnded(task="t", first=1, items=2, state=TaskState.FAILED, failure=ended.failure)
+    job.settle(failed, [(1, 2)])
+    assert "2 of 4 failed: 2 × ZeroDivisionError at test_debug.py line " in str(job)
+    assert str(job).endswith("; 2 to come")
+    job.settle(TaskEnded(task="t", first=0, items=1, state=TaskState.DONE, payload=payload.pack_results([1])), [(0, 1)])
+    job.settle(TaskEnded(task="t", first=3, items=1, state=TaskState.CANCELLED), [(3, 1)])
+    assert str(job).endswith("; 1 cancelled")
+    with pytest.raises(lb.TaskFailed) as caught:
+        job.results()
+    assert str(caught.value).startswith("2 of 4 failed: 2 × ZeroDivisionError")
+    assert "called as outer(0)" in str(caught.value)
+    assert caught.value.frames
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
