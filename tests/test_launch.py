@@ -243,6 +243,7 @@ def test_stop_ends_a_core_that_hangs(cluster: Cluster, parameters: Parameters, m
 
 def test_roles_end_in_good_order_on_sigterm(cluster: Cluster, parameters: Parameters) -> None:
     cluster.close()
+    wait_until(lambda: present(parameters.runtime_dir, "health")[0].about.get("checked"), 20, "the Health Check")
     for role in ("hub", "health", "core"):
         [one] = present(parameters.runtime_dir, role)
         os.kill(one.pid, signal.SIGTERM)

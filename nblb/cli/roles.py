@@ -94,7 +94,7 @@ def health(options: argparse.Namespace) -> int:
     parameters = load(options.parameters)
     check = HealthCheck(parameters)
     with _role(options, parameters, "health", check.stop) as presence:
-        _end_with_core(parameters, check.stop)
+        _end_with_core(parameters, check.stop, bool(options.presence))
         check.doHealthCheckTasks()
         presence.say(checked=True)
         check.startHC()
@@ -115,7 +115,7 @@ def monitor(options: argparse.Namespace) -> int:
     with _role(options, parameters, "monitor", lambda: sys.exit(0)) as presence:
         from nblb.monitoring.monitor import serve
 
-        _end_with_core(parameters, stop)
+        _end_with_core(parameters, stop, bool(options.presence))
         serve(
             parameters,
             address=options.address,
@@ -162,11 +162,14 @@ def _bound_log() -> None:
         pause.wait(30)
 
 
-def _end_with_core(parameters: Parameters, stop: Callable[[], object]) -> None:
-    """Stops a companion of the core when the core has ended on purpose, which removes core.json."""
+def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there: bool) -> None:
+    """Stops a companion of the core when the core has ended on purpose, which removes core.json.
+
+    `was_there`: the core had been seen by who started this process, even if it is gone by now.
+    """
 
     def watch() -> None:
-        pause, seen, gone_s = threading.Event(), False, 0.0
+        pause, seen, gone_s = threading.Event(), was_there, 0.0
         while gone_s < CORE_GONE_S:
             there = parameters.connection_file.exists()
             seen |= there

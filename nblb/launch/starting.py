@@ -95,11 +95,14 @@ def start(
     started = Started(chosen)
     try:
         with only_one_starter(chosen):
-            address = ensure_core(chosen, started)
+            ahead: list[RoleProcess] = []
+            address = ensure_core(chosen, started, lambda: ahead.extend(_while_core_starts(chosen, workers, started)))
             ensure_alone("health", chosen, started)
             if monitor:
                 ensure_alone("monitor", chosen, started)
-            if workers != 0:
+            for hub in ahead:
+                _wait_for_hub(hub, chosen, address, workers)
+            if workers != 0 and not ahead:
                 ensure_hub(chosen, address, workers, started)
         return join(chosen, started)
     except BaseException:
@@ -178,8 +181,18 @@ def only_one_starter(parameters: Parameters) -> Iterator[None]:
         os.close(file)
 
 
-def ensure_core(parameters: Parameters, started: Started) -> str:
-    """The address of a core that answers: the one that runs, or a new one."""
+def _while_core_starts(parameters: Parameters, workers: int | None, started: Started) -> list[RoleProcess]:
+    """A hub needs no core to begin with: it dials until there is one, and its workers start meanwhile."""
+    hubs = []
+    if workers != 0 and not present(parameters.runtime_dir, "hub"):
+        hubs.append(_spawn_hub(parameters, workers, started))
+    import nblb.client.cluster  # noqa: F401  # takes a while, and is needed next
+
+    return hubs
+
+
+def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """The address of a core that answers: the one that runs, or a new one, and `meanwhile()` while that starts."""
     core = read_core_file(parameters.connection_file)
     if core is not None and not core.stale:
         try:
@@ -194,6 +207,7 @@ def ensure_core(parameters: Parameters, started: Started) -> str:
         core.path.unlink(missing_ok=True)
     process = spawn("core", parameters)
     started.processes.append(process)
+    meanwhile()
     address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
     if pid != process.pid:
         # Somebody started a core without our lock (LoadBalancer().startLB(), say) and was faster: ours ends by itself.
@@ -231,19 +245,30 @@ def start_hub(
     parameters: Parameters, address: str, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
 ) -> RoleProcess:
     """Starts a hub here and waits until the core knows it and it has its workers."""
+    process = _spawn_hub(parameters, workers, started, arguments)
+    _wait_for_hub(process, parameters, address, workers)
+    return process
+
+
+def _spawn_hub(
+    parameters: Parameters, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
+) -> RoleProcess:
     number = len(present(parameters.runtime_dir, "hub"))
-    wanted = sum(group.workers for group in parameters.groups(workers))
     if workers is not None:
         arguments = ("--workers", str(workers), *arguments)
     process = spawn("hub", parameters, arguments, log_name=f"hub-{number + 1}" if number else "hub")
     started.processes.append(process)
+    return process
+
+
+def _wait_for_hub(process: RoleProcess, parameters: Parameters, address: str, workers: int | None) -> None:
+    wanted = sum(group.workers for group in parameters.groups(workers))
 
     def known() -> bool | None:
         rows = [row for row in probe.ask(address, "hubs") if row["pid"] == process.pid]
         return bool(rows) and rows[0]["workers"] >= wanted
 
     _wait_for(process, "hub", known)
-    return process
 
 
 def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) -> T:
@@ -268,7 +293,7 @@ def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) ->
             said = f" ({last})" if last else ""
             raise NblbError(_ended(process, f"the {what} was not ready within {START_DEADLINE_S:g} s{said}"))
         time.sleep(pause)
-        pause = min(0.1, pause * 1.5)
+        pause = min(0.04, pause * 1.5)
 
 
 def _ended(process: RoleProcess, sentence: str) -> str:

@@ -137,3 +137,16 @@ def test_everything_killed_at_once(cluster: Cluster, parameters: Parameters) -> 
     kill(parameters, "core")
     launch.start(parameters, monitor=False).close()
     assert job.results() == [2 * x for x in range(30)]
+
+
+def test_what_a_hub_that_died_with_the_core_had_in_hand_runs_again_at_once(
+    cluster: Cluster, parameters: Parameters, tmp_path: Path
+) -> None:
+    future = note_and_sleep.submit(str(tmp_path / "runs"), 60)
+    running_pid(tmp_path / "runs")
+    kill(parameters, "hub")
+    kill(parameters, "core")
+    launch.start(parameters, monitor=False).close()
+    begun = time.monotonic()
+    assert future.result(30) == 2
+    assert time.monotonic() - begun < 10  # not the half minute for which a hub of another computer is waited for

@@ -1,0 +1,49 @@
+"""`python -m tests.chaos --kills N --seed S`: exits with 1 when a promise was broken, and keeps the folder then."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from nblb.parameters import load
+from tests.chaos.play import play
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    options.add_argument("--kills", type=int, default=50)
+    options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    options.add_argument("--durability", default="process", choices=("process", "full"))
+    chosen = options.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="nbc"))
+    os.environ["NBLB_RUNTIME_DIR"] = str(folder / "run")
+    played = play(
+        load(
+            {
+                "LB_NAME": "chaos",
+                "LB_STATE_DIR": str(folder / "state"),
+                "LB_DURABILITY": chosen.durability,
+                "WKHUB_WORKERS": [{"nWorkers": 2}],
+            }
+        ),
+        folder / "play",
+        chosen.kills,
+        chosen.seed,
+    )
+    print(played.summary())
+    for problem in played.verdict.problems[:50]:
+        print(f"  {problem}")
+    if played.verdict.problems:
+        print(f"  everything is kept in {folder}")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Jobs outlive the kernel that submitted them, and the core: retried, completed, and told apart by their names."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nblb as lb
+from nblb import launch
+from nblb.launch import pids
+from nblb.launch.presence import present
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+    from nblb.parameters import Parameters
+
+
+@lb.task
+def moody(x: int, lucky: str) -> int:
+    """Multiples of 10 fail until the file is there."""
+    if x % 10 == 0 and not Path(lucky).exists():
+        raise OSError(f"{x} is out of luck")
+    return 3 * x
+
+
+def kernel(parameters: Parameters, code: str) -> subprocess.Popen[str]:
+    """A process that is connected and runs this code; the word that it prints has been read."""
+    words = [sys.executable, "-c", CONNECT + code, json.dumps(parameters.as_dict())]
+    client = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    assert client.stdout.readline() == "there\n"
+    return client
+
+
+def cell(name: str) -> Callable[[int], int]:
+    """The function of this name as the kernels above define it: the same cell, run again."""
+    main: dict[str, Any] = {"__name__": "__main__", "__package__": None}
+    exec(compile(f"def {name}(x):\n    return 3 * x\n", "<string>", "exec", dont_inherit=True), main)
+    defined: Callable[[int], int] = main[name]
+    return defined
+
+
+def end(client: subprocess.Popen[str]) -> None:
+    client.kill()
+    client.wait()
+    assert client.stdout is not None
+    client.stdout.close()
+
+
+CONNECT = """
+import json, sys, time
+import nblb as lb
+lb.connect(json.loads(sys.argv[1]))
+"""
+
+
+def counts(cluster: Cluster, name: str) -> dict[str, int]:
+    """What the core itself counts."""
+    [row] = [row for row in cluster.jobs() if row.name == name]
+    about: dict[str, Any] = cluster.connection.ask("job", {"name": name, "user": cluster.user})
+    assert about["counts"] == row.counts
+    return dict(row.counts)
+
+
+def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
+    cluster: Cluster, parameters: Parameters, tmp_path: Path
+) -> None:
+    lucky = tmp_path / "lucky"
+    job = moody.map(range(200), lucky=str(lucky), job="moods")
+    assert job.wait(30)
+    assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
+    assert job.retry_failed() == 20
+    assert job.wait(30)
+    assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
+    again = "job = lb.attach('moods')\nassert job.retry_failed() == 20\nassert job.wait(30)\nprint('there', flush=True)"
+    end(kernel(parameters, again))
+    assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
+
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGKILL)
+    assert pids.wait_gone([core.pid], 5) == []
+    launch.start(parameters, monitor=False).close()
+    lucky.touch()
+    assert job.retry_failed() == 20
+    assert job.results(30) == [3 * x for x in range(200)]
+    assert counts(cluster, "moods") == {"DONE": 200}
+    assert sorted(future.result() for future in job.as_completed(10)) == [3 * x for x in range(200)]
+    assert job.retry_failed() == 0
+
+
+HALF = """
+from nblb.client.connection import Connection
+from nblb.messages import SubmitTask
+
+say, left = Connection.say, 6
+def stop_half_way(self, *messages):
+    global left
+    for message in messages:
+        left -= type(message) is SubmitTask
+        if left < 0:
+            while self.session.unaccepted or self.inbox:
+                time.sleep(0.01)
+            print("there", flush=True)
+            time.sleep(60)
+        say(self, message)
+Connection.say = stop_half_way
+
+def work(x):
+    return 3 * x
+lb.task(work).map(range(12_000), job="half")
+"""
+
+
+def test_a_map_whose_submitter_was_killed_half_way_is_completed_by_the_same_map(
+    cluster: Cluster, parameters: Parameters
+) -> None:
+    end(kernel(parameters, HALF))
+    job = lb.attach("half")
+    wait_until(job.done, 20, "the first half to be done")
+    sent = sum(record.items for record in job._ledger.records.values())
+    assert 6000 < sent < 7000
+    assert job.counts() == {"DONE": sent, "LOST": 12_000 - sent}
+    with pytest.raises(lb.TaskLost, match=r"never submitted, because its notebook ended first; run the map again"):
+        job.results()
+
+    again = lb.task(cell("work")).map(range(12_000), job="half")
+    assert again.job_id == job.job_id
+    assert again.results(30) == [3 * x for x in range(12_000)]
+    assert again is job
+    assert counts(cluster, "half") == {"DONE": 12_000}
+    about = cluster.connection.ask("job", {"name": "half", "user": cluster.user})
+    assert sum(record["items"] for record in about["records"]) == 12_000, "nothing was submitted twice"
+
+
+UNNAMED = """
+def triple(x):
+    return 3 * x
+lb.task(triple).map(range(3)).wait(30)
+print("there", flush=True)
+"""
+
+
+def test_jobs_without_a_name_take_over_nobody_elses(cluster: Cluster, parameters: Parameters) -> None:
+    for _ in range(2):
+        end(kernel(parameters, UNNAMED))
+    ids = {}
+    for name in ("triple-1", "triple-2"):
+        job = lb.attach(name)
+        assert (job.name, job.results(20)) == (name, [0, 3, 6])
+        ids[name] = job.job_id
+    assert len(set(ids.values())) == 2
+    mine = lb.task(cell("triple")).map(range(4))
+    wait_until(lambda: mine.name in {row.name for row in cluster.jobs()}, 10, "the job's name")
+    assert len({row.name for row in cluster.jobs()}) == 3
+    assert {name: lb.attach(name).job_id for name in ids} == ids
