@@ -58,6 +58,8 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     options: Annotated[dict[str, Any], Meta(description="an object of options for the engine")] = {}
     env: Annotated[dict[str, str], Meta(description="an object of environment variables, each value a text")] = {}
     memory_mb: Annotated[int, Meta(ge=0, description="a whole number of MB for one worker, 0 for no limit")] = 0
+    max_rss_mb: Annotated[int, Meta(ge=0, description="a whole number of MB, 0 for no limit")] = 0
+    max_tasks_per_worker: Annotated[int, Meta(ge=0, description="a whole number of tasks, 0 for no limit")] = 0
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -140,7 +142,14 @@ class Parameters(msgspec.Struct, frozen=True):
             return (Group(workers=workers),)
         wanted = self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
         return tuple(
-            Group(_cores() if g.nWorkers == "auto" else g.nWorkers, g.minP, g.maxP, g.processP, g.engine)
+            Group(
+                workers=_cores() if g.nWorkers == "auto" else g.nWorkers,
+                minP=g.minP,
+                maxP=g.maxP,
+                processP=g.processP,
+                engine=g.engine,
+                max_tasks=g.max_tasks_per_worker,
+            )
             for g in wanted
         )
 

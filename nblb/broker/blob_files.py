@@ -1,4 +1,8 @@
-"""Payloads too large for the database, as files named by their content, so that equal ones are kept once."""
+"""Payloads too large for the database, as files named by their content, so that equal ones are kept once.
+
+What lies in a file need not lie in the core's memory: `unload` leaves a payload only the place of its bytes, which
+are read when they are sent.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,45 @@ import msgspec
 from nblb.errors import JournalError
 from nblb.framing import Buffer, Payload
 
-MAPPED = 1024 * 1024  # files from here on are mapped, so that the kernel may drop their pages when memory is short
+MAPPED = 1024 * 1024  # files from here on are mapped for their reader; mapping smaller ones costs more than reading
 WRITE_AT_ONCE = 512  # buffers in one writev; the system allows 1024
+
+
+class StoredBytes:
+    """The bytes of a payload in its file; a `framing.Away`."""
+
+    __slots__ = ("_lengths", "_path", "_start", "nbytes")
+
+    def __init__(self, path: str, start: int, lengths: tuple[int, ...]) -> None:
+        self._path, self._start, self._lengths = path, start, lengths  # there are many, so no Path
+        self.nbytes = sum(lengths)
+
+    def read(self) -> tuple[Buffer, ...]:
+        """All buffers; they last as long as somebody holds them, also when the file goes."""
+        try:
+            with open(self._path, "rb") as file:
+                if self.nbytes < MAPPED:
+                    whole = memoryview(file.read())
+                else:
+                    whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError) as error:
+            raise _unreadable(self._path, error) from None
+        at, buffers = self._start, list[Buffer]()
+        for length in self._lengths:
+            buffers.append(whole[at : at + length])
+            at += length
+        return tuple(buffers)
+
+    def cut(self, start: int, end: int) -> bytes:
+        """A part of the first buffer."""
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(file, end - start, self._start + start)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
 
 
 class BlobFiles:
@@ -30,6 +71,7 @@ class BlobFiles:
         self.folder, self.sync = folder, sync
         self._users: Counter[str] = Counter()
         self._fresh: set[str] = set()  # on disk, and not yet committed
+        self._released: list[str] = []  # needed by no row, but perhaps by what is about to be said
         self._number = count()
         folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -53,9 +95,10 @@ class BlobFiles:
         return name
 
     def unload(self, name: str, payload: Payload) -> None:
-        """Let a large payload stand for its file from here on: pages on disk instead of a second copy in memory."""
-        if payload.nbytes >= MAPPED and name in self._users:
-            payload.buffers = self.read(name).buffers
+        """Let a payload stand for its file from here on, without a copy in memory."""
+        if name in self._users and not payload.is_away:
+            lengths = tuple(memoryview(part).nbytes for part in payload.buffers)
+            payload.put_away(StoredBytes(f"{self.folder}/{name}", len(_layout(payload)), lengths))
 
     def _write(self, path: Path, parts: list[Buffer]) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -82,15 +125,18 @@ class BlobFiles:
                 os.close(folder)
 
     def read(self, name: str) -> Payload:
-        """The payload of a file."""
+        """The payload of a file; of its bytes only the place."""
         path = self.folder / name
         try:
             with open(path, "rb") as file:
-                if os.fstat(file.fileno()).st_size < MAPPED:
-                    return Payload.frombytes(file.read())
-                return Payload.frombytes(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+                start = 4 + int.from_bytes(file.read(4), "big")
+                size = os.fstat(file.fileno()).st_size
+                sizes, lengths = msgspec.json.decode(file.read(min(start, size) - 4), type=tuple[list[int], list[int]])
+                if start + sum(lengths) != size:
+                    raise ValueError(f"it has {size:,} bytes and should have {start + sum(lengths):,}")
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise JournalError(f"The journal's file {path} cannot be read: {error}.") from None
+            raise _unreadable(path, error) from None
+        return Payload((), sizes, StoredBytes(str(path), start, tuple(lengths)))
 
     def take(self, names: Iterable[str]) -> None:
         """Rows that need these files have been committed."""
@@ -103,11 +149,18 @@ class BlobFiles:
         self._fresh.clear()
 
     def release(self, names: Iterable[str]) -> None:
-        """Rows that needed these files are gone."""
+        """Rows that needed these files are gone; the files go with `remove_released`."""
         for name in names:
             self._users[name] -= 1
             if self._users[name] <= 0:
                 del self._users[name]
+                self._released.append(name)
+
+    def remove_released(self) -> None:
+        """What was to be said of them has been said."""
+        released, self._released = self._released, []
+        for name in released:
+            if name not in self._users and name not in self._fresh:
                 (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self) -> int:
@@ -120,8 +173,15 @@ class BlobFiles:
         return swept
 
 
+def _unreadable(path: Path | str, error: Exception) -> JournalError:
+    return JournalError(f"The journal's file {path} cannot be read: {error}.")
+
+
+def _layout(payload: Payload) -> bytes:
+    layout = msgspec.json.encode([list(payload.sizes), [memoryview(b).nbytes for b in payload.buffers]])
+    return len(layout).to_bytes(4, "big") + layout
+
+
 def _parts(payload: Payload) -> list[Buffer]:
     """What `Payload.tobytes` would join, unjoined."""
-    lengths = [memoryview(b).nbytes for b in payload.buffers]
-    layout = msgspec.json.encode([list(payload.sizes), lengths])
-    return [len(layout).to_bytes(4, "big") + layout, *payload.buffers]
+    return [_layout(payload), *payload.buffers]

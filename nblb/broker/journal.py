@@ -68,6 +68,7 @@ class Journal:
         self._attempts = OpenAttempts()
         self._task_files: dict[int, list[str]] = {}
         self._blob_files: dict[str, str] = {}
+        self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
         self._written = 0
         self._replayed = False
         self._folder = StateFolder(folder, name)
@@ -142,6 +143,7 @@ class Journal:
 
     def close(self) -> None:
         """Leave a journal that needs no recovery, and let another core have the folder."""
+        self.said()
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
@@ -170,6 +172,7 @@ class Journal:
         if not self._replayed:
             for _ in self.replay():
                 pass
+        self.said()
         try:
             batch = self._gather()
             self._blobs.settle()
@@ -181,6 +184,13 @@ class Journal:
         self._remember(batch)
         if self._written > WAL_BYTES:
             self._checkpoint("TRUNCATE")
+
+    def said(self) -> None:
+        """All that the last commit allows has been said: what lies in files need not be in memory any more."""
+        large, self._large = self._large, []
+        for name, payload in large:
+            self._blobs.unload(name, payload)
+        self._blobs.remove_released()
 
     def _roll_back(self, error: Exception) -> Exception:
         try:
@@ -242,8 +252,7 @@ class Journal:
                 self._blob_files[name] = row[0]
                 blobs.take([row[0]])
         blobs.drop_unneeded()
-        for name, payload in batch.large:
-            blobs.unload(name, payload)
+        self._large = batch.large
         for number, _ in batch.forgotten:
             unneeded += self._task_files.pop(number, ())
         blobs.release(unneeded)

@@ -79,6 +79,8 @@ class OpenAttempts:
 
     def open(self, number: int, first: int, items: int, turn: int) -> None:
         self._drop(number, first)
+        if turn in self.empty_turns:  # others of the same turn had begun and ended already
+            self.empty_turns.remove(turn)
         self._open.setdefault(number, {})[first] = items, turn
         self._in_turn[turn] += 1
 

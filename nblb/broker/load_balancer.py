@@ -31,7 +31,18 @@ from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.commands import Command, Drop, Halt, Log, Record, Send
 from nblb.errors import JournalFull
-from nblb.messages import FetchTask, Message, PutBlob, Refused, SubmitTask, TaskRejected, TaskStopped
+from nblb.messages import (
+    Failure,
+    FetchTask,
+    Message,
+    PutBlob,
+    Refused,
+    SubmitTask,
+    TaskEnded,
+    TaskRejected,
+    TaskState,
+    TaskStopped,
+)
 from nblb.parameters import Parameters, Source, load
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
@@ -39,6 +50,7 @@ from nblb.transport import Arrived, Doors
 from nblb.transport.incarnation import is_process_alive
 
 RETRY_COMMIT_S = 0.5  # while the disk is full
+WITHHELD_A_TURN = 64  # results that a slow client is sent in one turn
 
 
 class LoadBalancer:
@@ -283,6 +295,7 @@ class LoadBalancer:
             self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
         self.journal.unkept.clear()
         self._out.flush(self.doors)
+        self.journal.said()
 
     def _make_do(self, reason: str, now: float) -> bool:
         """The disk is full: refuse what is new, and try to keep what goes on. True if that much could be kept."""
@@ -316,12 +329,16 @@ class LoadBalancer:
 
     def _hear_of_troubles(self, now: float) -> None:
         doors = self.doors
-        if not doors.gone and not doors.untaken and not doors.drained:
+        if self._withheld:
+            self._send_withheld(now)
+        doors.drained.clear()  # it has ended the wait, for _send_withheld
+        if doors.unsayable:
+            self._note_unsayable()
+        if not doors.gone and not doors.untaken:
             return
         self._again = True
         gone, doors.gone = dict.fromkeys(doors.gone), []
         untaken, doors.untaken = doors.untaken, []
-        drained, doors.drained = doors.drained, []
         for address in gone:
             self._withheld.pop(address, None)
             self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
@@ -334,9 +351,29 @@ class LoadBalancer:
             if address not in self._withheld:
                 self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
             self._withheld.setdefault(address, {})[getattr(message, "task", "")] = None
-        for address in drained:
-            for task in self._withheld.pop(address, ()):
+
+    def _note_unsayable(self) -> None:
+        """A result that cannot be read any more is told as lost: whoever waits for it must not wait for ever."""
+        unsayable, self.doors.unsayable = self.doors.unsayable, []
+        for address, message, error in unsayable:
+            self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address} : {error}")
+            if isinstance(message, TaskEnded) and message.payload is not None:
+                lost = Failure(kind="TaskLost", message=f"its result cannot be read any more: {error}")
+                end = msgspec.structs.replace(message, state=TaskState.LOST, payload=None, failure=lost, holes=())
+                self._out.add(address, end)
+                self._again = True
+
+    def _send_withheld(self, now: float) -> None:
+        """Some results more for each client that has read what it had; so many a turn that others do not wait."""
+        for address, tasks in list(self._withheld.items()):
+            if self.doors.is_slow(address):
+                continue
+            self._again = True
+            for task in [*tasks][:WITHHELD_A_TURN]:
+                del tasks[task]
                 self._perform(self._safely(self.scheduler.handle, address, FetchTask(task=task), now))
+            if not tasks:
+                del self._withheld[address]
 
     def _has_ended(self, address: str) -> bool:
         """Whether a hub of this computer has no process any more."""

@@ -28,6 +28,9 @@ class MemoryJournal:
     def commit(self) -> None:
         pass
 
+    def said(self) -> None:
+        pass
+
     def withdraw(self, tasks: set[str]) -> None:
         pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskRejected, Welcome
+from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
 from nblb.transport import Doors
 
 # These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
@@ -33,7 +33,7 @@ class Outgoing:
         """Say all of it."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
-            doors.send(to, messages)
+            doors.send(to, _acknowledged_together(messages))
         replies, self.replies = self.replies, []
         for to, value, _ in replies:
             doors.answer_json(to, value)
@@ -71,3 +71,13 @@ class Outgoing:
         self.replies = [
             (to, instead(task), "") if task in tasks else (to, said, task) for to, said, task in self.replies
         ]
+
+
+def _acknowledged_together(messages: list[Message]) -> list[Message]:
+    """The same, with one TaskAccepted for all tasks that the turn has accepted."""
+    tasks = [message.task for message in messages if type(message) is TaskAccepted]
+    if len(tasks) < 2:
+        return messages
+    others = [message for message in messages if type(message) is not TaskAccepted]
+    at = next(at for at, message in enumerate(messages) if type(message) is TaskAccepted)
+    return [*others[:at], TaskAccepted(tasks=tuple(tasks)), *others[at:]]

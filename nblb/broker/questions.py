@@ -296,8 +296,7 @@ def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[st
     state = scheduler.state
     found: dict[str, list[tuple[float, float]]] = {name: list(times) for name, times in state.presence.items()}
     for client in state.clients.values():
-        if client.notebook:
-            found.setdefault(client.notebook, []).append((client.since, state.wall(client.heard_at)))
+        found.setdefault(client.notebook, []).append((client.since, state.wall(client.heard_at)))
     return found
 
 

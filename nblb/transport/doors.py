@@ -32,7 +32,7 @@ from nblb.transport.sockets import (
 WORD = VERSION[:4]  # what every version of the protocol begins with
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
-OUTBOX_BYTES = 32 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
+OUTBOX_BYTES = 8 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 2 * OUTBOX_BYTES  # … and before a client that takes nothing at all is given up
 RETRY_S = (0.001, 0.2)  # how soon a slow peer is tried again, at first and at last
 
@@ -100,7 +100,7 @@ class _Outbox:
 class Doors:
     """The core's sockets: one door for clients, one for hubs, one for the Health Check and the Monitor.
 
-    After each `send` and `receive` the three lists say what did not go smoothly, until their reader empties them:
+    After each `send` and `receive` these lists say what did not go smoothly, until their reader empties them:
     `untaken` messages (the peer is gone, or too slow for more results), peers that are `gone`, and peers that
     have `drained` after results were withheld from them.
     """
@@ -109,6 +109,7 @@ class Doors:
         self.parameters = parameters
         self.addresses: dict[str, str] = {}
         self.untaken: list[tuple[str, Message]] = []
+        self.unsayable: list[tuple[str, Message, Exception]] = []  # not to be encoded: a bug, or a file that is gone
         self.gone: list[str] = []
         self.drained: list[str] = []
         self.garbage = 0
@@ -256,11 +257,29 @@ class Doors:
     def send(self, to: str, messages: Sequence[Message]) -> bool:
         """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""
         door, identity = self._where(to)
-        before = len(self.untaken)
+        before = len(self.untaken) + len(self.unsayable)
         for batch in batches(messages):
+            if to in self._outboxes and not (batch := self._withhold(to, door, batch)):
+                continue
             for part, frames in self._encode(to, door, batch):
                 self._deliver(to, door, [identity, *frames], part)
-        return len(self.untaken) == before
+        return len(self.untaken) + len(self.unsayable) == before
+
+    def is_slow(self, to: str) -> bool:
+        """Something waits for this peer already."""
+        return to in self._outboxes
+
+    def _withhold(self, to: str, door: _Door, messages: Sequence[Message]) -> Sequence[Message]:
+        """Without the results, where too much waits already; they are not even read from where they lie."""
+        box = self._outboxes[to]
+        if box.nbytes <= OUTBOX_BYTES or door.kind == "hub":  # what a hub is sent is bounded by what it is given to do
+            return messages
+        large = [message for message in messages if getattr(message, "payload", None) is not None]
+        if not large:
+            return messages
+        box.withheld = True
+        self.untaken += [(to, message) for message in large]
+        return [message for message in messages if getattr(message, "payload", None) is None]
 
     def _where(self, to: str) -> tuple[_Door, bytes]:
         kind, _, identity = to.partition(":")
@@ -270,9 +289,9 @@ class Doors:
         """The batch as frames; should one message not be encodable, the others go each by itself."""
         try:
             return [(batch, door.speaks.encode(batch))]
-        except Exception:
+        except Exception as error:
             if len(batch) == 1:
-                self.untaken.append((to, batch[0]))
+                self.unsayable.append((to, batch[0], error))
                 return []
             return [pair for message in batch for pair in self._encode(to, door, [message])]
 
@@ -292,14 +311,6 @@ class Doors:
             del self._outboxes[to]
             self.gone.append(to)  # it finds out with its next word, greets again and fetches what it missed
             return
-        if box.nbytes > OUTBOX_BYTES and door.kind != "hub":  # what a hub is sent is bounded by what it is given to do
-            kept = [message for message in messages if getattr(message, "payload", None) is None]
-            if len(kept) < len(messages):
-                box.withheld = True
-                self.untaken += [(to, m) for m in messages if getattr(m, "payload", None) is not None]
-                if not kept:
-                    return
-                frames = [frames[0], *door.speaks.encode(kept)]
         size = frames_nbytes(frames)
         box.waiting.append((frames, size))
         box.nbytes += size

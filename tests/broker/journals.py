@@ -39,6 +39,7 @@ def write(journal: Journal, *entries: AnyEntry) -> None:
     for entry in entries:
         journal.append(entry)
     journal.commit()
+    journal.said()
 
 
 def files(folder: Path) -> list[Path]:

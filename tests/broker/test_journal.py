@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import sqlite3
 import subprocess
@@ -199,7 +200,7 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, turns: list[list[
     folder = tmp_path_factory.mktemp("history")
     journal, model = Journal(folder), Model()
     for turn in turns:
-        write(journal, *(entry for entry in turn if model.play(entry)))
+        write(journal, *(copy.deepcopy(entry) for entry in turn if model.play(entry)))  # a payload may leave memory
     journal.close()
     found = reopened(folder)
     assert [entry for entry in found if isinstance(entry, TaskKept)] == list(model.tasks.values())
@@ -211,6 +212,15 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, turns: list[list[
     payloads += [e.payload for ends in model.ends.values() for e in ends if e.payload is not None]
     large = {p.tobytes() for p in payloads if p.nbytes >= INLINE}
     assert len(files(folder)) == len(large)
+
+
+def test_attempts_that_begin_and_end_in_one_commit_take_no_others_along(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    first = [kept("a"), AttemptKept("a", 0, 1, 1, "h"), ended("a"), kept("b"), AttemptKept("b", 0, 1, 1, "h")]
+    write(journal, *first)
+    write(journal, kept("c"))
+    journal.close()
+    assert [entry.task for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)] == ["b"]
 
 
 # ── kill -9 ──

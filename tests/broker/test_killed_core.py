@@ -157,8 +157,8 @@ class Client:
                     self.epochs.append(epoch)
                     self.line.send([spec for name, spec in self.asked.items() if name not in self.accepted])
                     self.line.send([FetchTask(task=name) for name in self.accepted - self.ended.keys()])
-                case TaskAccepted(task=task):
-                    self.accepted.add(task)
+                case TaskAccepted(task=task, tasks=tasks):
+                    self.accepted |= set(tasks or [task])
                 case TaskEnded(task=task):
                     assert self.ended.setdefault(task, message).payload == message.payload
         if self.line.connections != self._connections:

@@ -186,4 +186,4 @@ def test_what_cannot_be_said_costs_only_itself(doors: Doors, dial: Callable[...,
     bad = Hello(client=object(), user="u")  # type: ignore[arg-type]
     assert not doors.send(address, [WELCOME, bad, WELCOME])
     assert heard(line, 2) == [WELCOME, WELCOME]
-    assert doors.untaken == [(address, bad)]
+    assert [(to, message) for to, message, _ in doors.unsayable] == [(address, bad)]
