@@ -14,6 +14,13 @@ def load_ipython_extension(ipython: Any) -> None:
     showing.install(ipython)
 
 
+def show_cards(ipython: Any) -> None:
+    """Cards alone: what the client asks for when a kernel uses a cluster without %load_ext (client/display.py)."""
+    from nblb.notebook import showing
+
+    showing.install(ipython)
+
+
 def unload_ipython_extension(ipython: Any) -> None:
     """Takes back what load_ipython_extension did; the cluster goes on."""
     from nblb.notebook import magics, showing

@@ -39,6 +39,7 @@ class Look:
     now: dict[str, Any]
     failures: list[dict[str, Any]] = field(default_factory=list)
     strip: bytes | None = None  # None: as before
+    pictures: list[dict[str, Any]] | None = None  # the same
 
 
 class Card(ABC):
@@ -52,6 +53,7 @@ class Card(ABC):
         self.widget: CardWidget | None = None
         self._thing: Any | None = thing
         self._weak = weakref.ref(thing)
+        self.shown_in: str | None = None  # the cell whose magic has shown it
         self._places: list[Place] = []
         self._look = Look(self.described(thing))
         self._said = ""
@@ -93,6 +95,8 @@ class Card(ABC):
     def bundle(self, final: bool = False) -> dict[str, Any]:
         """The picture as a mime bundle; in front-ends that need it, with the widget's view until the story is over."""
         card = describe.as_of({**self._look.now, "failures": self._look.failures})
+        if self._look.now.get("over"):  # what changes all the time would make a large file of the notebook
+            card["pictures"] = self._look.pictures or []
         data: dict[str, Any] = {"text/plain": pictures.text(card)}
         if self.mode is not Mode.TEXT:
             data["text/html"] = pictures.html(card, self.key if self.mode is Mode.LIVE else "")
@@ -126,6 +130,8 @@ class Card(ABC):
         found = self.look(thing, now)
         if found.strip is None:
             found.strip = self._look.strip
+        if found.pictures is None:
+            found.pictures = self._look.pictures
         self._look = found
         over = bool(found.now.get("over"))
         self._send(found, again=over)
@@ -145,10 +151,13 @@ class Card(ABC):
         return LIVE_S if shown_s < TIRED_AFTER_S else 1.0
 
     def _redraw_s(self, now: float) -> float:
-        young = self._started is not None and now - self._started < 2 * UNSEEN_S
-        if self.mode is Mode.LIVE and not self._seen and not young:
+        """Seconds between two pictures: a live card's are for the saved file, often at first and then seldom."""
+        shown_s = now - self._started if self._started is not None else 0.0
+        if self.mode is not Mode.LIVE:
+            return REDRAWN_S[self.mode]
+        if not self._seen and shown_s >= 2 * UNSEEN_S:
             return UNSEEN_S
-        return REDRAWN_S[self.mode]
+        return min(REDRAWN_S[self.mode], max(UNSEEN_S, shown_s / 2))
 
     def _send(self, found: Look, again: bool = False) -> None:
         """One message with what changed; `again` repeats all of it, for a message that may have been dropped."""
@@ -160,8 +169,10 @@ class Card(ABC):
             self.widget.said = self._said
             if found.strip is not None:
                 self.widget.strip = found.strip
+            if found.pictures is not None:
+                self.widget.pictures = found.pictures
         if again:
-            self.widget.send_state(["now", "failures", "strip", "said"])
+            self.widget.send_state(["now", "failures", "strip", "pictures", "said"])
 
     # ── in the clicks' thread ───────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nblb.notebook import words
+from nblb.notebook import said, words
 from nblb.notebook.pictures import look
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
 ITEMS_NAMED = 12
 TRACEBACK_LIMIT = 16_000
-OUTPUT_LIMIT = 4_000
+OUTPUT_LIMIT = 2_000
+ITEM_LIMIT = 6_000
+STOPPED = "%lb_start starts it again, with what the journal holds"
 
 
 def job(snapshot: JobSnapshot) -> dict[str, Any]:
@@ -34,9 +36,11 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "counts": words.count_rows(counts),
         "total": snapshot.total,
         "over": over,
-        "can": {"cancel": not over, "retry": words.failed(counts) > 0},
+        "can": {"cancel": not over, "retry": words.failed(counts) > 0, "why": snapshot.state == "waiting"},
         "notes": _job_notes(snapshot),
     }
+    if snapshot.output:
+        card["lines"] = said.lines(snapshot.output)
     if over:
         card["facts"] = [f"took {words.duration(snapshot.elapsed_s)}"]
     else:
@@ -76,6 +80,19 @@ def _failure(group: FailureGroup) -> dict[str, Any]:
     }
 
 
+def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
+    """One item of a job, opened: its traceback if it failed, else the end of its output."""
+    sign, word = look(snapshot.state)
+    facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
+    facts += [
+        f"{words.duration(snapshot.duration_s)}" if snapshot.duration_s else "",
+        snapshot.waiting or snapshot.note,
+    ]
+    text = snapshot.failure.traceback or snapshot.failure.message if snapshot.failure is not None else ""
+    title = " · ".join(part for part in (f"item {number:,}: {sign} {word}", *facts) if part)
+    return {"title": title, "text": words.clip(text or snapshot.stdout_tail, ITEM_LIMIT)}
+
+
 def as_of(card: dict[str, Any]) -> dict[str, Any]:
     """The same with the time of the picture, for one that is saved before its story is over."""
     if card.get("over"):
@@ -88,12 +105,12 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
     over = snapshot.state in words.ENDED
     card: dict[str, Any] = {
         "title": snapshot.name,
-        "subtitle": snapshot.task,
+        "subtitle": snapshot.task[-8:],  # as its repr has it
         "state": snapshot.state,
         "look": look(snapshot.state),
         "percent": 100 if snapshot.state == "DONE" else max(0, min(99, int(snapshot.progress))),
         "over": over,
-        "can": {"cancel": not over},
+        "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED")},
         "notes": [],
         "facts": [],
     }
@@ -126,21 +143,24 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
         "state": state,
         "look": {"up": ("●", "up"), "away": ("○", "the core is away"), "stopped": ("■", "stopped")}[state],
         "over": stopped,
-        "rows": [
-            ("address", snapshot.address),
-            ("hubs", str(hubs)),
-            ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
-            ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
-            ("durability", durability(snapshot.durability)),
-            ("owner", snapshot.owner),
-        ],
-        "hubs": [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in snapshot.hubs],
+        "rows": ([] if stopped else _busy_rows(snapshot))
+        + [("durability", durability(snapshot.durability)), ("owner", snapshot.owner)],
+        "hubs": [] if stopped else [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in snapshot.hubs],
         "workers": snapshot.workers,
         "unfinished": snapshot.queued + snapshot.running,
         "monitor": snapshot.monitor_url,
         "can": {"scale": up and hubs > 0, "stop": up, "monitor": up and bool(snapshot.monitor_url)},
-        "notes": [snapshot.warning] if snapshot.warning else [],
+        "notes": [STOPPED] if stopped else [snapshot.warning] if snapshot.warning else [],
     }
+
+
+def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
+    return [
+        ("address", snapshot.address),
+        ("hubs", str(len(snapshot.hubs))),
+        ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
+        ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
+    ]
 
 
 def durability(level: str) -> str:

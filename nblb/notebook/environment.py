@@ -35,6 +35,12 @@ def kernel() -> Any | None:
     return getattr(shell(), "kernel", None)
 
 
+def cell() -> str:
+    """What tells the request that the kernel runs now from all others."""
+    parent = getattr(kernel(), "get_parent", None)
+    return str(parent("shell").get("header", {}).get("msg_id", "")) if parent is not None else ""
+
+
 def mode() -> Mode:
     """NBLB_UI decides (widget, html, text or off); without it the best that works here."""
     wish = os.environ.get("NBLB_UI", "").strip().lower()

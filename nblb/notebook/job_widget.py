@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nblb.notebook import describe
+from nblb.notebook import describe, said, words
 from nblb.notebook.card import Card, Look
 from nblb.notebook.pictures import look
 
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from nblb.notebook.widget import CardWidget
 
 STRIP_ITEMS = 10_000  # in a longer job a cell of the strip stands for several items
+WAITING = ("QUEUED", "BLOCKED")
 STRIP_S = 1.0  # 10 kB at most each time
 
 
 class JobCard(Card):
-    """Progress, counts, what runs, what failed; Cancel and Retry failed."""
+    """Progress, counts, what runs, what failed, what is said and shown; Cancel, Retry failed, Stop early and keep."""
 
     def __init__(self, thing: Job, mode: Mode) -> None:
         from nblb.client.snapshot import STATES
 
         self.states = tuple((str(state), *look(str(state))) for state in STATES)
         self._strip_at = float("-inf")
+        self._pictures = said.Pictures()
+        self._opened: int | None = None  # the item that was chosen in the strip
         super().__init__(thing, mode)
 
     def described(self, thing: Job) -> dict[str, Any]:
@@ -33,19 +36,42 @@ class JobCard(Card):
     def look(self, thing: Job, now: float) -> Look:
         snapshot = thing.snapshot()
         found = Look(describe.job(snapshot), describe.job_failures(snapshot))
-        if self.widget is not None and (found.now["over"] or now - self._strip_at >= STRIP_S):
+        card = found.now
+        said_of = getattr(thing, "said_of", lambda _: None)
+        spoken = [said_of(row.item) for row in snapshot.running]
+        card["knobs"] = said.knobs(thing)
+        card["can"]["keep"] = not card["over"] and any(one is not None and one.count for one in spoken)
+        if self._opened is not None:
+            card["item"] = describe.item(self._opened, thing[self._opened].snapshot())
+        found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
+        if self.widget is not None and (card["over"] or now - self._strip_at >= STRIP_S):
             self._strip_at = now
             found.strip = fit(thing.states(), STRIP_ITEMS, [state for state, _, _ in self.states])
         return found
 
-    def act(self, thing: Job, click: str, _value: Any) -> str:
+    def act(self, thing: Job, click: str, value: Any) -> str:
         if click == "cancel":
             thing.cancel()
             return "cancelling what has not ended"
         if click == "retry":
             thing.retry_failed()
             return "running the failed tasks again"
+        if click == "keep":
+            return f"{words.number(thing.stop_and_keep(), 'task')} to end with what was emitted last"
+        if click == "knob":
+            return said.turned(thing, value)
+        if click == "item":
+            self._opened = None if value is None else self._chosen(thing.states(), *value)
+        if click == "why":
+            waiting = [item for item, state in enumerate(thing.states()) if self.states[state][0] in WAITING]
+            return thing[waiting[0]].why() if waiting else "nothing waits"
         return ""
+
+    def _chosen(self, states: bytes, first: int, items: int) -> int | None:
+        """The item that a cell of the strip stands for: the first that failed, else the first."""
+        cells = range(max(0, first), min(len(states), first + items))
+        bad = [item for item in cells if self.states[states[item]][0] in words.BAD]
+        return next(iter([*bad, *cells]), None)
 
     def make_widget(self, **traits: Any) -> CardWidget:
         from nblb.notebook.widget import JobWidget

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from nblb.errors import NblbError
-from nblb.notebook import describe, pictures, words
+from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError
+from nblb.notebook import debugging, describe, finding, pictures, reading, showing, words
+
+FETCHED_S = 10.0  # by then what the core knows of a task's end is here
+
+# A line up to a comment; a # in quotes or inside a word is none.
+_said = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|(?<=\S)#|[^#])*""", re.DOTALL)
 
 
-def spoken(magic: Callable[[Any, Any], Any]) -> Callable[[Any, str], Any]:
+def without_comment(line: str) -> str:
+    """`parameters.json` of `parameters.json  # where the lab is`."""
+    found = _said.match(line)
+    return found[0].rstrip() if found else line
+
+
+def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
     """Parses the line, answers --help, and turns what nblb raises into a sentence without a traceback."""
 
     @wraps(magic)
-    def run(self: Any, line: str) -> Any:
+    def run(self: Any, line: str, *cell: str) -> Any:
         try:
+            line = without_comment(line)
             if {"--help", "-h"} & set(shlex.split(line)):
                 print(run.__doc__)
                 return None
-            return magic(self, parse_argstring(run, line))
+            return magic(self, parse_argstring(run, line), *cell)
+        except TaskError:  # what a task raised is no mistake of the line
+            raise
         except (NblbError, ValueError) as problem:
             raise UsageError(str(problem)) from None
 
@@ -63,7 +79,9 @@ class LbMagics(Magics):
         """Start a core and a local hub, or find them running, and show their card."""
         from nblb import launch
 
-        return launch.start(args.parameters, workers=args.workers, monitor=not args.no_monitor, name=args.name)
+        cluster = launch.start(args.parameters, workers=args.workers, monitor=not args.no_monitor, name=args.name)
+        showing.show_now("cluster", cluster)  # also where the magic is not the last line of its cell
+        return cluster
 
     @line_magic
     @magic_arguments()
@@ -72,12 +90,14 @@ class LbMagics(Magics):
     def lb_stop(self, args: Any) -> None:
         """Stop the cluster: core, hubs and Monitor. What the journal holds waits for the next start."""
         cluster = current(args.parameters)
-        before = cluster.snapshot()
+        before: Any = cluster.snapshot()
+        with contextlib.suppress(LoadBalancerUnreachable):  # a dead core is stopped as well
+            before = cluster.status()
         cluster.stop()
-        left = before.queued + before.running
-        kept = f" {left:,} unfinished tasks are kept for the next start." if left else ""
-        hubs, workers = words.number(len(before.hubs), "hub"), words.number(before.workers, "worker")
-        print(f"{before.name} has stopped: {hubs}, {workers}.{kept}")
+        left, hubs = before.queued + before.running, before.hubs
+        kept = f" {words.number(left, 'unfinished task')} {'is' if left == 1 else 'are'} kept for the next start."
+        there = words.number(hubs if isinstance(hubs, int) else len(hubs), "hub")
+        print(f"{before.name} has stopped: {there}, {words.number(before.workers, 'worker')}.{kept if left else ''}")
 
     @line_magic
     @magic_arguments()
@@ -104,14 +124,9 @@ class LbMagics(Magics):
     @line_magic
     @magic_arguments()
     @spoken
-    def lb_jobs(self, _args: Any) -> None:
+    def lb_jobs(self, _args: Any) -> Any:
         """List the jobs that the core knows."""
-        rows = current().jobs()
-        if not rows:
-            print("no jobs")
-        for row in rows:
-            total = row["items"]
-            print(f"{row['name']}: {row['state']}, {words.progress_text(row['counts'], total)} ({row['user']})")
+        return current().jobs()
 
     @line_magic
     @magic_arguments()
@@ -131,6 +146,63 @@ class LbMagics(Magics):
         print(address or "no Monitor runs for this cluster; %lb_start without --no-monitor starts one")
         return cluster if address else None
 
+    @line_magic
+    @magic_arguments()
+    @argument("--workers", type=int, default=None, metavar="N", help="its workers; without it WKHUB_WORKERS decides")
+    @spoken
+    def lb_hub(self, args: Any) -> None:
+        """Start one more hub on this machine."""
+        hub = current().add_hub(workers=args.workers)
+        print(f"a hub with pid {hub.pid} has joined; %lb_status shows all, its log is {hub.log}")
+
+    @line_magic
+    @magic_arguments()
+    @argument("what", nargs="?", default="", metavar="TASK|hub|core", help="a process or a task; without it all logs")
+    @argument("-n", dest="lines", type=int, default=20, metavar="N", help="lines from the end (20)")
+    @argument("-f", "--follow", action="store_true", help="go on with what is written, until the stop button")
+    @spoken
+    def lb_logs(self, args: Any) -> None:
+        """Show what core, hubs, Health Check and Monitor have logged, or what a task has printed."""
+        cluster = current()
+        texts = [reading.read(self.shell, cluster, args.what, args.lines)]
+        if args.follow:
+            texts.append(reading.follow(self.shell, cluster, args.what))
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in (text for part in texts for text in part):
+                print(text, end="", flush=True)
+
+    @line_magic
+    @magic_arguments()
+    @argument("task", help="a variable that holds its future, JOB[ITEM], or its id or the end of it")
+    @argument("--saved", action="store_true", help="run nothing: show the frames that were written down when it failed")
+    @spoken
+    def lb_debug(self, args: Any) -> Any:
+        """Run a failed task's very call here, and look at what it raises with the debugger."""
+        if args.saved:
+            from nblb.client.debug import debug
+
+            failed = finding.taken_up(self.shell, current(), args.task)
+            failed.exception(FETCHED_S)
+            return debug(failed)
+        place = finding.place(self.shell, current(), args.task)
+        return debugging.run(self.shell, current().connection, place["task"], place["first"])
+
+    @cell_magic
+    @magic_arguments()
+    @argument("--name", default="cell", help="what cards and statistics call it")
+    @argument("--priority", type=float, default=0.0, metavar="P", help="a higher one goes first among your own tasks")
+    @argument("--timeout", type=float, default=None, metavar="S", help="seconds that it may run")
+    @argument("--bg", action="store_true", help="do not wait: the value of the cell is a future, whose card is shown")
+    @spoken
+    def lb(self, args: Any, cell: str) -> Any:
+        """Run the cell as a task: the variables that it reads go with it, those that it gives come back."""
+        from nblb.notebook import cell_magic as cells
+
+        current()
+        options = {"name": args.name, "priority": args.priority, "timeout": args.timeout}
+        future = cells.submit(self.shell, cell, **options)
+        return cells.in_background(future) if args.bg else cells.watch(future)
+
 
 def install(ipython: Any) -> None:
     ipython.register_magics(LbMagics)
@@ -140,6 +212,7 @@ def remove(ipython: Any) -> None:
     """Takes the magics out of this IPython."""
     for name in names():
         ipython.magics_manager.magics["line"].pop(name, None)
+    ipython.magics_manager.magics["cell"].pop("lb", None)
 
 
 def names() -> list[str]:

@@ -6,13 +6,14 @@ GitHub keeps elements and drops styles and scripts: what is said here is said by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from nblb.notebook.words import LOOK, clip
+from nblb.notebook.words import JOB_LOOK, LOOK, clip, ended, progress_text
 
 BAR_CELLS = 30
+SAVED_BYTES = 400_000  # of images in a saved picture
 TRACEBACK_LIMIT = 8_000  # characters of a traceback in a saved picture
 
 
@@ -47,8 +48,26 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
         yield _table(("hub", "host", "state", "workers", "busy"), card["hubs"])
     for group in card.get("failures", ()):
         yield _failure(group)
+    for picture in saved(card.get("pictures", ())):
+        label = f"<figcaption>item {picture['item']}</figcaption>" if "total" in card else ""
+        source = f"data:{picture['kind']};base64,{picture['data']}"
+        yield f'<figure>{label}<img src="{source}" alt="{escape(picture["alt"])}"></figure>'
+    if card.get("lines"):
+        said = "\n".join(f"{item}: {line}" for item, _, line in card["lines"])
+        yield f"<details><summary>output</summary><pre>{escape(said)}</pre></details>"
     if card.get("output"):
         yield f"<details><summary>output</summary><pre>{escape(card['output'])}</pre></details>"
+
+
+def saved(shown: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pictures that a saved notebook keeps: the latest images, as many as are small enough together."""
+    kept: list[dict[str, Any]] = []
+    left = SAVED_BYTES
+    for picture in reversed([*shown]):
+        left -= len(picture["data"])
+        if picture["kind"].startswith("image/") and left >= 0:
+            kept.insert(0, picture)
+    return kept
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -78,9 +97,34 @@ def text(card: dict[str, Any]) -> str:
     lines += card.get("notes", ())
     lines += [f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} workers, {hub[4]} busy" for hub in card.get("hubs", ())]
     lines += [f"✗ {group['title']}" for group in card.get("failures", ())]
+    lines += [f"{item}: {line}" for item, _, line in card.get("lines", ())]
     return "\n".join(lines)
 
 
 def look(state: str) -> tuple[str, str]:
     """Sign and word of a task's state, also of one that a newer core may name."""
     return LOOK.get(state, ("?", state.lower()))
+
+
+def jobs(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The list of a cluster's jobs as a mime bundle: a table."""
+    lines, cells = [], []
+    for row in rows:
+        counts, total = row["counts"], row["items"]
+        sign, word = JOB_LOOK.get(row["state"], ("?", row["state"]))
+        said = progress_text(counts, total)
+        lines.append(f"{row['name']}: {sign} {word}, {said} ({row['user']})")
+        done = f'<progress value="{ended(counts)}" max="{max(1, total)}" aria-label="{escape(row["name"])}"></progress>'
+        shown = [
+            f"<b>{escape(row['name'])}</b>",
+            f"{sign} {escape(word)}",
+            f"{done} {escape(said)}",
+            escape(row["user"]),
+        ]
+        cells.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in shown) + "</tr>")
+    if not lines:
+        return {"text/plain": "no jobs", "text/html": "<p>no jobs</p>"}
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "user"))
+    caption = "<caption><code>lb.attach(NAME)</code> shows a job's card</caption>"
+    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
+    return {"text/plain": "\n".join(lines), "text/html": f'<div class="nblb-card">{table}</div>'}

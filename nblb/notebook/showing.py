@@ -6,10 +6,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from nblb.notebook import clicks, describe, pictures, pumping
+from nblb.notebook import clicks, describe, interrupts, pictures, pumping
 from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
-from nblb.notebook.environment import Mode, kernel, mode
+from nblb.notebook.environment import Mode, cell, kernel, mode
 from nblb.notebook.job_widget import JobCard
 from nblb.notebook.task_card import TaskCard
 
@@ -34,7 +34,17 @@ def show(kind: str, thing: Any) -> None:
         _cards[thing] = card
         if hasattr(thing, "add_listener"):
             thing.add_listener(card.changed)
-    card.show()
+    if card.shown_in is not None and card.shown_in == cell():
+        card.shown_in = None  # the magic of this cell has shown it already
+    else:
+        card.show()
+
+
+def show_now(kind: str, thing: Any) -> None:
+    """Displays `thing` here; as the last line of the same cell it is then not shown twice."""
+    if mode() is not Mode.OFF:
+        show(kind, thing)
+        _cards[thing].shown_in = cell()
 
 
 def picture(kind: str, thing: Any) -> dict[str, Any]:
@@ -68,7 +78,9 @@ def install(ipython: Any) -> None:
         formatter = ipython.display_formatter.ipython_display_formatter
         formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
         display.register(kind, lambda thing, kind=kind: picture(kind, thing))
+    display.register("jobs", pictures.jobs)
     display.register("pump", pump)
+    display.register("interrupted", interrupts.interrupted)
 
 
 def remove(ipython: Any) -> None:
@@ -76,7 +88,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import display
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "pump"):
+    for kind in (*KINDS, "jobs", "pump", "interrupted"):
         display.register(kind, None)
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

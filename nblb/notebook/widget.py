@@ -27,6 +27,7 @@ class CardWidget(anywidget.AnyWidget):
     key = traitlets.Unicode().tag(sync=True)  # how the page finds the picture
     now = traitlets.Dict().tag(sync=True)  # a small description, at most five times a second
     failures = traitlets.List().tag(sync=True)  # with tracebacks, only when they change
+    pictures = traitlets.List().tag(sync=True)  # of what tasks display, at most one a second and seldom when large
     strip = traitlets.Bytes(b"").tag(sync=True)  # one byte an item, an index into `states`
     states = traitlets.List().tag(sync=True)  # (state, sign, word) of the strip's bytes
     said = traitlets.Unicode().tag(sync=True)  # the answer to the last button
@@ -41,16 +42,22 @@ class CardWidget(anywidget.AnyWidget):
 class JobWidget(CardWidget):
     """A job's card."""
 
-    _esm = _front("live.js") + _front("job.js")
+    _esm = _front("live.js") + _front("said.js") + _front("strip.js") + _front("job.js")
 
 
 class TaskWidget(CardWidget):
     """A single task's card."""
 
-    _esm = _front("live.js") + _front("task.js")
+    _esm = _front("live.js") + _front("said.js") + _front("task.js")
 
 
 class ClusterWidget(CardWidget):
     """The cluster's card."""
 
     _esm = _front("live.js") + _front("cluster.js")
+
+
+class StopWidget(CardWidget):
+    """The choice after a stopped wait."""
+
+    _esm = _front("live.js") + _front("stop.js")

@@ -66,11 +66,12 @@ class Lab:
     token: str
     root: Path
     runtime: Path  # where its kernels' clusters have their sockets
+    app: str = "jupyterlab"  # or "notebook": Notebook 7
 
 
 @contextlib.contextmanager
-def lab(root: Path, runtime: Path, theme: str = LIGHT, **environment: str) -> Iterator[Lab]:
-    """Starts JupyterLab on the notebooks in `root`; ends it, kernels included."""
+def lab(root: Path, runtime: Path, theme: str = LIGHT, app: str = "jupyterlab", **environment: str) -> Iterator[Lab]:
+    """Starts JupyterLab (or Notebook 7) on the notebooks in `root`; ends it, kernels included."""
     work = root / ".jupyter"
     environment = {**os.environ, **_folders(work), "NBLB_RUNTIME_DIR": str(runtime), **environment}
     _settings(work / "settings", theme)
@@ -81,9 +82,13 @@ def lab(root: Path, runtime: Path, theme: str = LIGHT, **environment: str) -> It
     log = work / "lab.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            _command(port, token, root), stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            _command(app, port, token, root),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
-    here = Lab(f"http://127.0.0.1:{port}", token, root, runtime)
+    here = Lab(f"http://127.0.0.1:{port}", token, root, runtime, app)
     try:
         _wait_up(here, process, log)
         yield here
@@ -120,9 +125,9 @@ def _settings(folder: Path, theme: str) -> None:
         file.write_text(json.dumps(value))
 
 
-def _command(port: int, token: str, root: Path) -> list[str]:
+def _command(app: str, port: int, token: str, root: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
+        *(sys.executable, "-m", app, "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"),
         *("--allow-root", "--LabApp.news_url=None", "--LabApp.extension_manager=readonly"),
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -159,7 +164,9 @@ class Page:
             self.foreign.append(request.url)
 
     def open(self) -> None:
-        self.page.goto(f"{self.here.url}/doc/workspaces/t/tree/{self.notebook}?token={self.here.token}&reset")
+        lab = self.here.app == "jupyterlab"
+        path = f"doc/workspaces/t/tree/{self.notebook}" if lab else f"notebooks/{self.notebook}"
+        self.page.goto(f"{self.here.url}/{path}?token={self.here.token}{'&reset' if lab else ''}")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         self.wait_kernel()
 

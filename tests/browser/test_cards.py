@@ -12,7 +12,10 @@ import pytest
 
 from tests.browser.lab import DARK, LIGHT, Lab, Page, browser_page, write_notebook
 
-SETUP = "from tests.notebook import fakes\nfakes.install()"
+SETUP = (
+    "from tests.notebook import fakes\nfrom nblb.notebook import showing\n"
+    "showing.install(get_ipython())\nfakes.install()"
+)
 COMPUTE = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: sum(range(10_000))"
 
 OVERFLOW = "() => Math.max(...[...document.querySelectorAll('.nblb-root')].map(e => e.scrollWidth - e.clientWidth))"
@@ -47,7 +50,7 @@ def test_a_job_moves_while_the_kernel_computes_and_can_be_cancelled_then(here: L
         text = card.get_by_role("progressbar").get_attribute("aria-valuetext")
         assert re.fullmatch(r"[\d,]+ of 4,000 tasks, \d failed", text)
         page.page.wait_for_function("() => +document.querySelector('[role=progressbar]').ariaValueNow >= 3")
-        assert card.get_by_role("img", name="every item").is_visible()
+        assert card.get_by_role("slider", name="every item").is_visible()
         card.get_by_role("button", name="Cancel").click()
         assert wait_state(page, "cancelled") < 2
         assert percent(card) == 100
@@ -100,9 +103,9 @@ def test_the_saved_notebook_holds_the_end_also_when_a_card_was_redrawn_under_the
         page.open()
         page.run_all()
         first = page.card("sweep").first
-        first.locator("details > summary").click()
+        first.get_by_text("✗ ValueError").click()
         page.page.locator(".nblb-root").nth(1).wait_for()
-        assert first.locator("details").get_attribute("open") is not None
+        assert first.get_by_text("in simulate").is_visible()
         assert page.page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
         wait_state(page, "failed")
         page.page.wait_for_timeout(500)
@@ -116,7 +119,8 @@ def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
     cells = (
         SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
         "cluster = fakes.FakeCluster()\ncluster",
-        "task = fakes.FakeTask(seconds=30)\ntask",
+        "task = thing = fakes.FakeTask(seconds=30)" + SPEAK,
+        "fakes.FakeJob().wait()",
     )
     name = f"looks-{width}.ipynb"
     write_notebook(here.root / name, *cells)
@@ -126,12 +130,76 @@ def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
         page.run_all()
         page.card("simulate").wait_for()
         page.page.get_by_text("ValueError").first.click()
+        page.command("notebook:interrupt-kernel")
+        page.card("stopped waiting for sweep").wait_for()
         page.page.wait_for_timeout(1500)
         page.page.screenshot(path=artifacts / f"looks-{theme.rsplit(maxsplit=1)[-1].lower()}-{width}.png")
         assert page.page.evaluate(OVERFLOW) <= 1
         for name in ("Scale", "Open monitor", "Stop"):
             assert page.card("lab-5799").get_by_role("button", name=name, exact=True).is_enabled()
         page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", LIGHT)
+
+
+SPEAK = """
+from nblb.client.said import Picture
+from nblb.client.snapshot import OutputLine
+dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+thing.has_knobs(); thing.emits({"image/png": dot, "text/plain": "<Figure loss>"})
+thing.displays = [Picture({"text/html": "<b>bold</b><script>parent.evil = 1</script>", "text/plain": "bold"})]
+thing.output = [OutputLine(n, "stdout", f"epoch {n}") for n in range(8)]
+thing"""
+
+
+def test_a_task_is_steered_from_its_card(here: Lab) -> None:
+    write_notebook(here.root / "h.ipynb", SETUP + "\nthing = fakes.FakeTask(seconds=300)" + SPEAK)
+    with browser_page(here, "h.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("simulate")
+        knob = card.get_by_role("slider", name="lr")
+        knob.focus()
+        knob.press("ArrowRight")
+        card.get_by_text("lr is to be 0.11").wait_for()
+        assert card.locator("output").first.inner_text() == "0.11"
+        card.get_by_role("checkbox", name="noise").uncheck()
+        card.get_by_text("noise is to be False").wait_for()
+        card.get_by_role("textbox", name="title").fill("another")
+        card.get_by_role("textbox", name="title").press("Enter")
+        card.get_by_text("title is to be another").wait_for()
+        assert card.get_by_role("img", name="<Figure loss>").is_visible()
+        assert page.page.frame_locator("iframe[sandbox]").get_by_text("bold").is_visible()
+        assert page.page.evaluate("() => window.evil") is None
+        card.get_by_role("button", name="Stop early and keep").press("Enter")
+        card.get_by_text("keeps what it emitted last").wait_for()
+        assert page.errors == []
+
+
+def test_every_item_is_reached_by_keyboard_mouse_and_in_words(here: Lab, artifacts: Path) -> None:
+    job = "\nthing = fakes.FakeJob(total=300, seconds=0.01, bad={40, 200}, age=60)"
+    write_notebook(here.root / "i.ipynb", SETUP + job + SPEAK)
+    with browser_page(here, "i.ipynb", size=(900, 1000)) as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        strip = card.get_by_role("slider", name="every item")
+        strip.focus()
+        for key, said in (("f", "item 40: ✗ failed"), ("ArrowLeft", "item 39: ✓ done"), ("End", "item 299: ✓ done")):
+            strip.press(key)
+            assert strip.get_attribute("aria-valuetext") == said
+        strip.press("f")  # round to the first again
+        strip.press("Enter")
+        item = card.get_by_role("region", name="opened item")
+        item.get_by_text("item 40: ✗ failed").wait_for()
+        assert item.get_by_text("ValueError: x must be >= 0").is_visible()
+        strip.click(position={"x": 3, "y": 3})
+        item.get_by_text("item 0: ✓ done").wait_for()
+        item.get_by_role("button", name="Close").click()
+        item.wait_for(state="hidden")
+        card.get_by_text("items in words").click()
+        words = card.get_by_role("listitem").filter(has_text="to").all_inner_texts()
+        assert words == ["0 to 39: ✓ done", "41 to 199: ✓ done", "201 to 299: ✓ done"]
+        page.page.screenshot(path=artifacts / "items.png")
+        assert page.errors == []
 
 
 def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:

@@ -46,7 +46,7 @@ def bar_text(page: Page, card: str) -> str:
 
 
 def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
-    collect = "print(len(job.results(errors='skip')), job)"
+    collect = "print(len(job.results(errors='skip')), repr(job))"
     write_notebook(here.root / "first.ipynb", "%load_ext nblb", START, SWEEP.format(seconds=0.2, total=40), collect)
     with browser_page(here, "first.ipynb", size=(1280, 1300)) as page:
         page.open()
@@ -136,3 +136,56 @@ def test_the_cluster_card_scales_and_stops(here: Lab, stage: dict[str, Any]) -> 
         card.get_by_text("3 (0 busy)").wait_for(timeout=10_000)
         card.get_by_role("button", name="Stop", exact=True).click()
         card.get_by_text("■ stopped").wait_for(timeout=20_000)
+
+
+def test_the_stop_button_frees_the_kernel_and_kill_ends_the_work(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    wait = "import nblb as lb\n@lb.task\ndef sleep():\n    import time; time.sleep(600)\nf = sleep.submit()\nf.result()"
+    write_notebook(here.root / "stop.ipynb", LOAD + START, wait)
+    with browser_page(here, "stop.ipynb") as page:
+        page.open()
+        page.run_all()
+        cluster = launch.connect(wait_until(lambda: launch.settle(stage) and launch.connect(stage) and stage, 30))
+        wait_until(lambda: [row.state for row in cluster.workers()].count("busy") == 1, 30, "the task to run")
+        page.command("notebook:interrupt-kernel")
+        card = page.card("stopped waiting for sleep")
+        card.get_by_role("button", name="Kill").wait_for(timeout=5000)
+        begin = time.monotonic()
+        page.wait_kernel()
+        assert time.monotonic() - begin < 1.0
+        page.page.get_by_text("KeyboardInterrupt: sleep goes on").wait_for()
+        page.page.screenshot(path=artifacts / "stopped.png")
+        assert [row.state for row in cluster.workers()].count("busy") == 1  # it goes on
+        card.get_by_role("button", name="Kill").click()
+        wait_until(lambda: [row.state for row in cluster.workers()] == ["idle", "idle"], 5, "free workers")
+        card.get_by_text("It has been killed.").wait_for()
+        cluster.close()
+
+
+LIVE = """import nblb as lb, time
+lb.start("parameters.json", monitor=False)
+@lb.task
+def train():
+    for step in range(1000):
+        rate = lb.knob("rate", 1, 0, 9)
+        print("step", step, "rate", rate)
+        lb.emit({"rate": rate})
+        time.sleep(0.05)
+f = train.submit()
+f"""
+
+
+def test_cards_without_the_extension_show_output_and_steer_the_task(here: Lab, stage: dict[str, Any]) -> None:
+    write_notebook(here.root / "steer.ipynb", LIVE, "print('it gave', f.result())")
+    with browser_page(here, "steer.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("train")
+        knob = card.get_by_role("slider", name="rate")
+        knob.wait_for(timeout=30_000)
+        knob.fill("7")  # while the next cell waits
+        card.get_by_text("rate 7").wait_for(timeout=10_000)
+        card.get_by_role("button", name="Stop early and keep").click()
+        page.page.get_by_text("it gave {'rate': 7}").wait_for(timeout=10_000)
+        assert page.errors == []

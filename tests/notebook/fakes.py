@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+from nblb.client import waiting
+from nblb.client.said import Knob, Picture
 from nblb.client.snapshot import (
     INDEX,
     ClusterSnapshot,
     FailureGroup,
     HubRow,
     JobSnapshot,
+    OutputLine,
     RunningRow,
     TaskSnapshot,
 )
@@ -20,10 +26,56 @@ from nblb.client.snapshot import (
 TRACEBACK = 'Traceback (most recent call last):\n  File "cell In[3]", line 4, in simulate\nValueError: x must be >= 0'
 
 
+class Spoken:
+    """The latest words of a fake task."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.latest: Picture | None = None
+
+    def picture(self) -> Picture | None:
+        return self.latest
+
+
 class Listened:
     def __init__(self) -> None:
         self.listeners: list[Callable[[], None]] = []
         self.calls: list[tuple[str, Any]] = []
+        self.knobs: dict[str, Knob] = {}
+        self.displays: list[Picture] = []
+        self.output: list[OutputLine] = []
+        self._said = self.said = Spoken()
+        self.emitted: Any = None
+
+    def has_knobs(self) -> None:
+        """A knob of each kind."""
+        for knob in (
+            Knob("lr", 0.1, 0.1, 0.0, 1.0),
+            Knob("steps", 5, 5, 1, 20),
+            Knob("noise", True, True),
+            Knob("title", "a run", "a run"),
+            Knob("limit", 3.5, 3.5),
+        ):
+            self.knobs[knob.name] = knob
+
+    def turn(self, name: str, value: Any) -> None:
+        self.calls.append(("turn", (name, value)))
+        self.knobs[name] = replace(self.knobs[name], value=value)
+
+    def emits(self, data: dict[str, Any] | None = None, value: Any = None) -> None:
+        self.said.count += 1
+        self.emitted = value
+        self.said.latest = Picture(data) if data is not None else None
+
+    def said_of(self, item: int) -> Spoken | None:
+        return self.said
+
+    def stop_and_keep(self) -> int:
+        self.calls.append(("keep", time.monotonic()))
+        return 1
+
+    def why(self) -> str:
+        return "3rd of your tasks; 12 of anna's share the hubs"
 
     def add_listener(self, listener: Callable[[], None]) -> None:
         self.listeners.append(listener)
@@ -34,6 +86,13 @@ class Listened:
     def changed(self) -> None:
         for listener in self.listeners:
             listener()
+
+
+class Line:
+    """As much of a connection as a wait needs."""
+
+    def someone_waits(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class FakeJob(Listened):
@@ -102,10 +161,23 @@ class FakeJob(Listened):
             ),
             failures=tuple(groups) if failed else (),
             state=state,
+            output=tuple(self.output),
         )
 
-    def cancel(self) -> None:
-        self.calls.append(("cancel", time.monotonic()))
+    def __getitem__(self, item: int) -> FakeTask:
+        return FakeTask(fails=item in self.bad, age=100 if self.state_of(item, self.at()) in ("DONE", "FAILED") else 0)
+
+    def done(self) -> bool:
+        return self.stopped is not None or self.at() >= -(-self.total // self.workers) * self.seconds
+
+    def wait(self) -> None:
+        """As a Job waits, the stop button included."""
+        with waiting.interruptible(self, Line()):  # type: ignore[arg-type]
+            while not self.done():
+                time.sleep(0.02)
+
+    def cancel(self, kill: bool = False) -> None:
+        self.calls.append(("kill" if kill else "cancel", time.monotonic()))
         self.stopped = time.monotonic()
         self.changed()
 
@@ -139,14 +211,21 @@ class FakeTask(Listened):
             stdout_tail="epoch 1\nepoch 2\n",
         )
 
-    def cancel(self) -> None:
+    def cancel(self, kill: bool = False) -> None:
         self.calls.append(("cancel", time.monotonic()))
+
+    def done(self) -> bool:
+        return time.monotonic() - self.started >= self.seconds
 
 
 class FakeCluster(Listened):
     def __init__(self, workers: int = 4) -> None:
         super().__init__()
         self.workers, self.stopped = workers, False
+        self.queued, self.running = 120, 3
+        self.parameters = SimpleNamespace(name="lab-5799", state_dir=None)
+        self.connection = SimpleNamespace(ask=self.ask)
+        self.tasks = [{"task": "ab12", "first": 0, "job": ""}, {"task": "ab12", "first": 7, "job": ""}]
         self.monitor_url = "http://127.0.0.1:5810/monitor"
 
     def snapshot(self) -> ClusterSnapshot:
@@ -159,11 +238,26 @@ class FakeCluster(Listened):
             hubs=(HubRow("h1", "hub-1", "lab1", workers=self.workers, busy=3),),
             workers=self.workers,
             busy=3,
-            queued=120,
-            running=3,
+            queued=self.queued,
+            running=self.running,
             owner="alice",
             monitor_url=self.monitor_url,
         )
+
+    def ask(self, topic: str, about: dict[str, Any]) -> Any:
+        """What the core answers."""
+        if topic == "tasks":
+            return {"total": len(self.tasks), "rows": self.tasks if about.get("state") != "RUNNING" else []}
+        found = [row for row in self.tasks if (row["task"], row["first"]) == (about["task"], about["first"])]
+        return {"state": "DONE", "stdout": "one\ntwo\n", "stderr": "oh\n", **found[0]} if found else None
+
+    def status(self) -> SimpleNamespace:
+        hubs = {"hubs": 1, "workers": self.workers}
+        return SimpleNamespace(name="lab-5799", queued=self.queued, running=self.running, **hubs)
+
+    def add_hub(self, **options: Any) -> SimpleNamespace:
+        self.calls.append(("add_hub", options))
+        return SimpleNamespace(pid=77, log="/state/logs/hub-2.log")
 
     def scale(self, workers: int) -> None:
         self.calls.append(("scale", workers))

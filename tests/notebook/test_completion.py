@@ -1,24 +1,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from nblb.client.task_future import TaskFuture
 from nblb.notebook import completion, magics
 from tests.notebook.fakes import FakeCluster
 
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setattr(magics, "current", FakeCluster)
+    fake = FakeCluster()
+    fake.parameters.state_dir = tmp_path / "state"
+    (tmp_path / "state" / "logs").mkdir(parents=True)
+    for role in ("core", "hub-2", "hub"):
+        (tmp_path / "state" / "logs" / f"{role}.log").write_text(f"{role} is up\n")
+    monkeypatch.setattr(magics, "current", lambda: fake)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "parameters.json").touch()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "lab.json").touch()
     (tmp_path / "paper.txt").touch()
     ipython = InteractiveShell.instance()
+    ipython.user_ns["f_1"] = TaskFuture(None, "f" * 32, "fit")  # type: ignore[arg-type]
     magics.install(ipython)
     completion.install(ipython)
     yield ipython
@@ -34,6 +42,11 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         ("%lb_start p", {"parameters.json", "pictures/"}),
         ("%lb_start pictures/", {"pictures/lab.json"}),
         ("%lb_attach s", {"sweep"}),
+        ("%lb_hub --w", {"--workers"}),
+        ("%lb_logs ", {"core", "hub", "hub-2", "f_1"}),
+        ("%lb_logs --f", {"--follow"}),
+        ("%lb_debug ", {"f_1", "ab12", "ab12.7"}),
+        ("%%lb --p", {"--priority"}),
         ("%lb_stop --h", {"--help"}),
     ],
 )
@@ -48,5 +61,6 @@ def test_tab_without_a_cluster_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None
         raise ConnectionError
 
     monkeypatch.setattr(magics, "current", nowhere)
-    assert completion.job_names() == []
-    assert completion.parameter_files("/no/such/folder/x") == []
+    for line in ("%lb_attach x", "%lb_debug x", "%lb_logs x", "%lb_start /no/such/folder/x"):
+        event = SimpleNamespace(command=line.split()[0], symbol="x", line=line)
+        assert completion._complete(SimpleNamespace(user_ns={}), event) == []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, RunningRow, TaskSnapshot
+from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, OutputLine, RunningRow, TaskSnapshot
 from nblb.notebook import describe
 
 
@@ -25,13 +25,13 @@ def test_a_running_job() -> None:
     card = describe.job(snapshot())
     assert (card["percent"], card["text"], card["over"]) == (61, "123 of 200 tasks, 6 failed", False)
     assert card["facts"] == ["3.0/s", "20 to 30 s left"]
-    assert card["can"] == {"cancel": True, "retry": True}
+    assert card["can"] == {"cancel": True, "retry": True, "why": False}
     assert [word for _, _, word, _ in card["counts"]] == ["done", "failed", "running", "queued"]
 
 
 def test_an_ended_job_can_be_retried_only_if_something_failed() -> None:
-    assert describe.job(snapshot(counts={"DONE": 200}))["can"] == {"cancel": False, "retry": False}
-    assert describe.job(snapshot(counts={"DONE": 199, "LOST": 1}))["can"] == {"cancel": False, "retry": True}
+    assert not any(describe.job(snapshot(counts={"DONE": 200}, state="done"))["can"].values())
+    assert describe.job(snapshot(counts={"DONE": 199, "LOST": 1}))["can"]["retry"]
 
 
 def test_what_a_tick_sends_is_small_however_much_runs() -> None:
@@ -60,6 +60,26 @@ def test_a_task() -> None:
     assert (done["percent"], done["over"], done["can"]["cancel"]) == (100, True, False)
 
 
+def test_an_item_that_was_opened() -> None:
+    failure = FailureGroup("ValueError", "no", traceback="Traceback …\nValueError: no")
+    failed = describe.item(17, TaskSnapshot("1.17", "fit", "FAILED", host="lab2", duration_s=0.8, failure=failure))
+    assert failed == {"title": "item 17: ✗ failed · on lab2 · 0.8 s", "text": "Traceback …\nValueError: no"}
+    waits = describe.item(3, TaskSnapshot("1.3", "fit", "QUEUED", waiting="2 tasks are before it", stdout_tail="x"))
+    assert waits == {"title": "item 3: … queued · 2 tasks are before it", "text": "x"}
+
+
+def test_waiting_can_be_asked_why() -> None:
+    assert describe.job(snapshot(state="waiting"))["can"]["why"]
+    assert describe.task(TaskSnapshot("1", "fit", "BLOCKED"))["can"]["why"]
+
+
+def test_what_a_job_prints_is_few_lines_with_their_items() -> None:
+    output = tuple(OutputLine(n, "stderr" if n == 29 else "stdout", "x" * 400) for n in range(30))
+    lines = describe.job(snapshot(output=output))["lines"]
+    assert [line[0] for line in lines] == list(range(22, 30))
+    assert lines[-1][1:] == ["stderr", "x" * 120]
+
+
 def test_a_cluster_says_what_its_durability_promises_and_whether_it_is_up() -> None:
     up = ClusterSnapshot("lab", True, "ipc:///x", durability="none", queued=3, monitor_url="http://127.0.0.1:1")
     card = describe.cluster(up)
@@ -67,6 +87,8 @@ def test_a_cluster_says_what_its_durability_promises_and_whether_it_is_up() -> N
     assert (card["look"][1], card["unfinished"], card["can"]["monitor"]) == ("up", 3, True)
     stopped = describe.cluster(up, stopped=True)
     assert (stopped["look"][1], stopped["over"], any(stopped["can"].values())) == ("stopped", True, False)
+    assert [name for name, _ in stopped["rows"]] == ["durability", "owner"]  # nothing is busy any more
+    assert stopped["notes"] == [describe.STOPPED]
 
 
 def test_a_picture_that_is_not_final_says_when_it_was_taken() -> None:

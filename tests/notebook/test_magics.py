@@ -86,6 +86,36 @@ def test_stop_says_what_has_stopped(shell: Any, cluster: FakeCluster, capsys: py
     assert cluster.stopped
 
 
+def test_stop_counts_as_people_do(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.queued, cluster.running = 0, 1
+    shell.run_line_magic("lb_stop", "  # enough for today")
+    assert capsys.readouterr().out.endswith("4 workers. 1 unfinished task is kept for the next start.\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("parameters.json  # start", "parameters.json"),
+        ("# only a comment", ""),
+        ("a#1 --name 'x # y'  # it's that", "a#1 --name 'x # y'"),
+        (r"my\ lab.json", r"my\ lab.json"),
+    ],
+)
+def test_a_comment_may_follow(line: str, said: str) -> None:
+    assert magics.without_comment(line) == said
+
+
+def test_start_with_a_comment(shell: Any, started: list[Any]) -> None:
+    shell.run_line_magic("lb_start", "my.json --workers 2  # start")
+    assert started == [(("my.json",), {"workers": 2, "monitor": True, "name": None})]
+
+
+def test_hub_is_one_call(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_line_magic("lb_hub", "--workers 3")
+    assert cluster.calls == [("add_hub", {"workers": 3})]
+    assert "hub-2.log" in capsys.readouterr().out
+
+
 def test_status(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("lb_status", "")
     said = capsys.readouterr().out
@@ -101,8 +131,8 @@ def test_scale(shell: Any, cluster: FakeCluster) -> None:
 
 
 def test_jobs_attach_and_monitor(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    shell.run_line_magic("lb_jobs", "")
-    assert capsys.readouterr().out == "sweep: done, 200 of 200 tasks (alice)\n"
+    [job] = shell.run_line_magic("lb_jobs", "")
+    assert job["name"] == "sweep"
     assert isinstance(shell.run_line_magic("lb_attach", "sweep"), FakeJob)
     assert shell.run_line_magic("lb_monitor", "") is cluster
     assert cluster.monitor_url in capsys.readouterr().out

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
 from nblb.notebook import pumping
-from tests.notebook.kernels import SETUP, run, said
+from tests.notebook.kernels import kernel, outputs_of, run, said, until_printed
 from tests.waiting import wait_until
 
 
@@ -91,18 +90,9 @@ def test_this_ipykernel_is_of_a_known_make() -> None:
 
 @pytest.mark.timeout(60)
 def test_the_stop_button_ends_a_pumped_wait_at_once_and_cells_run_after_it() -> None:
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
-    client = manager.client()
-    try:
-        client.start_channels()
-        client.wait_for_ready(timeout=30)
-        client.execute(
-            SETUP + "\nfrom nblb.notebook import showing\nimport time\nfakes.FakeJob()", reply=True, timeout=30
-        )
+    with kernel("from nblb.notebook import showing\nimport time\nfakes.FakeJob()") as (manager, client):
         wait = client.execute("import time; print('waits')\nwhile True: time.sleep(0.05); showing.pump()")
-        while client.get_iopub_msg(timeout=20)["content"].get("text") != "waits\n":
-            pass
+        until_printed(client, "waits\n")
         client.kernel_info()  # answered while the cell waits
         assert client.get_shell_msg(timeout=5)["msg_type"] == "kernel_info_reply"
         manager.interrupt_kernel()
@@ -110,11 +100,6 @@ def test_the_stop_button_ends_a_pumped_wait_at_once_and_cells_run_after_it() -> 
         reply = client.get_shell_msg(timeout=5)
         assert (reply["parent_header"]["msg_id"], reply["content"]["ename"]) == (wait, "KeyboardInterrupt")
         assert time.monotonic() - begin < 1
-        idle = {"execution_state": "idle"}
-        while (said := client.get_iopub_msg(timeout=5))["content"] != idle or said["parent_header"]["msg_id"] != wait:
-            pass
+        outputs_of(client, wait)
         manager.interrupt_kernel()  # between cells it must not end the kernel
         wait_until(lambda: client.execute("1", reply=True, timeout=10)["content"]["status"] == "ok", 10, "a cell")
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)

@@ -40,8 +40,37 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
         "print(sorted(display._pictures), display.pump() is not None)",
         "%unload_ext nblb\nprint(sorted(display._pictures), display.pump())",
     )
-    assert said(notebook, 0) == "['cluster', 'job', 'pump', 'task'] True\n"
+    assert said(notebook, 0) == "['cluster', 'interrupted', 'job', 'jobs', 'pump', 'task'] True\n"
     assert said(notebook, 1) == "[] None\n"
+
+
+@pytest.mark.timeout(60)
+def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
+    notebook = run(
+        "%load_ext nblb\nimport nblb.launch\nnblb.launch.start = lambda *_, **__: fakes.FakeCluster()",
+        "%lb_start\nx = 1",
+        "cluster = %lb_start",
+        "x = 2\n%lb_start  # the last line",
+        "cluster",
+    )
+    counts = [len([output for output in cell.outputs if "data" in output]) for cell in notebook.cells[2:]]
+    assert counts == [1, 1, 1, 1]
+
+
+@pytest.mark.timeout(60)
+def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_unloaded() -> None:
+    use = (
+        "from types import SimpleNamespace\nfrom nblb.client import current, display\n"
+        "current.use(SimpleNamespace(parameters=SimpleNamespace(LB_ON_INTERRUPT='detach'), stopped=False))\n"
+    )
+    notebook = run(
+        use + "print(sorted(display._pictures), '%lb_start' in get_ipython().magics_manager.magics['line'])",
+        "from nblb.notebook import unload_ipython_extension as away\naway(get_ipython())\n"
+        + use
+        + "print(sorted(display._pictures))",
+    )
+    assert said(notebook, 0) == "['cluster', 'interrupted', 'job', 'jobs', 'pump', 'task'] False\n"
+    assert said(notebook, 1) == "[]\n"
 
 
 def test_pump_without_a_kernel_does_nothing() -> None:

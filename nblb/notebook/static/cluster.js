@@ -35,6 +35,8 @@ export default live((model, root) => {
       if (!values.has(name)) { const said = h("dd"); values.set(name, said); list.append(h("div", {}, h("dt", {}, name), said)); }
       say(values.get(name), value);
     }
+    const there = new Set(now.rows.map(([name]) => name));
+    for (const [name, said] of values) show(said.parentElement, there.has(name));
     say(hubs, now.hubs.map(([name, host, state, workers, busy]) => `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy`).join("   "));
     if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else what was typed stands
     scale.can(now.can.scale); open.disabled = !now.can.monitor; stop.disabled = !now.can.stop; wanted.disabled = !now.can.scale;

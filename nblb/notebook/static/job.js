@@ -1,40 +1,5 @@
 // The job card: bar, counts, a strip with every item, what runs, what failed. Text is only touched where it changed.
 
-const strip = (model, root) => {
-  const node = h("canvas", { class: "nblb-strip", role: "img" });
-  let size = 0, columns = 1, drawn = null, colours = null;
-  const codes = () => new Uint8Array(model.get("strip").buffer ?? model.get("strip"), model.get("strip").byteOffset || 0, model.get("strip").byteLength);
-  node.onpointermove = (event) => {
-    const at = Math.floor(event.offsetY / size) * columns + Math.floor(event.offsetX / size), state = model.get("states")[codes()[at]];
-    node.title = state ? `item ${at.toLocaleString("en")}: ${state[1]} ${state[2]}` : "";
-  };
-  const paint = () => {
-    const items = codes(), wide = node.parentElement?.clientWidth || 0, context = node.getContext("2d");
-    if (!items.length || !wide) return;
-    size = Math.max(2, Math.min(12, Math.floor(Math.sqrt((wide * 60) / items.length))));
-    columns = Math.max(1, Math.floor(wide / size));
-    const high = Math.ceil(items.length / columns) * size;
-    if (node.width !== wide || node.height !== high) { node.width = wide; node.height = high; }
-    const style = getComputedStyle(root), gap = size > 3 ? 1 : 0;
-    colours = model.get("states").map(([state]) => style.getPropertyValue(`--nblb-${state}`) || "#999");
-    context.clearRect(0, 0, wide, high);
-    items.forEach((code, i) => {
-      const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
-      context.fillStyle = colours[code];
-      context.fillRect(x, y, size - gap, size - gap);
-      if (size > 4 && (state === "FAILED" || state === "LOST")) { // a stroke, so that colour does not speak alone
-        context.strokeStyle = "#fff"; context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke();
-      }
-    });
-  };
-  new ResizeObserver(paint).observe(root);
-  return { node, draw(now) {
-    show(node, model.get("strip").byteLength > 0);
-    attr(node, "aria-label", `every item: ${now.counts.map(([, , word, n]) => `${n} ${word}`).join(", ")}`);
-    if (drawn !== model.get("strip")) { drawn = model.get("strip"); paint(); }
-  } };
-};
-
 const running = () => {
   const body = h("tbody"), rows = [];
   const names = ["item", "progress", "note", "where", "for"].map((name) => h("th", { scope: "col" }, name));
@@ -59,13 +24,25 @@ const running = () => {
 // Shown from the start, so that the line does not grow under the reader; the others come when they are needed.
 const always = [["DONE", "✓", "done"], ["FAILED", "✗", "failed"], ["RUNNING", "▶", "running"], ["QUEUED", "…", "queued"]];
 
+// The item that was opened from the strip: its state, and its traceback or output.
+const opened = (model) => {
+  const title = h("strong"), close = button(model, "Close", "item", () => null), text = h("pre", { tabindex: 0, "aria-label": "what is known of the item" });
+  const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, close)), text);
+  return { node, draw(item) {
+    show(node, Boolean(item)); close.can(true);
+    if (item) { say(title, item.title); say(text, item.text); show(text, Boolean(item.text)); }
+  } };
+};
+
 export default live((model, root) => {
-  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry");
-  const top = head([cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
+  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), keep = button(model, "Stop early and keep", "keep");
+  const waits = why(model), top = head([waits.node, keep, cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
+  const item = opened(model), words = in_words(model, cells), said = output(), shown = pictures(model, true), turn = knobs(model);
+  waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
   const aloud = h("div", { class: "nblb-aloud", "aria-live": "polite" });
   let spoken = Date.now(), ended = null;
-  root.append(top.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, other.node, failed.node, now_running.node, aloud);
+  root.append(top.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, failed.node, now_running.node, said.node, words.node, aloud);
   return (now) => {
     top.draw(now, root); other.draw(now, model);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
@@ -78,7 +55,9 @@ export default live((model, root) => {
     }
     say(facts, now.facts.filter(Boolean).join(" · "));
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
-    cancel.can(now.can.cancel); retry.can(now.can.retry);
+    item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
+    said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"));
+    cancel.can(now.can.cancel); retry.can(now.can.retry); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
       say(aloud, `${now.title}: ${now.text}`); spoken = Date.now();
     }

@@ -34,7 +34,7 @@ const button = (model, name, action, value) => {
 const head = (buttons) => {
   const title = h("strong"), subtitle = h("span", { class: "nblb-sub" }), state = h("span", { class: "nblb-state" });
   const node = h("div", { class: "nblb-head" }, title, subtitle, state, h("span", { class: "nblb-buttons" }, ...buttons));
-  return { node, draw(now, root) {
+  return { node, state, draw(now, root) {
     say(title, now.title); say(subtitle, now.subtitle || ""); attr(root, "aria-label", now.title);
     say(state, now.look.join(" ")); attr(state, "data-state", now.state);
   } };
@@ -75,7 +75,7 @@ const failures = () => {
 const notes = () => {
   const node = h("div", { class: "nblb-notes" }), said = h("span", { role: "status" });
   const lines = h("span"); node.append(lines, said);
-  return { node, draw(now, model) { say(lines, (now.notes || []).join(" · ")); say(said, model.get("said")); } };
+  return { node, draw(now, model) { say(lines, (now.notes || []).join(" · ")); show(lines, lines.textContent !== ""); say(said, model.get("said")); } };
 };
 
 const live = (build) => {
@@ -87,17 +87,26 @@ const live = (build) => {
       if (root.classList.toggle("nblb-silent", yes)) for (const node of root.querySelectorAll("button")) node.disabled = true;
     };
     const update = () => { heard = Date.now(); silent(false); draw(model.get("now")); };
-    for (const name of ["now", "failures", "strip", "said"]) model.on(`change:${name}`, update);
+    for (const name of ["now", "failures", "strip", "pictures", "said"]) model.on(`change:${name}`, update);
     // While something goes on the kernel speaks every two seconds; when it does not, the card says so.
     const watch = setInterval(() => { if (!model.get("now").over && Date.now() - heard > SILENT_MS) silent(true); }, 2000);
     model.on("destroy", () => { clearInterval(watch); silent(true); });
     root.append(h("div", { class: "nblb-silence", role: "status" }, "○ no word from the kernel: it is busy, or gone"));
+    // JupyterLab takes keys for its own before the card sees them: not those that work a control.
+    const keys = (event) => {
+      if (!root.contains(event.target)) return;
+      const pressed = ["Enter", " "].includes(event.key) && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
+      event.target.toggleAttribute("data-lm-suppress-shortcuts", pressed || event.target.matches("input, canvas"));
+    };
+    window.addEventListener("keydown", keys, true);
+    model.on("destroy", () => window.removeEventListener("keydown", keys, true));
     let focused = null; // a redrawn output takes the focus away; it is given back
     root.addEventListener("focusin", (event) => { focused = event.target; });
     root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
     update();
     return { root, update, place: null, into(place) {
       this.place = place; place.replaceChildren(root); update();
+      for (const node of root.querySelectorAll(".nblb-out")) node.back?.(); // nor does it lose its place in the output
       if (focused && document.activeElement === document.body) focused.focus({ preventScroll: true });
     } };
   };

@@ -1,14 +1,18 @@
-// The card of one task: state, bar, what it says, the tail of its output, how it failed.
+// The card of one task: state, bar, what it says and shows, its knobs, the tail of its output, how it failed.
 export default live((model, root) => {
-  const cancel = button(model, "Cancel", "cancel"), top = head([cancel]), progress = bar(), failed = failures(), other = notes();
-  const facts = h("div", { class: "nblb-line" }), text = h("pre", { tabindex: 0 });
-  const output = h("details", { class: "nblb-output", open: "" }, h("summary", {}, "output"), text);
-  root.append(top.node, progress.node, facts, other.node, failed.node, output);
+  const cancel = button(model, "Cancel", "cancel"), keep = button(model, "Stop early and keep", "keep"), waits = why(model);
+  const top = head([waits.node, keep, cancel]), progress = bar(), failed = failures(), other = notes();
+  const facts = h("div", { class: "nblb-line" }), value = h("div", { class: "nblb-sub" });
+  const said = output(), shown = pictures(model, false), turn = knobs(model);
+  said.node.open = true;
+  waits.over(top.state);
+  root.append(top.node, progress.node, facts, value, other.node, turn.node, shown.node, failed.node, said.node);
   return (now) => {
-    top.draw(now, root); other.draw(now, model);
+    top.draw(now, root); other.draw(now, model); waits.draw(now);
     progress.draw(now, [[now.over ? now.state : "RUNNING", now.percent]]);
     say(facts, now.facts.join(" · ")); failed.draw(model.get("failures"));
-    show(output, Boolean(now.output)); if (now.output) say(text, now.output);
-    cancel.can(now.can.cancel);
+    say(value, now.emitted ? `latest: ${now.emitted}` : ""); show(value, Boolean(now.emitted));
+    turn.draw(now.knobs || [], now.over); shown.draw(); said.draw(now.output);
+    cancel.can(now.can.cancel); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
   };
 });

@@ -1,0 +1,81 @@
+"""The task that somebody means: a variable, `job[17]`, `sweep[17]`, or an id or the end of one, as reprs show it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from nblb.client.task_future import TaskFuture
+from nblb.errors import UnknownTask
+from nblb.messages import FetchTask
+
+LOOKED_AT = 1000  # tasks whose ids are compared, the latest first
+ENDING = 6  # characters of an id that are worth looking for
+_item_of = re.compile(r"(?P<job>.+)\[(?P<item>-?\d+)\]")
+
+
+def future(shell: Any, cluster: Any, spec: str) -> TaskFuture | None:
+    """The future that a variable or an item of a job stands for, without running anything."""
+    found = _value(spec, shell.user_ns)
+    if isinstance(found, TaskFuture):
+        return found
+    item = _item_of.fullmatch(spec)
+    if item is None:
+        return None
+    job = cluster.attach(item["job"])
+    try:
+        made: TaskFuture = job[int(item["item"])]
+    except IndexError as problem:
+        raise UnknownTask(str(problem)) from None
+    return made
+
+
+def _value(spec: str, space: dict[str, Any]) -> Any:
+    """What `f`, `job[3]` or `fs[-1]` is in the notebook; None if it is nothing."""
+    try:
+        node: Any = ast.parse(spec, mode="eval").body
+        if isinstance(node, ast.Name):
+            return space.get(node.id)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in space:
+            return space[node.value.id][ast.literal_eval(node.slice)]
+    except (SyntaxError, ValueError, LookupError, TypeError):
+        pass
+    return None
+
+
+def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
+    """The future of any task that `place` finds, also of one that another kernel has submitted."""
+    known = future(shell, cluster, spec)
+    if known is not None:
+        return known
+    connection, where = cluster.connection, place(shell, cluster, spec)
+    about = connection.ask("task", where)
+    if about["job"]:
+        job = cluster.attach(about["job"])
+        wanted = {where["task"], f"{where['task']}.{where['first']}"}
+        found: TaskFuture = next(job[item] for item in range(len(job)) if job.task_id(item) in wanted)
+        return found
+    made = TaskFuture(connection, where["task"], about["name"])
+    connection.expect(where["task"], about["items"], "", made)
+    connection.say(FetchTask(task=where["task"]))
+    return made
+
+
+def place(shell: Any, cluster: Any, spec: str) -> dict[str, Any]:
+    """The task as questions to the core name it: {"task", "first"}."""
+    known = future(shell, cluster, spec)
+    task_id = known.task_id if known is not None else spec
+    record, _, item = task_id.rpartition(".")
+    about = {"task": record, "first": int(item)} if record and item.isdigit() else {"task": task_id, "first": 0}
+    if known is not None or cluster.connection.ask("task", about) is not None:
+        return about
+    rows = cluster.connection.ask("tasks", {"offset": 0, "limit": LOOKED_AT})["rows"]
+    fits = [row for row in rows if len(spec) >= ENDING and str(row["task"]).endswith(str(about["task"]))]
+    if len(fits) == 1:
+        return {"task": fits[0]["task"], "first": about["first"]}
+    raise UnknownTask(
+        f"no task {spec!r}: name a variable that holds its future, JOB[ITEM], or its id or the end of it"
+        if not fits
+        else f"{len(fits)} tasks end with {spec!r}; take more of the id"
+    )

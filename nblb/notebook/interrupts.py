@@ -1,0 +1,55 @@
+"""The stop button in a wait: the first press frees the kernel, a second one soon after it cancels the work.
+
+After the first press no cell runs, and a kernel ignores SIGINT then; so its handler between cells is ours for the
+moments in which the second press counts. ipykernel 6 and 7 put back `saved_sigint_handler` after each message.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import Any
+
+from nblb.client.waiting import AGAIN_S
+from nblb.notebook import clicks, pumping
+from nblb.notebook.environment import Mode, kernel, mode, shell
+from nblb.notebook.stop_card import FATES, StopCard, called
+
+
+def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
+    """The client calls this when the stop button has ended a wait; shows the choice in the cell that waited."""
+    here = mode()
+    if here is Mode.OFF or threading.current_thread() is not threading.main_thread():
+        return False
+    clicks.watch(kernel())
+    pumping.prepare(kernel())
+    card = StopCard(thing, here, "" if fate == "detach" else fate)
+    card.show()
+    word = FATES[card.chosen][0][1]
+    stop._render_traceback_ = lambda: [f"KeyboardInterrupt: {called(thing)} {word}"]  # type: ignore[attr-defined]
+    if fate == "detach":
+        arm(card, thing)
+    return True
+
+
+def arm(card: StopCard, thing: Any) -> None:
+    """From now on, and for three seconds, the next SIGINT cancels; afterwards it is what it was."""
+    until, cell_over = time.monotonic() + AGAIN_S, threading.Event()
+    here, events = kernel(), shell().events  # type: ignore[union-attr]
+
+    def over(*_: Any) -> None:
+        cell_over.set()
+        events.unregister("post_run_cell", over)
+
+    def pressed(*_: Any) -> None:
+        if time.monotonic() < until:
+            # Not in the handler itself: the main thread may hold any lock just now.
+            threading.Thread(target=card.choose, args=(thing, "cancel"), name="nblb-stop", daemon=True).start()
+        elif not cell_over.is_set():  # the cell has caught the first one and goes on
+            raise KeyboardInterrupt
+
+    events.register("post_run_cell", over)
+    if hasattr(here, "saved_sigint_handler"):
+        here.saved_sigint_handler = pressed  # type: ignore[union-attr]
+        signal.signal(signal.SIGINT, pressed)

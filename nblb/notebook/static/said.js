@@ -1,0 +1,76 @@
+// What tasks say beyond progress: their output, pictures and knobs. Shared by the cards of jobs and tasks.
+
+// Folded text of which the end is in view, unless the reader has scrolled back. Its height is set: nothing jumps.
+const output = () => {
+  const text = h("pre", { tabindex: 0, class: "nblb-out", "aria-label": "output" });
+  const node = h("details", { class: "nblb-output" }, h("summary", {}, "output"), text);
+  let at = 0, follows = true;
+  text.onscroll = () => { at = text.scrollTop; follows = text.scrollHeight - at - text.clientHeight < 20; };
+  text.back = () => { text.scrollTop = follows ? text.scrollHeight : at; };
+  node.ontoggle = text.back;
+  return { node, draw(said) {
+    show(node, Boolean(said));
+    if (!said || text.textContent === said) return;
+    say(text, said); text.back();
+  } };
+};
+
+const picture = ({ kind, data, alt, item }, labelled) => {
+  let node;
+  if (kind.startsWith("image/")) node = h("img", { src: `data:${kind};base64,${data}`, alt });
+  else if (kind === "text/html") node = h("iframe", { sandbox: "", title: alt, srcdoc: `<style>body{font:13px sans-serif;margin:4px}</style>${data}` });
+  else node = h("pre", { tabindex: 0 }, data);
+  return h("figure", {}, ...(labelled ? [h("figcaption", {}, `item ${item}`)] : []), node);
+};
+
+const pictures = (model, labelled) => {
+  const node = h("div", { class: "nblb-pictures" });
+  let drawn = null;
+  return { node, draw() {
+    const list = model.get("pictures");
+    if (list === drawn) return;
+    drawn = list; show(node, list.length > 0);
+    if (list.length) node.style.minHeight = `${node.clientHeight}px`; // while the new ones load, the place is kept
+    node.replaceChildren(...list.map((one) => picture(one, labelled)));
+    setTimeout(() => { node.style.minHeight = ""; }, 300);
+  } };
+};
+
+const TELL_MS = 150;
+const knob = (model, [name, kind, value, min, max, step]) => {
+  const type = { flag: "checkbox", text: "text", number: "number", range: "range" }[kind];
+  const input = h("input", { type, "aria-label": name }), now = h("output", {});
+  if (kind === "range" || kind === "number") for (const [key, limit] of [["min", min], ["max", max], ["step", step]]) if (limit !== null) attr(input, key, limit);
+  const read = () => (kind === "flag" ? input.checked : kind === "text" ? input.value : Number(input.value));
+  const write = (next) => { if (kind === "flag") input.checked = next; else input.value = next; };
+  let told = 0, later = null;
+  const tell = () => { clearTimeout(later); told = Date.now(); press(model, "knob", [name, read()]); };
+  if (kind === "range") input.oninput = () => { say(now, input.value); clearTimeout(later); later = setTimeout(tell, Math.max(0, told + TELL_MS - Date.now())); };
+  input.onchange = tell;
+  write(value);
+  return { node: h("label", { class: "nblb-knob" }, h("span", {}, name), input, now), draw(next) {
+    if (Date.now() - told < 1500 || (document.activeElement === input && kind !== "range" && kind !== "flag")) return; // what was set stands
+    if (read() !== next) write(next);
+    say(now, kind === "range" ? String(next) : "");
+  } };
+};
+
+const knobs = (model) => {
+  const node = h("div", { class: "nblb-knobs", role: "group", "aria-label": "knobs" }), there = new Map();
+  return { node, draw(list, over) {
+    for (const row of list) {
+      if (!there.has(row[0])) { const one = knob(model, row); there.set(row[0], one); node.append(one.node); }
+      there.get(row[0]).draw(row[2]);
+    }
+    show(node, list.length > 0 && !over);
+  } };
+};
+
+// Why a task waits is asked of the core, by the button or by resting on the state.
+const why = (model) => {
+  const ask = button(model, "Why?", "why");
+  attr(ask, "title", "why it waits");
+  let asked = 0;
+  return { node: ask, over(state) { state.onpointerenter = () => { if (!ask.hidden && Date.now() - asked > 5000) { asked = Date.now(); press(model, "why"); } }; },
+    draw(now) { show(ask, Boolean(now.can.why)); ask.can(now.can.why); } };
+};

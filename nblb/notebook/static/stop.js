@@ -1,0 +1,10 @@
+// What the stop button leaves: the choice between going on, ending and ending at once.
+export default live((model, root) => {
+  const fates = ["Detach", "Cancel", "Kill"].map((name) => [name.toLowerCase(), button(model, name, name.toLowerCase())]);
+  const top = head(fates.map(([, node]) => node)), other = notes();
+  root.append(top.node, other.node);
+  return (now) => {
+    top.draw(now, root); other.draw(now, model);
+    for (const [fate, node] of fates) { node.can(now.can[fate]); show(node, !now.over); }
+  };
+});

@@ -1,0 +1,90 @@
+// Every item of a job in one picture that can be walked and opened: a slider whose value is an item.
+// Left and right go to the next item, up and down to the next row, F to the next failed one, Enter opens.
+
+const BAD = new Set(["FAILED", "LOST"]);
+
+const strip = (model, root) => {
+  const node = h("canvas", { class: "nblb-strip", role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-orientation": "horizontal" });
+  let size = 0, columns = 1, drawn = null, at = 0, each = 1;
+  const codes = () => { const it = model.get("strip"); return new Uint8Array(it.buffer ?? it, it.byteOffset || 0, it.byteLength); };
+  const named = (cell) => {
+    const state = model.get("states")[codes()[cell]];
+    const last = Math.min((cell + 1) * each, model.get("now").total) - 1, first = cell * each;
+    return state ? `item ${first.toLocaleString("en")}${last > first ? `–${last.toLocaleString("en")}` : ""}: ${state[1]} ${state[2]}` : "";
+  };
+  const cell_at = (event) => Math.floor(event.offsetY / size) * columns + Math.min(columns - 1, Math.floor(event.offsetX / size));
+  const open = (cell) => { if (cell < codes().length) press(model, "item", [cell * each, each]); };
+  const go = (cell) => {
+    at = Math.max(0, Math.min(codes().length - 1, cell));
+    attr(node, "aria-valuenow", at * each); attr(node, "aria-valuetext", named(at)); paint();
+  };
+  node.onpointermove = (event) => attr(node, "title", named(cell_at(event)));
+  node.onclick = (event) => { const cell = cell_at(event); if (cell < codes().length) { go(cell); open(cell); } };
+  node.onfocus = () => go(at);
+  node.onblur = () => paint();
+  node.onkeydown = (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -Infinity, End: Infinity }[event.key];
+    if (step !== undefined) go(at + step);
+    else if (event.key === "Enter" || event.key === " ") open(at);
+    else if (event.key === "f" || event.key === "F") {
+      const bad = (code) => BAD.has((model.get("states")[code] || [])[0]), all = [...codes()];
+      const next = all.findIndex((code, i) => i > at && bad(code));
+      go(next < 0 ? all.findIndex(bad) : next);
+    } else return;
+    event.preventDefault(); event.stopPropagation();
+  };
+  const paint = () => {
+    const items = codes(), wide = node.parentElement?.clientWidth || 0, context = node.getContext("2d");
+    if (!items.length || !wide) return;
+    each = Math.max(1, Math.ceil(model.get("now").total / items.length));
+    size = Math.max(2, Math.min(12, Math.floor(Math.sqrt((wide * 60) / items.length))));
+    columns = Math.max(1, Math.floor(wide / size));
+    const high = Math.ceil(items.length / columns) * size;
+    if (node.width !== wide || node.height !== high) { node.width = wide; node.height = high; }
+    const style = getComputedStyle(root), gap = size > 3 ? 1 : 0;
+    const colours = model.get("states").map(([state]) => style.getPropertyValue(`--nblb-${state}`) || "#999");
+    context.clearRect(0, 0, wide, high);
+    items.forEach((code, i) => {
+      const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
+      context.fillStyle = colours[code];
+      context.fillRect(x, y, size - gap, size - gap);
+      if (size > 4 && BAD.has(state)) { // a stroke, so that colour does not speak alone
+        context.strokeStyle = "#fff"; context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke();
+      }
+    });
+    if (document.activeElement === node) {
+      context.strokeStyle = style.getPropertyValue("color"); context.lineWidth = 2;
+      context.strokeRect((at % columns) * size, Math.floor(at / columns) * size, Math.max(4, size - gap), Math.max(4, size - gap)); context.lineWidth = 1;
+    }
+  };
+  new ResizeObserver(paint).observe(root);
+  return { node, codes, named, draw(now) {
+    show(node, model.get("strip").byteLength > 0);
+    attr(node, "aria-label", `every item: ${now.counts.map(([, , word, n]) => `${n} ${word}`).join(", ")}`);
+    attr(node, "aria-valuemax", Math.max(0, now.total - 1));
+    if (drawn !== model.get("strip")) { drawn = model.get("strip"); paint(); if (document.activeElement === node) go(at); }
+  } };
+};
+
+// The same in words, for those who do not see the picture: runs of items in the same state.
+const MOST_RUNS = 300;
+const in_words = (model, cells) => {
+  const list = h("ol", { class: "nblb-runs" }), node = h("details", { class: "nblb-words" }, h("summary", {}, "items in words"), list);
+  let drawn = null;
+  const draw = () => {
+    show(node, model.get("strip").byteLength > 0);
+    if (!node.open || drawn === model.get("strip")) return;
+    drawn = model.get("strip");
+    const codes = cells.codes(), runs = [], each = Math.max(1, Math.ceil(model.get("now").total / (codes.length || 1)));
+    for (let i = 0; i < codes.length; i += 1) {
+      const last = runs[runs.length - 1];
+      if (last && last.code === codes[i]) last.to = i; else runs.push({ code: codes[i], from: i, to: i });
+    }
+    list.replaceChildren(...runs.slice(0, MOST_RUNS).map(({ code, from, to }) => {
+      const [, sign, word] = model.get("states")[code], first = from * each, last = Math.min((to + 1) * each, model.get("now").total) - 1;
+      return h("li", {}, `${first.toLocaleString("en")}${last > first ? ` to ${last.toLocaleString("en")}` : ""}: ${sign} ${word}`);
+    }), ...(runs.length > MOST_RUNS ? [h("li", {}, `and ${(runs.length - MOST_RUNS).toLocaleString("en")} runs more`)] : []));
+  };
+  node.ontoggle = draw;
+  return { node, draw };
+};
