@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -52,6 +53,14 @@ def _shared_segments() -> set[str]:
     if not SHARED_MEMORY.is_dir():
         return set()
     return {entry.name for entry in SHARED_MEMORY.iterdir() if "nblb" in entry.name.lower()}
+
+
+@pytest.fixture(autouse=True)
+def _main_stays() -> Iterator[None]:
+    """An InteractiveShell puts a module of its own in the place of __main__, which nobody could spawn from."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session")
