@@ -8,6 +8,8 @@ import socket
 import threading
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 TURN_S = 0.02
 BYTES = 1 << 16
 
@@ -22,12 +24,11 @@ class Proxy:
     def __init__(self, near: Path, far: Path) -> None:
         self.far = str(far)
         self.cut_to_core = self.cut_to_hub = False
-        self.lock = threading.Lock()
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(near))
         self.listener.listen()
-        self.over = False
+        self.over = self.resetting = False
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -38,30 +39,35 @@ class Proxy:
         self.cut(False, False)
 
     def reset(self) -> None:
-        with self.lock:
-            for pair in self.pairs:
-                for end in pair:
-                    end.close()
-            self.pairs.clear()
+        """Done by the thread, which would otherwise wait for sockets that are closed under it."""
+        self.resetting = True
+        wait_until(lambda: not self.resetting, 10, "the connections to be broken")
 
     def close(self) -> None:
         self.over = True
         self.thread.join()
-        self.reset()
+        self.break_all()
         self.listener.close()
+
+    def break_all(self) -> None:
+        for pair in self.pairs:
+            for end in pair:
+                end.close()
+        self.pairs.clear()
+        self.resetting = False
 
     def run(self) -> None:
         while not self.over:
-            with self.lock:
-                moved = self.turn()
+            if self.resetting:
+                self.break_all()
+            moved = self.turn()
             if not moved:
                 select.select([self.listener, *(end for pair in self.open_ends() for end in pair)], [], [], TURN_S)
 
     def open_ends(self) -> list[tuple[socket.socket, ...]]:
         """Those that may speak."""
-        with self.lock:
-            hubs = () if self.cut_to_core else [hub for hub, _ in self.pairs]
-            cores = () if self.cut_to_hub else [core for _, core in self.pairs]
+        hubs = () if self.cut_to_core else [hub for hub, _ in self.pairs]
+        cores = () if self.cut_to_hub else [core for _, core in self.pairs]
         return [tuple(hubs), tuple(cores)]
 
     def turn(self) -> bool:

@@ -179,7 +179,7 @@ def swallows() -> None:
 
 
 def test_a_glutton_is_killed_and_told_how_much_it_had(others: lb.Job) -> None:
-    with pytest.raises(lb.TaskLost, match=r"(?s)killed for memory: 4\d\d MB of 300 MB, after .* in swallows"):
+    with pytest.raises(lb.TaskLost, match=r"(?s)killed for memory: [34]\d\d MB of 300 MB, after .* in swallows"):
         lb.task(priority=200)(swallows).submit().result(30)
 
 
