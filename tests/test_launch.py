@@ -171,7 +171,7 @@ def test_connect_to_none(parameters: Parameters) -> None:
 def test_a_wrong_number_of_workers_starts_nothing(parameters: Parameters, workers: Any) -> None:
     with pytest.raises(ParametersError, match="workers is"):
         launch.start(parameters, workers=workers)
-    assert nblb_processes() == []
+    wait_until(lambda: not nblb_processes(), 10, "all to be gone")
 
 
 def test_start_twice_finds_the_running_one(cluster: Cluster, parameters: Parameters) -> None:
@@ -220,7 +220,7 @@ def test_with_stops_what_it_started_and_only_that(parameters: Parameters, stoppe
             pass
         assert outer.status()
         assert len(outer.hubs()) == 1
-    assert nblb_processes() == []
+    wait_until(lambda: not nblb_processes(), 10, "all to be gone")
     assert not parameters.runtime_dir.exists()
 
 
@@ -228,7 +228,7 @@ def test_stop_leaves_nothing_even_when_the_core_is_dead(cluster: Cluster, parame
     [core] = present(parameters.runtime_dir, "core")
     os.kill(core.pid, signal.SIGKILL)
     assert launch.stop(parameters)
-    assert nblb_processes() == []
+    wait_until(lambda: not nblb_processes(), 10, "all to be gone")
     assert not parameters.runtime_dir.exists()
     assert not launch.stop(parameters)
 
@@ -238,7 +238,7 @@ def test_stop_ends_a_core_that_hangs(cluster: Cluster, parameters: Parameters, m
     [core] = present(parameters.runtime_dir, "core")
     os.kill(core.pid, signal.SIGSTOP)
     assert launch.stop(parameters)
-    assert nblb_processes() == []
+    wait_until(lambda: not nblb_processes(), 10, "all to be gone")
 
 
 def test_roles_end_in_good_order_on_sigterm(cluster: Cluster, parameters: Parameters) -> None:

@@ -50,13 +50,13 @@ def test_a_job_moves_while_the_kernel_computes_and_can_be_cancelled_then(here: L
         text = card.get_by_role("progressbar").get_attribute("aria-valuetext")
         assert re.fullmatch(r"[\d,]+ of 4,000 tasks, \d failed", text)
         page.page.wait_for_function("() => +document.querySelector('[role=progressbar]').ariaValueNow >= 3")
-        assert card.get_by_role("slider", name="every item").is_visible()
+        card.get_by_role("slider", name="every item").wait_for()
         card.get_by_role("button", name="Cancel").click()
         assert wait_state(page, "cancelled") < 2
         assert percent(card) == 100
         assert card.get_by_role("button", name="Cancel").is_disabled()
         card.get_by_text("2 × ValueError").click()
-        assert card.get_by_text("in simulate").is_visible()
+        card.get_by_text("in simulate").wait_for()
         page.page.screenshot(path=artifacts / "job-cancelled.png")
         assert page.errors == []
         assert page.foreign == []
@@ -105,7 +105,7 @@ def test_the_saved_notebook_holds_the_end_also_when_a_card_was_redrawn_under_the
         first = page.card("sweep").first
         first.get_by_text("✗ ValueError").click()
         page.page.locator(".nblb-root").nth(1).wait_for()
-        assert first.get_by_text("in simulate").is_visible()
+        first.get_by_text("in simulate").wait_for()
         assert page.page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
         wait_state(page, "failed")
         page.page.wait_for_timeout(500)
@@ -166,8 +166,8 @@ def test_a_task_is_steered_from_its_card(here: Lab) -> None:
         card.get_by_role("textbox", name="title").fill("another")
         card.get_by_role("textbox", name="title").press("Enter")
         card.get_by_text("title is to be another").wait_for()
-        assert card.get_by_role("img", name="<Figure loss>").is_visible()
-        assert page.page.frame_locator("iframe[sandbox]").get_by_text("bold").is_visible()
+        card.get_by_role("img", name="<Figure loss>").wait_for()
+        page.page.frame_locator("iframe[sandbox]").get_by_text("bold").wait_for()
         assert page.page.evaluate("() => window.evil") is None
         card.get_by_role("button", name="Stop early and keep").press("Enter")
         card.get_by_text("keeps what it emitted last").wait_for()
@@ -190,7 +190,7 @@ def test_every_item_is_reached_by_keyboard_mouse_and_in_words(here: Lab, artifac
         strip.press("Enter")
         item = card.get_by_role("region", name="opened item")
         item.get_by_text("item 40: ✗ failed").wait_for()
-        assert item.get_by_text("ValueError: x must be >= 0").is_visible()
+        item.get_by_text("ValueError: x must be >= 0").wait_for()
         strip.click(position={"x": 3, "y": 3})
         item.get_by_text("item 0: ✓ done").wait_for()
         item.get_by_role("button", name="Close").click()
@@ -232,7 +232,7 @@ def test_stop_asks_first_when_work_would_wait_and_scale_sends_the_number(here: L
         card.get_by_text("scaling to 6 workers").wait_for()
         card.get_by_role("button", name="Stop", exact=True).click()
         card.get_by_role("button", name="Keep it").click()
-        assert card.get_by_text("● up").is_visible()
+        card.get_by_text("● up").wait_for()
         card.get_by_role("button", name="Stop", exact=True).click()
         card.get_by_role("button", name="Stop now").click()
         card.get_by_text("■ stopped").wait_for()

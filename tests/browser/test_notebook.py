@@ -55,7 +55,7 @@ def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artif
         bar.wait_for(timeout=30_000)
         cluster = page.card(stage["LB_NAME"])
         for words in ("address", "durability", "2 (", "Scale", "Stop"):
-            assert cluster.get_by_text(words).first.is_visible(), words
+            cluster.get_by_text(words).first.wait_for()
         seen = set()
 
         def ended() -> bool:
@@ -71,7 +71,7 @@ def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artif
         page.page.get_by_text("<Job sweep: 40 of 40").wait_for()
         failure = page.card("sweep").get_by_text("ValueError").first
         failure.click()
-        assert page.card("sweep").get_by_text('raise ValueError("x must not be three")').first.is_visible()
+        page.card("sweep").get_by_text('raise ValueError("x must not be three")').first.wait_for()
         page.page.screenshot(path=artifacts / "first-done.png")
         saved = page.save()
         assert "40 of 40 tasks, 1 failed" in json.dumps(saved)
