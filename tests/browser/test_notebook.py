@@ -28,6 +28,12 @@ def simulate(x, seconds={seconds}):
 job = simulate.map(range({total}), job="sweep")
 job"""
 
+WATCH = """bar => {
+    window.seen = new Set();
+    const look = () => seen.add(bar.getAttribute("aria-valuenow"));
+    new MutationObserver(look).observe(bar, { attributes: true });
+}"""
+
 
 @pytest.fixture
 def stage(here: Lab, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
@@ -47,7 +53,10 @@ def bar_text(page: Page, card: str) -> str:
 
 def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
     collect = "print(len(job.results(errors='skip')), repr(job))"
-    write_notebook(here.root / "first.ipynb", "%load_ext nblb", START, SWEEP.format(seconds=0.2, total=40), collect)
+    go = here.root / "go"  # no task goes on before the bar is watched
+    gate = f"    import os\n    while not os.path.exists({str(go)!r}):\n        time.sleep(0.01)\n    if x == 3"
+    sweep = SWEEP.format(seconds=0.2, total=40).replace("    if x == 3", gate)
+    write_notebook(here.root / "first.ipynb", "%load_ext nblb", START, sweep, collect)
     with browser_page(here, "first.ipynb", size=(1280, 1300)) as page:
         page.open()
         page.run_all()
@@ -56,16 +65,12 @@ def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artif
         cluster = page.card(stage["LB_NAME"])
         for words in ("address", "durability", "2 (", "Scale", "Stop"):
             cluster.get_by_text(words).first.wait_for()
-        seen = set()
-
-        def ended() -> bool:
-            seen.add(int(bar.get_attribute("aria-valuenow")))
-            return "40 of 40 tasks" in bar_text(page, "sweep")
-
-        page.page.wait_for_timeout(1500)
+        bar.evaluate(WATCH)
+        go.touch()
+        wait_until(lambda: page.page.evaluate("seen.size") >= 3, 30, "a bar that moves")
         page.page.screenshot(path=artifacts / "first-running.png")
-        wait_until(ended, 30, "the sweep's end", every_s=0.2)
-        assert len(seen) >= 4, seen
+        wait_until(lambda: "40 of 40 tasks" in bar_text(page, "sweep"), 30, "the sweep's end", every_s=0.2)
+        assert page.page.evaluate("seen.size") >= 4
         assert bar_text(page, "sweep") == "40 of 40 tasks, 1 failed"
         assert bar.get_attribute("aria-valuenow") == "100"
         page.page.get_by_text("<Job sweep: 40 of 40").wait_for()

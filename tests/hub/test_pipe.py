@@ -107,15 +107,19 @@ def test_the_other_ends_death_is_an_end(ends: tuple[Channel, Channel]) -> None:
     assert worker.receive() is None
 
 
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
 def test_no_descriptor_is_left(ends: tuple[Channel, Channel]) -> None:
     near, worker = ends
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = descriptors()
     for _ in range(50):
         parcel = pack(to_worker, 1, run(Payload((bytes(200_000),))))
         near.post(parcel)
         parcel.close()
         worker.receive()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert descriptors() <= before  # the collector may close others' meanwhile
 
 
 @given(st.binary(max_size=200))

@@ -22,6 +22,7 @@ from nblb.client.snapshot import (
     RunningRow,
     TaskSnapshot,
 )
+from tests.waiting import wait_until
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "cell In[3]", line 4, in simulate\nValueError: x must be >= 0'
 
@@ -276,6 +277,13 @@ class FakeCluster(Listened):
 
     def attach(self, name: str) -> FakeJob:
         return FakeJob(name)
+
+
+def until_drawn(thing: Any, deadline_s: float = 60.0) -> None:
+    """Returns when the card of `thing` has drawn its end; runs in a kernel."""
+    from nblb.notebook import showing
+
+    wait_until(lambda: showing._cards[thing]._thing is None, deadline_s, "the last picture")
 
 
 def install() -> None:

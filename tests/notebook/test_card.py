@@ -13,16 +13,12 @@ from nblb.notebook.task_card import TaskCard
 from tests.notebook.fakes import FakeJob, FakeTask
 from tests.notebook.kernels import models, run, said, shown
 
-UNTIL_OVER = (
-    "import time\nend = time.monotonic() + 30\nwhile {} and time.monotonic() < end: time.sleep(0.1)\ntime.sleep(1)"
-)
-
 
 @pytest.mark.timeout(120)
 def test_a_job_leaves_its_last_picture_in_the_notebook_and_no_dead_box() -> None:
     notebook = run(
         "job = fakes.FakeJob(total=300, seconds=0.1, workers=20, bad={3})\njob",
-        UNTIL_OVER.format("job.snapshot().state == 'running'"),
+        "fakes.until_drawn(job)",
     )
     data = shown(notebook, 0)
     assert sorted(data) == ["text/html", "text/plain"]
@@ -50,7 +46,7 @@ def test_one_widget_for_ten_thousand_tasks_and_for_every_cell_that_shows_it() ->
 def test_without_widgets_the_picture_is_drawn_anew(wish: str, kinds: list[str]) -> None:
     notebook = run(
         f"import os; os.environ['NBLB_UI'] = {wish!r}\ntask = fakes.FakeTask(seconds=1.0)\ntask",
-        UNTIL_OVER.format("task.snapshot().state == 'RUNNING'") + "\ntime.sleep(1)",
+        "fakes.until_drawn(task)",
     )
     data = shown(notebook, 0)
     assert sorted(data) == kinds
@@ -63,7 +59,7 @@ def test_where_outputs_are_apart_the_view_gives_way_to_the_picture_at_the_end() 
     notebook = run(
         "__vsc_ipynb_file__ = 'a.ipynb'\njob = fakes.FakeJob(total=50, seconds=0.1, workers=10)\njob",
         "slow = fakes.FakeJob(total=5000, seconds=1)\nslow",
-        UNTIL_OVER.format("job.snapshot().state == 'running'"),
+        "fakes.until_drawn(job)",
     )
     assert "application/vnd.jupyter.widget-view+json" not in shown(notebook, 0)
     assert "50 of 50 tasks" in shown(notebook, 0)["text/html"]
