@@ -133,7 +133,7 @@ class SubmitTask(Message):
     retries: int = 0
     timeout_s: float = 0.0  # 0: none; for one item
     at_most_once: bool = False
-    depends: tuple[str, ...] = ()  # records whose results are arguments
+    depends: tuple[str, ...] = ()  # records, or items of them as "record.item", whose results are arguments
     constants: tuple[str, ...] = ()  # blobs that the payload refers to
     call: str = "python"  # "json": payload and result are JSON, function(task=..., **arguments)
     python: tuple[int, int] = (0, 0)  # (0, 0): any version can run it
@@ -399,6 +399,7 @@ class HoldBlob(Message):
     """A function, a constant, or results of a task that others depend on (then `hash` is the task's id).
 
     The results of a task may come in several pieces: each says which items it holds, and of how many (`total`).
+    The result of one item, whose name is task.item, is counted as number 0 of 1, so its piece may begin before it.
     """
 
     hash: str

@@ -299,7 +299,7 @@ class TaskFuture(LightFuture, SteeredTask):
         # The core drops the result of a single task soon after it was collected: then the value itself travels.
         if self._record == self.task_id and self._ended is not None and self._ended.state is TaskState.DONE:
             return payload.Given(self.result())
-        return payload.Input(self._record, self._item)
+        return payload.Input(self.task_id)  # of its record this item only: nobody has to wait for the others
 
     def __repr__(self) -> str:
         progress = f" {self.progress:.0f} %" if 0 < self.progress < 100 and not self.done() else ""

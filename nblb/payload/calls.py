@@ -349,11 +349,11 @@ def content_hash(buffers: Iterable[Buffer]) -> str:
 
 
 def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:
-    """All results of a record, in their order, from the pieces in which they came."""
+    """All results of a record, in their order, from the pieces in which they came; or the one that was wanted."""
     found: list[Any] = [None] * max(piece.total for piece in pieces)
     for piece in pieces:
         holes = frozenset(piece.holes)
         for offset, result in enumerate(unpack_results(piece.payload)):
-            if offset not in holes and piece.first + offset < len(found):
+            if offset not in holes and 0 <= piece.first + offset < len(found):
                 found[piece.first + offset] = result
     return found

@@ -164,12 +164,6 @@ class Cancelling:
                 state.changed.pop(task, None)
             if not record.closed:
                 dependencies.unpin(state, record)
-            source = state.cache.get(record.spec.cache)
-            if source is not None and source.followers is not None and record in source.followers:
-                source.followers.remove(record)
-            for name in dict.fromkeys(record.spec.depends):
-                needed = state.records.get(name)
-                if needed is not None and needed.dependents is not None and record in needed.dependents:
-                    needed.dependents.remove(record)
+            dependencies.untie(state, record)
             self.retention.forget(record, keep_job=True)
             state.tell(watchers, TaskRejected(task=record.id, kind=kind, reason=reason))

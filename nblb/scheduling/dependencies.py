@@ -1,4 +1,6 @@
-"""What a record waits for before it may run: other records' results, or the same call that is being computed.
+"""What a record waits for before it may run: results of others, or the same call that is being computed.
+
+A result that it needs is that of a whole record, or of one item of it: then it need not wait for the other items.
 
 A record that waits is BLOCKED. It is queued when all it needs is DONE, and fails with the first that ends otherwise.
 With cache=True a call of one function on the same arguments follows the record that computes it, and is served
@@ -7,31 +9,38 @@ from it; should that one come to nothing, the first of its followers computes, a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from nblb.messages import ENDED, Failure, TaskState
-from nblb.scheduling.record import Record
+from nblb.scheduling.record import WHOLE, Record
 from nblb.scheduling.task import Task
 
 if TYPE_CHECKING:
     from nblb.scheduling.state import State
 
-Obstacle: TypeAlias = "Record | str | list[Record] | None"  # to follow, reason to fail, to wait for, nothing
+Need: TypeAlias = "tuple[Record, int]"  # a record, and its item that is needed or WHOLE
+Obstacle: TypeAlias = "Record | str | list[Need] | None"  # to follow, reason to fail, to wait for, nothing
 
 
 def pin(state: State, record: Record) -> None:
     """The results that this record needs may not expire before it has ended."""
     for name in record.spec.depends:
-        needed = state.records.get(name)
-        if needed is not None:
-            needed.pins += 1
+        needed, item = state.needed(name)
+        if needed is None:
+            continue
+        needed.pins += 1
+        if item != WHOLE:
+            if needed.needed_items is None:
+                needed.needed_items = set()
+            needed.needed_items.add(item)
 
 
 def unpin(state: State, record: Record) -> None:
     for name in record.spec.depends:
-        needed = state.records.get(name)
+        needed, _ = state.needed(name)
         if needed is not None:
             needed.pins -= 1
 
@@ -43,15 +52,15 @@ def obstacle(state: State, record: Record) -> Obstacle:
         if source is not record and (source.unended or source.done):
             return source
         state.cache[record.spec.cache] = record
-    waits: list[Record] = []
+    waits: list[Need] = []
     for name in dict.fromkeys(record.spec.depends):
-        needed = state.records.get(name)
+        needed, item = state.needed(name)
         if needed is None:
             return f"it needs the result of task {name}, which has been dropped"
-        if needed.unended:
-            waits.append(needed)
-        elif not needed.done:
-            return _reason(needed)
+        if needed.is_open(item):
+            waits.append((needed, item))
+        elif not needed.has_result(item):
+            return _reason(needed, item)
     return waits or None
 
 
@@ -66,14 +75,33 @@ def block(state: State, record: Record, because: Obstacle, now: float) -> None:
         fail_blocked(state, record, because, now)
     else:
         record.blocked_on = len(because or ())
-        for needed in because or ():
+        for needed, item in because or ():
             if needed.dependents is None:
-                needed.dependents = []
-            needed.dependents.append(record)
+                needed.dependents = {}
+            needed.dependents.setdefault(item, []).append(record)
 
 
-def wake(state: State, record: Record, now: float) -> None:
-    """All items of `record` have ended: tell those that wait for it."""
+def untie(state: State, record: Record) -> None:
+    """The record, which is refused after all, waits for nothing any more."""
+    source = state.cache.get(record.spec.cache)
+    if source is not None and source.followers is not None and record in source.followers:
+        source.followers.remove(record)
+    for name in dict.fromkeys(record.spec.depends):
+        needed, item = state.needed(name)
+        waiting = (needed.dependents or {}).get(item, []) if needed is not None else []
+        if record in waiting:
+            waiting.remove(record)
+
+
+def wake(state: State, record: Record, items: range, now: float) -> None:
+    """These items of `record` have ended: tell those that wait for one of them."""
+    waiting = record.dependents or {}
+    for item in [item for item in (items if len(items) < len(waiting) else list(waiting)) if item in items]:
+        _wake(state, record, item, waiting.pop(item, ()), now)
+
+
+def wake_all(state: State, record: Record, now: float) -> None:
+    """All items of `record` have ended: tell those that wait for the whole of it."""
     done = record.done
     source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
     if source is record and not done:
@@ -84,9 +112,16 @@ def wake(state: State, record: Record, now: float) -> None:
     for follower in followers or ():
         _follow(state, follower, record if done else None, now)
     dependents, record.dependents = record.dependents, None
-    for dependent in dependents or ():
+    for item, waiting in (dependents or {}).items():
+        _wake(state, record, item, waiting, now)
+
+
+def _wake(state: State, record: Record, item: int, waiting: Iterable[Record], now: float) -> None:
+    """What these have waited for has come, or never will."""
+    done = record.has_result(item)
+    for dependent in waiting:
         if not done:
-            fail_blocked(state, dependent, _reason(record), now)
+            fail_blocked(state, dependent, _reason(record, item), now)
             continue
         dependent.blocked_on -= 1
         if dependent.blocked_on == 0:
@@ -134,8 +169,9 @@ def serve(state: State, task: Task, source: Record, now: float) -> None:
     state.finish([task], own, now)
 
 
-def _reason(needed: Record) -> str:
-    bad = next((task for task in needed.slices if task.state is not TaskState.DONE), needed.slices[0])
+def _reason(needed: Record, item: int) -> str:
+    slices = needed.slices if item == WHOLE else [needed.at(item)]
+    bad = next((task for task in slices if task.state is not TaskState.DONE), slices[0])
     text = f"it needs the result of task {needed.spec.name} ({bad.id}), which is {bad.state}"
     cause = bad.ended.failure if bad.ended is not None else None
     if cause is None or not cause.message:

@@ -97,7 +97,8 @@ class Dispatch:
         """Why a task still waits, in a sentence for its owner."""
         state, record = self.state, task.record
         if task.state is TaskState.BLOCKED:
-            names = [n for n in record.spec.depends if n in state.records and not state.records[n].done]
+            needs = (state.needed(name) for name in record.spec.depends)
+            names = [needed for needed, item in needs if needed is not None and not needed.has_result(item)]
             if not names:
                 return "waits for the result of the same call, which is being computed (cache=True)"
             return f"waits for the results of {len(names)} other task{'s' * (len(names) != 1)}"

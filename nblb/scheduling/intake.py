@@ -149,7 +149,8 @@ class Intake:
         missing = next((name for name in spec.constants if name not in blobs), "")
         if missing or not parked:
             return missing
-        return next((parked[name] for name in spec.depends if name in parked), "")
+        needed = (parked.get(name) or parked.get(name.rpartition(".")[0]) for name in spec.depends)
+        return next(filter(None, needed), "")
 
     def _malformed(self, spec: SubmitTask) -> tuple[str, str] | None:
         if not isfinite(spec.priority):
@@ -161,7 +162,7 @@ class Intake:
     def _refusal(self, spec: SubmitTask) -> tuple[str, str] | None:
         state, limit = self.state, self.state.policy.max_queued
         for name in spec.depends:
-            if name not in state.records:
+            if state.needed(name)[0] is None:
                 return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
         if spec.job:
             if spec.job not in state.jobs:

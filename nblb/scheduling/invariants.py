@@ -65,13 +65,13 @@ def _record(state: State, record: Record) -> None:
         assert record.job.records.get(record.id) is record, f"job {record.job.id} does not know its {record.id}"
     if not record.closed:
         for name in record.spec.depends:
-            needed = state.records.get(name)
+            needed, item = state.needed(name)
             ready = [t for t in record.slices if t.state in (TaskState.QUEUED, *GIVEN)]
             if ready and needed is not None:
-                assert needed.done, f"{story(ready[0])} runs, and {name} which it needs is not done"
+                assert needed.has_result(item), f"{story(ready[0])} runs, and {name} which it needs is not done"
             assert needed is not None or not ready, f"{story(ready[0])} needs {name}, which has been dropped"
     else:
-        waiting = record.dependents or record.followers
+        waiting = any((record.dependents or {}).values()) or record.followers
         assert not waiting, f"{record.id} has ended and some still wait for it"
 
 
@@ -102,12 +102,11 @@ def _slice(state: State, task: Task) -> None:
 def _has_cause_to_wait(state: State, record: Record) -> bool:
     if any(record in (other.followers or ()) for other in state.records.values() if not other.closed):
         return True
-    waits = [state.records[name] for name in dict.fromkeys(record.spec.depends) if name in state.records]
-    waits = [needed for needed in waits if needed.unended]
-    return (
-        record.blocked_on == len(waits) > 0
-        and all((needed.dependents or []).count(record) == 1 for needed in waits)
-    )  # fmt: skip
+    needs = [state.needed(name) for name in dict.fromkeys(record.spec.depends)]
+    waits = [(needed, item) for needed, item in needs if needed is not None and needed.is_open(item)]
+    return record.blocked_on == len(waits) > 0 and all(
+        (needed.dependents or {}).get(item, []).count(record) == 1 for needed, item in waits
+    )
 
 
 def _job(state: State, job: Job) -> None:
@@ -221,7 +220,8 @@ def _blobs(state: State) -> None:
 
 
 def _pins(state: State) -> None:
-    pins = Counter(name for record in state.records.values() if not record.closed for name in record.spec.depends)
+    names = [name for record in state.records.values() if not record.closed for name in record.spec.depends]
+    pins = Counter(needed.id for needed, _ in map(state.needed, names) if needed is not None)
     for record in state.records.values():
         assert record.pins == pins[record.id], f"{record.id} counts {record.pins} pins, has {pins[record.id]}"
 

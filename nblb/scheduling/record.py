@@ -13,6 +13,7 @@ from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.task import Task
 
 DONE = TaskState.DONE
+WHOLE = -1  # in place of an item: all of them
 Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
 
 
@@ -31,6 +32,7 @@ class Record:
         "items",
         "job",
         "kind",
+        "needed_items",
         "number",
         "pins",
         "slices",
@@ -57,9 +59,10 @@ class Record:
         self.unended = spec.items
         self.watchers: tuple[str, ...] = ()
         self.blocked_on = 0  # dependencies that are not done yet
-        self.dependents: list[Record] | None = None  # records that wait for this one's results
+        self.dependents: dict[int, list[Record]] | None = None  # item, or WHOLE -> records that wait for its result
+        self.needed_items: set[int] | None = None  # items whose results others have asked for by themselves
         self.followers: list[Record] | None = None  # records that will take this one's results (cache)
-        self.pins = 0  # dependents that may still need the results
+        self.pins = 0  # records that may still need the results
         self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
 
     def begin(self, state: TaskState, now: float) -> Task:
@@ -126,6 +129,14 @@ class Record:
         if len(self.slices) == 1:
             return self.slices[0].state is DONE
         return all(task.state is DONE for task in self.slices)
+
+    def has_result(self, item: int) -> bool:
+        """Whether this item is DONE; all of them, for WHOLE."""
+        return self.done if item == WHOLE else self.at(item).state is DONE
+
+    def is_open(self, item: int) -> bool:
+        """Whether this item has not ended; any of them, for WHOLE."""
+        return self.unended > 0 if item == WHOLE else self.at(item).state not in ENDED
 
     def payload_of(self, task: Task) -> Payload:
         """The arguments of a slice; a payload that can't be cut goes whole, and its worker picks the slice's items."""

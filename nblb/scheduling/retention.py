@@ -88,6 +88,8 @@ class Retention:
             del state.cache[spec.cache]
         for hub in state.hubs.values():
             hub.holds.discard(record.id)
+            for item in record.needed_items or ():
+                hub.holds.discard(f"{record.id}.{item}")
         if record.job is not None:
             record.job.leave(record)
             if not record.job.records and not keep_job:

@@ -21,7 +21,7 @@ from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
 from nblb.scheduling.placement import Placement
-from nblb.scheduling.record import Job, Record
+from nblb.scheduling.record import WHOLE, Job, Record
 from nblb.scheduling.task import Task
 
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
@@ -132,7 +132,7 @@ class State:
         self.late_facts = 0
         self.dispatch_due = False
         self.notice_at: float | None = None
-        self._closing: deque[Record] = deque()
+        self._closing: deque[tuple[Record, Task | None]] = deque()
         self._closing_now = False
 
     # ── saying and keeping ──
@@ -232,25 +232,31 @@ class State:
         elif ended.state is not TaskState.CANCELLED:
             user.failed += good
         self.notice_job(record.job, now)
+        if record.dependents:
+            self._closing += [(record, task) for task in tasks]
         if record.unended == 0 and not record.closed:
             record.closed = True
-            self._closing.append(record)
+            self._closing.append((record, None))
+        if self._closing:
             self._close(now)
 
     def _close(self, now: float) -> None:
-        """All that follows from the end of a record: a loop, since a chain of dependents may be long."""
+        """All that follows from the end of a slice or record: a loop, since a chain of dependents may be long."""
         if self._closing_now:
             return
         self._closing_now = True
         try:
             while self._closing:
-                record = self._closing.popleft()
+                record, task = self._closing.popleft()
+                if task is not None:
+                    dependencies.wake(self, record, range(task.first, task.first + task.items), now)
+                    continue
                 record.ended_at = now
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
                     record.release_arguments()
                 dependencies.unpin(self, record)
-                dependencies.wake(self, record, now)
+                dependencies.wake_all(self, record, now)
         finally:
             self._closing_now = False
 
@@ -324,6 +330,17 @@ class State:
             StopTask(task=held.record.id, attempt=held.attempt, first=held.first, kill=kill, why=why),
         )
 
+    def needed(self, name: str) -> tuple[Record | None, int]:
+        """The record that a task's `depends` names, and which of its items; WHOLE for all of them."""
+        record = self.records.get(name)
+        if record is not None:
+            return record, WHOLE
+        whole, _, item = name.rpartition(".")
+        record = self.records.get(whole)
+        if record is None or not item.isdecimal() or int(item) >= record.items:
+            return None, WHOLE
+        return record, int(item)
+
     def hold(self, hub: Hub, name: str) -> bool:
         """Make sure that the hub has a blob, or the results of a task; False when the core does not know it."""
         if name in hub.holds:
@@ -340,9 +357,11 @@ class State:
         blob = self.blobs.get(name)
         if blob is not None:
             return [HoldBlob(hash=name, payload=blob.payload)]
-        record = self.records.get(name)
-        if record is None or not record.done:
+        record, item = self.needed(name)
+        if record is None or not record.has_result(item):
             return []
+        if item != WHOLE:
+            return [_piece_with(name, item, record.at(item).ended)]
         ends = {id(task.ended): task.ended for task in record.slices if task.ended is not None}
         return [
             HoldBlob(
@@ -356,3 +375,10 @@ class State:
             for ended in ends.values()
             if ended.payload is not None
         ]
+
+
+def _piece_with(name: str, item: int, ended: TaskEnded | None) -> HoldBlob:
+    """The result of one item: the only one of its name, in the slice of results in which it came."""
+    assert ended is not None
+    assert ended.payload is not None
+    return HoldBlob(hash=name, payload=ended.payload, first=ended.first - item, items=ended.items, total=1)

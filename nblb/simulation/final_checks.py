@@ -83,9 +83,14 @@ def history_limit(referee: Referee) -> int:
     return referee.core.policy.max_crashes if referee.core is not None else 3
 
 
-def _was_not_done(referee: Referee, task: str) -> bool:
+def _was_not_done(referee: Referee, name: str) -> bool:
+    """Of a task, or of the item that is needed."""
+    task, _, item = name.partition(".")
     kept = referee.ledger.tasks.get(task)
-    if kept is None or any(state is not DONE for state in kept.states):
+    if kept is None:
+        return True
+    states = [kept.states[int(item)]] if item else kept.states
+    if any(state is not DONE for state in states):
         return True
     return task in referee.cancel_asked or task in referee.again
 

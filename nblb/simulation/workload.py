@@ -67,6 +67,7 @@ class Draw:
         self.until = until
         self.plan = Plan([f"user{n % users}" for n in range(clients)], [], {})
         self._tasks: list[list[str]] = [[] for _ in range(clients)]  # of each client, in order of their submission
+        self._items: dict[str, int] = {}
         self._request = 0
         for at in sorted(random.random() * until for _ in range(records)):  # what others need was submitted before
             self._record(random.randrange(clients), at)
@@ -95,6 +96,11 @@ class Draw:
             return Conduct(seconds, fragile=some), 0
         return Conduct(seconds, endless=True, stubborn=random.random() < 0.5), random.choice((0, 0, 1))
 
+    def _needed(self, task: str) -> str:
+        """A task's results, or the result of one item of it."""
+        items = self._items[task]
+        return f"{task}.{self.random.randrange(items)}" if items > 1 and self.random.random() < 0.6 else task
+
     def _record(self, client: int, at: float, job: str = "", index: int = 0, items: int = 0) -> SubmitTask:
         random = self.random
         task = f"t{len(self.plan.conduct)}"
@@ -102,7 +108,7 @@ class Draw:
         conduct, retries = self._conduct(items)
         self.plan.conduct[task] = conduct
         mine = self._tasks[client]
-        depends = (random.choice(mine),) if mine and not job and random.random() < 0.2 else ()
+        depends = (self._needed(random.choice(mine)),) if mine and not job and random.random() < 0.3 else ()
         split = items > 1 and random.random() < 0.8
         spec = SubmitTask(
             task=task,
@@ -122,6 +128,7 @@ class Draw:
             cache=f"k{random.randrange(3)}" if items == 1 and not depends and random.random() < 0.1 else "",
         )
         mine.append(task)
+        self._items[task] = items
         if not conduct.plain and random.random() < 0.15:
             self._request += 1
             self._act(at + 1.0 + random.random() * 4.0, client, RetryFailed(request=self._request, task=task))

@@ -287,12 +287,13 @@ class FakeCore:
                 )
         return ends
 
-    def _results(self, task: str) -> list[Any]:
+    def _results(self, name: str) -> list[Any]:
+        task, _, item = name.partition(".")
         results: list[Any] = [None] * self.specs[task].items
         for ended in self.ends[task]:
             assert ended.payload is not None
             results[ended.first : ended.first + ended.items] = payload.unpack_results(ended.payload)
-        return results
+        return [results[int(item)]] if item else results
 
     def _cancel(self, line: FakeLine, message: CancelTask) -> None:
         tasks = [message.task] if message.task else [n for n, s in self.specs.items() if s.job == message.job]

@@ -162,3 +162,26 @@ def test_jobs_without_a_name_take_over_nobody_elses(cluster: Cluster, parameters
     wait_until(lambda: mine.name in {row.name for row in cluster.jobs()}, 10, "the job's name")
     assert len({row.name for row in cluster.jobs()}) == 3
     assert {name: lb.attach(name).job_id for name in ids} == ids
+
+
+@lb.task
+def patient(x: int, goes_on: str) -> int:
+    """Item 0 ends at once, the others when the file is there."""
+    if x:
+        wait_until(Path(goes_on).exists, 60, "leave to go on")
+    return x + 1
+
+
+@lb.task
+def double(x: int) -> int:
+    return 2 * x
+
+
+def test_who_needs_one_item_of_a_job_waits_for_no_other(cluster: Cluster, tmp_path: Path) -> None:
+    goes_on = tmp_path / "go"
+    job = patient.map([0, 1], [str(goes_on)] * 2)
+    first, last = double.submit(job[0]), double.submit(job[1])
+    assert first.result(60) == 2
+    assert not last.done()
+    goes_on.touch()
+    assert last.result(60) == 4

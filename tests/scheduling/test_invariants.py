@@ -80,7 +80,7 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
     "counts 0 users": lambda s: setattr(s.state.blobs["f"], "uses", 0),
     "counts 0 pins": lambda s: setattr(s.state.records["runs"], "pins", 0),
     "waits for nothing": lambda s: setattr(s.state.records["blocked"], "blocked_on", 2),
-    "and some still wait for it": lambda s: setattr(s.state.records["done"], "dependents", [1]),
+    "and some still wait for it": lambda s: setattr(s.state.records["done"], "dependents", {-1: [1]}),
     "stands in": lambda s: setattr(user(s), "usage", -1.0),
     "with the entry None": lambda s: user(s).entries.clear(),
     "in the heap of": lambda s: [band.heap.clear() for band in s.state.share.bands.values()],

@@ -131,9 +131,12 @@ class Machine(RuleBasedStateMachine):
         self.submit(who, items=items, split=True, payload=payload, job=job if old % 4 else "", retries=retries)
 
     @precondition(lambda self: self.names)
-    @rule(who=st.sampled_from(sorted(CLIENTS)), one=pick, two=pick, items=st.integers(1, 3))
-    def submit_dependent(self, who: str, one: int, two: int, items: int) -> None:
-        needed = [name for name in (self.a_task(one), self.a_task(two)) if name in self.world.scheduler.state.records]
+    @rule(who=st.sampled_from(sorted(CLIENTS)), one=pick, two=pick, items=st.integers(1, 3), item=st.integers(-1, 8))
+    def submit_dependent(self, who: str, one: int, two: int, items: int, item: int) -> None:
+        known = self.world.scheduler.state.records
+        needed = [name for name in (self.a_task(one), self.a_task(two)) if name in known]
+        if needed and 0 <= item < known[needed[0]].items:
+            needed[0] += f".{item}"
         self.submit(who, depends=tuple(needed), items=items)
 
     @rule(who=st.sampled_from(sorted(CLIENTS)), key=st.integers(0, 2))
@@ -356,7 +359,8 @@ STEPS: dict[str, tuple[int, dict[str, Any]]] = {  # name of a rule -> how often,
     "submit_one": (9, {"who": sorted(CLIENTS), "priority": PRIORITIES, "retries": range(3),
                        "once": (False, False, True), "shape": ("one", "one", "named", "python", "chunk", "blob")}),
     "submit_split": (7, {"who": sorted(CLIENTS), "items": range(2, 10), "retries": range(2), "old": range(12)}),
-    "submit_dependent": (4, {"who": sorted(CLIENTS), "one": range(99), "two": range(99), "items": (1, 1, 3)}),
+    "submit_dependent": (4, {"who": sorted(CLIENTS), "one": range(99), "two": range(99), "items": (1, 1, 3),
+                             "item": (-1, -1, 0, 1, 4)}),
     "submit_cached": (3, {"who": sorted(CLIENTS), "key": range(3)}),
     "submit_again": (1, {"n": range(99)}),
     "cancel": (7, {"n": range(99), "first": range(-1, 9), "items": (-1, 0, 0, 1, 1, 2, 3), "kill": (False, True)}),
