@@ -155,6 +155,7 @@ class Reject(Command):
     task: str
     failure: Failure
     spec: SubmitTask | None = None  # where the core has never accepted it: it may be said again
+    first: int = 0  # the items from here on
 
 
 class Deliver(Command):
@@ -164,6 +165,12 @@ class Deliver(Command):
     value: Any = None
     error: str = ""
     kind: str = ""
+
+
+class Told(Command):
+    """Something to show: JobChanged, JobNamed, TaskPrinted, …"""
+
+    message: Message
 
 
 AnyCommand: TypeAlias = (
@@ -186,4 +193,5 @@ AnyCommand: TypeAlias = (
     | Show
     | Reject
     | Deliver
+    | Told
 )

@@ -75,9 +75,9 @@ class Outgoing:
 
 def _acknowledged_together(messages: list[Message]) -> list[Message]:
     """The same, with one TaskAccepted for all tasks that the turn has accepted."""
-    tasks = [message.task for message in messages if type(message) is TaskAccepted]
+    tasks = [message.task for message in messages if type(message) is TaskAccepted and not message.items]
     if len(tasks) < 2:
         return messages
-    others = [message for message in messages if type(message) is not TaskAccepted]
-    at = next(at for at, message in enumerate(messages) if type(message) is TaskAccepted)
+    others = [message for message in messages if type(message) is not TaskAccepted or message.items]
+    at = next(at for at, message in enumerate(messages) if type(message) is TaskAccepted and not message.items)
     return [*others[:at], TaskAccepted(tasks=tuple(tasks)), *others[at:]]

@@ -266,6 +266,7 @@ def _task_row(scheduler: Scheduler, task: Task, now: float) -> dict[str, Any]:
         "task": record.id,
         "first": task.first,
         "items": task.items,
+        "of": record.items,
         "name": record.spec.name,
         "job": record.spec.job,
         "state": task.state.value,

@@ -7,9 +7,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from nblb.client.ids import new_id
 from nblb.client.job import Job
 from nblb.client.origin import origin
-from nblb.client.submitting import Many, Options, new_id
+from nblb.client.submitting import Many, Options
 from nblb.errors import UnknownTask
 from nblb.messages import Ask, FetchTask, OpenJob
 

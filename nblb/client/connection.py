@@ -19,10 +19,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nblb import errors
-from nblb.client.session import Expect
+from nblb.client.open_record import Expect
 from nblb.client.talk import Dialled, Talk
 from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
@@ -40,12 +40,16 @@ from nblb.messages import (
     TaskPrinted,
 )
 
+if TYPE_CHECKING:
+    from nblb.client.batch import Batch
+
 log = logging.getLogger("nblb")
 
 MOST_AT_ONCE = 2000  # messages of callers taken in one turn, so that answers are heard meanwhile
 
 
-Said: TypeAlias = "Message | tuple[SubmitTask, PutBlob]"  # a message, or a task of one call with its function
+# A message, a task of one call with its function, or several such tasks that go together.
+Said: TypeAlias = "Message | tuple[SubmitTask, PutBlob] | Batch"
 
 
 class Owner(Protocol):
@@ -55,7 +59,7 @@ class Owner(Protocol):
         """A slice has ended; whether `turned` is to be called for it."""
 
     def show(self, changed: TaskChanged) -> None: ...
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None: ...
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None: ...
     def printed(self, printed: TaskPrinted) -> None: ...
     def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None: ...
     def turned(self) -> None:
@@ -95,6 +99,8 @@ class Inbox:
     def __init__(self) -> None:
         self._said: deque[Said] = deque()
         self._awake = False
+        self.batch: Batch | None = None  # the latest that was said, while calls may be added to it
+        self.batching = threading.RLock()
         # Sockets, not a pipe: writing to a closed one is an error, and never a byte in somebody else's file.
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
@@ -106,7 +112,13 @@ class Inbox:
     def fileno(self) -> int:
         return self._read.fileno()
 
+    @property
+    def is_awake(self) -> bool:
+        """The thread has been woken and has not come round yet."""
+        return self._awake
+
     def put(self, *said: Said) -> None:
+        self.batch = None  # what is said now stays behind what was said before
         self._said.extend(said)
         if not self._awake:
             self._awake = True
@@ -123,6 +135,8 @@ class Inbox:
                     pass
             self._awake = False  # before the look at the deque: whoever appends from now on wakes again
         said = self._said
+        with self.batching:
+            self.batch = None
         taken = [said.popleft() for _ in range(min(len(said), MOST_AT_ONCE))]
         if said and not self._awake:
             self._awake = True

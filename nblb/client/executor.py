@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.decorator import Task
+from nblb.client.ids import new_id
 from nblb.client.origin import origin
-from nblb.client.submitting import Options, new_id, submit
+from nblb.client.submitting import Options, submit
 from nblb.client.task_future import TaskFuture
 from nblb.messages import ForgetJob, OpenJob
 

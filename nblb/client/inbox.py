@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.attaching import attach
+from nblb.client.batch import attached
 from nblb.client.origin import notebook
 from nblb.client.task_future import TaskFuture
-from nblb.messages import FetchTask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -41,6 +41,9 @@ class Finished:
     items: int
     failed: int
     ended_at: float  # wall clock
+    record: str = ""  # of a task: what it travelled in, as which item of how many
+    item: int = 0
+    items_of_record: int = 1
 
     @property
     def words(self) -> str:
@@ -78,11 +81,7 @@ class Inbox(Sequence[Finished]):
         _taken.add(entry.id)
         if entry.kind == "job":
             return attach(self._cluster, entry.id)
-        connection = self._cluster.connection
-        future = TaskFuture(connection, entry.id, entry.name)
-        connection.expect(entry.id, 1, "", future)
-        connection.say(FetchTask(task=entry.id))
-        return future
+        return attached(self._cluster.connection, entry.record, entry.items_of_record, entry.name)[entry.item]
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
         """Take up everything, as variables named like the jobs and tasks; those that exist are not overwritten.
@@ -155,10 +154,10 @@ def inbox(everywhere: bool = False) -> Inbox:
     present: dict[str, list[list[float]]] = connection.ask("presence")
     jobs = [_of_job(row) for row in connection.ask("jobs", {"user": user}) if row["state"] != "running"]
     about = {"user": user, "single": True, "ended": True, "limit": MOST_TASKS, "latest": True}
-    tasks = [_of_task(row) for row in connection.ask("tasks", about)["rows"]]
+    tasks = [task for row in connection.ask("tasks", about)["rows"] for task in _of_slice(row)]
     found = []
     for entry in [*jobs, *tasks]:
-        if entry.id in _taken or entry.id in connection.jobs or entry.id in connection.owners:
+        if entry.id in _taken or entry.id in connection.jobs or entry.record in connection.owners:
             continue  # it has been taken up already
         if (everywhere or entry.notebook == here) and not _somebody_was_there(entry, present):
             found.append(entry)
@@ -177,8 +176,26 @@ def _of_job(row: dict[str, Any]) -> Finished:
     )
 
 
-def _of_task(row: dict[str, Any]) -> Finished:
+def _of_slice(row: dict[str, Any]) -> list[Finished]:
+    """The tasks that ended together."""
     path, _, cell = row["origin"].partition("#")
     failed = row["state"] in ("FAILED", "LOST")
     state = "failed" if failed else str(row["state"]).lower()
-    return Finished("task", row["task"], row["name"], path, cell, state, 1, int(failed), row["ended_at"])
+    task, whole = row["task"], row["of"]
+    return [
+        Finished(
+            "task",
+            f"{task}.{item}" if whole > 1 else task,
+            row["name"],
+            path,
+            cell,
+            state,
+            1,
+            int(failed),
+            row["ended_at"],
+            task,
+            item,
+            whole,
+        )
+        for item in range(row["first"], row["first"] + row["items"])
+    ]

@@ -212,6 +212,7 @@ class Job(SteeredJob):
             if future is None:
                 task, offset = self._ledger.place(number) or (self.job_id, number)
                 future = TaskFuture(self.connection, task, self.task_name, offset, self.task_id(number))
+                future._of_job = True
                 self._futures[number] = future
                 future._said = self.said_of(number)
                 if self._ledger.has_ended(number):
@@ -283,7 +284,7 @@ class Job(SteeredJob):
         self._finish_all(futures, ended)
         return True
 
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None:
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:  # noqa: ARG002
         with self._lock:
             if spec is not None:
                 self._refused[task] = spec

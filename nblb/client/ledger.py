@@ -42,6 +42,10 @@ class Slice:
         assert self._results is not None
         return self._results[start - self.first : stop - self.first]
 
+    def value(self, item: int) -> Any:
+        """The result of this item of the record."""
+        return self.values(item, item + 1)[0]
+
 
 @dataclass
 class _Record:

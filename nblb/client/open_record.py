@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from nblb.messages import TaskEnded
+from nblb.messages import Message, TaskEnded
+
+
+class Expect(Message, frozen=True):
+    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone.
+
+    With `again`, runs (first, items): these will end (again); the other items' ends are known, or expected already.
+    """
+
+    task: str
+    items: int = 1
+    job: str = ""
+    again: tuple[tuple[int, int], ...] = ()
 
 
 class OpenRecord:
@@ -36,6 +48,15 @@ class OpenRecord:
         for first, items in runs:
             ended[first : first + items] = bytes(items)
         self.left = ended.count(0)
+
+    def refused(self, first: int) -> bool:
+        """The core has not taken the items from `first` on; False if that was known before."""
+        ended = self._ended
+        if ended is None or ended.find(0, first) < 0:
+            return False
+        ended[first:] = b"\1" * (len(ended) - first)
+        self.left = ended.count(0)
+        return True
 
     def fresh(self, message: TaskEnded) -> tuple[tuple[int, int], ...]:
         """The runs (first, items) of a slice whose end was not known before; it is from now on."""

@@ -29,7 +29,7 @@ class OpenTasks:
         return record
 
     def enter_many(self, calls: Iterable[tuple[SubmitTask, PutBlob]]) -> list[Message]:
-        """Tasks of one item, each with its function; what the core has to hear of them."""
+        """Single calls, or several that came together, each with its function; what the core has to hear of them."""
         said: list[Message] = []
         records, unaccepted, singles, known = self.records, self.unaccepted, self._singles, None
         for spec, blob in calls:
@@ -42,7 +42,10 @@ class OpenTasks:
             task = spec.task
             if task in records:
                 continue
-            record = singles.get((spec.job, spec.function, spec.constants)) or self._shared(spec)
+            if spec.items > 1:
+                record = self._begun(spec)
+            else:
+                record = singles.get((spec.job, spec.function, spec.constants)) or self._shared(spec)
             record.open += 1
             records[task] = record
             unaccepted[task] = spec

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from nblb.client.open_record import Expect
 from nblb.client.open_tasks import OpenTasks
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.messages import (
     Answer,
     Ask,
@@ -62,24 +63,6 @@ SILENT_BEATS = 5  # heartbeats without a word, after which the core counts as aw
 HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 COLLECT_AFTER_S = 0.25
 MOST_COLLECTED = 1000  # tasks in one message
-
-
-class Expect(Message, frozen=True):
-    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone.
-
-    With `again`, runs (first, items): these will end (again); the other items' ends are known, or expected already.
-    """
-
-    task: str
-    items: int = 1
-    job: str = ""
-    again: tuple[tuple[int, int], ...] = ()
-
-
-class Told(Command, frozen=True):
-    """Something to show: JobChanged, JobNamed, TaskPrinted, …"""
-
-    message: Message
 
 
 class Session:
@@ -134,7 +117,7 @@ class Session:
         return self._on[sender, type(message)](message)
 
     def submitted(self, calls: Iterable[tuple[SubmitTask, PutBlob]], now: float) -> list[Command]:
-        """Tasks of one item, each with its function: as `handle` of each PutBlob and SubmitTask, in less time."""
+        """Single calls, each with its function: as `handle` of each PutBlob and SubmitTask, in less time."""
         self.now = now
         said = self._tasks.enter_many(calls)
         if not self.open or not said:
@@ -168,7 +151,7 @@ class Session:
                         out.append(SettleMany(ends))
                     ends.append(message)
                     continue
-            elif type(message) is TaskAccepted:
+            elif type(message) is TaskAccepted and not message.items:
                 self._accepted(message)
                 continue
             ends = None  # what comes behind is performed behind
@@ -340,7 +323,12 @@ class Session:
     def _accepted(self, message: TaskAccepted) -> list[Command]:
         for task in message.tasks or (message.task,):
             self.unaccepted.pop(task, None)
-        return []
+        record = self.records.get(message.task) if message.items else None
+        if record is None or not record.refused(message.items):
+            return []
+        self._close_ended(message.task)
+        failure = Failure(kind="TooManyQueuedTasks", message=message.reason)
+        return [Reject(message.task, failure, first=message.items)]
 
     def _rejected(self, message: TaskRejected) -> list[Command]:
         if message.task not in self.records:
@@ -371,13 +359,19 @@ class Session:
         fresh = record.fresh(message)
         if not fresh:
             return []
-        if record.items == 1 or not record.left:
-            self._tasks.close(message.task)
-            if not record.job:
-                self._collected.append(message.task)
-                if self._collect_at is None:
-                    self._collect_at = self.now + COLLECT_AFTER_S
+        self._close_ended(message.task)
         return [Settle(message, fresh)]
+
+    def _close_ended(self, task: str) -> None:
+        """If nothing more can come of the record, it is closed; the core may drop the results of a single one."""
+        record = self.records[task]
+        if record.items > 1 and record.left:
+            return
+        self._tasks.close(task)
+        if not record.job:
+            self._collected.append(task)
+            if self._collect_at is None:
+                self._collect_at = self.now + COLLECT_AFTER_S
 
     def _told(self, message: Message) -> list[Command]:
         return [Told(message)]

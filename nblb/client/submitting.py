@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace as replaced
 
 from nblb import payload
+from nblb.client.batch import MAX_CALL_BYTES, gather
+from nblb.client.ids import new_id
 from nblb.client.origin import origin
 from nblb.client.shelf import shelf
 from nblb.client.task_future import TaskFuture
@@ -75,24 +76,6 @@ def _number(value: Any, name: str, what: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {what}")
 
 
-class Ids:
-    """Ids that no other process makes: 16 hex digits of this process, 16 that count."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self._prefix = os.urandom(8).hex()
-        self._count = itertools.count(1)
-
-    def __call__(self) -> str:
-        return f"{self._prefix}{next(self._count):016x}"
-
-
-new_id = Ids()
-os.register_at_fork(after_in_child=new_id.renew)
-
-
 # ── one call ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -105,10 +88,15 @@ def submit(
         _fingerprints[blob.hash] = payload.fingerprint(function)
     packed = payload.pack_call(*call)
     name = name or options.name or blob.name
-    spec = _filled_in(_form(blob, options, name, job), new_id(), blob, packed, options)
+    form = _form(blob, options, name, job)
     connection = cluster.connection
     if connection.is_closed:
         connection.check_open()
+    if _may_go_with_others(packed, options):
+        batched = gather(connection, form, blob, packed.payload.buffers[0])
+        if batched is not None:
+            return batched
+    spec = _filled_in(form, new_id(), blob, packed, options)
     future = TaskFuture(connection, spec.task, name)
     if packed.holders:
         connection.say(*(holder.blob for holder in packed.holders))
@@ -116,13 +104,24 @@ def submit(
     return future
 
 
-_forms: dict[tuple[str, int, str, str], tuple[Options, SubmitTask]] = {}  # the latest ones
+def _may_go_with_others(packed: Packed, options: Options) -> bool:
+    """What waits for other tasks, is served from a cache, or must not share its worker's fate stays by itself."""
+    buffers = packed.payload.buffers
+    return (
+        len(buffers) == 1
+        and len(buffers[0]) <= MAX_CALL_BYTES
+        and not (packed.depends or packed.constants or options.cache or options.at_most_once or options.timeout)
+    )
+
+
+_forms: dict[tuple[str, int, str, str, str], tuple[Options, SubmitTask]] = {}  # the latest ones
 MAX_FORMS = 64
 
 
 def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
-    """What all tasks of a function with the same options share: copied, not written again, for each."""
-    key = blob.hash, id(options), name, job
+    """What tasks that a cell makes of a function with the same options share: copied, not written again, for each."""
+    where = origin()
+    key = blob.hash, id(options), name, job, where
     kept = _forms.get(key)
     if kept is not None:
         return kept[1]
@@ -137,6 +136,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
         timeout_s=float(options.timeout or 0.0),
         at_most_once=options.at_most_once,
         python=PYTHON,
+        origin=where,
     )
     while len(_forms) >= MAX_FORMS:
         _forms.pop(next(iter(_forms)), None)
@@ -147,8 +147,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
 def _filled_in(
     form: SubmitTask, task: str, blob: PutBlob, packed: Packed, options: Options, index: int = 0
 ) -> SubmitTask:
-    where = origin()
-    if packed.items == 1 and not (where or packed.split or packed.depends or packed.constants or options.cache):
+    if packed.items == 1 and not (packed.split or packed.depends or packed.constants or options.cache):
         return replaced(form, task=task, payload=packed.payload, index=index)
     return replaced(
         form,
@@ -159,7 +158,6 @@ def _filled_in(
         index=index,
         depends=packed.depends,
         constants=packed.constants,
-        origin=where,
         cache=_cache_key(blob, packed) if options.cache else "",
     )
 

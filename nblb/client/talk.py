@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nblb.client.session import Session, Told
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.client.batch import Batch
+from nblb.client.session import Session
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.errors import LoadBalancerUnreachable
 from nblb.messages import (
     Hello,
@@ -121,6 +122,8 @@ class Talk:
             run: Iterator[Any] = said
             if kind is tuple:
                 commands += session.submitted(run, now)
+            elif kind is Batch:
+                commands += session.submitted(((batch.spec(), batch.blob) for batch in run), now)
             else:
                 for message in run:
                     commands += session.handle("user", message, now)
@@ -229,10 +232,9 @@ class Talk:
             owner.show(command.changed)
 
     def _reject(self, command: Reject) -> None:
-        owner = self._connection.owners.pop(command.task, None)
+        owner = self._owner(command.task)
         if owner is not None:
-            self._touched[id(owner)] = owner
-            owner.reject(command.task, command.failure, command.spec)
+            owner.reject(command.task, command.failure, command.spec, command.first)
 
     def _told(self, command: Told) -> None:
         message = command.message

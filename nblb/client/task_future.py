@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nblb import payload
 from nblb.client import display
-from nblb.client.connection import Connection
 from nblb.client.light_future import CANCELLED, FINISHED, PENDING, LightFuture
 from nblb.client.output import TaskOutput
 from nblb.client.said import SteeredTask
@@ -19,6 +18,9 @@ from nblb.client.snapshot import FailureGroup, TaskSnapshot
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
 from nblb.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskPrinted, TaskState
+
+if TYPE_CHECKING:
+    from nblb.client.connection import Connection
 
 
 class TaskFuture(LightFuture, SteeredTask):
@@ -31,6 +33,7 @@ class TaskFuture(LightFuture, SteeredTask):
 
     # Defaults of the class, since most futures never need their own: a pending one is small and quickly made.
     _item = 0
+    _of_job = False
     _changed: TaskChanged | None = None
     _ended: TaskEnded | None = None
     _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
@@ -161,7 +164,7 @@ class TaskFuture(LightFuture, SteeredTask):
             failure = ended.failure or Failure(message="the core gave no reason")
             self.finish_badly(payload.to_exception(failure, self.task_id, ended.state, cause=False))
 
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None) -> None:  # noqa: ARG002
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int = 0) -> None:  # noqa: ARG002
         self.finish(TaskEnded(task=task, state=TaskState.FAILED, failure=failure), None)
 
     def show(self, changed: TaskChanged) -> None:
@@ -297,7 +300,7 @@ class TaskFuture(LightFuture, SteeredTask):
 
     def __nblb_argument__(self) -> payload.Input | payload.Given:
         # The core drops the result of a single task soon after it was collected: then the value itself travels.
-        if self._record == self.task_id and self._ended is not None and self._ended.state is TaskState.DONE:
+        if not self._of_job and self._ended is not None and self._ended.state is TaskState.DONE:
             return payload.Given(self.result())
         return payload.Input(self.task_id)  # of its record this item only: nobody has to wait for the others
 

@@ -8,11 +8,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nblb.client import display
-from nblb.client.connection import Connection
 from nblb.client.light_future import SharedCondition
+
+if TYPE_CHECKING:
+    from nblb.client.connection import Connection
 
 log = logging.getLogger("nblb")
 

@@ -6,9 +6,9 @@ import ast
 import re
 from typing import Any
 
+from nblb.client.batch import attached
 from nblb.client.task_future import TaskFuture
 from nblb.errors import UnknownTask
-from nblb.messages import FetchTask
 
 LOOKED_AT = 1000  # tasks whose ids are compared, the latest first
 ENDING = 6  # characters of an id that are worth looking for
@@ -56,10 +56,8 @@ def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
         wanted = {where["task"], f"{where['task']}.{where['first']}"}
         found: TaskFuture = next(job[item] for item in range(len(job)) if job.task_id(item) in wanted)
         return found
-    made = TaskFuture(connection, where["task"], about["name"])
-    connection.expect(where["task"], about["items"], "", made)
-    connection.say(FetchTask(task=where["task"]))
-    return made
+    futures = attached(connection, where["task"], about["of"], about["name"])
+    return futures[int(where["first"])]
 
 
 def place(shell: Any, cluster: Any, spec: str) -> dict[str, Any]:

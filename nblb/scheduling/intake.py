@@ -106,7 +106,7 @@ class Intake:
         state = self.state
         known = state.records.get(spec.task)
         if known is not None:
-            self._again(client, known)
+            self._again(client, known, spec)
             return
         spec = self._completed(client, spec)
         refusal = self._malformed(spec)
@@ -120,17 +120,26 @@ class Intake:
         if missing:
             refusal = "TaskRejected", f"task {spec.name} needs blob {missing}, and too many tasks wait for blobs"
         refusal = refusal or self._refusal(spec)
-        if refusal is not None:
-            kind, reason = refusal
-            state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
+        if refusal is None:
+            self.accept(spec, client.address, now)
             return
-        self.accept(spec, client.address, now)
+        kind, reason = refusal
+        room = self._room(spec) if kind == "TooManyQueuedTasks" else 0
+        if room > 0:
+            spec = msgspec.structs.replace(spec, items=room, payload=spec.payload.slice(0, room))
+            self.accept(spec, client.address, now, TaskAccepted(task=spec.task, items=room, reason=reason))
+            return
+        state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
 
-    def _again(self, client: Client, record: Record) -> None:
+    def _again(self, client: Client, record: Record, spec: SubmitTask) -> None:
         """The same id once more: its acknowledgement was lost, or its client came back."""
         if client.address not in record.watchers:
             record.watchers = self.state.watched_by(record.watchers, client.address)
-        self.state.send(client.address, TaskAccepted(task=record.id))
+        accepted = TaskAccepted(task=record.id)
+        if spec.items > record.items:
+            reason = f"there was no room for the last {spec.items - record.items} of {spec.items} tasks {spec.name}"
+            accepted = TaskAccepted(task=record.id, items=record.items, reason=reason)
+        self.state.send(client.address, accepted)
         self._tell_ends(client, record)
 
     def _completed(self, client: Client, spec: SubmitTask) -> SubmitTask:
@@ -167,7 +176,7 @@ class Intake:
         if spec.job:
             if spec.job not in state.jobs:
                 return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
-        elif limit > 0 and state.share.user(spec.user).single + spec.items > limit:
+        elif limit > 0 and spec.items > self._room(spec):
             reason = (
                 f"user {spec.user} has {limit} tasks waiting already, as many as LB_QUEING_MAXPERUSER allows; "
                 "wait for some to start, or submit them as one job with map()"
@@ -175,7 +184,12 @@ class Intake:
             return "TooManyQueuedTasks", reason
         return None
 
-    def accept(self, spec: SubmitTask, watcher: str, now: float) -> Record:
+    def _room(self, spec: SubmitTask) -> int:
+        """How many of its items LB_QUEING_MAXPERUSER lets in; a record that can't be cut comes in whole or not."""
+        room = self.state.policy.max_queued - self.state.share.user(spec.user).single
+        return room if spec.split or room >= spec.items else 0
+
+    def accept(self, spec: SubmitTask, watcher: str, now: float, accepted: TaskAccepted | None = None) -> Record:
         """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
         state = self.state
         state.accepted += 1
@@ -187,7 +201,7 @@ class Intake:
             job.records[record.id] = record
         state.out.append(Keep(TaskKept(spec, state.wall(now))))
         if watcher:
-            state.send(watcher, TaskAccepted(task=record.id))
+            state.send(watcher, accepted or TaskAccepted(task=record.id))
         self.begin(record, now)
         return record
 

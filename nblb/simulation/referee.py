@@ -95,6 +95,8 @@ class Referee:
             task = message.task  # type: ignore[attr-defined]
             if task not in self.ledger.tasks:
                 raise Violation("I4", f"task {task} is acknowledged and not on the disk")
+            if message.items not in (0, self.ledger.tasks[task].spec.items):  # type: ignore[attr-defined]
+                raise Violation("I4", f"{message} is said, and {self.ledger.tasks[task].spec.items} are on the disk")
             self.acknowledged.add(task)
         elif kind is TaskRejected:
             self._check_refusal(message)  # type: ignore[arg-type]
@@ -235,10 +237,16 @@ class Referee:
         if all(end is not None for end in submission.ended):
             self.ledger.collected.add(ended.task)
 
-    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure) -> None:
+    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure, first: int) -> None:
         submission = self.submissions[task]
-        if submission.client is client:
+        if submission.client is not client:
+            return
+        if not first:
             submission.rejected = failure
+            return
+        del submission.ended[first:]
+        if all(end is not None for end in submission.ended):
+            self.ledger.collected.add(task)
 
 
 def _same_end(end: object, message: TaskEnded) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nblb.client.session import Expect, Session
+from nblb.client.open_record import Expect
+from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Reject, Send, Settle
 from nblb.messages import Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
 from nblb.simulation.network import Network
@@ -23,7 +24,7 @@ class Observer(Protocol):
 
     def saw_end(self, client: SimulatedClient, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> None: ...
 
-    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure) -> None: ...
+    def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure, first: int) -> None: ...
 
 
 class SimulatedClient:
@@ -115,7 +116,7 @@ class SimulatedClient:
             elif type(command) is Settle:
                 self.observer.saw_end(self, command.ended, command.fresh)
             elif type(command) is Reject:
-                self.observer.saw_rejection(self, command.task, command.failure)
+                self.observer.saw_rejection(self, command.task, command.failure, command.first)
             elif type(command) is Deliver:
                 pass
         deadline = self.session.next_deadline()

@@ -138,8 +138,9 @@ class History:
         for task, submission in self.referee.submissions.items():
             if submission.client is old and not submission.resolved and task in self.referee.acknowledged:
                 submission.client = client
-                submission.ended = [None] * submission.spec.items
-                client.expect(task, submission.spec.items, submission.spec.job)
+                items = self.referee.ledger.tasks[task].spec.items  # as the core says, if asked what there is
+                submission.ended = [None] * items
+                client.expect(task, items, submission.spec.job)
 
     # ── the run ──
 

@@ -38,6 +38,12 @@ def make_cluster(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         current.forget(cluster)
 
 
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each single call is a record of its own, however fast they follow; test_batch.py is about those that are not."""
+    monkeypatch.setattr("nblb.client.submitting.gather", lambda *call: None)
+
+
 @pytest.fixture
 def cluster(make_cluster: Callable[[], Cluster]) -> Cluster:
     return make_cluster()

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.client.session import COLLECT_AFTER_S, SILENT_BEATS, Expect, Session, Told
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.client.open_record import Expect
+from nblb.client.session import COLLECT_AFTER_S, SILENT_BEATS, Session
+from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.framing import Payload
 from nblb.messages import (
     Answer,

@@ -369,3 +369,20 @@ def test_no_question_deafens_the_core(world: World) -> None:
     assert len(heard(world, Answer)) == 30
     assert "there is no topic 'nonsense'" in heard(world, Answer)[-1].error
     world.check()
+
+
+def test_of_calls_that_came_together_as_many_are_taken_as_there_is_room_for() -> None:
+    scheduler = Scheduler(Policy(core="c", max_queued=3))
+    scheduler.handle(ANNA, Hello(client="a", user="anna"), 1.0)
+    scheduler.handle(ANNA, PutBlob(hash="f", payload=Payload((b"f",))), 1.0)
+    together = spec("b", items=5, split=True, payload=Payload((b"abcde",), [1] * 5))
+    [accepted] = [m for m in said(scheduler, together) if isinstance(m, TaskAccepted)]
+    assert (accepted.task, accepted.items) == ("b", 3)
+    assert "as many as LB_QUEING_MAXPERUSER allows" in accepted.reason
+    record = scheduler.state.records["b"]
+    assert (record.items, bytes(record.spec.payload.buffers[0])) == (3, b"abc")
+    again = next(m for m in said(scheduler, together) if isinstance(m, TaskAccepted))
+    assert (again.items, "last 2 of 5" in again.reason) == (3, True)
+    assert [type(m) for m in said(scheduler, spec("c"))] == [TaskRejected]
+    chunk = spec("d", items=2, payload=Payload((b"ab",)))
+    assert [type(m) for m in said(scheduler, chunk)] == [TaskRejected]
