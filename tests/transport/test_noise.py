@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nblb.framing import VERSION, Payload
 from nblb.messages import (
@@ -130,3 +132,20 @@ def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dia
         greet(doors, other)
     finally:
         doors.close()
+
+
+requests = st.binary(max_size=40) | st.sampled_from(
+    [b"", b"{}", b"{", b'{"toLB":"GETTASK","taskid":"a"}', b"[1e999]", VERSION, b"nblb0", b"[]"]
+)
+
+
+@pytest.mark.decoder
+@pytest.mark.parametrize("name", ["clients", "hubs", "health"])
+@settings(deadline=None)
+@given(frames=st.lists(requests, max_size=6))
+def test_whatever_frames_a_door_reads_it_says_what_they_are(name: str, frames: list[bytes]) -> None:
+    doors = Doors(load({}))  # never opened
+    door = next(door for door in doors._doors if door.name == name)
+    one = door.read([b"identity", *frames])
+    assert (one.messages is not None) + (one.error is not None) <= 1
+    assert one.sender.startswith(("client:", "hub:", "health:", f"json-{name}:"))
