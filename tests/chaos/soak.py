@@ -34,7 +34,9 @@ class Soaked:
     problems: list[str]
 
 
-def soak(parameters: Parameters, folder: Path, periods: int, period_s: float, seed: int = 1) -> Soaked:
+def soak(
+    parameters: Parameters, folder: Path, periods: int, period_s: float, seed: int = 1, ease: float = 1.0
+) -> Soaked:
     """So many periods with a kill at the end of each."""
     parameters = parameters.changed(LB_MAX_CRASHES=1000, LB_QUEING_MAXPERUSER=0)
     rig = Rig(parameters, folder, seed, "tests.chaos.soak_client", number=1)
@@ -50,7 +52,7 @@ def soak(parameters: Parameters, folder: Path, periods: int, period_s: float, se
             rig.kill(kind)
 
     played = through(rig, chaos, seed)
-    return Soaked(played, samples, [*played.verdict.problems, *not_level(samples), *not_needed(parameters)])
+    return Soaked(played, samples, [*played.verdict.problems, *not_level(samples, ease), *not_needed(parameters)])
 
 
 def not_needed(parameters: Parameters) -> list[str]:
