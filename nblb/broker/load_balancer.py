@@ -377,7 +377,8 @@ class LoadBalancer:
         value = questions.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = time.time() - self._started_at
-            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **value}
+            seen = {"garbage": self.doors.garbage, "faults": self.faults}
+            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value
 
 
