@@ -160,10 +160,14 @@ class CollectTask(Message):
 
 
 class FetchTask(Message):
-    """Send the end of this record's (or job's) slices again, results included, and all that comes after."""
+    """Send the end of this record's (or job's) slices again, results included, and all that comes after.
+
+    With `first` only the result that begins at this item, or what is running there has said last.
+    """
 
     task: str = ""
     job: str = ""
+    first: int = -1
 
 
 class RetryFailed(Message):

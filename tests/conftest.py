@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import psutil
 import pytest
 
@@ -28,6 +29,15 @@ pytest_plugins = ["tests.rewriting"]  # pytest --rewrite
 # Each process that a test starts inherits this word, so the guard tells ours from those of other sessions.
 # Not kept if it is set: each worker of pytest-xdist is a session of its own.
 SESSION = os.environ["NBLB_TEST_SESSION"] = uuid.uuid4().hex
+hypothesis.settings.register_profile(
+    "thorough",  # NBLB_HYPOTHESIS=thorough pytest -m decoder
+    max_examples=10_000,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+if "NBLB_HYPOTHESIS" in os.environ:
+    hypothesis.settings.load_profile(os.environ["NBLB_HYPOTHESIS"])
+
 SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -14,6 +14,7 @@ from nblb import messages
 from nblb.errors import ProtocolError
 from nblb.framing import LARGE, MAX_FRAMES, VERSION, Codec, Payload
 from nblb.messages import HoldBlob, RunTask, SubmitTask, TaskEnded, TaskState, client_to_core, core_to_client
+from tests.strategies import fill, parts, payloads, spoilt
 
 CODECS = {name: getattr(messages, name) for name in ("client_to_core", "core_to_client", "hub_to_core", "core_to_hub")}
 VOCABULARIES: dict[str, tuple[type, ...]] = {
@@ -22,41 +23,6 @@ VOCABULARIES: dict[str, tuple[type, ...]] = {
     "hub_to_core": typing.get_args(messages.FromHub),
     "core_to_hub": typing.get_args(messages.ToHub),
 }
-
-buffers = st.binary(max_size=40) | st.sampled_from([b"L" * LARGE, b"M" * (LARGE + 3)])
-several = st.lists(buffers, max_size=5).map(Payload)
-parts = st.lists(st.binary(max_size=20), min_size=1, max_size=6)
-split = parts.map(lambda items: Payload((b"".join(items),), [len(item) for item in items]))
-payloads = several | split
-
-
-def fill(kind: type) -> st.SearchStrategy[Any]:
-    """Any message of this class, by the types of its fields."""
-    hints = typing.get_type_hints(kind)
-    return st.builds(kind, **{name: value(hint) for name, hint in hints.items() if not name.startswith("__")})
-
-
-def value(hint: Any) -> st.SearchStrategy[Any]:
-    if hint is Payload:
-        return payloads
-    if hint is Any:
-        return st.none() | st.integers(-(2**53), 2**53) | st.text() | st.lists(st.text())
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is tuple:
-        if arguments[-1] is Ellipsis:
-            return st.lists(value(arguments[0]), max_size=3).map(tuple)
-        return st.tuples(*map(value, arguments))
-    if typing.get_origin(hint) is dict:
-        return st.dictionaries(st.text(), value(arguments[1]), max_size=3)
-    if arguments:  # a union
-        return st.one_of(*map(value, arguments))
-    if hint is float:
-        return st.floats(allow_nan=False, allow_infinity=False)
-    if hint is int:
-        return st.integers(-(2**63), 2**63 - 1)
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return fill(hint)
-    return st.from_type(hint)
 
 
 def as_received(frames: list[Any]) -> list[Any]:
@@ -184,6 +150,7 @@ def refuses_or_reads(codec: Codec, frames: list[Any]) -> None:
     assert isinstance(said, list)
 
 
+@pytest.mark.decoder
 @pytest.mark.parametrize("name", CODECS)
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=6))
@@ -199,7 +166,8 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@pytest.mark.decoder
+@settings(deadline=None, max_examples=3 * settings().max_examples)
 @given(json_values, st.lists(st.binary(max_size=8), max_size=3))
 def test_any_layout(layout: Any, rest: list[bytes]) -> None:
     header = HEADER % msgspec.json.encode(layout)
@@ -207,14 +175,14 @@ def test_any_layout(layout: Any, rest: list[bytes]) -> None:
     refuses_or_reads(messages.core_to_hub, [VERSION, b'[{"type":"HoldBlob","hash":"a","payload":' + header[50:], *rest])
 
 
+@pytest.mark.decoder
 @pytest.mark.parametrize("name", CODECS)
 @settings(deadline=None)
 @given(data=st.data())
 def test_damaged_messages(name: str, data: st.DataObject) -> None:
     frames = [bytes(f) for f in CODECS[name].encode([data.draw(st.one_of(*map(fill, VOCABULARIES[name])))])]
     at = data.draw(st.integers(0, len(frames) - 1))
-    where = data.draw(st.integers(0, max(0, len(frames[at]) - 1)))
-    frames[at] = frames[at][:where] + data.draw(st.binary(max_size=3)) + frames[at][where + 1 :]
+    frames[at] = spoilt(data, frames[at])
     refuses_or_reads(CODECS[name], frames)
 
 

@@ -280,7 +280,7 @@ class Journal:
         """
         try:
             yield from self._replay()
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:  # UnicodeError is a ValueError
             raise self._error(error, "read") from None
         self._replayed = True
         self._blobs.sweep()
@@ -372,7 +372,14 @@ class Journal:
     def _payload_in(self, _kind: type, value: Any) -> Any:
         if isinstance(value, str):
             return self._blobs.read(value)
-        return Payload(value[1:], value[0])
+        try:
+            sizes, *buffers = value
+            whole = not sizes or sum(sizes) == len(buffers[0])
+        except (TypeError, ValueError, IndexError):
+            whole = False
+        if not whole or not all(type(buffer) is bytes for buffer in buffers):
+            raise ValueError("a payload is neither its bytes nor the name of its file")
+        return Payload(buffers, sizes)
 
 
 def _no_room(error: Exception) -> bool:

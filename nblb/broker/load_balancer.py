@@ -29,11 +29,11 @@ from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
+from nblb.broker.withheld import Withheld
 from nblb.commands import Command, Drop, Halt, Log, Record, Send
 from nblb.errors import JournalFull
 from nblb.messages import (
     Failure,
-    FetchTask,
     Message,
     PutBlob,
     Refused,
@@ -50,7 +50,6 @@ from nblb.transport import Arrived, Doors
 from nblb.transport.incarnation import is_process_alive
 
 RETRY_COMMIT_S = 0.5  # while the disk is full
-WITHHELD_A_TURN = 64  # results that a slow client is sent in one turn
 
 
 class LoadBalancer:
@@ -70,7 +69,7 @@ class LoadBalancer:
         self._again = False  # there is more to do before anything arrives
         self._full = ""  # why the journal takes no more, while it takes no more
         self._retry_at = 0.0
-        self._withheld: dict[str, dict[str, None]] = {}  # results that slow clients still have to be sent
+        self._withheld = Withheld()
         self._started_at = 0.0
         self._account = ""
 
@@ -340,7 +339,7 @@ class LoadBalancer:
         gone, doors.gone = dict.fromkeys(doors.gone), []
         untaken, doors.untaken = doors.untaken, []
         for address in gone:
-            self._withheld.pop(address, None)
+            self._withheld.drop(address)
             self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
         for address, message in untaken:
             if address in gone:
@@ -348,9 +347,8 @@ class LoadBalancer:
             if getattr(message, "payload", None) is None:
                 self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address}")
                 continue
-            if address not in self._withheld:
+            if self._withheld.add(address, message):
                 self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
-            self._withheld.setdefault(address, {})[getattr(message, "task", "")] = None
 
     def _note_unsayable(self) -> None:
         """A result that cannot be read any more is told as lost: whoever waits for it must not wait for ever."""
@@ -364,16 +362,9 @@ class LoadBalancer:
                 self._again = True
 
     def _send_withheld(self, now: float) -> None:
-        """Some results more for each client that has read what it had; so many a turn that others do not wait."""
-        for address, tasks in list(self._withheld.items()):
-            if self.doors.is_slow(address):
-                continue
+        for address, wish in self._withheld.take(self.doors.is_slow):
             self._again = True
-            for task in [*tasks][:WITHHELD_A_TURN]:
-                del tasks[task]
-                self._perform(self._safely(self.scheduler.handle, address, FetchTask(task=task), now))
-            if not tasks:
-                del self._withheld[address]
+            self._perform(self._safely(self.scheduler.handle, address, wish, now))
 
     def _has_ended(self, address: str) -> bool:
         """Whether a hub of this computer has no process any more."""
@@ -386,7 +377,8 @@ class LoadBalancer:
         value = questions.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = time.time() - self._started_at
-            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **value}
+            seen = {"garbage": self.doors.garbage, "faults": self.faults}
+            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value
 
 

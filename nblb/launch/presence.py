@@ -44,13 +44,16 @@ class Presence:
         self.file = -1
         self._about: dict[str, Any] = {"role": role, "pid": os.getpid(), "started_at": time.time()}
 
-    def take(self) -> bool:
-        """False when another process of this role is there already."""
+    def take(self, for_child: bool = False) -> bool:
+        """False when another process of this role is there already.
+
+        With `for_child` this process is only the starter, which nobody who ends the cluster just now may end.
+        """
         file = lock_file(self.path)
         if file is None:
             return False
         self.file = file
-        self.say()
+        self.say(pid=0 if for_child else os.getpid())
         return True
 
     def hand_over(self, pid: int) -> None:
@@ -114,7 +117,8 @@ def _read(path: Path) -> Present | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             about = json.loads(os.pread(file, 65536, 0) or b"{}")
-            return Present(about["role"], int(about["pid"]), about, path)
+            pid = int(about["pid"])
+            return Present(about["role"], pid, about, path) if pid else None  # about to be started
         path.unlink(missing_ok=True)  # the lock was free: nobody lives here
     except (OSError, ValueError, KeyError):  # written this very moment, or not by us
         pass

@@ -105,7 +105,7 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
     """Starts `python -m nblb ROLE` detached."""
     settings = hand_over(parameters)
     presence = Presence(parameters.runtime_dir, role, alone=role in LONE)
-    if not presence.take():
+    if not presence.take(for_child=True):
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
     log = _open_log(parameters, log_name or role)
     words = (role, "--watch") if role == "health" else (role,)

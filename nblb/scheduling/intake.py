@@ -241,7 +241,10 @@ class Intake:
         for record in records:
             if client.address not in record.watchers:
                 record.watchers = state.watched_by(record.watchers, client.address)
-            self._tell_ends(client, record)
+            if message.first >= 0 and self._tell_result(client, record, message.first):
+                continue
+            if message.first < 0:
+                self._tell_ends(client, record)
             self.steering.retell(client, record)
             for task in record.slices:
                 if task.state not in ENDED:
@@ -253,6 +256,14 @@ class Intake:
             if task.ended is not None and id(task.ended) not in told:
                 told.add(id(task.ended))
                 self.state.send(client.address, task.ended)
+
+    def _tell_result(self, client: Client, record: Record, first: int) -> bool:
+        """Say the one result that begins at this item; False if there is none (any more)."""
+        for task in record.slices[record.position(first) :]:  # not always the first: that item may be a hole in it
+            if task.ended is not None and task.ended.first == first and task.ended.payload is not None:
+                self.state.send(client.address, task.ended)
+                return True
+        return False
 
     def collect_task(self, _client: Client, message: CollectTask, now: float) -> None:
         """A single task's result may go soon; a job's stays for its own time."""

@@ -14,7 +14,7 @@ TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood ca
 BATCH_MESSAGES = 1024  # messages in one multipart message
 BATCH_BYTES = MIB  # … unless one message alone is larger
 HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
-SILENCE_MS = 5_000  # ZeroMQ's own heartbeat: notices a TCP connection that is half open
+SILENCE_S = 5  # after which TCP asks whether the other end is still there; three times, then the connection is over
 FLUSH_MS = 200  # at most this long a closing socket waits for its last messages to leave
 
 
@@ -61,6 +61,13 @@ def bound(socket: zmq.Socket[bytes], max_message_mb: int) -> None:
 
 
 def notice_silence(socket: zmq.Socket[bytes]) -> None:
-    """For TCP alone: on a Unix socket a stopped process keeps its place, and finds all of it when it goes on."""
-    socket.setsockopt(zmq.HEARTBEAT_IVL, SILENCE_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * SILENCE_MS)
+    """For TCP alone: on a Unix socket a stopped process keeps its place, and finds all of it when it goes on.
+
+    By the kernel and not by ZeroMQ's heartbeats: those abort the process (libzmq 4.3.5, out_event) when they come due
+    on a connection whose peer has hung up while what it had said was not yet read.
+    """
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, SILENCE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, SILENCE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 2)
+    socket.setsockopt(zmq.TCP_MAXRT, 3 * SILENCE_S * 1000)  # for what was sent and is not acknowledged

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nblb.broker.journal import Journal
-from nblb.broker.journal_rows import INLINE
+from nblb.broker.journal_rows import INLINE, SPAN
+from nblb.errors import JournalError
 from nblb.framing import Payload
 from nblb.messages import Failure, OpenJob, TaskState
 from nblb.records import (
@@ -33,6 +34,7 @@ from nblb.records import (
     TaskKept,
 )
 from tests.broker.journals import ended, files, kept, reopened, write
+from tests.strategies import fill, spoilt
 
 
 def test_everything_is_there_again_in_an_order_to_take_it_up(tmp_path: Path, journal: Journal) -> None:
@@ -212,6 +214,28 @@ def test_any_history(tmp_path_factory: pytest.TempPathFactory, turns: list[list[
     payloads += [e.payload for ends in model.ends.values() for e in ends if e.payload is not None]
     large = {p.tobytes() for p in payloads if p.nbytes >= INLINE}
     assert len(files(folder)) == len(large)
+
+
+TABLES = {TaskKept: "tasks (n, entry)", EndKept: "ends (key, entry)", AttemptFailed: "failed (key, entry)"}
+
+
+@pytest.mark.decoder
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_row_is_a_journal_error_or_another_entry(journal: Journal, data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from([TaskKept, EndKept, AttemptFailed]))
+    row, _ = journal._encode(data.draw(fill(kind)))
+    db = journal._db
+    for table in ("tasks", "ends", "failed"):
+        db.execute(f"DELETE FROM {table}")
+    db.execute("INSERT INTO tasks (n, entry) VALUES (1, ?)", (journal._encode(kept("whole"))[0],))
+    key = 2 if kind is TaskKept else SPAN
+    db.execute(f"INSERT INTO {TABLES[kind]} VALUES (?, ?)", (key, spoilt(data, row)))
+    try:
+        found = list(journal.replay())
+    except JournalError:
+        return
+    assert [type(entry) for entry in found] == [TaskKept, kind]
 
 
 def test_attempts_that_begin_and_end_in_one_commit_take_no_others_along(tmp_path: Path) -> None:

@@ -332,6 +332,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.decoder
 @settings(deadline=None)
 @given(st.lists(JSON, max_size=5))
 def test_any_json_gets_an_answer(requests: list[Any]) -> None:

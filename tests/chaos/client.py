@@ -7,6 +7,7 @@ files, for what a killed process knew is gone: NAME.log has a line of JSON for e
     ["acked", name, first, items] the core has acknowledged these
     ["seen", name, item, token]   this result was shown to the user
     ["wrong", name, item, error]  an item ended in another way
+    ["forgets", name]             all its ends are noted, and it is about to be forgotten
 
 and each run of an item appends its token to a file of the item, before and after its work.
 """
@@ -41,6 +42,8 @@ def work(folder: str, item: int, seconds: float, size: int) -> tuple[int, str, b
 class Client:
     """Submits one job after another until there is a file named `stop`."""
 
+    sizes: tuple[int, ...] = (0, 0, 0, 40_000, 200_000)  # of the results
+
     def __init__(self, settings: dict[str, Any], folder: Path, name: str, seed: int) -> None:
         self.cluster = lb.connect(settings)
         self.folder, self.name = folder, name
@@ -65,7 +68,7 @@ class Client:
         folder.mkdir(parents=True)
         self.note("job", name, items)
         seconds = [chance.choice((0.0, 0.01, 0.1)) for _ in range(items)]
-        size = chance.choice((0, 0, 0, 40_000, 200_000))
+        size = chance.choice(self.sizes)
         task = lb.task(at_most_once=once)(work)
         job = task.map([str(folder)] * items, range(items), seconds, [size] * items, job=name)
         acked: set[str] = set()

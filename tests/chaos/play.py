@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +42,26 @@ class Played:
 
 def play(parameters: Parameters, folder: Path, kills: int, seed: int) -> Played:
     """Kill `kills` times, heal, and look at everything."""
-    os.environ[MARK] = str(folder)
-    begun = time.monotonic()
     # Each kill of a worker counts against its task; chaos must not make a poisoned one of an innocent.
     parameters = parameters.changed(LB_MAX_CRASHES=1000, LB_QUEING_MAXPERUSER=0)
-    rig, referee = Rig(parameters, folder, seed), Referee(folder)
+
+    def strike(rig: Rig) -> None:
+        while rig.kills.total() < kills:
+            rig.strike()
+
+    return through(Rig(parameters, folder, seed), strike, seed)
+
+
+def through(rig: Rig, chaos: Callable[[Rig], None], seed: int) -> Played:
+    """Start, let `chaos` rage, heal, and look at everything."""
+    parameters, folder = rig.parameters, rig.folder
+    os.environ[MARK] = str(folder)
+    begun = time.monotonic()
+    referee = Referee(folder)
     try:
         rig.start()
         rig.start_clients()
-        while rig.kills.total() < kills:
-            rig.strike()
+        chaos(rig)
         late = rig.end_clients(HEAL_S)
         if late:
             referee.problem(f"{late} clients did not come to an end")
@@ -63,7 +74,7 @@ def play(parameters: Parameters, folder: Path, kills: int, seed: int) -> Played:
         verdict.problems.append(f"the journal is damaged: {said}")
     verdict.problems += left_behind(parameters, folder)
     os.environ.pop(MARK, None)
-    return Played(kills, seed, verdict, dict(rig.kills), rig.slowest_start_s, time.monotonic() - begun)
+    return Played(rig.kills.total(), seed, verdict, dict(rig.kills), rig.slowest_start_s, time.monotonic() - begun)
 
 
 def left_behind(parameters: Parameters, folder: Path) -> list[str]:

@@ -35,6 +35,7 @@ class Referee:
         self.acked: dict[str, set[int]] = {}
         self.tokens: dict[tuple[str, int], set[str]] = {}  # results that any user has seen of an item
         self.wrong: dict[tuple[str, int], list[Any]] = {}
+        self.forgotten: set[str] = set()  # jobs that a client was about to forget, all of whose ends it had noted
 
     def judge(self, cluster: lb.Cluster) -> Verdict:
         for log in sorted(self.folder.glob("client*.log")):
@@ -45,7 +46,7 @@ class Referee:
         for name in self.jobs:
             if name in kept:
                 self.ask_again(cluster, name)
-            elif self.acked.get(name):
+            elif self.acked.get(name) and name not in self.forgotten:
                 self.problem(f"job {name} was acknowledged and is unknown")
         self.compare()
         return self.verdict
@@ -63,6 +64,8 @@ class Referee:
                 self.tokens.setdefault((name, item), set()).add(token)
             case "wrong", name, item, *error:
                 self.wrong[name, item] = error
+            case "forgets", name:
+                self.forgotten.add(name)
             case ("finished",):
                 pass
             case _:

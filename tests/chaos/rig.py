@@ -32,8 +32,11 @@ RESTART_S = 60.0
 class Rig:
     """The cluster, its clients, and a hand that kills."""
 
-    def __init__(self, parameters: Parameters, folder: Path, seed: int) -> None:
+    def __init__(
+        self, parameters: Parameters, folder: Path, seed: int, client: str = "tests.chaos.client", number: int = CLIENTS
+    ) -> None:
         self.parameters, self.folder = parameters, folder
+        self.client, self.number = client, number  # which module is a client, and how many there are at a time
         self.chance = random.Random(seed)
         self.kills: Counter[str] = Counter()
         self.clients: list[subprocess.Popen[bytes]] = []
@@ -57,11 +60,11 @@ class Rig:
 
     def start_clients(self) -> None:
         self.clients = [client for client in self.clients if client.poll() is None]
-        while len(self.clients) < CLIENTS:
+        while len(self.clients) < self.number:
             self.started += 1
             words = [json.dumps(self.parameters.as_dict()), str(self.folder), f"client{self.started}"]
             with (self.folder / f"client{self.started}.out").open("wb") as output:
-                command = [sys.executable, "-m", "tests.chaos.client", *words, str(self.chance.randrange(2**32))]
+                command = [sys.executable, "-m", self.client, *words, str(self.chance.randrange(2**32))]
                 client = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
             self.clients.append(client)
 
@@ -91,7 +94,10 @@ class Rig:
     def strike(self) -> None:
         """Kill something, a random moment from now, and start what died."""
         time.sleep(self.chance.uniform(0.02, 0.8))
-        kind = self.chance.choices(KINDS, WEIGHTS)[0]
+        self.kill(self.chance.choices(KINDS, WEIGHTS)[0])
+
+    def kill(self, kind: str) -> None:
+        """Kill this, and start what died."""
         self.kills[kind] += 1
         if kind == "client":
             client = self.chance.choice(self.clients)
@@ -103,7 +109,7 @@ class Rig:
             self._kill(self._nurseries())
         else:
             roles = ("core", "hub") if kind in ("core and hub", "all") else (kind.partition(",")[0],)
-            self._kill([one.pid for role in roles for one in present(self.parameters.runtime_dir, role)])
+            self._kill([pid for role in roles for pid in self.pids(role)])
             if kind == "all":
                 for client in self.clients:
                     client.kill()
@@ -119,8 +125,12 @@ class Rig:
         starting = threading.Thread(target=self.start)
         starting.start()
         time.sleep(pause_s)
-        self._kill([one.pid for one in present(self.parameters.runtime_dir, "core")])
+        self._kill(self.pids("core"))
         starting.join()
+
+    def pids(self, role: str) -> list[int]:
+        """Of the processes of this role that live."""
+        return [one.pid for one in present(self.parameters.runtime_dir, role)]
 
     def _kill(self, victims: list[int]) -> None:
         for pid in victims:
@@ -130,9 +140,9 @@ class Rig:
 
     def _nurseries(self) -> list[int]:
         found = []
-        for hub in present(self.parameters.runtime_dir, "hub"):
+        for hub in self.pids("hub"):
             with contextlib.suppress(psutil.Error):
-                found += [child.pid for child in psutil.Process(hub.pid).children()]
+                found += [child.pid for child in psutil.Process(hub).children()]
         return found
 
     def _workers(self) -> list[int]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 RESULTS_MIB = int(os.environ.get("NBLB_SLOW_MIB", "512"))
 MOST_MIB = 64  # that the core may grow by
+JOBS = ("small", "large", "one record")
 
 CLIENT = """
 import json, sys
@@ -38,11 +39,13 @@ def make(size):
     return os.urandom(size)
 small = lb.task(make).map([100_000] * many, job="small", chunksize=1)
 large = lb.task(make).map([4 * 2**20] * some, job="large", chunksize=1)
+one = lb.task(make).map([3_000_000] * 64, job="one record")
 def kept():
-    return sum(sum(row.counts.values()) for row in cluster.jobs() if row.name in ("small", "large"))
-while kept() < many + some:
+    return sum(sum(row.counts.values()) for row in cluster.jobs())
+while kept() < many + some + 64:
     small.wait(0.1)
 print("accepted", flush=True)
+assert sum(map(len, one.results())) == 3_000_000 * 64
 assert sum(map(len, small.results())) == 100_000 * many
 assert sum(map(len, large.results())) == 4 * 2**20 * some
 print("all read", flush=True)
@@ -84,8 +87,8 @@ def test_what_waits_for_a_stopped_client_waits_on_disk(cluster: Cluster, paramet
         assert client.stdout.readline() == "accepted\n"
         client.send_signal(signal.SIGSTOP)
         peak, done = 0, 0
-        while done < many + some:
-            done = sum(row.counts.get("DONE", 0) for row in cluster.jobs() if row.name in ("small", "large"))
+        while done < many + some + 64:
+            done = sum(row.counts.get("DONE", 0) for row in cluster.jobs() if row.name in JOBS)
             peak = max(peak, core.memory_info().rss)
             time.sleep(0.05)
         busy_s = latency_s(200)

@@ -7,9 +7,10 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nblb.errors import ProtocolError
@@ -25,7 +26,20 @@ from nblb.hub.pipe import (
     to_worker,
     unpack,
 )
-from nblb.messages import Failure, HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
+from nblb.messages import (
+    Failure,
+    HoldBlob,
+    KnobOffered,
+    Message,
+    RunTask,
+    TaskEmitted,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStopped,
+    WorkerStarted,
+)
+from tests.strategies import fill, spoilt
 
 
 @pytest.fixture
@@ -122,19 +136,41 @@ def test_no_descriptor_is_left(ends: tuple[Channel, Channel]) -> None:
     assert descriptors() <= before  # the collector may close others' meanwhile
 
 
-@given(st.binary(max_size=200))
-def test_garbage_is_a_protocol_error(data: bytes) -> None:
+CODECS = {"from a worker": from_worker, "to a worker": to_worker}
+VOCABULARIES: dict[str, Any] = {
+    "from a worker": (
+        WorkerStarted, TaskFinished, TaskStopped, TaskPrinted, TaskProgressed, TaskEmitted, KnobOffered
+    ),
+    "to a worker": (RunTask, HoldBlob, DropBlob),
+}  # fmt: skip
+
+
+@pytest.mark.decoder
+@pytest.mark.parametrize("name", CODECS)
+@settings(deadline=None)
+@given(data=st.binary(max_size=200))
+def test_garbage_is_a_protocol_error(name: str, data: bytes) -> None:
     with pytest.raises(ProtocolError):
-        unpack(from_worker, data, -1)
+        unpack(CODECS[name], data, -1)
 
 
-@given(st.data())
-def test_spoilt_messages_are_a_protocol_error_or_a_message(data: st.DataObject) -> None:
-    good = pack(from_worker, 5, TaskFinished(task="t", attempt=1, payload=Payload((b"result",)))).datagram
-    at = data.draw(st.integers(0, len(good) - 1))
-    bad = good[:at] + data.draw(st.binary(max_size=3)) + good[at + 1 :]
+@pytest.mark.decoder
+@pytest.mark.parametrize("name", CODECS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_spoilt_messages_are_a_protocol_error_or_a_message(name: str, data: st.DataObject) -> None:
+    """In the datagram, or in the memory that comes with a large one."""
+    parcel = pack(CODECS[name], 5, data.draw(st.one_of(*map(fill, VOCABULARIES[name]))))
+    bad, fd = parcel.datagram, parcel.fd
+    if fd >= 0 and data.draw(st.booleans()):
+        where = data.draw(st.integers(0, os.fstat(fd).st_size - 1))
+        os.pwrite(fd, data.draw(st.binary(max_size=3)), where)
+        if data.draw(st.booleans()):
+            os.ftruncate(fd, where)
+    else:
+        bad = spoilt(data, bad)
     try:
-        _, message = unpack(from_worker, bad, -1)
+        _, message = unpack(CODECS[name], bad, fd)
     except ProtocolError:
         return
     assert isinstance(message, Message)

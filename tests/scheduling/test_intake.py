@@ -178,6 +178,27 @@ def test_a_fetch_watches_from_then_on(world: World) -> None:
     assert heard(world, TaskRejected, "client:b")[0].kind == "UnknownTask"
 
 
+def test_one_result_of_a_record_can_be_fetched(world: World) -> None:
+    """A client that is slow gets what it has missed, and not the whole record again from its start."""
+    hub = world.hub("lab", (Group(1),))
+    items = Payload((b"abcd",), [1, 1, 1, 1])
+    world.say(ANNA, spec("t", items=4, split=True, payload=items))
+    world.tick()
+    while hub.hands:
+        world.fact(hub, hub.finish(next(iter(hub.hands))))
+        world.tick()
+    ends = heard(world, TaskEnded)
+    assert len(ends) > 1
+    world.client("client:b", "bob")
+    for end in ends[1:]:
+        world.say("client:b", FetchTask(task="t", first=end.first))
+        assert heard(world, TaskEnded, "client:b")[-1] is end
+    assert len(heard(world, TaskEnded, "client:b")) == len(ends) - 1
+    world.say("client:b", FetchTask(task="t", first=4))
+    world.say("client:b", FetchTask(task="t"))
+    assert len(heard(world, TaskEnded, "client:b")) == 2 * len(ends) - 1
+
+
 def test_who_has_gone_hears_nothing_and_can_come_back(world: World) -> None:
     hub = world.hub("lab", (Group(1),))
     world.say(ANNA, spec("t1"))

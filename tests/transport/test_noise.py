@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import random
 import socket as sockets
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nblb.framing import VERSION, Payload
 from nblb.messages import (
@@ -130,3 +134,59 @@ def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dia
         greet(doors, other)
     finally:
         doors.close()
+
+
+requests = st.binary(max_size=40) | st.sampled_from(
+    [b"", b"{}", b"{", b'{"toLB":"GETTASK","taskid":"a"}', b"[1e999]", VERSION, b"nblb0", b"[]"]
+)
+
+
+@pytest.mark.decoder
+@pytest.mark.parametrize("name", ["clients", "hubs", "health"])
+@settings(deadline=None)
+@given(frames=st.lists(requests, max_size=6))
+def test_whatever_frames_a_door_reads_it_says_what_they_are(name: str, frames: list[bytes]) -> None:
+    doors = Doors(load({}))  # never opened
+    door = next(door for door in doors._doors if door.name == name)
+    one = door.read([b"identity", *frames])
+    assert (one.messages is not None) + (one.error is not None) <= 1
+    assert one.sender.startswith(("client:", "hub:", "health:", f"json-{name}:"))
+
+
+HANGS_UP = """
+import sys, time, zmq
+from nblb.parameters import load
+from nblb.transport import Doors
+doors = Doors(load({"LB_STATE_DIR": sys.argv[1], "LB_SECURITY": "none", "LB_CLIENTPULLPORT": 0, "LB_WKPULLPORT": 0,
+                    "LB_HCREPPORT": 0}))
+doors.open()
+context = zmq.Context()
+peer = context.socket(zmq.DEALER)
+peer.setsockopt(zmq.RCVHWM, 1)
+peer.connect(doors.addresses["clients_tcp"])
+peer.send(b"{}")
+(asked,) = doors.receive(10)
+for _ in range(30):
+    doors.answer_json(asked.sender, "x" * 300_000)
+    time.sleep(0.005)
+until = time.monotonic() + 1
+while time.monotonic() < until:
+    try:
+        peer.send(b"x" * 10_000, zmq.NOBLOCK)
+    except zmq.Again:
+        time.sleep(0.001)
+peer.close(0)
+context.term()
+time.sleep(6)
+while doors.receive(0.1):
+    pass
+doors.close()
+print("alive")
+"""
+
+
+def test_a_peer_that_hangs_up_before_all_it_said_is_read_costs_nothing(settings: dict[str, Any]) -> None:
+    """libzmq's own heartbeat, every 5 s, aborted the core at such a connection; so TCP's is used."""
+    words = [sys.executable, "-c", HANGS_UP, settings["LB_STATE_DIR"]]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "alive\n", "")
