@@ -5,8 +5,8 @@ The loop appends what must be kept and commits once a turn, so that a thousand t
     append(entry), append(entry), …   nothing touches the disk
     commit()                          all of them, or none and JournalFull; then they can be tried again
 
-A start raises the epoch, replays, and sweeps files that no row needs. A schema newer than records.SCHEMA is
-refused; for an older one UPGRADES has the steps.
+A start raises the epoch, replays, and sweeps files that no row needs. What a database of another schema needs stands
+in journal_schema.py.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
-from nblb.broker.journal_rows import SPAN, TABLES, Attempt, Batch, Numbers, OpenAttempts, RowEncoder, keys
+from nblb.broker.journal_rows import SPAN, Attempt, Batch, Numbers, OpenAttempts, RowEncoder, keys
+from nblb.broker.journal_schema import damaged, prepare
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
 from nblb.framing import Payload
 from nblb.records import (
-    SCHEMA,
     AnyEntry,
     AttemptFailed,
     AttemptKept,
@@ -41,8 +41,6 @@ from nblb.records import (
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # written since the last checkpoint, before an idle moment is used for one
 WAL_BYTES = 64 * 1024 * 1024  # … and before one is made without waiting for an idle moment
-SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
-UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {}  # the step from this schema to the next
 
 AnyKept = TypeVar("AnyKept", bound=Entry)
 
@@ -96,36 +94,12 @@ class Journal:
         # Not tied to the thread that opens it: startLB may run in another than the constructor.
         db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare(db)
+            self.path.chmod(0o600)
+            prepare(db, self.path, self.durability)
         except BaseException:
             db.close()
             raise
         return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        self.path.chmod(0o600)
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # also spares the shared-memory file beside the WAL
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {'FULL' if self.durability == 'full' else 'NORMAL'}")
-        db.execute("PRAGMA wal_autocheckpoint = 0")  # `rest` and `commit` choose the moment
-        db.execute("PRAGMA cache_size = -16000")
-        schema = db.execute("PRAGMA user_version").fetchone()[0]
-        if schema > SCHEMA:
-            raise JournalError(
-                f"The journal {self.path} was written by a newer nblb (schema {schema}, this one knows {SCHEMA}): "
-                "upgrade nblb, or name another folder with LB_STATE_DIR."
-            )
-        db.execute("BEGIN IMMEDIATE")
-        if schema == 0:
-            for table in TABLES:
-                db.execute(table)
-        for step in range(schema or SCHEMA, SCHEMA):
-            UPGRADES[step](db)
-        db.execute(f"PRAGMA user_version = {SCHEMA}")
-        db.execute("COMMIT")
-        free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-        if free > SPARE_PAGES and free > pages // 2:
-            db.execute("VACUUM")
 
     def _begin_epoch(self) -> tuple[str, int]:
         known = dict(self._db.execute("SELECT key, value FROM meta"))
@@ -136,10 +110,7 @@ class Journal:
     def _error(self, error: Exception, verb: str) -> JournalError:
         if _no_room(error):
             return JournalFull(f"The disk of {self.path.parent} is full, so the journal cannot be {verb}; make room.")
-        return JournalError(
-            f"The journal {self.path} cannot be {verb}: {error}. "
-            "If it is damaged, move its folder away and start again."
-        )
+        return damaged(self.path, verb, error)
 
     def close(self) -> None:
         """Leave a journal that needs no recovery, and let another core have the folder."""
