@@ -156,7 +156,7 @@ class Referee:
     def settled_down(self, scheduler: Scheduler) -> None:
         """A turn is over and written: the disk and the mind must say the same."""
         core = self.core
-        if core is not None and self.simulator.chance(self._mirror) and not core.disk.buffer:
+        if core is not None and self.simulator.chance(self._mirror) and not (core.disk.buffer or core.disk.later):
             self.compare(scheduler, core)
 
     def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:

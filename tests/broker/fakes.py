@@ -41,6 +41,7 @@ class FakeScheduler:
         self.refused: list[str] = []
         self.gone_ones: list[tuple[str, bool]] = []
         self.ticks = 0
+        self.held = False
         self.clients: dict[str, str] = {}
         self.results: dict[str, TaskEnded] = {}
 
@@ -99,6 +100,9 @@ class FakeScheduler:
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         self.refused += list(tasks)
         return [Send(self.clients[task], TaskRejected(task=task, kind=kind, reason=reason)) for task in tasks]
+
+    def hold(self, held: bool) -> None:
+        self.held = held
 
     def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:
         self.gone_ones.append((address, dead))

@@ -25,6 +25,7 @@ class Disk:
 
     def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = self.tight = False
+        self.in_use = False  # the reserve
         self.tries = 0
         commit = journal.commit
 
@@ -35,6 +36,8 @@ class Disk:
             commit()
 
         monkeypatch.setattr(journal, "commit", trying)
+        monkeypatch.setattr(Journal, "is_tight", property(lambda _: self.in_use))
+        monkeypatch.setattr(journal, "has_room", lambda: not self.in_use)
 
 
 @pytest.fixture
@@ -86,6 +89,26 @@ def test_room_enough_for_ends_keeps_them(core: Running, disk: Disk) -> None:
     with asking(core.balancer.doors.addresses["clients"]) as ask:
         new = {"toLB": "NEWTASK", "taskname": "f", "taskdict": {}, "userid": "u"}
         assert "full" in ask(new)["error"]
+
+
+def test_while_the_reserve_is_in_use_nothing_new_is_taken_or_started(core: Running, disk: Disk) -> None:
+    client, hub = core.client(), core.hub()
+    client.send([task("a")])
+    hear(client)
+    (order,) = hear(hub)
+    disk.in_use = True
+    hub.send([done(order)])
+    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
+    hear(client)
+    wait_until(lambda: core.scheduler.held, DEADLINE_S, "the scheduler to start nothing")
+    client.send([task("b"), Heartbeat()])
+    refused, _ = hear(client, 2)
+    assert (refused.task, refused.kind) == ("b", "JournalFull")
+    assert "LB - The disk of" in core.said.getvalue()
+    disk.in_use = False
+    wait_until(lambda: not core.scheduler.held, DEADLINE_S, "the scheduler to start again")
+    client.send([task("c")])
+    assert hear(client) == [TaskAccepted(task="c")]
 
 
 def test_tasks_refused_for_want_of_room_never_come_back(
