@@ -37,7 +37,6 @@ from nblb.messages import (
     HubHello,
     Message,
     Refused,
-    Running,
     RunTask,
     ScaleHub,
     StopHub,
@@ -194,6 +193,8 @@ class Slots:
         elif fence in hands.ends:
             self._say(hands.ends[fence])
             return
+        elif hands.past.knows(run):
+            return
         if not 0 <= run.group < len(self._crew.groups) or self._leaving is not None:
             self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
             return
@@ -223,13 +224,14 @@ class Slots:
         slice_ = hands.slices.get((message.task, message.first))
         if slice_ is None or slice_.run.attempt != message.attempt:
             if (message.task, message.first, message.attempt) not in hands.ends:  # it never came here
+                hands.past.add(message.task, message.first, message.attempt)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
         elif slice_.state is not SliceState.RUNNING or message.why != "recall":
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
-        self._hands.ends.pop((message.task, message.first, message.attempt), None)
+        self._hands.committed((message.task, message.first, message.attempt))
 
     def _announce(self, slice_: Slice) -> None:
         run = slice_.run
@@ -337,19 +339,10 @@ class Slots:
             self._hands.stop_all("lease", now)
 
     def _hub_hello(self) -> HubHello:
-        hands, workers = self._hands, self._crew.workers.values()
-        running = [
-            Running(run.task, run.attempt, run.first, run.items, slice_.worker)
-            for slice_ in hands.slices.values()
-            for run in (slice_.run,)
-        ]
-        running += [
-            Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
-            for end in hands.ends.values()
-        ]
+        workers = self._crew.workers.values()
         self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
         return msgspec.structs.replace(
-            self._hello, workers=tuple(self._listed.items()), running=tuple(running), core=self._tie.core
+            self._hello, workers=tuple(self._listed.items()), running=tuple(self._hands.in_hand()), core=self._tie.core
         )
 
     def _catch_up(self) -> None:
@@ -362,10 +355,12 @@ class Slots:
                 self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))
 
     def _welcome(self, message: Welcome, now: float) -> None:
-        before = self._tie.core
+        before, epoch = self._tie.core, self._tie.epoch
         if not self._tie.welcome(message, now):
             return
         hands = self._hands
+        if (before, epoch) != (message.core, message.epoch):
+            hands.past.forget()
         if before and before != message.core:  # another cluster altogether, which knows nothing of all this
             hands.ends.clear()
             for slice_ in list(hands.slices.values()):

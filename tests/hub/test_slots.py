@@ -78,7 +78,34 @@ def test_the_same_order_twice_runs_once() -> None:
     rig.finish(run)
     rig.core(run)
     assert len(rig.messages(TaskFinished)) == 2  # told again, not run again
+    rig.core(committed(run))
+    rig.core(run)  # a copy that comes when all is over
     assert rig.given == [("a", "w1")]
+    assert len(rig.messages(TaskFinished)) == 2
+    rig.run("a", attempt=2)
+    assert len(rig.given) == 2
+
+
+def test_an_order_that_was_overtaken_by_its_stop_is_not_run() -> None:
+    rig = SlotsRig(1)
+    run = RunTask(task="a", attempt=1, name="f", function="f", payload=Payload((b"call",)))
+    rig.core(stop(run))
+    assert [m.task for m in rig.messages(TaskStopped)] == ["a"]
+    rig.core(run)
+    assert rig.given == []
+
+
+def test_a_core_that_was_started_anew_may_count_as_the_one_before() -> None:
+    """After a power failure it may not know of the attempt that it had sent."""
+    rig = SlotsRig(1)
+    run = rig.run("a")
+    rig.finish(run)
+    rig.core(committed(run))
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    rig.core(Welcome(core="c", epoch=2, name="lab"))
+    rig.core(run)
+    assert rig.given == [("a", "w1"), ("a", "w1")]
 
 
 def test_short_slices_wait_in_the_workers_socket() -> None:
