@@ -44,11 +44,14 @@ class FullDisk:
         """Commit what was appended; False when what depends on it must not be said yet."""
         if self._stuck and now < self._retry_at:
             return False
+        was_stuck = self._stuck
         try:
             self._journal.commit()
             self._stuck = False
         except JournalFull as error:
             self._stuck = not self._make_do(str(error), now)
+        if was_stuck and not self._stuck:  # what waited to be said may have been given to others meanwhile
+            self._out.keep_orders(self._scheduler.is_given)
         if self.reason or self._journal.is_tight:
             self._look(now)
         return not self._stuck

@@ -185,8 +185,8 @@ class SimulatedCore:
             return
         said, self._out = self._out, []
         if not kept:
-            self._out = [c for c in said if not (type(c) is Send and isinstance(c.message, UNBOUND))]
-            said = [c for c in said if type(c) is Send and isinstance(c.message, UNBOUND)]
+            self._out = [c for c in said if not _is_unbound(c)]
+            said = [c for c in said if _is_unbound(c)]
         self._speak(said)
         if life == self.life:
             self._busy = False
@@ -201,11 +201,14 @@ class SimulatedCore:
         now = self.clock()
         if self._stuck and now < self._retry_at:
             return False
+        was_stuck = self._stuck
         try:
             self.disk.commit()
             self._stuck = False
         except JournalFull as error:
             self._stuck = not self._make_do(scheduler, str(error), now)
+        if was_stuck and not self._stuck:
+            self._out = [command for command in self._out if _is_meant(scheduler, command)]
         if self._full or self.disk.is_tight:
             self._look(scheduler, now)
         return not self._stuck
@@ -288,3 +291,15 @@ class SimulatedCore:
         if life == self.life and planned == self._wake_at:
             self._wake_at = float("inf")
             self._plan_turn()
+
+
+def _is_meant(scheduler: Scheduler, command: Command) -> bool:
+    """Not an order to run something that has been given to others since."""
+    run = command.message if type(command) is Send else None
+    return not isinstance(run, RunTask) or scheduler.is_given(command.to, run)  # type: ignore[attr-defined]
+
+
+def _is_unbound(command: Command) -> bool:
+    """May it be said before the commit? That a task is not known may hang on its being forgotten."""
+    said = command.message if type(command) is Send else None
+    return isinstance(said, UNBOUND) and getattr(said, "kind", "") != "UnknownTask"
