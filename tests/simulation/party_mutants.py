@@ -10,12 +10,10 @@ from nblb.client.open_record import OpenRecord
 from nblb.client.session import Session
 from nblb.commands import Record, Send
 from nblb.hub.blob_shelf import BlobShelf
-from nblb.hub.core_tie import CoreTie
 from nblb.hub.hands import Hands
 from nblb.hub.slots import Slots
 from nblb.messages import EndCommitted, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
 from nblb.records import AttemptFailed, AttemptKept, BlobKept, EndKept
-from nblb.simulation import simulated_core
 from nblb.simulation.disk import Disk
 from nblb.simulation.simulated_core import SimulatedCore
 from tests.simulation.planting import Patches, nothing, swap
@@ -212,23 +210,7 @@ def _unkept(kind: type) -> Any:
     return swap(SimulatedCore, "_perform", make)
 
 
-def lease_counted_from_any_word() -> Patches:
-    """A hub counts its lease from what it hears, though the core may hear nothing of it."""
-
-    def hear(self: CoreTie, now: float) -> None:
-        self._heard_at = self._acknowledged = now
-
-    return [patch.object(CoreTie, "hear", hear)]
-
-
-def old_orders_are_said() -> Patches:
-    """Orders that waited for room on the disk are said though they have been given to others."""
-    return [patch.object(simulated_core, "_is_meant", lambda *_: True)]
-
-
 PARTY_MUTANTS = (
-    lease_counted_from_any_word,
-    old_orders_are_said,
     ack_before_commit,
     end_shown_before_commit,
     end_acked_before_commit,
