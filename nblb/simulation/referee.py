@@ -70,6 +70,7 @@ class Referee:
         self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
         self.worker_kills = 0
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
+        self.prompt = False  # … and no word is on its way for longer than a heartbeat
         self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
         self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
         self._conduct = conduct
@@ -185,7 +186,7 @@ class Referee:
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """A call begins: for which time, with the right argument, and is nobody else at it?"""
         before = self._at.get((run.task, item))
-        if self.orderly and before is not None and before[0].is_at(before[1], item) and not before[0].pool.goes_on:
+        if self.prompt and before is not None and before[0].is_at(before[1], item) and not before[0].pool.goes_on:
             raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
         self._at[run.task, item] = worker, run
         text = b"".join(map(bytes, run.payload.buffers))
