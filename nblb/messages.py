@@ -76,6 +76,7 @@ class Welcome(Message):
     durability: str = "process"
     pid: int = 0
     heartbeat_s: float = 1.0
+    echo: float = 0.0  # to a hub: its lease counts from when its own clock said this
 
 
 class Refused(Message):
@@ -90,7 +91,8 @@ class Heartbeat(Message):
 
     load: float = 0.0  # hub: CPU use of its machine, 0..1
     memory: float = 0.0  # hub: memory in use of its machine, 0..1
-    at: float = 0.0
+    at: float = 0.0  # the clock of whoever says it
+    echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers
 
 
 # ── client to core ──────────────────────────────────────────────────────────────────────────────────────────
@@ -473,6 +475,8 @@ class HubHello(Message):
     lb_port: int = 0
     hc_port: int = 0
     parent: int = 0
+    said_at: float = 0.0  # its own clock
+    leased_at: float = 0.0  # its lease counts from there by the same clock; 0: it has none, and runs nothing by one
 
 
 class HubGone(Message):

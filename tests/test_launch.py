@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nblb import launch
+from nblb.client.core_file import read_core_file
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
-from nblb.launch import pids, presence, processes, starting
+from nblb.launch import pids, processes, starting
 from nblb.launch.presence import Presence, present
 from nblb.security import runtime_folder
 from tests.conftest import nblb_processes
@@ -113,7 +114,7 @@ def test_a_stale_core_file_is_recognised(parameters: Parameters) -> None:
     pid = dead_pid()
     about = {"pid": pid, "host": socket.gethostname(), "addresses": {"clients": "ipc:///nowhere"}}
     (runtime_folder(parameters) / "core.json").write_text(json.dumps(about))
-    core = presence.read_core_file(parameters.connection_file)
+    core = read_core_file(parameters.connection_file)
     assert core is not None
     assert core.stale == f"core pid {pid} on this host is gone"
     with pytest.raises(LoadBalancerUnreachable, match=rf"core pid {pid} on this host is gone .*%lb_start"):

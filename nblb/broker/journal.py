@@ -5,8 +5,8 @@ The loop appends what must be kept and commits once a turn, so that a thousand t
     append(entry), append(entry), …   nothing touches the disk
     commit()                          all of them, or none and JournalFull; then they can be tried again
 
-A start raises the epoch, replays, and sweeps files that no row needs. A schema newer than records.SCHEMA is
-refused; for an older one UPGRADES has the steps.
+A start raises the epoch, replays, and sweeps files that no row needs. What a database of another schema needs stands
+in journal_schema.py.
 """
 
 from __future__ import annotations
@@ -14,37 +14,28 @@ from __future__ import annotations
 import errno
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
-from nblb.broker.journal_rows import SPAN, TABLES, Attempt, Batch, Numbers, OpenAttempts, RowEncoder, keys
+from nblb.broker.journal_replay import Replay
+from nblb.broker.journal_rows import Attempt, Batch, Numbers, OpenAttempts, RowEncoder
+from nblb.broker.journal_schema import damaged, prepare
+from nblb.broker.reserve import Reserve
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
 from nblb.framing import Payload
 from nblb.records import (
-    SCHEMA,
     AnyEntry,
-    AttemptFailed,
-    AttemptKept,
     BlobKept,
-    Collected,
-    EndKept,
-    Entry,
-    JobKept,
     Published,
     TaskKept,
 )
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # written since the last checkpoint, before an idle moment is used for one
 WAL_BYTES = 64 * 1024 * 1024  # … and before one is made without waiting for an idle moment
-SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
-UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {}  # the step from this schema to the next
-
-AnyKept = TypeVar("AnyKept", bound=Entry)
 
 
 class Journal:
@@ -64,6 +55,7 @@ class Journal:
         self.unkept: list[tuple[AnyEntry, Exception]] = []  # entries that no journal could hold: bugs, to be logged
         self.warning = ""
         self._pending: list[AnyEntry] = []
+        self._later: list[AnyEntry] = []  # blobs that wait for room
         self._numbers = Numbers()
         self._attempts = OpenAttempts()
         self._task_files: dict[int, list[str]] = {}
@@ -75,8 +67,9 @@ class Journal:
         try:
             self._blobs = BlobFiles(folder / "blobs", sync=durability == "full")
             self._encode = RowEncoder(self._blobs)
-            self._db = self._connect()
-            self.core, self.epoch = self._begin_epoch()
+            self._reserve = Reserve(folder)
+            self._open()
+            self._reserve.set_aside()
         except (sqlite3.Error, OSError) as error:
             self._folder.close()
             raise self._error(error, "opened") from None
@@ -92,54 +85,30 @@ class Journal:
 
     # ── opening ──
 
-    def _connect(self) -> sqlite3.Connection:
+    def _open(self) -> None:
+        while True:
+            try:
+                self._db, self.core, self.epoch = self._connect()
+                return
+            except (sqlite3.Error, OSError) as error:
+                if not _no_room(error) or not self._reserve.give_up():
+                    raise
+
+    def _connect(self) -> tuple[sqlite3.Connection, str, int]:
         # Not tied to the thread that opens it: startLB may run in another than the constructor.
         db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare(db)
+            self.path.chmod(0o600)
+            prepare(db, self.path, self.durability)
+            return db, *_begin_epoch(db)
         except BaseException:
             db.close()
             raise
-        return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        self.path.chmod(0o600)
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # also spares the shared-memory file beside the WAL
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {'FULL' if self.durability == 'full' else 'NORMAL'}")
-        db.execute("PRAGMA wal_autocheckpoint = 0")  # `rest` and `commit` choose the moment
-        db.execute("PRAGMA cache_size = -16000")
-        schema = db.execute("PRAGMA user_version").fetchone()[0]
-        if schema > SCHEMA:
-            raise JournalError(
-                f"The journal {self.path} was written by a newer nblb (schema {schema}, this one knows {SCHEMA}): "
-                "upgrade nblb, or name another folder with LB_STATE_DIR."
-            )
-        db.execute("BEGIN IMMEDIATE")
-        if schema == 0:
-            for table in TABLES:
-                db.execute(table)
-        for step in range(schema or SCHEMA, SCHEMA):
-            UPGRADES[step](db)
-        db.execute(f"PRAGMA user_version = {SCHEMA}")
-        db.execute("COMMIT")
-        free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-        if free > SPARE_PAGES and free > pages // 2:
-            db.execute("VACUUM")
-
-    def _begin_epoch(self) -> tuple[str, int]:
-        known = dict(self._db.execute("SELECT key, value FROM meta"))
-        core, epoch = known.get("core") or uuid.uuid4().hex, int(known.get("epoch", 0)) + 1
-        self._db.executemany("REPLACE INTO meta VALUES (?, ?)", [("core", core), ("epoch", epoch)])
-        return core, epoch
 
     def _error(self, error: Exception, verb: str) -> JournalError:
         if _no_room(error):
             return JournalFull(f"The disk of {self.path.parent} is full, so the journal cannot be {verb}; make room.")
-        return JournalError(
-            f"The journal {self.path} cannot be {verb}: {error}. "
-            "If it is damaged, move its folder away and start again."
-        )
+        return damaged(self.path, verb, error)
 
     def close(self) -> None:
         """Leave a journal that needs no recovery, and let another core have the folder."""
@@ -149,7 +118,28 @@ class Journal:
         except sqlite3.Error:
             pass  # the next start replays the WAL instead
         self._db.close()
+        self._reserve.remove()
         self._folder.close()
+
+    # ── room ──
+
+    @property
+    def full_reason(self) -> str:
+        """What to say of a disk without room."""
+        return f"The disk of {self.path.parent} is full; make room."
+
+    @property
+    def is_tight(self) -> bool:
+        """What is written now is written on the reserve."""
+        return self._reserve.is_in_use
+
+    def has_room(self) -> bool:
+        """Whether new tasks can be taken again; then the reserve is set aside again, and blobs that waited are kept."""
+        nbytes = sum(entry.payload.nbytes for entry in self._later if isinstance(entry, BlobKept))
+        if not self._reserve.have_back(2 * nbytes):
+            return False
+        self._pending[:0], self._later = self._later, []
+        return True
 
     # ── writing ──
 
@@ -173,6 +163,19 @@ class Journal:
             for _ in self.replay():
                 pass
         self.said()
+        while True:
+            try:
+                batch = self._write()
+                break
+            except JournalFull:
+                if self._begins_anything() or not self._reserve.give_up():
+                    raise
+        self._pending.clear()
+        self._remember(batch)
+        if self._written > WAL_BYTES:
+            self._checkpoint("TRUNCATE")
+
+    def _write(self) -> Batch:
         try:
             batch = self._gather()
             self._blobs.settle()
@@ -180,10 +183,11 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             self._blobs.drop_unneeded()
             raise self._error(self._roll_back(error), "written") from None
-        self._pending.clear()
-        self._remember(batch)
-        if self._written > WAL_BYTES:
-            self._checkpoint("TRUNCATE")
+        return batch
+
+    def _begins_anything(self) -> bool:
+        """New tasks and blobs may not have the reserve."""
+        return any(isinstance(entry, (TaskKept, BlobKept)) for entry in self._pending)
 
     def said(self) -> None:
         """All that the last commit allows has been said: what lies in files need not be in memory any more."""
@@ -200,9 +204,16 @@ class Journal:
             return worse
         return error
 
-    def withdraw(self, tasks: set[str]) -> None:
-        """Do not keep what was appended about these tasks after all."""
-        self._pending = [entry for entry in self._pending if _task_of(entry) not in tasks]
+    def withdraw(self, tasks: set[str]) -> bool:
+        """Do not keep what was appended about these tasks after all, and blobs not before there is room.
+
+        False if that changes nothing.
+        """
+        before = len(self._pending)
+        left = [entry for entry in self._pending if _task_of(entry) not in tasks]
+        self._later += [entry for entry in left if isinstance(entry, (BlobKept, Published))]
+        self._pending = [entry for entry in left if not isinstance(entry, (BlobKept, Published))]
+        return len(self._pending) < before
 
     def pending_tasks(self) -> list[str]:
         """The tasks that a commit which failed would have begun to keep."""
@@ -269,117 +280,43 @@ class Journal:
             if not _no_room(error):
                 raise self._error(error, "written") from None
         self._written = 0
+        self._reserve.set_aside()
 
     # ── reading ──
 
     def replay(self) -> Iterator[AnyEntry]:
-        """Everything that is kept, in an order in which it can be taken up; once, before the first commit.
-
-        Blobs, what is published, jobs, tasks as they were accepted, failed attempts, open attempts, ends, and
-        what was collected.
-        """
+        """Everything that is kept, in an order in which it can be taken up; once, before the first commit."""
+        replay = Replay(self._db, self._blobs, self._numbers, self._attempts)
         try:
-            yield from self._replay()
+            yield from replay.entries(self._rewrite_attempts)
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:  # UnicodeError is a ValueError
             raise self._error(error, "read") from None
+        self._task_files, self._blob_files = replay.task_files, replay.blob_files
         self._replayed = True
         self._blobs.sweep()
 
-    def _replay(self) -> Iterator[AnyEntry]:
-        names: dict[int, str] = {}
-        db = self._db
-        for name, file, row in db.execute("SELECT hash, file, entry FROM blobs ORDER BY rowid"):
-            if file is not None:
-                self._blob_files[name] = file
-                self._blobs.take([file])
-            yield self._decode(BlobKept, row)
-        yield from self._rows(Published, "SELECT entry FROM published ORDER BY rowid")
-        yield from self._rows(JobKept, "SELECT entry FROM jobs ORDER BY rowid")
-        decode_task = self._decoder(TaskKept)
-        for number, files, row in db.execute("SELECT n, files, entry FROM tasks ORDER BY n"):
-            entry = decode_task(row)
-            names[number] = entry.spec.task
-            self._numbers.of_task[entry.spec.task] = number
-            self._numbers.next = number + 1
-            self._keep_files(number, files)
-            yield entry
-        decode_failed = self._decoder(AttemptFailed)
-        failures: dict[int, list[AttemptFailed]] = {}
-        for key, row in db.execute("SELECT key, entry FROM failed ORDER BY key"):
-            self._numbers.events = max(self._numbers.events, key % SPAN + 1)
-            failure = decode_failed(row)
-            failures.setdefault(key // SPAN, []).append(failure)
-            yield failure
-        yield from self._open_attempts(names, failures)
-        decode_end = self._decoder(EndKept)
-        for key, files, row in db.execute("SELECT key, files, entry FROM ends ORDER BY key"):
-            self._numbers.events = max(self._numbers.events, key % SPAN + 1)
-            self._keep_files(key // SPAN, files)
-            yield decode_end(row)
-        for number, expires in db.execute("SELECT n, expires FROM collected ORDER BY n"):
-            if number in names:
-                yield Collected(names[number], expires)
+    def _rewrite_attempts(self, still_open: list[Attempt]) -> None:
+        """One row for them; a disk that is full gives up its reserve for it."""
+        row = (self._numbers.turn, msgspec.msgpack.encode(still_open))
+        while True:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM attempts")
+                if still_open:
+                    self._db.execute("INSERT INTO attempts VALUES (?, ?)", row)
+                self._db.execute("COMMIT")
+                return
+            except sqlite3.Error as error:
+                if not _no_room(self._roll_back(error)) or not self._reserve.give_up():
+                    raise
 
-    def _keep_files(self, number: int, files: str | None) -> None:
-        if files is not None:
-            self._task_files.setdefault(number, []).extend(files.split())
-            self._blobs.take(files.split())
 
-    def _open_attempts(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> Iterator[AttemptKept]:
-        """Those that neither end nor failure nor a later attempt has closed; they get one new row."""
-        latest: dict[tuple[int, int], Attempt] = {}
-        for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
-            self._numbers.turn = turn + 1
-            for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):
-                latest[attempt[:2]] = attempt
-        still_open = [
-            attempt
-            for attempt in latest.values()
-            if attempt[0] in names and not self._closed(attempt, failures.get(attempt[0], ()))
-        ]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM attempts")
-        if still_open:
-            row = msgspec.msgpack.encode(still_open)
-            self._db.execute("INSERT INTO attempts VALUES (?, ?)", (self._numbers.turn, row))
-        self._db.execute("COMMIT")
-        for number, first, items, attempt_number, hub in still_open:
-            self._attempts.open(number, first, items, self._numbers.turn)
-            yield AttemptKept(names[number], first, items, attempt_number, hub)
-        self._numbers.turn += 1
-
-    def _closed(self, attempt: Attempt, failures: Iterable[AttemptFailed]) -> bool:
-        """Does an end or a failure speak of all its items, or of those of a later attempt?"""
-        number, first, items, attempt_number, _ = attempt
-        query = "SELECT 1 FROM ends WHERE key BETWEEN ? AND ? AND attempt >= ? AND first <= ? AND first + items >= ?"
-        if self._db.execute(query, (*keys(number), attempt_number, first, first + items)).fetchone():
-            return True
-        return any(
-            f.attempt >= attempt_number and f.first <= first and first + items <= f.first + f.items for f in failures
-        )
-
-    def _rows(self, kind: type[AnyKept], query: str) -> Iterator[AnyKept]:
-        decode = self._decoder(kind)
-        for (row,) in self._db.execute(query):
-            yield decode(row)
-
-    def _decoder(self, kind: type[AnyKept]) -> Callable[[bytes], AnyKept]:
-        return msgspec.msgpack.Decoder(kind, dec_hook=self._payload_in).decode
-
-    def _decode(self, kind: type[AnyKept], row: bytes) -> AnyKept:
-        return self._decoder(kind)(row)
-
-    def _payload_in(self, _kind: type, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._blobs.read(value)
-        try:
-            sizes, *buffers = value
-            whole = not sizes or sum(sizes) == len(buffers[0])
-        except (TypeError, ValueError, IndexError):
-            whole = False
-        if not whole or not all(type(buffer) is bytes for buffer in buffers):
-            raise ValueError("a payload is neither its bytes nor the name of its file")
-        return Payload(buffers, sizes)
+def _begin_epoch(db: sqlite3.Connection) -> tuple[str, int]:
+    """The name of this core, and which of its lives this is."""
+    known = dict(db.execute("SELECT key, value FROM meta"))
+    core, epoch = known.get("core") or uuid.uuid4().hex, int(known.get("epoch", 0)) + 1
+    db.executemany("REPLACE INTO meta VALUES (?, ?)", [("core", core), ("epoch", epoch)])
+    return core, epoch
 
 
 def _no_room(error: Exception) -> bool:

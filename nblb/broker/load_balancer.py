@@ -25,31 +25,24 @@ from nblb import __version__
 from nblb.broker import questions
 from nblb.broker.console import Console
 from nblb.broker.dead_hubs import DeadHubs
+from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.broker.withheld import Withheld
 from nblb.commands import Command, Drop, Halt, Log, Record, Send
-from nblb.errors import JournalFull
 from nblb.messages import (
     Failure,
-    Message,
-    PutBlob,
     Refused,
-    SubmitTask,
     TaskEnded,
-    TaskRejected,
     TaskState,
-    TaskStopped,
 )
 from nblb.parameters import Parameters, Source, load
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.transport import Arrived, Doors
 from nblb.transport.incarnation import is_process_alive
-
-RETRY_COMMIT_S = 0.5  # while the disk is full
 
 
 class LoadBalancer:
@@ -67,8 +60,7 @@ class LoadBalancer:
         self._out = Outgoing()
         self._stopping = threading.Event()
         self._again = False  # there is more to do before anything arrives
-        self._full = ""  # why the journal takes no more, while it takes no more
-        self._retry_at = 0.0
+        self._disk: FullDisk
         self._withheld = Withheld()
         self._started_at = 0.0
         self._account = ""
@@ -114,6 +106,7 @@ class LoadBalancer:
             self.scheduler.wall_offset = time.time() - now
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self._dead_hubs = DeadHubs(self.scheduler)
+            self._disk = FullDisk(self.journal, self.scheduler, self._out, self.console.say, self._safely)
             self.doors.open()
             self._write_connection_file()
         except BaseException:
@@ -132,6 +125,7 @@ class LoadBalancer:
             heartbeat_s=p.LB_HEARTBEAT_S,
             suspect_s=p.LB_SUSPECT_S,
             lease_s=p.LB_LEASE_S,
+            adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a hub that is cut off has stopped its work by then
             result_ttl_s=p.LB_RESULT_TTL_S,
             job_ttl_s=p.LB_JOB_TTL_S,
             name=p.name,
@@ -205,19 +199,15 @@ class LoadBalancer:
         if self._again:
             self._again = False
             return 0.0
-        deadline = self.scheduler.next_deadline()
-        look_at = self._dead_hubs.deadline()
-        if look_at is not None:
-            deadline = look_at if deadline is None else min(deadline, look_at)
-        if self._full:
-            deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
+        deadlines = (self.scheduler.next_deadline(), self._dead_hubs.deadline(), self._disk.deadline())
+        deadline = min((time for time in deadlines if time is not None), default=None)
         return None if deadline is None else max(0.0, deadline - monotonic())
 
     def _take(self, arrived: Arrived, now: float) -> None:
         sender, messages = arrived.sender, arrived.messages
         if messages is not None:
             for message in messages:
-                if self._full and self._refuse(sender, message):
+                if self._disk.reason and self._disk.refuse(sender, message):
                     continue
                 self._perform(self._safely(self.scheduler.handle, sender, message, now))
         elif sender.startswith("json-"):
@@ -233,8 +223,8 @@ class LoadBalancer:
         if sender.startswith("json-hubs"):
             self._out.reply(sender, {"error": "This is the hubs' port; clients ask at LB_CLIENTPULLPORT."})
             return
-        if self._full and isinstance(request, dict) and request.get("toLB") == "NEWTASK":
-            self._out.reply(sender, {"error": self._full})
+        if self._disk.reason and self._disk.refuse_json(request):
+            self._out.reply(sender, {"error": self._disk.reason})
             return
         try:
             value, commands, task = handle_json(self.scheduler, request, now, str(uuid.uuid4()), self._account)
@@ -277,52 +267,14 @@ class LoadBalancer:
     # ── the commit ──
 
     def _commit_and_speak(self, now: float) -> None:
-        if self._full and now < self._retry_at:
+        if not self._disk.keep(now):
             self._out.flush_unbound(self.doors)
             return
-        try:
-            self.journal.commit()
-        except JournalFull as error:
-            if not self._make_do(str(error), now):
-                self._out.flush_unbound(self.doors)
-                return
-        else:
-            if self._full:
-                self.console.say("good", "LB - THERE IS ROOM AGAIN : tasks are accepted")
-                self._full = ""
         for entry, problem in self.journal.unkept:
             self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
         self.journal.unkept.clear()
         self._out.flush(self.doors)
         self.journal.said()
-
-    def _make_do(self, reason: str, now: float) -> bool:
-        """The disk is full: refuse what is new, and try to keep what goes on. True if that much could be kept."""
-        if not self._full:
-            self.console.say("error", f"LB - {reason} No task is accepted until then; what runs goes on.")
-        self._full, self._retry_at = reason, now + RETRY_COMMIT_S
-        refused = set(self.journal.pending_tasks())
-        if not refused:
-            return False
-        for hub, order in self._out.orders(refused):
-            back = TaskStopped(task=order.task, attempt=order.attempt, first=order.first, why="recall")
-            self._safely(self.scheduler.handle, hub, back, now)  # as if the hub, which never heard of it, had
-        said = self._safely(self.scheduler.refuse, refused, "JournalFull", reason, now)
-        self._out.take_back(refused, lambda _task: {"error": reason})
-        self._perform([command for command in said if isinstance(getattr(command, "message", None), TaskRejected)])
-        self.journal.withdraw(refused)
-        try:
-            self.journal.commit()
-        except JournalFull:
-            return False
-        return True
-
-    def _refuse(self, sender: str, message: Message) -> bool:
-        """While the disk is full, new tasks and blobs are not even looked at."""
-        if isinstance(message, SubmitTask) and self.scheduler.task_view(message.task) is None:
-            self._out.add(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self._full))
-            return True
-        return isinstance(message, PutBlob)
 
     # ── peers that are gone or slow ──
 

@@ -15,6 +15,8 @@ class MemoryJournal:
 
     durability = "none"
     epoch = 1
+    is_tight = False
+    full_reason = ""
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.core = uuid.uuid4().hex  # another core each time: what the one before promised is void
@@ -31,8 +33,11 @@ class MemoryJournal:
     def said(self) -> None:
         pass
 
-    def withdraw(self, tasks: set[str]) -> None:
-        pass
+    def withdraw(self, tasks: set[str]) -> bool:  # noqa: ARG002
+        return False
+
+    def has_room(self) -> bool:
+        return True
 
     def pending_tasks(self) -> list[str]:
         return []

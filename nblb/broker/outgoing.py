@@ -12,6 +12,11 @@ from nblb.transport import Doors
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
 
 
+def is_unbound(message: Message) -> bool:
+    """May it be said before the commit? That a task is not known may hang on its being forgotten."""
+    return isinstance(message, UNBOUND) and getattr(message, "kind", "") != "UnknownTask"
+
+
 class Outgoing:
     """Sends and JSON answers, each kind in the order in which it was decided."""
 
@@ -41,11 +46,11 @@ class Outgoing:
     def flush_unbound(self, doors: Doors) -> None:
         """Say what depends on no record, and keep the rest back."""
         for to, messages in list(self.sends.items()):
-            free = [message for message in messages if isinstance(message, UNBOUND)]
+            free = [message for message in messages if is_unbound(message)]
             if not free:
                 continue
             doors.send(to, free)
-            kept = [message for message in messages if not isinstance(message, UNBOUND)]
+            kept = [message for message in messages if not is_unbound(message)]
             if kept:
                 self.sends[to] = kept
             else:
@@ -63,6 +68,11 @@ class Outgoing:
             for message in messages
             if isinstance(message, RunTask) and message.task in tasks
         ]
+
+    def keep_orders(self, is_meant: Callable[[str, RunTask], bool]) -> None:
+        """Say no order to run that is not meant any more."""
+        for to, messages in self.sends.items():
+            self.sends[to] = [m for m in messages if not isinstance(m, RunTask) or is_meant(to, m)]
 
     def take_back(self, tasks: set[str], instead: Callable[[str], Any]) -> None:
         """Say nothing about these tasks after all; JSON clients are answered `instead(task)`."""

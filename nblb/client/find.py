@@ -7,23 +7,12 @@ import os
 import socket
 import sys
 import time
-from typing import Any
 
-import msgspec
-
+from nblb.client.core_file import read_core_file
 from nblb.client.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
 from nblb.messages import Hello
 from nblb.parameters import Parameters
-
-
-def core_file(parameters: Parameters) -> dict[str, Any] | None:
-    """What the core wrote of itself, None where there is none."""
-    try:
-        about = msgspec.json.decode(parameters.connection_file.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
-    return about if isinstance(about, dict) else None
 
 
 def find_core(parameters: Parameters) -> str:
@@ -34,33 +23,18 @@ def find_core(parameters: Parameters) -> str:
     LoadBalancerUnreachable
         There is no core, or the one that was there is gone.
     """
-    about = core_file(parameters)
-    if about is not None:
-        pid = about.get("pid", 0)
-        addresses = about.get("addresses", {})
-        address = addresses.get("clients") or addresses.get("clients_tcp")
-        if about.get("host") == socket.gethostname() and not _is_alive(pid):
-            raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {pid}, {address}) is gone")
-        if address:
-            return str(address)
+    core = read_core_file(parameters.connection_file)
+    if core is not None:
+        if core.stale:
+            raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {core.pid}, {core.clients}) is gone")
+        if core.clients:
+            return core.clients
     if parameters.LB_SECURITY == "none" and parameters.LB_CLIENTPULLPORT:
         return f"tcp://{parameters.LB_IP}:{parameters.LB_CLIENTPULLPORT}"
     raise LoadBalancerUnreachable(
         f"no core '{parameters.name}' runs here: there is no {parameters.connection_file}; "
         "start one with %lb_start, lb.start() or 'nblb start'"
     )
-
-
-def _is_alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def account() -> str:

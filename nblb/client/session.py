@@ -9,6 +9,7 @@ of ToClient); `line_up` and `line_down` tell of the connection. The rules:
 - An end counts once for each item, however often and in whatever order it arrives. Items that run again after
   RetryFailed are expected again once the core has answered: all that arrives then is from their new life.
 - Results of single tasks that have arrived are said to be collected, a little later and many at a time.
+- A task that was refused and is accepted all the same (a late copy of it) is cancelled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from nblb.client.open_record import Expect
 from nblb.client.open_tasks import OpenTasks
+from nblb.client.unwanted import Unwanted
 from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.messages import (
     Answer,
@@ -77,6 +79,7 @@ class Session:
         self._tasks = tasks = OpenTasks()
         self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
         self.questions: dict[int, Message] = {}
+        self._unwanted = Unwanted()
         self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
         self._collected: list[str] = []
         self._collect_at: float | None = None
@@ -101,11 +104,11 @@ class Session:
             ("core", BlobMissing): self._blob_missing,
             ("core", TaskChanged): self._changed,
             ("core", TaskEnded): self._ended,
-            **{("core", kind): self._told for kind in NEWS},
+            **{("core", kind): lambda message: [Told(message)] for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
             ("core", CallTold): self._call_told,
-            ("core", Heartbeat): self._heartbeat,
+            ("core", Heartbeat): lambda _: [],
         }
 
     # ── the methods of every machine ──
@@ -152,7 +155,7 @@ class Session:
                     ends.append(message)
                     continue
             elif type(message) is TaskAccepted and not message.items:
-                self._accepted(message)
+                out += self._accepted(message)
                 continue
             ends = None  # what comes behind is performed behind
             out += self._on[CORE, type(message)](message)
@@ -239,7 +242,7 @@ class Session:
             if task not in self.unaccepted:
                 yield FetchTask(task=task)
         unsaid, self._unsaid = self._unsaid, []
-        yield from unsaid
+        yield from (*unsaid, *self._unwanted.owed)
         for request, question in list(self.questions.items()):
             if isinstance(question, StopCore) and before is not None and before.epoch != welcome.epoch:
                 del self.questions[request]  # it was meant for the core that is gone
@@ -321,20 +324,23 @@ class Session:
     # ── what the core says ──
 
     def _accepted(self, message: TaskAccepted) -> list[Command]:
+        out: list[Command] = []
         for task in message.tasks or (message.task,):
-            self.unaccepted.pop(task, None)
+            if self.unaccepted.pop(task, None) is None and task not in self.records:
+                out += map(self._to_core, self._unwanted.accepted(task))
         record = self.records.get(message.task) if message.items else None
         if record is None or not record.refused(message.items):
-            return []
+            return out
         self._close_ended(message.task)
         failure = Failure(kind="TooManyQueuedTasks", message=message.reason)
-        return [Reject(message.task, failure, first=message.items)]
+        return [*out, Reject(message.task, failure, first=message.items)]
 
     def _rejected(self, message: TaskRejected) -> list[Command]:
         if message.task not in self.records:
             return []
         spec = self.unaccepted.get(message.task)
         self._tasks.close(message.task)
+        self._unwanted.refused(message.task)
         return [Reject(message.task, Failure(kind=message.kind, message=message.reason), spec)]
 
     def _blob_missing(self, message: BlobMissing) -> list[Command]:
@@ -377,18 +383,14 @@ class Session:
         return [Told(message)]
 
     def _cancel_answer(self, message: CancelAnswer) -> list[Command]:
-        if self.questions.pop(message.request, None) is None:
-            return []
-        return [Deliver(message.request, (message.cancelled, message.source))]
-
-    def _heartbeat(self, _: Heartbeat) -> list[Command]:
-        return []
+        self._unwanted.answered(message.request)
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, (message.cancelled, message.source))] if known else []
 
     def _call_told(self, message: CallTold) -> list[Command]:
         known = self.questions.pop(message.request, None) is not None
         return [Deliver(message.request, message)] if known else []
 
     def _answer(self, message: Answer) -> list[Command]:
-        if self.questions.pop(message.request, None) is None:
-            return []
-        return [Deliver(message.request, message.value, message.error, message.kind)]
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, message.value, message.error, message.kind)] if known else []

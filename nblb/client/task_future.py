@@ -118,7 +118,8 @@ class TaskFuture(LightFuture, SteeredTask):
     def cancel(self, kill: bool = False) -> bool:
         """Cancel the task, also a running one (KeyboardInterrupt, then a kill; `kill` at once); False if it has ended.
 
-        Returns at once: the future counts as cancelled from now on, `state` is CANCELLING until the hub confirms it.
+        Returns at once: from now on the future is cancelled and done, as concurrent.futures has it. The worker may need
+        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that it runs no more.
         """
         if not self._cancel_here():
             return self.cancelled()
@@ -187,9 +188,13 @@ class TaskFuture(LightFuture, SteeredTask):
 
     @property
     def state(self) -> TaskState:
-        """Where the task is in its life, as the core last said."""
+        """Where the task is in its life, as the core last said.
+
+        An ended state when the future is done, and only then (but for one whose connection was closed: it is done
+        with an error, and the task goes on).
+        """
         if self.cancelled():
-            return TaskState.CANCELLING if self._ended is None else TaskState.CANCELLED
+            return TaskState.CANCELLED
         if self._ended is not None:
             return self._ended.state
         return self._changed.state if self._changed is not None else TaskState.QUEUED
@@ -283,7 +288,7 @@ class TaskFuture(LightFuture, SteeredTask):
         return TaskSnapshot(
             task=self.task_id,
             name=self.name,
-            state=self.state.value,
+            state=(TaskState.CANCELLING if ended is None and self.cancelled() else self.state).value,
             progress=self.progress,
             note="" if waits else self.note,
             worker=self.worker,

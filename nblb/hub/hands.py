@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 from nblb.commands import Command, GiveTask, Interrupt, KillWorker, Steer
 from nblb.hub.crew import Crew
+from nblb.hub.past import Past
 from nblb.hub.slices import Durations, GroupOfSlots, Slice, SliceState, Worker
-from nblb.messages import Failure, Message, RunTask, TaskFinished, TaskStopped, TurnKnob, WorkerDied
+from nblb.messages import Failure, Message, Running, RunTask, TaskFinished, TaskStopped, TurnKnob, WorkerDied
 
 AHEAD_S = 0.002  # of short work in a worker's socket at most
 OVERDUE_S = 0.005  # the first slice of a worker has taken so long: take back what waits behind it
@@ -26,6 +27,7 @@ class Hands:
         self.out: list[Command] = []  # of the event at hand
         self.slices: dict[tuple[str, int], Slice] = {}  # the latest attempt at each, until its end
         self.ends: dict[tuple[str, int, int], End] = {}  # until the core has committed them
+        self.past = Past()
         self.unannounced: dict[Slice, None] = {}  # running ones, in order of their start
         self._crew = crew
         self._say = say
@@ -207,6 +209,22 @@ class Hands:
             slice_,
             TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures),
         )
+
+    def committed(self, fence: tuple[str, int, int]) -> None:
+        """The core has kept the end of this attempt."""
+        if self.ends.pop(fence, None) is not None:
+            self.past.add(*fence)
+
+    def in_hand(self) -> list[Running]:
+        """Attempts that have begun, wait, or have ended without the core knowing."""
+        runs = [(slice_.run, slice_.worker) for slice_ in self.slices.values()]
+        return [
+            *(Running(run.task, run.attempt, run.first, run.items, worker) for run, worker in runs),
+            *(
+                Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
+                for end in self.ends.values()
+            ),
+        ]
 
     def stop(self, slice_: Slice, why: str, kill: bool, now: float) -> None:
         if slice_.state is SliceState.RUNNING:

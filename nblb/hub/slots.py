@@ -9,8 +9,8 @@ commands. Slots is the machine that a shell or the simulator drives; its parts a
   same slice has replaced ends in silence.
 - A worker runs one slice at a time, the first of `given`; those behind it lie in its socket, are known to be short,
   and are taken back when the first turns out to be long.
-- While the core is away nothing is said but HubHello; when it has been silent for `lease_s` what runs is
-  interrupted, for another hub may have been given it by then.
+- While the core is away nothing is said but HubHello. When it has acknowledged nothing for nearly `lease_s`, what
+  runs is stopped, for another hub will be given it then (core_tie.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from nblb.messages import (
     HubHello,
     Message,
     Refused,
-    Running,
     RunTask,
     ScaleHub,
     StopHub,
@@ -73,7 +72,8 @@ class Slots:
 
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
-        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, settings.lease_s, HELLO_AGAIN_S)
+        lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
+        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, lease_s, HELLO_AGAIN_S)
         self._shelf = BlobShelf(settings.blob_bytes)
         self._crew = Crew(hello.groups, new_worker_id)
         self._hands = Hands(self._crew, self._say, settings.grace_s, settings.prefetch_s)
@@ -93,7 +93,7 @@ class Slots:
             StopHub: lambda message, now: self._leave(message.reason, now),
             Welcome: self._welcome,
             Refused: self._refused,
-            Heartbeat: lambda *_: None,
+            Heartbeat: lambda message, _now: self._tie.acknowledge(message.echo),
         }
         self._from_worker: dict[type, Callable[[Worker, Any, float], None]] = {
             WorkerStarted: self._worker_started,
@@ -103,7 +103,7 @@ class Slots:
             TaskFinished: self._hands.task_ended,
             TaskStopped: self._hands.task_ended,
             TaskPrinted: lambda _worker, message, _now: self._say(message),
-            WorkerSpent: self._worker_spent,
+            WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
         }
         steering = Steering(self._hands, self._say)
         self._from_core.update(steering.from_core)
@@ -194,6 +194,8 @@ class Slots:
         elif fence in hands.ends:
             self._say(hands.ends[fence])
             return
+        elif hands.past.knows(run):
+            return
         if not 0 <= run.group < len(self._crew.groups) or self._leaving is not None:
             self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
             return
@@ -201,6 +203,9 @@ class Slots:
         if by_name in self._functions:
             run = self._called_by_name(run)
         slice_ = hands.take(run)
+        if self._tie.is_over:  # an order that was long on its way: the core may have given it to others
+            hands.stop(slice_, "lease", False, now)
+            return
         if not run.function:
             known = ", ".join(sorted(self._functions)) or "none"
             hands.fail(slice_, f"this hub has no task named {run.name!r}; those that it has: {known}")
@@ -223,13 +228,14 @@ class Slots:
         slice_ = hands.slices.get((message.task, message.first))
         if slice_ is None or slice_.run.attempt != message.attempt:
             if (message.task, message.first, message.attempt) not in hands.ends:  # it never came here
+                hands.past.add(message.task, message.first, message.attempt)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
         elif slice_.state is not SliceState.RUNNING or message.why != "recall":
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
-        self._hands.ends.pop((message.task, message.first, message.attempt), None)
+        self._hands.committed((message.task, message.first, message.attempt))
 
     def _announce(self, slice_: Slice) -> None:
         run = slice_.run
@@ -290,10 +296,6 @@ class Slots:
             self._hands.out += self._crew.fill(worker.group, now, delay_s)
         self._hands.deal(worker.group, now)
 
-    @staticmethod
-    def _worker_spent(worker: Worker, _message: WorkerSpent, _now: float) -> None:
-        worker.is_spent = True
-
     def _scale(self, message: ScaleHub, now: float) -> None:
         if self._leaving is not None or message.workers < 0:
             return
@@ -329,27 +331,26 @@ class Slots:
     def _keep_tie(self, now: float) -> None:
         hello, heartbeat, lease_is_over = self._tie.check(now)
         if hello:
-            self._hands.out.append(Send(CORE, self._hub_hello()))
+            self._hands.out.append(Send(CORE, self._hub_hello(now)))
         if heartbeat:
-            self._say(Heartbeat(load=self.load, memory=self.memory))
+            self._say(Heartbeat(load=self.load, memory=self.memory, at=now))
         if lease_is_over:
-            self._hands.out.append(Log("warning", "the core has been silent for too long: what runs here is stopped"))
+            self._hands.out.append(
+                Log("warning", "the core has acknowledged nothing for too long: what runs here is stopped")
+            )
             self._hands.stop_all("lease", now)
 
-    def _hub_hello(self) -> HubHello:
-        hands, workers = self._hands, self._crew.workers.values()
-        running = [
-            Running(run.task, run.attempt, run.first, run.items, slice_.worker)
-            for slice_ in hands.slices.values()
-            for run in (slice_.run,)
-        ]
-        running += [
-            Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
-            for end in hands.ends.values()
-        ]
+    def _hub_hello(self, now: float) -> HubHello:
+        workers = self._crew.workers.values()
         self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
+        self._tie.greet(now)
         return msgspec.structs.replace(
-            self._hello, workers=tuple(self._listed.items()), running=tuple(running), core=self._tie.core
+            self._hello,
+            workers=tuple(self._listed.items()),
+            running=tuple(self._hands.in_hand()),
+            core=self._tie.core,
+            said_at=now,
+            leased_at=self._tie.leased_at,
         )
 
     def _catch_up(self) -> None:
@@ -362,10 +363,12 @@ class Slots:
                 self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))
 
     def _welcome(self, message: Welcome, now: float) -> None:
-        before = self._tie.core
+        before, epoch = self._tie.core, self._tie.epoch
         if not self._tie.welcome(message, now):
             return
         hands = self._hands
+        if (before, epoch) != (message.core, message.epoch):
+            hands.past.forget()
         if before and before != message.core:  # another cluster altogether, which knows nothing of all this
             hands.ends.clear()
             for slice_ in list(hands.slices.values()):

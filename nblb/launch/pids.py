@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable
-from pathlib import Path
+
+from nblb.transport.incarnation import is_process_alive
 
 children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
 
@@ -18,16 +19,7 @@ def is_alive(pid: int) -> bool:
     child = children.get(pid)
     if child is not None:
         return child.poll() is None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # only where there is /proc
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0] != "Z"
-    except (OSError, IndexError):
-        return True
+    return is_process_alive(pid)
 
 
 def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:

@@ -2,7 +2,7 @@
 
 Each role's process holds a lock on a file of its own in the runtime folder for as long as it lives; the kernel
 drops the lock however the process ends. So a held lock is a living process (a pid alone may be somebody else's by
-now), and a free one is a file to remove. core.json, which the core itself writes, says where the core listens.
+now), and a free one is a file to remove. Where the core listens says core.json (client/core_file.py).
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from nblb.launch.pids import is_alive
 
 SUFFIX = ".here"
 
@@ -125,35 +122,3 @@ def _read(path: Path) -> Present | None:
     finally:
         os.close(file)
     return None
-
-
-@dataclass(frozen=True)
-class CoreFile:
-    """What core.json says; `stale` is a sentence when that core cannot be there any more."""
-
-    path: Path
-    about: dict[str, Any]
-
-    @property
-    def pid(self) -> int:
-        return int(self.about.get("pid", 0))
-
-    @property
-    def addresses(self) -> dict[str, str]:
-        addresses: dict[str, str] = self.about.get("addresses", {})
-        return addresses
-
-    @property
-    def stale(self) -> str:
-        if self.about.get("host") in {None, socket.gethostname()} and not is_alive(self.pid):
-            return f"core pid {self.pid} on this host is gone"
-        return ""
-
-
-def read_core_file(path: Path) -> CoreFile | None:
-    """core.json, or None where there is none (or one that no core has written)."""
-    try:
-        about = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return CoreFile(path, about) if isinstance(about, dict) else None

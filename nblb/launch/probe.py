@@ -9,9 +9,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from nblb import errors
+from nblb.client.core_file import CoreFile, read_core_file
 from nblb.client.find import account, find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.launch.presence import CoreFile, read_core_file
 from nblb.messages import (
     Answer,
     Ask,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nblb.client.core_file import read_core_file
 from nblb.launch import probe, starting
 from nblb.launch.pids import is_alive
-from nblb.launch.presence import present, read_core_file
+from nblb.launch.presence import present
 from nblb.launch.processes import Echo, RoleProcess, spawn, write_private
 
 if TYPE_CHECKING:

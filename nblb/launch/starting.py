@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nblb import parameters as parameters_module
+from nblb.client.core_file import CoreFile, read_core_file
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import probe
 from nblb.launch.pids import end, is_alive, wait_gone
-from nblb.launch.presence import CoreFile, lock_file, present, read_core_file
+from nblb.launch.presence import lock_file, present
 from nblb.launch.processes import RoleProcess, spawn
 from nblb.security import runtime_folder
 

@@ -22,11 +22,12 @@ class Dispatch:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.held = False  # the disk is full: nothing new is started
 
     def run(self, now: float) -> None:
         """Assign until no free worker has anybody waiting for it."""
         state = self.state
-        if not state.dispatch_due:
+        if not state.dispatch_due or self.held:
             return
         state.dispatch_due = False
         left = MAX_A_TURN
@@ -106,6 +107,8 @@ class Dispatch:
             return "waits for its hub, which may still be running it, to come back to the restarted core"
         if task.state is not TaskState.QUEUED:
             return f"does not wait: it is {task.state}"
+        if self.held:
+            return "waiting: the core's disk is full, and nothing is started before there is room"
         if not any(group.alive for hub in state.hubs.values() for group in hub.groups):
             return "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
         takers = [group for group in state.placement.takers(record) if group.alive]

@@ -142,7 +142,8 @@ class Hub:
     """One incarnation of a hub."""
 
     __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "in_hand",
-                 "load", "memory", "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
+                 "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed", "unclaimed_until",
+                 "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
@@ -159,11 +160,18 @@ class Hub:
         self.suspect = False
         self.greetings = 1  # hellos in a row, with nothing else between: it may not hear us
         self.greeted_at = now  # when the first of them came
+        self.leased_at = now  # when that was heard which the hub's lease counts from …
+        self.stamp = hello.said_at  # … and when the hub has said it, by its own clock; 0: it does not say
         self.load = self.memory = 0.0
 
     @property
     def id(self) -> str:
         return self.hello.hub
+
+    @property
+    def lease_from(self) -> float:
+        """From when its lease counts: never earlier than the hub itself counts from."""
+        return self.leased_at if self.stamp else self.heard_at
 
     @property
     def name(self) -> str:

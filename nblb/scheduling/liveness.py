@@ -1,7 +1,8 @@
 """Which hubs and clients are there: hellos, heartbeats, silence, and attempts that outlived a core.
 
-A hub that says nothing for suspect_s gets no new work; after lease_s its attempts are over (it stops them itself
-after the same time, so that none goes on unseen). After a restart of the core, attempts that were in some hub's
+A hub that says nothing for suspect_s gets no new work. Its lease counts from the last heartbeat that was heard and
+answered, and the hub's own from when it said that one (hub/core_tie.py), so it has stopped its attempts before they
+are given to others. After a restart of the core, attempts that were in some hub's
 hands are orphans: the hub that returns with them keeps them, and any that nobody claims within adopt_s runs again.
 """
 
@@ -49,7 +50,7 @@ class Liveness:
         self.state.send(sender, self._welcome(message.user))
         return client
 
-    def _welcome(self, user: str = "") -> Welcome:
+    def _welcome(self, user: str = "", echo: float = 0.0) -> Welcome:
         policy = self.state.policy
         return Welcome(
             core=policy.core,
@@ -59,6 +60,7 @@ class Liveness:
             durability=policy.durability,
             pid=policy.pid,
             heartbeat_s=policy.heartbeat_s,
+            echo=echo,
         )
 
     def stranger(self, sender: str) -> None:
@@ -96,7 +98,7 @@ class Liveness:
         if same is not None:
             self._returns(same, sender, message, now)
             return
-        state.send(sender, self._welcome())
+        state.send(sender, self._welcome(echo=message.said_at))
         hub = Hub(sender, message, now)
         if sender in self._deaf:  # no work before it has answered
             hub.greetings, hub.suspect, hub.heard_at = DEAF, True, now - state.policy.suspect_s
@@ -122,7 +124,10 @@ class Liveness:
         hub.functions = frozenset(message.functions)
         hub.holds.clear()
         state.hubs[sender] = hub
-        state.send(sender, self._welcome())
+        if message.leased_at and message.said_at > hub.stamp:  # extends no lease: it may not hear our answer
+            hub.leased_at = min(hub.leased_at, now - (message.said_at - message.leased_at))
+            hub.stamp = message.leased_at
+        state.send(sender, self._welcome(echo=hub.stamp))
         claimed = {(r.task, r.first, r.attempt) for r in message.running}
         hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
         hub.unclaimed_until = now + state.policy.heartbeat_s  # their ends may be on the way, right behind the hello
@@ -177,8 +182,11 @@ class Liveness:
             self.outcome.attempt_lost(held, "HubSilent", text, now)
         state.placement.remove(hub)
 
-    def heartbeat(self, hub: Hub, message: Heartbeat, _now: float) -> None:
+    def heartbeat(self, hub: Hub, message: Heartbeat, now: float) -> None:
         hub.load, hub.memory = message.load, message.memory
+        if message.at:
+            hub.leased_at, hub.stamp, hub.said_at = now, message.at, now
+            self.state.send(hub.address, Heartbeat(at=self.state.wall(now), echo=message.at))
 
     def heard(self, hub: Hub, now: float) -> None:
         hub.heard_at, hub.greetings = now, 0
@@ -212,12 +220,12 @@ class Liveness:
     def tick(self, now: float) -> None:
         state, policy = self.state, self.state.policy
         for address, hub in list(state.hubs.items()):
-            if now >= hub.heard_at + policy.lease_s:
+            if now >= hub.lease_from + policy.lease_s:
                 deaf = hub.greetings >= DEAF
                 if deaf:
                     self._deaf.add(address)
                 silent = "it has not heard us" if deaf else "silent"
-                self.hub_lost(address, f"{silent} for {now - hub.heard_at:.0f} s", now)
+                self.hub_lost(address, f"{silent} for {now - hub.lease_from:.0f} s", now)
                 continue
             hub.suspect = now >= hub.heard_at + policy.suspect_s
             if now >= hub.said_at + policy.heartbeat_s:
@@ -242,7 +250,7 @@ class Liveness:
         state, policy = self.state, self.state.policy
         times = [hub.said_at + policy.heartbeat_s for hub in state.hubs.values()]
         times += [hub.heard_at + policy.suspect_s for hub in state.hubs.values() if not hub.suspect]
-        times += [hub.heard_at + policy.lease_s for hub in state.hubs.values() if hub.suspect]
+        times += [hub.lease_from + policy.lease_s for hub in state.hubs.values()]
         times += [client.heard_at + policy.client_silence_s for client in state.clients.values()]
         times += [hub.unclaimed_until for hub in state.hubs.values() if hub.unclaimed]
         if state.orphans:

@@ -33,6 +33,7 @@ from nblb.messages import (
     Publish,
     PutBlob,
     RetryFailed,
+    RunTask,
     ScaleHub,
     StopAndKeep,
     StopCore,
@@ -185,7 +186,7 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to call `tick` at the latest."""
-        if self.state.dispatch_due:
+        if self.state.dispatch_due and not self.dispatch.held:
             return 0.0
         times = (
             self.liveness.next_deadline(),
@@ -206,6 +207,15 @@ class Scheduler:
         """The process of this incarnation of a hub is known to have ended: nobody waits for its return."""
         self.liveness.hub_dead(hub, now)
         return self._taken()
+
+    def hold(self, held: bool) -> None:
+        """Start nothing while this is so: what runs needs all the room that the disk has left."""
+        self.dispatch.held = held
+
+    def is_given(self, address: str, run: RunTask) -> bool:
+        """Is this order, which could not be said for a while, still meant?"""
+        hub = self.state.hubs.get(address)
+        return hub is not None and (run.task, run.first, run.attempt) in hub.in_hand
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         """Undo tasks that were accepted in a turn whose commit failed; what the turn says of them must not be sent."""

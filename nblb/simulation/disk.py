@@ -37,8 +37,10 @@ class Disk:
         self.simulator = simulator
         self.pages: list[AnyEntry | None] = []  # with MARKs
         self.buffer: list[AnyEntry] = []
+        self.later: list[AnyEntry] = []  # blobs that wait for room
         self.epoch = 0
-        self.full = False  # no room for new tasks; ends and attempts still fit
+        self.full = False  # no room for new tasks; ends and attempts still fit, on the reserve
+        self.is_tight = False  # the reserve is in use
         self.brimful = False  # no room for anything
         self.fsync_fails = False
         self.watch: Callable[[Sequence[AnyEntry]], None] | None = None
@@ -60,6 +62,7 @@ class Disk:
             return
         if self.brimful or (self.full and any(isinstance(entry, (TaskKept, BlobKept)) for entry in self.buffer)):
             raise JournalFull("no space left on device (simulated)")
+        self.is_tight = self.is_tight or self.full
         if self.fsync_fails:
             self.fsync_fails = False
             if self.simulator.random.random() < 0.5:
@@ -67,9 +70,21 @@ class Disk:
             raise JournalError("fsync failed (simulated)")
         self._keep()
 
-    def withdraw(self, tasks: set[str]) -> None:
-        """Do not keep what was appended about these tasks after all."""
-        self.buffer = [entry for entry in self.buffer if _about(entry) not in tasks]
+    def withdraw(self, tasks: set[str]) -> bool:
+        """Do not keep what was appended about these tasks after all, and blobs not before there is room."""
+        before = len(self.buffer)
+        left = [entry for entry in self.buffer if _about(entry) not in tasks]
+        self.later += [entry for entry in left if isinstance(entry, (BlobKept, Published))]
+        self.buffer = [entry for entry in left if not isinstance(entry, (BlobKept, Published))]
+        return len(self.buffer) < before
+
+    def has_room(self) -> bool:
+        """Whether new tasks can be taken again."""
+        if self.full or self.brimful:
+            return False
+        self.is_tight = False
+        self.buffer[:0], self.later = self.later, []
+        return True
 
     def _keep(self) -> None:
         batch, self.buffer = self.buffer, []
@@ -83,7 +98,8 @@ class Disk:
         if self.buffer and self.simulator.random.random() < 0.5:
             self.pages += self.buffer[: self.simulator.random.randrange(len(self.buffer) + 1)]
             self.simulator.note("disk", "a write was torn")
-        self.buffer = []
+        self.buffer, self.later = [], []
+        self.is_tight = False
 
     def replay(self, in_tables: bool = False) -> list[AnyEntry]:
         """What a new process finds: all batches that have their mark; the rest of a torn one is cut off.

@@ -34,6 +34,7 @@ from nblb.simulation.ledger import Kept, Ledger
 from nblb.simulation.mirror import differences
 from nblb.simulation.simulated_client import SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
+from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
 from nblb.simulation.workload import Conduct
 
@@ -69,9 +70,11 @@ class Referee:
         self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
         self.worker_kills = 0
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
+        self.prompt = False  # … and no word is on its way for longer than a heartbeat
         self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
         self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
         self._conduct = conduct
+        self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # who has begun an item last
         self._cancels: dict[tuple[str, int], CancelTask] = {}
         self._mirror = mirror  # how often a replay is compared with the live state
 
@@ -158,7 +161,7 @@ class Referee:
     def settled_down(self, scheduler: Scheduler) -> None:
         """A turn is over and written: the disk and the mind must say the same."""
         core = self.core
-        if core is not None and self.simulator.chance(self._mirror) and not core.disk.buffer:
+        if core is not None and self.simulator.chance(self._mirror) and not (core.disk.buffer or core.disk.later):
             self.compare(scheduler, core)
 
     def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:
@@ -182,12 +185,16 @@ class Referee:
     def conduct(self, task: str) -> Conduct:
         return self._conduct[task]
 
-    def began(self, run: RunTask, item: int, hub: str) -> int:
-        """A call begins: for which time, and with the right argument?"""
+    def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
+        """A call begins: for which time, with the right argument, and is nobody else at it?"""
+        before = self._at.get((run.task, item))
+        if self.prompt and before is not None and before[0].is_at(before[1], item) and not before[0].pool.goes_on:
+            raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
+        self._at[run.task, item] = worker, run
         text = b"".join(map(bytes, run.payload.buffers))
         at = item - run.first if run.split else item  # a payload that can't be cut comes whole
         if text[at : at + 1] != bytes((item,)) or (run.split and len(text) != run.items):
-            raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {hub}")
+            raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {worker.name}")
         times = self.begun[run.task, item] = self.begun.get((run.task, item), 0) + 1
         kept = self.ledger.tasks[run.task]
         if times > 1 + self.again.get(run.task, 0) and kept.spec.at_most_once and self.orderly:

@@ -10,7 +10,7 @@ from typing import Protocol
 from nblb.client.open_record import Expect
 from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Reject, Send, Settle
-from nblb.messages import Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
+from nblb.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
 from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 
@@ -112,6 +112,8 @@ class SimulatedClient:
             if type(command) is Send:
                 if self.simulator.trace is not None:
                     self.simulator.note(self.name, f"> {command.message}")
+                if type(command.message) is CancelTask and command.message.request < 0:
+                    self.observer.asked(self, command.message)  # by the session itself: it was refused
                 self.network.to_core(self.address, command.message)
             elif type(command) is Settle:
                 self.observer.saw_end(self, command.ended, command.fresh)

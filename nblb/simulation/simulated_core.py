@@ -73,7 +73,8 @@ class SimulatedCore:
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
         self._out: list[Command] = []  # what is to be said after the next commit
-        self._full = ""  # why the disk takes no more, while it takes no more
+        self._full = ""  # why nothing new is taken, while nothing is
+        self._stuck = False  # not even what goes on could be kept
         self._retry_at = 0.0
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
@@ -89,7 +90,7 @@ class SimulatedCore:
         self.disk.epoch += 1
         self._skew = self.simulator.random.random() * 5000.0
         self._inbox, self._gone, self._out = [], [], []
-        self._full = ""
+        self._full, self._stuck = "", False
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
         scheduler = self.make(msgspec.structs.replace(self.policy, epoch=self.disk.epoch))
@@ -184,8 +185,8 @@ class SimulatedCore:
             return
         said, self._out = self._out, []
         if not kept:
-            self._out = [c for c in said if not (type(c) is Send and isinstance(c.message, UNBOUND))]
-            said = [c for c in said if type(c) is Send and isinstance(c.message, UNBOUND)]
+            self._out = [c for c in said if not _is_unbound(c)]
+            said = [c for c in said if _is_unbound(c)]
         self._speak(said)
         if life == self.life:
             self._busy = False
@@ -193,35 +194,50 @@ class SimulatedCore:
                 self.witness.settled_down(scheduler)
             self._plan_wake(scheduler)
 
-    # ── a full disk, as in broker/load_balancer.py ──
+    # ── a full disk, as in broker/full_disk.py ──
 
     def _kept(self, scheduler: Scheduler) -> bool:
         """Is everything on the disk that was to be kept?"""
-        if self._full and self.clock() < self._retry_at:
+        now = self.clock()
+        if self._stuck and now < self._retry_at:
             return False
+        was_stuck = self._stuck
         try:
             self.disk.commit()
+            self._stuck = False
         except JournalFull as error:
-            return self._make_do(scheduler, str(error))
-        self._full = ""
-        return True
+            self._stuck = not self._make_do(scheduler, str(error), now)
+        if was_stuck and not self._stuck:
+            self._out = [command for command in self._out if _is_meant(scheduler, command)]
+        if self._full or self.disk.is_tight:
+            self._look(scheduler, now)
+        return not self._stuck
 
-    def _make_do(self, scheduler: Scheduler, reason: str) -> bool:
+    def _look(self, scheduler: Scheduler, now: float) -> None:
+        """Is there room again?"""
+        if not self._full:  # what goes on has just taken the reserve
+            self._full, self._retry_at = "the disk is full", now + RETRY_COMMIT_S
+        elif not self._stuck and now >= self._retry_at:
+            if self.disk.has_room():
+                self._full = ""
+            else:
+                self._retry_at = now + RETRY_COMMIT_S
+        scheduler.hold(self.disk.is_tight)
+
+    def _make_do(self, scheduler: Scheduler, reason: str, now: float) -> bool:
         """Refuse what is new, and try to keep what goes on."""
-        now = self.clock()
         self._full, self._retry_at = reason, now + RETRY_COMMIT_S
         refused = {entry.spec.task for entry in self.disk.buffer if isinstance(entry, TaskKept)}
-        if not refused:
-            return False
         for command in self._out:
             if type(command) is Send and isinstance(command.message, RunTask) and command.message.task in refused:
                 run = command.message
                 back = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall")
                 scheduler.handle(command.to, back, now)
-        said = scheduler.refuse(refused, "JournalFull", reason, now)
+        said = scheduler.refuse(refused, "JournalFull", reason, now) if refused else []
         self._out = [c for c in self._out if not (type(c) is Send and getattr(c.message, "task", None) in refused)]
         self._out += [c for c in said if type(c) is Send and isinstance(c.message, TaskRejected)]
-        self.disk.withdraw(refused)
+        if not self.disk.withdraw(refused):
+            return False
         try:
             self.disk.commit()
         except JournalFull:
@@ -275,3 +291,15 @@ class SimulatedCore:
         if life == self.life and planned == self._wake_at:
             self._wake_at = float("inf")
             self._plan_turn()
+
+
+def _is_meant(scheduler: Scheduler, command: Command) -> bool:
+    """Not an order to run something that has been given to others since."""
+    run = command.message if type(command) is Send else None
+    return not isinstance(run, RunTask) or scheduler.is_given(command.to, run)  # type: ignore[attr-defined]
+
+
+def _is_unbound(command: Command) -> bool:
+    """May it be said before the commit? That a task is not known may hang on its being forgotten."""
+    said = command.message if type(command) is Send else None
+    return isinstance(said, UNBOUND) and getattr(said, "kind", "") != "UnknownTask"

@@ -73,6 +73,7 @@ class SimulatedHub:
     def core_ended(self) -> None:
         """This hub's machine is the core's, and its process is seen to be gone."""
         if self.alive:
+            self.pool.goes_on = True
             self.slots.core_ended()
             self._plan_wake()
 
@@ -102,6 +103,7 @@ class SimulatedHub:
 
     def pause(self, seconds: float) -> None:
         """SIGSTOP to the hub, not to its workers."""
+        self.pool.goes_on = True
         self._paused_until = self.simulator.now + seconds
         self.simulator.at(self._paused_until, self._resume)
 

@@ -32,7 +32,7 @@ class Bystander(Protocol):
 
     def conduct(self, task: str) -> Conduct: ...
 
-    def began(self, run: RunTask, item: int, hub: str) -> int: ...
+    def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int: ...
 
     def produced(self, end: TaskFinished) -> None: ...
 
@@ -46,6 +46,7 @@ class SimulatedWorker:
         self.pool, self.name, self.group = pool, name, group
         self.socket: deque[RunTask] = deque()
         self.run: RunTask | None = None
+        self.item = 0  # of the record, that it is at
         self.began_at = 0.0
         self.turn = 0  # what was planned for an earlier slice does not happen
         self.alive = True
@@ -83,7 +84,8 @@ class SimulatedWorker:
             return
         simulator, item = self.pool.simulator, run.first + offset
         conduct = self.pool.bystander.conduct(run.task)
-        times = self.pool.bystander.began(run, item, self.pool.hub)
+        self.item = item
+        times = self.pool.bystander.began(run, item, self)
         seconds = FOREVER_S if conduct.endless else conduct.seconds * (0.5 + simulator.random.random())
         if item in conduct.poison or (item in conduct.fragile and times == 1):
             simulator.after(seconds, self._poisoned, turn, run, item)
@@ -127,6 +129,10 @@ class SimulatedWorker:
         if turn == self.turn and self.alive and not self.stopped:
             self.pool.bystander.killed(run, item)
             self.die("killed by signal 11 (SIGSEGV)")
+
+    def is_at(self, run: RunTask, item: int) -> bool:
+        """Does it run this item, by this order, now?"""
+        return self.alive and self.run is run and self.item == item
 
     def interrupt(self, task: str, attempt: int, first: int) -> None:
         run = self.run
@@ -174,6 +180,7 @@ class SimulatedPool:
         self.simulator, self.bystander, self.hub, self.hear = simulator, bystander, hub, hear
         self.workers: dict[str, SimulatedWorker] = {}
         self.closed = False
+        self.goes_on = False  # its hub stood still, or saw the core's process end: it stops nothing in time
         self._said_until = 0.0
 
     def says(self, worker: SimulatedWorker, message: Message) -> None:

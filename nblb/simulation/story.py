@@ -72,6 +72,7 @@ class History:
         weather = CALM if self.calm or self.gentle else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
         self.referee = Referee(self.simulator, plan.conduct, 0.02, not weather.repeat and not weather.reorder)
+        self.referee.prompt = self.calm or self.gentle  # elsewhere an order may wait behind a cut until it is too old
         self.disk = Disk(self.simulator)
         self.disk.watch = self.referee.committed
         self.core = SimulatedCore(self.simulator, self.network, self.disk, self._policy(), self.referee)

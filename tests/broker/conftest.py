@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nblb.broker import load_balancer
+from nblb.broker import full_disk, load_balancer
 from nblb.broker.journal import Journal
 from nblb.parameters import Parameters
 from tests.broker.fakes import FakeScheduler
@@ -26,7 +26,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     monkeypatch.setattr(load_balancer, "Scheduler", FakeScheduler)
-    monkeypatch.setattr(load_balancer, "RETRY_COMMIT_S", 0.02)
+    monkeypatch.setattr(full_disk, "RETRY_COMMIT_S", 0.02)
     running: list[Running] = []
 
     def run(parameters: Any) -> Running:

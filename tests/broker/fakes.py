@@ -41,6 +41,8 @@ class FakeScheduler:
         self.refused: list[str] = []
         self.gone_ones: list[tuple[str, bool]] = []
         self.ticks = 0
+        self.held = False
+        self.given_up: set[str] = set()
         self.clients: dict[str, str] = {}
         self.results: dict[str, TaskEnded] = {}
 
@@ -99,6 +101,12 @@ class FakeScheduler:
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         self.refused += list(tasks)
         return [Send(self.clients[task], TaskRejected(task=task, kind=kind, reason=reason)) for task in tasks]
+
+    def is_given(self, address: str, run: RunTask) -> bool:
+        return run.task not in self.given_up
+
+    def hold(self, held: bool) -> None:
+        self.held = held
 
     def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:
         self.gone_ones.append((address, dead))

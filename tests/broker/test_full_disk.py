@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
+from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal import Journal
+from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.outgoing import Outgoing, is_unbound
 from nblb.errors import JournalError, JournalFull
+from nblb.framing import Payload
 from nblb.messages import (
     EndCommitted,
     Heartbeat,
+    RunTask,
     TaskAccepted,
     TaskEnded,
     TaskRejected,
 )
 from nblb.parameters import Parameters
+from tests.broker.fakes import FakeScheduler
 from tests.broker.running import DEADLINE_S, Running, asking, done, hear, task
 from tests.waiting import wait_until
 
@@ -25,6 +32,7 @@ class Disk:
 
     def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = self.tight = False
+        self.in_use = False  # the reserve
         self.tries = 0
         commit = journal.commit
 
@@ -35,6 +43,8 @@ class Disk:
             commit()
 
         monkeypatch.setattr(journal, "commit", trying)
+        monkeypatch.setattr(Journal, "is_tight", property(lambda _: self.in_use))
+        monkeypatch.setattr(journal, "has_room", lambda: not self.in_use)
 
 
 @pytest.fixture
@@ -86,6 +96,58 @@ def test_room_enough_for_ends_keeps_them(core: Running, disk: Disk) -> None:
     with asking(core.balancer.doors.addresses["clients"]) as ask:
         new = {"toLB": "NEWTASK", "taskname": "f", "taskdict": {}, "userid": "u"}
         assert "full" in ask(new)["error"]
+
+
+def test_while_the_reserve_is_in_use_nothing_new_is_taken_or_started(core: Running, disk: Disk) -> None:
+    client, hub = core.client(), core.hub()
+    client.send([task("a")])
+    hear(client)
+    (order,) = hear(hub)
+    disk.in_use = True
+    hub.send([done(order)])
+    assert hear(hub) == [EndCommitted(task="a", attempt=1)]
+    hear(client)
+    wait_until(lambda: core.scheduler.held, DEADLINE_S, "the scheduler to start nothing")
+    client.send([task("b"), Heartbeat()])
+    refused, _ = hear(client, 2)
+    assert (refused.task, refused.kind) == ("b", "JournalFull")
+    assert "LB - The disk of" in core.said.getvalue()
+    disk.in_use = False
+    wait_until(lambda: not core.scheduler.held, DEADLINE_S, "the scheduler to start again")
+    client.send([task("c")])
+    assert hear(client) == [TaskAccepted(task="c")]
+
+
+def test_an_order_that_waited_for_room_and_is_meant_no_more_is_not_said() -> None:
+    """It had been given to another hub meanwhile."""
+
+    class Stuck(MemoryJournal):
+        full = True
+
+        def __init__(self) -> None:
+            pass
+
+        def commit(self) -> None:
+            if self.full:
+                raise JournalFull("full")
+
+    journal, out, scheduler = Stuck(), Outgoing(), FakeScheduler(None, None)
+    scheduler.given_up = {"old"}
+    disk = FullDisk(journal, cast(Any, scheduler), out, lambda *_: None, lambda decide, *event: decide(*event))
+    orders = [RunTask(task=name, attempt=1, name="f", function="", payload=Payload()) for name in ("old", "new")]
+    for order in orders:
+        out.add("hub", order)
+    assert not disk.keep(1.0)
+    journal.full = False
+    assert not disk.keep(1.1)  # not before it is tried again
+    assert disk.keep(1.6)
+    assert out.sends["hub"] == orders[1:]
+
+
+def test_that_a_task_is_not_known_waits_until_its_being_forgotten_is_kept() -> None:
+    assert not is_unbound(TaskRejected(task="t", kind="UnknownTask", reason="r"))
+    assert is_unbound(TaskRejected(task="t", kind="JournalFull", reason="r"))
+    assert not is_unbound(TaskAccepted(task="t"))
 
 
 def test_tasks_refused_for_want_of_room_never_come_back(

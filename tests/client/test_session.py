@@ -215,6 +215,29 @@ def test_idle_blobs_are_dropped_beyond_a_bound(session: Session) -> None:
     assert list(session.blobs) == [blob.hash for blob in blobs[2:]]
 
 
+def test_a_late_copy_that_is_accepted_after_the_refusal_is_cancelled(session: Session) -> None:
+    """The task was said twice; the first was refused, and the second found room."""
+    session.handle("user", submit(), 0.0)
+    session.handle("core", TaskRejected(task="t1", kind="JournalFull", reason="full"), 0.0)
+    cancel = Send("core", CancelTask(request=-1, task="t1"))
+    assert session.heard([TaskAccepted(tasks=("t0", "t1"))], 0.0) == [cancel]
+    assert session.handle("core", TaskAccepted(task="t1"), 0.0) == []
+    session.line_down(1.0)
+    session.line_up(1.0)
+    assert cancel in session.handle("core", welcome(), 1.0)  # until it is answered
+    assert session.handle("core", CancelAnswer(request=-1, cancelled=1), 1.0) == []
+    session.line_up(2.0)
+    assert cancel not in session.handle("core", welcome(), 2.0)
+
+
+def test_a_refused_task_that_is_submitted_again_is_wanted(session: Session) -> None:
+    session.handle("user", submit(), 0.0)
+    session.handle("core", TaskRejected(task="t1", kind="TooManyQueuedTasks", reason="full"), 0.0)
+    session.handle("user", submit(), 0.0)
+    assert session.handle("core", TaskAccepted(task="t1"), 0.0) == []
+    assert session.handle("core", TaskAccepted(task="t1"), 0.0) == []
+
+
 def test_refusal_fails_all_that_waits(session: Session) -> None:
     session.handle("user", submit(), 0.0)
     session.handle("user", Ask(request=3, topic="status"), 0.0)

@@ -14,7 +14,16 @@ import pytest
 import nblb as lb
 from nblb.client import decorator, waiting
 from nblb.client.cluster import Cluster
-from nblb.messages import CancelTask, CollectTask, PutBlob, SubmitTask, TaskState
+from nblb.messages import (
+    CancelTask,
+    CollectTask,
+    Failure,
+    PutBlob,
+    SubmitTask,
+    TaskChanged,
+    TaskEnded,
+    TaskState,
+)
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -91,7 +100,9 @@ def test_cancel_returns_at_once_and_tells_the_core(cluster: Cluster, core: FakeC
     assert future.cancel()
     assert future.cancelled()
     assert future.done()
-    assert future.state is TaskState.CANCELLING
+    assert not future.running()
+    assert future.state is TaskState.CANCELLED  # of the future; its worker may still have to let go
+    assert future.snapshot().state == "CANCELLING"
     with pytest.raises(lb.TaskCancelled):
         future.result()
     with pytest.raises(concurrent.futures.CancelledError):
@@ -101,7 +112,24 @@ def test_cancel_returns_at_once_and_tells_the_core(cluster: Cluster, core: FakeC
     core.deaf = False
     core.run()
     assert concurrent.futures.wait([future], 10).done == {future}
-    wait_until(lambda: future.state is TaskState.CANCELLED)
+    wait_until(lambda: future.snapshot().state == "CANCELLED")
+
+
+@pytest.mark.parametrize("state", list(TaskState))
+def test_the_state_says_of_a_future_that_it_is_done(cluster: Cluster, core: FakeCore, state: TaskState) -> None:
+    core.hold = True
+    future = double.submit(1)
+    if state.ended:
+        future.finish(TaskEnded(task=future.task_id, state=state, failure=Failure(kind="ValueError")), lambda: 2)
+    else:
+        future.show(TaskChanged(task=future.task_id, state=state))
+    assert future.state is state
+    assert future.done() is state.ended
+    assert future.cancelled() is (state is TaskState.CANCELLED)
+    assert future.running() is (state is TaskState.RUNNING)
+    assert future.cancel() is (not state.ended or state is TaskState.CANCELLED)
+    assert future.done()
+    assert future.state.ended
 
 
 def test_cancel_is_too_late_for_what_has_ended(cluster: Cluster) -> None:

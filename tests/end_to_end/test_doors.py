@@ -14,7 +14,7 @@ import zmq
 
 import nblb as lb
 from nblb import launch
-from nblb.launch.presence import read_core_file
+from nblb.client.core_file import read_core_file
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""A journal on a disk of 8 MiB that is full: no promise without room, nothing lost, and on it goes by itself."""
+"""A journal on a small disk that is full: no promise without room, nothing lost, and on it goes by itself."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, where this account may mount one."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own, where this account may mount one; of 8 MiB if the test says nothing else."""
+    size = getattr(request, "param", "8m")
     if os.getuid() != 0:
-        pytest.skip("only root can mount a file system of 8 MiB")
+        pytest.skip(f"only root can mount a file system of {size}")
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "nblb-test", str(disk)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "nblb-test", str(disk)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"mount: {mounted.stderr.strip()}")
@@ -93,3 +95,52 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
     launch.start(parameters, monitor=False).close()
     assert kept.results(30) == list(range(50))
     assert cluster.attach("kept").results(30) == list(range(50))
+
+
+def fill(path: Path) -> None:
+    """Take all room that there is."""
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as filler:
+        for size in (65536, 4096):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(size)) == size:
+                    pass
+
+
+@pytest.mark.parametrize("small_disk", ["64m"], indirect=True)
+def test_the_reserve_keeps_what_runs(
+    cluster: Cluster, parameters: Parameters, small_disk: Path, tmp_path: Path
+) -> None:
+    reserve = small_disk / "state" / "reserve"
+    whole = reserve.stat().st_size
+    assert 400_000 < reserve.stat().st_blocks * 512 == whole < 700_000  # a hundredth of what was free
+    workers = len(cluster.workers())
+    running = wait_for.map([str(tmp_path / f"go{n}") for n in range(workers)], [50_000] * workers, job="running")
+    for n in range(workers):
+        wait_until((tmp_path / f"go{n}.begun").exists, 20, f"task {n} to run")
+    waiting = wait_for.map([str(tmp_path / "end")] * 4 * workers, [10] * 4 * workers, job="waiting", chunksize=1)
+    wait_until(lambda: not cluster.session.unaccepted, 20, "all to be accepted")
+    fill(small_disk / "filler")
+    with pytest.raises(lb.JournalFull):
+        size_of.submit(bytes(100_000)).result(10)
+    for n in range(workers):
+        (tmp_path / f"go{n}").touch()
+    assert [len(result) for result in running.results(30)] == [50_000] * workers
+    assert reserve.stat().st_size < whole  # that is where they are
+    wait_until(lambda: "disk is full" in waiting[-1].why(), 10, "tasks that wait to wait for room")
+    pid = cluster.status().core.pid
+    os.kill(pid, signal.SIGKILL)
+    assert pids.wait_gone([pid], 5) == []
+
+    fill(small_disk / "filler")  # somebody else takes what was given up and not used: there is more
+    again = launch.start(parameters, monitor=False)
+    pid = cluster.status().core.pid
+    assert [len(result) for result in cluster.attach("running").results(30)] == [50_000] * workers
+    with pytest.raises(lb.JournalFull):
+        size_of.submit(bytes(100_000)).result(10)
+    (small_disk / "filler").unlink()
+    (tmp_path / "end").touch()
+    assert waiting.results(30) == [bytes(10)] * 4 * workers
+    wait_until(lambda: size_of.submit(b"again").exception(10) is None, 20, "tasks to be accepted again")
+    wait_until(lambda: reserve.stat().st_size >= whole * 0.8, 20, "room to be set aside again")
+    assert cluster.status().core.pid == pid
+    again.close()

@@ -212,3 +212,55 @@ def test_a_hub_that_does_not_hear_us_is_not_taken_for_alive() -> None:
     scheduler.handle(deaf.address, Heartbeat(), world.now)
     scheduler.tick(world.now)
     assert state(world, "t") is TaskState.ASSIGNED
+
+
+# ── the lease ──
+
+
+def echoes(commands: list[Any]) -> list[float]:
+    return [message.echo for _, message in sent(commands) if isinstance(message, (Heartbeat, Welcome))]
+
+
+def hello(said_at: float, leased_at: float = 0.0) -> HubHello:
+    return HubHello(
+        hub="h", name="lab", host="lab", pid=1, python=(3, 11), cloudpickle="3", groups=(Group(1),), said_at=said_at,
+        leased_at=leased_at,
+    )  # fmt: skip
+
+
+def test_a_lease_counts_from_the_last_heartbeat_that_was_answered() -> None:
+    scheduler = Scheduler(POLICY)
+    assert echoes(scheduler.handle("hub:h", hello(7.0), 100.0)) == [7.0]
+    assert echoes(scheduler.handle("hub:h", Heartbeat(at=8.0), 101.0)) == [8.0]
+    for now in range(102, 116):  # other words, and hellos, extend nothing: the hub may not hear what we answer
+        if now % 2:
+            scheduler.handle("hub:h", TaskFinished(task="t", attempt=1), float(now))
+        else:
+            assert echoes(scheduler.handle("hub:h", hello(now - 93.0, 8.0), float(now))) == [8.0]
+        scheduler.tick(float(now))
+        assert ("hub:h" in scheduler.state.hubs) == (now < 116)
+    scheduler.tick(116.0)
+    assert not scheduler.state.hubs
+
+
+def test_a_hello_tells_from_when_the_hub_counts() -> None:
+    """Heartbeats came, and their answers did not: the hub's lease ends sooner than ours would have."""
+    scheduler = Scheduler(POLICY)
+    scheduler.handle("hub:h", hello(7.0), 100.0)
+    for n in range(1, 5):
+        scheduler.handle("hub:h", Heartbeat(at=7.0 + n), 100.0 + n)
+    scheduler.handle("hub:h", hello(12.0, 7.0), 105.0)
+    scheduler.tick(114.9)
+    assert scheduler.state.hubs
+    scheduler.tick(115.0)
+    assert not scheduler.state.hubs
+
+
+def test_a_hub_that_does_not_tell_the_time_has_a_lease_all_the_same() -> None:
+    scheduler = Scheduler(POLICY)
+    scheduler.handle("hub:h", hello(0.0), 100.0)
+    assert echoes(scheduler.handle("hub:h", Heartbeat(), 110.0)) == []
+    scheduler.tick(124.0)
+    assert scheduler.state.hubs
+    scheduler.tick(125.0)
+    assert not scheduler.state.hubs

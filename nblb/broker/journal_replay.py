@@ -1,0 +1,130 @@
+"""Reading a journal once, at the start: its entries in an order in which they can be taken up.
+
+Blobs, what is published, jobs, tasks as they were accepted, failed attempts, open attempts, ends, and what was
+collected. On the way it learns what the writer has to know of the rows that there are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from nblb.broker.blob_files import BlobFiles
+from nblb.broker.journal_rows import SPAN, Attempt, Numbers, OpenAttempts, keys
+from nblb.framing import Payload
+from nblb.records import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    BlobKept,
+    Collected,
+    EndKept,
+    Entry,
+    JobKept,
+    Published,
+    TaskKept,
+)
+
+AnyKept = TypeVar("AnyKept", bound=Entry)
+
+
+class Replay:
+    """Goes through the tables; fills in `numbers`, `attempts`, and who needs which files."""
+
+    def __init__(self, db: sqlite3.Connection, blobs: BlobFiles, numbers: Numbers, attempts: OpenAttempts) -> None:
+        self._db, self._blobs, self._numbers, self._attempts = db, blobs, numbers, attempts
+        self.task_files: dict[int, list[str]] = {}
+        self.blob_files: dict[str, str] = {}
+
+    def entries(self, rewrite: Callable[[list[Attempt]], None]) -> Iterator[AnyEntry]:
+        """Everything that is kept. `rewrite` is to put one row with these open attempts in the place of all others."""
+        names: dict[int, str] = {}
+        db = self._db
+        decode_blob = self._decoder(BlobKept)
+        for name, file, row in db.execute("SELECT hash, file, entry FROM blobs ORDER BY rowid"):
+            if file is not None:
+                self.blob_files[name] = file
+                self._blobs.take([file])
+            yield decode_blob(row)
+        yield from self._rows(Published, "SELECT entry FROM published ORDER BY rowid")
+        yield from self._rows(JobKept, "SELECT entry FROM jobs ORDER BY rowid")
+        decode_task = self._decoder(TaskKept)
+        for number, files, row in db.execute("SELECT n, files, entry FROM tasks ORDER BY n"):
+            entry = decode_task(row)
+            names[number] = entry.spec.task
+            self._numbers.of_task[entry.spec.task] = number
+            self._numbers.next = number + 1
+            self._keep_files(number, files)
+            yield entry
+        decode_failed = self._decoder(AttemptFailed)
+        failures: dict[int, list[AttemptFailed]] = {}
+        for key, row in db.execute("SELECT key, entry FROM failed ORDER BY key"):
+            self._numbers.events = max(self._numbers.events, key % SPAN + 1)
+            failure = decode_failed(row)
+            failures.setdefault(key // SPAN, []).append(failure)
+            yield failure
+        still_open = self._still_open(names, failures)
+        rewrite(still_open)
+        for number, first, items, attempt_number, hub in still_open:
+            self._attempts.open(number, first, items, self._numbers.turn)
+            yield AttemptKept(names[number], first, items, attempt_number, hub)
+        self._numbers.turn += 1
+        decode_end = self._decoder(EndKept)
+        for key, files, row in db.execute("SELECT key, files, entry FROM ends ORDER BY key"):
+            self._numbers.events = max(self._numbers.events, key % SPAN + 1)
+            self._keep_files(key // SPAN, files)
+            yield decode_end(row)
+        for number, expires in db.execute("SELECT n, expires FROM collected ORDER BY n"):
+            if number in names:
+                yield Collected(names[number], expires)
+
+    def _keep_files(self, number: int, files: str | None) -> None:
+        if files is not None:
+            self.task_files.setdefault(number, []).extend(files.split())
+            self._blobs.take(files.split())
+
+    def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
+        """Those that neither end nor failure nor a later attempt has closed."""
+        latest: dict[tuple[int, int], Attempt] = {}
+        for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
+            self._numbers.turn = turn + 1
+            for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):
+                latest[attempt[:2]] = attempt
+        return [
+            attempt
+            for attempt in latest.values()
+            if attempt[0] in names and not self._closed(attempt, failures.get(attempt[0], ()))
+        ]
+
+    def _closed(self, attempt: Attempt, failures: Iterable[AttemptFailed]) -> bool:
+        """Does an end or a failure speak of all its items, or of those of a later attempt?"""
+        number, first, items, attempt_number, _ = attempt
+        query = "SELECT 1 FROM ends WHERE key BETWEEN ? AND ? AND attempt >= ? AND first <= ? AND first + items >= ?"
+        if self._db.execute(query, (*keys(number), attempt_number, first, first + items)).fetchone():
+            return True
+        return any(
+            f.attempt >= attempt_number and f.first <= first and first + items <= f.first + f.items for f in failures
+        )
+
+    def _rows(self, kind: type[AnyKept], query: str) -> Iterator[AnyKept]:
+        decode = self._decoder(kind)
+        for (row,) in self._db.execute(query):
+            yield decode(row)
+
+    def _decoder(self, kind: type[AnyKept]) -> Callable[[bytes], AnyKept]:
+        return msgspec.msgpack.Decoder(kind, dec_hook=self._payload_in).decode
+
+    def _payload_in(self, _kind: type, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._blobs.read(value)
+        try:
+            sizes, *buffers = value
+            whole = not sizes or sum(sizes) == len(buffers[0])
+        except (TypeError, ValueError, IndexError):
+            whole = False
+        if not whole or not all(type(buffer) is bytes for buffer in buffers):
+            raise ValueError("a payload is neither its bytes nor the name of its file")
+        return Payload(buffers, sizes)

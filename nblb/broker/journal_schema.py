@@ -1,0 +1,69 @@
+"""The database of the journal as it has to be: its settings, its tables, and the steps from older schemas.
+
+A schema newer than records.SCHEMA is refused; for an older one UPGRADES has the steps.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from nblb.broker.journal_rows import TABLES
+from nblb.errors import JournalError
+from nblb.records import SCHEMA
+
+SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
+# The step from this schema to the next: changes tables and rows, with `execute` alone, in a transaction that is open.
+UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+
+def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
+    """Make this connection, and what it is connected to, fit for a journal."""
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # also spares the shared-memory file beside the WAL
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+    db.execute("PRAGMA wal_autocheckpoint = 0")  # `rest` and `commit` choose the moment
+    db.execute("PRAGMA cache_size = -16000")
+    schema = db.execute("PRAGMA user_version").fetchone()[0]
+    if schema > SCHEMA:
+        raise JournalError(
+            f"The journal {path} was written by a newer nblb (schema {schema}, this one knows {SCHEMA}): "
+            "upgrade nblb, or name another folder with LB_STATE_DIR."
+        )
+    if schema != SCHEMA:
+        _upgrade(db, path, schema)
+    free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    if free > SPARE_PAGES and free > pages // 2:
+        db.execute("VACUUM")
+
+
+def _upgrade(db: sqlite3.Connection, path: Path, schema: int) -> None:
+    """All steps in one transaction: whoever is killed in it leaves the journal as it was."""
+    db.execute("BEGIN IMMEDIATE")
+    if schema == 0:
+        for table in TABLES:
+            db.execute(table)
+    for step in range(schema or SCHEMA, SCHEMA):
+        if step not in UPGRADES:
+            raise JournalError(
+                f"The journal {path} has schema {schema}, and this nblb cannot upgrade from {step}: "
+                "start the nblb that wrote it, or name another folder with LB_STATE_DIR."
+            )
+        try:
+            UPGRADES[step](db)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, f"upgraded from schema {step}", error) from error
+    if not db.in_transaction:
+        raise AssertionError(f"a step to schema {SCHEMA} has ended the transaction, as executescript does")
+    db.execute(f"PRAGMA user_version = {SCHEMA}")
+    db.execute("COMMIT")
+
+
+def damaged(path: Path, verb: str, error: Exception) -> JournalError:
+    """What is said when a journal cannot be opened, read or written."""
+    return JournalError(
+        f"The journal {path} cannot be {verb}: {error}. If it is damaged, move its folder away and start again."
+    )

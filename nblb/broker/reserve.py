@@ -1,0 +1,86 @@
+"""Room on the disk that is set aside, and given up when the disk is full, so that what goes on can still be kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MOST_BYTES = 32 * 1024 * 1024
+LEAST_BYTES = 64 * 1024  # less is not worth a file
+SHARE = 100  # at most a hundredth of what is free
+STEPS = 8
+
+
+class Reserve:
+    """A file beside the journal that only takes up room.
+
+    Given up step by step: whoever has filled the disk goes on with it, and would have the whole of it at once. It is
+    made whole again once there is twice as much room.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "reserve"
+        self._whole = self._left = 0
+        try:
+            self._whole = self._left = self.path.stat().st_size  # of a core that was killed
+        except OSError:
+            pass
+
+    @property
+    def is_in_use(self) -> bool:
+        """Some of it was given up."""
+        return self._left < self._whole
+
+    def set_aside(self) -> None:
+        """Make the file as large as it may be, if the disk is not full."""
+        if self.is_in_use:
+            return
+        size = min(MOST_BYTES, (self._free_bytes() + self._left) // SHARE) // 4096 * 4096
+        if size >= LEAST_BYTES and size > self._left and self._allocate(size):
+            self._whole = self._left = size
+
+    def give_up(self) -> bool:
+        """Let others have some of the room; False if there was none left to give."""
+        if not self._left:
+            return False
+        self._left = max(0, self._left - max(LEAST_BYTES, self._whole // STEPS))
+        try:
+            os.truncate(self.path, self._left)
+        except OSError:
+            self._left = 0  # somebody has removed it
+        return True
+
+    def have_back(self, more_bytes: int = 0) -> bool:
+        """Whether there is room again: for the file, for as much beside it, and for `more_bytes`."""
+        wanted = 2 * self._whole - self._left if self.is_in_use else 0
+        if self._free_bytes() < wanted + more_bytes or (self.is_in_use and not self._allocate(self._whole)):
+            return False
+        self._left = self._whole
+        self.set_aside()
+        return True
+
+    def remove(self) -> None:
+        """The journal is closed: nothing goes on."""
+        self.path.unlink(missing_ok=True)
+
+    def _free_bytes(self) -> int:
+        """What this account may write."""
+        found = os.statvfs(self.path.parent)
+        return found.f_bavail * found.f_frsize
+
+    def _allocate(self, size: int) -> bool:
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file, 0, size)
+            else:  # macOS
+                os.pwrite(file, bytes(size - self._left), self._left)
+        except OSError:
+            os.ftruncate(file, self._left)
+            return False
+        finally:
+            os.close(file)
+        return True
