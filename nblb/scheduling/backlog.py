@@ -11,11 +11,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, merge
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nblb.messages import TaskState
 from nblb.scheduling.record import Kind
 from nblb.scheduling.task import Task
+
+if TYPE_CHECKING:
+    from nblb.scheduling.fair_share import Band, Entry
 
 QUEUED = TaskState.QUEUED
 Key = TypeVar("Key", str, float)
@@ -44,6 +47,8 @@ class Line:
 
     def head(self) -> Task | None:
         tasks, late = self.tasks, self.late
+        if tasks and not late and tasks[0].state is QUEUED:  # nearly always
+            return tasks[0]
         while tasks and tasks[0].state is not QUEUED:
             tasks.popleft()
             self.dead -= 1
@@ -108,14 +113,14 @@ class UserQueue:
         self.by_priority: dict[float, int] = {}
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
-        self.entries: dict[object, object] = {}  # band -> this user's valid entry in the band's heap
+        self.entries: dict[Band, Entry] = {}  # this user's valid entry in the band's heap
 
-    def add(self, task: Task) -> None:
-        """Wait, behind all that were accepted before."""
-        self.stand(task)
+    def add(self, task: Task) -> bool:
+        """Wait, behind all that were accepted before; is it the first of its line now?"""
         self._count(task, task.items)
+        return self.stand(task).head() is task
 
-    def stand(self, task: Task) -> None:
+    def stand(self, task: Task) -> Line:
         """Take a place in the line without being counted: a piece that was cut off a waiting task."""
         record = task.record
         priority, kind = record.spec.priority, record.kind
@@ -127,6 +132,7 @@ class UserQueue:
         if line is None:
             line = level[kind] = Line()
         line.add(task)
+        return line
 
     def cancelled(self, task: Task) -> None:
         """The task, which has left the state QUEUED, waits no more."""
@@ -154,14 +160,7 @@ class UserQueue:
 
     def heads(self, priority: float) -> list[Task]:
         """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
-        level = self.levels.get(priority)
-        if level is None:
-            return []
-        if len(level) == 1:  # nearly always
-            (line,) = level.values()
-            task = line.head()
-            if task is not None:
-                return [task]
+        level = self.levels[priority]
         heads = []
         for kind, line in list(level.items()):
             task = line.head()
@@ -174,15 +173,26 @@ class UserQueue:
             del self.priorities[bisect_left(self.priorities, priority)]
         return heads
 
+    def head(self, priority: float) -> Task | None:
+        """The oldest task at this priority."""
+        level = self.levels[priority]
+        if len(level) == 1:  # nearly always
+            for line in level.values():
+                task = line.head()
+                if task is not None:
+                    return task
+        return min(self.heads(priority), default=None)
+
     def best(self, low: float, high: float) -> Task | None:
         """The next task for a worker that takes priorities low..high: highest priority, then first in."""
+        priorities = self.priorities
         while True:
-            at = bisect_right(self.priorities, high) - 1
-            if at < 0 or self.priorities[at] < low:
+            at = bisect_right(priorities, high) - 1
+            if at < 0 or priorities[at] < low:
                 return None
-            heads = self.heads(self.priorities[at])
-            if heads:
-                return heads[0] if len(heads) == 1 else min(heads)
+            task = self.head(priorities[at])
+            if task is not None:
+                return task
 
     def others(self, low: float, high: float) -> Iterator[Task]:
         """For each kind the next task, in the order of rule 4.3: for a worker that can't run the best one."""
@@ -195,16 +205,15 @@ class UserQueue:
 
     def oldest(self, low: float, high: float) -> int | None:
         """The number of the oldest record that waits for a worker of low..high (a tie-breaker); None if none does."""
-        first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
+        priorities = self.priorities
+        first, last = bisect_left(priorities, low), bisect_right(priorities, high)
         if last - first == 1:
-            heads = self.heads(self.priorities[first])
-            return min(heads).record.number if heads else None
-        if last - first > FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
-            best = self.best(low, high)
-            return best.record.number if best is not None else None
-        levels = self.priorities[first:last]  # a copy: `heads` drops those that are empty
-        numbers = [task.record.number for priority in levels for task in self.heads(priority)]
-        return min(numbers, default=None)
+            task = self.head(priorities[first])
+        elif last - first > FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
+            task = self.best(low, high)
+        else:  # of a copy: `head` drops levels that are empty
+            task = min((one for one in map(self.head, priorities[first:last]) if one is not None), default=None)
+        return None if task is None else task.record.number
 
     def tasks(self) -> Iterator[Task]:
         """All that wait, in the order in which an unlimited worker would take them."""

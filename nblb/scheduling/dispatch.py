@@ -38,21 +38,22 @@ class Dispatch:
     def _serve(self, band: Band, most: int, now: float) -> int:
         """Serve the users whose turn it is in this band; how many slices were assigned."""
         state, given = self.state, 0
+        room = state.placement.rooms[band]
         passed: list[UserQueue] = []  # users whose next task finds no room now
-        while given < most and state.placement.has_room(band):
-            user = state.share.next_user(band)
+        while given < most and not room.is_full():
+            user = band.first()
             if user is None:
                 break
             task = user.best(band.low, band.high)
-            if task is None:
-                state.share.changed(user)
+            if task is None:  # what it had waiting was cancelled
+                band.sink(user)
                 continue
             items = state.placement.slice_items(task, user, band)
-            group = state.placement.choose(task, band, items)
+            group = state.placement.choose(task, items)
             if group is None and state.placement.has_free(band):
                 task, items, group = self._another(task, user, band)
             if group is None:
-                user.entries.pop(band, None)
+                band.pass_over(user)
                 passed.append(user)
                 continue
             self._assign(task, items, user, group, now)
@@ -67,7 +68,7 @@ class Dispatch:
         for task in user.others(band.low, band.high):
             if task.record.kind != best.record.kind:
                 items = placement.slice_items(task, user, band)
-                group = placement.choose(task, band, items)
+                group = placement.choose(task, items)
                 if group is not None:
                     return task, items, group
         return best, 0, None

@@ -8,21 +8,21 @@ from nblb.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.record import Kind, Record
+from nblb.scheduling.room import Room
 from nblb.scheduling.task import Task
 
+NO_WORKERS = 1e9  # the load of a group without any
 Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
 
 
 class Assignment:
     """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
 
-    __slots__ = ("attempt", "estimate_s", "first", "given_at", "group", "items", "recalled", "record", "started_at",
-                 "tasks", "user", "worker")  # fmt: skip
+    __slots__ = ("attempt", "estimate_s", "fence", "first", "given_at", "group", "items", "recalled", "record",
+                 "started_at", "tasks", "user", "worker")  # fmt: skip
 
     def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
         self.record: Record = task.record
-        self.first, self.items, self.attempt = task.first, task.items, task.attempt
-        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
         self.group = group
         self.user = user
         self.estimate_s = estimate_s
@@ -30,10 +30,12 @@ class Assignment:
         self.started_at = 0.0
         self.recalled = False
         self.worker = ""
+        self.cover(task.first, task.items, task.attempt, [task])
 
-    @property
-    def fence(self) -> Fence:
-        return self.record.id, self.first, self.attempt
+    def cover(self, first: int, items: int, attempt: int, tasks: list[Task]) -> None:
+        """What the hub was given; `tasks` still hope for it: several, or smaller, after some items were cancelled."""
+        self.first, self.items, self.attempt, self.tasks = first, items, attempt, tasks
+        self.fence: Fence = (self.record.id, first, attempt)
 
 
 class Orphan:
@@ -55,40 +57,10 @@ class Orphan:
         return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
 
 
-class Room:
-    """The groups of one band that can take work now, found without a look at the others; longest so, first."""
-
-    __slots__ = ("ahead", "free", "prefetch_s", "workers")
-
-    def __init__(self, prefetch_s: float) -> None:
-        self.prefetch_s = prefetch_s
-        self.free: dict[GroupOfWorkers, None] = {}  # with a worker that has nothing to do
-        self.ahead: dict[GroupOfWorkers, None] = {}  # busy, but short slices may be sent ahead
-        self.workers = 0
-
-    def place(self, group: GroupOfWorkers) -> None:
-        """Its workers or its work have changed."""
-        if group.given < group.alive:
-            self.free.setdefault(group)
-            self.ahead.pop(group, None)
-            return
-        self.free.pop(group, None)
-        if group.pending_s < group.alive * self.prefetch_s:
-            self.ahead.setdefault(group)
-        else:
-            self.ahead.pop(group, None)
-
-    def leave(self, group: GroupOfWorkers) -> None:
-        """Its hub is gone."""
-        self.workers -= group.alive
-        self.free.pop(group, None)
-        self.ahead.pop(group, None)
-
-
 class GroupOfWorkers:
     """Alike workers of one hub; they share a line of slices, kept by the hub."""
 
-    __slots__ = ("alive", "band", "given", "hub", "number", "pending_s", "room", "spec")
+    __slots__ = ("alive", "band", "given", "hub", "load", "number", "pending_s", "room", "spec")
 
     room: Room  # placement's, from the moment when it knows the group
 
@@ -100,15 +72,18 @@ class GroupOfWorkers:
         self.alive = 0
         self.given = 0  # slices in hand
         self.pending_s = 0.0  # their estimated work
+        self.load = NO_WORKERS  # slices in hand for each worker
 
     def workers_changed(self, more: int) -> None:
         self.alive += more
+        self.load = self.given / self.alive if self.alive else NO_WORKERS
         self.room.workers += more
         self.room.place(self)
 
     def work_changed(self, slices: int, seconds: float) -> None:
         """So many slices more (or fewer) are in hand, which are so much work."""
         self.given += slices
+        self.load = self.given / self.alive if self.alive else NO_WORKERS
         self.pending_s = self.pending_s + seconds if self.given else 0.0
         self.room.place(self)
 
@@ -119,10 +94,6 @@ class GroupOfWorkers:
         if estimate_s is None or estimate_s > prefetch_s:
             return False
         return self.pending_s + estimate_s <= self.alive * prefetch_s and self.given < 256 * self.alive
-
-    @property
-    def load(self) -> float:
-        return self.given / self.alive if self.alive else 1e9
 
 
 class Worker:

@@ -168,8 +168,8 @@ class State:
     def enqueue(self, task: Task) -> None:
         """The task waits for a worker."""
         user = self.share.user(task.record.user)
-        user.add(task)
-        self.share.changed(user)
+        if user.add(task):
+            self.share.changed(user)
         self.dispatch_due = True
 
     def unqueue(self, task: Task) -> None:
@@ -302,7 +302,6 @@ class State:
         held.group.hub.in_hand[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
         held.user.occupied += 1
-        self.share.changed(held.user)
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
         """The group has finished with this slice, one way or another."""

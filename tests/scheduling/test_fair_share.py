@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from nblb.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, FairShare
@@ -28,7 +31,7 @@ class Bench:
 
     def next(self, band: Band | None = None) -> str:
         band = band or self.band
-        user = self.share.next_user(band)
+        user = band.first()
         if user is None:
             return ""
         task = user.best(band.low, band.high)
@@ -36,7 +39,6 @@ class Bench:
         user.drop(task)
         task.move("RunTask", 0.0)
         user.occupied += 1
-        self.share.changed(user)
         self.given.append(task)
         return user.name
 
@@ -44,6 +46,28 @@ class Bench:
         user: UserQueue = self.share.user(name)
         user.occupied -= 1
         self.share.charge(user, seconds, now)
+
+    def end(self, n: int, now: float, back: bool) -> None:
+        """Some worker is free again; `back`: without having begun with the task, which waits again."""
+        task = self.given.pop(n % len(self.given))
+        user = self.share.user(task.record.user)
+        if not back:
+            self.finish(user.name, 1.0 + n % 3, now)
+            return
+        user.occupied -= 1
+        task.move("TaskReturned", now)
+        user.add(task)
+        self.share.changed(user)
+
+    def cancel(self, name: str, n: int) -> None:
+        """One of the user's waiting tasks is not wanted any more."""
+        user = self.share.user(name)
+        waiting = list(user.tasks())
+        if waiting:
+            task = waiting[n % len(waiting)]
+            task.move("CancelTask", 0.0)
+            user.cancelled(task)
+            self.share.changed(user)
 
     def order(self, count: int) -> str:
         return " ".join(self.next() for _ in range(count))
@@ -140,3 +164,33 @@ def test_the_heap_stays_small() -> None:
         name = bench.next()
         bench.finish(name, 0.001, now=turn * 0.01)
     assert len(bench.band.heap) <= 64 + 4 * 3
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "add", "next", "next", "next", "end", "back", "cancel"]),
+            st.sampled_from("abcd"),
+            st.sampled_from([0.0, 5.0, 50.0]),
+            st.integers(0, 1000),
+        ),
+        max_size=80,
+    )
+)
+def test_the_turn_is_the_simple_rules(steps: list[tuple[str, str, float, int]]) -> None:
+    """Whatever happened before, a look at all users finds the same one."""
+    bench = Bench()
+    bands = [bench.band, bench.share.band(0.0, 10.0), bench.share.band(5.0, 60.0)]
+    for time, (what, name, priority, n) in enumerate(steps):
+        band = bands[n % 3]
+        waiting = [user for user in bench.share.users.values() if user.oldest(band.low, band.high) is not None]
+        rule = min(waiting, key=lambda u: (u.occupied, u.usage, u.oldest(band.low, band.high)), default=None)
+        if what == "add":
+            bench.add(name, priority)
+        elif what == "next":
+            assert bench.next(band) == (rule.name if rule is not None else "")
+        elif what == "cancel":
+            bench.cancel(name, n)
+        elif bench.given:
+            bench.end(n, float(time), back=what == "back")

@@ -91,7 +91,8 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
 
 @pytest.mark.parametrize("sentence", DAMAGE)
 def test_damage_is_seen(scheduler: Scheduler, sentence: str) -> None:
-    scheduler.state.share.refresh()
+    for band in scheduler.state.share.bands.values():
+        band.refresh()
     DAMAGE[sentence](scheduler)
     with pytest.raises(AssertionError, match=re.escape(sentence)):
         invariants.check(scheduler, ticked=True)

@@ -10,7 +10,7 @@ from nblb.records import EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
-from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.fair_share import Band
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.outcome import Outcome
@@ -170,14 +170,19 @@ def unfair_turns() -> Patches:
     """Whoever came first is served first, however many workers they have."""
 
     def make(original: Any) -> Any:
-        def next_user(self: FairShare, band: Any) -> Any:
-            first = original(self, band)
-            waiting = (user for user in self.users.values() if band in user.entries)
-            return next((user for user in waiting if user.best(band.low, band.high) is not None), first)
+        def first(self: Band) -> Any:
+            true = original(self)
+            waiting = sorted(self.heap, key=lambda entry: entry[2])
+            for user in (entry[3] for entry in waiting if entry[3].entries.get(self) is entry):
+                if user.best(self.low, self.high) is not None:
+                    self.heap.remove(user.entries[self])
+                    self.heap.insert(0, user.entries[self])
+                    return user
+            return true
 
-        return next_user
+        return first
 
-    return [swap(FairShare, "next_user", make)]
+    return [swap(Band, "first", make)]
 
 
 def priority_upside_down() -> Patches:
