@@ -10,8 +10,10 @@ costs O(log users) however long the backlog is. The place of a user is looked af
 
 - Whoever gets a worker sinks, in all bands. Nothing is done about it: an entry that tells of fewer workers than the
   user has is put right when it comes to the top.
-- Whatever may raise a user (a worker comes back, the line has another head) is marked in each band, and a band gives
-  those who are marked new entries before its next choice; one that has no free worker does not choose.
+- Whatever may raise a user (a worker comes back, the line has another head) is marked in each band where it matters,
+  and a band gives those who are marked new entries before its next choice. One that has no room does not choose.
+
+An entry tells the user's next task, too, so that a choice needs no second look at the line.
 """
 
 from __future__ import annotations
@@ -20,71 +22,75 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.task import Task
 
 MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overflows
-Entry: TypeAlias = "tuple[int, float, int, UserQueue]"  # occupied, usage, oldest task: no two users have the same
+#: occupied, usage, number of the oldest task (no two users have the same), user, next task
+Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 
 
 class Band:
     """The users with a task for workers of minP..maxP, in the order of their turns."""
 
-    __slots__ = ("changed", "heap", "high", "low", "sweep_at")
+    __slots__ = ("changed", "entries", "heap", "high", "low")
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
-        self.heap: list[Entry] = []  # one is valid while it is `user.entries[band]`
+        self.heap: list[Entry] = []
+        self.entries: dict[UserQueue, Entry] = {}  # those in the heap that are valid
         self.changed: dict[UserQueue, None] = {}  # those who may deserve a better place than their entry
-        self.sweep_at = 64  # entries, then those that are not valid any more are dropped
 
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
 
+    def _entry(self, user: UserQueue) -> Entry | None:
+        look = user.look(self)
+        return None if look is None else (user.occupied, user.usage, look[1].record.number, user, look[0])
+
     def refresh(self) -> None:
         """Give all who were marked the places that they deserve."""
+        entries, heap = self.entries, self.heap
         for user in self.changed:
-            oldest = user.oldest(self.low, self.high)
-            if oldest is None:
-                user.entries.pop(self, None)
-                continue
-            entry = (user.occupied, user.usage, oldest, user)
-            if entry != user.entries.get(self):
-                user.entries[self] = entry
-                heappush(self.heap, entry)
+            entry = self._entry(user)
+            if entry is None:
+                entries.pop(user, None)
+            elif entry != entries.get(user):
+                entries[user] = entry
+                heappush(heap, entry)
         self.changed.clear()
-        if len(self.heap) > self.sweep_at:
-            self.heap = [entry for entry in self.heap if entry[3].entries.get(self) is entry]
+        if len(heap) > 64 + 4 * len(entries):
+            self.heap = list(entries.values())
             heapify(self.heap)
-            self.sweep_at = 64 + 4 * len(self.heap)
 
-    def first(self) -> UserQueue | None:
-        """Whose turn it is; None when nobody waits."""
+    def first(self) -> Entry | None:
+        """Whose turn it is, and with which task; None when nobody waits."""
         if self.changed:
             self.refresh()
-        heap = self.heap
+        heap, entries = self.heap, self.entries
         while heap:
             entry = heap[0]
             user = entry[3]
-            if user.entries.get(self) is not entry:
+            if entries.get(user) is not entry:
                 heappop(heap)
             elif entry[0] == user.occupied and entry[1] == user.usage:
-                return user
+                return entry
             else:
-                self.sink(user)
+                self._sink(user)
         return None
 
-    def sink(self, user: UserQueue) -> None:
-        """The first has got something: it stands where its new standing puts it."""
-        oldest = user.oldest(self.low, self.high)
-        if oldest is None:
-            del user.entries[self]
+    def _sink(self, user: UserQueue) -> None:
+        """The first has got something since: it stands where its new standing puts it."""
+        entry = self._entry(user)
+        if entry is None:
+            del self.entries[user]
             heappop(self.heap)
         else:
-            user.entries[self] = entry = (user.occupied, user.usage, oldest, user)
+            self.entries[user] = entry
             heapreplace(self.heap, entry)
 
     def pass_over(self, user: UserQueue) -> None:
         """The first, whom nothing can be given, has no turn until it is marked again."""
-        del user.entries[self]
+        del self.entries[user]
         heappop(self.heap)
 
     def __repr__(self) -> str:
@@ -114,10 +120,17 @@ class FairShare:
             band.changed = dict.fromkeys(self.users.values())
         return band
 
-    def changed(self, user: UserQueue) -> None:
-        """The user may deserve a better place than before, or any at all."""
+    def standing_changed(self, user: UserQueue) -> None:
+        """The user has fewer workers, or another use of them; it matters where the user has a turn."""
         for band in self.bands.values():
-            band.changed[user] = None
+            if user in band.entries:
+                band.changed[user] = None
+
+    def line_changed(self, user: UserQueue, priority: float) -> None:
+        """Another task may be the next or the oldest of this user and priority."""
+        for band in self.bands.values():
+            if band.low <= priority <= band.high:
+                band.changed[user] = None
 
     def charge(self, user: UserQueue, seconds: float, now: float) -> None:
         """The user has used a worker for so long, until now."""
@@ -127,7 +140,7 @@ class FairShare:
             self._rescale(now)
         user.usage += seconds * 2.0 ** ((now - self._origin) / self.halflife_s)
         user.used_s += seconds
-        self.changed(user)
+        self.standing_changed(user)
 
     def _rescale(self, now: float) -> None:
         assert self._origin is not None
@@ -135,4 +148,4 @@ class FairShare:
         self._origin = now
         for user in self.users.values():
             user.usage *= shrink
-            self.changed(user)
+            self.standing_changed(user)

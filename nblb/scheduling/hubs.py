@@ -8,7 +8,7 @@ from nblb.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.record import Kind, Record
-from nblb.scheduling.room import Room
+from nblb.scheduling.room import ByLoad, Room
 from nblb.scheduling.task import Task
 
 NO_WORKERS = 1e9  # the load of a group without any
@@ -30,12 +30,14 @@ class Assignment:
         self.started_at = 0.0
         self.recalled = False
         self.worker = ""
-        self.cover(task.first, task.items, task.attempt, [task])
+        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
+        self.first, self.items, self.attempt = task.first, task.items, task.attempt
+        self.fence: Fence = (self.record.id, task.first, task.attempt)
 
-    def cover(self, first: int, items: int, attempt: int, tasks: list[Task]) -> None:
-        """What the hub was given; `tasks` still hope for it: several, or smaller, after some items were cancelled."""
-        self.first, self.items, self.attempt, self.tasks = first, items, attempt, tasks
-        self.fence: Fence = (self.record.id, first, attempt)
+    def cover(self, orphan: Orphan, tasks: list[Task]) -> None:
+        """Take the place of an attempt that a core before this one gave."""
+        self.first, self.items, self.attempt, self.tasks = orphan.first, orphan.items, orphan.attempt, tasks
+        self.fence = orphan.fence
 
 
 class Orphan:
@@ -60,7 +62,7 @@ class Orphan:
 class GroupOfWorkers:
     """Alike workers of one hub; they share a line of slices, kept by the hub."""
 
-    __slots__ = ("alive", "band", "given", "hub", "load", "number", "pending_s", "room", "spec")
+    __slots__ = ("alive", "band", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
 
     room: Room  # placement's, from the moment when it knows the group
 
@@ -73,6 +75,7 @@ class GroupOfWorkers:
         self.given = 0  # slices in hand
         self.pending_s = 0.0  # their estimated work
         self.load = NO_WORKERS  # slices in hand for each worker
+        self.line: ByLoad | None = None  # of its room, where it stands
 
     def workers_changed(self, more: int) -> None:
         self.alive += more
@@ -112,11 +115,12 @@ class Worker:
 class Hub:
     """One incarnation of a hub."""
 
-    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "in_hand",
-                 "load", "memory", "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
+    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
+                 "in_hand", "load", "memory", "said_at", "suspect", "unclaimed", "unclaimed_until", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
+        self.id = hello.hub
         self.hello = hello
         self.groups: list[GroupOfWorkers] = []
         self.workers: dict[str, Worker] = {}
@@ -131,10 +135,6 @@ class Hub:
         self.greetings = 1  # hellos in a row, with nothing else between: it may not hear us
         self.greeted_at = now  # when the first of them came
         self.load = self.memory = 0.0
-
-    @property
-    def id(self) -> str:
-        return self.hello.hub
 
     @property
     def name(self) -> str:

@@ -198,17 +198,18 @@ def _turns(state: State) -> None:
     for band in state.share.bands.values():
         band.refresh()
         for user in state.share.users.values():
-            entry = user.entries.get(band)
+            entry = band.entries.get(user)
             best = user.best(band.low, band.high)
             if entry is None:
                 assert best is None, f"{user.name} waits for {band}: {best}, with the entry {entry}"
                 continue
             valid = [one for one in band.heap if one is entry]
             assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the heap of {band}"
-            oldest = user.oldest(band.low, band.high)
-            true = (user.occupied, user.usage, entry[2] if oldest is None else oldest)
-            early = entry[0] < user.occupied and entry[1:3] <= true[1:]
-            assert early or entry[:3] == true, f"{user.name} stands in {band} as {entry[:3]}, should as {true}"
+            if entry[0] < user.occupied and entry[1] <= user.usage:
+                continue  # it will be put right when it comes to the top
+            look = user.look(band)
+            true = (user.occupied, user.usage, look and look[1].record.number, user, best)
+            assert entry == true, f"{user.name} stands in {band} as {entry}, should as {true}"
 
 
 def _blobs(state: State) -> None:

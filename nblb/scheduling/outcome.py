@@ -275,7 +275,7 @@ class Outcome:
             return None
         del state.orphans[orphan.fence]
         held = Assignment(tasks[0], group, state.share.user(record.user), 0.0, now)
-        held.cover(orphan.first, orphan.items, orphan.attempt, tasks)
+        held.cover(orphan, tasks)
         for task in tasks:
             task.orphan = None
             state.notice(task, now)

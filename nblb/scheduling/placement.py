@@ -7,14 +7,14 @@ measured run time of the function, so that one is worth about PREFETCH of work a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import ceil
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.record import Record
-from nblb.scheduling.room import ByLoad, Room
+from nblb.scheduling.room import Room
 from nblb.scheduling.task import Task
 
 MAX_ITEMS = 4096
@@ -92,13 +92,13 @@ class Placement:
         """The group for this slice among all that take it and have room."""
         record = task.record
         rooms = self._rooms.get(record.spec.priority) or self._find_rooms(record.spec.priority)
-        group = self._best(record, rooms, [room.free for room in rooms], None)
+        group = self._best(record, rooms, None)
         if group is not None:
             return group
         estimate = self.estimates.slice_s(record, items)
         if estimate is None or estimate > self.prefetch_s:
             return None
-        return self._best(record, rooms, [room.ahead for room in rooms], estimate)
+        return self._best(record, rooms, estimate)
 
     def _find_rooms(self, priority: float) -> tuple[Room, ...]:
         if len(self._rooms) >= MOST_PRIORITIES:
@@ -106,35 +106,31 @@ class Placement:
         self._rooms[priority] = rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority))
         return rooms
 
-    def _best(
-        self, record: Record, rooms: Sequence[Room], lines: Sequence[ByLoad], ahead_s: float | None
-    ) -> GroupOfWorkers | None:
-        """The best of the groups in these lines; `ahead_s` is the work that would be sent ahead to it.
+    def _best(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
+        """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.
 
-        That is the first of the narrowest room's line, if nothing speaks against it.
+        That is the first in the narrowest room, if nothing speaks against it.
         """
         best, width = None, 0.0
-        for room, line in zip(rooms, lines, strict=True):
+        for room in rooms:
             if best is not None and room.width > width:
                 break
-            group = line.first()
+            group = (room.free if ahead_s is None else room.ahead).first()
             if group is None:
                 continue
             if not self._may_take(group, record, ahead_s) or not holds_inputs(group.hub, record):
-                return self._best_of_all(record, rooms, lines, ahead_s)
+                return self._best_of_all(record, rooms, ahead_s)
             if best is None or group.load < best.load:
                 best, width = group, room.width
         return best
 
-    def _best_of_all(
-        self, record: Record, rooms: Sequence[Room], lines: Sequence[ByLoad], ahead_s: float | None
-    ) -> GroupOfWorkers | None:
+    def _best_of_all(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
         """The same the long way: hubs differ in what they hold, or in what they can run."""
         best: GroupOfWorkers | None = None
         best_rank: tuple[bool, float, float] | None = None
-        for room, line in zip(rooms, lines, strict=True):
+        for room in rooms:
             compared = 0
-            for group in line:
+            for group in room.free if ahead_s is None else room.ahead:
                 if not self._may_take(group, record, ahead_s):
                     continue
                 rank = (not holds_inputs(group.hub, record), room.width, group.load)

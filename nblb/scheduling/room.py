@@ -28,9 +28,6 @@ class ByLoad:
     def __contains__(self, group: object) -> bool:
         return group in self._entries
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def __iter__(self) -> Iterator[GroupOfWorkers]:
         """Longest here, first."""
         return iter(self._entries)
@@ -52,7 +49,7 @@ class ByLoad:
             heapify(self._heap)
 
     def leave(self, group: GroupOfWorkers) -> None:
-        self._entries.pop(group, None)
+        del self._entries[group]
 
     def first(self) -> GroupOfWorkers | None:
         """The least loaded."""
@@ -73,7 +70,7 @@ class ByLoad:
 class Room:
     """The groups of one band that can take work."""
 
-    __slots__ = ("ahead", "free", "prefetch_s", "width", "workers")
+    __slots__ = ("ahead", "free", "open", "prefetch_s", "width", "workers")
 
     def __init__(self, band: Band, prefetch_s: float) -> None:
         self.width = band.high - band.low
@@ -81,25 +78,27 @@ class Room:
         self.free = ByLoad()  # with a worker that has nothing to do
         self.ahead = ByLoad()  # busy, but short slices may be sent ahead
         self.workers = 0
+        self.open = 0  # groups in one of the two lines
 
     def place(self, group: GroupOfWorkers) -> None:
         """Its workers or its work have changed."""
+        line: ByLoad | None = None
         if group.given < group.alive:
-            self.free.put(group)
-            self.ahead.leave(group)
-            return
-        self.free.leave(group)
-        if group.pending_s < group.alive * self.prefetch_s:
-            self.ahead.put(group)
-        else:
-            self.ahead.leave(group)
+            line = self.free
+        elif group.pending_s < group.alive * self.prefetch_s:
+            line = self.ahead
+        if group.line is not line:
+            self._stand_in(group, line)
+        if line is not None:
+            line.put(group)
+
+    def _stand_in(self, group: GroupOfWorkers, line: ByLoad | None) -> None:
+        if group.line is not None:
+            group.line.leave(group)
+        self.open += (line is not None) - (group.line is not None)
+        group.line = line
 
     def leave(self, group: GroupOfWorkers) -> None:
         """Its hub is gone."""
         self.workers -= group.alive
-        self.free.leave(group)
-        self.ahead.leave(group)
-
-    def is_full(self) -> bool:
-        """No worker is free and nothing may be sent ahead. (A hub under suspicion may be the only one.)"""
-        return not self.free and not self.ahead
+        self._stand_in(group, None)

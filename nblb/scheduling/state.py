@@ -169,14 +169,14 @@ class State:
         """The task waits for a worker."""
         user = self.share.user(task.record.user)
         if user.add(task):
-            self.share.changed(user)
+            self.share.line_changed(user, task.record.spec.priority)
         self.dispatch_due = True
 
     def unqueue(self, task: Task) -> None:
         """The task, which has been cancelled while it was QUEUED, waits no more."""
         user = self.share.user(task.record.user)
         user.cancelled(task)
-        self.share.changed(user)
+        self.share.line_changed(user, task.record.spec.priority)
 
     def notice(self, task: Task, now: float) -> None:
         """Watchers shall hear of this slice soon."""
@@ -320,7 +320,7 @@ class State:
         if duration_s > 0.0:
             self.share.charge(held.user, duration_s, now)
         else:
-            self.share.changed(held.user)
+            self.share.standing_changed(held.user)
         self.dispatch_due = True
 
     def stop(self, held: Assignment, why: str, kill: bool = False) -> None:

@@ -26,16 +26,16 @@ class Bench:
         for _ in range(count):
             self.number += 1
             spec = SubmitTask(task=f"t{self.number}", name="f", function="h", priority=priority)
-            user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0))
-        self.share.changed(user)
+            if user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0)):
+                self.share.line_changed(user, priority)
 
     def next(self, band: Band | None = None) -> str:
         band = band or self.band
-        user = band.first()
-        if user is None:
+        entry = band.first()
+        if entry is None:
             return ""
-        task = user.best(band.low, band.high)
-        assert task is not None
+        user, task = entry[3:]
+        assert task is user.best(band.low, band.high)
         user.drop(task)
         task.move("RunTask", 0.0)
         user.occupied += 1
@@ -56,8 +56,9 @@ class Bench:
             return
         user.occupied -= 1
         task.move("TaskReturned", now)
-        user.add(task)
-        self.share.changed(user)
+        self.share.standing_changed(user)
+        if user.add(task):
+            self.share.line_changed(user, task.record.spec.priority)
 
     def cancel(self, name: str, n: int) -> None:
         """One of the user's waiting tasks is not wanted any more."""
@@ -67,7 +68,7 @@ class Bench:
             task = waiting[n % len(waiting)]
             task.move("CancelTask", 0.0)
             user.cancelled(task)
-            self.share.changed(user)
+            self.share.line_changed(user, task.record.spec.priority)
 
     def order(self, count: int) -> str:
         return " ".join(self.next() for _ in range(count))
@@ -184,8 +185,12 @@ def test_the_turn_is_the_simple_rules(steps: list[tuple[str, str, float, int]]) 
     bands = [bench.band, bench.share.band(0.0, 10.0), bench.share.band(5.0, 60.0)]
     for time, (what, name, priority, n) in enumerate(steps):
         band = bands[n % 3]
-        waiting = [user for user in bench.share.users.values() if user.oldest(band.low, band.high) is not None]
-        rule = min(waiting, key=lambda u: (u.occupied, u.usage, u.oldest(band.low, band.high)), default=None)
+        oldest = {
+            user: min((t.record.number for t in user.tasks() if band.takes(t.record.spec.priority)), default=None)
+            for user in bench.share.users.values()
+        }
+        waiting = [user for user, number in oldest.items() if number is not None]
+        rule = min(waiting, key=lambda user: (user.occupied, user.usage, oldest[user]), default=None)
         if what == "add":
             bench.add(name, priority)
         elif what == "next":

@@ -117,7 +117,7 @@ def test_the_least_loaded_comes_first_and_of_equals_the_one_that_was_here_first(
             line.put(group)  # type: ignore[arg-type]
             if group not in here:
                 here.append(group)
-        else:
+        elif group in here:
             line.leave(group)  # type: ignore[arg-type]
             here = [one for one in here if one is not group]
         assert line.first() is min(here, key=lambda one: one.load, default=None)

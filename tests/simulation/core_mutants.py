@@ -172,12 +172,11 @@ def unfair_turns() -> Patches:
     def make(original: Any) -> Any:
         def first(self: Band) -> Any:
             true = original(self)
-            waiting = sorted(self.heap, key=lambda entry: entry[2])
-            for user in (entry[3] for entry in waiting if entry[3].entries.get(self) is entry):
-                if user.best(self.low, self.high) is not None:
-                    self.heap.remove(user.entries[self])
-                    self.heap.insert(0, user.entries[self])
-                    return user
+            for entry in sorted(self.entries.values(), key=lambda entry: entry[2]):
+                if self._entry(entry[3]) is not None:
+                    self.heap.remove(entry)
+                    self.heap.insert(0, entry)
+                    return self._entry(entry[3])
             return true
 
         return first
