@@ -32,10 +32,11 @@ Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 class Band:
     """The users with a task for workers of minP..maxP, in the order of their turns."""
 
-    __slots__ = ("changed", "entries", "heap", "high", "low")
+    __slots__ = ("changed", "entries", "heap", "high", "low", "share")
 
-    def __init__(self, low: float, high: float) -> None:
+    def __init__(self, low: float, high: float, share: FairShare) -> None:
         self.low, self.high = low, high
+        self.share = share
         self.heap: list[Entry] = []
         self.entries: dict[UserQueue, Entry] = {}  # those in the heap that are valid
         self.changed: dict[UserQueue, None] = {}  # those who may deserve a better place than their entry
@@ -49,6 +50,7 @@ class Band:
 
     def refresh(self) -> None:
         """Give all who were marked the places that they deserve."""
+        self.share.tell_bands()
         entries, heap = self.entries, self.heap
         for user in self.changed:
             entry = self._entry(user)
@@ -64,7 +66,7 @@ class Band:
 
     def first(self) -> Entry | None:
         """Whose turn it is, and with which task; None when nobody waits."""
-        if self.changed:
+        if self.changed or self.share.changed:
             self.refresh()
         heap, entries = self.heap, self.entries
         while heap:
@@ -104,6 +106,7 @@ class FairShare:
         self.halflife_s = halflife_s
         self.users: dict[str, UserQueue] = {}
         self.bands: dict[tuple[float, float], Band] = {}
+        self.changed: dict[UserQueue, None] = {}  # those whose standing has, and the bands do not know it
         self._origin: float | None = None
 
     def user(self, name: str) -> UserQueue:
@@ -116,15 +119,19 @@ class FairShare:
         """The band of these bounds; a new one learns of all who wait."""
         band = self.bands.get((low, high))
         if band is None:
-            band = self.bands[low, high] = Band(low, high)
+            band = self.bands[low, high] = Band(low, high, self)
             band.changed = dict.fromkeys(self.users.values())
         return band
 
     def standing_changed(self, user: UserQueue) -> None:
-        """The user has fewer workers, or another use of them; it matters where the user has a turn."""
+        """The user has fewer workers, or another use of them."""
+        self.changed[user] = None
+
+    def tell_bands(self) -> None:
+        """Mark those whose standing has changed where they have a turn; before a choice, not at each change."""
         for band in self.bands.values():
-            if user in band.entries:
-                band.changed[user] = None
+            band.changed.update((user, None) for user in self.changed if user in band.entries)
+        self.changed.clear()
 
     def line_changed(self, user: UserQueue, priority: float) -> None:
         """Another task may be the next or the oldest of this user and priority."""

@@ -6,7 +6,7 @@ import pytest
 
 from nblb.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
-from nblb.scheduling.fair_share import Band
+from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.record import Record
 from nblb.scheduling.task import Task
 
@@ -114,13 +114,13 @@ def test_a_kind_that_no_hub_runs_hides_nobody(user: UserQueue) -> None:
 
 
 def look(user: UserQueue, low: float, high: float) -> tuple[str, str]:
-    found = user.look(Band(low, high))
+    found = user.look(FairShare(100.0).band(low, high))
     assert found is not None
     return found[0].id, found[1].id
 
 
 def test_oldest_is_the_oldest_of_the_band(user: UserQueue) -> None:
-    assert user.look(Band(0, 1000)) is None
+    assert user.look(FairShare(100.0).band(0, 1000)) is None
     user.add(task(3, priority=9.0))
     user.add(task(4, priority=1.0))
     user.add(task(2, priority=500.0))
