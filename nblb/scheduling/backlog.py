@@ -8,18 +8,21 @@ nobody waiting who comes behind it.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, merge
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.messages import TaskState
 from nblb.scheduling.record import Kind
 from nblb.scheduling.task import Task
 
+if TYPE_CHECKING:
+    from nblb.scheduling.fair_share import Band
+
 QUEUED = TaskState.QUEUED
-Key = TypeVar("Key", str, float)
 FEW_LEVELS = 32
+Look: TypeAlias = "tuple[Task, Task]"  # the next task for a worker of a band, and the oldest
 
 
 class Line:
@@ -44,6 +47,8 @@ class Line:
 
     def head(self) -> Task | None:
         tasks, late = self.tasks, self.late
+        if tasks and not late and tasks[0].state is QUEUED:  # nearly always
+            return tasks[0]
         while tasks and tasks[0].state is not QUEUED:
             tasks.popleft()
             self.dead -= 1
@@ -56,8 +61,9 @@ class Line:
 
     def drop_head(self) -> None:
         """The task that `head` gave leaves."""
-        if self.late and (not self.tasks or self.late[0] < self.tasks[0]):
-            heappop(self.late)
+        late = self.late
+        if late and (not self.tasks or late[0] < self.tasks[0]):
+            heappop(late)
         else:
             self.tasks.popleft()
 
@@ -81,10 +87,9 @@ class UserQueue:
     """One user's waiting tasks, and what fair share needs to know about the user."""
 
     __slots__ = (
-        "by_name",
-        "by_priority",
+        "_looks",
+        "counts",
         "done",
-        "entries",
         "failed",
         "levels",
         "name",
@@ -104,18 +109,17 @@ class UserQueue:
         self.done = self.failed = 0  # items
         self.waiting = 0  # items that wait here
         self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
-        self.by_name: dict[str, int] = {}  # items that wait, for display
-        self.by_priority: dict[float, int] = {}
+        self.counts: dict[tuple[str, float], int] = {}  # items that wait, by name and priority, for display
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
-        self.entries: dict[object, object] = {}  # band -> this user's valid entry in the band's heap
+        self._looks: dict[Band, Look] = {}
 
-    def add(self, task: Task) -> None:
-        """Wait, behind all that were accepted before."""
-        self.stand(task)
+    def add(self, task: Task) -> bool:
+        """Wait, behind all that were accepted before; is it the first of its line now?"""
         self._count(task, task.items)
+        return self.stand(task)
 
-    def stand(self, task: Task) -> None:
+    def stand(self, task: Task) -> bool:
         """Take a place in the line without being counted: a piece that was cut off a waiting task."""
         record = task.record
         priority, kind = record.spec.priority, record.kind
@@ -127,6 +131,10 @@ class UserQueue:
         if line is None:
             line = level[kind] = Line()
         line.add(task)
+        if line.head() is not task:
+            return False
+        self._looks.clear()
+        return True
 
     def cancelled(self, task: Task) -> None:
         """The task, which has left the state QUEUED, waits no more."""
@@ -137,7 +145,8 @@ class UserQueue:
 
     def drop(self, task: Task) -> None:
         """The task, which `best` or `others` gave, leaves the line for a hub."""
-        self.levels[task.record.spec.priority][task.record.kind].drop_head()
+        record = task.record
+        self.levels[record.spec.priority][record.kind].drop_head()
         self._count(task, -task.items)
 
     def taken(self, task: Task, items: int) -> None:
@@ -146,22 +155,35 @@ class UserQueue:
 
     def _count(self, task: Task, items: int) -> None:
         record = task.record
+        spec = record.spec
         self.waiting += items
         if record.job is None:
             self.single += items
-        _add(self.by_name, record.spec.name, items)
-        _add(self.by_priority, record.spec.priority, items)
+        key = spec.name, spec.priority
+        left = self.counts.get(key, 0) + items
+        if left:
+            self.counts[key] = left
+        else:
+            del self.counts[key]
+
+    @property
+    def by_name(self) -> Counter[str]:
+        """Items that wait, for display."""
+        waiting: Counter[str] = Counter()
+        for (name, _), items in self.counts.items():
+            waiting[name] += items
+        return waiting
+
+    @property
+    def by_priority(self) -> Counter[float]:
+        waiting: Counter[float] = Counter()
+        for (_, priority), items in self.counts.items():
+            waiting[priority] += items
+        return waiting
 
     def heads(self, priority: float) -> list[Task]:
         """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
-        level = self.levels.get(priority)
-        if level is None:
-            return []
-        if len(level) == 1:  # nearly always
-            (line,) = level.values()
-            task = line.head()
-            if task is not None:
-                return [task]
+        level = self.levels[priority]
         heads = []
         for kind, line in list(level.items()):
             task = line.head()
@@ -174,15 +196,58 @@ class UserQueue:
             del self.priorities[bisect_left(self.priorities, priority)]
         return heads
 
+    def head(self, priority: float) -> Task | None:
+        """The oldest task at this priority."""
+        level = self.levels[priority]
+        if len(level) == 1:  # nearly always
+            for line in level.values():
+                task = line.head()
+                if task is not None:
+                    return task
+        return min(self.heads(priority), default=None)
+
+    def look(self, band: Band) -> Look | None:
+        """The next and the oldest of the tasks that wait for a worker of this band; None when none does.
+
+        It is remembered until one of the two waits no more, or another one comes to the head of a line.
+        """
+        look = self._looks.get(band)
+        if look is not None and look[0].state is QUEUED and look[1].state is QUEUED:
+            return look
+        priorities = self.priorities
+        first, last = bisect_left(priorities, band.low), bisect_right(priorities, band.high)
+        if last - first == 1:
+            task = oldest = self.head(priorities[first])
+        else:
+            task = self.best(band.low, band.high)
+            oldest = self._oldest(task, band.low) if task is not None else None
+        if task is None or oldest is None:
+            return None
+        self._looks[band] = look = task, oldest
+        return look
+
     def best(self, low: float, high: float) -> Task | None:
         """The next task for a worker that takes priorities low..high: highest priority, then first in."""
+        priorities = self.priorities
         while True:
-            at = bisect_right(self.priorities, high) - 1
-            if at < 0 or self.priorities[at] < low:
+            at = bisect_right(priorities, high) - 1
+            if at < 0 or priorities[at] < low:
                 return None
-            heads = self.heads(self.priorities[at])
-            if heads:
-                return heads[0] if len(heads) == 1 else min(heads)
+            task = self.head(priorities[at])
+            if task is not None:
+                return task
+
+    def _oldest(self, best: Task, low: float) -> Task:
+        """Among the heads at the priorities from `low` up to the best one's."""
+        priorities, high = self.priorities, best.record.spec.priority
+        first, last = bisect_left(priorities, low), bisect_left(priorities, high)
+        if last - first >= FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
+            return best
+        for priority in priorities[first:last]:  # a copy: `head` drops levels that are empty
+            task = self.head(priority)
+            if task is not None and task < best:
+                best = task
+        return best
 
     def others(self, low: float, high: float) -> Iterator[Task]:
         """For each kind the next task, in the order of rule 4.3: for a worker that can't run the best one."""
@@ -193,29 +258,8 @@ class UserQueue:
                     seen.add(task.record.kind)
                     yield task
 
-    def oldest(self, low: float, high: float) -> int | None:
-        """The number of the oldest record that waits for a worker of low..high (a tie-breaker); None if none does."""
-        first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
-        if last - first == 1:
-            heads = self.heads(self.priorities[first])
-            return min(heads).record.number if heads else None
-        if last - first > FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
-            best = self.best(low, high)
-            return best.record.number if best is not None else None
-        levels = self.priorities[first:last]  # a copy: `heads` drops those that are empty
-        numbers = [task.record.number for priority in levels for task in self.heads(priority)]
-        return min(numbers, default=None)
-
     def tasks(self) -> Iterator[Task]:
         """All that wait, in the order in which an unlimited worker would take them."""
         for priority in reversed(self.priorities):
             lines = [line.waiting() for line in self.levels[priority].values()]
             yield from lines[0] if len(lines) == 1 else merge(*lines)
-
-
-def _add(counts: dict[Key, int], key: Key, items: int) -> None:
-    left = counts.get(key, 0) + items
-    if left:
-        counts[key] = left
-    else:
-        del counts[key]

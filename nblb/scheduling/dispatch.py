@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 
 from nblb.commands import Record as Keep
+from nblb.commands import Send
 from nblb.messages import TaskState
 from nblb.records import AttemptKept
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.hubs import Assignment, GroupOfWorkers
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
+from nblb.scheduling.placement import holds_inputs
+from nblb.scheduling.record import Record
 from nblb.scheduling.state import State
 from nblb.scheduling.task import Task
 
@@ -38,28 +41,25 @@ class Dispatch:
 
     def _serve(self, band: Band, most: int, now: float) -> int:
         """Serve the users whose turn it is in this band; how many slices were assigned."""
-        state, given = self.state, 0
+        placement, given = self.state.placement, 0
+        room = placement.rooms[band]
         passed: list[UserQueue] = []  # users whose next task finds no room now
-        while given < most and state.placement.has_room(band):
-            user = state.share.next_user(band)
-            if user is None:
+        while given < most and room.open:  # (perhaps for nothing: it may be a hub under suspicion)
+            entry = band.first()
+            if entry is None:
                 break
-            task = user.best(band.low, band.high)
-            if task is None:
-                state.share.changed(user)
-                continue
-            items = state.placement.slice_items(task, user, band)
-            group = state.placement.choose(task, band, items)
-            if group is None and state.placement.has_free(band):
+            user, task = entry[3:]
+            items = placement.slice_items(task, user, band)
+            group = placement.choose(task, items)
+            if group is None and placement.has_free(band):
                 task, items, group = self._another(task, user, band)
             if group is None:
-                user.entries.pop(band, None)
+                band.pass_over(user)
                 passed.append(user)
                 continue
             self._assign(task, items, user, group, now)
             given += 1
-        for user in passed:
-            state.share.changed(user)
+        band.changed.update(dict.fromkeys(passed))
         return given
 
     def _another(self, best: Task, user: UserQueue, band: Band) -> tuple[Task, int, GroupOfWorkers | None]:
@@ -68,13 +68,13 @@ class Dispatch:
         for task in user.others(band.low, band.high):
             if task.record.kind != best.record.kind:
                 items = placement.slice_items(task, user, band)
-                group = placement.choose(task, band, items)
+                group = placement.choose(task, items)
                 if group is not None:
                     return task, items, group
         return best, 0, None
 
     def _assign(self, task: Task, items: int, user: UserQueue, group: GroupOfWorkers, now: float) -> None:
-        state, record = self.state, task.record
+        state, record, hub = self.state, task.record, group.hub
         if items < task.items:
             user.taken(task, items)
             task = record.take(task, items)
@@ -82,17 +82,20 @@ class Dispatch:
             user.drop(task)
         task.attempt += 1
         task.move("RunTask", now)
-        estimate = state.placement.estimates.slice_s(record, task.items)
-        held = Assignment(task, group, user, estimate or 0.0, now)
-        hub = group.hub
-        state.give(held)
-        state.out.append(Keep(AttemptKept(record.id, task.first, task.items, task.attempt, hub.id)))
+        estimate_s = state.placement.estimates.slice_s(record, items) or 0.0
+        state.give(Assignment(task, group, user, estimate_s, now))
+        out = state.out
+        out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
+        if not holds_inputs(hub, record):
+            self._send_inputs(hub, record)
+        out.append(Send(hub.address, run_task(task, group.number)))
+        hub.said_at = now
+
+    def _send_inputs(self, hub: Hub, record: Record) -> None:
         spec = record.spec
         for name in (spec.function, *spec.constants, *spec.depends):
-            if name and name not in hub.holds:
-                state.hold(hub, name)
-        hub.said_at = now
-        state.send(hub.address, run_task(task, group.number))
+            if name:
+                self.state.hold(hub, name)
 
     def why(self, task: Task) -> str:
         """Why a task still waits, in a sentence for its owner."""

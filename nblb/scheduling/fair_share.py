@@ -5,31 +5,95 @@ user's sum as time passes, what is added grows: a second used at time t counts 2
 of two users never changes by waiting and a heap of them stays valid. (Forward decay: Cormode et al., ICDE 2009.)
 When the scale gets large, all sums are rescaled.
 
-Each band (a range of priorities that some workers take) has a heap of the users with a task for it. An entry is
-valid while `user.entries[band]` is that very entry; a user whose standing changed is marked, and gets a new entry
-before the next choice. So a choice costs O(log users) however long the backlog is.
+Each band (a range of priorities that some workers take) has a heap of the users with a task for it, so that a choice
+costs O(log users) however long the backlog is. The place of a user is looked after when it matters:
+
+- Whoever gets a worker sinks, in all bands. Nothing is done about it: an entry that tells of fewer workers than the
+  user has is put right when it comes to the top.
+- Whatever may raise a user (a worker comes back, the line has another head) is marked in each band where it matters,
+  and a band gives those who are marked new entries before its next choice. One that has no room does not choose.
+
+An entry tells the user's next task, too, so that a choice needs no second look at the line.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.task import Task
 
 MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overflows
+#: occupied, usage, number of the oldest task (no two users have the same), user, next task
+Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 
 
 class Band:
     """The users with a task for workers of minP..maxP, in the order of their turns."""
 
-    __slots__ = ("heap", "high", "low")
+    __slots__ = ("changed", "entries", "heap", "high", "low", "share")
 
-    def __init__(self, low: float, high: float) -> None:
+    def __init__(self, low: float, high: float, share: FairShare) -> None:
         self.low, self.high = low, high
-        self.heap: list[tuple[int, float, int, int, UserQueue]] = []
+        self.share = share
+        self.heap: list[Entry] = []
+        self.entries: dict[UserQueue, Entry] = {}  # those in the heap that are valid
+        self.changed: dict[UserQueue, None] = {}  # those who may deserve a better place than their entry
 
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
+
+    def _entry(self, user: UserQueue) -> Entry | None:
+        look = user.look(self)
+        return None if look is None else (user.occupied, user.usage, look[1].record.number, user, look[0])
+
+    def refresh(self) -> None:
+        """Give all who were marked the places that they deserve."""
+        self.share.tell_bands()
+        entries, heap = self.entries, self.heap
+        for user in self.changed:
+            entry = self._entry(user)
+            if entry is None:
+                entries.pop(user, None)
+            elif entry != entries.get(user):
+                entries[user] = entry
+                heappush(heap, entry)
+        self.changed.clear()
+        if len(heap) > 64 + 4 * len(entries):
+            self.heap = list(entries.values())
+            heapify(self.heap)
+
+    def first(self) -> Entry | None:
+        """Whose turn it is, and with which task; None when nobody waits."""
+        if self.changed or self.share.changed:
+            self.refresh()
+        heap, entries = self.heap, self.entries
+        while heap:
+            entry = heap[0]
+            user = entry[3]
+            if entries.get(user) is not entry:
+                heappop(heap)
+            elif entry[0] == user.occupied and entry[1] == user.usage:
+                return entry
+            else:
+                self._sink(user)
+        return None
+
+    def _sink(self, user: UserQueue) -> None:
+        """The first has got something since: it stands where its new standing puts it."""
+        entry = self._entry(user)
+        if entry is None:
+            del self.entries[user]
+            heappop(self.heap)
+        else:
+            self.entries[user] = entry
+            heapreplace(self.heap, entry)
+
+    def pass_over(self, user: UserQueue) -> None:
+        """The first, whom nothing can be given, has no turn until it is marked again."""
+        del self.entries[user]
+        heappop(self.heap)
 
     def __repr__(self) -> str:
         return f"<Band {self.low:g}..{self.high:g}>"
@@ -42,8 +106,7 @@ class FairShare:
         self.halflife_s = halflife_s
         self.users: dict[str, UserQueue] = {}
         self.bands: dict[tuple[float, float], Band] = {}
-        self._changed: dict[UserQueue, None] = {}
-        self._entry_number = 0
+        self.changed: dict[UserQueue, None] = {}  # those whose standing has, and the bands do not know it
         self._origin: float | None = None
 
     def user(self, name: str) -> UserQueue:
@@ -56,14 +119,25 @@ class FairShare:
         """The band of these bounds; a new one learns of all who wait."""
         band = self.bands.get((low, high))
         if band is None:
-            band = self.bands[low, high] = Band(low, high)
-            for user in self.users.values():
-                self._changed[user] = None
+            band = self.bands[low, high] = Band(low, high, self)
+            band.changed = dict.fromkeys(self.users.values())
         return band
 
-    def changed(self, user: UserQueue) -> None:
-        """The user's standing or line has changed since the last choice."""
-        self._changed[user] = None
+    def standing_changed(self, user: UserQueue) -> None:
+        """The user has fewer workers, or another use of them."""
+        self.changed[user] = None
+
+    def tell_bands(self) -> None:
+        """Mark those whose standing has changed where they have a turn; before a choice, not at each change."""
+        for band in self.bands.values():
+            band.changed.update((user, None) for user in self.changed if user in band.entries)
+        self.changed.clear()
+
+    def line_changed(self, user: UserQueue, priority: float) -> None:
+        """Another task may be the next or the oldest of this user and priority."""
+        for band in self.bands.values():
+            if band.low <= priority <= band.high:
+                band.changed[user] = None
 
     def charge(self, user: UserQueue, seconds: float, now: float) -> None:
         """The user has used a worker for so long, until now."""
@@ -73,7 +147,7 @@ class FairShare:
             self._rescale(now)
         user.usage += seconds * 2.0 ** ((now - self._origin) / self.halflife_s)
         user.used_s += seconds
-        self._changed[user] = None
+        self.standing_changed(user)
 
     def _rescale(self, now: float) -> None:
         assert self._origin is not None
@@ -81,34 +155,4 @@ class FairShare:
         self._origin = now
         for user in self.users.values():
             user.usage *= shrink
-            self._changed[user] = None
-
-    def refresh(self) -> None:
-        """Give all whose standing changed their new places."""
-        bands = self.bands.values()
-        for user in self._changed:
-            for band in bands:
-                oldest = user.oldest(band.low, band.high)
-                if oldest is None:
-                    user.entries.pop(band, None)
-                    continue
-                self._entry_number += 1
-                entry = (user.occupied, user.usage, oldest, self._entry_number, user)
-                user.entries[band] = entry
-                heappush(band.heap, entry)
-                if len(band.heap) > 64 + 4 * len(self.users):
-                    band.heap = [e for e in band.heap if e[4].entries.get(band) is e]
-                    heapify(band.heap)
-        self._changed.clear()
-
-    def next_user(self, band: Band) -> UserQueue | None:
-        """Whose turn it is at a free worker of this band; None when nobody waits for one."""
-        if self._changed:
-            self.refresh()
-        heap = band.heap
-        while heap:
-            user = heap[0][4]
-            if user.entries.get(band) is heap[0]:
-                return user
-            heappop(heap)
-        return None
+            self.standing_changed(user)

@@ -8,21 +8,21 @@ from nblb.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.record import Kind, Record
+from nblb.scheduling.room import ByLoad, Room
 from nblb.scheduling.task import Task
 
+NO_WORKERS = 1e9  # the load of a group without any
 Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
 
 
 class Assignment:
     """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
 
-    __slots__ = ("attempt", "estimate_s", "first", "given_at", "group", "items", "recalled", "record", "started_at",
-                 "tasks", "user", "worker")  # fmt: skip
+    __slots__ = ("attempt", "estimate_s", "fence", "first", "given_at", "group", "items", "recalled", "record",
+                 "started_at", "tasks", "user", "worker")  # fmt: skip
 
     def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
         self.record: Record = task.record
-        self.first, self.items, self.attempt = task.first, task.items, task.attempt
-        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
         self.group = group
         self.user = user
         self.estimate_s = estimate_s
@@ -30,10 +30,14 @@ class Assignment:
         self.started_at = 0.0
         self.recalled = False
         self.worker = ""
+        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
+        self.first, self.items, self.attempt = task.first, task.items, task.attempt
+        self.fence: Fence = (self.record.id, task.first, task.attempt)
 
-    @property
-    def fence(self) -> Fence:
-        return self.record.id, self.first, self.attempt
+    def cover(self, orphan: Orphan, tasks: list[Task]) -> None:
+        """Take the place of an attempt that a core before this one gave."""
+        self.first, self.items, self.attempt, self.tasks = orphan.first, orphan.items, orphan.attempt, tasks
+        self.fence = orphan.fence
 
 
 class Orphan:
@@ -55,40 +59,10 @@ class Orphan:
         return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
 
 
-class Room:
-    """The groups of one band that can take work now, found without a look at the others; longest so, first."""
-
-    __slots__ = ("ahead", "free", "prefetch_s", "workers")
-
-    def __init__(self, prefetch_s: float) -> None:
-        self.prefetch_s = prefetch_s
-        self.free: dict[GroupOfWorkers, None] = {}  # with a worker that has nothing to do
-        self.ahead: dict[GroupOfWorkers, None] = {}  # busy, but short slices may be sent ahead
-        self.workers = 0
-
-    def place(self, group: GroupOfWorkers) -> None:
-        """Its workers or its work have changed."""
-        if group.given < group.alive:
-            self.free.setdefault(group)
-            self.ahead.pop(group, None)
-            return
-        self.free.pop(group, None)
-        if group.pending_s < group.alive * self.prefetch_s:
-            self.ahead.setdefault(group)
-        else:
-            self.ahead.pop(group, None)
-
-    def leave(self, group: GroupOfWorkers) -> None:
-        """Its hub is gone."""
-        self.workers -= group.alive
-        self.free.pop(group, None)
-        self.ahead.pop(group, None)
-
-
 class GroupOfWorkers:
     """Alike workers of one hub; they share a line of slices, kept by the hub."""
 
-    __slots__ = ("alive", "band", "given", "hub", "number", "pending_s", "room", "spec")
+    __slots__ = ("alive", "band", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
 
     room: Room  # placement's, from the moment when it knows the group
 
@@ -100,15 +74,19 @@ class GroupOfWorkers:
         self.alive = 0
         self.given = 0  # slices in hand
         self.pending_s = 0.0  # their estimated work
+        self.load = NO_WORKERS  # slices in hand for each worker
+        self.line: ByLoad | None = None  # of its room, where it stands
 
     def workers_changed(self, more: int) -> None:
         self.alive += more
+        self.load = self.given / self.alive if self.alive else NO_WORKERS
         self.room.workers += more
         self.room.place(self)
 
     def work_changed(self, slices: int, seconds: float) -> None:
         """So many slices more (or fewer) are in hand, which are so much work."""
         self.given += slices
+        self.load = self.given / self.alive if self.alive else NO_WORKERS
         self.pending_s = self.pending_s + seconds if self.given else 0.0
         self.room.place(self)
 
@@ -119,10 +97,6 @@ class GroupOfWorkers:
         if estimate_s is None or estimate_s > prefetch_s:
             return False
         return self.pending_s + estimate_s <= self.alive * prefetch_s and self.given < 256 * self.alive
-
-    @property
-    def load(self) -> float:
-        return self.given / self.alive if self.alive else 1e9
 
 
 class Worker:
@@ -141,12 +115,13 @@ class Worker:
 class Hub:
     """One incarnation of a hub."""
 
-    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "in_hand",
-                 "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed", "unclaimed_until",
+    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
+                 "in_hand", "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed", "unclaimed_until",
                  "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
+        self.id = hello.hub
         self.hello = hello
         self.groups: list[GroupOfWorkers] = []
         self.workers: dict[str, Worker] = {}
@@ -163,10 +138,6 @@ class Hub:
         self.leased_at = now  # when that was heard which the hub's lease counts from …
         self.stamp = hello.said_at  # … and when the hub has said it, by its own clock; 0: it does not say
         self.load = self.memory = 0.0
-
-    @property
-    def id(self) -> str:
-        return self.hello.hub
 
     @property
     def lease_from(self) -> float:

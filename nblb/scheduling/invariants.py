@@ -194,18 +194,22 @@ def _line(user: UserQueue, queued: list[Task]) -> None:
 
 
 def _turns(state: State) -> None:
-    """Whoever waits for a worker of a band has a valid entry in its heap, which tells the user's true standing."""
-    state.share.refresh()
+    """Whoever waits for a worker of a band has a valid entry in its heap, at the user's true place or before it."""
     for band in state.share.bands.values():
+        band.refresh()
         for user in state.share.users.values():
-            entry = user.entries.get(band)
+            entry = band.entries.get(user)
             best = user.best(band.low, band.high)
-            assert (entry is None) == (best is None), f"{user.name} waits for {band}: {best}, with the entry {entry}"
-            if entry is not None:
-                true = (user.occupied, user.usage, user.oldest(band.low, band.high))
-                valid = [one for one in band.heap if one is entry]
-                assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the heap of {band}"
-                assert valid[0][:3] == true, f"{user.name} stands in {band} as {valid[0][:3]}, should as {true}"
+            if entry is None:
+                assert best is None, f"{user.name} waits for {band}: {best}, with the entry {entry}"
+                continue
+            valid = [one for one in band.heap if one is entry]
+            assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the heap of {band}"
+            if entry[0] < user.occupied and entry[1] <= user.usage:
+                continue  # it will be put right when it comes to the top
+            look = user.look(band)
+            true = (user.occupied, user.usage, look and look[1].record.number, user, best)
+            assert entry == true, f"{user.name} stands in {band} as {entry}, should as {true}"
 
 
 def _blobs(state: State) -> None:

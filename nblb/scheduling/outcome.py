@@ -107,28 +107,36 @@ class Outcome:
         held.worker = message.worker or held.worker
         state.let_go(held, now, duration_s)
         state.placement.estimates.learn(record, duration_s, held.items)
+        failed = self._failures(held, message)
+        self._statistics(held, len(failed), duration_s, now)
+        if failed:
+            self._failed_items(held, failed, duration_s, now)
+        kept = [held.first + offset for offset in message.kept]
+        done = []
+        for task in held.tasks:
+            if task.state is TaskState.CANCELLING:
+                state.fail(task, "TaskFinished", None, now)
+                continue
+            early = kept and any(task.first <= item < task.first + task.items for item in kept)
+            task.move("StoppedAndKept" if early else "TaskFinished", now)
+            done.append(task)
+        if done:
+            self._done(held, done, message.payload, duration_s, now)
+
+    def _failures(self, held: Assignment, message: TaskFinished) -> dict[int, Failure]:
+        """The items that raised, and why; all that have no result where the hub's word makes no sense."""
+        if not message.failures and message.items == held.items and message.payload is not None:  # nearly always
+            return {}
         failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < held.items}
         if message.items != held.items or (message.payload is None and len(failed) < held.items):
             lacking = Failure(kind="ProtocolError", message="the hub reported an end without a result")
             failed.update({n: lacking for n in range(held.items) if n not in failed})
-        self._statistics(held, len(failed), duration_s, now)
-        if failed:
-            self._failed_items(held, failed, duration_s, now)
-        done = [task for task in held.tasks if task.state in (TaskState.ASSIGNED, TaskState.RUNNING)]
-        for task in held.tasks:
-            if task.state is TaskState.CANCELLING:
-                state.fail(task, "TaskFinished", None, now)
-        kept = [held.first + offset for offset in message.kept]
-        for task in done:
-            early = any(task.first <= item < task.first + task.items for item in kept)
-            task.move("StoppedAndKept" if early else "TaskFinished", now)
-        if done:
-            self._done(held, done, message.payload, duration_s, now)
+        return failed
 
     def _done(self, held: Assignment, done: list[Task], payload: Payload | None, duration_s: float, now: float) -> None:
         """One end for all items that have a result: the payload is of the whole slice, `holes` are not part of it."""
         holes: tuple[int, ...] = ()
-        if sum(task.items for task in done) != held.items:
+        if done[0].items != held.items and sum(task.items for task in done) != held.items:
             good = {n for task in done for n in range(task.first - held.first, task.first - held.first + task.items)}
             holes = tuple(n for n in range(held.items) if n not in good)
         self.state.finish(
@@ -275,7 +283,7 @@ class Outcome:
             return None
         del state.orphans[orphan.fence]
         held = Assignment(tasks[0], group, state.share.user(record.user), 0.0, now)
-        held.first, held.items, held.attempt, held.tasks = orphan.first, orphan.items, orphan.attempt, tasks
+        held.cover(orphan, tasks)
         for task in tasks:
             task.orphan = None
             state.notice(task, now)

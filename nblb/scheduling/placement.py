@@ -12,14 +12,16 @@ from math import ceil
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.hubs import GroupOfWorkers, Hub, Room
+from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.record import Record
+from nblb.scheduling.room import Room
 from nblb.scheduling.task import Task
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
 SMOOTHING = 0.25
-MOST_COMPARED = 32  # groups with room that can run a task; where more have it, those that had it longest
+MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
+MOST_PRIORITIES = 1000  # whose rooms are remembered
 
 
 class Estimates:
@@ -56,12 +58,14 @@ class Placement:
         self.by_band: dict[Band, list[GroupOfWorkers]] = {}
         self.rooms: dict[Band, Room] = {}
         self.bands: list[Band] = []  # narrowest first
+        self._rooms: dict[float, tuple[Room, ...]] = {}  # priority -> those that take it, narrowest first
 
     def add(self, hub: Hub) -> None:
         for group in hub.groups:
             if group.band not in self.by_band:
                 self.by_band[group.band] = []
-                self.rooms[group.band] = Room(self.prefetch_s)
+                self.rooms[group.band] = Room(group.band, self.prefetch_s)
+                self._rooms.clear()
                 self.bands.append(group.band)
                 self.bands.sort(key=lambda band: (band.high - band.low, band.low))
             self.by_band[group.band].append(group)
@@ -84,33 +88,52 @@ class Placement:
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
         return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
 
-    def choose(self, task: Task, band: Band, items: int) -> GroupOfWorkers | None:
-        """The group for this slice among all that take it and have room; `band` is the one whose turn it is."""
-        record, priority = task.record, task.record.spec.priority
-        bands = [other for other in self.bands if other.takes(priority)] if len(self.bands) > 1 else [band]
-        best = self._best(record, bands, [self.rooms[other].free for other in bands], None)
-        if best is not None:
-            return best
+    def choose(self, task: Task, items: int) -> GroupOfWorkers | None:
+        """The group for this slice among all that take it and have room."""
+        record = task.record
+        rooms = self._rooms.get(record.spec.priority) or self._find_rooms(record.spec.priority)
+        group = self._best(record, rooms, None)
+        if group is not None:
+            return group
         estimate = self.estimates.slice_s(record, items)
         if estimate is None or estimate > self.prefetch_s:
             return None
-        return self._best(record, bands, [self.rooms[other].ahead for other in bands], estimate)
+        return self._best(record, rooms, estimate)
 
-    def _best(
-        self, record: Record, bands: list[Band], rooms: list[dict[GroupOfWorkers, None]], ahead_s: float | None
-    ) -> GroupOfWorkers | None:
-        """The best of these groups; `ahead_s` is the work that would be sent ahead to it."""
+    def _find_rooms(self, priority: float) -> tuple[Room, ...]:
+        if len(self._rooms) >= MOST_PRIORITIES:
+            self._rooms.clear()
+        self._rooms[priority] = rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority))
+        return rooms
+
+    def _best(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
+        """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.
+
+        That is the first in the narrowest room, if nothing speaks against it.
+        """
+        best, width = None, 0.0
+        for room in rooms:
+            if best is not None and room.width > width:
+                break
+            group = (room.free if ahead_s is None else room.ahead).first()
+            if group is None:
+                continue
+            if not self._may_take(group, record, ahead_s) or not holds_inputs(group.hub, record):
+                return self._best_of_all(record, rooms, ahead_s)
+            if best is None or group.load < best.load:
+                best, width = group, room.width
+        return best
+
+    def _best_of_all(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
+        """The same the long way: hubs differ in what they hold, or in what they can run."""
         best: GroupOfWorkers | None = None
         best_rank: tuple[bool, float, float] | None = None
-        for band, room in zip(bands, rooms, strict=True):
-            width, compared = band.high - band.low, 0
-            for group in room:
-                hub = group.hub
-                if hub.suspect or not hub.runs(record.kind):
+        for room in rooms:
+            compared = 0
+            for group in room.free if ahead_s is None else room.ahead:
+                if not self._may_take(group, record, ahead_s):
                     continue
-                if ahead_s is not None and not group.has_room(ahead_s, self.prefetch_s):
-                    continue
-                rank = (not holds_inputs(hub, record), width, group.load)
+                rank = (not holds_inputs(group.hub, record), room.width, group.load)
                 if best_rank is None or rank < best_rank:
                     best, best_rank = group, rank
                 compared += 1
@@ -118,10 +141,12 @@ class Placement:
                     break
         return best
 
-    def has_room(self, band: Band) -> bool:
-        """Is any group of the band free, or may work be sent ahead? (A hub under suspicion may be the only one.)"""
-        room = self.rooms[band]
-        return bool(room.free or room.ahead)
+    def _may_take(self, group: GroupOfWorkers, record: Record, ahead_s: float | None) -> bool:
+        """Can the hub run it; and is it short enough, if it is to be sent ahead?"""
+        hub = group.hub
+        if hub.suspect or not hub.runs(record.kind):
+            return False
+        return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
 
     def has_free(self, band: Band) -> bool:
         """A worker of the band has nothing to do."""

@@ -75,12 +75,15 @@ class Record:
 
     def count(self, old: TaskState, new: TaskState, items: int) -> None:
         """Keep the sums true while a slice moves."""
-        if self.job:
+        if self.job is not None:
             counts = self.job.counts
             counts[old] -= items
             counts[new] = counts.get(new, 0) + items
-        if (old in ENDED) is not (new in ENDED):
-            self.unended += -items if new in ENDED else items
+        if new in ENDED:
+            if old not in ENDED:
+                self.unended -= items
+        elif old in ENDED:
+            self.unended += items
 
     def position(self, item: int) -> int:
         """Where in `slices` the slice that holds this item stands."""

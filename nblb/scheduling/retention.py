@@ -95,6 +95,7 @@ class Retention:
             if not record.job.records and not keep_job:
                 state.drop_job(record.job)
                 state.out.append(Keep(JobForgotten(record.job.id)))
+        record.slices = []  # they name the record: without this cycle it goes at once, and needs no garbage collector
 
     def _sweep_blobs(self, now: float) -> None:
         state = self.state

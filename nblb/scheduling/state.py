@@ -168,15 +168,15 @@ class State:
     def enqueue(self, task: Task) -> None:
         """The task waits for a worker."""
         user = self.share.user(task.record.user)
-        user.add(task)
-        self.share.changed(user)
+        if user.add(task):
+            self.share.line_changed(user, task.record.spec.priority)
         self.dispatch_due = True
 
     def unqueue(self, task: Task) -> None:
         """The task, which has been cancelled while it was QUEUED, waits no more."""
         user = self.share.user(task.record.user)
         user.cancelled(task)
-        self.share.changed(user)
+        self.share.line_changed(user, task.record.spec.priority)
 
     def notice(self, task: Task, now: float) -> None:
         """Watchers shall hear of this slice soon."""
@@ -218,20 +218,22 @@ class State:
     def finish(self, tasks: list[Task], ended: TaskEnded, now: float, keep: bool = True) -> None:
         """These slices, which have just moved to an ended state, are over as `ended` says; keep and tell it."""
         record = tasks[0].record
+        items = 0
         for task in tasks:
             task.ended = ended
             task.held = task.orphan = None
+            items += task.items
             self.changed.pop(task, None)
         if keep:
             self.keep_end(ended)
         self.tell(record.watchers, ended)
         user = self.share.user(record.user)
-        good = sum(task.items for task in tasks)
         if ended.state is TaskState.DONE:
-            user.done += good
+            user.done += items
         elif ended.state is not TaskState.CANCELLED:
-            user.failed += good
-        self.notice_job(record.job, now)
+            user.failed += items
+        if record.job is not None:
+            self.notice_job(record.job, now)
         if record.dependents:
             self._closing += [(record, task) for task in tasks]
         if record.unended == 0 and not record.closed:
@@ -255,8 +257,10 @@ class State:
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
                     record.release_arguments()
-                dependencies.unpin(self, record)
-                dependencies.wake_all(self, record, now)
+                if record.spec.depends:
+                    dependencies.unpin(self, record)
+                if record.spec.cache or record.followers or record.dependents:
+                    dependencies.wake_all(self, record, now)
         finally:
             self._closing_now = False
 
@@ -302,7 +306,6 @@ class State:
         held.group.hub.in_hand[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
         held.user.occupied += 1
-        self.share.changed(held.user)
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
         """The group has finished with this slice, one way or another."""
@@ -321,7 +324,7 @@ class State:
         if duration_s > 0.0:
             self.share.charge(held.user, duration_s, now)
         else:
-            self.share.changed(held.user)
+            self.share.standing_changed(held.user)
         self.dispatch_due = True
 
     def stop(self, held: Assignment, why: str, kill: bool = False) -> None:

@@ -137,7 +137,8 @@ class Task:
             raise InvalidTransition(self, cause)
         if new is not old:
             self.state = new
-            self.story = (*self.story[-STORY_LENGTH + 1 :], (now, cause, old, new))
+            story = self.story if len(self.story) < STORY_LENGTH else self.story[1:]
+            self.story = (*story, (now, cause, old, new))
             self.record.count(old, new, self.items)
         return old
 

@@ -6,6 +6,7 @@ import pytest
 
 from nblb.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
+from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.record import Record
 from nblb.scheduling.task import Task
 
@@ -112,13 +113,21 @@ def test_a_kind_that_no_hub_runs_hides_nobody(user: UserQueue) -> None:
     assert [one.id for one in user.others(0, 5)] == ["t1", "t2", "t3"]
 
 
+def look(user: UserQueue, low: float, high: float) -> tuple[str, str]:
+    found = user.look(FairShare(100.0).band(low, high))
+    assert found is not None
+    return found[0].id, found[1].id
+
+
 def test_oldest_is_the_oldest_of_the_band(user: UserQueue) -> None:
-    assert user.oldest(0, 1000) is None
+    assert user.look(FairShare(100.0).band(0, 1000)) is None
     user.add(task(3, priority=9.0))
     user.add(task(4, priority=1.0))
     user.add(task(2, priority=500.0))
-    assert user.oldest(0, 10) == 3
-    assert user.oldest(0, 1000) == 2
+    assert look(user, 0, 10) == ("t3", "t3")
+    assert look(user, 0, 1000) == ("t2", "t2")
+    user.add(task(1, priority=1.0))
+    assert look(user, 0, 10) == ("t3", "t1")
 
 
 def test_with_a_priority_for_each_task_the_next_stands_for_all(user: UserQueue) -> None:
@@ -126,4 +135,4 @@ def test_with_a_priority_for_each_task_the_next_stands_for_all(user: UserQueue) 
         user.add(task(number, priority=float(number)))
     best = user.best(0, 1000)
     assert best is not None
-    assert user.oldest(0, 1000) == best.record.number
+    assert look(user, 0, 1000) == (best.id, best.id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from nblb.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, FairShare
@@ -23,20 +26,19 @@ class Bench:
         for _ in range(count):
             self.number += 1
             spec = SubmitTask(task=f"t{self.number}", name="f", function="h", priority=priority)
-            user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0))
-        self.share.changed(user)
+            if user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0)):
+                self.share.line_changed(user, priority)
 
     def next(self, band: Band | None = None) -> str:
         band = band or self.band
-        user = self.share.next_user(band)
-        if user is None:
+        entry = band.first()
+        if entry is None:
             return ""
-        task = user.best(band.low, band.high)
-        assert task is not None
+        user, task = entry[3:]
+        assert task is user.best(band.low, band.high)
         user.drop(task)
         task.move("RunTask", 0.0)
         user.occupied += 1
-        self.share.changed(user)
         self.given.append(task)
         return user.name
 
@@ -44,6 +46,29 @@ class Bench:
         user: UserQueue = self.share.user(name)
         user.occupied -= 1
         self.share.charge(user, seconds, now)
+
+    def end(self, n: int, now: float, back: bool) -> None:
+        """Some worker is free again; `back`: without having begun with the task, which waits again."""
+        task = self.given.pop(n % len(self.given))
+        user = self.share.user(task.record.user)
+        if not back:
+            self.finish(user.name, 1.0 + n % 3, now)
+            return
+        user.occupied -= 1
+        task.move("TaskReturned", now)
+        self.share.standing_changed(user)
+        if user.add(task):
+            self.share.line_changed(user, task.record.spec.priority)
+
+    def cancel(self, name: str, n: int) -> None:
+        """One of the user's waiting tasks is not wanted any more."""
+        user = self.share.user(name)
+        waiting = list(user.tasks())
+        if waiting:
+            task = waiting[n % len(waiting)]
+            task.move("CancelTask", 0.0)
+            user.cancelled(task)
+            self.share.line_changed(user, task.record.spec.priority)
 
     def order(self, count: int) -> str:
         return " ".join(self.next() for _ in range(count))
@@ -140,3 +165,37 @@ def test_the_heap_stays_small() -> None:
         name = bench.next()
         bench.finish(name, 0.001, now=turn * 0.01)
     assert len(bench.band.heap) <= 64 + 4 * 3
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "add", "next", "next", "next", "end", "back", "cancel"]),
+            st.sampled_from("abcd"),
+            st.sampled_from([0.0, 5.0, 50.0]),
+            st.integers(0, 1000),
+        ),
+        max_size=80,
+    )
+)
+def test_the_turn_is_the_simple_rules(steps: list[tuple[str, str, float, int]]) -> None:
+    """Whatever happened before, a look at all users finds the same one."""
+    bench = Bench()
+    bands = [bench.band, bench.share.band(0.0, 10.0), bench.share.band(5.0, 60.0)]
+    for time, (what, name, priority, n) in enumerate(steps):
+        band = bands[n % 3]
+        oldest = {
+            user: min((t.record.number for t in user.tasks() if band.takes(t.record.spec.priority)), default=None)
+            for user in bench.share.users.values()
+        }
+        waiting = [user for user, number in oldest.items() if number is not None]
+        rule = min(waiting, key=lambda user: (user.occupied, user.usage, oldest[user]), default=None)
+        if what == "add":
+            bench.add(name, priority)
+        elif what == "next":
+            assert bench.next(band) == (rule.name if rule is not None else "")
+        elif what == "cancel":
+            bench.cancel(name, n)
+        elif bench.given:
+            bench.end(n, float(time), back=what == "back")

@@ -82,7 +82,7 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
     "waits for nothing": lambda s: setattr(s.state.records["blocked"], "blocked_on", 2),
     "and some still wait for it": lambda s: setattr(s.state.records["done"], "dependents", {-1: [1]}),
     "stands in": lambda s: setattr(user(s), "usage", -1.0),
-    "with the entry None": lambda s: user(s).entries.clear(),
+    "with the entry None": lambda s: [band.entries.clear() for band in s.state.share.bands.values()],
     "in the heap of": lambda s: [band.heap.clear() for band in s.state.share.bands.values()],
     "outside the band": lambda s: setattr(slice_of(s, "runs").held, "group", the_hub(s).groups[1]),
     "commands were left behind": lambda s: s.state.log("info", "x"),
@@ -91,7 +91,8 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
 
 @pytest.mark.parametrize("sentence", DAMAGE)
 def test_damage_is_seen(scheduler: Scheduler, sentence: str) -> None:
-    scheduler.state.share.refresh()
+    for band in scheduler.state.share.bands.values():
+        band.refresh()
     DAMAGE[sentence](scheduler)
     with pytest.raises(AssertionError, match=re.escape(sentence)):
         invariants.check(scheduler, ticked=True)

@@ -10,7 +10,7 @@ from nblb.records import EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
-from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.fair_share import Band
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.outcome import Outcome
@@ -170,14 +170,18 @@ def unfair_turns() -> Patches:
     """Whoever came first is served first, however many workers they have."""
 
     def make(original: Any) -> Any:
-        def next_user(self: FairShare, band: Any) -> Any:
-            first = original(self, band)
-            waiting = (user for user in self.users.values() if band in user.entries)
-            return next((user for user in waiting if user.best(band.low, band.high) is not None), first)
+        def first(self: Band) -> Any:
+            true = original(self)
+            for entry in sorted(self.entries.values(), key=lambda entry: entry[2]):
+                if self._entry(entry[3]) is not None:
+                    self.heap.remove(entry)
+                    self.heap.insert(0, entry)
+                    return self._entry(entry[3])
+            return true
 
-        return next_user
+        return first
 
-    return [swap(FairShare, "next_user", make)]
+    return [swap(Band, "first", make)]
 
 
 def priority_upside_down() -> Patches:

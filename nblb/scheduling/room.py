@@ -1,0 +1,104 @@
+"""The groups of workers that can take work now: the least loaded of them is found without a look at the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import TYPE_CHECKING
+
+from nblb.scheduling.fair_share import Band
+
+if TYPE_CHECKING:
+    from nblb.scheduling.hubs import GroupOfWorkers
+
+
+class ByLoad:
+    """Groups, the least loaded first; of equals, the one that has been here longest.
+
+    As in fair_share.Band, an entry that tells of less load than the group has is put right when it comes to the top.
+    """
+
+    __slots__ = ("_entries", "_heap", "_number")
+
+    def __init__(self) -> None:
+        self._entries: dict[GroupOfWorkers, tuple[float, int, GroupOfWorkers]] = {}  # those that are here
+        self._heap: list[tuple[float, int, GroupOfWorkers]] = []
+        self._number = 0
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._entries
+
+    def __iter__(self) -> Iterator[GroupOfWorkers]:
+        """Longest here, first."""
+        return iter(self._entries)
+
+    def put(self, group: GroupOfWorkers) -> None:
+        """It is here; its load may have changed."""
+        entry = self._entries.get(group)
+        if entry is None:
+            self._number += 1
+            self._push((group.load, self._number, group))
+        elif group.load < entry[0]:
+            self._push((group.load, entry[1], group))
+
+    def _push(self, entry: tuple[float, int, GroupOfWorkers]) -> None:
+        self._entries[entry[2]] = entry
+        heappush(self._heap, entry)
+        if len(self._heap) > 64 + 4 * len(self._entries):
+            self._heap = list(self._entries.values())
+            heapify(self._heap)
+
+    def leave(self, group: GroupOfWorkers) -> None:
+        del self._entries[group]
+
+    def first(self) -> GroupOfWorkers | None:
+        """The least loaded."""
+        heap, entries = self._heap, self._entries
+        while heap:
+            entry = heap[0]
+            group = entry[2]
+            if entries.get(group) is not entry:
+                heappop(heap)
+            elif entry[0] == group.load:
+                return group
+            else:
+                entries[group] = entry = (group.load, entry[1], group)
+                heapreplace(heap, entry)
+        return None
+
+
+class Room:
+    """The groups of one band that can take work."""
+
+    __slots__ = ("ahead", "free", "open", "prefetch_s", "width", "workers")
+
+    def __init__(self, band: Band, prefetch_s: float) -> None:
+        self.width = band.high - band.low
+        self.prefetch_s = prefetch_s
+        self.free = ByLoad()  # with a worker that has nothing to do
+        self.ahead = ByLoad()  # busy, but short slices may be sent ahead
+        self.workers = 0
+        self.open = 0  # groups in one of the two lines
+
+    def place(self, group: GroupOfWorkers) -> None:
+        """Its workers or its work have changed."""
+        line: ByLoad | None = None
+        if group.given < group.alive:
+            line = self.free
+        elif group.pending_s < group.alive * self.prefetch_s:
+            line = self.ahead
+        if group.line is not line:
+            self._stand_in(group, line)
+        if line is not None:
+            line.put(group)
+
+    def _stand_in(self, group: GroupOfWorkers, line: ByLoad | None) -> None:
+        if group.line is not None:
+            group.line.leave(group)
+        self.open += (line is not None) - (group.line is not None)
+        group.line = line
+
+    def leave(self, group: GroupOfWorkers) -> None:
+        """Its hub is gone."""
+        self.workers -= group.alive
+        self._stand_in(group, None)
