@@ -82,6 +82,7 @@ class Inbox(Sequence[Finished]):
         future = TaskFuture(connection, entry.id, entry.name)
         connection.expect(entry.id, 1, "", future)
         connection.say(FetchTask(task=entry.id))
+        future.recall()
         return future
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:

@@ -59,6 +59,7 @@ def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
     made = TaskFuture(connection, where["task"], about["name"])
     connection.expect(where["task"], about["items"], "", made)
     connection.say(FetchTask(task=where["task"]))
+    made.recall()
     return made
 
 

@@ -59,6 +59,7 @@ class Liveness:
             durability=policy.durability,
             pid=policy.pid,
             heartbeat_s=policy.heartbeat_s,
+            output=policy.output,
         )
 
     def stranger(self, sender: str) -> None:
