@@ -101,8 +101,17 @@ class PrintedTask:
         """What has arrived of a stream since a place in it (0: its begin), and the place for the next call."""
         return self._printed.after(stream, at) if self._printed is not None else ("", at)
 
+    def latest_output(self) -> str:
+        """What this process holds of it, without asking anybody: the last 64 KiB of each stream."""
+        return self._printed.both() if self._printed is not None else ""
+
     def recall(self) -> None:
         """Take up what it has said before this process listened, so that its card shows it."""
+        self.recall_output()
+        self.said.recall((text, 0) for text in self._kept().displays(MOST_DISPLAYS))
+
+    def recall_output(self) -> None:
+        """Only what it has printed."""
         kept = self._kept()
         if kept:
             written, output = kept.nbytes(), TaskOutput()
@@ -110,7 +119,6 @@ class PrintedTask:
                 if written.get(stream):
                     output.add(stream, kept.tail(TAIL_CHARS // 64, stream)[-TAIL_CHARS:], written[stream])
             self._printed = output
-        self.said.recall((text, 0) for text in kept.displays(MOST_DISPLAYS))
 
 
 class PrintedJob:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -203,7 +203,7 @@ class SteeredTask:
 
     def on_emit(self, callback: Callable[[Any], Any]) -> None:
         """`callback(value)` is called, in another thread, with what the task emits (ten times a second at most)."""
-        self._on_emit = (*self._on_emit, callback)
+        self._on_emit = (*self._on_emit, display.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -308,7 +308,7 @@ class SteeredJob:
 
     def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
         """`callback(item, value)` is called, in another thread, with each value that an item emits."""
-        self._on_emit = (*self._on_emit, callback)
+        self._on_emit = (*self._on_emit, display.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -326,6 +326,13 @@ class SteeredJob:
     def stop_and_keep(self) -> int:
         """Let every item that runs end with what it emitted last; how many slices were told. The others go on."""
         return _stop_and_keep(self, job=self.job_id)
+
+    def live(self: Any, every_s: float = 0.2) -> Iterator[Any]:
+        """The job itself, again and again while it runs, and once more at its end: what draws it stands in the loop."""
+        done = False
+        while not done:
+            done = self.wait(every_s)
+            yield self
 
     @property
     def displays(self) -> list[Picture]:

@@ -105,3 +105,26 @@ def test_beyond_the_bound_head_and_tail_are_kept_and_the_rest_is_told(settings: 
         assert len(text) <= 2 << 20
         assert future.snapshot().output_bytes > 6_000_000
         assert cluster.status().queued == 0
+
+
+@lb.task
+def warns(_number: int) -> None:
+    import logging
+    import warnings
+
+    warnings.warn("look out", stacklevel=1)
+    logging.getLogger("other").info("not heard, as in a notebook")
+    logging.getLogger("lab").setLevel(logging.INFO)
+    logging.getLogger("lab").info("heard")
+    logging.getLogger("other").warning("heard too")
+
+
+def test_each_task_warns_anew_and_records_have_their_level(settings: dict[str, Any]) -> None:
+    with lb.start(settings, workers=1, monitor=False):
+        for number in range(2):
+            future = warns.submit(number)
+            future.result(30)
+            assert future.stderr.count("UserWarning: look out") == 1
+            assert 'warnings.warn("look out", stacklevel=1)' in future.stderr
+            assert "INFO:lab:heard\nWARNING:other:heard too\n" in future.stderr
+            assert "not heard" not in future.stderr
