@@ -123,7 +123,7 @@ def test_bars_logging_warnings_and_children_of_unchanged_code(
             card.locator("pre.nblb-out").filter(has_text=words).wait_for(timeout=20_000)
         text = card.locator("pre.nblb-out").inner_text()
         assert 'warnings.warn("this is slow")' in text
-        assert "cell In[2]" in text
+        assert "Cell In[2]:8: UserWarning" in text
         page.page.get_by_text("'fine'").wait_for(timeout=30_000)
         page.page.screenshot(path=artifacts / "talk-done.png")
         assert page.errors == []
