@@ -77,6 +77,7 @@ class Welcome(Message):
     pid: int = 0
     heartbeat_s: float = 1.0
     echo: float = 0.0  # to a hub: its lease counts from when its own clock said this
+    output: str = ""  # the folder of this machine in which the whole output of tasks is kept (output_files.py)
 
 
 class Refused(Message):
@@ -551,6 +552,7 @@ class TaskPrinted(Message):
     stream: str = "stdout"  # "stdout" | "stderr" | "display" (then `text` is JSON, see hub/bundles.py)
     text: str = ""
     offset: int = 0  # which item of the slice wrote it
+    heard: int = 0  # bytes that it has written to this stream so far, whether they were passed on or not
 
 
 class TaskEmitted(Message):

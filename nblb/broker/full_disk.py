@@ -30,8 +30,10 @@ class FullDisk:
         out: Outgoing,
         say: Callable[[str, str], None],
         safely: Callable[..., list[Command]],
+        make_room: Callable[[], bool],
     ) -> None:
         self._journal, self._scheduler, self._out, self._say, self._safely = journal, scheduler, out, say, safely
+        self._make_room = make_room  # by what is worth less than tasks and their results
         self.reason = ""  # why nothing new is taken, while nothing is
         self._stuck = False  # not even what goes on could be kept
         self._retry_at = 0.0
@@ -46,7 +48,7 @@ class FullDisk:
             return False
         was_stuck = self._stuck
         try:
-            self._journal.commit()
+            self._commit()
             self._stuck = False
         except JournalFull as error:
             self._stuck = not self._make_do(str(error), now)
@@ -55,6 +57,16 @@ class FullDisk:
         if self.reason or self._journal.is_tight:
             self._look(now)
         return not self._stuck
+
+    def _commit(self) -> None:
+        """Results come before output: what tasks have printed goes first where there is no room for both."""
+        try:
+            self._journal.commit()
+        except JournalFull:
+            if not self._make_room():
+                raise
+            self._say("warning", "LB - THE DISK IS FULL : the oldest output of tasks was given up")
+            self._journal.commit()
 
     def _begin(self, reason: str, now: float) -> None:
         if not self.reason:

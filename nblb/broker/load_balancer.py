@@ -7,7 +7,6 @@ break, it breaks alone: the turn goes on with the next.
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 import sys
@@ -30,6 +29,9 @@ from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
+from nblb.broker.output_folder import OutputFolder
+from nblb.broker.policy import policy
+from nblb.broker.state_folder import account
 from nblb.broker.withheld import Withheld
 from nblb.commands import Command, Drop, Halt, Log, Record, Send
 from nblb.messages import (
@@ -39,8 +41,8 @@ from nblb.messages import (
     TaskState,
 )
 from nblb.parameters import Parameters, Source, load
+from nblb.records import TaskForgotten
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.state import Policy
 from nblb.transport import Arrived, Doors
 from nblb.transport.incarnation import is_process_alive
 
@@ -93,7 +95,7 @@ class LoadBalancer:
     def _open(self) -> None:
         parameters = self.parameters
         self._started_at = time.time()
-        self._account = _account()
+        self._account = account()
         folder = parameters.state_dir
         if parameters.LB_DURABILITY == "none":
             self.journal = MemoryJournal(folder, parameters.name)
@@ -101,12 +103,16 @@ class LoadBalancer:
             self.journal = Journal(folder, parameters.LB_DURABILITY, parameters.name)
         try:
             self._say_settings()
+            self._outputs = OutputFolder(folder, self.journal.core)
             now = monotonic()
-            self.scheduler = Scheduler(self._policy(), self._answer)
+            self.scheduler = Scheduler(policy(parameters, self.journal, self._outputs.path), self._answer)
             self.scheduler.wall_offset = time.time() - now
             self._perform(self.scheduler.restore(self.journal.replay(), now))
+            self._outputs.sweep(self.scheduler.state.records)
             self._dead_hubs = DeadHubs(self.scheduler)
-            self._disk = FullDisk(self.journal, self.scheduler, self._out, self.console.say, self._safely)
+            self._disk = FullDisk(
+                self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
+            )
             self.doors.open()
             self._write_connection_file()
         except BaseException:
@@ -114,26 +120,6 @@ class LoadBalancer:
             self.journal.close()
             raise
         self.ready.set()
-
-    def _policy(self) -> Policy:
-        p = self.parameters
-        return Policy(
-            max_queued=p.LB_QUEING_MAXPERUSER,
-            max_crashes=p.LB_MAX_CRASHES,
-            halflife_s=p.LB_FAIR_HALFLIFE_S,
-            prefetch_s=p.LB_PREFETCH_MS / 1000,
-            heartbeat_s=p.LB_HEARTBEAT_S,
-            suspect_s=p.LB_SUSPECT_S,
-            lease_s=p.LB_LEASE_S,
-            adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a hub that is cut off has stopped its work by then
-            result_ttl_s=p.LB_RESULT_TTL_S,
-            job_ttl_s=p.LB_JOB_TTL_S,
-            name=p.name,
-            core=self.journal.core,
-            epoch=self.journal.epoch,
-            durability=p.LB_DURABILITY,
-            pid=os.getpid(),
-        )
 
     def _say_settings(self) -> None:
         say, parameters = self.console.say, self.parameters
@@ -255,7 +241,10 @@ class LoadBalancer:
                 if not command.to.startswith("json-"):  # type: ignore[attr-defined]
                     self._out.add(command.to, command.message)  # type: ignore[attr-defined]
             elif kind is Record:
-                self.journal.append(command.entry)  # type: ignore[attr-defined]
+                entry = command.entry  # type: ignore[attr-defined]
+                self.journal.append(entry)
+                if type(entry) is TaskForgotten:
+                    self._outputs.drop(entry.task)
             elif isinstance(command, Log):
                 self.console.say(command.level, command.text)
             elif isinstance(command, Drop):
@@ -332,10 +321,3 @@ class LoadBalancer:
             seen = {"garbage": self.doors.garbage, "faults": self.faults}
             return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # an account without a name, as in some containers
-        return f"uid-{os.getuid()}"

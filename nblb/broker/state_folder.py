@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 from pathlib import Path
 
@@ -69,3 +70,11 @@ def network_file_system(path: Path) -> str:
         if inside and len(point) >= best:
             best, kind = len(point), fields[2]
     return kind if kind in NETWORK_FILE_SYSTEMS else ""
+
+
+def account() -> str:
+    """Whose process this is."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return f"uid-{os.getuid()}"

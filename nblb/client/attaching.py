@@ -138,4 +138,5 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
     connection.say(opened, FetchTask(job=job.job_id))
     behind = connection.question(Ask(request=connection.request(), topic="published"))  # answered after the ends
     behind.ready.wait(SETTLE_S)
+    job.recall()
     return job

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nblb import errors
+from nblb.client import display
 from nblb.client.open_record import Expect
 from nblb.client.talk import Dialled, Talk
 from nblb.commands import Deliver
@@ -170,6 +171,7 @@ class Connection:
         self._pending: dict[int, Pending] = {}
         self._waiting = 0
         self._warned = False
+        self._tell_waiter: Callable[..., Any] = log.warning  # speaks to the cell that waits
         self._tell = True
         self._greeted = threading.Event()  # welcomed or refused
         self._is_closed = False
@@ -253,6 +255,7 @@ class Connection:
     def someone_waits(self) -> Iterator[None]:
         """While a caller waits it is told, once, that the core is away."""
         self._waiting += 1
+        self._tell_waiter = display.here(log.warning)
         try:
             if self.warning:
                 self._warn()
@@ -299,7 +302,7 @@ class Connection:
 
     def is_here(self) -> None:
         if self._warned:
-            log.warning("the core at %s is back", self.address)
+            self._tell_waiter("the core at %s is back", self.address)
         self.warning, self._warned = "", False
         self._greeted.set()
         self._look_up()
@@ -317,7 +320,7 @@ class Connection:
     def _warn(self) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("%s; what was submitted waits for its return", self.warning)
+            self._tell_waiter("%s; what was submitted waits for its return", self.warning)
 
     def _look_up(self) -> None:
         """All who show the state of the connection."""

@@ -3,6 +3,7 @@
 `register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list) or "cluster" gives the object's mime
 bundle;
 "pump" is called by the main thread about twenty times a second while it waits, so that buttons work meanwhile;
+"here" binds a callback to the cell that runs now, so that what it prints goes there (see `here`);
 "shown" when a task has displayed something (see `shown`);
 "interrupted" when the stop button has ended a wait (see `interrupted`).
 """
@@ -65,6 +66,12 @@ def pump() -> Callable[[], Any] | None:
     if not _pictures or threading.current_thread() is not threading.main_thread():
         return None
     return _pictures.get("pump")
+
+
+def here(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """The callback, bound by the front-end to the cell that gives it: a thread of ours will call it."""
+    bind = _pictures.get("here")
+    return bind(callback) if bind is not None else callback
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:

@@ -81,7 +81,9 @@ class Inbox(Sequence[Finished]):
         _taken.add(entry.id)
         if entry.kind == "job":
             return attach(self._cluster, entry.id)
-        return attached(self._cluster.connection, entry.record, entry.items_of_record, entry.name)[entry.item]
+        futures = attached(self._cluster.connection, entry.record, entry.items_of_record, entry.name)
+        futures[entry.item].recall()
+        return futures[entry.item]
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
         """Take up everything, as variables named like the jobs and tasks; those that exist are not overwritten.

@@ -17,6 +17,7 @@ from nblb.client.job_view import View, job_snapshot
 from nblb.client.ledger import Ledger
 from nblb.client.output import JobOutput
 from nblb.client.pace import Pace
+from nblb.client.printed import PrintedJob
 from nblb.client.said import SteeredJob
 from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
 from nblb.client.summary import summed_up
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 Errors = Literal["raise", "return", "skip"]
 
 
-class Job(SteeredJob):
+class Job(SteeredJob, PrintedJob):
     """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
 
     It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from nblb.client import display
+
 _lock = threading.RLock()
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
@@ -95,6 +97,7 @@ class LightFuture(concurrent.futures.Future[Any]):
         return self._state in OVER and self._state != FINISHED
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        fn = display.here(fn)
         with _lock:
             if self._state not in OVER:
                 self._done_callbacks.append(fn)

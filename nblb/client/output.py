@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from nblb.client.snapshot import OutputLine
+from nblb.output_files import size
 
 TAIL_CHARS = 64 * 1024  # of a stream of a task
 LINES = 100  # of a job
 LINE_CHARS = 500
+REPR_CHARS = 8 * 1024  # of a text that is shown because it is the last line of a cell
+
+
+class Text(str):
+    """All of a task's output: a str, whose repr is short, so that a cell which ends with it does not show 100 MB."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        if len(self) <= REPR_CHARS:
+            return super().__repr__()
+        head, tail = str.__repr__(self[: REPR_CHARS // 2])[:-1], str.__repr__(self[-REPR_CHARS // 2 :])[1:]
+        return f"{head} … {size(len(self) - REPR_CHARS)} more, print() shows all … {tail}"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
 
 
 class TaskOutput:
@@ -16,10 +34,17 @@ class TaskOutput:
 
     def __init__(self) -> None:
         self._streams: dict[str, tuple[str, int]] = {}  # the tail, and where it ends
+        self._heard: dict[str, int] = {}
 
-    def add(self, stream: str, text: str) -> None:
+    def add(self, stream: str, text: str, heard: int = 0) -> None:
         tail, end = self._streams.get(stream, ("", 0))
         self._streams[stream] = (tail + text)[-TAIL_CHARS:], end + len(text)
+        self._heard[stream] = heard or self._heard.get(stream, 0) + len(text)
+
+    @property
+    def nbytes(self) -> int:
+        """What the task has written in all, as far as its hub has told."""
+        return sum(self._heard.values())
 
     def tail(self, stream: str) -> str:
         return self._streams.get(stream, ("", 0))[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,7 @@ from nblb.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, Tu
 if TYPE_CHECKING:
     from nblb.client.connection import Connection
     from nblb.client.ledger import Ledger
+    from nblb.output_files import Piece
 
 MOST_PICTURES = 50  # of a task or job
 MOST_ITEMS = 64  # of a job, whose latest words are kept here
@@ -66,6 +67,7 @@ class Said:
         self._emitted: TaskEmitted | None = None
         self._value: Any = None
         self._clears = False  # when the next picture comes
+        self._recalled: set[str] = set()  # texts that may arrive once more
 
     def emitted(self, message: TaskEmitted) -> None:
         self._emitted, self._value = message, None
@@ -75,8 +77,22 @@ class Said:
         knob = Knob(message.name, message.value, message.default, message.minimum, message.maximum, message.step)
         self.knobs = {**self.knobs, message.name: knob}
 
+    def recall(self, texts: Iterable[tuple[str, int]]) -> None:
+        """What was displayed before this process listened, read from where it is kept: it has what came meanwhile, too.
+
+        So each of them that still arrives is one that is there already.
+        """
+        self.pictures, self._recalled = deque(maxlen=MOST_PICTURES), set()
+        found = list(texts)
+        for text, item in found:
+            self.displayed(text, item)
+        self._recalled = {text for text, _ in found}
+
     def displayed(self, text: str, item: int = 0) -> Picture | None:
         """The JSON of a display (hub/bundles.py); the picture, if it is one."""
+        if text in self._recalled:
+            self._recalled.discard(text)
+            return None
         try:
             shown = json.loads(text)
             if shown.get("clear"):
@@ -187,7 +203,7 @@ class SteeredTask:
 
     def on_emit(self, callback: Callable[[Any], Any]) -> None:
         """`callback(value)` is called, in another thread, with what the task emits (ten times a second at most)."""
-        self._on_emit = (*self._on_emit, callback)
+        self._on_emit = (*self._on_emit, display.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -212,14 +228,19 @@ class SteeredTask:
     def displays(self) -> list[Picture]:
         """What the task has displayed: display(), plt.show(), figures; the latest 50.
 
-        Of a task that was attached to, the core is asked once; `said.pictures` is what has arrived, without waiting.
+        Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
         """
         said = self.said
         if not said.pictures and not said.asked:
             said.asked = True
-            for text in self._asked_displays():
-                said.displayed(text)
+            self.recall()
+            if not said.pictures:
+                for text in self._asked_displays():
+                    said.displayed(text)
         return list(said.pictures)
+
+    def recall(self) -> None:
+        raise NotImplementedError
 
     def _asked_displays(self) -> list[str]:
         try:
@@ -287,7 +308,7 @@ class SteeredJob:
 
     def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
         """`callback(item, value)` is called, in another thread, with each value that an item emits."""
-        self._on_emit = (*self._on_emit, callback)
+        self._on_emit = (*self._on_emit, display.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
@@ -306,6 +327,13 @@ class SteeredJob:
         """Let every item that runs end with what it emitted last; how many slices were told. The others go on."""
         return _stop_and_keep(self, job=self.job_id)
 
+    def live(self: Any, every_s: float = 0.2) -> Iterator[Any]:
+        """The job itself, again and again while it runs, and once more at its end: what draws it stands in the loop."""
+        done = False
+        while not done:
+            done = self.wait(every_s)
+            yield self
+
     @property
     def displays(self) -> list[Picture]:
         """What the items have displayed: the latest 50; `picture.item` says which it was."""
@@ -317,14 +345,7 @@ class SteeredJob:
         if record is None:
             return
         item = record.index + message.first + message.offset
-        future = self._futures.get(item)
-        said = self._said.get(item)
-        if said is None:
-            said = self._said[item] = future.said if future is not None else Said()
-            while len(self._said) > MOST_ITEMS:
-                self._said.popitem(last=False)
-        if future is not None and future._said is None:
-            future._said = said
+        future, said = self._futures.get(item), self._said_here(item)
         if isinstance(message, TaskEmitted):
             said.emitted(message)
             for callback in self._on_emit:
@@ -335,6 +356,30 @@ class SteeredJob:
             said.offered(message)
         else:
             self._display(said, item, message.text)
+
+    def _said_here(self, item: int) -> Said:
+        """The words of an item, of which only those of the latest are kept."""
+        future, said = self._futures.get(item), self._said.get(item)
+        if said is None:
+            said = self._said[item] = future.said if future is not None else Said()
+            while len(self._said) > MOST_ITEMS:
+                self._said.popitem(last=False)
+        if future is not None and future._said is None:
+            future._said = said
+        return said
+
+    def _recall_displays(self, found: Iterable[tuple[str, int, Piece]], index: Mapping[str, int]) -> None:
+        """What items have displayed, as read from where it is kept: (record, item of it, display)."""
+        by_item: dict[int, list[tuple[str, int]]] = {}
+        for record, of, piece in [*found][-MOST_PICTURES:]:
+            item = index[record] + of
+            by_item.setdefault(item, []).append((piece.read().decode("utf-8", "replace"), item))
+        pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        for item, texts in by_item.items():
+            said = self._said_here(item)
+            said.recall(texts)
+            pictures.extend(said.pictures)
+        self._pictures = pictures
 
     def _display(self, said: Said, item: int, text: str) -> None:
         picture = said.displayed(text, item)

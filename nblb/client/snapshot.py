@@ -82,6 +82,7 @@ class TaskSnapshot:
     failure: FailureGroup | None = None
     waiting: str = ""
     stdout_tail: str = ""
+    output_bytes: int = 0  # that it has written in all
     connected: bool = True
 
 

@@ -12,18 +12,18 @@ import msgspec
 from nblb import payload
 from nblb.client import display
 from nblb.client.light_future import CANCELLED, FINISHED, PENDING, LightFuture
-from nblb.client.output import TaskOutput
+from nblb.client.printed import PrintedTask
 from nblb.client.said import SteeredTask
 from nblb.client.snapshot import FailureGroup, TaskSnapshot
 from nblb.client.waiting import interruptible, wait_on
-from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
-from nblb.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskPrinted, TaskState
+from nblb.errors import LoadBalancerUnreachable, TaskCancelled, TaskFailed
+from nblb.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection
 
 
-class TaskFuture(LightFuture, SteeredTask):
+class TaskFuture(LightFuture, PrintedTask, SteeredTask):
     """The result of a task, some day: a concurrent.futures.Future that can be awaited and cancelled while it runs.
 
     `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original
@@ -38,7 +38,6 @@ class TaskFuture(LightFuture, SteeredTask):
     _ended: TaskEnded | None = None
     _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
     _failure: Failure | None = None
-    _printed: TaskOutput | None = None
     _listeners: list[Callable[[], Any]] | None = None
     _raises_original = False  # as the futures of an Executor do
 
@@ -172,11 +171,6 @@ class TaskFuture(LightFuture, SteeredTask):
         if not self.done():
             self._changed = changed
 
-    def printed(self, printed: TaskPrinted) -> None:
-        if self._printed is None:
-            self._printed = TaskOutput()
-        self._printed.add(printed.stream, printed.text)
-
     def hung_up(self, error: LoadBalancerUnreachable) -> None:
         self.finish_badly(error)
 
@@ -225,27 +219,6 @@ class TaskFuture(LightFuture, SteeredTask):
 
     def _last(self, name: str) -> Any:
         return getattr(self._ended, name, None) or getattr(self._changed, name, None)
-
-    @property
-    def stdout(self) -> str:
-        """What the task has printed: the last 64 KiB of it."""
-        return self._output("stdout")
-
-    @property
-    def stderr(self) -> str:
-        return self._output("stderr")
-
-    def _output(self, stream: str) -> str:
-        here = self._printed.tail(stream) if self._printed is not None else ""
-        try:
-            about = self._about()
-        except NblbError:
-            return here
-        return str(about[stream]) if about and about[stream] else here
-
-    def printed_after(self, stream: str, at: int) -> tuple[str, int]:
-        """What has arrived of a stream since a place in it (0: its begin), and the place for the next call."""
-        return self._printed.after(stream, at) if self._printed is not None else ("", at)
 
     def _about(self) -> dict[str, Any] | None:
         about: dict[str, Any] | None = self.connection.ask("task", {"task": self._record, "first": self._item})
@@ -298,6 +271,7 @@ class TaskFuture(LightFuture, SteeredTask):
             failure=failure,
             waiting=self.note if waits else "",
             stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
+            output_bytes=self._printed.nbytes if self._printed is not None else 0,
             connected=self.connection.connected,
         )
 

@@ -30,8 +30,11 @@ _METHODS = {
 }
 
 
-def bundle_of(thing: Any, plain: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(data, metadata) of an object; with `plain` its repr is among the data, without it may be empty."""
+def bundle_of(thing: Any, plain: bool = True, tight: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(data, metadata) of an object; with `plain` its repr is among the data, without it may be empty.
+
+    `tight` cuts a figure's margins as a notebook does, which draws it twice and gives each frame another size.
+    """
     data: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     if not isinstance(thing, type):
@@ -44,7 +47,7 @@ def bundle_of(thing: Any, plain: bool = True) -> tuple[dict[str, Any], dict[str,
                     if more:
                         metadata[mime] = more
         if is_figure(thing) and "image/png" not in data:
-            data["image/png"] = _png(thing)
+            data["image/png"] = _png(thing, tight)
     if (plain or data) and "text/plain" not in data:
         data["text/plain"] = _text(thing)
     return data, metadata
@@ -76,9 +79,9 @@ def is_figure(thing: Any) -> bool:
     return figure is not None and isinstance(thing, figure.Figure)
 
 
-def _png(figure: Any) -> bytes:
+def _png(figure: Any, tight: bool) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight")
+    figure.savefig(file, format="png", bbox_inches="tight" if tight else None)
     return file.getvalue()
 
 

@@ -28,10 +28,22 @@ def install(show: Callable[[str], None]) -> None:
 
 
 _plain_warning = warnings.formatwarning
+_warned = False  # since the last `forget_warnings`
+
+
+def forget_warnings() -> None:
+    """A line that has warned in one task warns in the next one too, which may be somebody else's."""
+    global _warned
+    if _warned:
+        _warned = False
+        with warnings.catch_warnings():
+            pass  # its end makes the interpreter forget which lines have warned
 
 
 def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """A warning of a cell names the cell, as tracebacks do."""
+    global _warned
+    _warned = True
     label = cell_label(filename)
     if label:
         line = line or linecache.getline(filename, lineno).strip()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import logging
 import os
 import select
 import sys
@@ -42,6 +43,30 @@ def own_stream(fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True
     )
+
+
+class _LastResort(logging.StreamHandler[Any]):
+    """Where records go that no handler of the task's own takes: stderr, whatever that is now, with level and logger.
+
+    It takes what the loggers let pass: WARNING, as in a notebook, until a task says setLevel(logging.INFO).
+    """
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        """It is always the present one."""
+
+
+def label_logging() -> None:
+    """Without a change to a task, and without getting in the way of its logging.basicConfig."""
+    logging.lastResort = _LastResort()
 
 
 class WorkerOutput:

@@ -9,6 +9,7 @@ import selectors
 from collections.abc import Callable
 
 from nblb.hub.cell import AFTER
+from nblb.hub.output_store import OutputStore
 from nblb.hub.worker_seat import STREAMS, WorkerSeat
 from nblb.messages import Message, TaskPrinted
 
@@ -43,7 +44,7 @@ class Allowance:
 class Throttle:
     """The output of one attempt on one stream: the head at once, then what its allowance lets pass, always the tail."""
 
-    __slots__ = ("_allowance", "_decoder", "_everybody", "_omitted", "_waiting", "is_timed")
+    __slots__ = ("_allowance", "_decoder", "_everybody", "_omitted", "_waiting", "heard", "is_timed")
 
     def __init__(self, everybody: Allowance, now: float) -> None:
         self._everybody = everybody
@@ -51,6 +52,7 @@ class Throttle:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting = ""
         self._omitted = 0
+        self.heard = 0  # bytes, passed on or not
         self.is_timed = False  # a `release` is to come
 
     @property
@@ -59,6 +61,7 @@ class Throttle:
 
     def put(self, data: bytes, now: float) -> str:
         """New output; what may pass now."""
+        self.heard += len(data)
         self._waiting += self._decoder.decode(data)
         return self.release(now)
 
@@ -105,6 +108,7 @@ class Printing:
     ) -> None:
         self._selector = selector
         self._later, self._note, self._log = later, note, log
+        self.store = OutputStore.none()  # until the hub gives another
         self._everybody: Allowance | None = None
 
     def watch(self, seat: WorkerSeat) -> None:
@@ -139,6 +143,7 @@ class Printing:
         if message.stream != "display":
             self.put(seat, number, message.stream, message.text.encode("latin-1"), now, message.offset)
         elif number in seat.given:
+            self.store.write(seat, seat.given[number], message.offset, "display", message.text.encode())
             self._note(seat.worker, message)
 
     def put(self, seat: WorkerSeat, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
@@ -148,6 +153,7 @@ class Printing:
         if key is None:
             self._log("warning", f"{seat.worker} says: {data.decode('utf-8', 'replace').rstrip()}")
             return
+        self.store.write(seat, key, item, stream, data)
         if item != seat.printed_item:
             self._end_all(seat, now)
             seat.printed_item = item
@@ -157,7 +163,7 @@ class Printing:
                 self._everybody = Allowance(HUB_BYTES_S, HUB_BYTES_S, now)
             throttle = seat.throttles[stream] = Throttle(self._everybody, now)
         seat.printed_key = key
-        self._pass_on(seat, stream, throttle.put(data, now))
+        self._pass_on(seat, stream, throttle.put(data, now), throttle)
         if throttle.is_waiting and not throttle.is_timed:
             throttle.is_timed = True
             self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
@@ -166,28 +172,35 @@ class Printing:
         throttle.is_timed = False
         if seat.throttles.get(stream) is not throttle or not throttle.is_waiting:
             return
-        self._pass_on(seat, stream, throttle.release(now))
+        self._pass_on(seat, stream, throttle.release(now), throttle)
         if throttle.is_waiting:
             throttle.is_timed = True
             self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
 
-    def _pass_on(self, seat: WorkerSeat, stream: str, text: str) -> None:
+    def _pass_on(self, seat: WorkerSeat, stream: str, text: str, throttle: Throttle) -> None:
         if text:
             task, first, attempt = seat.printed_key
             said = TaskPrinted(
-                task=task, attempt=attempt, first=first, stream=stream, text=text, offset=seat.printed_item
+                task=task,
+                attempt=attempt,
+                first=first,
+                stream=stream,
+                text=text,
+                offset=seat.printed_item,
+                heard=throttle.heard,
             )
             self._note(seat.worker, said)
 
     def end(self, seat: WorkerSeat, now: float) -> None:
         """The slice has ended: what had to wait goes, cut to its tail."""
         self._end_all(seat, now)
+        self.store.end(seat)
         seat.printed_item = 0
         seat.last_output = b""
 
     def _end_all(self, seat: WorkerSeat, now: float) -> None:
         for stream, throttle in seat.throttles.items():
-            self._pass_on(seat, stream, throttle.end(now))
+            self._pass_on(seat, stream, throttle.end(now), throttle)
         seat.throttles.clear()
 
     def bury(self, seat: WorkerSeat, now: float) -> None:

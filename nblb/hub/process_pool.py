@@ -59,7 +59,7 @@ class ProcessPool:
         self._dues = 0
         self._now = 0.0
         self._events: list[Event] = []
-        self._printing = Printing(self.selector, self._later, self._note, log)
+        self.printing = Printing(self.selector, self._later, self._note, log)
         self._memory = MemoryWatch(settings, self._kill_with_stack)
         self._oom = blame.OutOfMemoryWatch()
         self._nursery = NurseryLink(self.selector, self._on_nursery)
@@ -78,7 +78,7 @@ class ProcessPool:
             return
         self._seats[worker] = seat
         self.selector.register(seat.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(seat, now))
-        self._printing.watch(seat)
+        self.printing.watch(seat)
         try:
             self._nursery.start(worker, settings, fds)
         except OSError as error:
@@ -259,8 +259,8 @@ class ProcessPool:
                     if seat.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
                     seat.news = None
-                    if seat.throttles:
-                        self._printing.end(seat, now)
+                    if seat.throttles or seat.kept:
+                        self.printing.end(seat, now)
                     if self._memory.is_spent(seat):
                         events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
@@ -280,7 +280,7 @@ class ProcessPool:
             else:
                 self._later(seat.progress_at + PAUSE_S, lambda at: self._look(seat, at))
         elif type(message) is TaskPrinted:
-            self._printing.take(seat, number, message, now)
+            self.printing.take(seat, number, message, now)
         elif type(message) is WorkerStarted:
             seat.is_ready = True
             self._note(seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid))
@@ -353,7 +353,7 @@ class ProcessPool:
         for parcel in self._unread(seat):
             self._returned(seat, parcel)
             parcel.close()
-        self._printing.bury(seat, now)
+        self.printing.bury(seat, now)
 
     def _buried(self, seat: WorkerSeat, reason: str) -> None:
         self._drain_dead(seat)

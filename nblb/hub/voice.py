@@ -1,8 +1,9 @@
 """The worker's side of `emit`, `knob` and "stop early and keep" (see nblb/running.py).
 
-What is emitted is packed in the task's own thread while that is cheap, and sent at most every 100 ms and for a tenth
-of the time at most; a timer sends the last one should the task fall silent. What the task is told lies in the cell
-that hub and worker share, so asking costs a look at one word.
+What is emitted is packed in the task's own thread while that is cheap, and sent at most every 100 ms and for a fifth
+of the time at most (a figure of matplotlib takes 25 to 50 ms, so it is drawn some five times a second); a timer sends
+the last one should the task fall silent. What the task is told lies in the cell that hub and worker share, so asking
+costs a look at one word.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nblb.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinte
 from nblb.running import StopAndKeep
 
 EVERY_S = 0.1
-SHARE = 10.0  # packing may take one tenth of a task's time
+SHARE = 5.0  # packing may take one fifth of a task's time
 CHEAP_S = 0.0005  # what takes longer to pack is not packed more often than it is sent
 MAX_VALUE = 8 * 1024 * 1024
 BYTES_S = 4 * 1024 * 1024  # of what one task emits
@@ -138,7 +139,7 @@ class Voice:
     def _packed(self, thing: Any) -> TaskEmitted:
         started, run = perf_counter(), self._run
         assert run is not None
-        data, metadata = bundles.bundle_of(thing, plain=False)
+        data, metadata = bundles.bundle_of(thing, plain=False, tight=False)
         payload: Payload | None = None
         if not bundles.is_figure(thing):
             try:

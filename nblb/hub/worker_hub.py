@@ -39,6 +39,7 @@ from nblb.commands import (
 from nblb.errors import NblbError
 from nblb.framing import Payload
 from nblb.hub import machine
+from nblb.hub.output_store import OutputStore
 from nblb.hub.probes import Probes
 from nblb.hub.process_pool import ProcessPool
 from nblb.hub.slots import CORE, Slots, SlotSettings
@@ -140,6 +141,9 @@ class WorkerHub:
             os.set_blocking(end, False)
         machine.allow_many_files()
         self._pool = ProcessPool(self._worker_settings(), self._log)
+        self._store = self._pool.printing.store = OutputStore(
+            parameters.LB_OUTPUT_MB, parameters.LB_OUTPUT_TOTAL_MB, parameters.LB_DURABILITY == "full", self._log
+        )
         self._probes = Probes(parameters, self.hub, self._states)
         settings = SlotSettings(
             heartbeat_s=parameters.LB_HEARTBEAT_S,
@@ -234,6 +238,7 @@ class WorkerHub:
                 message = self._kept(message)
             elif type(message) is Welcome:
                 self._core_pid = message.pid
+                self._store.open(message.output)
             self._handle(CORE, message, now)
         if line.ready or self._probes.has_more:
             self._look_around()

@@ -27,7 +27,7 @@ from nblb.hub import calling, displays, offspring, patches
 from nblb.hub.bars import bars
 from nblb.hub.cell import NOTE_BYTES, Cell
 from nblb.hub.nursery import STACK_SIGNAL
-from nblb.hub.output import WorkerOutput, own_stream
+from nblb.hub.output import WorkerOutput, label_logging, own_stream
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.voice import Voice
 from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
@@ -57,6 +57,7 @@ class Worker:
         running.reporter, running.voice = self._report, self._voice
         displays.install(self._voice.show)
         patches.install()
+        label_logging()
         self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
         while True:
             datagram, fd = receive_datagram(self._channel.socket)
@@ -211,6 +212,7 @@ class Worker:
             signal.signal(signal.SIGINT, self._on_interrupt)
         running.reporter, running.voice = self._report, self._voice
         self._voice.end()
+        displays.forget_warnings()
         signal.alarm(0)
         with contextlib.suppress(OSError):
             if Path.cwd() != self._folder:

@@ -15,6 +15,7 @@ from nblb.hub.pipe import Channel, Parcel
 from nblb.messages import Failure, RunTask, TaskFinished
 
 if TYPE_CHECKING:
+    from nblb.hub.output_store import SliceFile
     from nblb.hub.printing import Throttle
 
 STREAMS = ("stdout", "stderr")
@@ -49,6 +50,8 @@ class WorkerSeat:
         self.throttles: dict[str, Throttle] = {}
         self.printed_key: Key = ("", 0, 0)
         self.printed_item = 0
+        self.kept: dict[str, SliceFile] = {}  # open files of the slice's output
+        self.kept_key: Key = ("", 0, 0)
         self._told_number = 0  # the slice that the worker was told something, and what
         self._ends: list[int] = []
         self._knobs: dict[tuple[int, str], Any] = {}

@@ -40,6 +40,7 @@ class Look:
     failures: list[dict[str, Any]] = field(default_factory=list)
     strip: bytes | None = None  # None: as before
     pictures: list[dict[str, Any]] | None = None  # the same
+    output: str | None = None  # the same
 
 
 class Card(ABC):
@@ -171,8 +172,10 @@ class Card(ABC):
                 self.widget.strip = found.strip
             if found.pictures is not None:
                 self.widget.pictures = found.pictures
+            if found.output is not None:
+                self.widget.output = found.output
         if again:
-            self.widget.send_state(["now", "failures", "strip", "pictures", "said"])
+            self.widget.send_state(["now", "failures", "strip", "pictures", "output", "said"])
 
     # ── in the clicks' thread ───────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 
 from nblb.client.waiting import interruptible
 from nblb.errors import NotSerializable, TaskError
-from nblb.notebook import cell_task
+from nblb.notebook import cell_task, speaking
 from nblb.notebook.cell_names import CellNames, names
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def in_background(future: TaskFuture) -> TaskFuture:
         with contextlib.suppress(Exception):  # the future's card says it
             future.result()
 
-    future.add_done_callback(lambda _: threading.Thread(target=fetch, name="nblb-cell", daemon=True).start())
+    speak = speaking.bind(fetch)
+    future.add_done_callback(lambda _: threading.Thread(target=speak, name="nblb-cell", daemon=True).start())
     return future
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.notebook import said, words
 from nblb.notebook.pictures import look
+from nblb.output_files import size
 
 if TYPE_CHECKING:
     from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
 ITEMS_NAMED = 12
 TRACEBACK_LIMIT = 16_000
-OUTPUT_LIMIT = 2_000
+OUTPUT_LIMIT = 4_000
+SLACK = 1_000  # bytes and characters are not the same, and line ends may have been left out
 ITEM_LIMIT = 6_000
 STOPPED = "%lb_start starts it again, with what the journal holds"
 
@@ -90,7 +92,11 @@ def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
     ]
     text = snapshot.failure.traceback or snapshot.failure.message if snapshot.failure is not None else ""
     title = " · ".join(part for part in (f"item {number:,}: {sign} {word}", *facts) if part)
-    return {"title": title, "text": words.clip(text or snapshot.stdout_tail, ITEM_LIMIT)}
+    if text or not snapshot.stdout_tail:
+        return {"title": title, "text": words.clip(text, ITEM_LIMIT)}
+    said = snapshot.stdout_tail[-OUTPUT_LIMIT:]
+    note = output_note(len(said), snapshot.output_bytes, f"job[{number}]")
+    return {"title": title, "text": f"… {note} …\n{said}" if note else said}
 
 
 def as_of(card: dict[str, Any]) -> dict[str, Any]:
@@ -128,9 +134,15 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
         card["notes"].append(f"waiting: {snapshot.waiting}")
     if snapshot.stdout_tail:
         card["output"] = snapshot.stdout_tail[-OUTPUT_LIMIT:]
+        card["output_note"] = output_note(len(card["output"]), snapshot.output_bytes)
     if snapshot.failure is not None:
         card["failures"] = [_failure(snapshot.failure)]
     return card
+
+
+def output_note(shown: int, written: int, future: str = "f") -> str:
+    """How much of the output a card shows; "" for all of it."""
+    return f"{size(shown)} of {size(written)} shown; {future}.stdout has all" if written > shown + SLACK else ""
 
 
 def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:

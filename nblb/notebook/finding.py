@@ -57,7 +57,9 @@ def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
         found: TaskFuture = next(job[item] for item in range(len(job)) if job.task_id(item) in wanted)
         return found
     futures = attached(connection, where["task"], about["of"], about["name"])
-    return futures[int(where["first"])]
+    made = futures[int(where["first"])]
+    made.recall()
+    return made
 
 
 def place(shell: Any, cluster: Any, spec: str) -> dict[str, Any]:

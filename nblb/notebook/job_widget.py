@@ -62,6 +62,8 @@ class JobCard(Card):
             return said.turned(thing, value)
         if click == "item":
             self._opened = None if value is None else self._chosen(thing.states(), *value)
+            if self._opened is not None and not thing[self._opened].snapshot().stdout_tail:
+                thing[self._opened].recall_output()
         if click == "why":
             waiting = [item for item, state in enumerate(thing.states()) if self.states[state][0] in WAITING]
             return thing[waiting[0]].why() if waiting else "nothing waits"

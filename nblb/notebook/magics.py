@@ -159,12 +159,13 @@ class LbMagics(Magics):
     @magic_arguments()
     @argument("what", nargs="?", default="", metavar="TASK|hub|core", help="a process or a task; without it all logs")
     @argument("-n", dest="lines", type=int, default=20, metavar="N", help="lines from the end (20)")
+    @argument("--all", action="store_true", help="all that a task has printed, up to what a page can show")
     @argument("-f", "--follow", action="store_true", help="go on with what is written, until the stop button")
     @spoken
     def lb_logs(self, args: Any) -> None:
         """Show what core, hubs, Health Check and Monitor have logged, or what a task has printed."""
         cluster = current()
-        texts = [reading.read(self.shell, cluster, args.what, args.lines)]
+        texts = [reading.read(self.shell, cluster, args.what, None if args.all else args.lines)]
         if args.follow:
             texts.append(reading.follow(self.shell, cluster, args.what))
         with contextlib.suppress(KeyboardInterrupt):

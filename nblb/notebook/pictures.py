@@ -14,6 +14,7 @@ from nblb.notebook.words import JOB_LOOK, LOOK, clip, ended, progress_text
 
 BAR_CELLS = 30
 SAVED_BYTES = 400_000  # of images in a saved picture
+SAVED_OUTPUT = 4_000  # characters of output in a saved picture
 TRACEBACK_LIMIT = 8_000  # characters of a traceback in a saved picture
 
 
@@ -56,7 +57,9 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
         said = "\n".join(f"{item}: {line}" for item, _, line in card["lines"])
         yield f"<details><summary>output</summary><pre>{escape(said)}</pre></details>"
     if card.get("output"):
-        yield f"<details><summary>output</summary><pre>{escape(card['output'])}</pre></details>"
+        note = f" ({card['output_note']})" if card.get("output_note") else ""
+        shown = escape(card["output"][-SAVED_OUTPUT:])
+        yield f"<details><summary>output{escape(note)}</summary><pre>{shown}</pre></details>"
 
 
 def saved(shown: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import itertools
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nblb.notebook import words
 
-PICTURES_S = 1.0  # between two looks at pictures
-BYTES_S = 300_000.0  # of pictures; larger ones are sent less often
+PICTURES_S = 0.2  # between two looks at pictures
+BYTES_S = 400_000.0  # of the pictures of all cards; more and larger ones are sent less often
 MOST_PICTURES = 4
 PICTURE_BYTES = 2_000_000
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
@@ -51,11 +52,14 @@ def turned(thing: Any, value: Any) -> str:
 
 
 class Pictures:
-    """The latest pictures of a task or job, looked at seldom and sent when they have changed."""
+    """The latest pictures of a task or job, sent when they have changed: five times a second while they are small."""
+
+    _all: weakref.WeakSet[Pictures] = weakref.WeakSet()
 
     def __init__(self) -> None:
         self._due = float("-inf")
         self._seen: Any = None
+        self._all.add(self)
 
     def look(self, thing: Any, sayings: Iterable[Any], now: float, final: bool = False) -> list[dict[str, Any]] | None:
         """What is to be shown; None: as before. `sayings` are the latest words of the tasks that run."""
@@ -74,7 +78,10 @@ class Pictures:
         self._seen = seen
         emitted = [picture for said in spoken if (picture := said.picture()) is not None]
         found = [plain(picture) for picture in [*shown, *emitted][-MOST_PICTURES:]]
-        self._due = now + max(PICTURES_S, sum(len(picture["data"]) for picture in found) / BYTES_S)
+        nbytes = sum(len(picture["data"]) for picture in found)
+        # Each card that still draws has its share of the bytes.
+        others = sum(1 for other in self._all if other is not self and now < other._due + PICTURES_S)
+        self._due = now + max(PICTURES_S, nbytes * (1 + others) / BYTES_S)
         return found
 
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from nblb.notebook import clicks, describe, interrupts, pictures, pumping
+from nblb.notebook import clicks, describe, interrupts, pictures, pumping, speaking
 from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
 from nblb.notebook.environment import Mode, cell, kernel, mode
@@ -81,6 +81,7 @@ def install(ipython: Any) -> None:
     display.register("jobs", pictures.jobs)
     display.register("pump", pump)
     display.register("interrupted", interrupts.interrupted)
+    display.register("here", speaking.bind)
 
 
 def remove(ipython: Any) -> None:
@@ -88,7 +89,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import display
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "jobs", "pump", "interrupted"):
+    for kind in (*KINDS, "jobs", "pump", "interrupted", "here"):
         display.register(kind, None)
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from nblb.notebook.environment import Mode
     from nblb.notebook.widget import CardWidget
 
+MORE_S = 1.0  # between two looks at long output
+
 
 class TaskCard(Card):
     """State, progress, pictures, knobs, the tail of its output, how it failed; Cancel, Stop early and keep."""
 
     def __init__(self, thing: TaskFuture, mode: Mode) -> None:
         self._pictures = said.Pictures()
+        self._more = False  # somebody wants to see more of the output
+        self._more_at = float("-inf")
+        self._more_note = ""
         super().__init__(thing, mode)
 
     def described(self, thing: TaskFuture) -> dict[str, Any]:
@@ -28,11 +33,23 @@ class TaskCard(Card):
     def look(self, thing: TaskFuture, now: float) -> Look:
         card = describe.task(thing.snapshot())
         words = getattr(thing, "said", None)
+        more = self._long(card, thing, now) if self._more else None
+        card["can"]["more"] = bool(card.get("output_note")) and not self._more
         card["knobs"] = said.knobs(thing)
         card["emitted"] = said.last_value(thing)
         card["can"]["keep"] = card["can"]["cancel"] and words is not None and words.count > 0
         pictures = self._pictures.look(thing, [words], now, final=card["over"])
-        return Look(card, card.pop("failures", []), pictures=pictures)
+        return Look(card, card.pop("failures", []), pictures=pictures, output=more)
+
+    def _long(self, card: dict[str, Any], thing: TaskFuture, now: float) -> str | None:
+        """As much of the output as this process holds, looked at seldom: it is 128 KiB at most each time."""
+        text = None
+        if now >= self._more_at or card["over"]:
+            self._more_at = now + MORE_S
+            text = thing.latest_output()
+            self._more_note = describe.output_note(len(text), thing.snapshot().output_bytes)
+        card["output_note"] = self._more_note
+        return text
 
     def act(self, thing: TaskFuture, click: str, value: Any) -> str:
         if click == "cancel":
@@ -42,6 +59,9 @@ class TaskCard(Card):
             return "it ends and keeps what it emitted last" if thing.stop_and_keep() else "it has ended already"
         if click == "knob":
             return said.turned(thing, value)
+        if click == "more":
+            self._more, self._more_at = True, float("-inf")
+            return "as much of the output as the notebook holds"
         if click == "why":
             return thing.why()
         return ""

@@ -27,7 +27,8 @@ class CardWidget(anywidget.AnyWidget):
     key = traitlets.Unicode().tag(sync=True)  # how the page finds the picture
     now = traitlets.Dict().tag(sync=True)  # a small description, at most five times a second
     failures = traitlets.List().tag(sync=True)  # with tracebacks, only when they change
-    pictures = traitlets.List().tag(sync=True)  # of what tasks display, at most one a second and seldom when large
+    pictures = traitlets.List().tag(sync=True)  # of what tasks display, seldom when large
+    output = traitlets.Unicode().tag(sync=True)  # more of it than `now` has, once a second at most, if it is wanted
     strip = traitlets.Bytes(b"").tag(sync=True)  # one byte an item, an index into `states`
     states = traitlets.List().tag(sync=True)  # (state, sign, word) of the strip's bytes
     said = traitlets.Unicode().tag(sync=True)  # the answer to the last button

@@ -116,8 +116,8 @@ class Hub:
     """One incarnation of a hub."""
 
     __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
-                 "in_hand", "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed", "unclaimed_until",
-                 "workers")  # fmt: skip
+                 "in_hand", "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed",
+                 "unclaimed_until", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address

@@ -61,6 +61,7 @@ class Liveness:
             pid=policy.pid,
             heartbeat_s=policy.heartbeat_s,
             echo=echo,
+            output=policy.output,
         )
 
     def stranger(self, sender: str) -> None:

@@ -47,6 +47,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 1
     durability: str = "process"
     pid: int = 0
+    output: str = ""  # the folder for the output of tasks
 
 
 class Client:

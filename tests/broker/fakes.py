@@ -35,7 +35,7 @@ class FakeScheduler:
         self.policy, self.answers = policy, answers
         self.wall_offset = 0.0
         self.deadline: float | None = None
-        self.state = SimpleNamespace(hubs={}, orphans={})
+        self.state = SimpleNamespace(hubs={}, orphans={}, records={})
         self.restored: list[AnyEntry] = []
         self.handled: list[tuple[str, Message]] = []
         self.refused: list[str] = []

@@ -133,7 +133,9 @@ def test_an_order_that_waited_for_room_and_is_meant_no_more_is_not_said() -> Non
 
     journal, out, scheduler = Stuck(), Outgoing(), FakeScheduler(None, None)
     scheduler.given_up = {"old"}
-    disk = FullDisk(journal, cast(Any, scheduler), out, lambda *_: None, lambda decide, *event: decide(*event))
+    disk = FullDisk(
+        journal, cast(Any, scheduler), out, lambda *_: None, lambda decide, *event: decide(*event), lambda: False
+    )
     orders = [RunTask(task=name, attempt=1, name="f", function="", payload=Payload()) for name in ("old", "new")]
     for order in orders:
         out.add("hub", order)

@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ ARGUMENTS = (
     "--force-color-profile=srgb",
 )
 START_S = 60.0
+# ipykernel 6 has no thread that takes messages while a cell computes: a press waits for the cell's end there.
+PRESSED_WHILE_COMPUTING_S = 2.0 if int(version("ipykernel").partition(".")[0]) >= 7 else 20.0
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
 

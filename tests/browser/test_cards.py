@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.lab import DARK, LIGHT, Lab, Page, browser_page, write_notebook
+from tests.browser.lab import DARK, LIGHT, PRESSED_WHILE_COMPUTING_S, Lab, Page, browser_page, write_notebook
 
 SETUP = (
     "from tests.notebook import fakes\nfrom nblb.notebook import showing\n"
@@ -52,7 +52,7 @@ def test_a_job_moves_while_the_kernel_computes_and_can_be_cancelled_then(here: L
         page.page.wait_for_function("() => +document.querySelector('[role=progressbar]').ariaValueNow >= 3")
         card.get_by_role("slider", name="every item").wait_for()
         card.get_by_role("button", name="Cancel").click()
-        assert wait_state(page, "cancelled") < 2
+        assert wait_state(page, "cancelled") < PRESSED_WHILE_COMPUTING_S
         assert percent(card) == 100
         assert card.get_by_role("button", name="Cancel").is_disabled()
         card.get_by_text("2 × ValueError").click()

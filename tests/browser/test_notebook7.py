@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import browser_page, lab, write_notebook
+from tests.browser.lab import PRESSED_WHILE_COMPUTING_S, browser_page, lab, write_notebook
 from tests.notebook.kernels import ROOT
 
 SETUP = "from tests.notebook import fakes\nfakes.install()\n"
@@ -28,7 +28,9 @@ def test_cards_live_in_notebook_7(tmp_path: Path, runtime_base: Path, artifacts:
             card.get_by_role("progressbar").wait_for()
             page.page.wait_for_function("() => +document.querySelector('[role=progressbar]').ariaValueNow >= 2")
             card.get_by_role("button", name="Cancel").click()  # while the kernel computes
-            page.page.locator(".nblb-state").filter(has_text="cancelled").wait_for(timeout=3000)
+            page.page.locator(".nblb-state").filter(has_text="cancelled").wait_for(
+                timeout=1500 * PRESSED_WHILE_COMPUTING_S
+            )
             page.page.screenshot(path=artifacts / "notebook7.png")
             assert [error for error in page.errors if "'schema'" not in error] == []  # Notebook's own, without us too
             assert page.foreign == []

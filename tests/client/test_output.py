@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from nblb.client.output import LINES, TAIL_CHARS, JobOutput, TaskOutput
+from IPython.lib.pretty import pretty
+
+from nblb.client.output import LINES, TAIL_CHARS, JobOutput, TaskOutput, Text
 
 
 def test_a_task_keeps_its_tail_and_tells_what_is_new() -> None:
@@ -46,3 +48,18 @@ def test_bars_show_their_last_state_and_the_number_of_lines_is_bounded() -> None
         output.add(item, "stderr", "line\n")
     assert len(output.latest(10_000)) <= 2 * LINES
     assert output.latest(1)[0].item == 5 * LINES - 1
+
+
+def test_a_long_text_has_a_short_repr_and_is_a_str_all_the_same() -> None:
+    short, long = Text("a\n"), Text("x" * 1_000_000)
+    assert (repr(short), short == "a\n", len(long)) == (repr("a\n"), True, 1_000_000)
+    assert len(repr(long)) < 9_000
+    assert "977 KiB more" in repr(long) or "969 KiB more" in repr(long)
+    assert pretty(long) == repr(long)
+
+
+def test_what_was_heard_counts_also_where_it_was_not_passed_on() -> None:
+    output = TaskOutput()
+    output.add("stdout", "shown", 1000)
+    output.add("stderr", "e" * 7)
+    assert output.nbytes == 1007

@@ -169,7 +169,10 @@ def test_endless_output_is_bounded_everywhere(others: lb.Job, cluster: Cluster, 
         future.result(30)
     after = [psutil.Process(pid).memory_info().rss for pid in pids]
     assert all(now - then < 64 * 2**20 for now, then in zip(after, before, strict=True))
-    assert 0 < len(future.stdout) <= 64 * 1024
+    assert 0 < len(future.snapshot().stdout_tail) <= 64 * 1024
+    assert 0 < len(future.stdout) <= parameters.LB_OUTPUT_MB << 20
+    files = [path for path in (parameters.state_dir / "output").rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) <= 2 * parameters.LB_OUTPUT_MB << 20
 
 
 def swallows() -> None:

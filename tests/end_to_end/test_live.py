@@ -185,7 +185,10 @@ def test_endless_output_does_not_slow_the_client(cluster: Cluster) -> None:
         time.sleep(0.005)
         worst = max(worst, time.perf_counter() - before)
     used = time.process_time() - used
-    assert future.stdout.endswith("the end\n")
-    assert len(future.stdout) <= 64 * 1024
+    assert future.stdout == f"{'x' * 99}\n" * 300_000 + "the end\n"
+    assert len(repr(future.stdout)) < 10_000
+    shown = future.snapshot()
+    assert len(shown.stdout_tail) <= 64 * 1024
+    assert shown.output_bytes == 30_000_008
     assert used < 2.0
     assert worst < 1.0

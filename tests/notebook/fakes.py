@@ -190,6 +190,8 @@ class FakeJob(Listened):
 
 
 class FakeTask(Listened):
+    output_bytes = 0
+
     def __init__(self, seconds: float = 2.0, fails: bool = False, age: float = 0.0) -> None:
         super().__init__()
         self.seconds, self.fails, self.started = seconds, fails, time.monotonic() - age
@@ -210,7 +212,14 @@ class FakeTask(Listened):
             duration_s=min(at, self.seconds),
             failure=failure if over and self.fails else None,
             stdout_tail="epoch 1\nepoch 2\n",
+            output_bytes=self.output_bytes,
         )
+
+    def latest_output(self) -> str:
+        return "epoch 0\nepoch 1\nepoch 2\n"
+
+    def recall_output(self) -> None:
+        self.calls.append(("recall", time.monotonic()))
 
     def cancel(self, kill: bool = False) -> None:
         self.calls.append(("cancel", time.monotonic()))
@@ -225,7 +234,7 @@ class FakeCluster(Listened):
         self.workers, self.stopped = workers, False
         self.queued, self.running = 120, 3
         self.parameters = SimpleNamespace(name="lab-5799", state_dir=None)
-        self.connection = SimpleNamespace(ask=self.ask)
+        self.connection = SimpleNamespace(ask=self.ask, session=SimpleNamespace(welcome=None))
         self.tasks = [{"task": "ab12", "first": 0, "job": ""}, {"task": "ab12", "first": 7, "job": ""}]
         self.monitor_url = "http://127.0.0.1:5810/monitor"
 

@@ -110,7 +110,7 @@ def job_card(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeJob, JobCard]:
 def test_the_end_is_sent_twice_and_then_nothing_is_held(job_card: tuple[FakeJob, JobCard]) -> None:
     job, card = job_card
     assert card.tick(1.0) is None
-    assert card.widget.sent == [["now", "failures", "strip", "pictures", "said"]]  # type: ignore[union-attr]
+    assert card.widget.sent == [["now", "failures", "strip", "pictures", "output", "said"]]  # type: ignore[union-attr]
     assert card._thing is None
     assert card._weak() is job
 

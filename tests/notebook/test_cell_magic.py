@@ -67,7 +67,7 @@ def test_in_the_background_the_future_is_the_value_and_variables_come_by_themsel
     assert isinstance(future, TaskFuture)
     wait_until(lambda: live_shell.user_ns.get("z") == 7, 10, "z")
     assert future.result() == 42
-    assert threading.active_count() < 30
+    wait_until(lambda: "nblb-cell" not in {thread.name for thread in threading.enumerate()}, 10, "its thread to end")
 
 
 def test_what_a_cell_displays_is_displayed_here(live_shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:

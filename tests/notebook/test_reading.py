@@ -9,6 +9,7 @@ import pytest
 from nblb.errors import NblbError, UnknownTask
 from nblb.notebook import reading
 from tests.notebook.fakes import FakeCluster
+from tests.test_output_files import seat, store
 
 SHELL = SimpleNamespace(user_ns={})
 
@@ -50,6 +51,36 @@ def test_following_a_log_tells_each_line_once_and_survives_a_new_file(lab: Any) 
 
     texts = reading.follow(SHELL, lab, "core", pause)
     assert [next(texts) for _ in range(4)] == ["", "first\n", "", "anew\n"]
+
+
+@pytest.fixture
+def kept(lab: Any, tmp_path: Path) -> Any:
+    """The task's output is kept in files, which a hub writes."""
+    lab.connection.session.welcome = SimpleNamespace(output=str(tmp_path))
+    hub, worker = store(tmp_path), seat()
+    yield lambda stream, text: hub.write(worker, ("ab12", 0, 1), 7, stream, text.encode())
+    hub.end(worker)
+
+
+def test_all_of_a_task_its_end_and_what_is_too_long_for_a_page(
+    lab: Any, kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept("stdout", "".join(f"{n}\n" for n in range(100_000)))
+    kept("stderr", "last\n")
+    assert said(lab, "ab12.7", 2) == "99999\nlast\n"
+    assert "".join(reading.read(SHELL, lab, "ab12.7", None)).endswith("\n99999\nlast\n")
+    monkeypatch.setattr(reading, "SHOWN_CHARS", 4)
+    text = "".join(reading.read(SHELL, lab, "ab12.7", None))
+    assert text.startswith("0\n1\n\n… 575 KiB more: stdout")
+
+
+def test_following_a_task_tells_every_byte_once(lab: Any, kept: Any) -> None:
+    states = iter(["RUNNING"] * 4 + ["DONE"])
+    lab.connection.ask = lambda *_: {"state": next(states), "stdout": "the core's tail"}
+    kept("stdout", "before\n")
+    lines = iter(["one\n", "two\n"])
+    texts = reading.follow(SHELL, lab, "ab12.7", lambda _: kept("stdout", next(lines)))
+    assert "".join(texts) == "one\ntwo\n"
 
 
 def test_following_a_task_ends_with_it(lab: Any) -> None:

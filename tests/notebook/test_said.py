@@ -54,14 +54,14 @@ def test_the_first_look_of_a_card_has_the_pictures() -> None:
     assert len(card.look(task, 0.0).pictures or []) == 1  # type: ignore[arg-type]
 
 
-def test_pictures_are_looked_at_once_a_second_and_sent_when_they_are_new() -> None:
+def test_pictures_are_sent_five_times_a_second_while_they_are_small_and_new() -> None:
     task = FakeTask()
     task.emits({"image/png": PNG, "text/plain": "<Figure>"})
     looks = said.Pictures()
     assert [one["kind"] for one in looks.look(task, [task.said], 0.0) or []] == ["image/png"]
     task.emits({"image/png": PNG})
-    assert looks.look(task, [task.said], 0.5) is None
-    assert looks.look(task, [task.said], 1.5) is not None
+    assert looks.look(task, [task.said], 0.1) is None
+    assert looks.look(task, [task.said], 0.21) is not None
     assert looks.look(task, [task.said], 3.0) is None
     task.emits({"image/png": PNG * 120_000})  # 2.4 MB, which is beyond the limit: its text is shown
     assert [one["kind"] for one in looks.look(task, [task.said], 5.0) or []] == ["text/plain"]
@@ -70,6 +70,18 @@ def test_pictures_are_looked_at_once_a_second_and_sent_when_they_are_new() -> No
     task.emits({"image/png": PNG})
     assert looks.look(task, [task.said], 10.0) is None  # a large one makes the next wait
     assert looks.look(task, [task.said], 10.0, final=True) is not None
+
+
+def test_all_cards_that_draw_share_the_bytes() -> None:
+    frame = PNG * (100_000 // len(PNG))
+    tasks = [FakeTask() for _ in range(4)]
+    cards = [said.Pictures() for _ in tasks]
+    sent = 0
+    for tick in range(1, 200):
+        for task, card in zip(tasks, cards, strict=True):
+            task.emits({"image/png": frame})
+            sent += sum(len(one["data"]) for one in card.look(task, [task.said], tick * 0.05) or [])
+    assert 0.5 * said.BYTES_S < sent / 10 < 1.2 * said.BYTES_S
 
 
 def test_the_last_picture_of_a_job_stays_when_nothing_runs_any_more() -> None:

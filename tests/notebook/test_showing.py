@@ -40,7 +40,7 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
         "print(sorted(display._pictures), display.pump() is not None)",
         "%unload_ext nblb\nprint(sorted(display._pictures), display.pump())",
     )
-    assert said(notebook, 0) == "['cluster', 'interrupted', 'job', 'jobs', 'pump', 'task'] True\n"
+    assert said(notebook, 0) == "['cluster', 'here', 'interrupted', 'job', 'jobs', 'pump', 'task'] True\n"
     assert said(notebook, 1) == "[] None\n"
 
 
@@ -69,7 +69,7 @@ def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_
         + use
         + "print(sorted(display._pictures))",
     )
-    assert said(notebook, 0) == "['cluster', 'interrupted', 'job', 'jobs', 'pump', 'task'] False\n"
+    assert said(notebook, 0) == "['cluster', 'here', 'interrupted', 'job', 'jobs', 'pump', 'task'] False\n"
     assert said(notebook, 1) == "[]\n"
 
 

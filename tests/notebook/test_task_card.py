@@ -19,3 +19,19 @@ def test_cancel() -> None:
     card = TaskCard(task, Mode.LIVE)  # type: ignore[arg-type]
     assert card.act(task, "cancel", None) == "cancelling"  # type: ignore[arg-type]
     assert task.calls[0][0] == "cancel"
+
+
+def test_a_card_says_how_much_of_the_output_it_shows_and_shows_more_when_asked() -> None:
+    task = FakeTask()
+    card = TaskCard(task, Mode.LIVE)  # type: ignore[arg-type]
+    assert not card.look(task, 0.0).now["can"]["more"]  # type: ignore[arg-type]
+    task.output_bytes = 103_000_000
+    found = card.look(task, 1.0)  # type: ignore[arg-type]
+    assert found.now["output_note"] == "16 B of 103 MB shown; f.stdout has all"
+    assert (found.now["can"]["more"], found.output) == (True, None)
+    assert card.act(task, "more", None)  # type: ignore[arg-type]
+    found = card.look(task, 1.1)  # type: ignore[arg-type]
+    assert found.output == "epoch 0\nepoch 1\nepoch 2\n"
+    assert (found.now["output_note"], found.now["can"]["more"]) == ("24 B of 103 MB shown; f.stdout has all", False)
+    assert card.look(task, 1.5).output is None  # type: ignore[arg-type]
+    assert card.look(task, 2.2).output is not None  # type: ignore[arg-type]

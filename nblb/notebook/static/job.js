@@ -37,7 +37,7 @@ const opened = (model) => {
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), keep = button(model, "Stop early and keep", "keep");
   const waits = why(model), top = head([waits.node, keep, cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
-  const item = opened(model), words = in_words(model, cells), said = output(), shown = pictures(model, true), turn = knobs(model);
+  const item = opened(model), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
   const aloud = h("div", { class: "nblb-aloud", "aria-live": "polite" });

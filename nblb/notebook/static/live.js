@@ -87,7 +87,7 @@ const live = (build) => {
       if (root.classList.toggle("nblb-silent", yes)) for (const node of root.querySelectorAll("button")) node.disabled = true;
     };
     const update = () => { heard = Date.now(); silent(false); draw(model.get("now")); };
-    for (const name of ["now", "failures", "strip", "pictures", "said"]) model.on(`change:${name}`, update);
+    for (const name of ["now", "failures", "strip", "pictures", "output", "said"]) model.on(`change:${name}`, update);
     // While something goes on the kernel speaks every two seconds; when it does not, the card says so.
     const watch = setInterval(() => { if (!model.get("now").over && Date.now() - heard > SILENT_MS) silent(true); }, 2000);
     model.on("destroy", () => { clearInterval(watch); silent(true); });

@@ -1,15 +1,18 @@
 // What tasks say beyond progress: their output, pictures and knobs. Shared by the cards of jobs and tasks.
 
 // Folded text of which the end is in view, unless the reader has scrolled back. Its height is set: nothing jumps.
-const output = () => {
+const output = (model) => {
   const text = h("pre", { tabindex: 0, class: "nblb-out", "aria-label": "output" });
-  const node = h("details", { class: "nblb-output" }, h("summary", {}, "output"), text);
+  const head = h("summary", {}, "output"), more = button(model, "Show more output", "more");
+  const node = h("details", { class: "nblb-output" }, head, text, more);
   let at = 0, follows = true;
   text.onscroll = () => { at = text.scrollTop; follows = text.scrollHeight - at - text.clientHeight < 20; };
   text.back = () => { text.scrollTop = follows ? text.scrollHeight : at; };
   node.ontoggle = text.back;
-  return { node, draw(said) {
+  show(more, false);
+  return { node, draw(said, note = "", can = false) {
     show(node, Boolean(said));
+    say(head, note ? `output · ${note}` : "output"); show(more, can); more.can(can);
     if (!said || text.textContent === said) return;
     say(text, said); text.back();
   } };

@@ -1,0 +1,58 @@
+"""The folder in which hubs keep the output of this core's tasks: made and tidied by the core, which never reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from nblb.output_files import folder_name
+
+FREED_BYTES = 64 * 1024 * 1024  # at one go, when the journal finds no room
+
+
+class OutputFolder:
+    """Named by the core: a hub that finds it is on the same machine. What is nobody's goes."""
+
+    def __init__(self, state_dir: Path, core: str) -> None:
+        self._base = state_dir / "output"
+        self.path = self._base / core
+        with contextlib.suppress(OSError):  # a full disk: there will be no output, and there may be results
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep(self, records: Iterable[str]) -> None:
+        """Remove what belongs to none of these tasks, or to another core."""
+        known = {folder_name(record) for record in records}
+        with contextlib.suppress(OSError):
+            for other in self._base.iterdir():
+                if other != self.path:
+                    shutil.rmtree(other, ignore_errors=True)
+            for entry in os.scandir(self.path):
+                if entry.name not in known:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+    def drop(self, record: str) -> None:
+        """The task is forgotten."""
+        path = self.path / folder_name(record)
+        with contextlib.suppress(OSError):
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+
+    def make_room(self) -> bool:
+        """The disk is full: give up the output that was written longest ago; False if there is none."""
+        ages: list[tuple[float, int, str]] = []
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.path):
+                with contextlib.suppress(OSError):
+                    held = sum(file.stat().st_size for file in os.scandir(entry.path))
+                    ages.append((entry.stat().st_mtime, held, entry.path))
+        freed = 0
+        for _, held, path in sorted(ages):
+            shutil.rmtree(path, ignore_errors=True)
+            freed += held
+            if freed >= FREED_BYTES:
+                break
+        return freed > 0

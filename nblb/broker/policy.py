@@ -1,0 +1,34 @@
+"""The settings of a cluster as its scheduler wants them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nblb.broker.journal import Journal
+from nblb.broker.memory_journal import MemoryJournal
+from nblb.parameters import Parameters
+from nblb.scheduling.state import Policy
+
+
+def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Path) -> Policy:
+    """What decisions depend on; `output` is where hubs keep what tasks print."""
+    p = parameters
+    return Policy(
+        max_queued=p.LB_QUEING_MAXPERUSER,
+        max_crashes=p.LB_MAX_CRASHES,
+        halflife_s=p.LB_FAIR_HALFLIFE_S,
+        prefetch_s=p.LB_PREFETCH_MS / 1000,
+        heartbeat_s=p.LB_HEARTBEAT_S,
+        suspect_s=p.LB_SUSPECT_S,
+        lease_s=p.LB_LEASE_S,
+        adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a hub that is cut off has stopped its work by then
+        result_ttl_s=p.LB_RESULT_TTL_S,
+        job_ttl_s=p.LB_JOB_TTL_S,
+        name=p.name,
+        core=journal.core,
+        epoch=journal.epoch,
+        durability=p.LB_DURABILITY,
+        pid=os.getpid(),
+        output=str(output),
+    )

@@ -1,0 +1,228 @@
+"""The files in which hubs keep all that tasks print and display; everybody who may read them finds it there.
+
+    FOLDER / record / FIRST-ATTEMPT.KIND.SEGMENT      KIND: "said" (stdout, stderr) or "shown" (displays)
+
+A segment is HEAD, then chunks: CHUNK (length, item of the slice, stream) and as many bytes. HEAD says how much output
+of the slice came before, so that what is missing between two segments (bounds, a full disk) can be told exactly. A
+hub only appends; so a reader needs no lock, and ignores a last chunk that is not complete yet.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import hashlib
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+HEAD = struct.Struct("<8sQ")  # MAGIC, bytes of the slice's output that came before this segment
+CHUNK = struct.Struct("<IIB3x")
+MAGIC = b"nblbout1"
+STREAMS = ("stdout", "stderr", "display")
+READ_BYTES = 256 * 1024
+
+_name = re.compile(r"(\d+)-(\d+)\.(said|shown)\.(\d+)")
+_plain = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+def folder_name(record: str) -> str:
+    """The name of a record's folder: its id, or a digest of one that is no fit name."""
+    if _plain.fullmatch(record):
+        return record
+    return "x." + hashlib.blake2b(record.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def size(nbytes: int) -> str:
+    """'64 KiB', '103 MB': as few digits as say something."""
+    if nbytes < 1024:
+        return f"{nbytes} B"
+    if nbytes < 1_000_000:
+        return f"{nbytes / 1024:.0f} KiB"
+    return f"{nbytes / 1e6:.1f} MB" if nbytes < 10_000_000 else f"{nbytes / 1e6:.0f} MB"
+
+
+class Segment(NamedTuple):
+    attempt: int
+    first: int
+    number: int
+    path: str
+
+
+class Piece(NamedTuple):
+    """A chunk in its file; `stream` is "" for a gap of `length` bytes that are not kept."""
+
+    stream: str
+    length: int
+    path: str = ""
+    at: int = 0
+
+    def read(self) -> bytes:
+        """Its bytes; none if the file has gone meanwhile."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.at)
+                return file.read(self.length)
+        except OSError:
+            return b""
+
+
+def segments(folder: str, record: str, kind: str) -> list[Segment]:
+    """All segments of a record, in order."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(f"{folder}/{folder_name(record)}") as entries:
+        for entry in entries:
+            match = _name.fullmatch(entry.name)
+            if match is not None and match[3] == kind:
+                found.append(Segment(int(match[2]), int(match[1]), int(match[4]), entry.path))
+    return sorted(found)
+
+
+def of_item(found: list[Segment], item: int) -> list[Segment]:
+    """Those that may hold words of an item: an attempt's slices are apart, so it is the last that begins before."""
+    first_of: dict[int, int] = {}
+    for segment in found:
+        if segment.first <= item:
+            first_of[segment.attempt] = max(segment.first, first_of.get(segment.attempt, 0))
+    return [segment for segment in found if first_of.get(segment.attempt) == segment.first]
+
+
+class Following:
+    """What has been written of an item since the last call, again and again."""
+
+    def __init__(self, folder: str, record: str, item: int, kind: str = "said") -> None:
+        self._what = folder, record, kind
+        self._item = item
+        self._at: tuple[int, int, int] = (-1, -1, -1)  # the segment that was read last, and how far
+        self._offset = 0
+        self._end = 0  # of the slice's output, as far as it was read
+        self._gap = 0  # that is told before the next word of this item: it may be one of others
+
+    def new(self) -> Iterator[Piece]:
+        """The pieces, in the order in which they were written."""
+        for segment in of_item(segments(*self._what), self._item):
+            if segment[:3] < self._at:
+                continue
+            try:
+                with open(segment.path, "rb", READ_BYTES) as file:
+                    yield from self._pieces(segment, file)
+            except OSError:
+                continue  # it has gone this moment: the next one's head tells of the gap
+
+    def _pieces(self, segment: Segment, file: BinaryIO) -> Iterator[Piece]:
+        head = file.read(HEAD.size)
+        if len(head) < HEAD.size or not head.startswith(MAGIC):
+            return
+        if segment[:3] != self._at:
+            before = HEAD.unpack(head)[1]
+            seen = self._end if segment[:2] == self._at[:2] else 0
+            self._gap = before - seen + (self._gap if segment[:2] == self._at[:2] else 0)
+            self._at, self._offset, self._end = segment[:3], HEAD.size, before
+        whole = os.fstat(file.fileno()).st_size
+        file.seek(self._offset)
+        while len(chunk := file.read(CHUNK.size)) == CHUNK.size:
+            length, of, stream = CHUNK.unpack(chunk)
+            at = self._offset + CHUNK.size
+            if at + length > whole:
+                return
+            self._offset = at + length
+            self._end += CHUNK.size + length
+            file.seek(length, os.SEEK_CUR)
+            if segment.first + of == self._item and stream < len(STREAMS):
+                if self._gap > 0:
+                    yield Piece("", self._gap)
+                    self._gap = 0
+                yield Piece(STREAMS[stream], length, segment.path, at)
+
+
+class KeptOutput:
+    """All that is kept of one item's output; read when it is asked for, never more at once than a chunk."""
+
+    def __init__(self, folder: str, record: str, item: int) -> None:
+        self._folder, self._record, self._item = folder, record, item
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return any(piece.stream for piece in self._following().new())
+
+    def _following(self, kind: str = "said") -> Following:
+        return Following(self._folder, self._record, self._item, kind)
+
+    def text(self, stream: str = "") -> Iterator[str]:
+        """The text of a stream, in pieces; "": of both, in the order in which it was written."""
+        return decoded(self._following().new(), stream)
+
+    def tail(self, lines: int, stream: str = "") -> str:
+        """The last lines; what is before them is not read."""
+        pieces = [piece for piece in self._following().new() if piece.stream == stream or not (stream and piece.stream)]
+        wanted, at = lines + 1, len(pieces)
+        while at and wanted > 0:
+            at -= 1
+            wanted -= pieces[at].read().count(b"\n") if pieces[at].stream else 2
+        found = "".join(decoded(iter(pieces[at:]), stream)).splitlines(keepends=True)
+        return "".join(found[-lines:] if lines > 0 else ())
+
+    def nbytes(self) -> dict[str, int]:
+        """How much each stream has written, kept or not: what is missing is counted to stdout."""
+        found: dict[str, int] = {}
+        for piece in self._following().new():
+            name = piece.stream or "stdout"
+            found[name] = found.get(name, 0) + piece.length
+        return found
+
+    def displays(self, most: int) -> list[str]:
+        """The JSON texts of the latest displays."""
+        pieces = [piece for piece in self._following("shown").new() if piece.stream]
+        return [piece.read().decode("utf-8", "replace") for piece in pieces[-most:]]
+
+
+def decoded(pieces: Iterator[Piece], stream: str = "") -> Iterator[str]:
+    """The text of pieces; characters that were cut in two are whole, and gaps are named."""
+    decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in STREAMS}
+    for piece in pieces:
+        if not piece.stream:
+            yield f"\n… {size(piece.length)} not kept …\n"
+        elif stream in ("", piece.stream) and (text := decoders[piece.stream].decode(piece.read())):
+            yield text
+    for decoder in decoders.values():
+        if rest := decoder.decode(b"", True):
+            yield rest
+
+
+def latest(folder: str, records: Iterable[str], kind: str, most_bytes: int) -> Iterator[tuple[str, int, Piece]]:
+    """What the items of many records have written last: (record, item of it, piece), the oldest first."""
+    dated: list[tuple[float, int, str, Segment]] = []
+    for record in records:
+        for segment in segments(folder, record, kind):
+            with contextlib.suppress(OSError):
+                about = Path(segment.path).stat()
+                dated.append((about.st_mtime, about.st_size, record, segment))
+    chosen: list[tuple[str, Segment]] = []
+    for _, held, record, segment in sorted(dated, reverse=True):
+        chosen.append((record, segment))
+        most_bytes -= held
+        if most_bytes <= 0:
+            break
+    for record, segment in reversed(chosen):
+        for of, piece in _chunks(segment.path):
+            yield record, segment.first + of, piece
+
+
+def _chunks(path: str) -> Iterator[tuple[int, Piece]]:
+    """(item of the slice, piece) of a whole segment."""
+    try:
+        with open(path, "rb", READ_BYTES) as file:
+            whole, at = os.fstat(file.fileno()).st_size, HEAD.size
+            file.seek(at)
+            while len(chunk := file.read(CHUNK.size)) == CHUNK.size:
+                length, of, stream = CHUNK.unpack(chunk)
+                at += CHUNK.size + length
+                if at > whole or stream >= len(STREAMS):
+                    return
+                yield of, Piece(STREAMS[stream], length, path, at - length)
+                file.seek(at)
+    except OSError:
+        return
