@@ -76,6 +76,14 @@ class Welcome(Message):
     durability: str = "process"
     pid: int = 0
     heartbeat_s: float = 1.0
+    files: str = ""  # the state folder, in whose files large buffers can be handed over; "" if in none
+    token: str = ""  # lies there: who finds it sees the same folder
+
+
+class FilesSeen(Message):
+    """This party sees the folder that Welcome named: from here on the core may name files instead of sending bytes."""
+
+    token: str
 
 
 class Refused(Message):
@@ -577,6 +585,7 @@ class BlobWanted(Message):
 
 FromClient: TypeAlias = (  # what may arrive at the clients' door
     Hello
+    | FilesSeen
     | Heartbeat
     | PutBlob
     | OpenJob
@@ -614,6 +623,7 @@ ToClient: TypeAlias = (
 )
 FromHub: TypeAlias = (
     HubHello
+    | FilesSeen
     | HubGone
     | Heartbeat
     | WorkerStarted

@@ -98,6 +98,12 @@ class Collected(Entry):
     expires: float
 
 
+class ArgumentsSpent(Entry):
+    """Every item of a record is DONE: the files of its arguments may go. A hint, which no journal keeps."""
+
+    task: str
+
+
 class TaskForgotten(Entry):
     """A record and its results are dropped."""
 
@@ -121,6 +127,7 @@ AnyEntry: TypeAlias = (
     | EndKept
     | AttemptFailed
     | Collected
+    | ArgumentsSpent
     | TaskForgotten
     | JobForgotten
     | BlobForgotten

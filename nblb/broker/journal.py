@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
+from nblb.broker.claims import Claims
 from nblb.broker.journal_rows import SPAN, TABLES, Attempt, Batch, Numbers, OpenAttempts, RowEncoder, keys
+from nblb.broker.needed_files import NeededFiles
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
 from nblb.framing import Payload
@@ -66,14 +68,13 @@ class Journal:
         self._pending: list[AnyEntry] = []
         self._numbers = Numbers()
         self._attempts = OpenAttempts()
-        self._task_files: dict[int, list[str]] = {}
-        self._blob_files: dict[str, str] = {}
         self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
         self._written = 0
         self._replayed = False
         self._folder = StateFolder(folder, name)
         try:
             self._blobs = BlobFiles(folder / "blobs", sync=durability == "full")
+            self._files = NeededFiles(self._blobs)
             self._encode = RowEncoder(self._blobs)
             self._db = self._connect()
             self.core, self.epoch = self._begin_epoch()
@@ -235,27 +236,13 @@ class Journal:
             attempts.close(number, 0, 2**62)
             if numbers.of_task.get(task) == number:
                 del numbers.of_task[task]
-        if batch.large or self._task_files or self._blob_files:
-            self._remember_files(batch)
-
-    def _remember_files(self, batch: Batch) -> None:
-        """Count who needs which file; all that are needed before any that are not, for content may be equal."""
-        blobs, unneeded = self._blobs, list[str]()
-        for number, files in batch.files:
-            self._task_files.setdefault(number, []).extend(files)
-            blobs.take(files)
-        for name, row in batch.blobs.items():
-            old = self._blob_files.pop(name, None)
-            if old is not None:
-                unneeded.append(old)
-            if row is not None and row[0] is not None:
-                self._blob_files[name] = row[0]
-                blobs.take([row[0]])
-        blobs.drop_unneeded()
+        self._files.remember(batch)
         self._large = batch.large
-        for number, _ in batch.forgotten:
-            unneeded += self._task_files.pop(number, ())
-        blobs.release(unneeded)
+
+    @property
+    def claims(self) -> Claims:
+        """The files that senders hand over."""
+        return self._blobs.claims
 
     def rest(self) -> None:
         """Use an idle moment: move what was written from the WAL to its place."""
@@ -290,8 +277,7 @@ class Journal:
         db = self._db
         for name, file, row in db.execute("SELECT hash, file, entry FROM blobs ORDER BY rowid"):
             if file is not None:
-                self._blob_files[name] = file
-                self._blobs.take([file])
+                self._files.blob(name, file.split())
             yield self._decode(BlobKept, row)
         yield from self._rows(Published, "SELECT entry FROM published ORDER BY rowid")
         yield from self._rows(JobKept, "SELECT entry FROM jobs ORDER BY rowid")
@@ -301,7 +287,8 @@ class Journal:
             names[number] = entry.spec.task
             self._numbers.of_task[entry.spec.task] = number
             self._numbers.next = number + 1
-            self._keep_files(number, files)
+            if files is not None:
+                self._files.arguments(number, files.split())
             yield entry
         decode_failed = self._decoder(AttemptFailed)
         failures: dict[int, list[AttemptFailed]] = {}
@@ -314,16 +301,12 @@ class Journal:
         decode_end = self._decoder(EndKept)
         for key, files, row in db.execute("SELECT key, files, entry FROM ends ORDER BY key"):
             self._numbers.events = max(self._numbers.events, key % SPAN + 1)
-            self._keep_files(key // SPAN, files)
+            if files is not None:
+                self._files.results(key // SPAN, files.split())
             yield decode_end(row)
         for number, expires in db.execute("SELECT n, expires FROM collected ORDER BY n"):
             if number in names:
                 yield Collected(names[number], expires)
-
-    def _keep_files(self, number: int, files: str | None) -> None:
-        if files is not None:
-            self._task_files.setdefault(number, []).extend(files.split())
-            self._blobs.take(files.split())
 
     def _open_attempts(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> Iterator[AttemptKept]:
         """Those that neither end nor failure nor a later attempt has closed; they get one new row."""
@@ -372,7 +355,11 @@ class Journal:
     def _payload_in(self, _kind: type, value: Any) -> Any:
         if isinstance(value, str):
             return self._blobs.read(value)
-        return Payload(value[1:], value[0])
+        return Payload(value[1:], value[0]) if all(map(_is_bytes, value[1:])) else self._blobs.lying(value[1:])
+
+
+def _is_bytes(part: Any) -> bool:
+    return type(part) is bytes
 
 
 def _no_room(error: Exception) -> bool:

@@ -27,9 +27,10 @@ from nblb.broker.console import Console
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
+from nblb.broker.lost_files import without_lost
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
-from nblb.commands import Command, Drop, Halt, Log, Record, Send
+from nblb.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.errors import JournalFull
 from nblb.messages import (
     Failure,
@@ -109,12 +110,13 @@ class LoadBalancer:
         else:
             self.journal = Journal(folder, parameters.LB_DURABILITY, parameters.name)
         try:
-            self._say_settings()
+            self.console.say_settings(self.parameters, self.journal.warning)
             now = monotonic()
             self.scheduler = Scheduler(self._policy(), self._answer)
             self.scheduler.wall_offset = time.time() - now
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self._dead_hubs = DeadHubs(self.scheduler)
+            self.doors.share(self.journal.claims.find, self.journal.claims.refers)
             self.doors.open()
             self._write_connection_file()
         except BaseException:
@@ -140,19 +142,9 @@ class LoadBalancer:
             epoch=self.journal.epoch,
             durability=p.LB_DURABILITY,
             pid=os.getpid(),
+            files=self.journal.claims.offered,
+            token=self.journal.claims.token,
         )
-
-    def _say_settings(self) -> None:
-        say, parameters = self.console.say, self.parameters
-        say("info", "Starting Load Balancer with the following settings:")
-        for key, value in parameters.as_dict().items():
-            if key.startswith("LB_"):
-                say("info", f"    {key}: {value}")
-        if self.journal.warning:
-            say("warning", f"LB - WARNING : {self.journal.warning}")
-        if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
-            say("warning", f"LB - WARNING : LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer")
-            say("warning", "LB - WARNING : can connect, by Unix sockets; other computers need keys, which are to come")
 
     def _about(self) -> dict[str, Any]:
         """Where this core is, for its connection file and for those who ask."""
@@ -200,6 +192,7 @@ class LoadBalancer:
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
             self._hear_of_troubles(now)
+            self.journal.claims.rest(now)
 
     def _patience(self) -> float | None:
         """How long nothing needs to be done."""
@@ -217,6 +210,9 @@ class LoadBalancer:
     def _take(self, arrived: Arrived, now: float) -> None:
         sender, messages = arrived.sender, arrived.messages
         if messages is not None:
+            if self.journal.claims.has_lost:
+                messages, said = without_lost(self.scheduler, sender, messages)
+                self._perform(said)
             for message in messages:
                 if self._full and self._refuse(sender, message):
                     continue
@@ -269,6 +265,8 @@ class LoadBalancer:
                 self.journal.append(command.entry)  # type: ignore[attr-defined]
             elif isinstance(command, Log):
                 self.console.say(command.level, command.text)
+            elif isinstance(command, NameFiles):
+                self.doors.name_files_to(command.address)
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
             elif isinstance(command, Halt):

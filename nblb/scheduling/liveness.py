@@ -59,6 +59,8 @@ class Liveness:
             durability=policy.durability,
             pid=policy.pid,
             heartbeat_s=policy.heartbeat_s,
+            files=policy.files,
+            token=policy.token,
         )
 
     def stranger(self, sender: str) -> None:

@@ -15,7 +15,7 @@ from nblb.commands import Command, Log, Send
 from nblb.commands import Record as Keep
 from nblb.framing import Payload
 from nblb.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
-from nblb.records import EndKept
+from nblb.records import ArgumentsSpent, EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
@@ -47,6 +47,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 1
     durability: str = "process"
     pid: int = 0
+    files: str = ""  # the folder whose files can be named instead of sending bytes, and the word that lies in it
+    token: str = ""
 
 
 class Client:
@@ -254,6 +256,8 @@ class State:
                 record.ended_at = now
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
+                    if record.spec.payload.parts is not None:
+                        self.out.append(Keep(ArgumentsSpent(record.id)))
                     record.release_arguments()
                 dependencies.unpin(self, record)
                 dependencies.wake_all(self, record, now)
