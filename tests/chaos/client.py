@@ -65,7 +65,7 @@ class Client:
         folder.mkdir(parents=True)
         self.note("job", name, items)
         seconds = [chance.choice((0.0, 0.01, 0.1)) for _ in range(items)]
-        size = chance.choice((0, 0, 0, 40_000, 200_000))
+        size = chance.choice((0, 0, 0, 40_000, 200_000, 600_000))
         task = lb.task(at_most_once=once)(work)
         job = task.map([str(folder)] * items, range(items), seconds, [size] * items, job=name)
         acked: set[str] = set()
