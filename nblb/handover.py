@@ -12,7 +12,6 @@ the dead have left can be swept.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import mmap
 import os
@@ -24,9 +23,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from nblb.framing import IN_MEMORY, Buffer, Part, Payload
+from nblb.mapping import private_memory, untouched
 
 BY_FILE = 256 * 1024  # a payload of so many bytes goes by file; what writes and names of a file cost is less from here
 IN_FILE = 32 * 1024  # its buffers below that go with the message
@@ -95,7 +94,7 @@ class FilePart:
         """The bytes as memory that only the reader has, and may write to; it outlives the file's name."""
         fd = open_file(self.root, self.name, self.at + self.nbytes)
         try:
-            return private_memory(fd, self.at, self.nbytes)
+            return private_memory(fd, self.at, self.nbytes, FilePart(self.root, self.name, self.at, self.nbytes))
         finally:
             os.close(fd)
 
@@ -124,58 +123,6 @@ def _open_either(root: str, name: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             return os.open(f"{root}/{folder}/{name}", flags)
     raise FileNotFoundError(f"the file {name} in {root} is gone, and what lay in it")
-
-
-def private_memory(fd: int, at: int, nbytes: int) -> memoryview:
-    """A part of a file as copy-on-write memory; no descriptor is held for it, for there may be thousands."""
-    start = at - at % _PAGE
-    length = at - start + nbytes
-    address = _libc().mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, start)
-    if address == ctypes.c_void_p(-1).value:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{nbytes:,} bytes of a file cannot be mapped: {os.strerror(number)}")
-    memory = (ctypes.c_ubyte * length).from_address(address)
-    unmap = weakref.finalize(memory, _libc().munmap, address, length)
-    unmap.atexit = False  # what lies in it may be needed until the very end
-    return memoryview(memory)[at - start :].cast("B")
-
-
-class _Address(ctypes.Structure):
-    """CPython's Py_buffer, of which the address is wanted."""
-
-    _fields_ = (
-        ("address", ctypes.c_void_p),
-        ("object", ctypes.c_void_p),
-        ("length", ctypes.c_ssize_t),
-        ("rest", ctypes.c_byte * 128),  # more than there is
-    )
-
-
-def address_of(buffer: Buffer) -> int:
-    """Where the bytes are in memory, also of what may not be written to."""
-    found = _Address()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(found), 0)
-    try:
-        return int(found.address or 0)
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(found))
-
-
-def are_equal(one: Buffer, other: Buffer) -> bool:
-    """Whether two buffers of one size hold the same bytes, at the speed of memory."""
-    return bool(_libc().memcmp(address_of(one), address_of(other), memoryview(one).nbytes) == 0)
-
-
-@cache
-def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [
-        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
-    ]  # fmt: skip
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    libc.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-    return libc
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,20 +198,39 @@ class Folder:
             return part
 
     def write(self, buffers: Sequence[Buffer], owned: bool = True) -> list[Buffer | Part]:
-        """The buffers, those of IN_FILE bytes and more in one new file; raises OSError and leaves nothing then."""
-        name = f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
+        """The buffers, those of IN_FILE bytes and more in files; raises OSError and leaves nothing then.
+
+        What was mapped from a file and not changed is not written again: it gets another name.
+        """
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        placed = [self._again(view, owned) if view.nbytes >= IN_FILE else bytes(view) for view in views]
+        rest = [view for view, place in zip(views, placed, strict=True) if place is None]
+        try:
+            others = iter(self._write(rest, owned) if rest else ())
+        except BaseException:
+            self.remove([place for place in placed if place is not None])
+            raise
+        return [next(others) if place is None else place for place in placed]
+
+    def _again(self, view: memoryview, owned: bool) -> FilePart | None:
+        part = untouched(view)
+        if not isinstance(part, FilePart) or part.root != self.root:
+            return None
+        try:
+            return self._link(FilePart(part.root, part.name, part.at, view.nbytes), owned)
+        except OSError:
+            return None
+
+    def _write(self, views: Sequence[memoryview], owned: bool) -> list[FilePart]:
+        name = self._new_name()
         path = f"{self.root}/{INCOMING}/{name}"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         keeper = self._keeper(name) if owned else None
         try:
-            placed: list[Buffer | Part] = []
+            placed: list[FilePart] = []
             queue: list[memoryview] = []
             at = 0
-            for buffer in buffers:
-                view = memoryview(buffer).cast("B")
-                if view.nbytes < IN_FILE:
-                    placed.append(buffer if type(buffer) is bytes else bytes(buffer))
-                    continue
+            for view in views:
                 placed.append(FilePart(self.root, name, at, view.nbytes, keeper))
                 gap = -view.nbytes % _PAGE
                 queue += [view, _PADDING[:gap]] if gap else [view]
@@ -282,9 +248,19 @@ class Folder:
         """The same part under a name of our own, so that it stays when others let go of theirs."""
         if not isinstance(part, FilePart) or part.root != self.root or part.keeper is not None:
             return part
-        name = f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
-        os.link(f"{self.root}/{BLOBS}/{part.name}", f"{self.root}/{INCOMING}/{name}", follow_symlinks=False)
-        return FilePart(self.root, name, part.at, part.nbytes, self._keeper(name))
+        return self._link(part, True)
+
+    def _link(self, part: FilePart, owned: bool) -> FilePart:
+        name = self._new_name()
+        path = f"{self.root}/{INCOMING}/{name}"
+        try:
+            os.link(f"{self.root}/{BLOBS}/{part.name}", path, follow_symlinks=False)
+        except FileNotFoundError:
+            os.link(f"{self.root}/{INCOMING}/{part.name}", path, follow_symlinks=False)
+        return FilePart(self.root, name, part.at, part.nbytes, self._keeper(name) if owned else None)
+
+    def _new_name(self) -> str:
+        return f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
 
     def _keeper(self, name: str) -> _Name:
         keeper = self._names.get(name)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from nblb import handover
 from nblb.framing import IN_MEMORY, Payload
-from nblb.handover import IN_FILE, FilePart, Folder, are_equal, has_ended, owner
+from nblb.handover import IN_FILE, FilePart, Folder, has_ended, owner
+from nblb.mapping import are_equal
 
 PAGE = 4096
 
@@ -192,3 +193,34 @@ def test_what_a_dead_worker_has_left_is_swept(root: Path, folder: Folder) -> Non
     assert names(root) == sorted([ours.name, other.name])
     assert untold.name not in names(root)
     assert not any(isinstance(part, IN_MEMORY) for part in (told, untold))
+
+
+# ── what is handed on ──
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="only Linux tells whether a page was written to")
+def test_what_was_mapped_and_not_changed_is_not_written_again(root: Path, folder: Folder) -> None:
+    content = os.urandom(IN_FILE * 4)
+    (part,) = parts_of(folder.write([content]))
+    memory = memoryview(part.read())
+    assert bytes(memory) == content  # each page was looked at
+    again, head, fresh = parts_of(folder.write([memory, memory[: IN_FILE + 1], b"f" * IN_FILE]))
+    inode = (root / "incoming" / part.name).stat().st_ino
+    assert [(root / "incoming" / p.name).stat().st_ino == inode for p in (again, head, fresh)] == [True, True, False]
+    assert len({part.name, again.name, head.name, fresh.name}) == 4
+    del part
+    assert bytes(again.read()) == content
+    assert bytes(head.read()) == content[: IN_FILE + 1]
+    memory[-1] ^= 1
+    (changed,) = parts_of(folder.write([memory]))
+    assert (root / "incoming" / changed.name).stat().st_ino != inode
+    assert bytes(changed.read()) == bytes(memory) != content
+    memory[-1] ^= 1  # the same bytes, in memory that was written to: taken as it is
+    assert [bytes(b) for b in Payload.of(folder.write([memory])).buffers] == [content]
+
+
+def test_what_was_mapped_from_a_file_that_is_gone_is_written_anew(root: Path, folder: Folder) -> None:
+    (part,) = parts_of(folder.write([b"x" * IN_FILE]))
+    memory = part.read()
+    (root / "incoming" / part.name).unlink()
+    assert [bytes(b) for b in Payload.of(folder.write([memory])).buffers] == [b"x" * IN_FILE]

@@ -23,9 +23,9 @@ from nblb.handover import (
     checked,
     has_ended,
     open_file,
-    private_memory,
     swept_names,
 )
+from nblb.mapping import private_memory
 
 SWEEP_S = 60.0
 GRACE_S = 60.0  # the last words of a sender that has died may still be on their way

@@ -11,7 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from nblb.framing import Buffer, Part
-from nblb.handover import BY_FILE, FilePart, Folder, address_of, are_equal
+from nblb.handover import BY_FILE, FilePart, Folder
+from nblb.mapping import address_of, are_equal
 from nblb.payload import Alike, stores
 
 RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared

@@ -31,7 +31,8 @@ from typing import Any
 
 from nblb import payload
 from nblb.framing import Buffer
-from nblb.handover import are_equal, are_there
+from nblb.handover import are_there
+from nblb.mapping import are_equal
 from nblb.messages import PutBlob
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
