@@ -16,7 +16,8 @@ from nblb.mapping import address_of, are_equal
 from nblb.payload import Alike, stores
 
 RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared
-RECENT_BYTES = 512 * 1024 * 1024  # of files that are kept to compare with
+RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memory that is soon free is soon reused
+LARGEST = 512 * 1024 * 1024  # the latest one may be so large by itself
 
 
 class Sending:
@@ -97,13 +98,13 @@ class Sending:
         key = address_of(buffer), part.nbytes
         if alike is not None:
             alike[key] = part, buffer
-        if part.nbytes > RECENT_BYTES:
+        if part.nbytes > LARGEST:
             return
         with self._lock:
             before = self._recent.pop(key, None)
             self._recent[key] = part, part.read()
             self._nbytes += part.nbytes if before is None else 0
-            while self._nbytes > RECENT_BYTES:
+            while self._nbytes > RECENT_BYTES and len(self._recent) > 1:
                 (_, nbytes), _ = self._recent.popitem(last=False)
                 self._nbytes -= nbytes
 
