@@ -45,6 +45,12 @@ class Drop(Command):
     address: str
 
 
+class NameFiles(Command):
+    """The party at this address sees the files of the state folder: they can be named to it."""
+
+    address: str
+
+
 class Halt(Command):
     """End this process in good order."""
 
@@ -178,6 +184,7 @@ AnyCommand: TypeAlias = (
     | Record
     | Log
     | Drop
+    | NameFiles
     | Halt
     | GiveTask
     | Interrupt

@@ -9,12 +9,14 @@ One multipart message of ZeroMQ carries a list of nblb messages:
 
 The layout of a payload is a number (one buffer of that many small bytes, or minus one for one large
 frame), a list of such numbers (several buffers), or {"items": [sizes]} (one buffer that holds many items).
-Every number is checked before it is used: whatever arrives, only ProtocolError leaves this module.
+In a list {"file": name, "at": offset, "size": bytes} stands for a buffer that lies in a file which both sides
+see; finding it is the business of the shell that makes the Reader, as is the choice what to name instead of to
+send. Every number is checked before it is used: whatever arrives, only ProtocolError leaves this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
@@ -27,18 +29,61 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 VERSION = b"nblb1"
 LARGE = 64 * 1024
 MAX_FRAMES = 4096
+IN_MEMORY = (bytes, bytearray, memoryview)
 
 
 class Away(Protocol):
     """Where a payload's bytes are while they are not in memory."""
 
-    nbytes: int
+    @property
+    def nbytes(self) -> int: ...
 
     def read(self) -> tuple[Buffer, ...]:
         """All buffers."""
 
     def cut(self, start: int, end: int) -> bytes:
         """A part of the first buffer."""
+
+
+class Part(Protocol):
+    """One buffer that lies in a file."""
+
+    name: str  # of the file, in the folder that those who speak of it share
+    at: int
+    nbytes: int
+
+    def read(self) -> Buffer:
+        """The bytes; raises OSError when the file is not to be read any more."""
+
+
+Find: TypeAlias = "Callable[[str, int, int], Part | Buffer]"  # name, offset, size; raises ValueError
+Refer: TypeAlias = "Callable[[Part], bool]"  # may this part be named, instead of its bytes being sent?
+
+
+class Scattered:
+    """A payload of which some buffers lie in files; an Away."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Buffer | Part]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(_nbytes, self.parts))
+
+    def read(self) -> tuple[Buffer, ...]:
+        return tuple(part if isinstance(part, IN_MEMORY) else part.read() for part in self.parts)
+
+    def cut(self, start: int, end: int) -> bytes:
+        first = self.parts[0]
+        return bytes(memoryview(first if isinstance(first, IN_MEMORY) else first.read())[start:end])
+
+
+def _nbytes(buffer: Buffer | Part) -> int:
+    if type(buffer) is bytes:
+        return len(buffer)
+    return memoryview(buffer).nbytes if isinstance(buffer, IN_MEMORY) else buffer.nbytes
 
 
 class Payload:
@@ -57,9 +102,21 @@ class Payload:
         self._starts: list[int] | None = None
         self._away = away
 
+    @classmethod
+    def of(cls, buffers: Sequence[Buffer | Part]) -> Payload:
+        """The payload of these buffers, wherever they lie."""
+        if all(isinstance(buffer, IN_MEMORY) for buffer in buffers):
+            return cls(buffers)  # type: ignore[arg-type]
+        return cls((), (), Scattered(buffers))
+
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         return self._buffers if self._away is None else self._away.read()
+
+    @property
+    def parts(self) -> tuple[Buffer | Part, ...] | None:
+        """The buffers, and the places of those that lie in files; None where there is nothing of the kind."""
+        return self._away.parts if type(self._away) is Scattered else None
 
     @property
     def is_away(self) -> bool:
@@ -127,11 +184,12 @@ class Payload:
 class _Gather:
     """Turns payloads into their layouts while the header is encoded, and keeps the bytes."""
 
-    __slots__ = ("large", "small")
+    __slots__ = ("large", "refer", "small")
 
-    def __init__(self) -> None:
+    def __init__(self, refer: Refer | None) -> None:
         self.small: list[Buffer] = []
         self.large: list[Buffer] = []
+        self.refer = refer
 
     def __call__(self, value: Any) -> Any:
         if not isinstance(value, Payload):
@@ -139,8 +197,17 @@ class _Gather:
         if value.sizes:
             self.small.append(value.buffers[0])
             return {"items": value.sizes}
+        if self.refer is not None and (parts := value.parts) is not None:
+            return [self._part(part, self.refer) for part in parts]
         numbers = [self._one(b) for b in value.buffers]
         return numbers[0] if len(numbers) == 1 else numbers
+
+    def _part(self, part: Buffer | Part, refer: Refer) -> int | dict[str, Any]:
+        if isinstance(part, IN_MEMORY):
+            return self._one(part)
+        if refer(part):
+            return {"file": part.name, "at": part.at, "size": part.nbytes}
+        return self._one(part.read())
 
     def _one(self, buffer: Buffer) -> int:
         size = len(buffer) if isinstance(buffer, bytes) else memoryview(buffer).nbytes
@@ -154,10 +221,10 @@ class _Gather:
 class _Deal:
     """Turns layouts back into payloads while the header is decoded; refuses any that do not fit the bytes."""
 
-    __slots__ = ("at", "large", "next_large", "small")
+    __slots__ = ("at", "find", "large", "next_large", "small")
 
-    def __init__(self, small: memoryview, large: Sequence[Buffer]) -> None:
-        self.small, self.large = small, large
+    def __init__(self, small: memoryview, large: Sequence[Buffer], find: Find | None = None) -> None:
+        self.small, self.large, self.find = small, large, find
         self.at = self.next_large = 0
 
     def __call__(self, kind: type, value: Any) -> Any:
@@ -166,11 +233,24 @@ class _Deal:
         if isinstance(value, int):
             return Payload((self._one(value),))
         if isinstance(value, list):
+            if any(type(number) is dict for number in value):
+                return Payload.of([self._part(n) if type(n) is dict else self._one(n) for n in value])
             return Payload([self._one(number) for number in value])
         sizes = value.get("items") if isinstance(value, dict) else None
         if not isinstance(sizes, list) or not all(type(n) is int and n >= 0 for n in sizes):
             raise ProtocolError("a payload's layout is neither a size, nor sizes, nor items")
         return Payload((self._take(sum(sizes)),), sizes)
+
+    def _part(self, said: dict[str, Any]) -> Buffer | Part:
+        name, at, size = said.get("file"), said.get("at"), said.get("size")
+        if type(name) is not str or type(at) is not int or type(size) is not int or at < 0 or size < 1:
+            raise ProtocolError("a payload's layout names a file without saying where in it")
+        if self.find is None:
+            raise ProtocolError("a message names a file, and none has been agreed upon")
+        try:
+            return self.find(name, at, size)
+        except ValueError as error:
+            raise ProtocolError(f"a message names a file that cannot be meant: {error}") from None
 
     def _one(self, number: Any) -> Buffer:
         if type(number) is not int:
@@ -205,17 +285,17 @@ class Codec:
     def __init__(self, vocabulary: Any) -> None:
         self._type = list[vocabulary]
 
-    def encode(self, messages: Iterable[Any]) -> list[Buffer]:
-        """The frames that carry `messages`."""
-        gather = _Gather()
+    def encode(self, messages: Iterable[Any], refer: Refer | None = None) -> list[Buffer]:
+        """The frames that carry `messages`; what lies in files that `refer` knows is named, not carried."""
+        gather = _Gather(refer)
         header = msgspec.json.encode(list(messages), enc_hook=gather)
         if not gather.small and not gather.large:
             return [VERSION, header]
         return [VERSION, header, b"".join(gather.small), *gather.large]
 
-    def reader(self) -> Reader:
+    def reader(self, find: Find | None = None) -> Reader:
         """A decoder that lasts, for one thread: to make one costs more than to decode a short message."""
-        return Reader(self._type)
+        return Reader(self._type, find)
 
     def decode(self, frames: Sequence[Buffer]) -> list[Any]:
         """The messages in `frames`; raises ProtocolError whatever is wrong with them."""
@@ -223,9 +303,10 @@ class Codec:
 
 
 class Reader:
-    """Decodes the messages of one vocabulary, in one thread."""
+    """Decodes the messages of one vocabulary, in one thread; `find` finds what lies in files."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, find: Find | None = None) -> None:
+        self.find = find
         self._deal = _Deal(memoryview(b""), ())
         self._decoder = msgspec.json.Decoder(kind, dec_hook=self._hook)
 
@@ -249,7 +330,7 @@ class Reader:
 
     def decode_parts(self, header: Buffer, small: Buffer, large: Sequence[Buffer]) -> list[Any]:
         """The same for a header, its small bytes and its large buffers, however they came here."""
-        deal = self._deal = _Deal(memoryview(small), large)
+        deal = self._deal = _Deal(memoryview(small), large, self.find)
         try:
             messages: list[Any] = self._decoder.decode(header)
         except ProtocolError:

@@ -78,6 +78,14 @@ class Welcome(Message):
     heartbeat_s: float = 1.0
     echo: float = 0.0  # to a hub: its lease counts from when its own clock said this
     output: str = ""  # the folder of this machine in which the whole output of tasks is kept (output_files.py)
+    files: str = ""  # the state folder, in whose files large buffers can be handed over; "" if in none
+    token: str = ""  # lies there: who finds it sees the same folder
+
+
+class FilesSeen(Message):
+    """This party sees the folder that Welcome named: from here on the core may name files instead of sending bytes."""
+
+    token: str
 
 
 class Refused(Message):
@@ -589,6 +597,7 @@ class BlobWanted(Message):
 
 FromClient: TypeAlias = (  # what may arrive at the clients' door
     Hello
+    | FilesSeen
     | Heartbeat
     | PutBlob
     | OpenJob
@@ -626,6 +635,7 @@ ToClient: TypeAlias = (
 )
 FromHub: TypeAlias = (
     HubHello
+    | FilesSeen
     | HubGone
     | Heartbeat
     | WorkerStarted

@@ -108,6 +108,12 @@ class Collected(Entry):
     expires: float
 
 
+class ArgumentsSpent(Entry):
+    """Every item of a record is DONE: the files of its arguments may go. A hint, which no journal keeps."""
+
+    task: str
+
+
 class TaskForgotten(Entry):
     """A record and its results are dropped."""
 
@@ -131,6 +137,7 @@ AnyEntry: TypeAlias = (
     | EndKept
     | AttemptFailed
     | Collected
+    | ArgumentsSpent
     | TaskForgotten
     | JobForgotten
     | BlobForgotten

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from nblb import messages
 from nblb.errors import ProtocolError
 from nblb.framing import LARGE, MAX_FRAMES, VERSION, Codec, Payload
-from nblb.messages import HoldBlob, RunTask, SubmitTask, TaskEnded, TaskState, client_to_core, core_to_client
+from nblb.messages import (
+    HoldBlob,
+    RunTask,
+    SubmitTask,
+    TaskEnded,
+    TaskState,
+    client_to_core,
+    core_to_client,
+    core_to_hub,
+)
 from tests.strategies import fill, parts, payloads, spoilt
 
 CODECS = {name: getattr(messages, name) for name in ("client_to_core", "core_to_client", "hub_to_core", "core_to_hub")}
@@ -193,3 +202,62 @@ def test_a_payload_is_read_once_for_each_place_it_stands_in() -> None:
         RunTask(task="t", attempt=1, name="f", function="a", payload=payload),
     ]
     assert messages.core_to_hub.decode(messages.core_to_hub.encode(said)) == said
+
+
+# ── what lies in files ──
+
+
+class Lying:
+    """A buffer in a file of the imagination."""
+
+    def __init__(self, name: str, at: int, nbytes: int) -> None:
+        self.name, self.at, self.nbytes = name, at, nbytes
+
+    def read(self) -> bytes:
+        return self.name.encode() * self.nbytes
+
+
+def test_what_lies_in_a_file_is_named_to_those_who_see_it() -> None:
+    said = HoldBlob(hash="h", payload=Payload.of([b"pickle", Lying("a", 4096, 3), Lying("b", 0, LARGE)]))
+    frames = core_to_hub.encode([said], refer=lambda part: True)
+    assert len(frames) == 3
+    assert frames[2] == b"pickle"
+    (heard,) = core_to_hub.reader(Lying).decode(frames)
+    assert [(p.name, p.at, p.nbytes) for p in heard.payload.parts[1:]] == [("a", 4096, 3), ("b", 0, LARGE)]
+    assert heard == said
+    assert heard.payload.nbytes == 9 + LARGE
+
+
+def test_to_others_its_bytes_are_sent() -> None:
+    said = HoldBlob(hash="h", payload=Payload.of([b"pickle", Lying("a", 0, 3), Lying("b", 0, LARGE)]))
+    for refer in (None, lambda part: part.name == "c"):
+        frames = core_to_hub.encode([said], refer)
+        assert len(frames) == 4
+        assert core_to_hub.decode(as_received(frames)) == [said]
+
+
+def test_nothing_is_named_where_nothing_was_agreed_upon() -> None:
+    frames = core_to_hub.encode([HoldBlob(hash="h", payload=Payload.of([Lying("a", 0, 1)]))], lambda part: True)
+    with pytest.raises(ProtocolError, match="none has been agreed upon"):
+        core_to_hub.decode(frames)
+
+
+ODD = st.none() | st.integers() | st.text(max_size=5) | st.booleans() | st.lists(st.integers(), max_size=2)
+PLACES = st.dictionaries(st.sampled_from(["file", "at", "size", "else"]), ODD, max_size=4)
+
+
+@settings(deadline=None)
+@given(layout=st.lists(PLACES | ODD, max_size=4) | PLACES)
+def test_a_layout_that_means_no_file_is_only_a_protocol_error(layout: Any) -> None:
+    def find(name: str, at: int, size: int) -> Lying:
+        if len(name) > 2:
+            raise ValueError("no such name")
+        return Lying(name, at, size)
+
+    header = msgspec.json.encode([{"type": "HoldBlob", "hash": "h", "payload": layout}])
+    try:
+        (heard,) = core_to_hub.reader(find).decode([VERSION, header])
+    except ProtocolError:
+        return
+    for part in heard.payload.parts or ():
+        assert not isinstance(part, Lying) or (part.at >= 0 and part.nbytes >= 1)

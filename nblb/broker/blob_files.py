@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from nblb.broker.claims import Claims
 from nblb.errors import JournalError
 from nblb.framing import Buffer, Payload
+from nblb.handover import FilePart, write_all
 
 MAPPED = 1024 * 1024  # files from here on are mapped for their reader; mapping smaller ones costs more than reading
-WRITE_AT_ONCE = 512  # buffers in one writev; the system allows 1024
 
 
 class StoredBytes:
@@ -74,6 +76,7 @@ class BlobFiles:
         self._released: list[str] = []  # needed by no row, but perhaps by what is about to be said
         self._number = count()
         folder.mkdir(mode=0o700, exist_ok=True)
+        self.claims = Claims(folder.parent, self._users)
 
     def write(self, payload: Payload) -> str:
         """Put the payload on disk, if its like is not there already; the name of its file."""
@@ -103,17 +106,22 @@ class BlobFiles:
     def _write(self, path: Path, parts: list[Buffer]) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            rest = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-            while rest:
-                written = os.writev(file, rest[:WRITE_AT_ONCE])
-                while rest and written >= rest[0].nbytes:
-                    written -= rest.pop(0).nbytes
-                if rest:
-                    rest[0] = rest[0][written:]
+            write_all(file, [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes])
             if self.sync:
                 os.fsync(file)
         finally:
             os.close(file)
+
+    def secure(self, name: str) -> None:
+        """A file that was handed over is about to be needed by a row."""
+        if name not in self._users and name not in self._fresh:
+            if self.sync:
+                file = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+            self._fresh.add(name)
 
     def settle(self) -> None:
         """Make the names of new files survive a power loss, before rows that need them are committed."""
@@ -138,6 +146,11 @@ class BlobFiles:
             raise _unreadable(path, error) from None
         return Payload((), sizes, StoredBytes(str(path), start, tuple(lengths)))
 
+    def lying(self, parts: Iterable[Any]) -> Payload:
+        """A payload from its row, of which some buffers were handed over in files."""
+        root = self.claims.root
+        return Payload.of([part if type(part) is bytes else FilePart(root, *part) for part in parts])
+
     def take(self, names: Iterable[str]) -> None:
         """Rows that need these files have been committed."""
         self._users.update(names)
@@ -145,7 +158,8 @@ class BlobFiles:
     def drop_unneeded(self) -> None:
         """Remove new files that no committed row needs: their commit failed, or had another row in their place."""
         for name in self._fresh - self._users.keys():
-            (self.folder / name).unlink(missing_ok=True)
+            if name not in self.claims:  # what is claimed is not lost: the next commit may need it
+                (self.folder / name).unlink(missing_ok=True)
         self._fresh.clear()
 
     def release(self, names: Iterable[str]) -> None:
@@ -160,14 +174,14 @@ class BlobFiles:
         """What was to be said of them has been said."""
         released, self._released = self._released, []
         for name in released:
-            if name not in self._users and name not in self._fresh:
+            if name not in self._users and name not in self._fresh and name not in self.claims:
                 (self.folder / name).unlink(missing_ok=True)
 
-    def sweep(self) -> int:
+    def sweep(self, all_of_it: bool = False) -> int:
         """Remove what no row needs; how many files that was."""
         swept = 0
         for path in self.folder.iterdir():
-            if path.name not in self._users:
+            if all_of_it or path.name not in self._users:
                 path.unlink(missing_ok=True)
                 swept += 1
         return swept

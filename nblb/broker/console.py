@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from nblb.parameters import Parameters
+
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
 PLAIN = "\033[0m"
 
@@ -22,3 +24,18 @@ class Console:
             print(f"{colour}{text}{PLAIN if colour else ''}", file=stream, flush=True)
         except (OSError, ValueError, AttributeError):  # AttributeError: no stdout at all
             pass
+
+    def say_settings(self, parameters: Parameters, warning: str) -> None:
+        """What this core goes by, and what its owner should know about that."""
+        self.say("info", "Starting Load Balancer with the following settings:")
+        for key, value in parameters.as_dict().items():
+            if key.startswith("LB_"):
+                self.say("info", f"    {key}: {value}")
+        if warning:
+            self.say("warning", f"LB - WARNING : {warning}")
+        if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
+            for text in (
+                f"LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer",
+                "can connect, by Unix sockets; other computers need keys, which are to come",
+            ):
+                self.say("warning", f"LB - WARNING : {text}")

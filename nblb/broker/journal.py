@@ -20,9 +20,11 @@ from pathlib import Path
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
+from nblb.broker.claims import Claims
 from nblb.broker.journal_replay import Replay
 from nblb.broker.journal_rows import Attempt, Batch, Numbers, OpenAttempts, RowEncoder
 from nblb.broker.journal_schema import damaged, prepare
+from nblb.broker.needed_files import NeededFiles
 from nblb.broker.reserve import Reserve
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
@@ -58,14 +60,13 @@ class Journal:
         self._later: list[AnyEntry] = []  # blobs that wait for room
         self._numbers = Numbers()
         self._attempts = OpenAttempts()
-        self._task_files: dict[int, list[str]] = {}
-        self._blob_files: dict[str, str] = {}
         self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
         self._written = 0
         self._replayed = False
         self._folder = StateFolder(folder, name)
         try:
             self._blobs = BlobFiles(folder / "blobs", sync=durability == "full")
+            self._files = NeededFiles(self._blobs)
             self._encode = RowEncoder(self._blobs)
             self._reserve = Reserve(folder)
             self._open()
@@ -246,27 +247,13 @@ class Journal:
             attempts.close(number, 0, 2**62)
             if numbers.of_task.get(task) == number:
                 del numbers.of_task[task]
-        if batch.large or self._task_files or self._blob_files:
-            self._remember_files(batch)
-
-    def _remember_files(self, batch: Batch) -> None:
-        """Count who needs which file; all that are needed before any that are not, for content may be equal."""
-        blobs, unneeded = self._blobs, list[str]()
-        for number, files in batch.files:
-            self._task_files.setdefault(number, []).extend(files)
-            blobs.take(files)
-        for name, row in batch.blobs.items():
-            old = self._blob_files.pop(name, None)
-            if old is not None:
-                unneeded.append(old)
-            if row is not None and row[0] is not None:
-                self._blob_files[name] = row[0]
-                blobs.take([row[0]])
-        blobs.drop_unneeded()
+        self._files.remember(batch)
         self._large = batch.large
-        for number, _ in batch.forgotten:
-            unneeded += self._task_files.pop(number, ())
-        blobs.release(unneeded)
+
+    @property
+    def claims(self) -> Claims:
+        """The files that senders hand over."""
+        return self._blobs.claims
 
     def rest(self) -> None:
         """Use an idle moment: move what was written from the WAL to its place."""
@@ -286,12 +273,11 @@ class Journal:
 
     def replay(self) -> Iterator[AnyEntry]:
         """Everything that is kept, in an order in which it can be taken up; once, before the first commit."""
-        replay = Replay(self._db, self._blobs, self._numbers, self._attempts)
+        replay = Replay(self._db, self._blobs, self._files, self._numbers, self._attempts)
         try:
             yield from replay.entries(self._rewrite_attempts)
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:  # UnicodeError is a ValueError
             raise self._error(error, "read") from None
-        self._task_files, self._blob_files = replay.task_files, replay.blob_files
         self._replayed = True
         self._blobs.sweep()
 

@@ -14,6 +14,7 @@ import msgspec
 
 from nblb.broker.blob_files import BlobFiles
 from nblb.broker.journal_rows import SPAN, Attempt, Numbers, OpenAttempts, keys
+from nblb.broker.needed_files import NeededFiles
 from nblb.framing import Payload
 from nblb.records import (
     AnyEntry,
@@ -34,10 +35,10 @@ AnyKept = TypeVar("AnyKept", bound=Entry)
 class Replay:
     """Goes through the tables; fills in `numbers`, `attempts`, and who needs which files."""
 
-    def __init__(self, db: sqlite3.Connection, blobs: BlobFiles, numbers: Numbers, attempts: OpenAttempts) -> None:
-        self._db, self._blobs, self._numbers, self._attempts = db, blobs, numbers, attempts
-        self.task_files: dict[int, list[str]] = {}
-        self.blob_files: dict[str, str] = {}
+    def __init__(
+        self, db: sqlite3.Connection, blobs: BlobFiles, files: NeededFiles, numbers: Numbers, attempts: OpenAttempts
+    ) -> None:
+        self._db, self._blobs, self._files, self._numbers, self._attempts = db, blobs, files, numbers, attempts
 
     def entries(self, rewrite: Callable[[list[Attempt]], None]) -> Iterator[AnyEntry]:
         """Everything that is kept. `rewrite` is to put one row with these open attempts in the place of all others."""
@@ -46,8 +47,7 @@ class Replay:
         decode_blob = self._decoder(BlobKept)
         for name, file, row in db.execute("SELECT hash, file, entry FROM blobs ORDER BY rowid"):
             if file is not None:
-                self.blob_files[name] = file
-                self._blobs.take([file])
+                self._files.blob(name, file.split())
             yield decode_blob(row)
         yield from self._rows(Published, "SELECT entry FROM published ORDER BY rowid")
         yield from self._rows(JobKept, "SELECT entry FROM jobs ORDER BY rowid")
@@ -57,7 +57,8 @@ class Replay:
             names[number] = entry.spec.task
             self._numbers.of_task[entry.spec.task] = number
             self._numbers.next = number + 1
-            self._keep_files(number, files)
+            if files is not None:
+                self._files.arguments(number, files.split())
             yield entry
         decode_failed = self._decoder(AttemptFailed)
         failures: dict[int, list[AttemptFailed]] = {}
@@ -75,16 +76,12 @@ class Replay:
         decode_end = self._decoder(EndKept)
         for key, files, row in db.execute("SELECT key, files, entry FROM ends ORDER BY key"):
             self._numbers.events = max(self._numbers.events, key % SPAN + 1)
-            self._keep_files(key // SPAN, files)
+            if files is not None:
+                self._files.results(key // SPAN, files.split())
             yield decode_end(row)
         for number, expires in db.execute("SELECT n, expires FROM collected ORDER BY n"):
             if number in names:
                 yield Collected(names[number], expires)
-
-    def _keep_files(self, number: int, files: str | None) -> None:
-        if files is not None:
-            self.task_files.setdefault(number, []).extend(files.split())
-            self._blobs.take(files.split())
 
     def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
         """Those that neither end nor failure nor a later attempt has closed."""
@@ -122,9 +119,11 @@ class Replay:
             return self._blobs.read(value)
         try:
             sizes, *buffers = value
+            if not all(type(buffer) is bytes for buffer in buffers):
+                return self._blobs.lying(buffers)
             whole = not sizes or sum(sizes) == len(buffers[0])
         except (TypeError, ValueError, IndexError):
             whole = False
-        if not whole or not all(type(buffer) is bytes for buffer in buffers):
+        if not whole:
             raise ValueError("a payload is neither its bytes nor the name of its file")
         return Payload(buffers, sizes)

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
-from nblb.framing import Payload
+from nblb.framing import IN_MEMORY, Part, Payload
 from nblb.records import (
     AnyEntry,
+    ArgumentsSpent,
     AttemptFailed,
     AttemptKept,
     BlobForgotten,
@@ -122,11 +123,20 @@ class RowEncoder:
     def _payload_out(self, value: Any) -> Any:
         if not isinstance(value, Payload):
             raise TypeError(f"a journal cannot hold a {type(value).__name__}")
+        parts = value.parts
+        if parts is not None:
+            return (value.sizes, *(part if isinstance(part, IN_MEMORY) else self._place(part, value) for part in parts))
         if value.nbytes < INLINE:
             return (value.sizes, *value.buffers)
         name = self.blobs.write(value)
         self._large.append((name, value))
         return name
+
+    def _place(self, part: Part, payload: Payload) -> tuple[str, int, int]:
+        """A buffer that was handed over in a file stays there."""
+        self.blobs.secure(part.name)
+        self._large.append((part.name, payload))
+        return part.name, part.at, part.nbytes
 
 
 class Batch:
@@ -144,7 +154,9 @@ class Batch:
         self.published: dict[str, bytes | None] = {}
         self.forgotten: list[tuple[int, str]] = []
         self.numbers: dict[str, int] = {}
-        self.files: list[tuple[int, list[str]]] = []  # of which task
+        self.files: list[tuple[int, list[str]]] = []  # of which task's results
+        self.arguments: list[tuple[int, list[str]]] = []  # … or arguments
+        self.spent: list[int] = []  # tasks that need their arguments no more
         self.large: list[tuple[str, Payload]] = []  # now in which file
         self.moves: list[tuple[bool, int, int, int]] = []  # an attempt opens or closes: number, first, items
         self.nbytes = 0
@@ -175,7 +187,7 @@ class Batch:
         self.numbers[entry.spec.task] = number
         self.tasks.append((number, " ".join(files) or None, row))
         if files:
-            self.files.append((number, files))
+            self.arguments.append((number, files))
 
     def _end_kept(self, entry: EndKept) -> None:
         number = self._number(entry.task)
@@ -205,6 +217,11 @@ class Batch:
         if number is not None:
             self.collected.append((number, entry.expires))
 
+    def _arguments_spent(self, entry: ArgumentsSpent) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.spent.append(number)
+
     def _task_forgotten(self, entry: TaskForgotten) -> None:
         number = self._number(entry.task)
         if number is not None:
@@ -218,7 +235,7 @@ class Batch:
 
     def _blob_kept(self, entry: BlobKept) -> None:
         row, files = self._row(entry)
-        self.blobs[entry.hash] = (files[0] if files else None, row)
+        self.blobs[entry.hash] = (" ".join(files) or None, row)
 
     def _blob_forgotten(self, entry: BlobForgotten) -> None:
         self.blobs[entry.hash] = None
@@ -232,6 +249,7 @@ class Batch:
         AttemptKept: _attempt_kept,
         AttemptFailed: _attempt_failed,
         Collected: _collected,
+        ArgumentsSpent: _arguments_spent,
         TaskForgotten: _task_forgotten,
         JobKept: _job_kept,
         JobForgotten: _job_forgotten,

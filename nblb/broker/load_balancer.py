@@ -27,13 +27,14 @@ from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal import Journal
 from nblb.broker.json_door import handle_json
+from nblb.broker.lost_files import without_lost
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.broker.state_folder import account
 from nblb.broker.withheld import Withheld
-from nblb.commands import Command, Drop, Halt, Log, Record, Send
+from nblb.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.messages import (
     Failure,
     Refused,
@@ -102,7 +103,7 @@ class LoadBalancer:
         else:
             self.journal = Journal(folder, parameters.LB_DURABILITY, parameters.name)
         try:
-            self._say_settings()
+            self.console.say_settings(self.parameters, self.journal.warning)
             self._outputs = OutputFolder(folder, self.journal.core)
             now = monotonic()
             self.scheduler = Scheduler(policy(parameters, self.journal, self._outputs.path), self._answer)
@@ -113,6 +114,7 @@ class LoadBalancer:
             self._disk = FullDisk(
                 self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
             )
+            self.doors.share(self.journal.claims.find, self.journal.claims.refers)
             self.doors.open()
             self._write_connection_file()
         except BaseException:
@@ -120,18 +122,6 @@ class LoadBalancer:
             self.journal.close()
             raise
         self.ready.set()
-
-    def _say_settings(self) -> None:
-        say, parameters = self.console.say, self.parameters
-        say("info", "Starting Load Balancer with the following settings:")
-        for key, value in parameters.as_dict().items():
-            if key.startswith("LB_"):
-                say("info", f"    {key}: {value}")
-        if self.journal.warning:
-            say("warning", f"LB - WARNING : {self.journal.warning}")
-        if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
-            say("warning", f"LB - WARNING : LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer")
-            say("warning", "LB - WARNING : can connect, by Unix sockets; other computers need keys, which are to come")
 
     def _about(self) -> dict[str, Any]:
         """Where this core is, for its connection file and for those who ask."""
@@ -179,6 +169,7 @@ class LoadBalancer:
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
             self._hear_of_troubles(now)
+            self.journal.claims.rest(now)
 
     def _patience(self) -> float | None:
         """How long nothing needs to be done."""
@@ -192,6 +183,9 @@ class LoadBalancer:
     def _take(self, arrived: Arrived, now: float) -> None:
         sender, messages = arrived.sender, arrived.messages
         if messages is not None:
+            if self.journal.claims.has_lost:
+                messages, said = without_lost(self.scheduler, sender, messages)
+                self._perform(said)
             for message in messages:
                 if self._disk.reason and self._disk.refuse(sender, message):
                     continue
@@ -247,6 +241,8 @@ class LoadBalancer:
                     self._outputs.drop(entry.task)
             elif isinstance(command, Log):
                 self.console.say(command.level, command.text)
+            elif isinstance(command, NameFiles):
+                self.doors.name_files_to(command.address)
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
             elif isinstance(command, Halt):

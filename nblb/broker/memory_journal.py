@@ -6,12 +6,19 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from nblb.broker.blob_files import BlobFiles
+from nblb.broker.claims import Claims, settled
 from nblb.broker.state_folder import StateFolder
-from nblb.records import AnyEntry
+from nblb.framing import IN_MEMORY, Payload
+from nblb.records import AnyEntry, ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
 
 
 class MemoryJournal:
-    """Nothing survives the process; a second core on the same folder is refused all the same."""
+    """Nothing survives the process; a second core on the same folder is refused all the same.
+
+    What is handed over in files stays there for as long as it is needed; it lies apart from a journal's own, which
+    another core may have left in the folder.
+    """
 
     durability = "none"
     epoch = 1
@@ -23,15 +30,55 @@ class MemoryJournal:
         self.warning = ""
         self.unkept: list[tuple[AnyEntry, Exception]] = []
         self._folder = StateFolder(folder, name)
+        try:
+            root = folder / "memory"
+            root.mkdir(mode=0o700, exist_ok=True)
+            self._blobs = BlobFiles(root / "blobs", sync=False)
+            self._blobs.sweep()
+        except BaseException:
+            self._folder.close()
+            raise
+        self._files: dict[str, list[str]] = {}  # of a task or a blob
+
+    @property
+    def claims(self) -> Claims:
+        """The files that senders hand over."""
+        return self._blobs.claims
 
     def append(self, entry: AnyEntry) -> None:
-        pass
+        """Keeps nothing but the count of who needs which file."""
+        kind = type(entry)
+        if kind is TaskKept:
+            self._take(f"{entry.spec.task} arguments", entry.spec.payload)  # type: ignore[union-attr]
+        elif kind is EndKept:
+            self._take(entry.task, entry.payload)  # type: ignore[union-attr]
+        elif kind is BlobKept:
+            self._take(entry.hash, entry.payload)  # type: ignore[union-attr]
+        elif self._files:
+            if kind is TaskForgotten or kind is ArgumentsSpent:
+                self._release(f"{entry.task} arguments")  # type: ignore[union-attr]
+            if kind is TaskForgotten:
+                self._release(entry.task)  # type: ignore[union-attr]
+            elif kind is BlobForgotten:
+                self._release(entry.hash)  # type: ignore[union-attr]
+
+    def _take(self, of: str, payload: Payload | None) -> None:
+        parts = payload.parts if payload is not None else None
+        if parts is not None and payload is not None:
+            names = [part.name for part in parts if not isinstance(part, IN_MEMORY)]
+            self._files.setdefault(of, []).extend(names)
+            self._blobs.take(names)
+            settled(payload)
+
+    def _release(self, of: str) -> None:
+        self._blobs.release(self._files.pop(of, ()))
 
     def commit(self) -> None:
         pass
 
     def said(self) -> None:
-        pass
+        """All that was decided has been said: what nobody needs any more may go."""
+        self._blobs.remove_released()
 
     def withdraw(self, tasks: set[str]) -> bool:  # noqa: ARG002
         return False
@@ -49,4 +96,5 @@ class MemoryJournal:
         return iter(())
 
     def close(self) -> None:
+        self._blobs.sweep(all_of_it=True)
         self._folder.close()

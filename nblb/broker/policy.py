@@ -31,4 +31,6 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         durability=p.LB_DURABILITY,
         pid=os.getpid(),
         output=str(output),
+        files=journal.claims.offered,
+        token=journal.claims.token,
     )

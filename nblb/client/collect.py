@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections import deque
@@ -13,21 +14,35 @@ from nblb import payload
 from nblb.client.job import Job
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
+from nblb.errors import NblbError
+from nblb.handover import are_there
 from nblb.messages import PutBlob
 
 
 class Held:
     """A value that hubs keep: pass it to as many tasks as you like, it travels once to each hub.
 
-    It is named by its content: what you change afterwards in the object that you put has no effect.
+    What you change afterwards in the object that you put has no effect.
     """
 
     def __init__(self, value: Any) -> None:
         name, dumped = payload.dump_constant(value)
         self.hash = name
         self.nbytes = dumped.nbytes
-        self.blob = PutBlob(hash=name, payload=dumped, name=f"a {type(value).__name__}")
+        self._blob = PutBlob(hash=name, payload=dumped, name=f"a {type(value).__name__}")
         self._shown = type(value).__name__
+
+    @property
+    def blob(self) -> PutBlob:
+        """What is shipped; raises NblbError when it went with the folder of a cluster."""
+        if not are_there(self._blob.payload):
+            raise NblbError(f"{self!r} lay in the state folder of a cluster, and that is gone; put the value again")
+        return self._blob
+
+    @functools.cached_property
+    def content(self) -> str:
+        """The hash of its content, which is its name too, unless it is so large that this was spared."""
+        return payload.content_hash(self.blob.payload.buffers)
 
     @property
     def value(self) -> Any:

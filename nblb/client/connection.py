@@ -27,6 +27,7 @@ from nblb.client.open_record import Expect
 from nblb.client.talk import Dialled, Talk
 from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.handover import close_folders
 from nblb.messages import (
     Ask,
     Failure,
@@ -350,6 +351,7 @@ def close_all() -> None:
     """At the end of the program: what was submitted leaves, and no thread is left."""
     for connection in list(_live):
         connection.close(tell=False)
+    close_folders()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -19,6 +19,7 @@ from nblb.errors import NblbError
 from nblb.messages import Publish
 
 _unnamed = itertools.count(1)
+_STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no code of the caller's
 
 
 class Task:
@@ -84,7 +85,8 @@ class Task:
             raise TypeError(f"job is {job!r}; it must be the name of a job")
         calls = self._calls(zip(iterable, *more, strict=False) if more else ((item,) for item in iterable), kwargs)
         named = job or options.job
-        many = pack_many(self.function, calls, options, chunksize, bool(named))
+        steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
+        many = pack_many(self.function, calls, options, chunksize, bool(named), steady)
         return open_or_attach(cluster, many, options, self.name, named or f"{self.name}-{next(_unnamed)}", bool(named))
 
     def _calls(self, arguments: Iterable[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[payload.Call]:

@@ -6,7 +6,7 @@ everything that the last blob was made of is looked at again, as cheaply as its 
 - code, defaults, closure cells and the globals that the code names: whether they are the same objects;
 - values that cannot change (numbers, text, bytes, modules and functions that go by name): by that alone;
 - lists, dicts, sets, tuples and functions: the same for each of their parts;
-- arrays and other buffers: their bytes are compared with a copy;
+- arrays and other buffers: their bytes are compared with a copy, or with the file that they were written to;
 - everything else (a DataFrame, an object of your own class): it cannot be seen from outside, so the function is
   pickled again at each submit, and the blob's content hash tells whether anything is new.
 
@@ -30,9 +30,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nblb import payload
+from nblb.framing import Buffer
+from nblb.handover import are_there
+from nblb.mapping import are_equal
 from nblb.messages import PutBlob
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
+LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to
 MAX_PARTS = 10_000  # a function that captures more is pickled again at each submit
 
 _CONSTANT_TYPES = (
@@ -73,7 +77,7 @@ class Watch:
         self._members: list[tuple[type, str, Any]] = []
         self._names: list[tuple[dict[str, Any], str, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
-        self._buffers: list[tuple[Any, bytearray, tuple[Any, ...]]] = []
+        self._buffers: list[tuple[Any, Buffer | None, tuple[Any, ...]]] = []
         self._contents: list[tuple[Any, tuple[Any, ...]]] = []
         self._seen: dict[int, Any] = {}
         self.opaque = False
@@ -105,10 +109,15 @@ class Watch:
                 return False
         for buffer, copy, shape in self._buffers:
             view = memoryview(buffer)
-            # A bytearray compares with a view of bytes at the speed of memcmp, and without a copy.
-            if (view.format, view.shape) != shape or copy != view.cast("B"):
+            if (view.format, view.shape) != shape or copy is None or not are_equal(view, copy):
                 return False
         return True
+
+    def compare_with_files(self) -> None:
+        """The function has been pickled: what went to a file needs no other copy to be compared with."""
+        for number, (buffer, copy, shape) in enumerate(self._buffers):
+            if copy is None:
+                self._buffers[number] = buffer, payload.stores.copy_of(buffer), shape
 
     def _look(self, value: Any) -> None:
         kind = type(value)
@@ -183,7 +192,7 @@ class Watch:
             view = memoryview(value)
             if not view.c_contiguous or view.format == "O":
                 raise _Opaque
-            copy = bytearray(view.cast("B"))
+            copy = bytearray(view.cast("B")) if view.nbytes < LARGEST_COPY or not payload.stores.store else None
         except (TypeError, ValueError, BufferError):  # dates, records, a shape with a zero in it
             raise _Opaque from None
         self._buffers.append((value, copy, (view.format, view.shape)))
@@ -227,11 +236,12 @@ class Shelf:
         """The function, with all that it captures, as it is now."""
         key = id(function)
         kept = self._kept.get(key)
-        if kept is not None and kept[2].unchanged():
+        if kept is not None and kept[2].unchanged() and are_there(kept[1].payload):
             return kept[1]
         watch = Watch(function)  # before the pickle: what another thread changes in between is noticed next time
-        name, dumped = payload.dump_function(function)
-        if kept is not None and kept[1].hash == name:
+        name, dumped = payload.dump_function(function, by_content=watch.opaque)
+        watch.compare_with_files()
+        if kept is not None and kept[1].hash == name and are_there(kept[1].payload):
             blob = kept[1]
         else:
             blob = PutBlob(hash=name, payload=dumped, name=name_of(function))

@@ -18,7 +18,7 @@ from nblb.client.ids import new_id
 from nblb.client.origin import origin
 from nblb.client.shelf import shelf
 from nblb.client.task_future import TaskFuture
-from nblb.framing import Payload
+from nblb.framing import Buffer, Payload
 from nblb.messages import Message, PutBlob, SubmitTask
 from nblb.payload import Call, Packed
 
@@ -166,8 +166,17 @@ _fingerprints: dict[str, str] = {}  # of blobs, by their hash
 
 
 def _cache_key(blob: PutBlob, packed: Packed) -> str:
-    code = _fingerprints[blob.hash].encode()
-    return payload.content_hash([code, *packed.payload.buffers, *(name.encode() for name in packed.constants)])
+    return payload.content_hash([_fingerprints[blob.hash].encode(), *_content(packed)])
+
+
+def _content(packed: Packed) -> list[Buffer]:
+    """What the arguments are, also those that are known by another name than their content's hash."""
+    pickled, *large = packed.payload.buffers
+    names = {holder.hash: holder.content for holder in packed.holders}
+    for name, content in names.items():
+        if name != content:
+            pickled = bytes(pickled).replace(name.encode(), content.encode())
+    return [pickled, *large, *(names.get(name, name).encode() for name in packed.constants)]
 
 
 # ── many calls ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,9 +216,17 @@ def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> 
 
 
 def pack_many(
-    function: Callable[..., Any], calls: Iterable[Call], options: Options, chunksize: int | str, named: bool
+    function: Callable[..., Any],
+    calls: Iterable[Call],
+    options: Options,
+    chunksize: int | str,
+    named: bool,
+    steady: bool = False,
 ) -> Many:
     """The calls of a map as records.
+
+    With `steady`, nothing of the caller's runs while `calls` is gone through, so that an array which occurs more than
+    once is the same each time.
 
     `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
     that many which stay together.
@@ -222,16 +239,17 @@ def pack_many(
     if named or options.cache:
         code = _fingerprints[blob.hash] = payload.fingerprint(function)
     if isinstance(chunksize, int):
-        records = [payload.pack_chunk(chunk) for chunk in _chunks(calls, chunksize)]
+        alike: payload.Alike | None = {} if steady else None
+        records = [payload.pack_chunk(chunk, alike) for chunk in _chunks(calls, chunksize)]
     else:
         # A cached result, and a call that may run only once, must not hang together with others.
         alone = options.cache or options.at_most_once
-        records = list(payload.pack_calls(calls, 1) if alone else payload.pack_calls(calls))
+        records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
     fingerprint = ""
     if named:
         digest = hashlib.blake2b(code.encode(), digest_size=16)
         for record in records:
-            digest.update(payload.content_hash(record.payload.buffers).encode())
+            digest.update(payload.content_hash(_content(record)).encode())
         fingerprint = digest.hexdigest()
     return Many(blob, records, sum(record.items for record in records), fingerprint)
 

@@ -13,10 +13,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nblb.client.batch import Batch
+from nblb.client.sending import Sending
 from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.errors import LoadBalancerUnreachable
+from nblb.framing import Find, Refer
 from nblb.messages import (
+    FilesSeen,
     Hello,
     JobChanged,
     JobNamed,
@@ -24,6 +27,7 @@ from nblb.messages import (
     Message,
     TaskEmitted,
     TaskPrinted,
+    Welcome,
     client_to_core,
     core_to_client,
 )
@@ -53,6 +57,7 @@ class Dialled(Protocol):
 
     def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]: ...
     def send(self, messages: Sequence[Message]) -> None: ...
+    def share(self, find: Find | None, refer: Refer | None) -> None: ...
     def close(self) -> None: ...
 
 
@@ -69,6 +74,8 @@ class Talk:
         self._line: Dialled | None = None
         self._connections = 0  # how many of the line's connections the session has been told of
         self._find_at = 0.0
+        self._welcome: Welcome | None = None  # the one that we have acted upon
+        self._sending: Sending | None = None
         self._breathes = False  # results come in
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
@@ -94,6 +101,8 @@ class Talk:
         finally:
             if self._line is not None:
                 self._line.close()
+            if self._sending is not None:
+                self._sending.close()
             self._connection.closed()
 
     def _may_go(self) -> bool:
@@ -129,9 +138,23 @@ class Talk:
                     commands += session.handle("user", message, now)
         if arrived:
             commands += session.heard(arrived, now)
+            if session.welcome is not self._welcome and line is not None:
+                self._share_files(session.welcome, line)
         self._breathes = bool(arrived)
         commands += session.tick(now)
         self._perform(commands)
+
+    def _share_files(self, welcome: Welcome | None, line: Dialled) -> None:
+        """A core has greeted us: where it and we see one folder, large buffers need not go through it."""
+        self._welcome = welcome
+        if welcome is None or not welcome.files:
+            return
+        self._sending = Sending.to(welcome.files, welcome.token, self._sending)
+        if self._sending is None:
+            line.share(None, None)
+            return
+        line.share(self._sending.folder.read, self._sending.folder.refers)
+        line.send([FilesSeen(token=welcome.token)])
 
     def _timeout_s(self) -> float | None:
         now = time.monotonic()

@@ -13,8 +13,9 @@ import msgspec
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
-from nblb.framing import MAX_FRAMES, Payload
+from nblb.framing import MAX_FRAMES, Find, Payload
 from nblb.hub.pipe import to_worker, unpack
+from nblb.hub.results import HandTo
 from nblb.messages import Failure, HoldBlob, RunTask, TaskFinished
 
 MAX_FUNCTIONS = 256  # kept loaded
@@ -33,17 +34,21 @@ class Blobs:
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[bytes, int]]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
+        self.find: Find | None = None  # what lies in files
 
-    def take(self, datagram: bytes, fd: int) -> None:
-        """A blob, or the word to drop one."""
-        message = _open(datagram, fd)
+    def take(self, datagram: bytes, fd: int) -> HandTo | None:
+        """A blob, or the word to drop one, or of where results can be handed over."""
+        message = self._open(datagram, fd)
+        if type(message) is HandTo:
+            return message
         if type(message) is HoldBlob:
             self._held.setdefault(message.hash, []).append((datagram, fd))
-            return
+            return None
         for _, held_fd in self._held.pop(message.hash, ()):
             if held_fd >= 0:
                 os.close(held_fd)
         self._functions.pop(message.hash, None)
+        return None
 
     def function(self, blob: str) -> Callable[..., Any]:
         """Loaded once: what it caches in its globals stays, as in any process that calls it twice."""
@@ -51,19 +56,18 @@ class Blobs:
         if found is None:
             if len(self._functions) >= MAX_FUNCTIONS:
                 del self._functions[next(iter(self._functions))]
-            found = self._functions[blob] = packing.load_function(_open(*self._held[blob][0]).payload)
+            found = self._functions[blob] = packing.load_function(self._open(*self._held[blob][0]).payload)
         return found
 
     def constant(self, blob: str) -> Any:
-        return packing.load_constant(_open(*self._held[blob][0]).payload)
+        return packing.load_constant(self._open(*self._held[blob][0]).payload)
 
     def results(self, task: str) -> list[Any]:
         """All results of another task, in their order, from however many pieces."""
-        return packing.joined_results([_open(*held) for held in self._held[task]])
+        return packing.joined_results([self._open(*held) for held in self._held[task]])
 
-
-def _open(datagram: bytes, fd: int) -> Any:
-    return unpack(to_worker, datagram, os.dup(fd) if fd >= 0 else -1)[1]
+    def _open(self, datagram: bytes, fd: int) -> Any:
+        return unpack(to_worker, datagram, os.dup(fd) if fd >= 0 else -1, self.find)[1]
 
 
 class _Loading(dict[str, Any]):

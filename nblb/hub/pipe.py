@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nblb.errors import ProtocolError
-from nblb.framing import Buffer, Codec, _Deal
+from nblb.framing import Buffer, Codec, Find, Refer, _Deal
 from nblb.hub.cell import shared_memory
+from nblb.hub.results import HandTo
 from nblb.messages import (
     HoldBlob,
     KnobOffered,
@@ -64,7 +65,7 @@ class PacketCodec(Codec):
         super().__init__(vocabulary)
         self._threads = threading.local()
 
-    def decode_one(self, header: Buffer, small: Buffer, large: Sequence[Buffer]) -> Any:
+    def decode_one(self, header: Buffer, small: Buffer, large: Sequence[Buffer], find: Find | None = None) -> Any:
         """The message of one datagram; raises what a wrong one causes (see `unpack`)."""
         threads = self._threads
         try:
@@ -72,7 +73,7 @@ class PacketCodec(Codec):
         except AttributeError:
             dealer = threads.dealer = _Dealer()
             decode = threads.decode = msgspec.json.Decoder(self._type, dec_hook=dealer).decode
-        deal = dealer.deal = _Deal(memoryview(small), large)
+        deal = dealer.deal = _Deal(memoryview(small), large, find)
         message = decode(header)[0]
         deal.close()
         return message
@@ -87,17 +88,21 @@ class _Dealer:
         return self.deal(kind, value)
 
 
-to_worker = PacketCodec(RunTask | HoldBlob | DropBlob)
+to_worker = PacketCodec(RunTask | HoldBlob | DropBlob | HandTo)
 from_worker = PacketCodec(
     WorkerStarted | TaskFinished | TaskStopped | TaskPrinted | TaskProgressed | TaskEmitted | KnobOffered
 )
 
 
 class Parcel(NamedTuple):
-    """A message ready to be sent, to one peer or to several; `fd` is -1 or the memory that its frames lie in."""
+    """A message ready to be sent, to one peer or to several; `fd` is -1 or the memory that its frames lie in.
+
+    `names` keeps the files that it speaks of where they are.
+    """
 
     datagram: bytes
     fd: int
+    names: object = None
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -108,9 +113,9 @@ def _size(buffer: Buffer) -> int:
     return len(buffer) if isinstance(buffer, bytes) else memoryview(buffer).nbytes
 
 
-def pack(codec: Codec, number: int, message: Message) -> Parcel:
+def pack(codec: Codec, number: int, message: Message, refer: Refer | None = None) -> Parcel:
     """The message as a parcel; raises OSError when there is no memory for a large one."""
-    frames = codec.encode((message,))
+    frames = codec.encode((message,), refer)
     header = frames[1]
     small = frames[2] if len(frames) > 2 else b""
     length, extra = len(header), _size(small)
@@ -141,15 +146,15 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def unpack(codec: PacketCodec, datagram: bytes, fd: int) -> tuple[int, Any]:
+def unpack(codec: PacketCodec, datagram: bytes, fd: int, find: Find | None = None) -> tuple[int, Any]:
     """The slice's number and the message; closes `fd`. Raises ProtocolError for whatever is not a parcel."""
     try:
         number, kind, length, extra = _head.unpack_from(datagram)
         if kind == _INLINE:
             end = _head.size + length
-            return number, codec.decode_one(datagram[_head.size : end], datagram[end : end + extra], ())
+            return number, codec.decode_one(datagram[_head.size : end], datagram[end : end + extra], (), find)
         header, *frames = _map(datagram, length, fd)
-        return number, codec.decode_one(header, frames[0] if frames else b"", frames[1:])
+        return number, codec.decode_one(header, frames[0] if frames else b"", frames[1:], find)
     except (struct.error, msgspec.MsgspecError, ValueError, IndexError, OSError) as error:
         raise ProtocolError(f"a worker's channel holds something else: {error}") from None
     finally:
@@ -191,6 +196,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket, hears: PacketCodec, speaks: PacketCodec) -> None:
         self.socket = sock
+        self.refer: Refer | None = None  # to what lies in files
         self._hears, self._speaks = hears, speaks
 
     @classmethod
@@ -210,7 +216,7 @@ class Channel:
 
     def send(self, number: int, message: Message) -> None:
         """Say this and wait until it is taken (the worker's way); raises OSError."""
-        parcel = pack(self._speaks, number, message)
+        parcel = pack(self._speaks, number, message, self.refer)
         try:
             self.post(parcel)
         finally:

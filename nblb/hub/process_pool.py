@@ -17,12 +17,16 @@ from typing import Any
 
 from nblb.commands import Steer
 from nblb.errors import ProtocolError
+from nblb.framing import Find, Refer
+from nblb.handover import Folder
 from nblb.hub import blame
+from nblb.hub.blob_parcels import BlobParcels
 from nblb.hub.memory_watch import MemoryWatch
 from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.nursery_link import NurseryLink
 from nblb.hub.pipe import DropBlob, Parcel, from_worker, pack, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.printing import Printing
+from nblb.hub.results import HandTo
 from nblb.hub.slices import WorkerSpent
 from nblb.hub.worker_seat import Key, WorkerSeat, not_given
 from nblb.messages import (
@@ -53,7 +57,10 @@ class ProcessPool:
         self._log = log
         self.selector = selectors.DefaultSelector()
         self._seats: dict[str, WorkerSeat] = {}
-        self._blobs: dict[str, list[Parcel]] = {}
+        self._folder: Folder | None = None
+        self._refer: Refer | None = None
+        self._find: Find | None = None
+        self._blobs = BlobParcels()
         self._delayed: list[tuple[float, str, int]] = []  # workers to start later
         self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap
         self._dues = 0
@@ -79,6 +86,7 @@ class ProcessPool:
         self._seats[worker] = seat
         self.selector.register(seat.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(seat, now))
         self.printing.watch(seat)
+        self._tell_folder(seat)
         try:
             self._nursery.start(worker, settings, fds)
         except OSError as error:
@@ -87,16 +95,24 @@ class ProcessPool:
             for fd in fds:
                 os.close(fd)
 
+    def hand_to(self, folder: Folder) -> None:
+        """Workers shall hand over large results there, and find there what messages name."""
+        self._folder = self._blobs.folder = folder
+        self._refer, self._find = folder.refers, folder.adopt
+        for seat in self._seats.values():
+            self._tell_folder(seat)
+
+    def _tell_folder(self, seat: WorkerSeat) -> None:
+        if self._folder is not None:
+            told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
+            self._post(seat, pack(to_worker, 0, told))
+
     def hold(self, message: HoldBlob) -> None:
-        """Keep a blob for the workers, packed once however many will need it."""
-        pieces = self._blobs.setdefault(message.hash, [])
-        if message.total == 0 and pieces:
-            return
-        pieces.append(pack(to_worker, 0, message))
+        """Keep a blob for the workers; raises OSError."""
+        self._blobs.hold(message)
 
     def drop_blob(self, blob: str) -> None:
-        for parcel in self._blobs.pop(blob, ()):
-            parcel.close()
+        self._blobs.drop(blob)
         for seat in self._seats.values():
             if blob in seat.held:
                 seat.held.discard(blob)
@@ -110,13 +126,13 @@ class ProcessPool:
         for blob in (run.function, *run.constants, *run.depends):
             if blob not in seat.held:
                 seat.held.add(blob)
-                for parcel in self._blobs[blob]:
-                    self._post(seat, parcel._replace(fd=os.dup(parcel.fd)) if parcel.fd >= 0 else parcel)
+                for parcel in self._blobs.of(blob):
+                    self._post(seat, parcel)
         number = seat.take_number(run)
         if self._memory.look_at is None:
             self._memory.begin(self._now)
         try:
-            self._post(seat, pack(to_worker, number, run))
+            self._post(seat, pack(to_worker, number, run, self._refer))
         except OSError as error:
             del seat.given[number]
             self._events.append((worker, not_given(run, worker, error)))
@@ -160,7 +176,7 @@ class ProcessPool:
         seat = self._seats.get(worker)
         if seat is None:
             return
-        again = [parcel for parcel in self._unread(seat) if not self._returned(seat, parcel)]
+        again = [parcel for parcel in seat.unread() if not self._returned(seat, parcel)]
         for parcel in again:
             self._post(seat, parcel)
 
@@ -208,10 +224,7 @@ class ProcessPool:
         self._nursery.close()
         for seat in list(self._seats.values()):
             self._forget(seat)
-        for parcels in self._blobs.values():
-            for parcel in parcels:
-                parcel.close()
-        self._blobs.clear()
+        self._blobs.close()
         self.selector.close()
 
     # ── channels ──
@@ -254,7 +267,7 @@ class ProcessPool:
                 if not datagram:
                     self.selector.unregister(sock)  # both ends of it are gone, or shut
                     return
-                number, message = unpack(from_worker, datagram, fd)
+                number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
                     if seat.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
@@ -350,7 +363,7 @@ class ProcessPool:
         with contextlib.suppress(KeyError):
             self.selector.get_key(seat.channel.socket)
             self._read_channel(seat, now)
-        for parcel in self._unread(seat):
+        for parcel in seat.unread():
             self._returned(seat, parcel)
             parcel.close()
         self.printing.bury(seat, now)
@@ -363,6 +376,8 @@ class ProcessPool:
         )
         self._events.append((seat.worker, died))
         self._forget(seat)
+        if self._folder is not None and seat.pid:
+            self._folder.sweep(seat.pid)
 
     def _forget(self, seat: WorkerSeat) -> None:
         for fd in (seat.channel.socket.fileno(), *seat.pipes.values()):
@@ -371,19 +386,6 @@ class ProcessPool:
         self._seats.pop(seat.worker, None)
         self._memory.forget(seat.worker)
         seat.close()
-
-    def _unread(self, seat: WorkerSeat) -> list[Parcel]:
-        """What lies in the worker's socket, and behind it; in order."""
-        parcels: list[Parcel] = []
-        with contextlib.suppress(BlockingIOError, OSError):
-            while True:
-                datagram, fd = receive_datagram(seat.far, seat.no_wait)
-                if not datagram:
-                    break
-                parcels.append(Parcel(datagram, fd))
-        parcels += seat.outbox
-        seat.outbox.clear()
-        return parcels
 
     def _returned(self, seat: WorkerSeat, parcel: Parcel) -> bool:
         """A parcel that was read back: True if it was a slice, which goes back to the slots."""

@@ -143,7 +143,7 @@ class Voice:
         payload: Payload | None = None
         if not bundles.is_figure(thing):
             try:
-                payload = packing.pack_results([thing])
+                payload = packing.pack_results([thing], by_file=False)
             except NotSerializable:
                 if not data:
                     raise

@@ -38,12 +38,13 @@ from nblb.commands import (
 )
 from nblb.errors import NblbError
 from nblb.framing import Payload
+from nblb.handover import Folder
 from nblb.hub import machine
 from nblb.hub.output_store import OutputStore
 from nblb.hub.probes import Probes
 from nblb.hub.process_pool import ProcessPool
 from nblb.hub.slots import CORE, Slots, SlotSettings
-from nblb.messages import BlobMissing, HoldBlob, HubHello, Message, Welcome, core_to_hub, hub_to_core
+from nblb.messages import BlobMissing, FilesSeen, HoldBlob, HubHello, Message, Welcome, core_to_hub, hub_to_core
 from nblb.parameters import Parameters, load
 from nblb.payload import dump_constant, dump_function
 from nblb.security import runtime_folder, socket_address
@@ -83,6 +84,7 @@ class WorkerHub:
         self._connections = 0
         self._was_connected = False
         self._outgoing: list[Message] = []
+        self._folder: Folder | None = None  # where large buffers are handed over
         self.bugs = 0  # events that could not be handled; tests look at it
 
     # ── the seed's words ──
@@ -208,6 +210,9 @@ class WorkerHub:
         if hasattr(self, "_probes"):
             self._probes.close()
             del self._probes
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
         if self._wake_read >= 0:
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -239,6 +244,7 @@ class WorkerHub:
             elif type(message) is Welcome:
                 self._core_pid = message.pid
                 self._store.open(message.output)
+                self._share_files(message)
             self._handle(CORE, message, now)
         if line.ready or self._probes.has_more:
             self._look_around()
@@ -270,6 +276,18 @@ class WorkerHub:
             self._slots.line_up(now)
         else:
             self._slots.line_down()
+
+    def _share_files(self, welcome: Welcome) -> None:
+        """Where the core and this hub see one folder, large buffers go from the one who has them to who needs them."""
+        folder = Folder.seen(welcome.files, welcome.token) if welcome.files else None
+        if folder is None:
+            self._line.share(None, None)
+            return
+        if self._folder is None or self._folder.token != folder.token:
+            self._folder = folder
+            self._pool.hand_to(folder)
+        self._line.share(self._folder.find, self._folder.refers)
+        self._outgoing.append(FilesSeen(token=welcome.token))
 
     def _look_around(self) -> None:
         if self._wake_read in self._line.ready:

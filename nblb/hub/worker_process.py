@@ -29,8 +29,10 @@ from nblb.hub.cell import NOTE_BYTES, Cell
 from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.output import WorkerOutput, label_logging, own_stream
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
+from nblb.hub.results import HandTo, Results
 from nblb.hub.voice import Voice
 from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
+from nblb.payload import stores
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on
@@ -44,6 +46,7 @@ class Worker:
         self._channel, self._cell, self._output = channel, cell, output
         self._voice = Voice(channel, cell)
         self._blobs = calling.Blobs()
+        self._results: Results | None = None
         self._max_bytes = max_message_mb * 1024 * 1024
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
@@ -64,10 +67,15 @@ class Worker:
             if not datagram:
                 return
             if peek_number(datagram):
-                number, run = unpack(to_worker, datagram, fd)
+                number, run = unpack(to_worker, datagram, fd, self._blobs.find)
                 self._run_slice(number, run)
-            else:
-                self._blobs.take(datagram, fd)
+            elif (told := self._blobs.take(datagram, fd)) is not None:
+                self._hand_to(told)
+
+    def _hand_to(self, told: HandTo) -> None:
+        """Large results, and what they are made of, lie in files from here on."""
+        stores.store = self._results = Results(told)
+        self._blobs.find, self._channel.refer = self._results.folder.find, self._results.folder.refers
 
     # ── one slice ──
 
@@ -112,6 +120,8 @@ class Worker:
                 worker=self.name,
                 kept=tuple(kept),
             )
+        if self._results is not None:
+            self._results.settle(payload if type(end) is TaskFinished else None)
         self._send_end(number, end)
         self._cell.end(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nblb.commands import Steer
 from nblb.hub.cell import STEER_BYTES, Cell
-from nblb.hub.pipe import Channel, Parcel
+from nblb.hub.pipe import Channel, Parcel, receive_datagram
 from nblb.messages import Failure, RunTask, TaskFinished
 
 if TYPE_CHECKING:
@@ -102,6 +103,19 @@ class WorkerSeat:
     def number_of(self, key: Key) -> int:
         return next((number for number, given in self.given.items() if given == key), 0)
 
+    def unread(self) -> list[Parcel]:
+        """What lies in the worker's socket, and behind it; in order."""
+        parcels: list[Parcel] = []
+        with contextlib.suppress(BlockingIOError, OSError):
+            while True:
+                datagram, fd = receive_datagram(self.far, self.no_wait)
+                if not datagram:
+                    break
+                parcels.append(Parcel(datagram, fd))
+        parcels += self.outbox
+        self.outbox.clear()
+        return parcels
+
     def close(self) -> None:
         self.is_gone = True
         for parcel in self.outbox:
@@ -116,7 +130,7 @@ class WorkerSeat:
 
 def not_given(run: RunTask, worker: str, error: OSError) -> TaskFinished:
     """The end of a slice whose arguments cannot be handed over."""
-    words = f"the hub has no memory to hand the arguments over: {error}"
+    words = f"the arguments cannot be handed to a worker: {error}"
     failures = tuple(Failure(offset=n, kind="MemoryError", message=words) for n in range(run.items))
     return TaskFinished(
         task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures, worker=worker

@@ -11,6 +11,7 @@ Nothing between the two opens them. Each module says what its payloads look like
 """
 
 from nblb.payload.calls import (
+    MAX_ITEMS,
     Call,
     Calls,
     Constant,
@@ -18,6 +19,7 @@ from nblb.payload.calls import (
     Input,
     Inputs,
     Packed,
+    blob_name,
     content_hash,
     dump_constant,
     joined_results,
@@ -34,9 +36,11 @@ from nblb.payload.explain import explain_unpicklable
 from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
-from nblb.payload.pickling import goes_by_name, module_content, project_modules
+from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, project_modules, stores
 
 __all__ = [
+    "MAX_ITEMS",
+    "Alike",
     "Call",
     "Calls",
     "Constant",
@@ -44,6 +48,8 @@ __all__ = [
     "Input",
     "Inputs",
     "Packed",
+    "Store",
+    "blob_name",
     "bounded",
     "cell_label",
     "content_hash",
@@ -66,6 +72,7 @@ __all__ = [
     "pack_results",
     "project_modules",
     "resolve",
+    "stores",
     "to_exception",
     "unpack_calls",
     "unpack_results",

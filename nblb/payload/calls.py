@@ -21,15 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from nblb.errors import NotSerializable
-from nblb.framing import Buffer, Payload
+from nblb.framing import IN_MEMORY, Buffer, Part, Payload
 from nblb.messages import HoldBlob, RunTask
 from nblb.payload.explain import explain_unpicklable
-from nblb.payload.pickling import Pickler, dump, dump_arguments, load
+from nblb.payload.pickling import Alike, Pickler, dump, dump_arguments, kept, load
 
 Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 
 MAX_ITEMS = 1024  # of one record
 MAX_RECORD_BYTES = 1024 * 1024
+NAMED_BY_PLACE = 8 * 1024 * 1024  # bytes in files from which on a blob is not read once more to be named
 
 
 class Packed(NamedTuple):
@@ -142,21 +143,25 @@ def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
     except Exception as error:
         raise _cannot_pickle(call, error) from error
     if not stand_ins:
-        return Packed(Payload(buffers))
-    return Packed(Payload(buffers), 1, False, *_needs(stand_ins))
+        return Packed(Payload.of(buffers))
+    return Packed(Payload.of(buffers), 1, False, *_needs(stand_ins))
 
 
-def pack_chunk(calls: Sequence[Call]) -> Packed:
+def pack_chunk(calls: Sequence[Call], alike: Alike | None = None) -> Packed:
     """Calls that stay together: one pickle, run one after another by one worker."""
     try:
-        buffers, pickler = dump(list(calls), arguments=True)
+        buffers, pickler = dump(list(calls), arguments=True, alike=alike)
     except Exception as error:
         raise _cannot_pickle_one_of(calls, error) from error
-    return Packed(Payload(buffers), len(calls), False, *_needs(pickler.stand_ins))
+    return Packed(Payload.of(buffers), len(calls), False, *_needs(pickler.stand_ins))
 
 
-def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS) -> Iterator[Packed]:
-    """Records that the core may cut between any two items; a call with large buffers or futures is one by itself."""
+def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS, steady: bool = False) -> Iterator[Packed]:
+    """Records that the core may cut between any two items; a call with large buffers or futures is one by itself.
+
+    With `steady` nothing of the caller's runs between two calls, so what is at one place in memory is the same.
+    """
+    alike: Alike | None = {} if steady else None
     file = io.BytesIO()
     pickler = Pickler(file, arguments=True)
     dump, tell, clear_memo = pickler.dump, file.tell, pickler.clear_memo
@@ -172,7 +177,7 @@ def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS) -> Iterator[Pa
         if pickler.large or (len(pickler.stand_ins) > waiting and _needs(pickler.stand_ins[waiting:])[0]):
             if sizes:
                 yield _cut(file.getbuffer()[:start], sizes, pickler.stand_ins[:waiting])
-            payload = Payload([bytes(file.getbuffer()[start:end]), *pickler.large])
+            payload = Payload.of(kept([bytes(file.getbuffer()[start:end]), *pickler.large], alike))
             yield Packed(payload, 1, False, *_needs(pickler.stand_ins[waiting:]))
         else:
             sizes.append(end - start)
@@ -301,7 +306,7 @@ def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[
 # ── results and constants ───────────────────────────────────────────────────────────────────────────────────
 
 
-def pack_results(results: Sequence[Any]) -> Payload:
+def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
     """One pickle of the list of a slice's results.
 
     Raises
@@ -310,14 +315,14 @@ def pack_results(results: Sequence[Any]) -> Payload:
         Names the result, and the part of it, that cannot be pickled.
     """
     try:
-        buffers, _ = dump(list(results))
+        buffers, _ = dump(list(results), by_file=by_file)
     except Exception as error:
         for number, result in enumerate(results):
             why = explain_unpicklable(result, "result" if len(results) == 1 else f"result {number}")
             if why:
                 raise NotSerializable(why) from error
         raise NotSerializable(f"the result cannot be pickled: {error}") from error
-    return Payload(buffers)
+    return Payload.of(buffers)
 
 
 def unpack_results(payload: Payload) -> list[Any]:
@@ -331,11 +336,23 @@ def dump_constant(value: Any) -> tuple[str, Payload]:
         buffers, _ = dump(value)
     except Exception as error:
         raise NotSerializable(explain_unpicklable(value, "constant") or f"it cannot be pickled: {error}") from error
-    return content_hash(buffers), Payload(buffers)
+    return blob_name(buffers), Payload.of(buffers)
 
 
 def load_constant(payload: Payload) -> Any:
     return load(payload.buffers)
+
+
+def blob_name(buffers: Sequence[Buffer | Part], by_content: bool = False) -> str:
+    """What a function or constant is known by: its content's hash, or that of the places where very much lies.
+
+    Places are as good a name, for no file is ever changed; only the same bytes in another file have another.
+    """
+    if by_content or sum(part.nbytes for part in buffers if not isinstance(part, IN_MEMORY)) < NAMED_BY_PLACE:
+        return content_hash(part if isinstance(part, IN_MEMORY) else part.read() for part in buffers)
+    return content_hash(
+        part if isinstance(part, IN_MEMORY) else f"{part.name} {part.at} {part.nbytes}".encode() for part in buffers
+    )
 
 
 def content_hash(buffers: Iterable[Buffer]) -> str:

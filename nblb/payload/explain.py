@@ -45,7 +45,7 @@ def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False
 
 def _error(value: Any, arguments: bool) -> Exception | None:
     try:
-        dump(value, arguments)
+        dump(value, arguments, by_file=False)
     except Exception as error:
         return error
     return None

@@ -113,11 +113,12 @@ def _is_installed(filename: str) -> bool:
 def _pickled(exception: BaseException) -> Payload | None:
     """The exception as a payload if it can be loaded again; its traceback does not travel."""
     try:
-        buffers, _ = dump(exception)
-        load(buffers)
+        buffers, _ = dump(exception, by_file=False)
+        whole = Payload.of(buffers)
+        load(whole.buffers)
     except Exception:
         return None
-    return Payload(buffers)
+    return whole
 
 
 def bounded(text: str, limit: int) -> str:

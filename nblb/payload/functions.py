@@ -22,7 +22,7 @@ import msgspec
 
 from nblb.errors import NotSerializable
 from nblb.framing import Payload
-from nblb.payload.calls import content_hash
+from nblb.payload.calls import blob_name
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.pickling import Pickler, dump, load
 
@@ -33,8 +33,8 @@ _random_id = re.compile(r"[0-9a-f]{32}")
 _labels: dict[str, str] = {}  # file name of a code object -> what people call it: 'Cell In[7]'
 
 
-def dump_function(function: Callable[..., Any]) -> tuple[str, Payload]:
-    """The content hash of a function and the blob that hubs load it from.
+def dump_function(function: Callable[..., Any], by_content: bool = False) -> tuple[str, Payload]:
+    """The name of a function (see `blob_name`) and the blob that hubs load it from.
 
     Raises
     ------
@@ -50,7 +50,8 @@ def dump_function(function: Callable[..., Any]) -> tuple[str, Payload]:
         why = explain_unpicklable(function, f"function {name}")
         raise NotSerializable(why or f"function {name} cannot be pickled: {error}") from error
     notes = msgspec.json.encode(_sources(pickler.code))
-    return content_hash([notes, *buffers]), Payload([notes, *buffers])
+    whole = [notes, *buffers]
+    return blob_name(whole, by_content), Payload.of(whole)
 
 
 def load_function(payload: Payload) -> Callable[..., Any]:

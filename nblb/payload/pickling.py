@@ -7,7 +7,7 @@ Three rules that plain pickle does not have:
 - An object whose class has `__nblb_argument__` (a future, a Job, a handle of `lb.put`) is replaced by the Input or
   Constant that it returns. That is only allowed in arguments, where the hub can put the value in its place.
 - Buffers of 64 KiB and more are kept out of the pickle, copied once: what is submitted is what the caller saw, even
-  if an array is changed the moment after.
+  if an array is changed the moment after. Where there is a `store`, large ones are copied straight into a file.
 """
 
 from __future__ import annotations
@@ -21,18 +21,59 @@ import threading
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import cloudpickle
 
 from nblb.errors import NotSerializable
-from nblb.framing import LARGE, Buffer
+from nblb.framing import LARGE, Buffer, Part
+from nblb.handover import BY_FILE
 
 PROTOCOL = 5
 
 _IMPORTS_OWN = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})
 
 _by_value_lock = threading.Lock()
+
+
+class Store(Protocol):
+    """Where large buffers can be put for others to find, instead of being sent."""
+
+    def put(self, buffers: Sequence[Buffer], alike: Alike | None) -> list[Buffer | Part]:
+        """The same buffers, wherever they lie now; raises OSError where there is no room."""
+
+    def copy_of(self, buffer: Buffer) -> Buffer | None:
+        """What a buffer at this place was put as last, if that is known; not to be written to."""
+
+
+Alike: TypeAlias = "dict[tuple[int, int], tuple[Part, Buffer]]"  # what lies at an address cannot change meanwhile
+
+
+class _Stores:
+    """The store of this process, while there is one."""
+
+    def __init__(self) -> None:
+        self.store: Store | None = None
+
+    def forget(self) -> None:
+        self.store = None
+
+    def copy_of(self, buffer: Buffer) -> Buffer | None:
+        return self.store.copy_of(buffer) if self.store is not None else None
+
+
+stores = _Stores()
+os.register_at_fork(after_in_child=stores.forget)  # its names are the parent's
+
+
+def kept(buffers: Sequence[Buffer], alike: Alike | None = None, by_file: bool = True) -> list[Buffer | Part]:
+    """The buffers of a pickle as they are now: in a file where they are large, else copied."""
+    if by_file and stores.store is not None and sum(memoryview(b).nbytes for b in buffers) >= BY_FILE:
+        try:
+            return stores.store.put(buffers, alike)
+        except OSError:
+            pass  # no room: sent like all others, and whoever keeps them says so
+    return [buffer if type(buffer) is bytes else bytearray(buffer) for buffer in buffers]
 
 
 class ProjectModules:
@@ -104,7 +145,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     """cloudpickle's, with nblb's three rules; one instance can write many pickles, end to end, into its file."""
 
     def __init__(self, file: io.BytesIO, arguments: bool = False) -> None:
-        self.large: list[Buffer] = []  # the buffers of the pickle being written that stay out of it
+        self.large: list[Buffer] = []  # what stays out of the pickle being written, not copied yet: see `kept`
         self.stand_ins: list[Any] = []  # Input and Constant objects that were put in
         self.code: set[types.CodeType] = set()  # of functions that went by value
         self._arguments = arguments
@@ -114,8 +155,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         raw = buffer.raw()
         if raw.nbytes < LARGE:
             return True  # in band
-        # A bytes object cannot change; anything else is copied, so that later changes do not reach the wire.
-        self.large.append(raw.obj if type(raw.obj) is bytes else bytearray(raw))
+        self.large.append(raw.obj if type(raw.obj) is bytes else raw)
         return False
 
     def reducer_override(self, obj: Any) -> Any:
@@ -174,7 +214,7 @@ class _Desk(threading.local):
 _desk = _Desk()
 
 
-def dump_arguments(value: Any) -> tuple[list[Buffer], list[Any]]:
+def dump_arguments(value: Any) -> tuple[list[Buffer | Part], list[Any]]:
     """One pickle of `value` and its large buffers; and the stand-ins that were put into it."""
     desk = _desk
     if desk.busy:  # a user's __reduce__ submits a task itself
@@ -185,10 +225,10 @@ def dump_arguments(value: Any) -> tuple[list[Buffer], list[Any]]:
     try:
         pickler.dump(value)
         written = file.getvalue()
-        buffers: list[Buffer] = [written]
+        buffers: list[Buffer | Part] = [written]
         stand_ins: list[Any] = []
-        if pickler.large:
-            buffers += pickler.large
+        if pickler.large or len(written) >= BY_FILE:
+            buffers = kept([written, *pickler.large])
             pickler.large.clear()
         if pickler.stand_ins:
             stand_ins += pickler.stand_ins
@@ -207,12 +247,16 @@ def dump_arguments(value: Any) -> tuple[list[Buffer], list[Any]]:
     return buffers, stand_ins
 
 
-def dump(value: Any, arguments: bool = False) -> tuple[list[Buffer], Pickler]:
+def dump(
+    value: Any, arguments: bool = False, by_file: bool = True, alike: Alike | None = None
+) -> tuple[list[Buffer | Part], Pickler]:
     """One pickle of `value` and its large buffers; the Pickler tells what was met on the way."""
     file = io.BytesIO()
     pickler = Pickler(file, arguments)
     pickler.dump(value)
-    return [file.getvalue(), *pickler.large], pickler
+    buffers = kept([file.getvalue(), *pickler.large], alike, by_file)
+    pickler.large.clear()
+    return buffers, pickler
 
 
 def load(buffers: Sequence[Buffer]) -> Any:

@@ -58,6 +58,12 @@ class Intake:
             if waiting is not None:  # else it has not heard of an acceptance, and will ask again
                 self.submit_task(waiting, spec, now)
 
+    def blob_lost(self, name: str, reason: str) -> None:
+        """What waits for this blob waits in vain."""
+        for address, spec in self.state.parked.pop(name, ()):
+            self.state.parked_on.pop(spec.task, None)
+            self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
+
     def open_job(self, client: Client, message: OpenJob, now: float) -> None:
         state = self.state
         job = state.jobs.get(message.job)

@@ -62,6 +62,8 @@ class Liveness:
             heartbeat_s=policy.heartbeat_s,
             echo=echo,
             output=policy.output,
+            files=policy.files,
+            token=policy.token,
         )
 
     def stranger(self, sender: str) -> None:

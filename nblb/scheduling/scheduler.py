@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nblb.commands import Command, Halt, Send
+from nblb.commands import Command, Halt, NameFiles, Send
 from nblb.framing import Payload
 from nblb.messages import (
     Answer,
@@ -22,6 +22,7 @@ from nblb.messages import (
     Failure,
     FetchCall,
     FetchTask,
+    FilesSeen,
     ForgetJob,
     Heartbeat,
     Hello,
@@ -108,6 +109,7 @@ class Scheduler:
             TurnKnob: steering.turn_knob,
             StopAndKeep: steering.stop_and_keep,
             FetchCall: steering.fetch_call,
+            FilesSeen: self._files_seen,
             Heartbeat: self._client_heartbeat,
         }
         self._from_hub: dict[type, Callable[[Hub, Any, float], None]] = {
@@ -122,6 +124,7 @@ class Scheduler:
             TaskEmitted: steering.task_emitted,
             KnobOffered: steering.knob_offered,
             BlobWanted: self._blob_wanted,
+            FilesSeen: self._files_seen,
         }
 
     @property
@@ -222,6 +225,11 @@ class Scheduler:
         self.cancelling.refuse(tasks, kind, reason, now)
         return [command for command in self._taken() if type(command) is Send]
 
+    def blob_lost(self, name: str, reason: str) -> list[Command]:
+        """A blob that was sent cannot be had: what waits for it never will be accepted."""
+        self.intake.blob_lost(name, reason)
+        return self._taken()
+
     def task_view(self, task_id: str) -> TaskView | None:
         """State, progress, result and failure of one task, by the id that users see; None if unknown."""
         record = self.state.records.get(task_id)
@@ -249,6 +257,10 @@ class Scheduler:
 
     def _client_heartbeat(self, client: Client, _message: Heartbeat, now: float) -> None:
         self.state.send(client.address, Heartbeat(at=self.state.wall(now)))
+
+    def _files_seen(self, party: Client | Hub, message: FilesSeen, _now: float) -> None:
+        if self.policy.token and message.token == self.policy.token:
+            self.state.out.append(NameFiles(party.address))
 
     def _ask(self, client: Client, message: Ask, now: float) -> None:
         try:

@@ -15,7 +15,7 @@ from nblb.commands import Command, Log, Send
 from nblb.commands import Record as Keep
 from nblb.framing import Payload
 from nblb.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
-from nblb.records import EndKept
+from nblb.records import ArgumentsSpent, EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
@@ -48,6 +48,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "process"
     pid: int = 0
     output: str = ""  # the folder for the output of tasks
+    files: str = ""  # the folder whose files can be named instead of sending bytes, and the word that lies in it
+    token: str = ""
 
 
 class Client:
@@ -257,6 +259,8 @@ class State:
                 record.ended_at = now
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
+                    if record.spec.payload.parts is not None:
+                        self.out.append(Keep(ArgumentsSpent(record.id)))
                     record.release_arguments()
                 if record.spec.depends:
                     dependencies.unpin(self, record)

@@ -125,7 +125,7 @@ class Draw:
             at_most_once=random.random() < 0.15 and retries == 0,
             depends=depends,
             constants=(CONSTANT,) if random.random() < 0.2 else (),
-            cache=f"k{random.randrange(3)}" if items == 1 and not depends and random.random() < 0.1 else "",
+            cache=f"k{random.randrange(3)}" if items == 1 and not depends and random.random() < 0.2 else "",
         )
         mine.append(task)
         self._items[task] = items

@@ -14,7 +14,7 @@ import msgspec
 import zmq
 
 from nblb.errors import NblbError, ProtocolError
-from nblb.framing import VERSION, Buffer, Codec
+from nblb.framing import VERSION, Buffer, Codec, Find, Refer
 from nblb.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.parameters import Parameters
 from nblb.security import loopback_address, runtime_folder, socket_address
@@ -54,6 +54,10 @@ class _Door:
         self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
         self._reader = hears.reader()
         self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
+
+    def share(self, find: Find) -> None:
+        """Messages may name files from here on."""
+        self._reader.find = find
 
     def read(self, frames: list[Buffer]) -> Arrived:
         identity = bytes(frames[0])
@@ -123,6 +127,8 @@ class Doors:
         self._by_kind = {door.kind: door for door in self._doors}
         self._by_kind |= {f"json-{door.name}": door for door in self._doors}
         self._outboxes: dict[str, _Outbox] = {}
+        self._refer: Refer | None = None
+        self._see_files: set[str] = set()  # peers that files can be named to
         self._turn = 0
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._wake_read, self._wake_write = -1, -1
@@ -191,6 +197,16 @@ class Doors:
         except (psutil.Error, OSError):
             pass
         return " by another program"
+
+    def share(self, find: Find, refer: Refer) -> None:
+        """Let messages name files: `find` finds what peers name, `refer` says what can be named to them."""
+        self._refer = refer
+        for door in self._doors:
+            door.share(find)
+
+    def name_files_to(self, peer: str) -> None:
+        """This peer sees the files that are shared."""
+        self._see_files.add(peer)
 
     def close(self) -> None:
         """Let go of everything; messages on their way have a moment to leave."""
@@ -292,7 +308,7 @@ class Doors:
     def _encode(self, to: str, door: _Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
         """The batch as frames; should one message not be encodable, the others go each by itself."""
         try:
-            return [(batch, door.speaks.encode(batch))]
+            return [(batch, door.speaks.encode(batch, self._refer if to in self._see_files else None))]
         except Exception as error:
             if len(batch) == 1:
                 self.unsayable.append((to, batch[0], error))
@@ -341,8 +357,9 @@ class Doors:
             del self._outboxes[to]
 
     def drop(self, to: str) -> None:
-        """Forget what waits for this peer."""
+        """Forget what waits for this peer, and what it sees."""
         self._outboxes.pop(to, None)
+        self._see_files.discard(to)
 
     def answer_json(self, to: str, value: object) -> None:
         """The one reply to a JSON request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections import deque
@@ -11,7 +12,7 @@ from typing import Any
 import zmq
 
 from nblb.errors import NblbError, ProtocolError
-from nblb.framing import Buffer, Codec
+from nblb.framing import Buffer, Codec, Find, Refer
 from nblb.messages import Message
 from nblb.transport.sockets import (
     TURN_MESSAGES,
@@ -22,6 +23,8 @@ from nblb.transport.sockets import (
     read_frames,
     write_frames,
 )
+
+log = logging.getLogger("nblb")
 
 
 class Line:
@@ -40,6 +43,7 @@ class Line:
         self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
         self._speaks, self._reader = speaks, hears.reader()
+        self._refer: Refer | None = None
         self._outbox: deque[tuple[list[Buffer], int]] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
@@ -110,14 +114,28 @@ class Line:
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.connections += self.connected
 
+    def share(self, find: Find | None, refer: Refer | None) -> None:
+        """Let messages name files from here on, or none: `find` finds what the core names, `refer` what we may."""
+        self._reader.find, self._refer = find, refer
+
     def send(self, messages: Sequence[Message]) -> None:
         """Say these, now or as soon as the core takes them; never blocks."""
         for batch in batches(messages):
-            frames = self._speaks.encode(batch)
-            size = frames_nbytes(frames)
-            self._outbox.append((frames, size))
-            self.unsent_bytes += size
+            for frames in self._encode(batch):
+                size = frames_nbytes(frames)
+                self._outbox.append((frames, size))
+                self.unsent_bytes += size
         self._flush()
+
+    def _encode(self, batch: Sequence[Message]) -> list[list[Buffer]]:
+        """The batch in one message; should a file be gone that one of them needs, without that one."""
+        try:
+            return [self._speaks.encode(batch, self._refer)]
+        except OSError as error:
+            if len(batch) == 1:
+                log.error("%s cannot be sent: %s", type(batch[0]).__name__, error)
+                return []
+            return [frames for message in batch for frames in self._encode([message])]
 
     def _flush(self) -> None:
         try:

@@ -42,7 +42,7 @@ def work(folder: str, item: int, seconds: float, size: int) -> tuple[int, str, b
 class Client:
     """Submits one job after another until there is a file named `stop`."""
 
-    sizes: tuple[int, ...] = (0, 0, 0, 40_000, 200_000)  # of the results
+    sizes: tuple[int, ...] = (0, 0, 0, 40_000, 200_000, 600_000)  # of the results
 
     def __init__(self, settings: dict[str, Any], folder: Path, name: str, seed: int) -> None:
         self.cluster = lb.connect(settings)

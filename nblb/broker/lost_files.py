@@ -1,0 +1,46 @@
+"""Messages that name a file which is gone: each has one end that somebody hears of, and none is waited for.
+
+It takes a hand in the folder to come to this: a sender keeps its file until the message is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nblb.broker.claims import is_lost
+from nblb.commands import Command, Send
+from nblb.messages import Message, PutBlob, SubmitTask, TaskEmitted, TaskFinished, TaskRejected, WorkerDied
+from nblb.scheduling.scheduler import Scheduler
+
+REASON = "lay in a file of the core's state folder that is gone; it has to be submitted again"
+
+
+def without_lost(scheduler: Scheduler, sender: str, messages: Iterable[Message]) -> tuple[list[Message], list[Command]]:
+    """What can be handled, and what there is to say of the rest."""
+    left: list[Message] = []
+    said: list[Command] = []
+    for message in messages:
+        payload = getattr(message, "payload", None)
+        if payload is None or not is_lost(payload):
+            left.append(message)
+        elif isinstance(message, SubmitTask):
+            if scheduler.task_view(message.task) is not None:
+                left.append(message)  # it was accepted long ago: only its answer was lost
+            else:
+                reason = f"the arguments of task {message.name} {REASON}"
+                said.append(Send(sender, TaskRejected(task=message.task, kind="TaskRejected", reason=reason)))
+        elif isinstance(message, PutBlob):
+            said += scheduler.blob_lost(message.hash, f"{message.name or message.hash} {REASON}")
+        elif isinstance(message, TaskFinished):
+            left.append(
+                WorkerDied(
+                    worker="",
+                    reason="its result lay in a file that is gone",
+                    task=message.task,
+                    attempt=message.attempt,
+                    first=message.first,
+                )
+            )
+        elif not isinstance(message, TaskEmitted):  # whose next word counts
+            left.append(message)
+    return left, said

@@ -1,0 +1,60 @@
+"""Which rows of the journal need which files: counted in blob_files.py, and let go of when the rows go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nblb.broker.blob_files import BlobFiles
+from nblb.broker.claims import settled
+from nblb.broker.journal_rows import Batch
+from nblb.handover import is_handed_over
+
+
+class NeededFiles:
+    """By number of a task (its arguments, and its results) and by hash of a blob."""
+
+    def __init__(self, blobs: BlobFiles) -> None:
+        self._blobs = blobs
+        self._of_results: dict[int, list[str]] = {}
+        self._of_arguments: dict[int, list[str]] = {}
+        self._of_blobs: dict[str, list[str]] = {}
+
+    def results(self, number: int, files: Iterable[str]) -> None:
+        """An end of this task needs these."""
+        self._keep(self._of_results.setdefault(number, []), files)
+
+    def arguments(self, number: int, files: Iterable[str]) -> None:
+        self._keep(self._of_arguments.setdefault(number, []), files)
+
+    def blob(self, name: str, files: Iterable[str]) -> None:
+        self._keep(self._of_blobs.setdefault(name, []), files)
+
+    def _keep(self, known: list[str], files: Iterable[str]) -> None:
+        added = list(files)
+        known += added
+        self._blobs.take(added)
+
+    def remember(self, batch: Batch) -> None:
+        """A batch is committed: all that are needed before any that are not, for content may be equal."""
+        blobs, unneeded = self._blobs, list[str]()
+        for number, files in batch.files:
+            self.results(number, files)
+        for number, files in batch.arguments:
+            self.arguments(number, files)
+        for name, row in batch.blobs.items():
+            unneeded += self._of_blobs.pop(name, ())
+            if row is not None and row[0] is not None:
+                self.blob(name, row[0].split())
+        blobs.drop_unneeded()
+        for _, payload in batch.large:
+            settled(payload)
+        for number in batch.spent:
+            # What the core itself has written is looked for at the next start, so it stays with its row.
+            files = self._of_arguments.pop(number, [])
+            unneeded += [name for name in files if is_handed_over(name)]
+            if left := [name for name in files if not is_handed_over(name)]:
+                self._of_arguments[number] = left
+        for number, _ in batch.forgotten:
+            unneeded += self._of_results.pop(number, ())
+            unneeded += self._of_arguments.pop(number, ())
+        blobs.release(unneeded)

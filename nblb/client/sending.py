@@ -1,0 +1,115 @@
+"""Where this process puts large buffers that it submits: in files of the core's folder, each content once.
+
+An array that is submitted again is compared with the file that it went to before, byte by byte: that takes half the
+time of writing it, and none of the disk. So what was changed in place meanwhile is seen, as everywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from nblb.framing import Buffer, Part
+from nblb.handover import BY_FILE, FilePart, Folder
+from nblb.mapping import address_of, are_equal
+from nblb.payload import Alike, stores
+
+RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared
+RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memory that is soon free is soon reused
+LARGEST = 512 * 1024 * 1024  # the latest one may be so large by itself
+
+
+class Sending:
+    """The store of a process that submits tasks (see payload/pickling.py)."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._recent: OrderedDict[tuple[int, int], tuple[FilePart, Buffer]] = OrderedDict()  # and it, mapped
+        self._nbytes = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def to(cls, root: str, token: str, before: Sending | None) -> Sending | None:
+        """The store of this process from now on, if it sees the folder; the one from before if it is the same."""
+        folder = Folder.seen(root, token)
+        if folder is None:
+            if stores.store is before:
+                stores.store = None
+            return None
+        sending = before if before is not None and before.folder.token == token else cls(folder)
+        stores.store = sending
+        return sending
+
+    def put(self, buffers: Sequence[Buffer], alike: Alike | None = None) -> list[Buffer | Part]:
+        """The buffers: where they are already, or in one new file, or small enough to be sent."""
+        placed: list[Buffer | Part | None] = []
+        rest: list[Buffer] = []
+        for buffer in buffers:
+            known = self._known(buffer, alike) if memoryview(buffer).nbytes >= RECENT_FROM else None
+            placed.append(known)
+            if known is None:
+                rest.append(buffer)
+        if sum(memoryview(buffer).nbytes for buffer in rest) >= BY_FILE:
+            written = self._write(rest)
+        else:
+            written = [buffer if type(buffer) is bytes else bytes(buffer) for buffer in rest]
+        for buffer, part in zip(rest, written, strict=True):
+            if isinstance(part, FilePart) and part.nbytes >= RECENT_FROM:
+                self._remember(buffer, part, alike)
+        others = iter(written)
+        return [next(others) if part is None else part for part in placed]
+
+    def _write(self, buffers: Sequence[Buffer]) -> list[Buffer | Part]:
+        try:
+            return self.folder.write(buffers)
+        except OSError:
+            with self._lock:
+                if not self._recent:
+                    raise
+            self._forget()  # there may be room then
+            return self.folder.write(buffers)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._recent.clear()
+            self._nbytes = 0
+
+    def copy_of(self, buffer: Buffer) -> Buffer | None:
+        """What this buffer was written as last, if that is remembered: not to be written to."""
+        with self._lock:
+            found = self._recent.get((address_of(buffer), memoryview(buffer).nbytes))
+        return found[1] if found is not None else None
+
+    def _known(self, buffer: Buffer, alike: Alike | None) -> Part | None:
+        """A file that holds these very bytes."""
+        key = address_of(buffer), memoryview(buffer).nbytes
+        if alike is not None and key in alike:
+            return alike[key][0]
+        with self._lock:
+            found = self._recent.get(key)
+        if found is None or not are_equal(buffer, found[1]):
+            return None
+        if alike is not None:
+            alike[key] = found[0], buffer
+        return found[0]
+
+    def _remember(self, buffer: Buffer, part: FilePart, alike: Alike | None) -> None:
+        key = address_of(buffer), part.nbytes
+        if alike is not None:
+            alike[key] = part, buffer
+        if part.nbytes > LARGEST:
+            return
+        with self._lock:
+            before = self._recent.pop(key, None)
+            self._recent[key] = part, part.read()
+            self._nbytes += part.nbytes if before is None else 0
+            while self._nbytes > RECENT_BYTES and len(self._recent) > 1:
+                (_, nbytes), _ = self._recent.popitem(last=False)
+                self._nbytes -= nbytes
+
+    def close(self) -> None:
+        """Nothing more is submitted there; the files go with what speaks of them."""
+        if stores.store is self:
+            stores.store = None
+        self._forget()

@@ -1,0 +1,327 @@
+"""Large buffers from one process of a computer to another, by a file that both see and neither copies.
+
+Who sends writes the buffers once, into `incoming` of the core's state folder, and names the file in its message. The
+core takes a name of its own for it, a hard link in `blobs`; whoever needs the bytes maps the file. So each name has
+one owner, who removes it: the sender's goes when its message is acknowledged, the core's with the task.
+
+A file is complete before anybody hears of it and is never written to again. Mappings are private: an array that lies
+in one can be changed, and nobody else sees it. The first digits of a name tell which process owns it, so that what
+the dead have left can be swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import re
+import socket
+import stat
+import weakref
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+from nblb.framing import IN_MEMORY, Buffer, Part, Payload
+from nblb.mapping import private_memory, untouched
+
+BY_FILE = 256 * 1024  # a payload of so many bytes goes by file; what writes and names of a file cost is less from here
+IN_FILE = 32 * 1024  # its buffers below that go with the message
+INCOMING, BLOBS, TOKEN = "incoming", "blobs", "token"
+WRITE_AT_ONCE = 512  # buffers in one writev; the system allows 1024
+
+_PAGE = mmap.PAGESIZE
+_PADDING = memoryview(bytes(_PAGE))
+_NAME = re.compile(r"[0-9a-f]{44}")
+
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def owner() -> str:
+    """The digits that names of this process's files begin with: its machine, its pid, and when it was started."""
+    pid = os.getpid()
+    return f"{_mark()}{pid:08x}{_started(pid) or 0:012x}"
+
+
+def has_ended(name: str) -> bool:
+    """Whether the process that owns this name is known to have ended; of another machine's nothing is known."""
+    if not _NAME.fullmatch(name) or name[:8] != _mark():
+        return False
+    pid, since = int(name[8:16], 16), int(name[16:28], 16)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return True  # it is not of this account: the number has been given away again
+    now = _started(pid)
+    return now is not None and since not in (0, now)
+
+
+@cache
+def _mark() -> str:
+    """Of this boot of this machine, or container: pids mean something only there."""
+    words = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not Linux: the name of the machine must do
+        words += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=4).hexdigest()
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks; 0 for one that has ended and was not yet waited for."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if state in (b"Z", b"X") else int(fields[18])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FilePart:
+    """A buffer in a file of this folder; a framing.Part. `keeper` is what keeps the name there."""
+
+    __slots__ = ("at", "keeper", "name", "nbytes", "root")
+
+    def __init__(self, root: str, name: str, at: int, nbytes: int, keeper: object = None) -> None:
+        self.root, self.name, self.at, self.nbytes, self.keeper = root, name, at, nbytes, keeper
+
+    def read(self) -> Buffer:
+        """The bytes as memory that only the reader has, and may write to; it outlives the file's name."""
+        fd = open_file(self.root, self.name, self.at + self.nbytes)
+        try:
+            return private_memory(fd, self.at, self.nbytes, FilePart(self.root, self.name, self.at, self.nbytes))
+        finally:
+            os.close(fd)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is; it goes before its owner lets go of it only with the whole folder."""
+        return any(os.path.exists(f"{self.root}/{folder}/{self.name}") for folder in (INCOMING, BLOBS))  # noqa: PTH110
+
+    def __repr__(self) -> str:
+        return f"<{self.nbytes:,} bytes at {self.at} of {self.name}>"
+
+
+def open_file(root: str, name: str, size: int) -> int:
+    """A descriptor of the file of this name, once it is certain that it is one of ours and long enough."""
+    fd = _open_either(root, name)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_size < size:
+        os.close(fd)
+        raise OSError(f"the file {name} in {root} is not one that nblb has written, or was cut short")
+    return fd
+
+
+def _open_either(root: str, name: str) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for folder in (BLOBS, INCOMING):
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(f"{root}/{folder}/{name}", flags)
+    raise FileNotFoundError(f"the file {name} in {root} is gone, and what lay in it")
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Name:
+    """A file's name in `incoming` that this process owns: it goes with the last that speaks of it."""
+
+    __slots__ = ("__weakref__", "_path", "_pid")
+
+    def __init__(self, path: str) -> None:
+        self._path, self._pid = path, os.getpid()
+
+    def remove(self) -> None:
+        if os.getpid() == self._pid:  # a forked child has a copy of this, and not the name
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108  # runs while the interpreter ends, too
+
+    __del__ = remove
+
+
+_folders: weakref.WeakSet[Folder] = weakref.WeakSet()
+
+
+def close_folders() -> None:
+    """At the end of the program: no name of its own is left."""
+    for folder in list(_folders):
+        folder.close()
+
+
+class Folder:
+    """A core's state folder as one process sees it, which writes and names files there."""
+
+    def __init__(self, root: str, prefix: str = "", tag: int = 0, token: str = "") -> None:
+        self.root, self.token = root, token
+        self.prefix = prefix or owner()  # whose the names are
+        self._tag = tag or int.from_bytes(os.urandom(4), "big")
+        self._count = count(1)
+        self._names: weakref.WeakValueDictionary[str, _Name] = weakref.WeakValueDictionary()
+        _folders.add(self)
+
+    @classmethod
+    def seen(cls, root: str, token: str) -> Folder | None:
+        """The folder, if this process sees the very one that the core has put this token into."""
+        try:
+            found = Path(f"{root}/{INCOMING}").lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                return None
+            if Path(f"{root}/{INCOMING}/{TOKEN}").read_text() != token or not token:
+                return None
+        except (OSError, ValueError):
+            return None
+        return cls(root, token=token)
+
+    def refers(self, part: Part) -> bool:
+        """Whether whoever sees this folder finds the part by its name."""
+        return isinstance(part, FilePart) and part.root == self.root
+
+    def find(self, name: str, at: int, nbytes: int) -> FilePart:
+        """What a message names; ValueError if no file can have this name."""
+        return FilePart(self.root, checked(name), at, nbytes)
+
+    def adopt(self, name: str, at: int, nbytes: int) -> FilePart:
+        """The same, of a file whose name is ours from here on."""
+        return FilePart(self.root, checked(name), at, nbytes, self._keeper(name))
+
+    def read(self, name: str, at: int, nbytes: int) -> Buffer | FilePart:
+        """The bytes themselves, which stay when the name goes; should it be gone, reading will say so."""
+        part = self.find(name, at, nbytes)
+        try:
+            return part.read()
+        except OSError:
+            return part
+
+    def write(self, buffers: Sequence[Buffer], owned: bool = True) -> list[Buffer | Part]:
+        """The buffers, those of IN_FILE bytes and more in files; raises OSError and leaves nothing then.
+
+        What was mapped from a file and not changed is not written again: it gets another name.
+        """
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        placed = [self._again(view, owned) if view.nbytes >= IN_FILE else bytes(view) for view in views]
+        rest = [view for view, place in zip(views, placed, strict=True) if place is None]
+        try:
+            others = iter(self._write(rest, owned) if rest else ())
+        except BaseException:
+            self.remove([place for place in placed if place is not None])
+            raise
+        return [next(others) if place is None else place for place in placed]
+
+    def _again(self, view: memoryview, owned: bool) -> FilePart | None:
+        part = untouched(view)
+        if not isinstance(part, FilePart) or part.root != self.root:
+            return None
+        try:
+            return self._link(FilePart(part.root, part.name, part.at, view.nbytes), owned)
+        except OSError:
+            return None
+
+    def _write(self, views: Sequence[memoryview], owned: bool) -> list[FilePart]:
+        name = self._new_name()
+        path = f"{self.root}/{INCOMING}/{name}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        keeper = self._keeper(name) if owned else None
+        try:
+            placed: list[FilePart] = []
+            queue: list[memoryview] = []
+            at = 0
+            for view in views:
+                placed.append(FilePart(self.root, name, at, view.nbytes, keeper))
+                gap = -view.nbytes % _PAGE
+                queue += [view, _PADDING[:gap]] if gap else [view]
+                at += view.nbytes + gap
+            write_all(fd, queue)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+            raise
+        finally:
+            os.close(fd)
+        return placed
+
+    def link(self, part: Part) -> Part:
+        """The same part under a name of our own, so that it stays when others let go of theirs."""
+        if not isinstance(part, FilePart) or part.root != self.root or part.keeper is not None:
+            return part
+        return self._link(part, True)
+
+    def _link(self, part: FilePart, owned: bool) -> FilePart:
+        name = self._new_name()
+        path = f"{self.root}/{INCOMING}/{name}"
+        try:
+            os.link(f"{self.root}/{BLOBS}/{part.name}", path, follow_symlinks=False)
+        except FileNotFoundError:
+            os.link(f"{self.root}/{INCOMING}/{part.name}", path, follow_symlinks=False)
+        return FilePart(self.root, name, part.at, part.nbytes, self._keeper(name) if owned else None)
+
+    def _new_name(self) -> str:
+        return f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
+
+    def _keeper(self, name: str) -> _Name:
+        keeper = self._names.get(name)
+        if keeper is None:
+            keeper = self._names[name] = _Name(f"{self.root}/{INCOMING}/{name}")
+        return keeper
+
+    def remove(self, parts: Sequence[Buffer | Part]) -> None:
+        """Files that were written, and will be spoken of to nobody."""
+        for name in {part.name for part in parts if not isinstance(part, IN_MEMORY)}:
+            with contextlib.suppress(OSError):
+                Path(f"{self.root}/{INCOMING}/{name}").unlink()
+
+    def sweep(self, tag: int) -> None:
+        """Remove what a process that wrote under this tag has left, and nobody here speaks of."""
+        for name in swept_names(self.root):
+            if name.startswith(f"{self.prefix}{tag:08x}") and name not in self._names:
+                with contextlib.suppress(OSError):
+                    Path(f"{self.root}/{INCOMING}/{name}").unlink()
+
+    def close(self) -> None:
+        """Remove all names that this process owns: it will say nothing more."""
+        for keeper in list(self._names.values()):
+            keeper.remove()
+
+
+def write_all(fd: int, queue: list[memoryview]) -> None:
+    """All of these, end to end."""
+    while queue:
+        written = os.writev(fd, queue[:WRITE_AT_ONCE])
+        done = 0
+        while done < len(queue) and written >= queue[done].nbytes:
+            written -= queue[done].nbytes
+            done += 1
+        del queue[:done]
+        if queue and written:
+            queue[0] = queue[0][written:]
+
+
+def are_there(payload: Payload) -> bool:
+    """Whether all that a payload is made of can still be read."""
+    parts = payload.parts
+    return parts is None or all(part.is_there for part in parts if isinstance(part, FilePart))
+
+
+def is_handed_over(name: str) -> bool:
+    """Whether a file of this name was handed over by somebody."""
+    return _NAME.fullmatch(name) is not None
+
+
+def checked(name: str) -> str:
+    """The name, if it can be one of a file in these folders; raises ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name[:60]!r} is not the name of a file that is handed over")
+    return name
+
+
+def swept_names(root: str) -> Iterator[str]:
+    """The files in `incoming`."""
+    try:
+        found = list(Path(f"{root}/{INCOMING}").iterdir())
+    except OSError:
+        return
+    yield from (path.name for path in found if _NAME.fullmatch(path.name))
