@@ -82,7 +82,7 @@ def block(state: State, record: Record, because: Obstacle, now: float) -> None:
 
 
 def untie(state: State, record: Record) -> None:
-    """The record, which is refused after all, waits for nothing any more."""
+    """The record waits for nothing any more."""
     source = state.cache.get(record.spec.cache)
     if source is not None and source.followers is not None and record in source.followers:
         source.followers.remove(record)
@@ -138,7 +138,8 @@ def queue_blocked(state: State, record: Record, now: float) -> None:
 
 
 def fail_blocked(state: State, record: Record, reason: str, now: float) -> None:
-    """A task whose result it needs did not succeed."""
+    """A task whose result it needs did not succeed: it waits for the others no more, unless it is tried again."""
+    untie(state, record)
     for task in [task for task in record.slices if task.state is TaskState.BLOCKED]:
         state.fail(task, "DependencyFailed", Failure(kind="DependencyFailed", message=reason), now)
 
