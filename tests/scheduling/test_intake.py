@@ -245,6 +245,23 @@ def test_a_retry_is_a_new_life_and_a_chain_waits_for_its_links(world: World) -> 
     assert [m.value for m in heard(world, Answer)[-2:]] == [0, 0]
 
 
+def test_what_is_tried_again_waits_once_for_each_result(world: World) -> None:
+    """It had failed by one of two while the other was open: the other's end must not count twice."""
+    hub = world.hub("lab", (Group(2),))
+    world.say(ANNA, spec("fails"))
+    world.say(ANNA, spec("open"))
+    world.say(ANNA, spec("needs", depends=("fails", "open")))
+    world.tick()
+    world.fact(hub, hub.finish(("fails", 0, 1), failures=(0,)))
+    world.say(ANNA, RetryFailed(request=1, task="fails"))
+    world.say(ANNA, RetryFailed(request=2, task="needs"))
+    world.check()
+    world.fact(hub, hub.finish(("open", 0, 1)))
+    world.tick()
+    assert world.scheduler.state.records["needs"].slices[0].state is TaskState.BLOCKED
+    world.check()
+
+
 def test_a_retry_counts_failures_back(world: World) -> None:
     hub = world.hub("lab", (Group(1),))
     world.say(ANNA, spec("a", items=3))
