@@ -31,7 +31,6 @@ from nblb.transport.sockets import (
 
 WORD = VERSION[:4]  # what every version of the protocol begins with
 TURN_BYTES = 64 * MIB
-GARBAGE_A_TURN = 16  # messages that are none; whoever throws it must not hold up those who work
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
 OUTBOX_BYTES = 8 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 2 * OUTBOX_BYTES  # … and before a client that takes nothing at all is given up
@@ -257,7 +256,7 @@ class Doors:
 
     def _drain(self, active: list[_Door]) -> list[Arrived]:
         arrived: list[Arrived] = []
-        nbytes, garbage_before = 0, self.garbage
+        nbytes = 0
         while active and len(arrived) < TURN_MESSAGES and nbytes < TURN_BYTES:
             for door in tuple(active):
                 try:
@@ -268,8 +267,6 @@ class Doors:
                         arrived.append(one)
                         if one.error is not None:
                             self.garbage += 1
-                            if self.garbage - garbage_before >= GARBAGE_A_TURN:
-                                return arrived  # what others have said is answered before there is more of it
                 except zmq.Again:
                     active.remove(door)
         return arrived
