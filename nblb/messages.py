@@ -111,7 +111,8 @@ class OpenJob(Message):
     name: str
     items: int  # how many items its records will have in all; 0: open end (an executor)
     task_name: str = ""
-    fingerprint: str = ""  # hash of function and arguments: the same sweep again is recognised by it
+    fingerprint: str = ""  # hashes of function and arguments: the same sweep again is recognised by it
+    marks: str = ""  # one short hash an item, base64: what a changed sweep need not compute again
     origin: str = ""  # notebook path and cell, for lb.inbox()
     user: str = ""
     made: bool = False  # the client has made the name up: if another job has it, the core gives a free one (JobNamed)

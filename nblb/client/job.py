@@ -20,6 +20,7 @@ from nblb.client.pace import Pace
 from nblb.client.said import SteeredJob
 from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
 from nblb.client.summary import summed_up
+from nblb.client.superseding import Earlier
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
@@ -54,6 +55,7 @@ class Job(SteeredJob):
         self.task_name = task_name
         self.fingerprint = fingerprint
         self.connection = connection
+        self.earlier: Earlier | None = None  # the one that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
@@ -376,6 +378,7 @@ class Job(SteeredJob):
             ended_at=self._ended_at,
             output=self._output,
             connected=self.connection.connected,
+            earlier=self.earlier,
         )
 
     def __nblb_argument__(self) -> payload.Inputs | payload.Given:

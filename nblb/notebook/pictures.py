@@ -42,7 +42,7 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
     if card.get("rows"):
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in card["rows"])
         yield f"<table><tbody>{cells}</tbody></table>"
-    for line in card.get("notes", ()):
+    for line in (*filter(None, [card.get("earlier")]), *card.get("notes", ())):
         yield f"<p>{escape(line)}</p>"
     if card.get("hubs"):
         yield _table(("hub", "host", "state", "workers", "busy"), card["hubs"])
@@ -94,7 +94,7 @@ def text(card: dict[str, Any]) -> str:
     if facts:
         lines.append(" · ".join(facts))
     lines += [f"{name}: {value}" for name, value in card.get("rows", ())]
-    lines += card.get("notes", ())
+    lines += [*filter(None, [card.get("earlier")]), *card.get("notes", ())]
     lines += [f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} workers, {hub[4]} busy" for hub in card.get("hubs", ())]
     lines += [f"✗ {group['title']}" for group in card.get("failures", ())]
     lines += [f"{item}: {line}" for item, _, line in card.get("lines", ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from nblb.notebook import clicks, describe, interrupts, pictures, pumping
 from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
-from nblb.notebook.environment import Mode, cell, kernel, mode
+from nblb.notebook.environment import Mode, cell, kernel, mode, shell
 from nblb.notebook.job_widget import JobCard
 from nblb.notebook.task_card import TaskCard
 
@@ -63,6 +64,21 @@ def picture(kind: str, thing: Any) -> dict[str, Any]:
     return {"text/plain": pictures.text(found), "text/html": pictures.html(found)}
 
 
+def superseded(job: Any, said: str) -> bool:
+    """The client calls this when a job has taken over a name: its card says so, or a line where it is not shown."""
+    here = shell()
+    if here is None or mode() is Mode.OFF or threading.current_thread() is not threading.main_thread():
+        return False
+
+    def cell_over(*_: Any) -> None:
+        here.events.unregister("post_run_cell", cell_over)
+        if job not in _cards:
+            print(said)
+
+    here.events.register("post_run_cell", cell_over)
+    return True
+
+
 def pump() -> None:
     """The client calls this while the main thread waits, so that buttons work meanwhile."""
     here = kernel()
@@ -81,6 +97,7 @@ def install(ipython: Any) -> None:
     display.register("jobs", pictures.jobs)
     display.register("pump", pump)
     display.register("interrupted", interrupts.interrupted)
+    display.register("superseded", superseded)
 
 
 def remove(ipython: Any) -> None:
@@ -88,7 +105,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import display
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "jobs", "pump", "interrupted"):
+    for kind in (*KINDS, "jobs", "pump", "interrupted", "superseded"):
         display.register(kind, None)
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

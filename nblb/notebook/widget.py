@@ -42,7 +42,7 @@ class CardWidget(anywidget.AnyWidget):
 class JobWidget(CardWidget):
     """A job's card."""
 
-    _esm = _front("live.js") + _front("said.js") + _front("strip.js") + _front("job.js")
+    _esm = _front("live.js") + _front("said.js") + _front("strip.js") + _front("earlier.js") + _front("job.js")
 
 
 class TaskWidget(CardWidget):
