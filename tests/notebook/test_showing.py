@@ -78,7 +78,8 @@ def test_pump_without_a_kernel_does_nothing() -> None:
 
 
 def test_a_name_that_was_taken_over_is_said_once() -> None:
-    again = "from nblb.client import display\njob = fakes.FakeJob()\ndisplay.superseded(job, 'it takes over the name') or no"
+    tell = "display.superseded(job, 'it takes over the name') or not_told"
+    again = f"from nblb.client import display\njob = fakes.FakeJob()\n{tell}"
     notebook = run("from nblb.notebook import showing\nshowing.install(get_ipython())", f"{again};", f"{again}\njob")
     assert said(notebook, 1) == "it takes over the name\n"
     assert said(notebook, 2) == ""  # its card has it
