@@ -298,7 +298,7 @@ class Failure(Message):
     payload: Payload | None = None  # the pickled exception where it pickles
     line: str = ""  # the text of that line
     call: str = ""  # the call that failed, bounded: 'simulate(3, n=1000)'
-    frames: Payload | None = None  # JSON of the user's frames, bounded: see payload/frames.py
+    frames: Payload | None = None  # the user's frames, JSON and pickles, bounded: see payload/frames.py
     host: str = ""  # where it was raised
     worker: str = ""
     attempt: int = 0

@@ -175,15 +175,17 @@ class LbMagics(Magics):
     @magic_arguments()
     @argument("task", help="a variable that holds its future, JOB[ITEM], or its id or the end of it")
     @argument("--saved", action="store_true", help="run nothing: show the frames that were written down when it failed")
+    @argument("--post-mortem", action="store_true", help="run nothing: open the debugger on the frames as they were")
     @spoken
     def lb_debug(self, args: Any) -> Any:
         """Run a failed task's very call here, and look at what it raises with the debugger."""
-        if args.saved:
+        if args.saved or args.post_mortem:
             from nblb.client.debug import debug
 
             failed = finding.taken_up(self.shell, current(), args.task)
             failed.exception(FETCHED_S)
-            return debug(failed)
+            saved = debug(failed)
+            return saved.interact() if args.post_mortem else saved
         place = finding.place(self.shell, current(), args.task)
         return debugging.run(self.shell, current().connection, place["task"], place["first"])
 
