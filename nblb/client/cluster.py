@@ -129,8 +129,9 @@ class Cluster:
         return [User(row) for row in self.connection.ask("users")]
 
     def jobs(self, user: str | None = None) -> JobList:
-        """The jobs that the core knows, of one user or of all: a list, which shows itself as a table."""
-        return JobList(JobRow(row) for row in self.connection.ask("jobs", {} if user is None else {"user": user}))
+        """The jobs that the core knows, of one user or of all: a list, which shows itself as a live card."""
+        told = self.connection.ask("jobs", {} if user is None else {"user": user})
+        return JobList([JobRow(row) for row in told], self, user)
 
     def attach(self, name: str) -> Job:
         """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""

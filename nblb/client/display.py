@@ -1,7 +1,7 @@
 """Where front-ends put in their pictures of the client's objects; the client itself has plain text and a line of HTML.
 
-`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list) or "cluster" gives the object's mime
-bundle;
+`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list), "inbox" or "cluster" gives the object's
+mime bundle;
 "pump" is called by the main thread about twenty times a second while it waits, so that buttons work meanwhile;
 "superseded" when a job has taken over the name of another (see `superseded`);
 "shown" when a task has displayed something (see `shown`);

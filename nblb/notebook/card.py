@@ -55,6 +55,7 @@ class Card(ABC):
         self._weak = weakref.ref(thing)
         self.shown_in: str | None = None  # the cell whose magic has shown it
         self._places: list[Place] = []
+        self._on_show = False
         self._look = Look(self.described(thing))
         self._said = ""
         self._said_until = 0.0
@@ -84,12 +85,17 @@ class Card(ABC):
 
     def show(self) -> None:
         """Puts the card into the output of the cell that runs now."""
+        self.bring()
+        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
+
+    def bring(self) -> None:
+        """Makes the card live, wherever the page has room for it."""
+        self._on_show = True
         if self.mode in (Mode.LIVE, Mode.VIEW) and self.widget is None:
             clicks.listen(self.key, self._clicked)
             self.widget = self.make_widget(
                 key=self.key, now=self._look.now, states=[list(state) for state in self.states]
             )
-        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
         sampler.wake(self.tick)
 
     def bundle(self, final: bool = False) -> dict[str, Any]:
@@ -111,7 +117,7 @@ class Card(ABC):
     def changed(self) -> None:
         """The object has something new to show; wakes a card that slept because its story was over."""
         thing = self._weak()
-        if self._thing is None and thing is not None and self._places:
+        if self._thing is None and thing is not None and self._on_show:
             self._thing = thing
             sampler.wake(self.tick, LIVE_S)
 

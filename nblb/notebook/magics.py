@@ -130,6 +130,21 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
+    @argument("--everywhere", action="store_true", help="of all your notebooks and programs, not of this notebook only")
+    @argument("--recover", action="store_true", help="make variables of all that it has")
+    @spoken
+    def lb_inbox(self, args: Any) -> Any:
+        """List what ended while no kernel of this notebook was there, ready to be variables again."""
+        from nblb.client.inbox import inbox
+
+        current()
+        found = inbox(args.everywhere)
+        if args.recover:
+            print(f"variables now: {', '.join(found.recover(self.shell.user_ns)) or 'none'}")
+        return found
+
+    @line_magic
+    @magic_arguments()
     @argument("name", help="name of the job; %%lb_jobs lists them")
     @spoken
     def lb_attach(self, args: Any) -> Any:

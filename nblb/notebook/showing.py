@@ -12,12 +12,15 @@ from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
 from nblb.notebook.environment import Mode, cell, kernel, mode, shell
 from nblb.notebook.job_widget import JobCard
+from nblb.notebook.list_card import InboxCard, JobsCard
 from nblb.notebook.task_card import TaskCard
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
     "job": ("nblb.client.job", "Job", JobCard),
     "task": ("nblb.client.task_future", "TaskFuture", TaskCard),
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
+    "jobs": ("nblb.client.rows", "JobList", JobsCard),
+    "inbox": ("nblb.client.inbox", "Inbox", InboxCard),
 }
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
 
@@ -29,16 +32,29 @@ def show(kind: str, thing: Any) -> None:
         raise NotImplementedError
     clicks.watch(kernel())
     pumping.prepare(kernel())
+    card = _card(kind, thing, here)
+    if card.shown_in is not None and card.shown_in == cell():
+        card.shown_in = None  # the magic of this cell has shown it already
+    else:
+        card.show()
+
+
+def _card(kind: str, thing: Any, here: Mode) -> Card:
+    """The one card of a thing."""
     card = _cards.get(thing)
     if card is None or card.mode is not here:
         card = KINDS[kind][2](thing, here)
         _cards[thing] = card
         if hasattr(thing, "add_listener"):
             thing.add_listener(card.changed)
-    if card.shown_in is not None and card.shown_in == cell():
-        card.shown_in = None  # the magic of this cell has shown it already
-    else:
-        card.show()
+    return card
+
+
+def beneath(thing: Any) -> str:
+    """Makes the card of a job or a task live without a cell of its own; the key by which another card gives it room."""
+    card = _card("job" if hasattr(thing, "states") else "task", thing, Mode.LIVE)
+    card.bring()
+    return card.key
 
 
 def show_now(kind: str, thing: Any) -> None:
@@ -58,6 +74,8 @@ def picture(kind: str, thing: Any) -> dict[str, Any]:
         found = {**describe.job(snapshot), "failures": describe.job_failures(snapshot)}
     elif kind == "task":
         found = describe.task(thing.snapshot())
+    elif kind in ("jobs", "inbox"):
+        found = KINDS[kind][2](thing, Mode.OFF).described(thing)
     else:
         found = describe.cluster(thing.snapshot(), stopped=bool(getattr(thing, "stopped", False)))
     found = describe.as_of(found)
@@ -94,7 +112,6 @@ def install(ipython: Any) -> None:
         formatter = ipython.display_formatter.ipython_display_formatter
         formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
         display.register(kind, lambda thing, kind=kind: picture(kind, thing))
-    display.register("jobs", pictures.jobs)
     display.register("pump", pump)
     display.register("interrupted", interrupts.interrupted)
     display.register("superseded", superseded)
@@ -105,7 +122,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import display
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "jobs", "pump", "interrupted", "superseded"):
+    for kind in (*KINDS, "pump", "interrupted", "superseded"):
         display.register(kind, None)
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

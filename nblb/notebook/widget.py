@@ -57,6 +57,12 @@ class ClusterWidget(CardWidget):
     _esm = _front("live.js") + _front("cluster.js")
 
 
+class ListWidget(CardWidget):
+    """The cards of `lb.jobs()` and `lb.inbox()`."""
+
+    _esm = _front("live.js") + _front("list.js")
+
+
 class StopWidget(CardWidget):
     """The choice after a stopped wait."""
 
