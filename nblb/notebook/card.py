@@ -52,7 +52,7 @@ class Card(ABC):
         self.mode = mode
         self.widget: CardWidget | None = None
         self._thing: Any | None = thing
-        self._weak = weakref.ref(thing)
+        self._weak = weakref.ref(thing, self._thing_gone)
         self.shown_in: str | None = None  # the cell whose magic has shown it
         self._places: list[Place] = []
         self._on_show = False
@@ -109,6 +109,17 @@ class Card(ABC):
         if self.mode is Mode.VIEW and self.widget is not None and not (final and self._finished()):
             data["application/vnd.jupyter.widget-view+json"] = self.widget.get_view_spec()
         return data
+
+    def _thing_gone(self, _: Any) -> None:
+        """Nobody can ask for the object any more, and its story is over: the live half goes, the picture stays."""
+        clicks.forget(self.key)
+        if self.widget is not None and (self.mode is Mode.LIVE or self._finished()):
+            sampler.wake(self._close)  # not here: this may be any thread, in the middle of anything
+
+    def _close(self, _now: float) -> None:
+        if self.widget is not None:
+            self.widget.close()
+            self.widget = None
 
     def _finished(self) -> bool:
         """Nothing is left to press: a view may give way to the picture, which outlives the kernel."""

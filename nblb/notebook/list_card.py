@@ -34,7 +34,6 @@ class ListCard(Card):
 
     def __init__(self, thing: Any, mode: Mode) -> None:
         self._beneath: dict[str, str] = {}  # row -> the card that is shown in it
-        self._keep = thing  # a button may be pressed long after its cell has run
         super().__init__(thing, mode)
 
     @abstractmethod
