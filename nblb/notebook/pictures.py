@@ -88,7 +88,7 @@ def _listed(rows: Iterable[Mapping[str, Any]]) -> str:
             bar = f'<progress value="{row["percent"]}" max="100" aria-label="{escape(row["name"])}"></progress> '
         shown += [f"{bar}{escape(row.get('text', ''))}", escape(" · ".join(row["facts"]))]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in shown) + "</tr>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "of"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "from"))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

@@ -60,6 +60,7 @@ class ClusterWidget(CardWidget):
 class ListWidget(CardWidget):
     """The cards of `lb.jobs()` and `lb.inbox()`."""
 
+    _css = _front("card.css") + _front("list.css")
     _esm = _front("live.js") + _front("list.js")
 
 
