@@ -111,6 +111,7 @@ class TaskFailed(TaskError):
     worker = ""
     attempt = 0
     frames_json = b""
+    frame_values = b""  # pickles; only lb.debug opens them, when it is asked for a value
 
     @property
     def frames(self) -> list[dict[str, Any]]:

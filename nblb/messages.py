@@ -122,7 +122,8 @@ class OpenJob(Message):
     name: str
     items: int  # how many items its records will have in all; 0: open end (an executor)
     task_name: str = ""
-    fingerprint: str = ""  # hash of function and arguments: the same sweep again is recognised by it
+    fingerprint: str = ""  # hashes of function and arguments: the same sweep again is recognised by it
+    marks: str = ""  # one short hash an item, base64: what a changed sweep need not compute again
     origin: str = ""  # notebook path and cell, for lb.inbox()
     user: str = ""
     made: bool = False  # the client has made the name up: if another job has it, the core gives a free one (JobNamed)
@@ -314,7 +315,7 @@ class Failure(Message):
     payload: Payload | None = None  # the pickled exception where it pickles
     line: str = ""  # the text of that line
     call: str = ""  # the call that failed, bounded: 'simulate(3, n=1000)'
-    frames: Payload | None = None  # JSON of the user's frames, bounded: see payload/frames.py
+    frames: Payload | None = None  # the user's frames, JSON and pickles, bounded: see payload/frames.py
     host: str = ""  # where it was raised
     worker: str = ""
     attempt: int = 0

@@ -188,7 +188,7 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     if found is None:
         return None
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
-    return {**_job_row(scheduler, found), "records": records}
+    return {**_job_row(scheduler, found), "marks": found.spec.marks, "records": records}
 
 
 def _job_row(scheduler: Scheduler, job: Job) -> dict[str, Any]:

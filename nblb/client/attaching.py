@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nblb.client import display, superseding
 from nblb.client.ids import new_id
 from nblb.client.job import Job
 from nblb.client.origin import origin
-from nblb.client.submitting import Many, Options
+from nblb.client.submitting import Many, Options, give_back
+from nblb.client.superseding import Earlier
 from nblb.errors import UnknownTask
-from nblb.messages import Ask, FetchTask, OpenJob
+from nblb.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -23,20 +26,15 @@ SETTLE_S = 2.0  # how long what has ended is waited for; larger results come lat
 STILL_SUBMITTING_S = 1.0  # a job without all of its records is looked at again for so long
 
 
-def open_or_attach(cluster: Cluster, many: Many, options: Options, task_name: str, name: str, named: bool) -> Job:
+def open_or_attach(
+    cluster: Cluster, many: Many, options: Options, task_name: str, name: str, named: bool, supersede: str = "ask"
+) -> Job:
     """The job of a map: a new one, or the one that has its name, function and arguments."""
-    user = options.user or cluster.user
+    user, about = options.user or cluster.user, None
     if named and many.total:
         about = cluster.connection.ask("job", {"name": name, "user": user})
         if about is not None and about["fingerprint"] == many.fingerprint and not about["counts"].get("CANCELLED"):
             return _go_on(cluster, about, many, options)
-        if about is not None and about["fingerprint"] != many.fingerprint:
-            log.warning(
-                "job %s has other code or arguments than before: a new one takes over the name "
-                "(the results of the old one stay at the core under its id, %s)",
-                name,
-                about["job"],
-            )
     job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint)
     opening = OpenJob(
         job=job.job_id,
@@ -44,23 +42,59 @@ def open_or_attach(cluster: Cluster, many: Many, options: Options, task_name: st
         items=many.total,
         task_name=task_name,
         fingerprint=many.fingerprint,
+        marks=many.marks,
         origin=origin(),
         user=options.user,
         made=not named,
     )
     if many.total:
         cluster.connection.check_open()
+        values = _supersede(cluster, job, about, many, supersede) if about is not None else {}
         cluster.connection.say(*many.blobs(), opening)
-        _say_records(job, many, options)
+        given = _say(job, give_back(values, job.job_id, options, job.task_name), values) if values else set()
+        _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
+        if job.earlier is not None:
+            _tell(job, job.earlier, len(given))
     return job
 
 
+def _supersede(cluster: Cluster, job: Job, about: dict[str, Any], many: Many, supersede: str) -> dict[int, Any]:
+    """Note which job loses its name, and do with it as was asked; the results that need not be computed again."""
+    job.earlier = Earlier(cluster.connection, about, many.fingerprint, many.marks)
+    values: dict[int, Any] = {}
+    if job.earlier.same_code and about["counts"].get("DONE"):
+        values = superseding.taken_values(job.earlier, _join(cluster, about), about.get("marks", ""), many.marks)
+    if supersede == "cancel" and job.earlier.left:
+        job.earlier.cancel()
+    elif supersede == "keep" and job.earlier.left:
+        job.earlier.keep()
+    return values
+
+
+def _tell(job: Job, earlier: Earlier, taken: int) -> None:
+    """One line for those who see no card."""
+    earlier.taken = taken
+    row = earlier.row()
+    ask = " (job.earlier.cancel() ends them)" if row.left and not row.fate else ""
+    said = f"job {job.name} takes over the name; {superseding.words(row)}{ask}"
+    if not display.superseded(job, said):
+        log.log(logging.WARNING if row.changed else logging.INFO, said)
+
+
 def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | None = None) -> None:
-    specs = many.messages(job.job_id, options, job.task_name, wanted)
+    _say(job, many.messages(job.job_id, options, job.task_name, wanted))
+
+
+def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> set[int]:
+    """Submit records of a job, of which the results may be known; the items that they hold."""
+    specs = [message for message in messages if isinstance(message, SubmitTask)]
     for spec in specs:
         job.add_record(spec.task, spec.index, spec.items)
         job.connection.owners[spec.task] = job
-    job.connection.say(*specs)
+        if known is not None:
+            superseding.settle_here(job, spec, known)
+    job.connection.say(*messages)
+    return {item for spec in specs for item in range(spec.index, spec.index + spec.items)}
 
 
 def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options) -> Job:

@@ -59,7 +59,6 @@ class Cluster:
         self._known = ClusterSnapshot(self.name, False, "")
         self._refreshed_at = 0.0
         self._hubs: list[dict[str, Any]] = []
-        self._before: Cluster | None = None
         find_core(parameters)  # where there is none, that is said at once
         self._connection = self._connect()
         patience_s = max(LEAST_PATIENCE_S, 4 * parameters.SOCKET_TIMEOUT / 1000)
@@ -129,8 +128,9 @@ class Cluster:
         return [User(row) for row in self.connection.ask("users")]
 
     def jobs(self, user: str | None = None) -> JobList:
-        """The jobs that the core knows, of one user or of all: a list, which shows itself as a table."""
-        return JobList(JobRow(row) for row in self.connection.ask("jobs", {} if user is None else {"user": user}))
+        """The jobs that the core knows, of one user or of all: a list, which shows itself as a live card."""
+        told = self.connection.ask("jobs", {} if user is None else {"user": user})
+        return JobList([JobRow(row) for row in told], self, user)
 
     def attach(self, name: str) -> Job:
         """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""
@@ -184,7 +184,6 @@ class Cluster:
         self._connection.close()
 
     def __enter__(self) -> Cluster:  # noqa: PYI034  # typing.Self came with Python 3.11
-        self._before = current.known()
         current.use(self)
         return self
 
@@ -195,8 +194,6 @@ class Cluster:
             self.stopped = True
         else:
             self.close()
-        if self._before is not None and self._before is not self:
-            current.use(self._before)
 
     # ── for front-ends ──
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nblb.client.job import Job
     from nblb.client.rows import JobList
 
-_current: Cluster | None = None
+_open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
 
 
 def get() -> Cluster:
@@ -22,8 +22,9 @@ def get() -> Cluster:
     LoadBalancerUnreachable
         There is none, and none runs; the message says how to start one.
     """
-    if _current is not None and not _current.stopped:
-        return _current
+    here = known()
+    if here is not None and not here.stopped:
+        return here
     from nblb import parameters
     from nblb.client.cluster import Cluster
 
@@ -32,22 +33,27 @@ def get() -> Cluster:
 
 def known() -> Cluster | None:
     """The current cluster, if there is one."""
-    return _current
+    return _open[-1] if _open else None
 
 
 def use(cluster: Cluster) -> None:
     """From now on tasks go to this cluster."""
-    global _current
-    _current = cluster
+    _drop(cluster)
+    _open.append(cluster)
     waiting.on_interrupt = cluster.parameters.LB_ON_INTERRUPT
     display.meet_front_end()
 
 
 def forget(cluster: Cluster) -> None:
-    """Tasks do not go to this cluster any more."""
-    global _current
-    if _current is cluster:
-        _current = None
+    """Tasks do not go to this cluster any more, but to the one that was in use before it."""
+    _drop(cluster)
+    before = known()
+    if before is not None:
+        waiting.on_interrupt = before.parameters.LB_ON_INTERRUPT
+
+
+def _drop(cluster: Cluster) -> None:
+    _open[:] = [one for one in _open if one is not cluster]
 
 
 def jobs() -> JobList:

@@ -1,22 +1,25 @@
 """lb.debug: looks at where a task failed, days later and without its process.
 
 What is shown was written down when the task raised: source lines, and the variables of your own frames as short
-texts. To run the failed call itself under a real debugger, `future.rerun_here()`.
+texts, the smaller ones also as values. Values are loaded only when one is asked for: by an expression, or by the
+debugger. To run the failed call itself again, `future.rerun_here()`.
 """
 
 from __future__ import annotations
 
-import cmd
 import difflib
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from nblb import payload
+from nblb.client import saved_frames
 from nblb.errors import NblbError, TaskFailed
 
 
 class PostMortem:
-    """The frames of a failure. `up()`, `down()`, `l()`, `p(name)`, `where()`; `interact()` asks for such words.
+    """The frames of a failure: `up()`, `down()`, `l()`, `p("x.shape")`, `where()`; `interact()` opens the debugger.
 
     It starts at the innermost frame of your own code.
     """
@@ -25,6 +28,7 @@ class PostMortem:
         self.error = error
         self.frames = list(frames)
         self.at = len(self.frames) - 1
+        self._loaded: dict[int, dict[str, Any]] = {}
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -36,6 +40,24 @@ class PostMortem:
         """Its variables, as texts."""
         return dict(self.frame["locals"])
 
+    def values(self, at: int | None = None) -> dict[str, Any]:
+        """Its variables: real values where they were kept, else a stand-in that shows the text."""
+        at = self.at if at is None else at
+        if at not in self._loaded:
+            self._loaded[at] = {name: self._value(at, name) for name in self.frames[at]["locals"]}
+        return self._loaded[at]
+
+    def _value(self, at: int, name: str) -> Any:
+        frame = self.frames[at]
+        text, place = str(frame["locals"][name]), frame.get("values", {}).get(name)
+        if place is None:
+            return saved_frames.Text(text)
+        begin, size = place
+        try:
+            return payload.load_value(self.error.frame_values[begin : begin + size])
+        except Exception as problem:  # a class that is not here
+            return saved_frames.Text(text, f"its value cannot be loaded here ({type(problem).__name__}: {problem})")
+
     def up(self) -> PostMortem:
         """To the caller."""
         self.at = max(0, self.at - 1)
@@ -46,14 +68,16 @@ class PostMortem:
         self.at = min(len(self.frames) - 1, self.at + 1)
         return self
 
-    def p(self, name: str) -> str:
-        """The value of a variable of this frame, as text."""
+    def p(self, expression: str) -> str:
+        """A variable of this frame as text, or what an expression of variables is, with the values that were kept."""
         known = self.frame["locals"]
-        if name in known:
-            return str(known[name])
-        close = difflib.get_close_matches(name, known, n=1)
+        if expression in known:
+            return str(known[expression])
+        if not expression.isidentifier():
+            return repr(eval(expression, saved_frames.names_here(), self.values()))
+        close = difflib.get_close_matches(expression, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
-        raise NblbError(f"{self.frame['function']} had no variable {name!r} (values are texts: no expressions); {hint}")
+        raise NblbError(f"{self.frame['function']} had no variable {expression!r}; {hint}")
 
     def l(self) -> str:  # noqa: E743
         """The source around the line."""
@@ -73,8 +97,12 @@ class PostMortem:
         return "\n".join([*lines, _last_line(self.error)])
 
     def interact(self) -> None:
-        """Ask for commands as pdb does, until q."""
-        _Prompt(self).cmdloop(f"{self.where()}\n\n{self.l()}")
+        """The debugger (IPython's, where there is one) on these frames: p, pp, up, down, l, w, q, any expression."""
+        values = [self.values(at) for at in range(len(self.frames))]
+        print(_last_line(self.error))
+        debugger = _debugger()
+        debugger.reset()
+        debugger.interaction(None, saved_frames.traceback_of(self.frames, values))
 
     @staticmethod
     def _place(frame: dict[str, Any]) -> str:
@@ -85,59 +113,21 @@ class PostMortem:
         return "\n".join([self.where(), "", self.l(), *(f"     {name} = {value}" for name, value in variables)])
 
 
+def _debugger() -> Any:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        return shell.debugger_cls()
+    import pdb  # noqa: T100  # somebody has asked for it
+
+    return pdb.Pdb()
+
+
 def _last_line(error: TaskFailed) -> str:
     """What was raised, from the remote traceback."""
     lines = str(error).splitlines()
     told = [line for line in lines if not line.startswith((" ", "called as ", "at "))]
     return told[-1] if told else ""
-
-
-class _Prompt(cmd.Cmd):
-    """The commands of `interact`."""
-
-    prompt = "(nblb) "
-
-    def __init__(self, post_mortem: PostMortem) -> None:
-        super().__init__()
-        self._looks_at = post_mortem
-
-    def _print(self, text: str) -> None:
-        print(text, file=self.stdout)
-
-    def do_up(self, _: str) -> None:
-        """u(p): to the caller."""
-        self._print(self._looks_at.up().l())
-
-    def do_down(self, _: str) -> None:
-        """d(own): to what was called."""
-        self._print(self._looks_at.down().l())
-
-    def do_list(self, _: str) -> None:
-        """l(ist): the source around the line."""
-        self._print(self._looks_at.l())
-
-    def do_where(self, _: str) -> None:
-        """w(here): all frames."""
-        self._print(self._looks_at.where())
-
-    def do_p(self, name: str) -> None:
-        """p NAME: a variable; p alone: all of them."""
-        if not name.strip():
-            self._print("\n".join(f"{key} = {value}" for key, value in self._looks_at.locals.items()))
-            return
-        try:
-            self._print(self._looks_at.p(name.strip()))
-        except NblbError as error:
-            self._print(str(error))
-
-    def do_quit(self, _: str) -> bool:
-        """q(uit)."""
-        return True
-
-    def emptyline(self) -> bool:
-        return False
-
-    do_u, do_d, do_l, do_w, do_pp, do_q, do_EOF = do_up, do_down, do_list, do_where, do_p, do_quit, do_quit
 
 
 def debug(failed: Any) -> PostMortem:

@@ -14,6 +14,7 @@ from nblb.client.attaching import open_or_attach
 from nblb.client.job import Job
 from nblb.client.shelf import name_of, shelf
 from nblb.client.submitting import Options, pack_many, submit
+from nblb.client.superseding import CHOICES
 from nblb.client.task_future import TaskFuture
 from nblb.errors import NblbError
 from nblb.messages import Publish
@@ -65,6 +66,7 @@ class Task:
         *more: Iterable[Any],
         job: str = "",
         chunksize: int | str = "auto",
+        supersede: str = "ask",
         **kwargs: Any,
     ) -> Job:
         """Run one call for each item (for each tuple of items, with several iterables) as one job.
@@ -73,12 +75,18 @@ class Task:
         ----------
         job
             A name to find the job by. Where a job of this name with the same function and the same arguments exists
-            already, it is taken up: nothing is computed twice.
+            already, it is taken up: nothing is computed twice. With changed arguments, results of those that the
+            earlier job has finished are taken from it; with changed code none.
         chunksize
             "auto": the core sends items in portions by the time that they take. A number: so many stay together.
+        supersede
+            What becomes of an earlier job of this name, with other code or arguments, that has not ended: "ask" (it
+            goes on; the new job's card offers to cancel it, `job.earlier.cancel()` does), "cancel" or "keep".
         **kwargs
             Passed to each call.
         """
+        if supersede not in CHOICES:
+            raise ValueError(f"supersede is {supersede!r}; it must be one of {', '.join(map(repr, CHOICES))}")
         cluster = current.get()
         options = self._options
         if not isinstance(job, str):
@@ -87,7 +95,8 @@ class Task:
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
         many = pack_many(self.function, calls, options, chunksize, bool(named), steady)
-        return open_or_attach(cluster, many, options, self.name, named or f"{self.name}-{next(_unnamed)}", bool(named))
+        name = named or f"{self.name}-{next(_unnamed)}"
+        return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 
     def _calls(self, arguments: Iterable[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[payload.Call]:
         """The calls; the first is tried on the signature, so that a mistake is said here and once."""

@@ -1,9 +1,10 @@
 """Where front-ends put in their pictures of the client's objects; the client itself has plain text and a line of HTML.
 
-`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list) or "cluster" gives the object's mime
-bundle;
+`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list), "inbox" or "cluster" gives the object's
+mime bundle;
 "pump" is called by the main thread about twenty times a second while it waits, so that buttons work meanwhile;
 "here" binds a callback to the cell that runs now, so that what it prints goes there (see `here`);
+"superseded" when a job has taken over the name of another (see `superseded`);
 "shown" when a task has displayed something (see `shown`);
 "interrupted" when the stop button has ended a wait (see `interrupted`).
 """
@@ -78,6 +79,12 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
     """Tells the front-end that a wait for `thing` was stopped and what becomes of it; whether it has said so."""
     tell = _pictures.get("interrupted")
     return bool(tell(thing, fate, stop)) if tell is not None else False
+
+
+def superseded(job: Any, said: str) -> bool:
+    """Tells the front-end what has become of the job whose name this one took; whether it will see to it being read."""
+    tell = _pictures.get("superseded")
+    return bool(tell(job, said)) if tell is not None else False
 
 
 def shown(owner: Any, picture: Any) -> None:

@@ -6,18 +6,19 @@ a kernel of it was connected. Nothing is computed again: what is taken up comes 
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nblb.client import display
 from nblb.client.attaching import attach
 from nblb.client.batch import attached
 from nblb.client.origin import notebook
 from nblb.client.task_future import TaskFuture
+from nblb.messages import CollectTask, ForgetJob
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST_TASKS = 200  # single ones
 
 _taken: set[str] = set()  # ids of what this process has taken up
+_forgotten: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,39 @@ class Inbox(Sequence[Finished]):
 
     def attach(self, which: int | str) -> Job | TaskFuture:
         """The job or future behind an entry, by its number in the list or by its name."""
-        if isinstance(which, str):
-            numbers = [at for at, entry in enumerate(self._entries) if which in (entry.name, entry.id)]
-            if not numbers:
-                raise LookupError(f"the inbox has no {which!r}; it has {', '.join(e.name for e in self._entries)}")
-            which = numbers[0]
-        entry = self._entries[which]
+        entry = self._entry(which)
         _taken.add(entry.id)
         if entry.kind == "job":
             return attach(self._cluster, entry.id)
         futures = attached(self._cluster.connection, entry.record, entry.items_of_record, entry.name)
         futures[entry.item].recall()
         return futures[entry.item]
+
+    def _entry(self, which: int | str) -> Finished:
+        if not isinstance(which, str):
+            return self._entries[which]
+        for entry in self._entries:
+            if which in (entry.name, entry.id):
+                return entry
+        raise LookupError(f"the inbox has no {which!r}; it has {', '.join(e.name for e in self._entries)}")
+
+    def forget(self, which: int | str) -> None:
+        """Drop it and its results at the core, by its number in the list or by its name."""
+        entry, connection = self._entry(which), self._cluster.connection
+        _forgotten.add(entry.id)
+        if entry.kind == "job":
+            connection.say(ForgetJob(job=entry.id))
+        elif entry.items_of_record == 1:  # else others have travelled with it, and their results must stay
+            connection.say(CollectTask(task=entry.id))
+
+    def fate(self, entry: str) -> str:
+        """What has become of an entry, by its id: "" | "taken up" | "forgotten"."""
+        return "forgotten" if entry in _forgotten else "taken up" if entry in _taken else ""
+
+    @property
+    def place(self) -> str:
+        """Of what it tells: the notebook, or the cluster."""
+        return " and ".join(sorted({entry.notebook for entry in self._entries if entry.notebook})) or notebook()
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
         """Take up everything, as variables named like the jobs and tasks; those that exist are not overwritten.
@@ -93,11 +116,8 @@ class Inbox(Sequence[Finished]):
         names = _variables() if names is None else names
         found: dict[str, Job | TaskFuture] = {}
         for at, entry in enumerate(self._entries):
-            name = base = re.sub(r"\W", "_", entry.name) if not entry.name[:1].isdecimal() else f"_{entry.name}"
-            number = 2
-            while name in found or (names is not None and name in names):
-                name, number = f"{base}_{number}", number + 1
-            found[name] = self.attach(at)
+            if entry.id not in _forgotten:
+                found[variable(entry.name, {*found, *(names or ())})] = self.attach(at)
         if names is not None:
             names.update(found)
         return found
@@ -108,26 +128,23 @@ class Inbox(Sequence[Finished]):
         lines = [f"[{at}] {entry.words}" for at, entry in enumerate(self._entries)]
         places = {entry.notebook for entry in self._entries}
         head = f"finished while {' and '.join(sorted(filter(None, places))) or 'nobody'} was away:"
-        return "\n".join([head, *lines, "inbox.attach(i) takes one up, inbox.recover() all"])
+        return "\n".join([head, *lines, "inbox.attach(i) takes one up, inbox.recover() all, inbox.forget(i) drops one"])
 
-    def _repr_html_(self) -> str:
-        if not self._entries:
-            return f"<p>{html.escape(repr(self)[1:-1])}</p>"
-        head = "".join(
-            f"<th scope='col'>{word}</th>" for word in ("", "what", "state", "tasks", "failed", "ended", "cell")
-        )
-        rows = []
-        for at, entry in enumerate(self._entries):
-            cells = [str(at), entry.name, entry.state, f"{entry.items:,}", f"{entry.failed:,}"]
-            cells += [_ago(time.time() - entry.ended_at), f"{entry.notebook} {entry.cell[:8]}".strip()]
-            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        caption = "Finished while nobody was here. <code>.attach(i)</code> takes one up, <code>.recover()</code> all."
-        return (
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        )
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return display.bundle("inbox", self)
+
+
+def variable(name: str, taken: Container[str] | Mapping[str, Any], thing: Any = None) -> str:
+    """A name for a variable like that of a job or task; one that exists, and is not `thing` itself, is left alone."""
+    base = re.sub(r"\W", "_", name) if not name[:1].isdecimal() else f"_{name}"
+    found, number = base, 2
+    while found in taken and not (isinstance(taken, Mapping) and taken[found] is thing):
+        found, number = f"{base}_{number}", number + 1
+    return found
 
 
 def _ago(seconds: float) -> str:
+    """'just now', '3 minutes ago', '2 days ago'."""
     for size, word in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             number = int(seconds // size)
@@ -159,7 +176,8 @@ def inbox(everywhere: bool = False) -> Inbox:
     tasks = [task for row in connection.ask("tasks", about)["rows"] for task in _of_slice(row)]
     found = []
     for entry in [*jobs, *tasks]:
-        if entry.id in _taken or entry.id in connection.jobs or entry.record in connection.owners:
+        known = entry.id in _taken or entry.id in _forgotten
+        if known or entry.id in connection.jobs or entry.record in connection.owners:
             continue  # it has been taken up already
         if (everywhere or entry.notebook == here) and not _somebody_was_there(entry, present):
             found.append(entry)

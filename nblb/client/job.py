@@ -21,19 +21,11 @@ from nblb.client.printed import PrintedJob
 from nblb.client.said import SteeredJob
 from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
 from nblb.client.summary import summed_up
+from nblb.client.superseding import Earlier
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
-from nblb.messages import (
-    CancelTask,
-    Failure,
-    ForgetJob,
-    SubmitTask,
-    TaskChanged,
-    TaskEnded,
-    TaskPrinted,
-    TaskState,
-)
+from nblb.messages import CancelTask, Failure, ForgetJob, SubmitTask, TaskChanged, TaskEnded, TaskPrinted, TaskState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +47,7 @@ class Job(SteeredJob, PrintedJob):
         self.task_name = task_name
         self.fingerprint = fingerprint
         self.connection = connection
+        self.earlier: Earlier | None = None  # the one that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
@@ -378,6 +371,7 @@ class Job(SteeredJob, PrintedJob):
             ended_at=self._ended_at,
             output=self._output,
             connected=self.connection.connected,
+            earlier=self.earlier,
         )
 
     def __nblb_argument__(self) -> payload.Inputs | payload.Given:

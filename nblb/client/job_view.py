@@ -9,6 +9,7 @@ from nblb.client.ledger import Ledger
 from nblb.client.output import JobOutput
 from nblb.client.pace import Pace
 from nblb.client.snapshot import MOST_LINES, JobSnapshot
+from nblb.client.superseding import Earlier
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class View:
     ended_at: float | None
     output: JobOutput
     connected: bool
+    earlier: Earlier | None = None
 
 
 def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapshot:
@@ -49,6 +51,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         waiting=ledger.waiting if state == "waiting" else "",
         connected=view.connected,
         output=view.output.latest(MOST_LINES),
+        earlier=view.earlier.row() if view.earlier is not None else None,
     )
 
 

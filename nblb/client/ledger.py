@@ -71,6 +71,7 @@ class Ledger:
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
         self.waiting = ""
+        self.given: set[str] = set()  # records whose results were known from the start: the core repeats them
         self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
         self._ordered: list[_Record] = []
 
@@ -128,7 +129,7 @@ class Ledger:
     def end(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """The end of a slice; the runs of items of the job that it ends are returned."""
         record = self.records.get(ended.task)
-        if record is None:
+        if record is None or ended.task in self.given:
             return []
         whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from typing import Any
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from nblb.client import display
 from nblb.client.snapshot import ENDED
+from nblb.errors import LoadBalancerUnreachable
+from nblb.messages import Ask
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+    from nblb.client.connection import Pending
+
+AGAIN_S = 0.8  # between two questions of a list that is watched
 
 
 class Row(dict[str, Any]):
@@ -51,7 +62,33 @@ class JobRow(Row):
 
 
 class JobList(list[JobRow]):
-    """The jobs of a cluster, as a list that shows itself as a table."""
+    """The jobs of a cluster as they were; in a notebook it shows itself as a card that follows them."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # so that a card can be kept for it
+
+    def __init__(self, rows: Iterable[JobRow] = (), cluster: Cluster | None = None, of: str | None = None) -> None:
+        super().__init__(rows)
+        self.cluster: Any = cluster
+        self.user = cluster.user if cluster is not None else ""
+        self.place = cluster.name if cluster is not None else ""
+        self._about = {} if of is None else {"user": of}
+        self._latest: list[JobRow] = list(self)
+        self._asked_at = time.monotonic()
+
+    def latest(self) -> list[JobRow]:
+        """The rows that were told last; they are asked for anew in the background."""
+        now = time.monotonic()
+        if self.cluster is not None and self.cluster.connected and now - self._asked_at > AGAIN_S:
+            self._asked_at = now
+            connection = self.cluster.connection
+            ask = Ask(request=connection.request(), topic="jobs", about=self._about)
+            with contextlib.suppress(LoadBalancerUnreachable):
+                connection.question(ask, self._told)
+        return list(self._latest)
+
+    def _told(self, answer: Pending) -> None:
+        if answer.value is not None:
+            self._latest = [JobRow(row) for row in answer.value]
 
     def __repr__(self) -> str:
         if not self:

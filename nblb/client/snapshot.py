@@ -50,6 +50,18 @@ class OutputLine:
 
 
 @dataclass(frozen=True)
+class EarlierRow:
+    """The job whose name this one has taken over."""
+
+    job: str
+    changed: str  # "code" | "arguments" | "code and arguments" | "": neither, it was cancelled
+    items: int
+    left: int  # have not ended
+    taken: int = 0  # results that were taken from it
+    fate: str = ""  # "cancel" | "keep" once it was chosen
+
+
+@dataclass(frozen=True)
 class JobSnapshot:
     job: str
     name: str
@@ -66,6 +78,7 @@ class JobSnapshot:
     waiting: str = ""  # why nothing runs
     connected: bool = True
     output: tuple[OutputLine, ...] = ()  # the latest lines
+    earlier: EarlierRow | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from nblb.client.batch import MAX_CALL_BYTES, gather
 from nblb.client.ids import new_id
 from nblb.client.origin import origin
 from nblb.client.shelf import shelf
+from nblb.client.superseding import marks, runs_of
 from nblb.client.task_future import TaskFuture
 from nblb.framing import Buffer, Payload
 from nblb.messages import Message, PutBlob, SubmitTask
@@ -189,7 +190,8 @@ class Many:
     blob: PutBlob
     records: list[Packed]
     total: int
-    fingerprint: str  # of the function and the arguments: the same sweep again has the same
+    fingerprint: str  # of the function, then of the arguments: the same sweep again has the same
+    marks: str = ""  # of each item: see superseding.py
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
         """The records of the items that are wanted (all, without a list)."""
@@ -247,11 +249,20 @@ def pack_many(
         records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
     fingerprint = ""
     if named:
-        digest = hashlib.blake2b(code.encode(), digest_size=16)
+        digest = hashlib.blake2b(digest_size=16)
         for record in records:
             digest.update(payload.content_hash(_content(record)).encode())
-        fingerprint = digest.hexdigest()
-    return Many(blob, records, sum(record.items for record in records), fingerprint)
+        fingerprint = f"{code}{digest.hexdigest()}"
+    return Many(blob, records, sum(record.items for record in records), fingerprint, marks(records) if named else "")
+
+
+def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) -> list[Message]:
+    """Records of a job whose results are known already: item -> value."""
+    blob = shelf.blob(payload.as_it_is)
+    plain = options.changed({"cache": False, "timeout": None, "retries": 0, "at_most_once": False})
+    form = _form(blob, plain, f"{name} (taken)", job)
+    specs = [_filled_in(form, new_id(), blob, packed, plain, at) for at, packed in runs_of(values)]
+    return [blob, *specs] if specs else []
 
 
 def _chunks(calls: Iterable[Call], size: int) -> Iterator[list[Call]]:

@@ -20,6 +20,8 @@ from nblb.messages import Failure, HoldBlob, RunTask, TaskFinished
 
 MAX_FUNCTIONS = 256  # kept loaded
 MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down
+MAX_VALUED = 3  # of these, with the values of variables
+VALUES_BYTES = 16 * 1024 * 1024  # of values that one worker writes down in its life: the core keeps them in memory
 MAX_KINDS = 1000
 MAX_BUFFERS = MAX_FRAMES - 64  # of one message
 
@@ -202,19 +204,24 @@ def _too_large(offset: int, result: Payload, limit: int) -> Failure:
 
 def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, call: str = "") -> Failure:
     """What a call raised; what nblb itself says (an argument that cannot be loaded) needs no traceback."""
-    failure = packing.pack_exception(error, offset, call, _is_one_of_the_first)
+    failure = packing.pack_exception(error, offset, call, _wanted)
+    if failure.frames is not None:
+        _written[0] += failure.frames.nbytes
     return msgspec.structs.replace(failure, host=socket.gethostname(), worker=worker, attempt=run.attempt)
 
 
 _alike: dict[tuple[str, str], int] = {}
+_written = [0]
 
 
-def _is_one_of_the_first(kind: str, where: str) -> bool:
+def _wanted(kind: str, where: str) -> int | None:
     """Frames are kept of some failures of a kind only: a sweep that fails a million times must not fill the core."""
     if len(_alike) >= MAX_KINDS:
         _alike.clear()
     _alike[kind, where] = number = _alike.get((kind, where), 0) + 1
-    return number <= MAX_ALIKE
+    if number > MAX_ALIKE:
+        return None
+    return packing.MAX_VALUES if number <= MAX_VALUED and _written[0] < VALUES_BYTES else 0
 
 
 def nothing_emitted(run: RunTask, offset: int) -> Failure:

@@ -53,9 +53,10 @@ class Card(ABC):
         self.mode = mode
         self.widget: CardWidget | None = None
         self._thing: Any | None = thing
-        self._weak = weakref.ref(thing)
+        self._weak = weakref.ref(thing, self._thing_gone)
         self.shown_in: str | None = None  # the cell whose magic has shown it
         self._places: list[Place] = []
+        self._on_show = False
         self._look = Look(self.described(thing))
         self._said = ""
         self._said_until = 0.0
@@ -85,12 +86,17 @@ class Card(ABC):
 
     def show(self) -> None:
         """Puts the card into the output of the cell that runs now."""
+        self.bring()
+        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
+
+    def bring(self) -> None:
+        """Makes the card live, wherever the page has room for it."""
+        self._on_show = True
         if self.mode in (Mode.LIVE, Mode.VIEW) and self.widget is None:
             clicks.listen(self.key, self._clicked)
             self.widget = self.make_widget(
                 key=self.key, now=self._look.now, states=[list(state) for state in self.states]
             )
-        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
         sampler.wake(self.tick)
 
     def bundle(self, final: bool = False) -> dict[str, Any]:
@@ -105,6 +111,17 @@ class Card(ABC):
             data["application/vnd.jupyter.widget-view+json"] = self.widget.get_view_spec()
         return data
 
+    def _thing_gone(self, _: Any) -> None:
+        """Nobody can ask for the object any more, and its story is over: the live half goes, the picture stays."""
+        clicks.forget(self.key)
+        if self.widget is not None and (self.mode is Mode.LIVE or self._finished()):
+            sampler.wake(self._close)  # not here: this may be any thread, in the middle of anything
+
+    def _close(self, _now: float) -> None:
+        if self.widget is not None:
+            self.widget.close()
+            self.widget = None
+
     def _finished(self) -> bool:
         """Nothing is left to press: a view may give way to the picture, which outlives the kernel."""
         return bool(self._look.now.get("over")) and not any(self._look.now.get("can", {}).values())
@@ -112,7 +129,7 @@ class Card(ABC):
     def changed(self) -> None:
         """The object has something new to show; wakes a card that slept because its story was over."""
         thing = self._weak()
-        if self._thing is None and thing is not None and self._places:
+        if self._thing is None and thing is not None and self._on_show:
             self._thing = thing
             sampler.wake(self.tick, LIVE_S)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from nblb.client import superseding
 from nblb.notebook import said, words
 from nblb.notebook.pictures import look
 from nblb.output_files import size
@@ -41,6 +42,9 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "can": {"cancel": not over, "retry": words.failed(counts) > 0, "why": snapshot.state == "waiting"},
         "notes": _job_notes(snapshot),
     }
+    if snapshot.earlier is not None:
+        card["earlier"] = superseding.words(snapshot.earlier)
+        card["can"]["earlier"] = snapshot.earlier.left > 0 and not snapshot.earlier.fate
     if snapshot.output:
         card["lines"] = said.lines(snapshot.output)
     if over:

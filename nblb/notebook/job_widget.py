@@ -60,6 +60,8 @@ class JobCard(Card):
             return f"{words.number(thing.stop_and_keep(), 'task')} to end with what was emitted last"
         if click == "knob":
             return said.turned(thing, value)
+        if click == "earlier":
+            return _decide(thing, value)
         if click == "item":
             self._opened = None if value is None else self._chosen(thing.states(), *value)
             if self._opened is not None and not thing[self._opened].snapshot().stdout_tail:
@@ -79,6 +81,17 @@ class JobCard(Card):
         from nblb.notebook.widget import JobWidget
 
         return JobWidget(**traits)
+
+
+def _decide(thing: Job, value: Any) -> str:
+    """What becomes of the job whose name this one took over."""
+    if thing.earlier is None or value not in ("cancel", "keep"):
+        return ""
+    if value == "keep":
+        thing.earlier.keep()
+        return f"both go on; lb.attach({thing.earlier.job_id!r}) shows the earlier one"
+    thing.earlier.cancel()
+    return "cancelling the earlier one"
 
 
 def fit(states: bytes, limit: int, names: list[str]) -> bytes:

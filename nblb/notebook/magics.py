@@ -130,6 +130,21 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
+    @argument("--everywhere", action="store_true", help="of all your notebooks and programs, not of this notebook only")
+    @argument("--recover", action="store_true", help="make variables of all that it has")
+    @spoken
+    def lb_inbox(self, args: Any) -> Any:
+        """List what ended while no kernel of this notebook was there, ready to be variables again."""
+        from nblb.client.inbox import inbox
+
+        current()
+        found = inbox(args.everywhere)
+        if args.recover:
+            print(f"variables now: {', '.join(found.recover(self.shell.user_ns)) or 'none'}")
+        return found
+
+    @line_magic
+    @magic_arguments()
     @argument("name", help="name of the job; %%lb_jobs lists them")
     @spoken
     def lb_attach(self, args: Any) -> Any:
@@ -176,15 +191,17 @@ class LbMagics(Magics):
     @magic_arguments()
     @argument("task", help="a variable that holds its future, JOB[ITEM], or its id or the end of it")
     @argument("--saved", action="store_true", help="run nothing: show the frames that were written down when it failed")
+    @argument("--post-mortem", action="store_true", help="run nothing: open the debugger on the frames as they were")
     @spoken
     def lb_debug(self, args: Any) -> Any:
         """Run a failed task's very call here, and look at what it raises with the debugger."""
-        if args.saved:
+        if args.saved or args.post_mortem:
             from nblb.client.debug import debug
 
             failed = finding.taken_up(self.shell, current(), args.task)
             failed.exception(FETCHED_S)
-            return debug(failed)
+            saved = debug(failed)
+            return saved.interact() if args.post_mortem else saved
         place = finding.place(self.shell, current(), args.task)
         return debugging.run(self.shell, current().connection, place["task"], place["first"])
 

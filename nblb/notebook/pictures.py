@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from nblb.notebook.words import JOB_LOOK, LOOK, clip, ended, progress_text
+from nblb.notebook.words import LOOK, clip
 
 BAR_CELLS = 30
 SAVED_BYTES = 400_000  # of images in a saved picture
@@ -43,7 +43,9 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
     if card.get("rows"):
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in card["rows"])
         yield f"<table><tbody>{cells}</tbody></table>"
-    for line in card.get("notes", ()):
+    if card.get("list"):
+        yield _listed(card["list"])
+    for line in (*filter(None, [card.get("earlier")]), *card.get("notes", ())):
         yield f"<p>{escape(line)}</p>"
     if card.get("hubs"):
         yield _table(("hub", "host", "state", "workers", "busy"), card["hubs"])
@@ -79,6 +81,25 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _listed(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Jobs as a table."""
+    lines = []
+    for row in rows:
+        shown = [f"<b>{escape(row['name'])}</b>", escape(" ".join(row["look"]))]
+        bar = ""
+        if "percent" in row:
+            bar = f'<progress value="{row["percent"]}" max="100" aria-label="{escape(row["name"])}"></progress> '
+        shown += [f"{bar}{escape(row.get('text', ''))}", escape(" · ".join(row["facts"]))]
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in shown) + "</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "from"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    said = [" ".join(row["look"]), row.get("text", ""), *row["facts"]]
+    return f"{row['name']}: {', '.join(filter(None, said))}"
+
+
 def _failure(group: dict[str, Any]) -> str:
     trace = escape(clip(group["traceback"], TRACEBACK_LIMIT))
     items = f"<p>{escape(group['items'])}</p>" if group.get("items") else ""
@@ -87,8 +108,7 @@ def _failure(group: dict[str, Any]) -> str:
 
 def text(card: dict[str, Any]) -> str:
     """The picture in plain text: a head line, a bar, counts, what failed."""
-    sign, word = card["look"]
-    lines = [f"{card['title']}: {sign} {word}"]
+    lines = [f"{card['title']}: {' '.join(filter(None, card['look']))}"]
     if "percent" in card:
         full = round(card["percent"] * BAR_CELLS / 100)
         lines.append(f"[{'#' * full}{'.' * (BAR_CELLS - full)}] {card['percent']} %, {card['text']}")
@@ -97,7 +117,8 @@ def text(card: dict[str, Any]) -> str:
     if facts:
         lines.append(" · ".join(facts))
     lines += [f"{name}: {value}" for name, value in card.get("rows", ())]
-    lines += card.get("notes", ())
+    lines += [_line(row) for row in card.get("list", ())]
+    lines += [*filter(None, [card.get("earlier")]), *card.get("notes", ())]
     lines += [f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} workers, {hub[4]} busy" for hub in card.get("hubs", ())]
     lines += [f"✗ {group['title']}" for group in card.get("failures", ())]
     lines += [f"{item}: {line}" for item, _, line in card.get("lines", ())]
@@ -107,27 +128,3 @@ def text(card: dict[str, Any]) -> str:
 def look(state: str) -> tuple[str, str]:
     """Sign and word of a task's state, also of one that a newer core may name."""
     return LOOK.get(state, ("?", state.lower()))
-
-
-def jobs(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The list of a cluster's jobs as a mime bundle: a table."""
-    lines, cells = [], []
-    for row in rows:
-        counts, total = row["counts"], row["items"]
-        sign, word = JOB_LOOK.get(row["state"], ("?", row["state"]))
-        said = progress_text(counts, total)
-        lines.append(f"{row['name']}: {sign} {word}, {said} ({row['user']})")
-        done = f'<progress value="{ended(counts)}" max="{max(1, total)}" aria-label="{escape(row["name"])}"></progress>'
-        shown = [
-            f"<b>{escape(row['name'])}</b>",
-            f"{sign} {escape(word)}",
-            f"{done} {escape(said)}",
-            escape(row["user"]),
-        ]
-        cells.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in shown) + "</tr>")
-    if not lines:
-        return {"text/plain": "no jobs", "text/html": "<p>no jobs</p>"}
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "user"))
-    caption = "<caption><code>lb.attach(NAME)</code> shows a job's card</caption>"
-    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
-    return {"text/plain": "\n".join(lines), "text/html": f'<div class="nblb-card">{table}</div>'}

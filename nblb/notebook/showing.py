@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 from nblb.notebook import clicks, describe, interrupts, pictures, pumping, speaking
 from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
-from nblb.notebook.environment import Mode, cell, kernel, mode
+from nblb.notebook.environment import Mode, cell, kernel, mode, shell
 from nblb.notebook.job_widget import JobCard
+from nblb.notebook.list_card import InboxCard, JobsCard
 from nblb.notebook.task_card import TaskCard
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
     "job": ("nblb.client.job", "Job", JobCard),
     "task": ("nblb.client.task_future", "TaskFuture", TaskCard),
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
+    "jobs": ("nblb.client.rows", "JobList", JobsCard),
+    "inbox": ("nblb.client.inbox", "Inbox", InboxCard),
 }
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
 
@@ -28,16 +32,29 @@ def show(kind: str, thing: Any) -> None:
         raise NotImplementedError
     clicks.watch(kernel())
     pumping.prepare(kernel())
+    card = _card(kind, thing, here)
+    if card.shown_in is not None and card.shown_in == cell():
+        card.shown_in = None  # the magic of this cell has shown it already
+    else:
+        card.show()
+
+
+def _card(kind: str, thing: Any, here: Mode) -> Card:
+    """The one card of a thing."""
     card = _cards.get(thing)
     if card is None or card.mode is not here:
         card = KINDS[kind][2](thing, here)
         _cards[thing] = card
         if hasattr(thing, "add_listener"):
             thing.add_listener(card.changed)
-    if card.shown_in is not None and card.shown_in == cell():
-        card.shown_in = None  # the magic of this cell has shown it already
-    else:
-        card.show()
+    return card
+
+
+def beneath(thing: Any) -> str:
+    """Makes the card of a job or a task live without a cell of its own; the key by which another card gives it room."""
+    card = _card("job" if hasattr(thing, "states") else "task", thing, Mode.LIVE)
+    card.bring()
+    return card.key
 
 
 def show_now(kind: str, thing: Any) -> None:
@@ -57,10 +74,27 @@ def picture(kind: str, thing: Any) -> dict[str, Any]:
         found = {**describe.job(snapshot), "failures": describe.job_failures(snapshot)}
     elif kind == "task":
         found = describe.task(thing.snapshot())
+    elif kind in ("jobs", "inbox"):
+        found = KINDS[kind][2](thing, Mode.OFF).described(thing)
     else:
         found = describe.cluster(thing.snapshot(), stopped=bool(getattr(thing, "stopped", False)))
     found = describe.as_of(found)
     return {"text/plain": pictures.text(found), "text/html": pictures.html(found)}
+
+
+def superseded(job: Any, said: str) -> bool:
+    """The client calls this when a job has taken over a name: its card says so, or a line where it is not shown."""
+    here = shell()
+    if here is None or mode() is Mode.OFF or threading.current_thread() is not threading.main_thread():
+        return False
+
+    def cell_over(*_: Any) -> None:
+        here.events.unregister("post_run_cell", cell_over)
+        if job not in _cards:
+            print(said)
+
+    here.events.register("post_run_cell", cell_over)
+    return True
 
 
 def pump() -> None:
@@ -78,10 +112,10 @@ def install(ipython: Any) -> None:
         formatter = ipython.display_formatter.ipython_display_formatter
         formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
         display.register(kind, lambda thing, kind=kind: picture(kind, thing))
-    display.register("jobs", pictures.jobs)
     display.register("pump", pump)
     display.register("interrupted", interrupts.interrupted)
     display.register("here", speaking.bind)
+    display.register("superseded", superseded)
 
 
 def remove(ipython: Any) -> None:
@@ -89,7 +123,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import display
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "jobs", "pump", "interrupted", "here"):
+    for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
         display.register(kind, None)
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

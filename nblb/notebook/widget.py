@@ -43,7 +43,7 @@ class CardWidget(anywidget.AnyWidget):
 class JobWidget(CardWidget):
     """A job's card."""
 
-    _esm = _front("live.js") + _front("said.js") + _front("strip.js") + _front("job.js")
+    _esm = _front("live.js") + _front("said.js") + _front("strip.js") + _front("earlier.js") + _front("job.js")
 
 
 class TaskWidget(CardWidget):
@@ -56,6 +56,13 @@ class ClusterWidget(CardWidget):
     """The cluster's card."""
 
     _esm = _front("live.js") + _front("cluster.js")
+
+
+class ListWidget(CardWidget):
+    """The cards of `lb.jobs()` and `lb.inbox()`."""
+
+    _css = _front("card.css") + _front("list.css")
+    _esm = _front("live.js") + _front("list.js")
 
 
 class StopWidget(CardWidget):

@@ -5,7 +5,7 @@ Nothing between the two opens them. Each module says what its payloads look like
     functions   a function, kept by hubs under its content hash, with the source lines of its cell
     calls       arguments, results and constants; futures among the arguments
     failures    what a task raised
-    frames      where it was then, and with which variables
+    frames      where it was then, and with which variables; frame_values: these as real values
     explain     which part of something cannot be pickled
     pickling    the Pickler beneath: what travels by value, what out of band
 """
@@ -19,6 +19,7 @@ from nblb.payload.calls import (
     Input,
     Inputs,
     Packed,
+    as_it_is,
     blob_name,
     content_hash,
     dump_constant,
@@ -34,12 +35,14 @@ from nblb.payload.calls import (
 )
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
+from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
 from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, project_modules, stores
 
 __all__ = [
     "MAX_ITEMS",
+    "MAX_VALUES",
     "Alike",
     "Call",
     "Calls",
@@ -49,6 +52,7 @@ __all__ = [
     "Inputs",
     "Packed",
     "Store",
+    "as_it_is",
     "blob_name",
     "bounded",
     "cell_label",
@@ -63,6 +67,7 @@ __all__ = [
     "joined_results",
     "load_constant",
     "load_function",
+    "load_value",
     "module_content",
     "original_exception",
     "pack_call",

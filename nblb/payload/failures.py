@@ -20,6 +20,7 @@ from nblb import errors
 from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
 from nblb.framing import Payload
 from nblb.messages import Failure, TaskState
+from nblb.payload.frame_values import MAX_VALUES
 from nblb.payload.frames import pack_frames
 from nblb.payload.functions import cell_label
 from nblb.payload.pickling import dump, load
@@ -36,11 +37,11 @@ def pack_exception(
     exception: BaseException,
     offset: int = 0,
     call: str = "",
-    wants_frames: Callable[[str, str], bool] = lambda _kind, _where: True,
+    wants_frames: Callable[[str, str], int | None] = lambda _kind, _where: MAX_VALUES,
 ) -> Failure:
     """A failure that says what was raised and where; never raises itself, whatever the exception is.
 
-    `wants_frames(kind, where)` says whether the frames shall be written down too.
+    `wants_frames(kind, where)` says how many bytes of values are written down beside the frames; None: no frames.
     """
     tb = _without_own(exception.__traceback__)
     try:
@@ -48,6 +49,7 @@ def pack_exception(
     except Exception as error:  # a broken __str__ of a user's class
         text = f"{type(exception).__name__}: its traceback cannot be shown ({error!r})\n"
     where, line = _where(tb)
+    values = wants_frames(type(exception).__name__, where)
     return Failure(
         offset=offset,
         kind=type(exception).__name__,
@@ -57,13 +59,13 @@ def pack_exception(
         payload=_pickled(exception),
         line=line,
         call=call,
-        frames=_frames(tb) if wants_frames(type(exception).__name__, where) else None,
+        frames=_frames(tb, values) if values is not None else None,
     )
 
 
-def _frames(tb: types.TracebackType | None) -> Payload | None:
+def _frames(tb: types.TracebackType | None, most_values: int) -> Payload | None:
     try:
-        return pack_frames(tb, lambda filename: bool(cell_label(filename)) or not _is_installed(filename))
+        return pack_frames(tb, lambda name: bool(cell_label(name)) or not _is_installed(name), most_values)
     except Exception:  # objects of the user's have been asked for their reprs
         return None
 
@@ -153,7 +155,8 @@ def to_exception(
     error = TaskFailed(text, task_id)
     error.host, error.worker, error.attempt = failure.host, failure.worker, failure.attempt
     if failure.frames is not None:
-        error.frames_json = b"".join(failure.frames.buffers)
+        error.frames_json, *values = (bytes(buffer) for buffer in failure.frames.buffers)
+        error.frame_values = b"".join(values)
     error.__cause__ = original_exception(failure) if cause else None
     return error
 

@@ -1,9 +1,10 @@
-"""The frames of a failed call, as text that can be looked at without its process: for lb.debug and `future.frames`.
+"""The frames of a failed call, to be looked at without its process: for lb.debug and `future.frames`.
 
-A payload of frames is JSON: a list, the outermost first, of
+A payload of frames is JSON, and behind it the pickles of values (frame_values.py). The JSON is a list, the outermost
+first, of
 
     {"function": name, "file": "Cell In[7]" or a path, "line": n, "first": number of source[0], "source": [lines],
-     "locals": {name: repr}}
+     "locals": {name: repr}, "values": {name: [where its pickle begins, bytes]}}
 
 The bounds hold for whatever a task had in its hands; what is called like a secret is not written down.
 """
@@ -21,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 from nblb.framing import Payload
+from nblb.payload.frame_values import MAX_VALUES, pack_value
 from nblb.payload.functions import cell_label
 
 MAX_FRAMES = 20
@@ -28,7 +30,7 @@ MAX_LOCALS = 100  # of a frame
 MAX_REPR = 200  # characters of a value
 MAX_BYTES = 32 * 1024  # of all frames together
 MAX_CALL = 300  # characters
-MAX_TIME_S = 0.2  # for the reprs of one failure
+MAX_TIME_S = 0.2  # for the reprs and values of one failure
 AROUND = 5  # source lines before and behind
 
 HIDDEN = "‹not shown: its name says it is a secret›"
@@ -95,7 +97,9 @@ def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], 
     return call if len(call) <= MAX_CALL else f"{call[: MAX_CALL - 2]}…)"
 
 
-def pack_frames(tb: types.TracebackType | None, is_user: Callable[[str], bool]) -> Payload | None:
+def pack_frames(
+    tb: types.TracebackType | None, is_user: Callable[[str], bool], most_values: int = MAX_VALUES
+) -> Payload | None:
     """The frames of the user's own code in a traceback (the innermost, if none is); None where there is none."""
     found: list[tuple[types.FrameType, int]] = []
     while tb is not None:
@@ -104,41 +108,76 @@ def pack_frames(tb: types.TracebackType | None, is_user: Callable[[str], bool]) 
     chosen = [pair for pair in found if is_user(pair[0].f_code.co_filename)] or found[-1:]
     until, left = perf_counter() + MAX_TIME_S, MAX_BYTES
     packed: list[bytes] = []
+    values = _Values(most_values, until)
     for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost matter most
-        one = json.dumps(_frame(frame, line, until, left), ensure_ascii=False).encode("utf-8", "replace")
+        one = json.dumps(_frame(frame, line, until, left, values), ensure_ascii=False).encode("utf-8", "replace")
         left -= len(one)
         if left < 0 and packed:
             break
         packed.insert(0, one)
-    return Payload((b"[" + b",".join(packed) + b"]",)) if packed else None
+    if not packed:
+        return None
+    text = b"[" + b",".join(packed) + b"]"
+    return Payload((text, bytes(values.pickled)) if values.pickled else (text,))
 
 
-def _frame(frame: types.FrameType, line: int, until: float, left: int) -> dict[str, Any]:
+class _Values:
+    """The pickles of variables, one behind another."""
+
+    def __init__(self, most: int, until: float) -> None:
+        self.pickled = bytearray()
+        self._most, self._until = most, until
+
+    def add(self, value: Any) -> list[int] | None:
+        """Where its pickle is: [begin, bytes]."""
+        if perf_counter() > self._until:
+            return None
+        begin = len(self.pickled)
+        one = pack_value(value, self._most - begin, is_secret)
+        if one is None:
+            return None
+        self.pickled += one
+        return [begin, len(one)]
+
+
+def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _Values) -> dict[str, Any]:
     code = frame.f_code
     lines = linecache.getlines(code.co_filename, frame.f_globals)
     first = max(1, line - AROUND)
+    shown, kept = _locals(frame, until, left // 2, values)
     return {
         "function": getattr(code, "co_qualname", code.co_name).replace("<locals>.", ""),
         "file": cell_label(code.co_filename) or code.co_filename,
         "line": line,
         "first": first,
         "source": [text.rstrip("\n")[:MAX_REPR] for text in lines[first - 1 : line + AROUND]],
-        "locals": _locals(frame, until, left // 2),
+        "locals": shown,
+        "values": kept,
     }
 
 
-def _locals(frame: types.FrameType, until: float, left: int) -> dict[str, str]:
+def _locals(
+    frame: types.FrameType, until: float, left: int, values: _Values
+) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """The variables as texts, and where the pickles of some of them are."""
     shown: dict[str, str] = {}
+    kept: dict[str, list[int]] = {}
     try:
-        values = dict(frame.f_locals)
+        found = dict(frame.f_locals)
     except Exception:
-        return shown
-    for name, value in values.items():
+        return shown, kept
+    for name, value in found.items():
         if name.startswith("__") or isinstance(value, (types.ModuleType, types.FunctionType, type)):
             continue
         if len(shown) >= MAX_LOCALS or left < 0 or perf_counter() > until:
             shown["…"] = "there are more"
             break
-        shown[name] = HIDDEN if is_secret(name) else short(value)
+        if is_secret(name):
+            shown[name] = HIDDEN
+        else:
+            shown[name] = short(value)
+            place = values.add(value)
+            if place is not None:
+                kept[name] = place
         left -= len(name) + 4 * len(shown[name])
-    return shown
+    return shown, kept

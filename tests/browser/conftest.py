@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nblb import launch
 from tests.browser.lab import Lab, lab, missing
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +43,15 @@ def here(tmp_path_factory: pytest.TempPathFactory, runtime_base: Path) -> Iterat
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with lab(tmp_path_factory.mktemp("lab"), runtime, PYTHONPATH=path) as running:
         yield running
+
+
+@pytest.fixture
+def stage(here: Lab, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """parameters.json beside the notebooks; the cluster that a notebook starts with it is ended."""
+    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(here.runtime))
+    settings["LB_NAME"] = f"t-{uuid.uuid4().hex[:8]}"
+    (here.root / "parameters.json").write_text(json.dumps(settings))
+    try:
+        yield settings
+    finally:
+        launch.stop(settings)

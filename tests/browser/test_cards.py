@@ -215,10 +215,20 @@ def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:
         page.page.wait_for_timeout(1000)
         received.clear()
         page.page.evaluate("() => { window.slow.length = 0 }")
-        page.page.wait_for_timeout(4000)
+        before, seen = time.monotonic(), set()
+        while time.monotonic() < before + 4:  # the main thread of the kernel computes meanwhile
+            seen.add(percent(page.card("sweep")))
+            page.page.wait_for_timeout(100)
+        slow = page.page.evaluate("() => window.slow")
+        print(
+            f"10,000 tasks, kernel busy: {len(received) / 4:.1f} frames/s, {sum(received) / 4000:.1f} kB/s, "
+            f"{len(slow)} long tasks in the page, {max(slow, default=0):.0f} ms at most, "
+            f"bar {min(seen)} to {max(seen)} %"
+        )
+        assert len(seen) >= 2
         assert len(received) <= 4 * 10
         assert sum(received) <= 4 * 40_000
-        assert max(page.page.evaluate("() => window.slow"), default=0) < 500
+        assert max(slow, default=0) < 500
 
 
 def test_stop_asks_first_when_work_would_wait_and_scale_sends_the_number(here: Lab) -> None:

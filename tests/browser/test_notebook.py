@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from nblb import launch
 from tests.browser.lab import Lab, Page, browser_page, write_notebook
@@ -33,18 +29,6 @@ WATCH = """bar => {
     const look = () => seen.add(bar.getAttribute("aria-valuenow"));
     new MutationObserver(look).observe(bar, { attributes: true });
 }"""
-
-
-@pytest.fixture
-def stage(here: Lab, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """parameters.json beside the notebooks; the cluster that a notebook starts with it is ended."""
-    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(here.runtime))
-    settings["LB_NAME"] = f"t-{uuid.uuid4().hex[:8]}"
-    (here.root / "parameters.json").write_text(json.dumps(settings))
-    try:
-        yield settings
-    finally:
-        launch.stop(settings)
 
 
 def bar_text(page: Page, card: str) -> str:
@@ -194,3 +178,40 @@ def test_cards_without_the_extension_show_output_and_steer_the_task(here: Lab, s
         card.get_by_role("button", name="Stop early and keep").click()
         page.page.get_by_text("it gave {'rate': 7}").wait_for(timeout=10_000)
         assert page.errors == []
+
+
+AGAIN = """@lb.task
+def simulate(x):
+    time.sleep(0.01 if x < 20 else 60)
+    return x
+job = simulate.map(range({total}), job="sweep")
+job"""
+
+
+def test_the_same_name_with_other_items_takes_what_is_done_and_asks_about_the_rest(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    setup = LOAD + START + "\nimport nblb as lb, time"
+    write_notebook(here.root / "again.ipynb", setup, AGAIN.format(total=40))
+    with browser_page(here, "again.ipynb") as page:
+        page.open()
+        page.run_all()
+        page.card("sweep").get_by_text("✓ 20 done").wait_for(timeout=60_000)
+        page.page.locator(".jp-CodeCell .cm-content").last.click()
+        page.page.evaluate(
+            """() => { const cell = window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel;
+            cell.setSource(cell.getSource().replace("range(40)", "range(42)")); }"""
+        )
+        page.command("notebook:run-cell")
+        group = page.page.get_by_role("group", name="earlier job of this name")
+        group.get_by_text("other arguments) goes on, 20 of 40 tasks left; 20 results").wait_for(timeout=30_000)
+        page.card("sweep").get_by_text("✓ 20 done").wait_for(timeout=30_000)
+        cluster = launch.connect(stage)
+        page.page.screenshot(path=artifacts / "supersede.png")
+        group.get_by_role("button", name="Cancel the earlier one").press("Enter")  # by keyboard
+        wait_until(lambda: cluster.jobs()[0]["state"] == "cancelled", 10, "the earlier job's end")
+        group.get_by_text("the earlier job was cancelled (other arguments)").wait_for(timeout=10_000)
+        assert group.get_by_role("button").count() == 0
+        assert [row["counts"]["DONE"] for row in cluster.jobs()] == [20, 20]
+        assert page.errors == []
+        cluster.close()

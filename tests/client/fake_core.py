@@ -361,6 +361,7 @@ class FakeCore:
             "task_name": job.task_name,
             "items": job.items,
             "fingerprint": job.fingerprint,
+            "marks": job.marks,
             "counts": counts,
             "records": [{"task": s.task, "index": s.index, "items": s.items} for s in specs],
             "state": "running",

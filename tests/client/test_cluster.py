@@ -142,3 +142,14 @@ def test_a_forked_child_makes_its_own_connection(cluster: Cluster) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert decorator.task(abs).submit(-2).result(10) == 2
+
+
+def test_when_a_cluster_closes_the_one_before_it_is_in_use_again(make_cluster: Callable[[], Cluster]) -> None:
+    first, second, third = make_cluster(), make_cluster(), make_cluster()
+    assert current.known() is third
+    second.close()  # one in between changes nothing
+    assert current.known() is third
+    third.close()
+    assert current.known() is first
+    first.close()
+    assert current.known() is None

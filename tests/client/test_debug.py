@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import builtins
+import traceback
 from typing import Any
 
 import pytest
 
 import nblb as lb
 from nblb import payload
+from nblb.client import saved_frames
 from nblb.client.cluster import Cluster
-from nblb.client.debug import PostMortem, _Prompt, debug
+from nblb.client.debug import PostMortem, debug
 from nblb.client.job import Job
 from nblb.client.task_future import TaskFuture
 from nblb.messages import TaskEnded, TaskState
@@ -58,16 +60,72 @@ def test_an_unknown_variable_is_suggested(post_mortem: PostMortem) -> None:
         post_mortem.p("devisor")
 
 
-def test_the_prompt_knows_the_commands_of_pdb(post_mortem: PostMortem, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompt = _Prompt(post_mortem)
-    prompt.stdout = io.StringIO()
-    words = iter(["u", "p scale", "p nothing", "p", "", "d", "l", "w", "q"])
-    monkeypatch.setattr("builtins.input", lambda _: next(words))
-    prompt.cmdloop()
-    said = prompt.stdout.getvalue()
-    assert "no variable 'nothing'" in said
-    assert "scale = 0" in said
-    assert "> " in said
+def talk(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """What is typed into the debugger."""
+    typed = iter(words)
+    monkeypatch.setattr(builtins, "input", lambda _="": next(typed))
+
+
+def test_the_debugger_walks_the_frames_with_their_values(
+    post_mortem: PostMortem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "p divisor + 41",
+        "p token",
+        "token.upper()",
+        "l",
+        "u",
+        "p scale * 2, number",
+        "up",
+        "w",
+        "d",
+        "d",
+        "d",
+        "q",
+    )
+    talk(monkeypatch, *words)
+    post_mortem.interact()
+    said = capsys.readouterr().out
+    assert said.startswith("ZeroDivisionError: division by zero\n")
+    assert "inner()" in said
+    assert "41\n" in said
+    assert "AttributeError: ‹not shown" in said
+    assert "->" in said
+    assert "return len(token) / divisor" in said
+    assert "return inner(scale)" in said
+    assert "(0, 0)\n" in said
+    assert "Newest frame" in said
+
+
+def test_values_are_loaded_when_an_expression_asks_for_them(
+    post_mortem: PostMortem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[bytes] = []
+    load = payload.load_value
+    monkeypatch.setattr(payload, "load_value", lambda data: loaded.append(data) or load(data))
+    assert "divisor = 0" in repr(post_mortem)
+    assert post_mortem.p("divisor") == "0"
+    assert loaded == []
+    assert post_mortem.p("[divisor] * 3") == "[0, 0, 0]"
+    assert post_mortem.values()["divisor"] == 0
+    assert len(loaded) == 1
+    with pytest.raises(AttributeError, match=r"not shown.* has no upper here: only the text of it was kept"):
+        post_mortem.p("token.upper()")
+
+
+def test_a_value_whose_class_is_gone_stays_a_text(post_mortem: PostMortem) -> None:
+    post_mortem.error.frame_values = b"x" * 100
+    with pytest.raises(AttributeError, match="its value cannot be loaded here"):
+        post_mortem.p("divisor.real")
+
+
+def test_several_frames_of_one_file_keep_their_lines(post_mortem: PostMortem) -> None:
+    tb = saved_frames.traceback_of(
+        post_mortem.frames, [post_mortem.values(at) for at in range(len(post_mortem.frames))]
+    )
+    text = "".join(traceback.format_tb(tb))
+    assert "return inner(scale)" in text
+    assert "return len(token) / divisor" in text
 
 
 def test_jobs_futures_and_errors_are_taken(cluster: Cluster, ended: TaskEnded) -> None:

@@ -259,5 +259,7 @@ def test_frames_of_failures_are_kept_of_the_first_ones_alike(rig: PoolRig) -> No
     failures = end(rig, rig.give_many(fail, list(range(200)))).failures
     with_frames = [failure.frames is not None for failure in failures]
     assert with_frames == [True] * 50 + [False] * 150
+    with_values = [failure.frames is not None and len(failure.frames.buffers) > 1 for failure in failures]
+    assert with_values == [True] * 3 + [False] * 197
     assert {(failure.worker, failure.attempt, bool(failure.host)) for failure in failures} == {("worker_0", 1, True)}
     assert failures[7].call == "f(7)"

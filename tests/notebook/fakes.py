@@ -15,6 +15,7 @@ from nblb.client.said import Knob, Picture
 from nblb.client.snapshot import (
     INDEX,
     ClusterSnapshot,
+    EarlierRow,
     FailureGroup,
     HubRow,
     JobSnapshot,
@@ -96,6 +97,22 @@ class Line:
         return contextlib.nullcontext()
 
 
+class FakeEarlier:
+    """A job that lost its name, with 37 of 200 tasks left until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.job_id, self.left, self.fate = "j0", 37, ""
+
+    def cancel(self) -> None:
+        self.left, self.fate = 0, "cancel"
+
+    def keep(self) -> None:
+        self.fate = "keep"
+
+    def row(self) -> EarlierRow:
+        return EarlierRow(self.job_id, "arguments", 200, self.left, 163, self.fate)
+
+
 class FakeJob(Listened):
     """`total` items of `seconds` each on `workers` workers; those in `bad` fail."""
 
@@ -112,6 +129,7 @@ class FakeJob(Listened):
         self.name, self.total, self.seconds, self.workers, self.bad = name, total, seconds, workers, set(bad)
         self.started = time.monotonic() - age
         self.stopped: float | None = None
+        self.earlier: FakeEarlier | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.name}>"
@@ -163,6 +181,7 @@ class FakeJob(Listened):
             failures=tuple(groups) if failed else (),
             state=state,
             output=tuple(self.output),
+            earlier=self.earlier.row() if self.earlier is not None else None,
         )
 
     def __getitem__(self, item: int) -> FakeTask:

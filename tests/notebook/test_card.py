@@ -136,3 +136,24 @@ def test_a_card_slows_down_when_it_has_been_watched_for_long() -> None:
     card = TaskCard(FakeTask(), Mode.LIVE)  # type: ignore[arg-type]
     assert card.pace(1.0) == cards.LIVE_S
     assert card.pace(1000.0) == 1.0
+
+
+GONE = """import gc, time
+from nblb.notebook import clicks
+before = len(clicks.clicks._actions)
+job = None
+end = time.monotonic() + 10
+while clicks.clicks._actions and time.monotonic() < end:
+    gc.collect()
+    time.sleep(0.05)
+print(before, len(clicks.clicks._actions))"""
+
+
+def test_a_card_whose_object_is_gone_is_forgotten_and_its_picture_stays() -> None:
+    notebook = run(
+        "from IPython.display import display\njob = fakes.FakeJob(total=80)\ndisplay(job)",
+        "fakes.until_drawn(job)",
+        GONE,
+    )
+    assert said(notebook, 2) == "1 0\n"
+    assert "80 of 80 tasks" in shown(notebook, 0)["text/html"]

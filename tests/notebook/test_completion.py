@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nblb.client.task_future import TaskFuture
 from nblb.notebook import completion, magics
 from tests.notebook.fakes import FakeCluster
+from tests.notebook.kernels import kernel
 
 
 @pytest.fixture
@@ -48,6 +49,9 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         ("%lb_debug ", {"f_1", "ab12", "ab12.7"}),
         ("%%lb --p", {"--priority"}),
         ("%lb_stop --h", {"--help"}),
+        ("%lb_inbox --", {"--everywhere", "--recover", "--help"}),
+        ("%lb_debug --", {"--saved", "--post-mortem", "--help"}),
+        ("%%lb --", {"--name", "--priority", "--timeout", "--bg", "--help"}),
     ],
 )
 def test_tab(shell: Any, line: str, offered: set[str]) -> None:
@@ -64,3 +68,15 @@ def test_tab_without_a_cluster_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None
     for line in ("%lb_attach x", "%lb_debug x", "%lb_logs x", "%lb_start /no/such/folder/x"):
         event = SimpleNamespace(command=line.split()[0], symbol="x", line=line)
         assert completion._complete(SimpleNamespace(user_ns={}), event) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_kernel_answers_what_jupyterlab_asks_for_each_magic() -> None:
+    with kernel("%load_ext nblb") as (_, client):
+        for name in [*(f"%{name}" for name in magics.names()), "%%lb"]:
+            line = f"{name} --"
+            offered = client.complete(line, len(line), reply=True, timeout=20)["content"]["matches"]
+            wanted = {option for option in completion.options(name.lstrip("%")) if option.startswith("--")}
+            assert {"--help"} <= wanted <= set(offered), name
+        begin = client.complete("%lb_", 4, reply=True, timeout=20)["content"]["matches"]
+        assert {f"%{name}" for name in magics.names()} <= set(begin)

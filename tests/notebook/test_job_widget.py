@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
 from nblb.client.snapshot import INDEX, STATES
-from nblb.notebook.job_widget import fit
+from nblb.notebook import pictures
+from nblb.notebook.environment import Mode
+from nblb.notebook.job_widget import JobCard, fit
+from tests.notebook.fakes import FakeEarlier, FakeJob
 
 
 def test_a_longer_job_is_folded_and_a_single_failure_stays_visible() -> None:
@@ -20,3 +25,25 @@ def test_every_state_keeps_its_number() -> None:
     assert fit(states, 10_000, list(STATES)) == states
     for code in states:
         assert fit(bytes([code]) * 4, 1, list(STATES)) == bytes([code])
+
+
+@pytest.mark.parametrize(
+    ("choice", "said", "then"),
+    [
+        ("cancel", "cancelling the earlier one", "the earlier job was cancelled (other arguments); 163 results"),
+        ("keep", "both go on; lb.attach('j0')", "the earlier job (other arguments) goes on beside this one, 37 of 200"),
+        ("neither", "", "the earlier job (other arguments) goes on, 37 of 200 tasks left; 163 results"),
+    ],
+)
+def test_what_becomes_of_the_job_that_lost_its_name_is_a_choice(choice: str, said: str, then: str) -> None:
+    job = FakeJob()
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    assert "earlier" not in card.described(job)  # type: ignore[arg-type]
+    assert card.act(job, "earlier", "cancel") == ""  # type: ignore[arg-type]
+    job.earlier = FakeEarlier()
+    assert card.described(job)["can"]["earlier"]  # type: ignore[arg-type]
+    assert card.act(job, "earlier", choice).startswith(said)  # type: ignore[arg-type]
+    described = card.described(job)  # type: ignore[arg-type]
+    assert described["can"]["earlier"] is (choice == "neither")
+    assert then in pictures.text(described)
+    assert then in pictures.html(described)

@@ -47,14 +47,5 @@ def test_a_cluster_is_a_table() -> None:
         assert word in html
 
 
-def test_jobs_are_a_table_that_reads_in_text_too() -> None:
-    row = {"name": "<sweep>", "user": "anna", "items": 200, "counts": {"DONE": 120, "FAILED": 2}, "state": "running"}
-    shown = pictures.jobs([row])
-    assert shown["text/plain"] == "<sweep>: ▶ running, 122 of 200 tasks, 2 failed (anna)"
-    for words in ("&lt;sweep&gt;", '<progress value="122" max="200"', "anna", '<th scope="col">state</th>'):
-        assert words in shown["text/html"]
-    assert pictures.jobs([])["text/plain"] == "no jobs"
-
-
 def test_states_of_a_newer_core_are_shown_by_their_name() -> None:
     assert pictures.look("DREAMING") == ("?", "dreaming")

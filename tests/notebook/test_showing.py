@@ -40,7 +40,8 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
         "print(sorted(display._pictures), display.pump() is not None)",
         "%unload_ext nblb\nprint(sorted(display._pictures), display.pump())",
     )
-    assert said(notebook, 0) == "['cluster', 'here', 'interrupted', 'job', 'jobs', 'pump', 'task'] True\n"
+    kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
+    assert said(notebook, 0) == f"{kinds} True\n"
     assert said(notebook, 1) == "[] None\n"
 
 
@@ -69,9 +70,19 @@ def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_
         + use
         + "print(sorted(display._pictures))",
     )
-    assert said(notebook, 0) == "['cluster', 'here', 'interrupted', 'job', 'jobs', 'pump', 'task'] False\n"
+    assert (
+        said(notebook, 0) == "['cluster', 'here', 'interrupted', 'job', 'jobs', 'pump', 'superseded', 'task'] False\n"
+    )
     assert said(notebook, 1) == "[]\n"
 
 
 def test_pump_without_a_kernel_does_nothing() -> None:
     showing.pump()
+
+
+def test_a_name_that_was_taken_over_is_said_once() -> None:
+    tell = "display.superseded(job, 'it takes over the name') or not_told"
+    again = f"from nblb.client import display\njob = fakes.FakeJob()\n{tell}"
+    notebook = run("from nblb.notebook import showing\nshowing.install(get_ipython())", f"{again};", f"{again}\njob")
+    assert said(notebook, 1) == "it takes over the name\n"
+    assert said(notebook, 2) == ""  # its card has it

@@ -37,14 +37,14 @@ const opened = (model) => {
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), keep = button(model, "Stop early and keep", "keep");
   const waits = why(model), top = head([waits.node, keep, cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
-  const item = opened(model), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
+  const before = earlier(model), item = opened(model), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
   const aloud = h("div", { class: "nblb-aloud", "aria-live": "polite" });
   let spoken = Date.now(), ended = null;
-  root.append(top.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, failed.node, now_running.node, said.node, words.node, aloud);
+  root.append(top.node, before.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, failed.node, now_running.node, said.node, words.node, aloud);
   return (now) => {
-    top.draw(now, root); other.draw(now, model);
+    top.draw(now, root); other.draw(now, model); before.draw(now);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
     progress.draw(now, ["DONE", "FAILED", "LOST", "CANCELLED", "CANCELLING", "RUNNING"].map((state) => [state, share.get(state) || 0]));
     const there = new Map(now.counts.map((row) => [row[0], row]));

@@ -90,7 +90,9 @@ const live = (build) => {
     for (const name of ["now", "failures", "strip", "pictures", "output", "said"]) model.on(`change:${name}`, update);
     // While something goes on the kernel speaks every two seconds; when it does not, the card says so.
     const watch = setInterval(() => { if (!model.get("now").over && Date.now() - heard > SILENT_MS) silent(true); }, 2000);
-    model.on("destroy", () => { clearInterval(watch); silent(true); });
+    model.on("destroy", () => { // the kernel is gone, or holds the object no more; of one that had ended all is said
+      clearInterval(watch); silent(true); root.classList.toggle("nblb-silent", !model.get("now").over);
+    });
     root.append(h("div", { class: "nblb-silence", role: "status" }, "○ no word from the kernel: it is busy, or gone"));
     // JupyterLab takes keys for its own before the card sees them: not those that work a control.
     const keys = (event) => {

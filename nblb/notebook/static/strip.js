@@ -44,14 +44,18 @@ const strip = (model, root) => {
     const style = getComputedStyle(root), gap = size > 3 ? 1 : 0;
     const colours = model.get("states").map(([state]) => style.getPropertyValue(`--nblb-${state}`) || "#999");
     context.clearRect(0, 0, wide, high);
+    const bad = [];
     items.forEach((code, i) => {
       const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
       context.fillStyle = colours[code];
       context.fillRect(x, y, size - gap, size - gap);
+      if (size <= 4 && BAD.has(state)) bad.push([x, y, colours[code]]);
       if (size > 4 && BAD.has(state)) { // a stroke, so that colour does not speak alone
         context.strokeStyle = "#fff"; context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke();
       }
     });
+    for (const [x, y] of bad) { context.fillStyle = "#fff"; context.fillRect(x - 1, y - 1, size + 2, size + 2); } // where cells are small, a halo
+    for (const [x, y, colour] of bad) { context.fillStyle = colour; context.fillRect(x, y, size, size); }
     if (document.activeElement === node) {
       context.strokeStyle = style.getPropertyValue("color"); context.lineWidth = 2;
       context.strokeRect((at % columns) * size, Math.floor(at / columns) * size, Math.max(4, size - gap), Math.max(4, size - gap)); context.lineWidth = 1;

@@ -1,0 +1,58 @@
+// Jobs in rows: name, state, bar, what else is known, and what can be done about each. Rows are kept, and moved only
+// when their order changes; the card of a job that was taken up lives in its row.
+
+const ACTIONS = { attach: "Attach", cancel: "Cancel", forget: "Forget" };
+const SURE_MS = 5000;
+
+// What cannot be undone is asked twice: the first press changes the button's words, the second does it.
+const twice = (node, name, about, act) => {
+  let until = 0;
+  node.onclick = () => {
+    if (Date.now() < until) { until = 0; say(node, name); act(); return; }
+    until = Date.now() + SURE_MS; say(node, "Forget its results"); attr(node, "aria-label", `Forget the results of ${about}`);
+    setTimeout(() => { if (until && Date.now() >= until) { until = 0; say(node, name); attr(node, "aria-label", `${name} ${about}`); } }, SURE_MS + 50);
+  };
+};
+
+const list_row = (model, { id, name }) => {
+  const title = h("strong"), state = h("span", { class: "nblb-state" }), text = h("span", { class: "nblb-row-text" }), facts = h("span", { class: "nblb-sub" });
+  const fill = h("span"), track = h("span", { class: "nblb-meter nblb-row-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": name }, fill);
+  const buttons = new Map(Object.entries(ACTIONS).map(([action, word]) => {
+    const node = action === "forget" ? h("button", { type: "button" }, word) : button(model, word, action, () => id);
+    attr(node, "aria-label", `${word} ${name}`);
+    if (action === "forget") { twice(node, word, name, () => press(model, action, id)); node.can = (yes) => { node.disabled = !yes; }; }
+    return [action, node];
+  }));
+  const line = h("div", { class: "nblb-row" }, title, state, h("span", { class: "nblb-row-done" }, track, text), facts, h("span", { class: "nblb-buttons" }, ...buttons.values()));
+  const node = h("li", {}, line);
+  let beneath = null;
+  return { node, draw(row) {
+    say(title, row.name); attr(title, "title", row.name); say(state, row.look.join(" ")); attr(state, "data-state", row.state);
+    show(track, row.percent !== undefined); say(text, row.text || ""); say(facts, row.facts.join(" · "));
+    if (row.percent !== undefined) { fill.style.width = `${row.percent}%`; attr(track, "aria-valuenow", row.percent); attr(track, "aria-valuetext", row.text); attr(fill, "data-state", row.state); }
+    for (const [action, one] of buttons) { const yes = row.can.includes(action) && !(action === "attach" && row.card); one.can(yes); show(one, yes); }
+    if (row.card && beneath !== row.card) { beneath = row.card; node.append(h("div", { class: `nblb-card nblb-live-${row.card}` })); }
+  } };
+};
+
+export default live((model, root) => {
+  const top = head([]), other = notes(), body = h("div"), groups = new Map(), rows = new Map();
+  root.append(top.node, body, other.node);
+  return (now) => {
+    top.draw(now, root); other.draw(now, model);
+    const there = new Set(now.list.map((row) => row.id)), names = new Set(now.list.map((row) => row.group));
+    for (const [id, row] of rows) if (!there.has(id)) { row.node.remove(); rows.delete(id); }
+    for (const name of names) if (!groups.has(name)) {
+      const list = h("ul", { class: "nblb-rows", "aria-label": name }), box = h("div", {}, h("div", { class: "nblb-sub" }, name), list);
+      groups.set(name, { box, list }); body.append(box);
+    }
+    for (const [name, { box }] of groups) show(box, names.has(name));
+    const at = new Map();
+    for (const row of now.list) {
+      if (!rows.has(row.id)) rows.set(row.id, list_row(model, row));
+      const { node } = rows.get(row.id), { list } = groups.get(row.group), place = at.get(row.group) || 0;
+      if (list.children[place] !== node) list.insertBefore(node, list.children[place] || null);
+      at.set(row.group, place + 1); rows.get(row.id).draw(row);
+    }
+  };
+});
