@@ -46,7 +46,8 @@ from nblb.messages import (
 from nblb.parameters import Parameters, Source, load
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from nblb.transport import Arrived, Doors
+from nblb.transport.door import Arrived
+from nblb.transport.doors import Doors
 from nblb.transport.incarnation import is_process_alive
 
 RETRY_COMMIT_S = 0.5  # while the disk is full

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nblb import errors
 from nblb.client.session import Expect
-from nblb.client.talk import Dialled, Talk
+from nblb.client.talk import Talk
 from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.messages import (
@@ -39,6 +39,7 @@ from nblb.messages import (
     TaskEnded,
     TaskPrinted,
 )
+from nblb.transport.dialling import Dialled
 
 log = logging.getLogger("nblb")
 

@@ -15,6 +15,7 @@ from nblb.client.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
 from nblb.messages import Hello
 from nblb.parameters import Parameters
+from nblb.transport.dialling import best_address
 
 
 def core_file(parameters: Parameters) -> dict[str, Any] | None:
@@ -37,12 +38,11 @@ def find_core(parameters: Parameters) -> str:
     about = core_file(parameters)
     if about is not None:
         pid = about.get("pid", 0)
-        addresses = about.get("addresses", {})
-        address = addresses.get("clients") or addresses.get("clients_tcp")
+        address = best_address(about.get("addresses", {}), "clients")
         if about.get("host") == socket.gethostname() and not _is_alive(pid):
             raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {pid}, {address}) is gone")
         if address:
-            return str(address)
+            return address
     if parameters.LB_SECURITY == "none" and parameters.LB_CLIENTPULLPORT:
         return f"tcp://{parameters.LB_IP}:{parameters.LB_CLIENTPULLPORT}"
     raise LoadBalancerUnreachable(

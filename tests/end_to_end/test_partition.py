@@ -54,7 +54,7 @@ def far(cluster: Cluster, parameters: Parameters, runtime_base: Path) -> Iterato
     base = Path(tempfile.mkdtemp(dir=runtime_base))
     folder = base / parameters.runtime_dir.name
     folder.mkdir(mode=0o700)
-    proxy = Proxy(folder / "hubs", parameters.runtime_dir / "hubs")
+    proxy = Proxy(folder / "hubs.local", parameters.runtime_dir / "hubs.local")
     words = [sys.executable, "-m", "nblb", "hub", "--parameters", str(hand_over(parameters))]
     environment = os.environ | {"NBLB_RUNTIME_DIR": str(base), "PYTHONPATH": str(Path(__file__).parents[2])}
     hub = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
