@@ -27,8 +27,8 @@ def core_file(parameters: Parameters) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
-def find_core(parameters: Parameters) -> str:
-    """The address of the clients' door.
+def find_core(parameters: Parameters, zeromq: bool = False) -> str:
+    """The address of the clients' door; with `zeromq` one for sockets of ZeroMQ.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def find_core(parameters: Parameters) -> str:
     about = core_file(parameters)
     if about is not None:
         pid = about.get("pid", 0)
-        address = best_address(about.get("addresses", {}), "clients")
+        address = best_address(about.get("addresses", {}), "clients", zeromq)
         if about.get("host") == socket.gethostname() and not _is_alive(pid):
             raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {pid}, {address}) is gone")
         if address:

@@ -38,6 +38,7 @@ def local_address(folder: Path, door: str) -> str:
     return f"{SCHEME}{folder}/{door}.local"
 
 
-def best_address(addresses: Mapping[str, str], door: str) -> str:
-    """Of those that a core has written down; "" where there is none."""
-    return addresses.get(f"{door}_local") or addresses.get(door) or addresses.get(f"{door}_tcp") or ""
+def best_address(addresses: Mapping[str, str], door: str, zeromq: bool = False) -> str:
+    """Of those that a core has written down (for sockets of ZeroMQ, if so); "" where there is none."""
+    local = "" if zeromq else addresses.get(f"{door}_local", "")
+    return local or addresses.get(door) or addresses.get(f"{door}_tcp") or ""

@@ -125,6 +125,7 @@ def test_a_header_that_is_none_costs_only_itself(doors: Doors) -> None:
 def test_which_line_leads_where() -> None:
     addresses = {"clients": "ipc:///f/clients", "clients_local": "unix:///f/clients.local", "hubs_tcp": "tcp://x:1"}
     assert best_address(addresses, "clients") == local_address("/f", "clients")  # type: ignore[arg-type]
+    assert best_address(addresses, "clients", zeromq=True) == "ipc:///f/clients"
     assert best_address(addresses, "hubs") == "tcp://x:1"
     assert best_address(addresses, "health") == ""
     line = dial("tcp://127.0.0.1:1", client_to_core, core_to_client)
