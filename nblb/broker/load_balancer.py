@@ -44,7 +44,8 @@ from nblb.messages import (
 from nblb.parameters import Parameters, Source, load
 from nblb.records import TaskForgotten
 from nblb.scheduling.scheduler import Scheduler
-from nblb.transport import Arrived, Doors
+from nblb.transport.door import Arrived
+from nblb.transport.doors import Doors
 from nblb.transport.incarnation import is_process_alive
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
-from nblb.transport import Doors
+from nblb.transport.doors import Doors
 
 # These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)

@@ -83,7 +83,7 @@ class Client:
         return answer if isinstance(answer, dict) else {"error": f"The core answered {answer!r}."}
 
     def _dialled(self) -> zmq.Socket[bytes]:
-        address = find_core(self._parameters)
+        address = find_core(self._parameters, zeromq=True)
         if self._socket is not None and self._pid == os.getpid() and self._address == address:
             return self._socket
         if self._socket is not None and self._pid == os.getpid():

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from nblb import errors
 from nblb.client import display
 from nblb.client.open_record import Expect
-from nblb.client.talk import Dialled, Talk
+from nblb.client.talk import Talk
 from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.handover import close_folders
@@ -41,6 +41,7 @@ from nblb.messages import (
     TaskEnded,
     TaskPrinted,
 )
+from nblb.transport.dialling import Dialled
 
 if TYPE_CHECKING:
     from nblb.client.batch import Batch

@@ -13,10 +13,11 @@ from nblb.client.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
 from nblb.messages import Hello
 from nblb.parameters import Parameters
+from nblb.transport.dialling import best_address
 
 
-def find_core(parameters: Parameters) -> str:
-    """The address of the clients' door.
+def find_core(parameters: Parameters, zeromq: bool = False) -> str:
+    """The address of the clients' door; with `zeromq` one for sockets of ZeroMQ.
 
     Raises
     ------
@@ -25,10 +26,11 @@ def find_core(parameters: Parameters) -> str:
     """
     core = read_core_file(parameters.connection_file)
     if core is not None:
+        address = best_address(core.addresses, "clients", zeromq)
         if core.stale:
-            raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {core.pid}, {core.clients}) is gone")
-        if core.clients:
-            return core.clients
+            raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {core.pid}, {address}) is gone")
+        if address:
+            return address
     if parameters.LB_SECURITY == "none" and parameters.LB_CLIENTPULLPORT:
         return f"tcp://{parameters.LB_IP}:{parameters.LB_CLIENTPULLPORT}"
     raise LoadBalancerUnreachable(

@@ -8,16 +8,15 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nblb.client.batch import Batch
 from nblb.client.sending import Sending
 from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.errors import LoadBalancerUnreachable
-from nblb.framing import Find, Refer
 from nblb.messages import (
     FilesSeen,
     Hello,
@@ -31,6 +30,7 @@ from nblb.messages import (
     client_to_core,
     core_to_client,
 )
+from nblb.transport.dialling import Dialled, dial
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection, Owner
@@ -48,29 +48,16 @@ MANY_RECORDS = 500
 BREATH_MS = 4
 
 
-class Dialled(Protocol):
-    """What the thread needs of transport.Line."""
-
-    address: str
-    connected: bool
-    connections: int
-
-    def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]: ...
-    def send(self, messages: Sequence[Message]) -> None: ...
-    def share(self, find: Find | None, refer: Refer | None) -> None: ...
-    def close(self) -> None: ...
-
-
 class Talk:
     """The loop: receive until the next deadline, read the clock once, handle, perform."""
 
     def __init__(
-        self, connection: Connection, find: Callable[[], str], hello: Hello, dial: Callable[[str], Dialled] | None
+        self, connection: Connection, find: Callable[[], str], hello: Hello, dialled: Callable[[str], Dialled] | None
     ) -> None:
         self.session = Session(hello)
         self.address = ""
         self._connection = connection
-        self._find, self._dial = find, dial or _dial
+        self._find, self._dial = find, dialled or _dial
         self._line: Dialled | None = None
         self._connections = 0  # how many of the line's connections the session has been told of
         self._find_at = 0.0
@@ -294,6 +281,4 @@ class Talk:
 
 
 def _dial(address: str) -> Dialled:
-    from nblb.transport import Line
-
-    return Line(address, client_to_core, core_to_client)
+    return dial(address, client_to_core, core_to_client)

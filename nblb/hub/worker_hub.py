@@ -47,8 +47,8 @@ from nblb.hub.slots import CORE, Slots, SlotSettings
 from nblb.messages import BlobMissing, FilesSeen, HoldBlob, HubHello, Message, Welcome, core_to_hub, hub_to_core
 from nblb.parameters import Parameters, load
 from nblb.payload import dump_constant, dump_function
-from nblb.security import runtime_folder, socket_address
-from nblb.transport import Line
+from nblb.security import runtime_folder
+from nblb.transport.dialling import dial, local_address
 from nblb.transport.incarnation import new_name
 
 INFINITY = float("inf")
@@ -156,7 +156,7 @@ class WorkerHub:
         )
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialled
-        self._line = Line(self._address(), hub_to_core, core_to_hub, parameters.LB_MAX_MESSAGE_MB)
+        self._line = dial(self._address(), hub_to_core, core_to_hub, parameters.LB_MAX_MESSAGE_MB)
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
         machine.load()
 
@@ -198,7 +198,7 @@ class WorkerHub:
 
     def _address(self) -> str:
         """Where the core listens for hubs on this machine; it need not be there yet."""
-        return socket_address(runtime_folder(self.parameters) / "hubs")
+        return local_address(runtime_folder(self.parameters), "hubs")
 
     def _close(self) -> None:
         if hasattr(self, "_pool"):

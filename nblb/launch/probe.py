@@ -24,6 +24,7 @@ from nblb.messages import (
     client_to_core,
     core_to_client,
 )
+from nblb.transport.dialling import best_address, dial
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -53,7 +54,7 @@ def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s
 
 def stop_core(core: CoreFile, hubs: bool, timeout_s: float = 5.0) -> None:
     """Tells the core to end, and waits until it says that it will."""
-    _question(core.addresses["clients"], StopCore(request=1, hubs=hubs), timeout_s, core)
+    _question(best_address(core.addresses, "clients"), StopCore(request=1, hubs=hubs), timeout_s, core)
 
 
 def cancel(address: str, task: str = "", job: str = "", kill: bool = False, timeout_s: float = 5.0) -> int:
@@ -65,11 +66,9 @@ def cancel(address: str, task: str = "", job: str = "", kill: bool = False, time
 
 
 def _question(address: str, message: Message, timeout_s: float, core: CoreFile | None = None) -> Any:
-    from nblb.transport import Line
-
     client = uuid.uuid4().hex
     until = time.monotonic() + timeout_s
-    line = Line(address, client_to_core, core_to_client)
+    line = dial(address, client_to_core, core_to_client)
     try:
         line.send([Hello(client=client, user=account(), host=socket.gethostname(), pid=os.getpid()), message])
         while (left := until - time.monotonic()) > 0 and not (core is not None and core.stale):

@@ -1,92 +1,40 @@
-"""The core's side of every connection: three ROUTER sockets, and what waits for peers that are slow."""
+"""The core's side of every connection: three doors, and what waits for peers that are slow.
+
+A door is a ROUTER of ZeroMQ, for any program that speaks it, and beside it a plain Unix socket for nblb's own parties
+on this computer (local_doors.py), which spares them ZeroMQ's thread and its dozens of system calls for each message.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import selectors
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
 
 import msgspec
 import zmq
 
-from nblb.errors import NblbError, ProtocolError
-from nblb.framing import VERSION, Buffer, Codec, Find, Refer
+from nblb.errors import NblbError
+from nblb.framing import Buffer, Find, Refer
 from nblb.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.parameters import Parameters
 from nblb.security import loopback_address, runtime_folder, socket_address
-from nblb.transport.sockets import (
-    MIB,
-    TURN_MESSAGES,
-    batches,
-    bound,
-    frames_nbytes,
-    notice_silence,
-    read_frames,
-    write_frames,
-)
+from nblb.transport.batching import MIB, TURN_MESSAGES, batches, frames_nbytes, turned
+from nblb.transport.door import Arrived, Door
+from nblb.transport.local_doors import Listener, LocalDoors, Peer
+from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
 
-WORD = VERSION[:4]  # what every version of the protocol begins with
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
 OUTBOX_BYTES = 8 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 2 * OUTBOX_BYTES  # … and before a client that takes nothing at all is given up
-RETRY_S = (0.001, 0.2)  # how soon a slow peer is tried again, at first and at last
-
-
-class Arrived(NamedTuple):
-    """What one multipart message held: messages, or a JSON request, or the reason why it is neither."""
-
-    sender: str
-    messages: list[Any] | None = None
-    json: Any = None
-    error: ProtocolError | None = None
-
-
-class _Door:
-    """One ROUTER, what may be said at it, and in which words it answers."""
-
-    def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
-        self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
-        self._reader = hears.reader()
-        self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
-
-    def share(self, find: Find) -> None:
-        """Messages may name files from here on."""
-        self._reader.find = find
-
-    def read(self, frames: list[Buffer]) -> Arrived:
-        identity = bytes(frames[0])
-        if len(frames) > 1 and frames[1][: len(WORD)] == WORD:
-            address = f"{self.kind}:{identity.hex()}"
-            try:
-                return Arrived(address, self._reader.decode(frames[1:]))
-            except ProtocolError as error:
-                # another, for this one's traceback holds the frames until a rare collection of garbage
-                return Arrived(address, error=ProtocolError(str(error)))
-        return self._read_json(identity, frames)
-
-    def _read_json(self, identity: bytes, frames: list[Buffer]) -> Arrived:
-        """What a REQ socket sends: its envelope up to an empty frame, and one frame of JSON."""
-        parts = [bytes(frame) for frame in frames[1:3]]
-        end = parts.index(b"") if b"" in parts else -1  # a REQ_CORRELATE socket puts the request's number before it
-        bare = end < 0 and len(frames) == 2 and parts[0][:1] == b"{"
-        if (end < 0 and not bare) or (end == 1 and len(parts[0]) > 16):
-            said = parts[0][:16] if parts else b""
-            return Arrived(
-                f"{self.kind}:{identity.hex()}", error=ProtocolError(f"not an nblb message: it begins with {said!r}")
-            )
-        envelope = [identity, *parts[: end + 1]]
-        address = f"json-{self.name}:{'.'.join(part.hex() for part in envelope)}"
-        if len(frames) != len(envelope) + 1:
-            return Arrived(address, error=ProtocolError("a JSON request is one frame"))
-        try:
-            return Arrived(address, json=msgspec.json.decode(frames[-1]))
-        except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError) as error:
-            return Arrived(address, error=ProtocolError(f"the request is not JSON: {error}"))
+RETRY_S = (0.001, 0.2)  # how soon a slow peer of ZeroMQ is tried again, at first and at last
+INFINITY = float("inf")
+BUSY = BlockingIOError, zmq.Again
+GONE = OSError, zmq.ZMQError
 
 
 class _Outbox:
@@ -117,11 +65,11 @@ class Doors:
         self.unsayable: list[tuple[str, Message, Exception]] = []  # not to be encoded: a bug, or a file that is gone
         self.gone: list[str] = []
         self.drained: list[str] = []
-        self.garbage = 0
+        self._garbage = 0
         self._doors = (
-            _Door("clients", "client", "LB_CLIENTPULLPORT", client_to_core, core_to_client),
-            _Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
-            _Door("health", "health", "LB_HCREPPORT", client_to_core, core_to_client),
+            Door("clients", "client", "LB_CLIENTPULLPORT", client_to_core, core_to_client),
+            Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
+            Door("health", "health", "LB_HCREPPORT", client_to_core, core_to_client),
         )
         self._by_kind = {door.kind: door for door in self._doors}
         self._by_kind |= {f"json-{door.name}": door for door in self._doors}
@@ -129,6 +77,8 @@ class Doors:
         self._refer: Refer | None = None
         self._see_files: set[str] = set()  # peers that files can be named to
         self._turn = 0
+        self._selector: selectors.BaseSelector | None = None
+        self._local: LocalDoors
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._wake_read, self._wake_write = -1, -1
         self._folder: Path | None = None
@@ -140,8 +90,9 @@ class Doors:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._poller = zmq.Poller()
-        self._poller.register(self._wake_read, zmq.POLLIN)
+        selector = self._selector = selectors.DefaultSelector()
+        selector.register(self._wake_read, selectors.EVENT_READ)
+        self._local = LocalDoors(selector, self.parameters.LB_MAX_MESSAGE_MB)
         try:
             for door in self._doors:
                 door.socket = self._context.socket(zmq.ROUTER)
@@ -152,15 +103,19 @@ class Doors:
                 self.addresses[door.name] = address
                 if self.parameters.LB_SECURITY == "none":
                     self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door)
-                self._poller.register(door.socket, zmq.POLLIN)
-        except zmq.ZMQError as error:
+                selector.register(int(door.socket.getsockopt(zmq.FD)), selectors.EVENT_READ, door)
+                door.is_stirred = True
+                path = folder / f"{door.name}.local"
+                socket_address(path)  # which refuses a path that is too long
+                self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
+        except GONE as error:
             self.close()
             raise NblbError(f"The core cannot listen in {folder}: {error.strerror}.") from None
         except BaseException:
             self.close()
             raise
 
-    def _bind_tcp(self, door: _Door) -> str:
+    def _bind_tcp(self, door: Door) -> str:
         ip = loopback_address(self.parameters.LB_IP, "LB_IP")
         port: int = getattr(self.parameters, door.key)
         host = f"[{ip}]" if ":" in ip else ip
@@ -209,6 +164,10 @@ class Doors:
 
     def close(self) -> None:
         """Let go of everything; messages on their way have a moment to leave."""
+        if self._selector is not None:
+            self._local.close({to: [frames for frames, _ in box.waiting] for to, box in self._outboxes.items()})
+            self._selector.close()
+            self._selector = None
         for door in self._doors:
             if door.socket is not None:
                 door.socket.close()
@@ -236,28 +195,72 @@ class Doors:
 
     def receive(self, timeout_s: float | None) -> list[Arrived]:
         """What has arrived, or what arrives first within the time; a bounded number of messages."""
-        if self._outboxes:
-            retry_s = max(0.0, min(box.try_at for box in self._outboxes.values()) - monotonic())
-            timeout_s = retry_s if timeout_s is None else min(timeout_s, retry_s)
-        # rounded up, so that whoever waits for a deadline does not wake just before it and wait again
-        ready = dict(self._poller.poll(None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999)))
+        assert self._selector is not None
+        active = [door for door in self._doors if door.is_stirred and self._has_input(door)]
+        if active or self._local.has_more:
+            timeout_s = 0.0
+        elif self._outboxes:
+            timeout_s = self._until_retry(timeout_s)
+        peers: list[Peer] = []
+        for key, events in self._selector.select(None if timeout_s is None else max(0.0, timeout_s)):
+            what = key.data
+            if type(what) is Peer:
+                if events & selectors.EVENT_WRITE:
+                    self._write_on(what)
+                if events & selectors.EVENT_READ:
+                    peers.append(what)
+            elif type(what) is Door:
+                if what not in active:
+                    active.append(what)
+            elif type(what) is Listener:
+                self._local.accept(what)
+            else:
+                self._take_wake_up()
         if self._outboxes:
             self._retry(monotonic())
-        if self._wake_read in ready:
-            try:
-                os.read(self._wake_read, 4096)
-            except BlockingIOError:
-                pass
         self._turn += 1
-        active = [door for door in self._doors if door.socket in ready]
-        if len(active) > 1:
-            active = active[self._turn % len(active) :] + active[: self._turn % len(active)]
-        return self._drain(active)
+        return self._drain(turned(active, self._turn), turned(self._local.readable(peers), self._turn))
 
-    def _drain(self, active: list[_Door]) -> list[Arrived]:
+    def _until_retry(self, timeout_s: float | None) -> float | None:
+        at = min(box.try_at for box in self._outboxes.values())
+        if at == INFINITY:
+            return timeout_s
+        retry_s = max(0.0, at - monotonic())
+        return retry_s if timeout_s is None else min(timeout_s, retry_s)
+
+    @staticmethod
+    def _has_input(door: Door) -> bool:
+        door.is_stirred = False
+        return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def _take_wake_up(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+
+    def _drain(self, active: list[Door], peers: list[Peer]) -> list[Arrived]:
         arrived: list[Arrived] = []
-        nbytes = 0
-        while active and len(arrived) < TURN_MESSAGES and nbytes < TURN_BYTES:
+        for at, peer in enumerate(peers):
+            arrived += self._local.read(peer)
+            if len(arrived) >= TURN_MESSAGES:
+                self._local.put_off(peers[at + 1 :])
+                break
+        if self._local.gone:
+            for address in self._local.gone:
+                self._outboxes.pop(address, None)
+                self._lost(address)
+            self._local.gone.clear()
+        if active:
+            self._drain_zeromq(active, arrived)
+        return arrived
+
+    def _drain_zeromq(self, active: list[Door], arrived: list[Arrived]) -> None:
+        """From each door in turn, so that none waits for another's flood."""
+        nbytes, most = 0, len(arrived) + TURN_MESSAGES
+        for door in active:
+            door.is_stirred = True
+        while active and len(arrived) < most and nbytes < TURN_BYTES:
             for door in tuple(active):
                 try:
                     for _ in range(RUN_OF_ONE_DOOR):
@@ -266,10 +269,9 @@ class Doors:
                         one = door.read(frames)
                         arrived.append(one)
                         if one.error is not None:
-                            self.garbage += 1
+                            self._garbage += 1
                 except zmq.Again:
                     active.remove(door)
-        return arrived
 
     def send(self, to: str, messages: Sequence[Message]) -> bool:
         """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""
@@ -279,14 +281,19 @@ class Doors:
             if to in self._outboxes and not (batch := self._withhold(to, door, batch)):
                 continue
             for part, frames in self._encode(to, door, batch):
-                self._deliver(to, door, [identity, *frames], part)
+                self._deliver(to, door, identity, frames, part)
         return len(self.untaken) + len(self.unsayable) == before
+
+    @property
+    def garbage(self) -> int:
+        """How much has come that was nothing."""
+        return self._garbage + (self._local.garbage if self._selector is not None else 0)
 
     def is_slow(self, to: str) -> bool:
         """Something waits for this peer already."""
         return to in self._outboxes
 
-    def _withhold(self, to: str, door: _Door, messages: Sequence[Message]) -> Sequence[Message]:
+    def _withhold(self, to: str, door: Door, messages: Sequence[Message]) -> Sequence[Message]:
         """Without the results, where too much waits already; they are not even read from where they lie."""
         box = self._outboxes[to]
         if box.nbytes <= OUTBOX_BYTES or door.kind == "hub":  # what a hub is sent is bounded by what it is given to do
@@ -298,11 +305,11 @@ class Doors:
         self.untaken += [(to, message) for message in large]
         return [message for message in messages if getattr(message, "payload", None) is None]
 
-    def _where(self, to: str) -> tuple[_Door, bytes]:
+    def _where(self, to: str) -> tuple[Door, bytes]:
         kind, _, identity = to.partition(":")
         return self._by_kind[kind], bytes.fromhex(identity)
 
-    def _encode(self, to: str, door: _Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
+    def _encode(self, to: str, door: Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
         """The batch as frames; should one message not be encodable, the others go each by itself."""
         try:
             return [(batch, door.speaks.encode(batch, self._refer if to in self._see_files else None))]
@@ -312,46 +319,74 @@ class Doors:
                 return []
             return [pair for message in batch for pair in self._encode(to, door, [message])]
 
-    def _deliver(self, to: str, door: _Door, frames: list[Buffer], messages: Sequence[Message]) -> None:
+    def _deliver(self, to: str, door: Door, identity: bytes, frames: list[Buffer], messages: Sequence[Message]) -> None:
         box = self._outboxes.get(to)
         if box is None:
             try:
-                write_frames(door.socket, frames)
+                self._write(to, door, identity, frames)
                 return
-            except zmq.Again:
-                box = self._outboxes[to] = _Outbox(monotonic())
-            except zmq.ZMQError:  # EHOSTUNREACH: the peer has closed
+            except BUSY:
+                box = self._outboxes[to] = _Outbox(INFINITY if to in self._local.peers else monotonic())
+            except GONE:  # the peer has closed
                 self.untaken += [(to, message) for message in messages]
-                self.gone.append(to)
+                self._lost(to)
                 return
         if box.nbytes > SILENT_BYTES and door.kind != "hub":
             del self._outboxes[to]
-            self.gone.append(to)  # it finds out with its next word, greets again and fetches what it missed
+            self._lost(to)  # it finds out with its next word, greets again and fetches what it missed
             return
         size = frames_nbytes(frames)
         box.waiting.append((frames, size))
         box.nbytes += size
 
+    def _write(self, to: str, door: Door, identity: bytes, frames: list[Buffer]) -> None:
+        """Raises what is in GONE; what is in BUSY where the peer takes nothing now."""
+        peer = self._local.peers.get(to)
+        if peer is not None:
+            self._local.write(peer, frames)
+        else:
+            door.is_stirred = True
+            write_frames(door.socket, [identity, *frames])
+
+    def _lost(self, to: str) -> None:
+        if to not in self.gone:
+            self.gone.append(to)
+
+    def _write_on(self, peer: Peer) -> None:
+        """It can take more."""
+        try:
+            if not peer.outflow.flush(peer.socket):
+                return
+        except OSError:
+            return  # the next look at it sees that it is gone
+        if peer.address in self._outboxes:
+            self._empty(peer.address, self._outboxes[peer.address], 0.0)
+        if peer.outflow.is_clear and peer.address not in self._outboxes:
+            self._local.wait_for(peer, False)
+
     def _retry(self, now: float) -> None:
         for to, box in tuple(self._outboxes.items()):
-            if box.try_at > now:
-                continue
-            door, moved = self._where(to)[0], False
-            try:
-                while box.waiting:
-                    write_frames(door.socket, box.waiting[0][0])
-                    box.nbytes -= box.waiting.popleft()[1]
-                    moved = True
-            except zmq.Again:
+            if box.try_at <= now:
+                self._empty(to, box, now)
+
+    def _empty(self, to: str, box: _Outbox, now: float) -> None:
+        (door, identity), moved = self._where(to), False
+        try:
+            while box.waiting:
+                self._write(to, door, identity, box.waiting[0][0])
+                box.nbytes -= box.waiting.popleft()[1]
+                moved = True
+        except BUSY:
+            if to not in self._local.peers:
                 box.pause_s = RETRY_S[0] if moved else min(RETRY_S[1], box.pause_s * 2)
                 box.try_at = now + box.pause_s
-                continue
-            except zmq.ZMQError:
-                self.gone.append(to)
-            else:
-                if box.withheld:
-                    self.drained.append(to)
-            del self._outboxes[to]
+            return
+        except GONE:
+            self._lost(to)
+        else:
+            if box.withheld:
+                self.drained.append(to)
+        del self._outboxes[to]
 
     def drop(self, to: str) -> None:
         """Forget what waits for this peer, and what it sees."""
@@ -367,6 +402,7 @@ class Doors:
         except Exception as error:
             text = msgspec.json.encode({"error": f"The answer cannot be said in JSON: {error}."})
         try:
+            self._by_kind[kind].is_stirred = True
             self._by_kind[kind].socket.send_multipart([*parts, text], zmq.NOBLOCK)
         except zmq.ZMQError:
             pass  # who asked has gone, or asks without ever reading

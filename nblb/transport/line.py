@@ -14,15 +14,8 @@ import zmq
 from nblb.errors import NblbError, ProtocolError
 from nblb.framing import Buffer, Codec, Find, Refer
 from nblb.messages import Message
-from nblb.transport.sockets import (
-    TURN_MESSAGES,
-    batches,
-    bound,
-    frames_nbytes,
-    notice_silence,
-    read_frames,
-    write_frames,
-)
+from nblb.transport.batching import TURN_MESSAGES, batches, frames_nbytes
+from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
 
 log = logging.getLogger("nblb")
 

@@ -1,35 +1,16 @@
-"""What every socket of nblb shares: its bounds, and how a multipart message is read and written."""
+"""What every ZeroMQ socket of nblb shares: its bounds, and how a multipart message is read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import zmq
 
 from nblb.framing import MAX_FRAMES, Buffer
-from nblb.messages import Message
+from nblb.transport.batching import FLUSH_S, MIB
 
-MIB = 1024 * 1024
-TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock
-BATCH_MESSAGES = 1024  # messages in one multipart message
-BATCH_BYTES = MIB  # … unless one message alone is larger
 HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
 SILENCE_S = 5  # after which TCP asks whether the other end is still there; three times, then the connection is over
-FLUSH_MS = 200  # at most this long a closing socket waits for its last messages to leave
-
-
-def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """The messages in runs that each make a multipart message of a reasonable size."""
-    start = size = 0
-    for at, message in enumerate(messages):
-        payload = getattr(message, "payload", None)
-        if payload is not None:
-            size += payload.nbytes
-        if at > start and (size > BATCH_BYTES or at - start >= BATCH_MESSAGES):
-            yield messages[start:at]
-            start, size = at, payload.nbytes if payload is not None else 0
-    if start < len(messages):
-        yield messages[start:]
 
 
 def read_frames(socket: zmq.Socket[bytes], small: int) -> list[Buffer]:
@@ -45,17 +26,13 @@ def read_frames(socket: zmq.Socket[bytes], small: int) -> list[Buffer]:
     return frames
 
 
-def frames_nbytes(frames: Sequence[Buffer]) -> int:
-    return sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
-
-
 def write_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
     socket.send_multipart(frames, zmq.NOBLOCK, copy=len(frames) <= 4)
 
 
 def bound(socket: zmq.Socket[bytes], max_message_mb: int) -> None:
     socket.setsockopt(zmq.MAXMSGSIZE, max_message_mb * MIB)
-    socket.setsockopt(zmq.LINGER, FLUSH_MS)
+    socket.setsockopt(zmq.LINGER, int(1000 * FLUSH_S))
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
 

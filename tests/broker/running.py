@@ -27,7 +27,7 @@ from nblb.messages import (
     core_to_hub,
     hub_to_core,
 )
-from nblb.transport import Line
+from nblb.transport.line import Line
 from tests.broker.fakes import FakeScheduler
 
 DEADLINE_S = 20.0

@@ -35,7 +35,7 @@ from nblb.messages import (
     hub_to_core,
 )
 from nblb.parameters import Parameters
-from nblb.transport import Line
+from nblb.transport.line import Line
 
 DEADLINE_S = 60.0
 CORE = """

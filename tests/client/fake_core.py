@@ -55,6 +55,7 @@ class FakeLine:
         self.address = address
         self.connected = False
         self.connections = 0
+        self.ready: list[int] = []
         self._core = core
         self._arrived: deque[list[Any]] = deque()
         self._read, self._write = socket.socketpair()

@@ -46,7 +46,7 @@ class Door:
 @pytest.fixture
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     address = f"ipc://{tmp_path}/door"
-    monkeypatch.setattr("nblb.client.client.find_core", lambda parameters: address)
+    monkeypatch.setattr("nblb.client.client.find_core", lambda parameters, zeromq: address)
     made = Door(address)
     yield made
     made.close()

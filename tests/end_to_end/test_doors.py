@@ -112,7 +112,8 @@ def test_noise_on_every_door(open_cluster: Cluster, settings: dict[str, Any], do
     assert len(addresses) >= 5
     for address in addresses.values():
         _raw_noise(address, chance.randbytes(100_000))
-        _frames_of_noise(address, chance)
+        if not address.startswith("unix://"):  # where no ZeroMQ is spoken
+            _frames_of_noise(address, chance)
     assert doors["health"].ask({"HEALTH": "GIVEMEWORKERSLIST"})
     assert lb.task(abs).submit(-3).result(20) == 3
     wait_until(lambda: len(open_cluster.workers()) == 2, 10, "both workers")
@@ -120,9 +121,9 @@ def test_noise_on_every_door(open_cluster: Cluster, settings: dict[str, Any], do
 
 def _raw_noise(address: str, noise: bytes) -> None:
     """Bytes that are not even ZeroMQ's."""
-    if address.startswith("ipc://"):
+    if address.startswith(("ipc://", "unix://")):
         line = socket.socket(socket.AF_UNIX)
-        line.connect(address.removeprefix("ipc://"))
+        line.connect(address.partition("://")[2])
     else:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         line = socket.create_connection((host, int(port)))

@@ -96,7 +96,7 @@ def far(network: Network, cluster: Cluster, parameters: Parameters, runtime_base
     tunnel = Tunnel(network, "far")
     with (
         elsewhere(parameters, runtime_base) as (folder, environment),
-        tunnel.open(folder / "hubs", parameters.runtime_dir / "hubs", environment),
+        tunnel.open(folder / "hubs.local", parameters.runtime_dir / "hubs.local", environment),
         hub(cluster, parameters, environment, network.at("far", [])),
     ):
         assert [row.host for row in cluster.hubs()] == ["far"]

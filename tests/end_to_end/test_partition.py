@@ -42,7 +42,7 @@ def cluster(parameters: Parameters) -> Iterator[Cluster]:
 def far(cluster: Cluster, parameters: Parameters, runtime_base: Path) -> Iterator[Proxy]:
     """A hub on "another computer": its runtime folder has a proxy in the place of the core's door."""
     with elsewhere(parameters, runtime_base) as (folder, environment):
-        proxy = Proxy(folder / "hubs", parameters.runtime_dir / "hubs")
+        proxy = Proxy(folder / "hubs.local", parameters.runtime_dir / "hubs.local")
         try:
             with hub(cluster, parameters, environment):
                 yield proxy

@@ -22,7 +22,7 @@ from nblb.messages import (
     WorkerStarted,
 )
 from nblb.parameters import Parameters
-from nblb.transport import Doors
+from nblb.transport.doors import Doors
 
 T = TypeVar("T", bound=Message)
 

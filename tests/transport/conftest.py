@@ -15,7 +15,10 @@ from nblb.messages import (
     hub_to_core,
 )
 from nblb.parameters import Parameters, load
-from nblb.transport import Doors, Line
+from nblb.transport import dialling
+from nblb.transport.doors import Doors
+from nblb.transport.local_line import SCHEME
+from tests.transport.parties import AnyLine
 
 
 @pytest.fixture
@@ -35,12 +38,16 @@ def open_doors(settings: dict[str, Any]) -> Iterator[Doors]:
     doors.close()
 
 
-@pytest.fixture
-def dial() -> Iterator[Callable[..., Line]]:
-    lines: list[Line] = []
+@pytest.fixture(params=["zeromq", "local"])
+def dial(request: pytest.FixtureRequest) -> Iterator[Callable[..., AnyLine]]:
+    """A line to a Unix socket: over ZeroMQ, and then over the plain socket beside it."""
+    lines: list[AnyLine] = []
 
-    def dial(address: str, hub: bool = False) -> Line:
-        lines.append(Line(address, hub_to_core, core_to_hub) if hub else Line(address, client_to_core, core_to_client))
+    def dial(address: str, hub: bool = False) -> AnyLine:
+        if request.param == "local" and address.startswith("ipc://"):
+            address = f"{SCHEME}{address[6:]}.local"
+        words = (hub_to_core, core_to_hub) if hub else (client_to_core, core_to_client)
+        lines.append(dialling.dial(address, *words))  # type: ignore[arg-type]
         return lines[-1]
 
     yield dial

@@ -10,9 +10,13 @@ from nblb.messages import (
     Hello,
     Welcome,
 )
-from nblb.transport import Arrived, Doors, Line
+from nblb.transport.door import Arrived
+from nblb.transport.doors import Doors
+from nblb.transport.line import Line
+from nblb.transport.local_line import LocalLine
 
 DEADLINE_S = 10.0
+AnyLine = Line | LocalLine
 WELCOME = Welcome(core="c", epoch=1, name="t")
 
 
@@ -25,7 +29,7 @@ def arrivals(doors: Doors, number: int = 1) -> list[Arrived]:
     return found
 
 
-def heard(line: Line, number: int = 1) -> list[Any]:
+def heard(line: AnyLine, number: int = 1) -> list[Any]:
     end, found = monotonic() + DEADLINE_S, list[Any]()
     while len(found) < number:
         assert monotonic() < end, f"only {len(found)} of {number} were heard"
@@ -33,7 +37,7 @@ def heard(line: Line, number: int = 1) -> list[Any]:
     return found
 
 
-def greet(doors: Doors, line: Line, hub: bool = False) -> str:
+def greet(doors: Doors, line: AnyLine, hub: bool = False) -> str:
     """The address under which the doors know this line."""
     line.send([Heartbeat()] if hub else [Hello(client="c", user="u")])
     return arrivals(doors)[0].sender

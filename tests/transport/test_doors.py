@@ -21,13 +21,14 @@ from nblb.messages import (
     TaskRejected,
     TaskState,
 )
-from nblb.transport import Arrived, Doors, Line
-from nblb.transport.doors import OUTBOX_BYTES
-from nblb.transport.sockets import BATCH_MESSAGES, HIGH_WATER, batches
-from tests.transport.parties import DEADLINE_S, WELCOME, arrivals, greet, heard
+from nblb.transport.batching import BATCH_MESSAGES, batches
+from nblb.transport.door import Arrived
+from nblb.transport.doors import OUTBOX_BYTES, Doors
+from nblb.transport.sockets import HIGH_WATER
+from tests.transport.parties import DEADLINE_S, WELCOME, AnyLine, arrivals, greet, heard
 
 
-def test_there_and_back(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_there_and_back(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     client, hub = dial(doors.addresses["clients"]), dial(doors.addresses["hubs"], hub=True)
     asker = dial(doors.addresses["health"])
     client.send([Hello(client="c", user="u"), SubmitTask(task="t", name="f", payload=Payload((b"p",)))])
@@ -40,12 +41,12 @@ def test_there_and_back(doors: Doors, dial: Callable[..., Line]) -> None:
     assert greet(doors, asker).startswith("health:")
 
 
-def test_each_incarnation_has_its_own_address(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_each_incarnation_has_its_own_address(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     addresses = {greet(doors, dial(doors.addresses["clients"])) for _ in range(3)}
     assert len(addresses) == 3
 
 
-def test_large_buffers(open_doors: Doors, dial: Callable[..., Line]) -> None:
+def test_large_buffers(open_doors: Doors, dial: Callable[..., AnyLine]) -> None:
     payload = Payload((b"small", b"L" * (3 * LARGE), b"s", b"M" * LARGE))
     for address in (open_doors.addresses["hubs"], open_doors.addresses["hubs_tcp"]):
         hub = dial(address, hub=True)
@@ -76,7 +77,7 @@ def test_it_can_be_woken(doors: Doors) -> None:
     doors.wake()  # nobody there: no harm
 
 
-def test_fair_to_all_doors_and_bounded(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_fair_to_all_doors_and_bounded(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     flood, hub = dial(doors.addresses["clients"]), dial(doors.addresses["hubs"], hub=True)
     greet(doors, flood)
     for _ in range(3000):
@@ -102,7 +103,7 @@ def test_batches() -> None:
 # ── peers that are gone or slow ──
 
 
-def test_a_peer_that_is_gone_is_said_so(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_peer_that_is_gone_is_said_so(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     address = greet(doors, line)
     line.close()
@@ -115,7 +116,7 @@ def test_a_peer_that_is_gone_is_said_so(doors: Doors, dial: Callable[..., Line])
     assert not doors.send("client:" + "00" * 16, [Heartbeat()])
 
 
-def test_a_slow_client_blocks_nobody_and_loses_nothing(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_slow_client_blocks_nobody_and_loses_nothing(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     slow, quick = dial(doors.addresses["clients"]), dial(doors.addresses["clients"])
     slow_address, quick_address = greet(doors, slow), greet(doors, quick)
     payload = Payload((b"r" * 1_000_000,))
@@ -142,7 +143,7 @@ def test_a_slow_client_blocks_nobody_and_loses_nothing(doors: Doors, dial: Calla
     assert doors._outboxes == {}
 
 
-def test_a_hub_is_sent_all_of_it_however_slow(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_hub_is_sent_all_of_it_however_slow(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     hub = dial(doors.addresses["hubs"], hub=True)
     address = greet(doors, hub, hub=True)
     blob = HoldBlob(hash="h", payload=Payload((b"b" * (OUTBOX_BYTES // 2),)))
@@ -158,7 +159,7 @@ def test_a_hub_is_sent_all_of_it_however_slow(doors: Doors, dial: Callable[..., 
     assert said[HIGH_WATER:] == orders
 
 
-def test_a_client_that_takes_nothing_at_all_is_given_up(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_client_that_takes_nothing_at_all_is_given_up(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     address = greet(doors, line)
     words = [TaskRejected(task="t", kind="TaskRejected", reason="r" * 100_000)] * 10
@@ -172,7 +173,7 @@ def test_a_client_that_takes_nothing_at_all_is_given_up(doors: Doors, dial: Call
     assert arrivals(doors)[0].sender == address  # it is still heard
 
 
-def test_a_dropped_peer_has_nothing_waiting(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_dropped_peer_has_nothing_waiting(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     address = greet(doors, dial(doors.addresses["clients"]))
     while address not in doors._outboxes:
         doors.send(address, [TaskEnded(task="t", state=TaskState.DONE, payload=Payload((b"r" * 100_000,)))])
@@ -180,7 +181,7 @@ def test_a_dropped_peer_has_nothing_waiting(doors: Doors, dial: Callable[..., Li
     assert doors._outboxes == {}
 
 
-def test_what_cannot_be_said_costs_only_itself(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_what_cannot_be_said_costs_only_itself(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     address = greet(doors, line)
     bad = Hello(client=object(), user="u")  # type: ignore[arg-type]

@@ -20,11 +20,14 @@ from nblb.messages import (
 )
 from nblb.parameters import Parameters
 from nblb.security import private_folder
-from nblb.transport import Doors, Line
-from tests.transport.parties import DEADLINE_S, WELCOME, arrivals, greet, heard
+from nblb.transport.doors import Doors
+from nblb.transport.line import Line
+from tests.transport.parties import DEADLINE_S, WELCOME, AnyLine, arrivals, greet, heard
 
 
-def test_a_line_dials_for_ever_and_says_when_it_is_through(parameters: Parameters, dial: Callable[..., Line]) -> None:
+def test_a_line_dials_for_ever_and_says_when_it_is_through(
+    parameters: Parameters, dial: Callable[..., AnyLine]
+) -> None:
     doors = Doors(parameters)
     doors.open()
     address = doors.addresses["clients"]
@@ -49,7 +52,7 @@ def test_a_line_dials_for_ever_and_says_when_it_is_through(parameters: Parameter
             line.receive(0.2)
 
 
-def test_a_line_waits_for_other_descriptors_too(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_line_waits_for_other_descriptors_too(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     greet(doors, line)
     read, write = os.pipe()
@@ -69,7 +72,7 @@ def test_a_line_waits_for_other_descriptors_too(doors: Doors, dial: Callable[...
         os.close(write)
 
 
-def test_a_line_never_blocks_and_keeps_the_order(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_a_line_never_blocks_and_keeps_the_order(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     begin = monotonic()
     for n in range(3000):
@@ -85,7 +88,7 @@ def test_a_line_never_blocks_and_keeps_the_order(doors: Doors, dial: Callable[..
     assert line.unsent_bytes == 0
 
 
-def test_the_last_words_of_a_closing_line_arrive(doors: Doors, dial: Callable[..., Line]) -> None:
+def test_the_last_words_of_a_closing_line_arrive(doors: Doors, dial: Callable[..., AnyLine]) -> None:
     line = dial(doors.addresses["clients"])
     greet(doors, line)
     line.send([Heartbeat(at=7)])
@@ -94,12 +97,12 @@ def test_the_last_words_of_a_closing_line_arrive(doors: Doors, dial: Callable[..
     assert (arrivals(doors)[0].messages or [])[0].at == 7
 
 
-def test_a_line_survives_noise(parameters: Parameters, dial: Callable[..., Line]) -> None:
+def test_a_line_over_zeromq_survives_noise(parameters: Parameters) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
     path = private_folder(parameters.runtime_dir) / "noise"
     router.bind(f"ipc://{path}")
-    line = dial(f"ipc://{path}")
+    line = Line(f"ipc://{path}", client_to_core, core_to_client)
     line.send([Heartbeat()])
     identity = router.recv_multipart()[0]
     for frames in ([b"x"], [VERSION, b"{"], [VERSION], [b"x" * 100_000] * 9):

@@ -21,8 +21,8 @@ from nblb.messages import (
     SubmitTask,
 )
 from nblb.parameters import load
-from nblb.transport import Doors, Line
-from tests.transport.parties import arrivals, greet
+from nblb.transport.doors import Doors
+from tests.transport.parties import AnyLine, arrivals, greet
 
 
 @pytest.mark.parametrize("options", [{}, {"REQ_CORRELATE": 1, "REQ_RELAXED": 1}])
@@ -91,29 +91,30 @@ def noise_frames(chance: random.Random) -> list[list[bytes]]:
 
 
 def test_noise_deafens_no_door(
-    open_doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], dial: Callable[..., Line]
+    open_doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], dial: Callable[..., AnyLine]
 ) -> None:
     chance = random.Random(5)
     for name, address in open_doors.addresses.items():
+        raw_noise(address, chance.randbytes(100_000))
+        if name.endswith("_local"):  # for nblb's own parties, who speak no ZeroMQ there
+            continue
         frames = noise_frames(chance)
         dealer = request_socket(address, zmq.DEALER)
         for each in frames:
             dealer.send_multipart(each)
-        raw_noise(address, chance.randbytes(100_000))
         found = arrivals(open_doors, len(frames))
         dial(address, hub=name.startswith("hubs")).send([Heartbeat()])
-        while found[-1].messages is None:
+        while not any(each.messages for each in found):
             found += arrivals(open_doors)
-        assert found[-1].messages == [Heartbeat()]
-        assert all(each.error is not None for each in found[:-1])
-    assert open_doors.garbage >= len(open_doors.addresses) * len(noise_frames(chance))
+        assert [each.messages for each in found if each.error is None] == [[Heartbeat()]]
+    assert open_doors.garbage >= 6 * len(noise_frames(chance)) + 3
 
 
 def raw_noise(address: str, noise: bytes) -> None:
     """Bytes that are not even ZeroMQ's."""
-    if address.startswith("ipc://"):
+    if address.startswith(("ipc://", "unix://")):
         line = sockets.socket(sockets.AF_UNIX)
-        line.connect(address.removeprefix("ipc://"))
+        line.connect(address.partition("://")[2])
     else:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         line = sockets.create_connection((host, int(port)))
@@ -125,7 +126,7 @@ def raw_noise(address: str, noise: bytes) -> None:
             pass  # it hung up, as it may
 
 
-def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dial: Callable[..., Line]) -> None:
+def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dial: Callable[..., AnyLine]) -> None:
     doors = Doors(load({**settings, "LB_MAX_MESSAGE_MB": 1}))
     doors.open()
     try:

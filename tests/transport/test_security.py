@@ -16,15 +16,17 @@ import pytest
 from nblb.errors import NblbError
 from nblb.parameters import Parameters, load
 from nblb.security import loopback_address, private_folder, socket_address
-from nblb.transport import Doors, Line
-from tests.transport.parties import greet
+from nblb.transport.doors import Doors
+from tests.transport.parties import AnyLine, greet
 
 
 def test_sockets_stand_in_a_private_folder(doors: Doors, parameters: Parameters) -> None:
     folder = parameters.runtime_dir
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {path.name for path in folder.iterdir()} == {"clients", "hubs", "health"}
-    assert all(address.startswith("ipc://") for address in doors.addresses.values())
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}{kind}" for name in ("clients", "hubs", "health") for kind in ("", ".local")
+    }
+    assert all(address.startswith(("ipc:///", "unix:///")) for address in doors.addresses.values())
     doors.close()
     assert not folder.exists()
 
@@ -64,9 +66,11 @@ def test_a_taken_port_names_its_holder(settings: dict[str, Any], open_doors: Doo
     file.unlink()
 
 
-def test_sockets_of_a_core_that_was_killed_are_no_obstacle(parameters: Parameters, dial: Callable[..., Line]) -> None:
+def test_sockets_of_a_core_that_was_killed_are_no_obstacle(
+    parameters: Parameters, dial: Callable[..., AnyLine]
+) -> None:
     code = (
-        "import os, sys; from nblb.parameters import load; from nblb.transport import Doors\n"
+        "import os, sys; from nblb.parameters import load; from nblb.transport.doors import Doors\n"
         "doors = Doors(load(eval(sys.argv[1]))); doors.open(); os._exit(9)"
     )
     settings = parameters.as_dict()

@@ -1,0 +1,66 @@
+"""A door of the core, and what has come through it, from whichever kind of socket."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import zmq
+
+from nblb.errors import ProtocolError
+from nblb.framing import VERSION, Buffer, Codec, Find
+
+WORD = VERSION[:4]  # what every version of the protocol begins with
+
+
+class Arrived(NamedTuple):
+    """What one multipart message held: messages, or a JSON request, or the reason why it is neither."""
+
+    sender: str
+    messages: list[Any] | None = None
+    json: Any = None
+    error: ProtocolError | None = None
+
+
+class Door:
+    """One ROUTER, what may be said at it, and in which words it answers."""
+
+    def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
+        self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
+        self.reader = hears.reader()
+        self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
+        self.is_stirred = True  # its descriptor says nothing of what came before the last look: ZeroMQ is to be asked
+
+    def share(self, find: Find) -> None:
+        """Messages may name files from here on."""
+        self.reader.find = find
+
+    def read(self, frames: list[Buffer]) -> Arrived:
+        identity = bytes(frames[0])
+        if len(frames) > 1 and frames[1][: len(WORD)] == WORD:
+            address = f"{self.kind}:{identity.hex()}"
+            try:
+                return Arrived(address, self.reader.decode(frames[1:]))
+            except ProtocolError as error:
+                # another, for this one's traceback holds the frames until a rare collection of garbage
+                return Arrived(address, error=ProtocolError(str(error)))
+        return self._read_json(identity, frames)
+
+    def _read_json(self, identity: bytes, frames: list[Buffer]) -> Arrived:
+        """What a REQ socket sends: its envelope up to an empty frame, and one frame of JSON."""
+        parts = [bytes(frame) for frame in frames[1:3]]
+        end = parts.index(b"") if b"" in parts else -1  # a REQ_CORRELATE socket puts the request's number before it
+        bare = end < 0 and len(frames) == 2 and parts[0][:1] == b"{"
+        if (end < 0 and not bare) or (end == 1 and len(parts[0]) > 16):
+            said = parts[0][:16] if parts else b""
+            return Arrived(
+                f"{self.kind}:{identity.hex()}", error=ProtocolError(f"not an nblb message: it begins with {said!r}")
+            )
+        envelope = [identity, *parts[: end + 1]]
+        address = f"json-{self.name}:{'.'.join(part.hex() for part in envelope)}"
+        if len(frames) != len(envelope) + 1:
+            return Arrived(address, error=ProtocolError("a JSON request is one frame"))
+        try:
+            return Arrived(address, json=msgspec.json.decode(frames[-1]))
+        except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError) as error:
+            return Arrived(address, error=ProtocolError(f"the request is not JSON: {error}"))

@@ -1,0 +1,208 @@
+"""The core's side of connections from its own computer: a listener beside each door, a stream socket for each peer.
+
+`Doors` asks it first; whom it does not know is a peer of ZeroMQ.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+
+from nblb.errors import ProtocolError
+from nblb.framing import VERSION, Buffer
+from nblb.transport.batching import FLUSH_S, MIB
+from nblb.transport.door import WORD, Arrived, Door
+from nblb.transport.local_line import SCHEME, linger
+from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
+
+BACKLOG = 1024
+PACKETS_OF_ONE = 250  # taken from one peer before the next has its turn
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Peer:
+    """One connection; it has an address as soon as it has said who it is."""
+
+    def __init__(self, door: Door, sock: socket.socket, max_bytes: int) -> None:
+        self.door, self.socket = door, sock
+        self.address = ""
+        self.is_open = True
+        self.is_waited_for = False  # it shall take more, as soon as it can
+        self.inflow, self.outflow = Inflow(max_bytes), Outflow()
+        self._greeting = b""
+
+    def greeted(self) -> bool:
+        """Whether it has said who it is; raises ProtocolError if it speaks otherwise, OSError if it is gone."""
+        said = self.socket.recv(GREETING_BYTES - len(self._greeting))
+        if not said:
+            raise ConnectionResetError("hung up")
+        said = self._greeting = self._greeting + said
+        if said[: len(WORD)] != WORD[: len(said)]:
+            raise ProtocolError("not an nblb party")
+        if len(said) < GREETING_BYTES:
+            return False
+        self.address = f"{self.door.kind}:{said[len(VERSION) :].hex()}"
+        return True
+
+    @property
+    def speaks_our_version(self) -> bool:
+        return self._greeting.startswith(VERSION)
+
+
+class Listener:
+    """Where parties of one door connect."""
+
+    def __init__(self, door: Door, path: Path) -> None:
+        self.door, self.path = door, path
+        path.unlink(missing_ok=True)  # of a core that was killed: whoever holds the state folder is the only one
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            self.socket.bind(str(path))
+            self.socket.listen(BACKLOG)
+        except OSError:
+            self.socket.close()
+            raise
+        self.socket.setblocking(False)
+
+
+class LocalDoors:
+    """The peers by address; those that are gone stand in `gone` until their reader empties it."""
+
+    def __init__(self, selector: selectors.BaseSelector, max_message_mb: int) -> None:
+        self.peers: dict[str, Peer] = {}
+        self.gone: list[str] = []
+        self.garbage = 0
+        self._selector, self._max_bytes = selector, max_message_mb * MIB
+        self._listeners: list[Listener] = []
+        self._unnamed: dict[Peer, None] = {}
+        self._more: dict[Peer, None] = {}  # packets of these are here already
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._more)
+
+    def listen(self, door: Door, path: Path) -> str:
+        """Be there for parties of this door; the address to dial."""
+        listener = Listener(door, path)
+        self._listeners.append(listener)
+        self._selector.register(listener.socket, READ, listener)
+        return f"{SCHEME}{path}"
+
+    def close(self, waiting: Mapping[str, Sequence[Sequence[Buffer]]]) -> None:
+        """Let go of everything; what is `waiting` for peers has a moment to leave."""
+        for listener in self._listeners:
+            listener.socket.close()
+            listener.path.unlink(missing_ok=True)
+        until = monotonic() + FLUSH_S
+        for address, peer in self.peers.items():
+            linger(peer.socket, peer.outflow, waiting.get(address, ()), until)
+        for peer in (*self.peers.values(), *self._unnamed):
+            peer.socket.close()
+        self.peers.clear()
+        self._unnamed.clear()
+        self._listeners.clear()
+
+    # ── hearing ──
+
+    def accept(self, listener: Listener) -> None:
+        """Everybody who waits there."""
+        while True:
+            try:
+                sock, _ = listener.socket.accept()
+            except OSError:  # nobody more, or no descriptor left: it is seen again
+                return
+            widen(sock)
+            peer = Peer(listener.door, sock, self._max_bytes)
+            self._unnamed[peer] = None
+            self._selector.register(sock, READ, peer)
+
+    def readable(self, ready: Iterable[Peer]) -> list[Peer]:
+        """These, and those of whom packets are here already."""
+        if not self._more:
+            return list(ready)
+        peers = {**self._more, **dict.fromkeys(ready)}
+        self._more.clear()
+        return list(peers)
+
+    def put_off(self, peers: Iterable[Peer]) -> None:
+        """These have their turn first next time, whether or not the selector names them again."""
+        self._more.update((peer, None) for peer in peers if peer.inflow.has_more)
+
+    def read(self, peer: Peer) -> list[Arrived]:
+        """What this peer has said, up to a bound; it may turn out to be gone."""
+        arrived: list[Arrived] = []
+        if not peer.is_open:
+            return arrived  # it has been replaced in this very turn
+        try:
+            if not peer.address and not self._greet(peer, arrived):
+                return arrived
+            decode = peer.door.reader.decode_parts
+            for packet in peer.inflow.read(peer.socket, PACKETS_OF_ONE):
+                try:
+                    arrived.append(Arrived(peer.address, decode(*packet)))
+                except ProtocolError as error:
+                    self.garbage += 1
+                    arrived.append(Arrived(peer.address, error=ProtocolError(str(error))))  # as in door.py
+            if peer.inflow.has_more:
+                self._more[peer] = None
+        except BlockingIOError:
+            pass
+        except ProtocolError:
+            self.garbage += 1
+            self.hang_up(peer)
+        except OSError:
+            self.hang_up(peer)
+        return arrived
+
+    def _greet(self, peer: Peer, arrived: list[Arrived]) -> bool:
+        if not peer.greeted():
+            return False
+        del self._unnamed[peer]
+        before = self.peers.get(peer.address)
+        if before is not None:  # it has dialled again, and its first connection is not known to be dead yet
+            self._forget(before)
+            self.wait_for(peer, before.is_waited_for)
+        self.peers[peer.address] = peer
+        if not peer.speaks_our_version:
+            said = peer.address.partition(":")[2]
+            error = ProtocolError(f"another version of the protocol (this is {VERSION!r}, that is of party {said})")
+            arrived.append(Arrived(peer.address, error=error))
+        return True
+
+    def hang_up(self, peer: Peer) -> None:
+        """Nothing more is to be had from this one."""
+        if not peer.is_open:
+            return
+        self._forget(peer)
+        if self.peers.get(peer.address) is peer:
+            del self.peers[peer.address]
+            self.gone.append(peer.address)
+
+    def _forget(self, peer: Peer) -> None:
+        self._unnamed.pop(peer, None)
+        self._more.pop(peer, None)
+        peer.is_open = False
+        self._selector.unregister(peer.socket)
+        peer.socket.close()
+
+    # ── saying ──
+
+    def write(self, peer: Peer, frames: Sequence[Buffer]) -> None:
+        """Send, or begin to; raises BlockingIOError where it takes nothing now, another OSError where it is gone."""
+        try:
+            peer.outflow.write(peer.socket, frames)
+        except BlockingIOError:
+            self.wait_for(peer, True)
+            raise
+        if not peer.outflow.is_clear:
+            self.wait_for(peer, True)
+
+    def wait_for(self, peer: Peer, waits: bool) -> None:
+        """Whether the selector shall tell when this peer can take more."""
+        if peer.is_waited_for != waits:
+            peer.is_waited_for = waits
+            self._selector.modify(peer.socket, READ | WRITE if waits else READ, peer)

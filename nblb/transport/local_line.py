@@ -1,0 +1,210 @@
+"""A party's side of its connection to a core on the same computer: one Unix stream socket (see packets.py)."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from nblb.errors import ProtocolError
+from nblb.framing import Buffer, Codec, Find, Refer
+from nblb.messages import Message
+from nblb.transport.batching import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_nbytes
+from nblb.transport.packets import Inflow, Outflow, greeting, widen
+
+AGAIN_S = (0.02, 1.0)  # between two attempts to connect, at first and at last
+SCHEME = "unix://"
+
+
+class LocalLine:
+    """What Line is over ZeroMQ: it dials for ever, and says when it is through.
+
+    It belongs to one thread. `connected` and `connections` (how many times it has been) change in `receive` and
+    `send`; `receive` returns early then. What was said and has not begun to leave is said on the next connection.
+    """
+
+    def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
+        self.address = address
+        self.connected = False
+        self.connections = 0
+        self.garbage = 0
+        self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
+        self.unsent_bytes = 0
+        self._path = address.removeprefix(SCHEME)
+        self._speaks, self._reader = speaks, hears.reader()
+        self._refer: Refer | None = None
+        self._max_bytes = max_message_mb * MIB
+        self._greeting = greeting()
+        self._outbox: deque[tuple[list[Buffer], int]] = deque()
+        self._socket: socket.socket | None = None
+        self._fd = -1
+        self._dial_at, self._pause_s = 0.0, AGAIN_S[0]
+        self._inflow, self._outflow = Inflow(self._max_bytes), Outflow()
+        self._poll = select.poll()
+        self._wants = select.POLLIN
+        self._fds: tuple[int, ...] = ()
+        self._told = 0  # how many of the connections `receive` has returned for
+        self._is_closed = False
+
+    def share(self, find: Find | None, refer: Refer | None) -> None:
+        """Let messages name files from here on, or none: `find` finds what the core names, `refer` what we may."""
+        self._reader.find, self._refer = find, refer
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 while there is no connection."""
+        return self._fd
+
+    def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]:
+        """The messages that are there, or arrive within the time; fewer or none if one of `fds` is readable first."""
+        if tuple(fds) != self._fds:
+            self._watch(tuple(fds))
+        self.ready = []
+        sock = self._socket
+        if sock is None:
+            self._dial()
+        if self.connections != self._told:
+            self._told = self.connections
+            return []
+        if sock is None:
+            retry_s = max(0.0, self._dial_at - monotonic())
+            timeout_s = retry_s if timeout_s is None else min(timeout_s, retry_s)
+        elif self._inflow.has_more:
+            timeout_s = 0.0
+        # rounded up, so that whoever waits for a deadline does not wake just before it and wait again
+        ready = self._poll.poll(None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999))
+        is_readable = self._inflow.has_more
+        for fd, events in ready:
+            if fd != self._fd:
+                self.ready.append(fd)
+                continue
+            if events & select.POLLOUT:
+                self._flush()
+            is_readable = is_readable or bool(events & ~select.POLLOUT)
+        if is_readable and self._socket is not None:
+            return self._read(self._socket)
+        return []
+
+    def _read(self, sock: socket.socket) -> list[Any]:
+        messages: list[Any] = []
+        try:
+            for packet in self._inflow.read(sock, TURN_MESSAGES):
+                try:
+                    messages += self._reader.decode_parts(*packet)
+                except ProtocolError:
+                    self.garbage += 1
+        except BlockingIOError:
+            pass
+        except ProtocolError:
+            self.garbage += 1
+            self._hang_up()
+        except OSError:
+            self._hang_up()
+        return messages
+
+    def _watch(self, fds: tuple[int, ...]) -> None:
+        for fd in self._fds:
+            self._poll.unregister(fd)
+        for fd in fds:
+            self._poll.register(fd, select.POLLIN)
+        self._fds = fds
+
+    # ── the connection ──
+
+    def _dial(self) -> None:
+        """Connect, if it is time to try."""
+        now = monotonic()
+        if now < self._dial_at:
+            return
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            widen(sock)
+            sock.connect(self._path)
+            sock.send(self._greeting)
+        except OSError:
+            sock.close()
+            self._dial_at = now + self._pause_s
+            self._pause_s = min(AGAIN_S[1], 2 * self._pause_s)
+            return
+        self._socket, self._fd = sock, sock.fileno()
+        self._pause_s = AGAIN_S[0]
+        self.connected = True
+        self.connections += 1
+        self._wants = select.POLLIN
+        self._poll.register(self._fd, self._wants)
+        self._flush()
+
+    def _hang_up(self) -> None:
+        """The core has closed, or says what cannot be read."""
+        if self._socket is None:
+            return
+        self._poll.unregister(self._fd)
+        self._socket.close()
+        self._socket, self._fd = None, -1
+        self.connected = False
+        self._inflow, self._outflow = Inflow(self._max_bytes), Outflow()
+        self._dial_at = monotonic() + self._pause_s
+
+    # ── saying ──
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Say these, now or as soon as the core takes them; never blocks."""
+        for batch in batches(messages):
+            frames = self._speaks.encode(batch, self._refer)
+            size = frames_nbytes(frames)
+            self._outbox.append((frames, size))
+            self.unsent_bytes += size
+        if self._socket is None and not self._is_closed:
+            self._dial()
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        sock, outflow = self._socket, self._outflow
+        if sock is None:
+            return
+        try:
+            if not outflow.is_clear:
+                outflow.flush(sock)
+            while self._outbox:
+                outflow.write(sock, self._outbox[0][0])
+                self.unsent_bytes -= self._outbox.popleft()[1]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return  # the next look at the socket hears the last words of the core, and sees that it is gone
+        wants = select.POLLIN if outflow.is_clear and not self._outbox else select.POLLIN | select.POLLOUT
+        if wants != self._wants:
+            self._poll.modify(self._fd, wants)
+            self._wants = wants
+
+    def close(self) -> None:
+        """Hang up; what was said last has a moment to leave."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._flush()
+        sock = self._socket
+        if sock is not None and (self._outbox or not self._outflow.is_clear):
+            linger(sock, self._outflow, [frames for frames, _ in self._outbox], monotonic() + FLUSH_S)
+        self._outbox.clear()
+        self._hang_up()
+
+
+def linger(sock: socket.socket, outflow: Outflow, messages: Sequence[Sequence[Buffer]], until: float) -> None:
+    """Write these, as far as the time allows."""
+    waiting = deque(messages)
+    writable = select.poll()
+    writable.register(sock, select.POLLOUT)
+    while (waiting or not outflow.is_clear) and (left_s := until - monotonic()) > 0:
+        try:
+            while outflow.flush(sock) and waiting:
+                outflow.write(sock, waiting[0])
+                waiting.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            return
+        writable.poll(left_s * 1000)
