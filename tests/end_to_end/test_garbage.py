@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import nblb as lb
-from nblb.client.find import core_file
+from nblb.client.core_file import read_core_file
 from nblb.parameters import load
 from tests.end_to_end.latency import in_words, ping, round_trips
 
@@ -42,11 +42,11 @@ def open_cluster(settings: dict[str, Any]) -> Iterator[Cluster]:
 @pytest.mark.timeout(600)
 def test_garbage_breaks_nothing_and_holds_nobody_up(open_cluster: Cluster, settings: dict[str, Any]) -> None:
     parameters = load(settings)
-    about = core_file(parameters)
-    assert about is not None
+    core = read_core_file(parameters.connection_file)
+    assert core is not None
     core = psutil.Process(about["pid"])
     ping.map(range(200)).results()
-    words = [json.dumps(about["addresses"]), str(MESSAGES), "1"]
+    words = [json.dumps(core.addresses), str(MESSAGES), "1"]
     root = Path(__file__).parents[2]
     thrower = subprocess.Popen(
         [sys.executable, "-m", "tests.end_to_end.garbage", *words], stdout=subprocess.PIPE, text=True, cwd=root

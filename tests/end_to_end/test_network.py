@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nblb import launch
-from nblb.client.find import core_file
+from nblb.client.core_file import read_core_file
 from nblb.launch.processes import hand_over
 from tests.end_to_end.network import Cable, Network, why_not
 from tests.end_to_end.partition_rig import LEASE_S, SCALE, SLACK_S, TIMES, begun, elsewhere, hub, lines, process, run
@@ -189,9 +189,9 @@ def test_a_client_that_was_cut_off_has_all_its_results(
     launch.add_hub(parameters)
     tunnel = Tunnel(network, "away")
     with elsewhere(parameters, runtime_base) as (folder, environment):
-        about = core_file(parameters)
-        assert about is not None
-        (folder / "core.json").write_text(json.dumps(about | {"addresses": {"clients": f"ipc://{folder}/clients"}}))
+        core = read_core_file(parameters.connection_file)
+        assert core is not None
+        (folder / "core.json").write_text(json.dumps(core.about | {"addresses": {"clients": f"ipc://{folder}/clients"}}))
         words = [json.dumps(parameters.as_dict()), str(tmp_path), str(HEAL_S)]
         command = network.at("away", [sys.executable, "-c", CLIENT, *words])
         with (
