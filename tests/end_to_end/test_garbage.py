@@ -42,11 +42,11 @@ def open_cluster(settings: dict[str, Any]) -> Iterator[Cluster]:
 @pytest.mark.timeout(600)
 def test_garbage_breaks_nothing_and_holds_nobody_up(open_cluster: Cluster, settings: dict[str, Any]) -> None:
     parameters = load(settings)
-    core = read_core_file(parameters.connection_file)
-    assert core is not None
-    core = psutil.Process(about["pid"])
+    written = read_core_file(parameters.connection_file)
+    assert written is not None
+    core = psutil.Process(written.pid)
     ping.map(range(200)).results()
-    words = [json.dumps(core.addresses), str(MESSAGES), "1"]
+    words = [json.dumps(written.addresses), str(MESSAGES), "1"]
     root = Path(__file__).parents[2]
     thrower = subprocess.Popen(
         [sys.executable, "-m", "tests.end_to_end.garbage", *words], stdout=subprocess.PIPE, text=True, cwd=root

@@ -191,7 +191,8 @@ def test_a_client_that_was_cut_off_has_all_its_results(
     with elsewhere(parameters, runtime_base) as (folder, environment):
         core = read_core_file(parameters.connection_file)
         assert core is not None
-        (folder / "core.json").write_text(json.dumps(core.about | {"addresses": {"clients": f"ipc://{folder}/clients"}}))
+        about = core.about | {"addresses": {"clients": f"ipc://{folder}/clients"}}
+        (folder / "core.json").write_text(json.dumps(about))
         words = [json.dumps(parameters.as_dict()), str(tmp_path), str(HEAL_S)]
         command = network.at("away", [sys.executable, "-c", CLIENT, *words])
         with (
