@@ -24,7 +24,7 @@ import msgspec
 from nblb.framing import Payload
 from nblb.messages import Failure, OpenJob, SubmitTask, TaskState
 
-SCHEMA = 1
+SCHEMA = 2  # 2: a row may name the file of each large buffer; arguments are let go of when their task is done
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag=True):

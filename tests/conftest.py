@@ -73,6 +73,16 @@ def _main_stays() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+@pytest.fixture(autouse=True)
+def _no_cluster_stays() -> Iterator[None]:
+    """A cluster that a test has left open would be the current one of a later test."""
+    yield
+    current: Any = sys.modules.get("nblb.client.current")
+    while current is not None and (left := current.known()) is not None:
+        left.close()
+        current.forget(left)
+
+
 @pytest.fixture(scope="session")
 def runtime_base() -> Iterator[Path]:
     """A short private folder for sockets: the path of a Unix socket has 107 bytes at most."""

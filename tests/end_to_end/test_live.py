@@ -127,7 +127,7 @@ def test_another_kernel_finds_output_pictures_and_what_finished(
     wait_until(lambda: cluster.jobs()[-1].state == "done", 20)
     inbox = wait_until(lambda: len(box := lb.inbox()) == 2 and box, 10, every_s=0.2)
     assert "sweep" in repr(inbox)
-    assert "<td>sweep</td>" in inbox._repr_html_()
+    assert "sweep" in inbox._repr_mimebundle_()["text/plain"]
     names: dict[str, Any] = {"sweep": "taken"}
     found = inbox.recover(names)
     assert names["sweep"] == "taken"
