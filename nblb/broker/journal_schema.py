@@ -17,7 +17,7 @@ from nblb.records import SCHEMA
 
 SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
 # The step from this schema to the next: changes tables and rows, with `execute` alone, in a transaction that is open.
-UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {1: lambda db: None}  # what 1 has written reads as it is
+UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {1: lambda _db: None}  # what 1 has written reads as it is
 
 
 def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
