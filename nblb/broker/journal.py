@@ -16,6 +16,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import msgspec
@@ -70,6 +71,7 @@ class Journal:
         self._blob_files: dict[str, str] = {}
         self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
         self._written = 0
+        self.commits, self.commit_s = 0, 0.0  # how often, and how long all of them took, for `nblb bench`
         self._replayed = False
         self._folder = StateFolder(folder, name)
         try:
@@ -172,6 +174,7 @@ class Journal:
         if not self._replayed:
             for _ in self.replay():
                 pass
+        begun = perf_counter()
         self.said()
         try:
             batch = self._gather()
@@ -184,6 +187,8 @@ class Journal:
         self._remember(batch)
         if self._written > WAL_BYTES:
             self._checkpoint("TRUNCATE")
+        self.commits += 1
+        self.commit_s += perf_counter() - begun
 
     def said(self) -> None:
         """All that the last commit allows has been said: what lies in files need not be in memory any more."""

@@ -386,7 +386,8 @@ class LoadBalancer:
         value = questions.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = time.time() - self._started_at
-            return {**self._about(), "version": __version__, "uptime_s": uptime_s, **value}
+            journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}
+            return {**self._about(), "version": __version__, "uptime_s": uptime_s, "journal": journal, **value}
         return value
 
 

@@ -15,6 +15,7 @@ class MemoryJournal:
 
     durability = "none"
     epoch = 1
+    commits, commit_s = 0, 0.0
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.core = uuid.uuid4().hex  # another core each time: what the one before promised is void
