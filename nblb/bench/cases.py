@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 
 def _warm(system: System, tasks: int = 10) -> None:
-    if system.gather([system.submit(noop, n) for n in range(tasks)]) != list(range(tasks)):
+    if system.run(noop, range(tasks)) != list(range(tasks)):
         raise AssertionError("a task's result is not its argument")
+
+
+def _warm_arrays(system: System) -> None:
+    """Every worker has imported numpy, which takes longer than what is measured."""
+    array = _numpy().ones(4)
+    for _ in range(2):
+        system.run(ends, [array] * (4 * system.workers))
 
 
 def latency(system: System, size: Size) -> Figures:
@@ -30,7 +37,7 @@ def latency(system: System, size: Size) -> Figures:
     times = []
     for number in range(size.warm + size.lone):
         begun = perf_counter()
-        system.gather([system.submit(noop, number)])
+        system.run(noop, [number])
         times.append(perf_counter() - begun)
     times = sorted(times[size.warm :])
     return {"p50_us": times[len(times) // 2] * 1e6, "p99_us": times[len(times) * 99 // 100] * 1e6}
@@ -73,12 +80,12 @@ def _map(system: System, chunk: int | None, items: int) -> Figures:
 def array_both_ways(system: System, size: Size) -> Figures:
     """An array as argument and as result, a new one each time; its bytes counted once each way."""
     numpy = _numpy()
-    _warm(system)
+    _warm_arrays(system)
     rates = []
     for number in range(size.echoes):
         array = numpy.full(size.mib * 131_072, float(number))
         begun = perf_counter()
-        back = system.gather([system.submit(noop, array)])[0]
+        back = system.run(noop, [array])[0]
         rates.append(2 * size.mib / (perf_counter() - begun))
         if back.nbytes != array.nbytes or back[0] != number or back[-1] != number:
             raise AssertionError("the array that came back is another one")
@@ -87,42 +94,38 @@ def array_both_ways(system: System, size: Size) -> Figures:
 
 def constant_argument(system: System, size: Size) -> Figures:
     """Many tasks that take the same large array as argument."""
-    return _constant(system, size, lambda array: [system.submit(ends, array) for _ in range(size.sharing)])
+    return _constant(system, size, lambda array: system.run(ends, [array] * size.sharing))
 
 
 def constant_closure(system: System, size: Size) -> Figures:
     """Many tasks whose function closes over the same large array."""
 
-    def submit_all(array: Any) -> list[Any]:
+    def run_all(array: Any) -> list[Any]:
         def both(_: int) -> float:
             return float(array[0]) + float(array[-1])
 
-        return [system.submit(both, n) for n in range(size.sharing)]
+        return system.run(both, range(size.sharing))
 
     system.check_closures()
-    return _constant(system, size, submit_all)
+    return _constant(system, size, run_all)
 
 
 def constant_put(system: System, size: Size) -> Figures:
     """Many tasks that use the same large array, put where the tasks are first."""
 
-    def submit_all(array: Any) -> list[Any]:
-        handle = system.put(array)
-        return [system.submit(ends, handle) for _ in range(size.sharing)]
-
-    return _constant(system, size, submit_all)
+    return _constant(system, size, lambda array: system.run(ends, [system.put(array)] * size.sharing))
 
 
-def _constant(system: System, size: Size, submit_all: Callable[[Any], list[Any]]) -> Figures:
+def _constant(system: System, size: Size, run_all: Callable[[Any], list[Any]]) -> Figures:
     """Seconds, and how many times those of one task with such an array."""
     numpy = _numpy()
-    _warm(system)
+    _warm_arrays(system)
     once, many = (numpy.random.default_rng(seed).random(size.mib * 131_072) for seed in (1, 2))
     begun = perf_counter()
-    system.gather([system.submit(ends, once)])
+    system.run(ends, [once])
     once_s = perf_counter() - begun
     begun = perf_counter()
-    results = system.gather(submit_all(many))
+    results = run_all(many)
     took = perf_counter() - begun
     if results != [ends(many)] * size.sharing:
         raise AssertionError("the tasks saw another array")
@@ -138,13 +141,9 @@ def closure(system: System, size: Size) -> Figures:
         return float(weights[n])
 
     count = min(size.closures, len(weights))
-    try:
-        _warm(system)
-        begun = perf_counter()
-        results = system.gather([system.submit(weigh, n) for n in range(count)])
-    except Impossible:
-        begun = perf_counter()
-        results = system.map(weigh, range(count))
+    _warm_arrays(system)
+    begun = perf_counter()
+    results = system.run(weigh, range(count))
     took = perf_counter() - begun
     if results != [weights[n] for n in range(count)]:
         raise AssertionError("the tasks saw other values")
@@ -154,13 +153,9 @@ def closure(system: System, size: Size) -> Figures:
 def imbalance(system: System, size: Size) -> Figures:
     """Tasks of 1 to 20 ms in no order, against the time of workers that never wait."""
     seconds = [0.001 * (1 + (n * 7919) % 20) for n in range(size.uneven)]
-    try:
-        system.gather([system.submit(spin, 0.001) for _ in range(5 * system.workers)])
-        begun = perf_counter()
-        system.gather([system.submit(spin, s) for s in seconds])
-    except Impossible:
-        begun = perf_counter()
-        system.map(spin, seconds)
+    system.run(spin, [0.001] * (5 * system.workers))
+    begun = perf_counter()
+    system.run(spin, seconds)
     return {"of_ideal": (perf_counter() - begun) / (sum(seconds) / system.workers)}
 
 

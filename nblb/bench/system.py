@@ -15,6 +15,7 @@ class System:
     """A running system. `submit` gives whatever `gather` takes. What a system cannot do is left as it stands here."""
 
     workers = 2
+    single = True  # it has single submits
     batches = True  # its map, left alone, sends items in portions
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -26,6 +27,12 @@ class System:
 
     def gather(self, futures: Iterable[Any]) -> list[Any]:
         return [future.result() for future in futures]
+
+    def run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+        """A call for each argument, one by one where the system can."""
+        if self.single:
+            return self.gather([self.submit(function, argument) for argument in arguments])
+        return self.map(function, arguments)
 
     def put(self, value: Any) -> Any:
         """What stands for a constant in arguments."""

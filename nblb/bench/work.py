@@ -1,9 +1,10 @@
-"""What the tasks of the cases do: as little as possible, so that what is measured is the way there and back."""
+"""What the tasks of the cases do: as little as possible, so that what is measured is the way there and back.
+
+Each imports what it needs itself: ipyparallel ships a function of a notebook without the names around it.
+"""
 
 from __future__ import annotations
 
-import os
-import time
 from typing import Any
 
 
@@ -13,12 +14,17 @@ def noop(x: Any) -> Any:
 
 def pid(_: Any) -> int:
     """Who ran it; slow enough for another worker to take the next one."""
+    import os
+    import time
+
     time.sleep(0.02)
     return os.getpid()
 
 
 def spin(seconds: float) -> float:
     """Keeps a processor busy for a while by the clock."""
+    import time
+
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
