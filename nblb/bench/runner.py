@@ -51,7 +51,7 @@ PLANS = {
     "constant_argument": Plan("mib", 8, lambda s: s.sharing + 11),
     "constant_closure": Plan("mib", 8, lambda s: s.sharing + 11),
     "constant_put": Plan("mib", 8, lambda s: s.sharing + 11),
-    "closure": Plan("closures", 50, lambda s: s.closures + 10),
+    "closure": Plan("closures", 50, lambda s: 2 * s.closures + 10),
     "imbalance": Plan("uneven", 20, lambda s: s.uneven),
 }
 NAMES = ("startup", *CASES)

@@ -218,7 +218,7 @@ def with_system(case: Callable[[Peer, Size], Figures], start: Start, size: Size)
     """A case of `nblb bench`, on a system that is started for it."""
     running = start()
     try:
-        return case(running, size)
+        return case(running, replace(size, submits=int(size.submits * running.portion)))
     finally:
         running.close()
 

@@ -16,6 +16,8 @@ class Peer(System):
 
     tries: dict[str, list[dict[str, Any]]] = {}  # cases in which it has settings to choose from: its best one counts
 
+    portion = 1.0  # of the single submits: a rate needs no more, and some would take minutes
+
     def __init__(self, workers: int = WORKERS, **settings: Any) -> None:
         self.workers = workers
         if settings:

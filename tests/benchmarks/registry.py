@@ -52,7 +52,7 @@ SYSTEMS = {
     ),
     "ipyparallel": Entry(
         "ipyparallel", "clusters:Ipyparallel", "ipyparallel", "ipyparallel",
-        "load-balanced view, hwm 1 (its default); of hwm 1, 2 and 0 the best for uneven tasks; push for constants",
+        "load-balanced view, hwm 1 (its default); of hwm 1 and 2 the better for uneven tasks; push for constants",
         swift=False,
     ),
     "ray": Entry(
