@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.parameters import Parameters
 
-COMMANDS = ("start", "stop", "status", "health", "users", "jobs", "cancel", "core", "hub", "monitor", "demo")
+COMMANDS = ("start", "stop", "status", "health", "users", "jobs", "cancel", "core", "hub", "monitor", "demo", "bench")
 
 
 def nblb(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -173,3 +173,16 @@ def test_a_growing_log_is_set_aside(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], stdout=output, check=True, timeout=60)
     assert log.read_text() == "after\n"
     assert log.with_suffix(".log.1").stat().st_size == 1000
+
+
+def test_bench_without_a_cluster_starts_one_and_stops_it(parameters_file: str) -> None:
+    said = nblb("bench", "-p", parameters_file, "--json", "--cases", "latency", "--seconds", "20")
+    assert said.returncode == 0, said.stderr
+    (latency,) = json.loads(said.stdout)["cases"]
+    assert latency["figures"]["p50_us"] > 0
+    assert nblb("status", "-p", parameters_file).returncode == 3
+
+
+def test_bench_refuses_what_it_cannot_do(parameters_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "-p", parameters_file, "--seconds", "0"]) == 1
+    assert "--seconds is 0; it must be above 0" in capsys.readouterr().err

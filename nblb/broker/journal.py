@@ -16,6 +16,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
 
@@ -62,6 +63,7 @@ class Journal:
         self._attempts = OpenAttempts()
         self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
         self._written = 0
+        self.commits, self.commit_s = 0, 0.0  # how often, and how long all of them took, for `nblb bench`
         self._replayed = False
         self._folder = StateFolder(folder, name)
         try:
@@ -163,6 +165,7 @@ class Journal:
         if not self._replayed:
             for _ in self.replay():
                 pass
+        begun = perf_counter()
         self.said()
         while True:
             try:
@@ -175,6 +178,8 @@ class Journal:
         self._remember(batch)
         if self._written > WAL_BYTES:
             self._checkpoint("TRUNCATE")
+        self.commits += 1
+        self.commit_s += perf_counter() - begun
 
     def _write(self) -> Batch:
         try:

@@ -315,6 +315,7 @@ class LoadBalancer:
         value = questions.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = time.time() - self._started_at
-            seen = {"garbage": self.doors.garbage, "faults": self.faults}
+            journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}
+            seen = {"garbage": self.doors.garbage, "faults": self.faults, "journal": journal}
             return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value

@@ -24,6 +24,7 @@ class MemoryJournal:
     epoch = 1
     is_tight = False
     full_reason = ""
+    commits, commit_s = 0, 0.0
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.core = uuid.uuid4().hex  # another core each time: what the one before promised is void

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import selectors
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -25,29 +24,16 @@ from nblb.security import loopback_address, runtime_folder, socket_address
 from nblb.transport.batching import MIB, TURN_MESSAGES, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
+from nblb.transport.outbox import RETRY_S, Outbox
 from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
 
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
 OUTBOX_BYTES = 8 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 2 * OUTBOX_BYTES  # … and before a client that takes nothing at all is given up
-RETRY_S = (0.001, 0.2)  # how soon a slow peer of ZeroMQ is tried again, at first and at last
 INFINITY = float("inf")
 BUSY = BlockingIOError, zmq.Again
 GONE = OSError, zmq.ZMQError
-
-
-class _Outbox:
-    """What a slow peer has not taken yet, in order."""
-
-    __slots__ = ("nbytes", "pause_s", "try_at", "waiting", "withheld")
-
-    def __init__(self, now: float) -> None:
-        self.waiting: deque[tuple[list[Buffer], int]] = deque()
-        self.nbytes = 0
-        self.pause_s = RETRY_S[0]
-        self.try_at = now + self.pause_s
-        self.withheld = False
 
 
 class Doors:
@@ -73,7 +59,7 @@ class Doors:
         )
         self._by_kind = {door.kind: door for door in self._doors}
         self._by_kind |= {f"json-{door.name}": door for door in self._doors}
-        self._outboxes: dict[str, _Outbox] = {}
+        self._outboxes: dict[str, Outbox] = {}
         self._refer: Refer | None = None
         self._see_files: set[str] = set()  # peers that files can be named to
         self._turn = 0
@@ -326,7 +312,7 @@ class Doors:
                 self._write(to, door, identity, frames)
                 return
             except BUSY:
-                box = self._outboxes[to] = _Outbox(INFINITY if to in self._local.peers else monotonic())
+                box = self._outboxes[to] = Outbox(INFINITY if to in self._local.peers else monotonic())
             except GONE:  # the peer has closed
                 self.untaken += [(to, message) for message in messages]
                 self._lost(to)
@@ -369,7 +355,7 @@ class Doors:
             if box.try_at <= now:
                 self._empty(to, box, now)
 
-    def _empty(self, to: str, box: _Outbox, now: float) -> None:
+    def _empty(self, to: str, box: Outbox, now: float) -> None:
         (door, identity), moved = self._where(to), False
         try:
             while box.waiting:

@@ -1,170 +1,234 @@
-"""The work that every system is given. Each case takes a started system and returns figures by name."""
+"""The cases that need more of a system than to run tasks: its start, its processes, a queue, others beside it.
+
+Those that run tasks alone are nblb.bench.cases, which `nblb bench` gives to a running cluster as well.
+"""
 
 from __future__ import annotations
 
 import os
-import resource
-import statistics
-import time
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING
 
-import numpy as np
+from nblb.bench import cases as shared
+from nblb.bench import meters, system
+from nblb.bench.system import Impossible
+from nblb.bench.work import noop, pid
+from tests.benchmarks.peer import Peer
+from tests.benchmarks.work import wait_for
 
-from tests.benchmarks.systems import SYSTEMS, System
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
-Figures = dict[str, float]
+    from nblb.bench.cases import Figures
 
+    Start: TypeAlias = Callable[..., Peer]
 
-def noop(x: Any) -> Any:
-    return x
-
-
-def pid(_: Any) -> int:
-    time.sleep(0.02)
-    return os.getpid()
-
-
-def spin(seconds: float) -> float:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
-    return seconds
+KIB = 1024
 
 
-def total(array: Any) -> float:
-    return float(array[0]) + float(array[-1])
+@dataclass(frozen=True)
+class Size(system.Size):
+    """And of these."""
+
+    say_s: float = 6.0  # a peer may submit a backlog for so long
+    say_ours_s: float = 90.0
+    dispatched: int = 5_000  # of the backlog
+    idle_s: float = 4.0
+    clients: int = 20
+    tasks_a_client: int = 300
+    hubs: int = 20
 
 
-def latency(system: System) -> Figures:
-    """300 tasks one after the other."""
-    times = []
-    for number in range(330):
-        begun = time.perf_counter()
-        system.gather([system.submit(noop, number)])
-        times.append(time.perf_counter() - begun)
-    times = sorted(times[30:])
-    return {"p50_us": times[150] * 1e6, "p99_us": times[297] * 1e6}
+FULL = Size(submits=5_000, items_one_by_one=1_500)
+QUICK = replace(
+    FULL, lone=100, submits=1_500, items=20_000, items_one_by_one=500, echoes=3, closures=200, uneven=60, say_s=3.0,
+    dispatched=2_000, idle_s=2.0, clients=5, hubs=5,
+)  # fmt: skip
+TINY = Size(
+    **{name: getattr(system.TINY, name) for name in system.TINY.__dataclass_fields__},
+    dispatched=20, idle_s=0.2, clients=2, tasks_a_client=10, hubs=2,
+)  # fmt: skip
+SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 
-def submit(system: System) -> Figures:
-    """5,000 single submits, then all results."""
-    system.gather([system.submit(noop, n) for n in range(50)])
-    begun = time.perf_counter()
-    futures = [system.submit(noop, n) for n in range(5000)]
-    submitted = time.perf_counter()
-    assert list(system.gather(futures)) == list(range(5000))
-    return {"tasks_per_s": 5000 / (time.perf_counter() - begun), "submit_us": (submitted - begun) / 5000 * 1e6}
-
-
-def map_default(system: System) -> Figures:
-    return _map(system, None, 5000 if type(system).__name__ in ("Dask", "Ipyparallel", "Ray") else 50_000)
-
-
-def map_chunked(system: System) -> Figures:
-    return max((_map(system, chunk, 50_000) for chunk in (512, 4096)), key=lambda f: f["items_per_s"])
-
-
-def _map(system: System, chunk: int | None, items: int) -> Figures:
-    system.map(noop, range(100))
-    begun = time.perf_counter()
-    assert list(system.map(noop, range(items), chunk)) == list(range(items))
-    return {"items_per_s": items / (time.perf_counter() - begun)}
-
-
-def echo(system: System) -> Figures:
-    """A 64 MiB array there and back; its bytes counted once each way."""
-    rates = []
-    for number in range(5):
-        array = np.full(8 * 1024 * 1024, float(number))
-        begun = time.perf_counter()
-        back = system.gather([system.submit(noop, array)])[0]
-        assert back[0] == number
-        assert back.nbytes == array.nbytes
-        rates.append(128 / (time.perf_counter() - begun))
-    return {"MiB_per_s": statistics.median(rates)}
-
-
-def constant_argument(system: System) -> Figures:
-    """20 tasks that all take the same 64 MiB."""
-    array = np.random.default_rng(1).random(8 * 1024 * 1024)
-    system.gather([system.submit(noop, n) for n in range(4)])
-    begun = time.perf_counter()
-    system.gather([system.submit(total, array) for _ in range(20)])
-    return {"seconds": time.perf_counter() - begun}
-
-
-def constant_put(system: System) -> Figures:
-    array = np.random.default_rng(2).random(8 * 1024 * 1024)
-    system.gather([system.submit(noop, n) for n in range(4)])
-    begun = time.perf_counter()
-    handle = system.put(array)
-    system.gather([system.submit(total, handle) for _ in range(20)])
-    return {"seconds": time.perf_counter() - begun}
-
-
-def closure(system: System) -> Figures:
-    """500 tasks whose function closes over 1 MiB."""
-    weights = np.random.default_rng(3).random(128 * 1024)
-
-    def weigh(n: int) -> float:
-        return float(weights[n])
-
-    system.gather([system.submit(noop, n) for n in range(4)])
-    begun = time.perf_counter()
+def startup(start: Start, size: Size) -> Figures:
+    """From nothing to a result from each of two workers, imports included."""
+    begun = perf_counter()
+    running = start()
     try:
-        results = system.gather([system.submit(weigh, n) for n in range(500)])
-    except NotImplementedError:
-        results = system.map(weigh, range(500))
-    assert results == [weights[n] for n in range(500)]
-    return {"tasks_per_s": 500 / (time.perf_counter() - begun)}
+        _see(running, 2)
+        return {"seconds": perf_counter() - begun}
+    finally:
+        running.close()
 
 
-def imbalance(system: System) -> Figures:
-    """200 tasks of 1 to 20 ms against the ideal of two workers."""
-    seconds = [0.001 * (1 + (n * 7919) % 20) for n in range(200)]
-    system.gather([system.submit(spin, 0.001) for _ in range(10)])
-    begun = time.perf_counter()
-    system.gather([system.submit(spin, s) for s in seconds])
-    return {"of_ideal": (time.perf_counter() - begun) / (sum(seconds) / 2)}
+def _see(running: Peer, workers: int) -> None:
+    """Waits until so many workers have given results."""
+    seen: set[int] = set()
+    while len(seen) < workers:
+        seen |= set(running.run(pid, range(workers)))
 
 
-def backlog(system: System) -> Figures:
-    """Submit while the workers are busy: what the thousandth and the hundred-thousandth cost."""
-    blockers = [system.submit(time.sleep, 20.0 if type(system).__name__ in ("Dask", "Ipyparallel") else 4.0)] * 2
-    figures: Figures = {}
-    futures: list[Any] = []
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for upto in (1_000, 10_000) if type(system).__name__ in ("Dask", "Ipyparallel") else (1_000, 10_000, 100_000):
-        begun, count = time.perf_counter(), upto - len(futures)
-        futures += [system.submit(noop, n) for n in range(count)]
-        figures[f"submit_us_at_{upto}"] = (time.perf_counter() - begun) / count * 1e6
-    figures["client_KiB_per_task"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / len(futures)
-    system.gather(blockers)
-    begun = time.perf_counter()
-    system.gather(futures)
-    figures["drain_per_s"] = len(futures) / (time.perf_counter() - begun)
+def idle(start: Start, size: Size) -> Figures:
+    """What all of it uses while there is nothing to do."""
+    running = start()
+    try:
+        running.run(noop, range(20))
+        sleep(min(1.0, size.idle_s))
+        processes = running.processes()
+        begun, before, own = perf_counter(), _computed(processes), _computed([os.getpid()])
+        sleep(size.idle_s)
+        took = perf_counter() - begun
+        return {
+            "percent": 100 * (_computed(processes) - before) / took,
+            "client_percent": 100 * (_computed([os.getpid()]) - own) / took,
+            "processes": float(len(processes)),
+            "MiB": meters.memory_bytes(processes) / KIB**2,
+        }
+    finally:
+        running.close()
+
+
+def _computed(pids: list[int]) -> float:
+    return sum(meters.clock(pid).cpu_s for pid in pids)
+
+
+def backlog(queued: int, start: Start, size: Size) -> Figures:
+    """Submits while the workers are held up, then lets them go: what a task costs, and holds, behind so many."""
+    running = start()
+    if not running.single:
+        raise Impossible("no single submits")
+    with tempfile.TemporaryDirectory(prefix="nblb-bench-gate-") as folder:
+        gate = Path(folder) / "gate"
+        try:
+            running.run(noop, range(20))
+            blockers = [running.submit(wait_for, str(gate), str(n)) for n in range(running.workers)]
+            until = perf_counter() + 20
+            while len(list(Path(folder).iterdir())) < running.workers and perf_counter() < until:
+                sleep(0.01)
+            figures, futures = _queue(running, queued, size)
+            some = futures[: size.dispatched]
+            computed, begun = _computed(running.brokers()), perf_counter()
+            gate.touch()
+            running.gather(blockers)
+            running.gather(some)
+            figures["dispatch_us"] = (perf_counter() - begun) / len(some) * 1e6
+            if running.brokers():
+                figures["dispatch_core_us"] = (_computed(running.brokers()) - computed) / len(some) * 1e6
+        finally:
+            gate.touch()
+            running.abandon()
     return figures
 
 
-def startup(name: str) -> Figures:
-    """From nothing to a result from each of two workers, imports included."""
-    begun = time.perf_counter()
-    system = SYSTEMS[name]()
+def _queue(running: Peer, queued: int, size: Size) -> tuple[Figures, list[object]]:
+    brokers = running.brokers()
+    held, own, computed = meters.memory_bytes(brokers), meters.memory_bytes([os.getpid()]), _computed(brokers)
+    ours = type(running).__name__ == "Nblb"
+    until = perf_counter() + (size.say_ours_s if ours else size.say_s)
+    futures: list[object] = []
+    last_begun = perf_counter()
+    last_from, last = 0, max(1, queued // 10)  # of the last tenth, the cost behind all the others
+    while len(futures) < queued and perf_counter() < until:
+        if len(futures) - last_from >= last:
+            last_from, last_begun = len(futures), perf_counter()
+        portion = min(last, 500, queued - len(futures))
+        futures += [running.submit(noop, n) for n in range(portion)]
+    last_us = (perf_counter() - last_begun) / max(1, len(futures) - last_from) * 1e6
+    _settle(brokers)
+    figures = {
+        "reached": float(len(futures)),
+        "submit_us": last_us,
+        "client_KiB": (meters.memory_bytes([os.getpid()]) - own) / KIB / len(futures),
+    }
+    if brokers:
+        figures["core_KiB"] = (meters.memory_bytes(brokers) - held) / KIB / len(futures)
+        figures["accept_core_us"] = (_computed(brokers) - computed) / len(futures) * 1e6
+    return figures, futures
+
+
+def _settle(brokers: list[int]) -> None:
+    """Until the broker has taken in what was sent: it computes nothing any more. At most a minute."""
+    quiet, until = 0, perf_counter() + 60
+    while brokers and quiet < 3 and perf_counter() < until:
+        before = _computed(brokers)
+        sleep(0.1)
+        quiet = quiet + 1 if _computed(brokers) - before < 0.01 else 0
+
+
+def clients(start: Start, size: Size) -> Figures:
+    """Other processes connect and submit single tasks at the same time."""
+    running = start()
+    others: list[subprocess.Popen[str]] = []
     try:
-        seen: set[int] = set()
-        while len(seen) < 2:
-            try:
-                seen |= set(system.gather([system.submit(pid, n) for n in range(2)]))
-            except NotImplementedError:
-                seen |= set(system.map(pid, range(2)))
-        return {"seconds": time.perf_counter() - begun}
+        command = [sys.executable, "-m", "tests.benchmarks.one", "--attach", running.address()]
+        command += [type(running).__name__.lower(), str(size.tasks_a_client)]
+        for _ in range(size.clients):
+            pipe = subprocess.PIPE
+            others.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True))
+        for other in others:
+            if _line(other) != "READY":
+                raise RuntimeError("one of the clients could not connect")
+        begun = perf_counter()
+        for other in others:
+            print("GO", file=other.stdin, flush=True)
+        took = [float(_line(other)) for other in others]
+        whole = perf_counter() - begun
+        return {"tasks_per_s": size.clients * size.tasks_a_client / whole, "slowest_of_swiftest": max(took) / min(took)}
     finally:
-        system.close()
+        for other in others:
+            other.kill()
+            other.communicate()
+        running.close()
 
 
-CASES: dict[str, Callable[[System], Figures]] = {
-    case.__name__: case
-    for case in (latency, submit, map_default, map_chunked, echo, constant_argument, constant_put, closure,
-                 imbalance, backlog)
-}  # fmt: skip
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def hubs(start: Start, size: Size) -> Figures:
+    """Holders of one worker each, all on this machine: until each has given a result, and single submits then."""
+    begun = perf_counter()
+    running = start.with_hubs(size.hubs)  # type: ignore[attr-defined]
+    try:
+        _see(running, size.hubs)
+        started = perf_counter() - begun
+        few = replace(size, submits=size.submits // 5)
+        rate = shared.submit(running, few)["tasks_per_s"]
+        processes = running.processes()
+        return {
+            "seconds": started,
+            "tasks_per_s": rate,
+            "processes": float(len(processes)),
+            "MiB": meters.memory_bytes(processes) / KIB**2,
+        }
+    finally:
+        running.close()
+
+
+def with_system(case: Callable[[Peer, Size], Figures], start: Start, size: Size) -> Figures:
+    """A case of `nblb bench`, on a system that is started for it."""
+    running = start()
+    try:
+        return case(running, replace(size, submits=int(size.submits * running.portion)))
+    finally:
+        running.close()
+
+
+BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
+CASES: dict[str, Callable[[Start, Size], Figures]] = {
+    "startup": startup,
+    **{name: partial(with_system, case) for name, case in shared.CASES.items()},  # type: ignore[arg-type]
+    "idle": idle,
+    **{f"backlog_{queued}": partial(backlog, queued) for queued in BACKLOGS},
+    "clients": clients,
+    "hubs": hubs,
+}

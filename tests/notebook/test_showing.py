@@ -70,10 +70,8 @@ def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_
         + use
         + "print(sorted(display._pictures))",
     )
-    assert (
-        said(notebook, 0)
-        == "['cluster', 'here', 'inbox', 'interrupted', 'job', 'jobs', 'pump', 'superseded', 'task'] False\n"
-    )
+    kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
+    assert said(notebook, 0) == f"{kinds} False\n"
     assert said(notebook, 1) == "[]\n"
 
 

@@ -1,0 +1,10 @@
+"""`python -m nblb.bench` is `nblb bench`."""
+
+from __future__ import annotations
+
+import sys
+
+from nblb.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["bench", *sys.argv[1:]]))

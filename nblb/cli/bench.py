@@ -1,0 +1,63 @@
+"""`nblb bench`: how fast this cluster is, and what limits it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nblb.cli.command import Commands, add, count, show
+from nblb.errors import LoadBalancerUnreachable, NblbError
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+
+
+def register(commands: Commands) -> None:
+    command = add(commands, "bench", bench, "measure the cluster, and say what limits it", data=True)
+    command.add_argument("--workers", type=count, metavar="N", help="of the hub, if a cluster has to be started")
+    command.add_argument("--seconds", type=float, default=30.0, metavar="S", help="about how long it may take (30)")
+    command.add_argument("--priority", type=float, default=0.0, metavar="P", help="of its tasks (0)")
+    command.add_argument("--cases", metavar="A,B", help="only these, such as latency,submit")
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure the running cluster, or one that is started for it and stopped again, and say what uses the time.
+
+    Its tasks are yours, called nblb-bench, and gone when it ends; others' tasks go on meanwhile.
+    """
+    from nblb.bench.runner import NAMES, run
+
+    if not options.seconds > 0:
+        raise NblbError(f"--seconds is {options.seconds:g}; it must be above 0")
+    cases = options.cases.split(",") if options.cases else NAMES
+    with _cluster(options) as cluster:
+        report = run(cluster, options.seconds, options.priority, cases, tell=_tell)
+    _tell("")
+    show(options, report.as_dict(), report.text)
+    return 0
+
+
+@contextlib.contextmanager
+def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
+    from nblb import launch
+
+    try:
+        cluster = launch.connect(options.parameters)
+    except LoadBalancerUnreachable:
+        with launch.start(options.parameters, options.workers, monitor=False) as cluster:
+            yield cluster
+        return
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _tell(name: str) -> None:
+    """What is measured right now, on a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{f'measuring {name} …' if name else ''}")
+        sys.stderr.flush()

@@ -1,0 +1,121 @@
+"""One case of one system, in this process alone: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
+
+Prints a line FIGURES {…}, or WORD … if the system cannot. With `--attach ADDRESS SYSTEM TASKS` it is one of many
+clients of a running system instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from nblb.bench import work as shared_work
+from nblb.bench.system import Impossible
+from tests.benchmarks import work
+from tests.benchmarks.cases import CASES, SIZES, startup
+from tests.benchmarks.registry import SYSTEMS, Entry
+
+# As a notebook's tasks: functions of __main__, which travel by value where a system can do that. Set when this module
+# is imported, so that pools that spawn their workers find them as well.
+for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for",))):
+    for _name in _names:
+        _function = getattr(_module, _name)
+        _function.__module__ = "__main__"
+        globals()[_name] = _function
+
+BETTER_IF_LESS = {"imbalance"}
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
+
+
+def main(arguments: list[str]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # run.py's patience is over: close what was started
+    if arguments[0] == "--attach":
+        be_a_client(*arguments[1:])
+        return
+    name, case, size = arguments
+    try:
+        figures = run(SYSTEMS[name], case, size)
+    except Impossible as impossible:
+        print(f"WORD {impossible}")
+        return
+    print("FIGURES " + json.dumps(figures), flush=True)
+
+
+def run(entry: Entry, case: str, size: str) -> dict[str, float]:
+    """Of the settings that a system has for a case, the best one's figures."""
+    if entry.loopback_only:
+        leave_the_network()
+    if case == "startup":  # its imports count
+        return startup(_Starter(entry.load), SIZES[size])
+    system: Any = entry.load()
+    found = [CASES[case](_Starter(lambda: system, settings), SIZES[size]) for settings in system.tries.get(case, [{}])]
+    return min(found, key=lambda figures: next(iter(figures.values()))) if case in BETTER_IF_LESS else found[0]
+
+
+class _Starter:
+    """Starts a system, as a case wants it."""
+
+    def __init__(self, load: Callable[[], Any], settings: dict[str, Any] | None = None) -> None:
+        self._load = load
+        self._settings = settings or {}
+
+    def __call__(self) -> Any:
+        return self._load()(**self._settings)
+
+    def with_hubs(self, hubs: int) -> Any:
+        return self._load().with_hubs(hubs)
+
+
+def be_a_client(address: str, name: str, tasks: str) -> None:
+    """Connects, says READY, and submits when told to."""
+    system: Any = SYSTEMS[name].load()
+    running = system.attach(address)
+    noop = shared_work.noop
+    running.run(noop, range(5))
+    print("READY", flush=True)
+    sys.stdin.readline()
+    begun = perf_counter()
+    if running.run(noop, range(int(tasks))) != list(range(int(tasks))):
+        raise AssertionError("results are not those of the tasks")
+    print(perf_counter() - begun, flush=True)
+    running.close()
+
+
+def leave_the_network() -> None:
+    """From now on this process and its children have loopback and nothing else.
+
+    Raises
+    ------
+    Impossible
+        Where the system allows no network namespace.
+    """
+    if sys.platform != "linux":
+        raise Impossible("not kept to loopback")
+    libc = ctypes.CDLL(None, use_errno=True)
+    who = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWNET) != 0:
+        if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+            raise Impossible("not kept to loopback")
+        for path, line in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{who[0]} {who[0]} 1"),
+            ("gid_map", f"{who[1]} {who[1]} 1"),
+        ):
+            with open(f"/proc/self/{path}", "w") as file:
+                file.write(line)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

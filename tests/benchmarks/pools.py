@@ -1,0 +1,95 @@
+"""Pools that live in the process that uses them: they keep nothing, and nobody else can use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from nblb.bench.system import Impossible
+from tests.benchmarks.peer import WORKERS, Peer
+
+
+class ProcessPool(Peer):
+    batches = False
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from concurrent.futures import ProcessPoolExecutor
+
+        super().__init__(workers)
+        self.pool: Any = ProcessPoolExecutor(workers)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.pool.submit(function, *args)
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
+        return list(self.pool.map(function, items, chunksize=chunk or 1))
+
+    def check_closures(self) -> None:
+        raise Impossible("no closures")
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+    def abandon(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+class Loky(ProcessPool):
+    def __init__(self, workers: int = WORKERS) -> None:
+        from loky import get_reusable_executor
+
+        Peer.__init__(self, workers)
+        self.pool = get_reusable_executor(max_workers=workers)
+
+    def check_closures(self) -> None:
+        """It has cloudpickle."""
+
+    def abandon(self) -> None:
+        self.pool.shutdown(kill_workers=True)
+
+
+class Joblib(Peer):
+    """One Parallel kept open, as its documentation has it for many calls."""
+
+    single = False
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from joblib import Parallel
+
+        super().__init__(workers)
+        self.parallel = Parallel(n_jobs=workers)
+        self.parallel.__enter__()
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
+        from joblib import delayed
+
+        self.parallel.batch_size = chunk or "auto"
+        return list(self.parallel(delayed(function)(item) for item in items))
+
+    def close(self) -> None:
+        self.parallel.__exit__(None, None, None)
+
+
+class Mpire(Peer):
+    """Kept alive between calls. Its workers are forks; a function that is newer than they are must be importable."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from mpire import WorkerPool
+
+        super().__init__(workers)
+        self.pool = WorkerPool(n_jobs=workers, keep_alive=True)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.pool.apply_async(function, args)
+
+    def gather(self, futures: Iterable[Any]) -> list[Any]:
+        return [future.get() for future in futures]
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
+        return list(self.pool.map(function, items, chunk_size=chunk))
+
+    def check_closures(self) -> None:
+        raise Impossible("no closures")
+
+    def close(self) -> None:
+        self.pool.terminate()

@@ -1,0 +1,63 @@
+"""The systems by name, and nothing imported: what is not installed is left out with a word."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system: where its adapter is, what has to be installed, and how it is set up."""
+
+    title: str
+    adapter: str  # module:class
+    needs: str = ""  # to import
+    distribution: str = ""
+    how: str = ""
+    swift: bool = True  # starts in about a second, so that it is repeated first
+    loopback_only: bool = False  # listens beyond loopback: it gets a network of its own
+
+    def load(self) -> type:
+        module, name = self.adapter.split(":")
+        found: type = getattr(importlib.import_module(f"tests.benchmarks.{module}"), name)
+        return found
+
+    @property
+    def installed(self) -> bool:
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+    @property
+    def version(self) -> str:
+        return importlib.metadata.version(self.distribution) if self.distribution and self.installed else ""
+
+
+SYSTEMS = {
+    "nblb": Entry("nblb", "clusters:Nblb", how="defaults (journal on, security on), no bound of queued tasks"),
+    "bare": Entry(
+        "bare pyzmq", "bare:Bare", "zmq", "pyzmq",
+        "a broker of 40 lines that keeps, checks and repeats nothing: a limit, not a product",
+    ),
+    "processpool": Entry(
+        "ProcessPool Executor", "pools:ProcessPool", how="concurrent.futures of the standard library"
+    ),
+    "loky": Entry("loky", "pools:Loky", "loky", "loky", "get_reusable_executor"),
+    "joblib": Entry("joblib", "pools:Joblib", "joblib", "joblib", "one Parallel kept open, batch_size auto"),
+    "mpire": Entry("mpire", "pools:Mpire", "mpire", "mpire", "keep_alive=True"),
+    "dask": Entry(
+        "Dask", "clusters:Dask", "distributed", "distributed",
+        "LocalCluster, processes of one thread, no dashboard; chunks by hand", swift=False,
+    ),
+    "ipyparallel": Entry(
+        "ipyparallel", "clusters:Ipyparallel", "ipyparallel", "ipyparallel",
+        "load-balanced view, hwm 1 (its default); of hwm 1 and 2 the better for uneven tasks; push for constants",
+        swift=False,
+    ),
+    "ray": Entry(
+        "Ray", "clusters:Ray", "ray", "ray",
+        "no dashboard, in a network namespace with nothing but loopback; chunks by hand", swift=False,
+        loopback_only=True,
+    ),
+}  # fmt: skip
