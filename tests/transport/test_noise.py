@@ -157,7 +157,7 @@ def test_whatever_frames_a_door_reads_it_says_what_they_are(name: str, frames: l
 HANGS_UP = """
 import sys, time, zmq
 from nblb.parameters import load
-from nblb.transport import Doors
+from nblb.transport.doors import Doors
 doors = Doors(load({"LB_STATE_DIR": sys.argv[1], "LB_SECURITY": "none", "LB_CLIENTPULLPORT": 0, "LB_WKPULLPORT": 0,
                     "LB_HCREPPORT": 0}))
 doors.open()
