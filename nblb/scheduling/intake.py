@@ -114,6 +114,10 @@ class Intake:
         if known is not None:
             self._again(client, known, spec)
             return
+        if spec.task in state.forgotten:
+            reason = f"task {spec.name} has been submitted, ended and forgotten before this copy of it came"
+            state.send(client.address, TaskRejected(task=spec.task, kind="UnknownTask", reason=reason))
+            return
         spec = self._completed(client, spec)
         refusal = self._malformed(spec)
         missing = self._missing_blob(spec) if refusal is None else ""

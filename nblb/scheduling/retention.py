@@ -78,6 +78,8 @@ class Retention:
     def forget(self, record: Record, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
+        if not keep_job:  # else it is refused, and may be said again
+            state.note_forgotten(record.id)
         state.live.drop(record.id)
         state.out.append(Keep(TaskForgotten(record.id)))
         for name in (spec.function, *spec.constants):

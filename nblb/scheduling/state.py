@@ -24,6 +24,7 @@ from nblb.scheduling.placement import Placement
 from nblb.scheduling.record import WHOLE, Job, Record
 from nblb.scheduling.task import Task
 
+MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
 
 
@@ -131,6 +132,7 @@ class State:
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
         self.parked_on: dict[str, str] = {}  # task -> blob
+        self.forgotten: dict[str, None] = {}  # tasks that are gone, the latest last: a late copy does not run again
         self.accepted = 0
         self.late_facts = 0
         self.dispatch_due = False
@@ -159,6 +161,11 @@ class State:
     def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
         """These watchers and this one, without those who have gone."""
         return (*(other for other in watchers if other != address and other in self.clients), address)
+
+    def note_forgotten(self, task: str) -> None:
+        self.forgotten[task] = None
+        if len(self.forgotten) > MOST_FORGOTTEN:
+            del self.forgotten[next(iter(self.forgotten))]
 
     def log(self, level: str, text: str) -> None:
         self.out.append(Log(level, text))

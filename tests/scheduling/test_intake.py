@@ -424,3 +424,18 @@ def test_of_calls_that_came_together_as_many_are_taken_as_there_is_room_for() ->
     assert [type(m) for m in said(scheduler, spec("c"))] == [TaskRejected]
     chunk = spec("d", items=2, payload=Payload((b"ab",)))
     assert [type(m) for m in said(scheduler, chunk)] == [TaskRejected]
+
+
+def test_a_late_copy_of_a_task_that_is_forgotten_does_not_run_again() -> None:
+    scheduler = bare()
+    scheduler.handle(ANNA, PutBlob(hash="f", payload=Payload((b"f",))), 1.0)
+    scheduler.handle(ANNA, OpenJob(job="j", name="sweep", items=1), 1.0)
+    said(scheduler, spec("a", job="j"))
+    said(scheduler, ForgetJob(job="j"))
+    scheduler.tick(3.0)
+    assert "a" not in scheduler.state.records
+    scheduler.handle(ANNA, OpenJob(job="j", name="sweep", items=1), 3.0)
+    [rejected] = said(scheduler, spec("a", job="j"))
+    assert isinstance(rejected, TaskRejected)
+    assert "forgotten" in rejected.reason
+    assert "a" not in scheduler.state.records
