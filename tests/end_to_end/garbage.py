@@ -30,6 +30,8 @@ from nblb.messages import (
     client_to_core,
     hub_to_core,
 )
+from nblb.transport.local_line import SCHEME as LOCAL
+from nblb.transport.packets import greeting
 
 VARIANTS = 1500  # made at first, thrown again and again
 A_CONNECTION = 500  # messages before the thrower comes as somebody else
@@ -116,9 +118,9 @@ def shouters(addresses: list[str], context: zmq.Context[zmq.Socket[bytes]]) -> I
 
 def throw_bytes(address: str, noise: bytes) -> None:
     """Bytes that are not even ZeroMQ's."""
-    if address.startswith("ipc://"):
+    if address.startswith(("ipc://", LOCAL)):
         line = socket.socket(socket.AF_UNIX)
-        line.connect(address.removeprefix("ipc://"))
+        line.connect(address.removeprefix("ipc://").removeprefix(LOCAL))
     else:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         line = socket.create_connection((host, int(port)))
@@ -134,14 +136,16 @@ def main(addresses: list[str], number: int, seed: int) -> None:
     chance = random.Random(seed)
     made = variants(chance)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealers = shouters(addresses, context)
+    dealers = shouters([address for address in addresses if not address.startswith(LOCAL)], context)
     print("throwing", flush=True)
     frames = connections = 0
     for message in range(number):
         if message % A_CONNECTION == 0:
             dealer = next(dealers)
         if chance.random() < RAW:
-            throw_bytes(chance.choice(addresses), chance.randbytes(chance.choice((1, 64, 5000))))
+            address, noise = chance.choice(addresses), chance.randbytes(chance.choice((1, 64, 5000)))
+            known = address.startswith(LOCAL) and chance.random() < 0.5  # says who it is, and nonsense only then
+            throw_bytes(address, greeting() + noise if known else noise)
             connections += 1
         one = chance.choice(made)
         dealer.send_multipart(one)
