@@ -361,7 +361,8 @@ class Session:
         record = self.records.get(message.task)
         if record is None:
             return []
-        self.unaccepted.pop(message.task, None)
+        if record.items == 1:  # of several the core may have taken the first ones only, which its acceptance says
+            self.unaccepted.pop(message.task, None)
         fresh = record.fresh(message)
         if not fresh:
             return []
