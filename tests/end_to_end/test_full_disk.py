@@ -69,10 +69,10 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
     wait_until(lambda: not cluster.session.unaccepted, 20, "it to be accepted")
     with (small_disk / "filler").open("wb") as filler:
         left = os.statvfs(small_disk)
-        filler.write(bytes(left.f_bavail * left.f_frsize - 700_000))
+        filler.write(bytes(left.f_bavail * left.f_frsize - 1_500_000))
     futures = [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100)]  # for which there is room
     wait_until(lambda: not cluster.session.unaccepted, 20, "the first to be accepted")
-    futures += [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100, 1500)]
+    futures += [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100, 3500)]
     wait_until(lambda: any(future.done() and future.exception() for future in futures), 30, "a refusal")
     with pytest.raises(lb.JournalFull):  # it is still full, and says so at once
         size_of.submit(bytes(100_000)).result(10)
