@@ -63,6 +63,8 @@ def attached(connection: Connection, task: str, items: int, name: str) -> list[T
     owner = connection.owners.get(task)
     if isinstance(owner, Batch):
         return owner.futures
+    if isinstance(owner, TaskFuture):  # another in its place would leave whoever waits for this one waiting
+        return [owner]
     futures = [
         TaskFuture(connection, task, name, item, f"{task}.{item}" if items > 1 else task) for item in range(items)
     ]

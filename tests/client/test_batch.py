@@ -10,7 +10,7 @@ import pytest
 
 import nblb as lb
 from nblb.client import decorator
-from nblb.client.batch import MAX_ITEMS
+from nblb.client.batch import MAX_ITEMS, attached
 from nblb.client.cluster import Cluster
 from nblb.client.connection import Connection
 from nblb.client.task_future import TaskFuture
@@ -183,3 +183,15 @@ def test_threads_share_batches_and_lose_nothing(cluster: Cluster, core: FakeCore
     for thread in threads:
         thread.join()
     assert results == {n: list(range(1000 * n, 1000 * n + 500)) for n in range(4)}
+
+
+def test_who_waits_for_a_task_goes_on_when_it_is_taken_up_again(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    lone = half.submit(8)
+    wait_until(lambda: lone.task_id in core.specs)
+    assert attached(cluster.connection, lone.task_id, 1, "half") == [lone]
+    together = sent(cluster, core, 2, 4)[1:]
+    [record] = [spec for spec in core.said(SubmitTask) if spec.items == 2]
+    assert attached(cluster.connection, record.task, 2, "half") == together
+    core.run()
+    assert [future.result(10) for future in (lone, *together)] == [4.0, 1.0, 2.0]
