@@ -29,11 +29,6 @@ class CoreFile:
         return addresses
 
     @property
-    def clients(self) -> str:
-        """The address of the clients' door; "" if it has none."""
-        return self.addresses.get("clients") or self.addresses.get("clients_tcp") or ""
-
-    @property
     def stale(self) -> str:
         if self.about.get("host") in {None, socket.gethostname()} and not (self.pid > 0 and is_process_alive(self.pid)):
             return f"core pid {self.pid} on this host is gone"

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from nblb import launch
 from tests.browser.lab import Lab, Page, browser_page, write_notebook
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 START = "%load_ext nblb\n%lb_start parameters.json --no-monitor"
-
-
-@pytest.fixture
-def stage(here: Lab, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """parameters.json beside the notebooks; the cluster that a notebook starts with it is ended."""
-    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(here.runtime))
-    settings["LB_NAME"] = f"t-{uuid.uuid4().hex[:8]}"
-    (here.root / "parameters.json").write_text(json.dumps(settings))
-    try:
-        yield settings
-    finally:
-        launch.stop(settings)
 
 
 def source(name: str, containing: str) -> str:
