@@ -40,6 +40,9 @@ if "NBLB_HYPOTHESIS" in os.environ:
 
 SHARED_MEMORY = Path("/dev/shm")
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # what `./test &` inherits from a script's shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests of interrupts need it
+
 
 def _is_ours(process: psutil.Process) -> bool:
     """A process of nblb (core, hub, nursery, worker, …) that this test session started, however indirectly."""
