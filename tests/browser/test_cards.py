@@ -263,11 +263,16 @@ def test_where_outputs_are_apart_the_widget_has_a_view_of_its_own(here: Lab) -> 
 
 
 def test_a_silent_kernel_is_said(here: Lab) -> None:
-    stop = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"
+    drawn = here.root / "g.drawn"  # a kernel that stops at once has not sent what its cells show
+    stop = (
+        f"import os, signal, time\nwhile not os.path.exists({str(drawn)!r}): time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)"
+    )
     write_notebook(here.root / "g.ipynb", SETUP + "\njob = fakes.FakeJob(total=40_000)\njob", stop)
     with browser_page(here, "g.ipynb") as page:
         page.open()
         page.run_all()
         page.card("sweep").get_by_role("progressbar").wait_for()
+        drawn.touch()
         page.page.get_by_text("no word from the kernel").wait_for(timeout=30_000)
         assert page.card("sweep").get_by_role("button", name="Cancel").is_disabled()
