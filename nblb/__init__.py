@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nblb.late_import import when_imported
+
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_init.py compares
     from nblb.broker.load_balancer import LoadBalancer as LoadBalancer
     from nblb.client.client import Client as Client
@@ -132,6 +134,16 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+def _offer_backend(joblib: Any) -> None:
+    def backend(**options: Any) -> Any:
+        return import_module("nblb.client.joblib_backend").JoblibBackend(**options)
+
+    joblib.register_parallel_backend("nblb", backend)
+
+
+when_imported("joblib.parallel", _offer_backend)  # joblib.parallel_config("nblb")
 
 
 def load_ipython_extension(ipython: Any) -> None:

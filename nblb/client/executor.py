@@ -76,6 +76,13 @@ class Executor(concurrent.futures.Executor):
         futures = [self.submit(_run_chunk, fn, chunk) for chunk in chunks]
         return _in_order(futures, until)
 
+    def cancel(self) -> None:
+        """Cancel all calls that have not ended, those that run too; others can be submitted."""
+        with self._lock:
+            futures = list(self._futures)
+        for future in futures:
+            future.cancel()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         with self._lock:
             self._shut = True

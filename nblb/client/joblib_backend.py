@@ -1,0 +1,109 @@
+"""joblib, and scikit-learn with it, on the cluster: `joblib.parallel_config("nblb")`, the rest unchanged.
+
+What a backend has to be is said in joblib's documentation (Custom backend API). Batches grow with joblib's own
+measure of time; each is one task, all of a Parallel call are one job.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
+
+from nblb.client import current
+from nblb.client.decorator import Task
+from nblb.client.executor import Executor
+from nblb.client.shelf import name_of
+from nblb.client.submitting import Options
+
+if TYPE_CHECKING:
+    from nblb.client.task_future import TaskFuture
+
+_numbers = itertools.count(1)
+
+
+class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
+    """Runs the batches of joblib.Parallel as tasks of the current cluster.
+
+    Parameters
+    ----------
+    nesting_level
+        joblib's own: how deep in other Parallel calls this one is.
+    **options
+        As those of `task`: priority, retries, timeout, user, … They may stand in parallel_config("nblb", priority=10).
+    """
+
+    default_n_jobs = -1  # all workers: who asks for a cluster wants it
+    supports_retrieve_callback = True
+
+    def __init__(self, nesting_level: int | None = None, **options: Any) -> None:
+        options.pop("inner_max_num_threads", None)
+        super().__init__(nesting_level=nesting_level)
+        self._options = Options().changed(options)
+        self._executor: Executor | None = None
+        self.parallel: Any = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """How many batches to have under way: as many as were asked for, or all workers but some if below 0."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is not None and n_jobs > 0:
+            return n_jobs
+        workers: int = sum(hub.workers for hub in current.get().hubs())
+        return max(1, workers + 1 + (n_jobs if n_jobs is not None else -1))
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+        self.parallel = parallel
+        self.reset_batch_stats()
+        return self.effective_n_jobs(n_jobs)
+
+    def start_call(self) -> None:
+        self._executor = Executor(priority=self._options.priority, user=self._options.user)
+        self._executor.name = f"joblib-{next(_numbers)}"
+
+    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> TaskFuture:
+        if self._executor is None:
+            self.start_call()
+        assert self._executor is not None
+        named = self._options if self._options.name else self._options.changed({"name": _name(func)})
+        future = self._executor.submit(Task(_run, named), func)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    apply_async = submit  # what joblib before 1.5 calls it
+
+    def retrieve_result_callback(self, out: TaskFuture) -> Any:
+        return out.result()
+
+    def stop_call(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+    def terminate(self) -> None:
+        self.stop_call()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """One call has failed, or the wait was interrupted: nobody wants the others any more."""
+        executor = self._executor
+        if executor is not None:
+            executor.cancel()
+            self.stop_call()
+        if ensure_ready:
+            self.start_call()
+
+
+def _run(batch: Callable[[], Any]) -> Any:
+    return batch()
+
+
+def _name(batch: Any) -> str:
+    """The name of the function that a batch calls, for people to read; joblib's own wrappers are looked through."""
+    try:
+        function = batch.items[0][0]
+        return name_of(getattr(function, "function", function))
+    except Exception:  # a batch that is made otherwise
+        return "joblib"
