@@ -24,7 +24,9 @@ import msgspec
 from nblb.framing import Payload
 from nblb.messages import Failure, OpenJob, SubmitTask, TaskState
 
-SCHEMA = 2  # 2: a row may name the file of each large buffer; arguments are let go of when their task is done
+# 2: a row may name the file of each large buffer; arguments are let go of when their task is done
+# 3: the row of a task of one item names the hub that has been given it in the same turn
+SCHEMA = 3
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag=True):

@@ -157,6 +157,8 @@ class BlobFiles:
 
     def drop_unneeded(self) -> None:
         """Remove new files that no committed row needs: their commit failed, or had another row in their place."""
+        if not self._fresh:
+            return
         for name in self._fresh - self._users.keys():
             if name not in self.claims:  # what is claimed is not lost: the next commit may need it
                 (self.folder / name).unlink(missing_ok=True)
@@ -172,6 +174,8 @@ class BlobFiles:
 
     def remove_released(self) -> None:
         """What was to be said of them has been said."""
+        if not self._released:
+            return
         released, self._released = self._released, []
         for name in released:
             if name not in self._users and name not in self._fresh and name not in self.claims:

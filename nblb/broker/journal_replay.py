@@ -29,6 +29,12 @@ from nblb.records import (
     TaskKept,
 )
 
+# Lone calls whose row names the hub of their first attempt, without those that have ended since.
+GIVEN_AT_ONCE = (
+    "SELECT n, hub FROM tasks WHERE hub IS NOT NULL "
+    "AND NOT EXISTS (SELECT 1 FROM ends WHERE key BETWEEN n * ? AND n * ? + ? - 1 AND attempt >= 1)"
+)
+
 AnyKept = TypeVar("AnyKept", bound=Entry)
 
 
@@ -86,6 +92,10 @@ class Replay:
     def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
         """Those that neither end nor failure nor a later attempt has closed."""
         latest: dict[tuple[int, int], Attempt] = {}
+        for number, hub in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
+            if type(hub) is not str:
+                raise ValueError("a task's hub has no name")
+            latest[number, 0] = number, 0, 1, 1, hub
         for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
             self._numbers.turn = turn + 1
             for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):

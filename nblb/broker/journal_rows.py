@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -41,7 +41,7 @@ TABLES = (
     "CREATE TABLE blobs (hash TEXT PRIMARY KEY, file TEXT, entry BLOB)",
     "CREATE TABLE published (name TEXT PRIMARY KEY, entry BLOB)",
     "CREATE TABLE jobs (job TEXT PRIMARY KEY, entry BLOB)",
-    "CREATE TABLE tasks (n INTEGER PRIMARY KEY, files TEXT, entry BLOB)",
+    "CREATE TABLE tasks (n INTEGER PRIMARY KEY, files TEXT, entry BLOB, hub TEXT)",
     "CREATE TABLE attempts (turn INTEGER PRIMARY KEY, entry BLOB)",
     "CREATE TABLE ends (key INTEGER PRIMARY KEY, first INT, items INT, attempt INT, files TEXT, entry BLOB)",
     "CREATE TABLE failed (key INTEGER PRIMARY KEY, entry BLOB)",
@@ -49,6 +49,15 @@ TABLES = (
 )
 
 Attempt = tuple[int, int, int, int, str]  # number of the task, first item, items, attempt, hub
+
+FORGET_TASKS = (
+    "DELETE FROM tasks WHERE n = ?",
+    "DELETE FROM collected WHERE n = ?",
+)
+FORGET_EVENTS = (
+    "DELETE FROM ends WHERE key BETWEEN ? AND ?",
+    "DELETE FROM failed WHERE key BETWEEN ? AND ?",
+)
 
 
 def keys(number: int) -> tuple[int, int]:
@@ -144,7 +153,8 @@ class Batch:
 
     def __init__(self, numbers: Numbers, encode: RowEncoder) -> None:
         self._known, self._encode = numbers, encode
-        self.tasks: list[tuple[int, str | None, bytes]] = []
+        self.tasks: list[tuple[int, str | None, bytes, str | None]] = []
+        self.singles: dict[int, int] = {}  # tasks of one item that begin here: number -> place in `tasks`
         self.ends: list[tuple[int, int, int, int, str | None, bytes]] = []
         self.failed: list[tuple[int, bytes]] = []
         self.collected: list[tuple[int, float]] = []
@@ -185,7 +195,9 @@ class Batch:
         row, files = self._row(entry)
         number = self._known.next + len(self.tasks)
         self.numbers[entry.spec.task] = number
-        self.tasks.append((number, " ".join(files) or None, row))
+        if entry.spec.items == 1:
+            self.singles[number] = len(self.tasks)
+        self.tasks.append((number, " ".join(files) or None, row, None))
         if files:
             self.arguments.append((number, files))
 
@@ -202,7 +214,12 @@ class Batch:
 
     def _attempt_kept(self, entry: AttemptKept) -> None:
         number = self._number(entry.task)
-        if number is not None:
+        if number is None:
+            return
+        at = self.singles.get(number) if entry.attempt == 1 else None
+        if at is not None:  # a lone call that is given to a hub in the turn that brings it: one row for both
+            self.tasks[at] = (*self.tasks[at][:3], entry.hub)
+        else:
             self.attempts.append((number, entry.first, entry.items, entry.attempt, entry.hub))
             self.moves.append((True, number, entry.first, entry.items))
 
@@ -260,45 +277,56 @@ class Batch:
 
     def write(self, db: sqlite3.Connection, empty_turns: Sequence[int]) -> None:
         """All of it, or nothing: one transaction."""
+        work = self._statements(empty_turns)
+        if len(work) == 1 and len(work[0][1]) == 1:  # one statement is a transaction by itself
+            db.execute(work[0][0], work[0][1][0])
+            return
         db.execute("BEGIN IMMEDIATE")
-        _replace(db, "published", "name", [(name, row) for name, row in self.published.items()])
-        _replace(db, "jobs", "job", [(job, row) for job, row in self.jobs.items()])
-        _replace(db, "blobs", "hash", [(name, *row) if row else (name, None) for name, row in self.blobs.items()])
-        _insert(db, "tasks", self.tasks)
-        _insert(db, "ends", self.ends)
-        _insert(db, "failed", self.failed)
-        _insert(db, "collected", self.collected)
+        for statement, rows in work:
+            db.executemany(statement, rows)
+        db.execute("COMMIT")
+
+    def _statements(self, empty_turns: Sequence[int]) -> list[tuple[str, Sequence[Sequence[Any]]]]:
+        """What is to be executed, and with which rows; nothing for a table that has none."""
+        work: list[tuple[str, Sequence[Sequence[Any]]]] = []
+        if self.published:
+            work += _replacing("published", "name", [(name, row) for name, row in self.published.items()])
+        if self.jobs:
+            work += _replacing("jobs", "job", [(job, row) for job, row in self.jobs.items()])
+        if self.blobs:
+            rows = [(name, *row) if row else (name, None) for name, row in self.blobs.items()]
+            work += _replacing("blobs", "hash", rows)
+        if self.tasks:
+            work.append(("REPLACE INTO tasks VALUES (?, ?, ?, ?)", self.tasks))
+        if self.ends:
+            work.append(("REPLACE INTO ends VALUES (?, ?, ?, ?, ?, ?)", self.ends))
+        if self.failed:
+            work.append(("REPLACE INTO failed VALUES (?, ?)", self.failed))
+        if self.collected:
+            work.append(("REPLACE INTO collected VALUES (?, ?)", self.collected))
         if self.attempts:
             row = msgspec.msgpack.encode(self.attempts)
             self.nbytes += len(row)
-            _insert(db, "attempts", [(self._known.turn, row)])
-        _delete(db, "attempts", "turn", empty_turns)
+            work.append(("REPLACE INTO attempts VALUES (?, ?)", [(self._known.turn, row)]))
+        if empty_turns:
+            work.append(("DELETE FROM attempts WHERE turn = ?", [(turn,) for turn in empty_turns]))
         if self.forgotten:
-            numbers = [number for number, _ in self.forgotten]
-            _delete(db, "tasks", "n", numbers)
-            _delete(db, "collected", "n", numbers)
-            for table in ("ends", "failed"):
-                db.executemany(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", map(keys, numbers))
-        db.execute("COMMIT")
+            work += [(statement, [(number,) for number, _ in self.forgotten]) for statement in FORGET_TASKS]
+            work += [(statement, [keys(number) for number, _ in self.forgotten]) for statement in FORGET_EVENTS]
+        return work
 
     @property
     def rows(self) -> int:
         return len(self.tasks) + len(self.ends) + len(self.failed) + len(self.collected) + len(self.forgotten)
 
 
-def _insert(db: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        places = ", ".join("?" * len(rows[0]))
-        db.executemany(f"REPLACE INTO {table} VALUES ({places})", rows)
-
-
-def _delete(db: sqlite3.Connection, table: str, key: str, values: Iterable[Any]) -> None:
-    rows = [(value,) for value in values]
-    if rows:
-        db.executemany(f"DELETE FROM {table} WHERE {key} = ?", rows)
-
-
-def _replace(db: sqlite3.Connection, table: str, key: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _replacing(table: str, key: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, Sequence[Sequence[Any]]]]:
     """Put each row; one whose last value is None goes away."""
-    _delete(db, table, key, [row[0] for row in rows if row[-1] is None])
-    _insert(db, table, [row for row in rows if row[-1] is not None])
+    gone = [(row[0],) for row in rows if row[-1] is None]
+    kept = [row for row in rows if row[-1] is not None]
+    work: list[tuple[str, Sequence[Sequence[Any]]]] = []
+    if gone:
+        work.append((f"DELETE FROM {table} WHERE {key} = ?", gone))
+    if kept:
+        work.append((f"REPLACE INTO {table} VALUES ({', '.join('?' * len(kept[0]))})", kept))
+    return work

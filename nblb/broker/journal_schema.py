@@ -16,8 +16,17 @@ from nblb.errors import JournalError
 from nblb.records import SCHEMA
 
 SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
+
+
+def _add_hubs(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE tasks ADD COLUMN hub TEXT")
+
+
 # The step from this schema to the next: changes tables and rows, with `execute` alone, in a transaction that is open.
-UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {1: lambda _db: None}  # what 1 has written reads as it is
+UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {
+    1: lambda _db: None,  # what 1 has written reads as it is
+    2: _add_hubs,
+}
 
 
 def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:

@@ -177,7 +177,12 @@ class LoadBalancer:
         if self._again:
             self._again = False
             return 0.0
-        deadlines = (self.scheduler.next_deadline(), self._dead_hubs.deadline(), self._disk.deadline())
+        deadlines = (
+            self.scheduler.next_deadline(),
+            self._dead_hubs.deadline(),
+            self._disk.deadline(),
+            self._out.deadline(),
+        )
         deadline = min((time for time in deadlines if time is not None), default=None)
         return None if deadline is None else max(0.0, deadline - monotonic())
 
@@ -259,7 +264,7 @@ class LoadBalancer:
         for entry, problem in self.journal.unkept:
             self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
         self.journal.unkept.clear()
-        self._out.flush(self.doors)
+        self._out.flush(self.doors, None if self._stopping.is_set() else now)
         self.journal.said()
 
     # ── peers that are gone or slow ──
@@ -278,6 +283,7 @@ class LoadBalancer:
         untaken, doors.untaken = doors.untaken, []
         for address in gone:
             self._withheld.drop(address)
+            self._out.forget(address)
             self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
         for address, message in untaken:
             if address in gone:

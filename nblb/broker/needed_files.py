@@ -37,6 +37,9 @@ class NeededFiles:
     def remember(self, batch: Batch) -> None:
         """A batch is committed: all that are needed before any that are not, for content may be equal."""
         blobs, unneeded = self._blobs, list[str]()
+        if not (batch.files or batch.arguments or batch.blobs or batch.large or batch.spent or batch.forgotten):
+            blobs.drop_unneeded()
+            return
         for number, files in batch.files:
             self.results(number, files)
         for number, files in batch.arguments:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nblb.broker.patience import Patience
 from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
-from nblb.transport.doors import Doors
+
+if TYPE_CHECKING:
+    from nblb.transport.doors import Doors
 
 # These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
@@ -23,6 +26,7 @@ class Outgoing:
     def __init__(self) -> None:
         self.sends: dict[str, list[Message]] = {}
         self.replies: list[tuple[str, Any, str]] = []  # to whom, what, and the task that it promises
+        self._patience = Patience()
 
     def add(self, to: str, message: Message) -> None:
         waiting = self.sends.get(to)
@@ -34,17 +38,25 @@ class Outgoing:
     def reply(self, to: str, value: Any, task: str = "") -> None:
         self.replies.append((to, value, task))
 
-    def flush(self, doors: Doors) -> None:
-        """Say all of it."""
+    def deadline(self) -> float | None:
+        """When to flush again, for those for whom something patient waits."""
+        return self._patience.deadline()
+
+    def flush(self, doors: Doors, now: float | None) -> None:
+        """Say all of it, but for what may wait for company; without a clock that too."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
-            doors.send(to, _acknowledged_together(messages))
+            if now is not None and self._patience.holds(to, messages, now):
+                self.sends[to] = messages
+            else:
+                doors.send(to, _acknowledged_together(messages))
         replies, self.replies = self.replies, []
         for to, value, _ in replies:
             doors.answer_json(to, value)
 
     def flush_unbound(self, doors: Doors) -> None:
         """Say what depends on no record, and keep the rest back."""
+        self._patience.clear()  # a flush to come holds back anew
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:
@@ -59,6 +71,11 @@ class Outgoing:
         for to, value, task in replies:
             if not task:
                 doors.answer_json(to, value)
+
+    def forget(self, to: str) -> None:
+        """Nobody is there any more for whom something could wait."""
+        if self._patience.forget(to):
+            del self.sends[to]
 
     def orders(self, tasks: set[str]) -> list[tuple[str, RunTask]]:
         """Which hubs were about to be told to run these tasks."""

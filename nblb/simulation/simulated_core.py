@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from nblb.broker.patience import Patience
 from nblb.commands import Command, Halt, Log, Record, Send
 from nblb.errors import JournalError, JournalFull
 from nblb.messages import (
@@ -73,6 +74,7 @@ class SimulatedCore:
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
         self._out: list[Command] = []  # what is to be said after the next commit
+        self._patience = Patience()
         self._full = ""  # why nothing new is taken, while nothing is
         self._stuck = False  # not even what goes on could be kept
         self._retry_at = 0.0
@@ -90,6 +92,7 @@ class SimulatedCore:
         self.disk.epoch += 1
         self._skew = self.simulator.random.random() * 5000.0
         self._inbox, self._gone, self._out = [], [], []
+        self._patience = Patience()
         self._full, self._stuck = "", False
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
@@ -156,6 +159,8 @@ class SimulatedCore:
             if not self._full or not self._refuses(scheduler, sender, message):
                 commands += scheduler.handle(sender, message, now)
         for address in gone:
+            if self._patience.forget(address):
+                self._out = [c for c in self._out if not (type(c) is Send and c.to == address)]
             commands += scheduler.gone(address, now)
         commands += scheduler.tick(now)
         self.witness.decided(scheduler, commands)
@@ -185,14 +190,28 @@ class SimulatedCore:
             return
         said, self._out = self._out, []
         if not kept:
+            self._patience.clear()
             self._out = [c for c in said if not _is_unbound(c)]
             said = [c for c in said if _is_unbound(c)]
+        elif said:
+            said = self._without_patient(said)
         self._speak(said)
         if life == self.life:
             self._busy = False
             if kept:
                 self.witness.settled_down(scheduler)
             self._plan_wake(scheduler)
+
+    def _without_patient(self, said: Sequence[Command]) -> list[Command]:
+        """What does not wait for company (broker/patience.py)."""
+        messages: dict[str, list[Message]] = {}
+        for command in said:
+            if type(command) is Send:
+                messages.setdefault(command.to, []).append(command.message)
+        now = self.clock()
+        held = {to for to, those in messages.items() if self._patience.holds(to, those, now)}
+        self._out = [c for c in said if type(c) is Send and c.to in held]
+        return [c for c in said if not (type(c) is Send and c.to in held)]
 
     # ── a full disk, as in broker/full_disk.py ──
 
@@ -277,7 +296,8 @@ class SimulatedCore:
         if self._inbox or self._gone:
             self._plan_turn()
             return
-        deadline = scheduler.next_deadline()
+        deadlines = scheduler.next_deadline(), self._patience.deadline()
+        deadline = min((at for at in deadlines if at is not None), default=None)
         if self._full:
             deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
         if deadline is None:

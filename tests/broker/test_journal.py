@@ -128,15 +128,39 @@ def test_slices_of_one_record(tmp_path: Path, journal: Journal) -> None:
     assert attempts == [AttemptKept("a", 0, 10, 1, "hub"), AttemptKept("a", 20, 5, 2, "hub")]
 
 
+def rows(folder: Path, table: str) -> int:
+    db = sqlite3.connect(folder / "journal.sqlite")
+    try:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    finally:
+        db.close()
+
+
 def test_attempts_that_have_ended_leave_no_rows(tmp_path: Path, journal: Journal) -> None:
     for turn in range(20):
-        write(journal, kept(f"{turn}"), AttemptKept(f"{turn}", 0, 1, 1, "hub"))
-        write(journal, ended(f"{turn}"))
-    write(journal, kept("x"), AttemptKept("x", 0, 1, 1, "hub"), ended("x"))
+        write(journal, kept(f"{turn}", items=2), AttemptKept(f"{turn}", 0, 2, 1, "hub"))
+        write(journal, ended(f"{turn}", items=2))
+    write(journal, kept("x", items=2), AttemptKept("x", 0, 2, 1, "hub"), ended("x", items=2))
     write(journal, kept("last"))
     journal.close()
-    rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT count(*) FROM attempts").fetchone()[0]
-    assert rows == 0
+    assert rows(tmp_path, "attempts") == 0
+
+
+def test_a_lone_call_and_the_hub_that_gets_it_at_once_are_one_row(tmp_path: Path, journal: Journal) -> None:
+    for task in "abcd":
+        write(journal, kept(task), AttemptKept(task, 0, 1, 1, f"hub of {task}"))
+    write(journal, AttemptFailed("b", 0, 1, 1, crashed=False, reason="returned"))
+    write(journal, AttemptFailed("c", 0, 1, 1, crashed=False, reason="returned"), AttemptKept("c", 0, 1, 2, "other"))
+    write(journal, ended("d"))
+    journal.close()
+    assert rows(tmp_path, "attempts") == 1  # the second of c
+    open_now = [AttemptKept("a", 0, 1, 1, "hub of a"), AttemptKept("c", 0, 1, 2, "other")]
+    for _ in range(2):  # the second start finds what the first has written anew
+        assert [entry for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)] == open_now
+    again = Journal(tmp_path)
+    write(again, ended("a"), ended("c", attempt=2))
+    again.close()
+    assert not [entry for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)]
 
 
 # ── against a model ──

@@ -111,7 +111,7 @@ class FullDisk:
         return getattr(self.db, name)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if self.full and sql == "COMMIT":
+        if self.full and (sql == "COMMIT" or sql.startswith("REPLACE")):
             raise sqlite3.OperationalError("database or disk is full")
         return self.db.execute(sql, *values)
 

@@ -113,7 +113,7 @@ class TightDisk:
         return getattr(self.db, name)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.reserve.stat().st_size > self.limit:
+        if (sql == "COMMIT" or sql.startswith("REPLACE")) and self.reserve.stat().st_size > self.limit:
             raise sqlite3.OperationalError("database or disk is full")
         return self.db.execute(sql, *values)
 
