@@ -439,3 +439,19 @@ def test_a_late_copy_of_a_task_that_is_forgotten_does_not_run_again() -> None:
     assert isinstance(rejected, TaskRejected)
     assert "forgotten" in rejected.reason
     assert "a" not in scheduler.state.records
+
+
+def test_the_end_of_a_shared_computation_finds_who_hoped_for_it_forgotten(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("source", cache="k"))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=1))
+    world.say(ANNA, spec("follower", job="j", cache="k"))
+    world.tick()
+    world.say(ANNA, ForgetJob(job="j"))
+    world.tick()
+    assert list(world.scheduler.state.records) == ["source"]
+    world.fact(hub, hub.finish(("source", 0, 1)))
+    world.tick()
+    assert list(world.scheduler.state.records) == ["source"]
+    assert world.scheduler.state.records["source"].done
+    world.check(ticked=True)
