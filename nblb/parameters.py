@@ -106,6 +106,15 @@ class Parameters(msgspec.Struct, frozen=True):
         return self.LB_NAME or f"lab-{self.LB_CLIENTPULLPORT}"
 
     @property
+    def lease_s(self) -> float:
+        """How long a hub's last heartbeat is good for, so that a cut is acted upon within LB_LEASE_S of the cut.
+
+        A heartbeat may be heard nearly a beat after the first that was lost on the other way; a quarter of one is left
+        for what follows.
+        """
+        return max(self.LB_LEASE_S - 1.25 * self.LB_HEARTBEAT_S, self.LB_SUSPECT_S)
+
+    @property
     def state_dir(self) -> Path:
         """The folder of what must survive: journal, blobs, logs."""
         if self.LB_STATE_DIR:

@@ -21,7 +21,7 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         prefetch_s=p.LB_PREFETCH_MS / 1000,
         heartbeat_s=p.LB_HEARTBEAT_S,
         suspect_s=p.LB_SUSPECT_S,
-        lease_s=p.LB_LEASE_S,
+        lease_s=p.lease_s,
         adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a hub that is cut off has stopped its work by then
         result_ttl_s=p.LB_RESULT_TTL_S,
         job_ttl_s=p.LB_JOB_TTL_S,

@@ -69,6 +69,10 @@ class CoreTie:
         self.heartbeat_at = now
         return True
 
+    def has_lapsed(self, now: float) -> bool:
+        """The lease is over, though `check` may not have been asked since: this hub has stood still for long."""
+        return self._lease_runs and now >= self._acknowledged + self._lease_s
+
     def break_(self, now: float) -> None:
         """The core does not hear us any more, or is another: say hello as soon as can be."""
         self.is_up = False
@@ -88,7 +92,7 @@ class CoreTie:
         heartbeat = self.is_up and now >= self.heartbeat_at
         if heartbeat:
             self.heartbeat_at = now + self.heartbeat_s
-        over = self._lease_runs and now >= self._acknowledged + self._lease_s
+        over = self.has_lapsed(now)
         if over:
             self._lease_runs, self.is_over = False, True
         return hello, heartbeat, over

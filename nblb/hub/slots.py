@@ -122,6 +122,8 @@ class Slots:
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
         """What follows from what the core says (sender "core"), or a worker (its id)."""
         out = self._begin()
+        if self._tie.has_lapsed(now):  # this hub has stood still: it begins nothing on what it reads only now
+            self._keep_tie(now)
         if sender == CORE:
             self._tie.hear(now)
             self._from_core[type(message)](message, now)
@@ -203,7 +205,7 @@ class Slots:
         if by_name in self._functions:
             run = self._called_by_name(run)
         slice_ = hands.take(run)
-        if self._tie.is_over:  # an order that was long on its way: the core may have given it to others
+        if self._tie.is_over or not self._tie.is_up:  # long on its way, or not in our hello: others may have it
             hands.stop(slice_, "lease", False, now)
             return
         if not run.function:
@@ -335,9 +337,7 @@ class Slots:
         if heartbeat:
             self._say(Heartbeat(load=self.load, memory=self.memory, at=now))
         if lease_is_over:
-            self._hands.out.append(
-                Log("warning", "the core has acknowledged nothing for too long: what runs here is stopped")
-            )
+            self._hands.out.append(Log("warning", "the core has acknowledged nothing for long: what runs is stopped"))
             self._hands.stop_all("lease", now)
 
     def _hub_hello(self, now: float) -> HubHello:

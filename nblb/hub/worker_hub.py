@@ -150,7 +150,7 @@ class WorkerHub:
         settings = SlotSettings(
             heartbeat_s=parameters.LB_HEARTBEAT_S,
             suspect_s=parameters.LB_SUSPECT_S,
-            lease_s=parameters.LB_LEASE_S,
+            lease_s=parameters.lease_s,
             grace_s=parameters.LB_CANCEL_GRACE_S,
             prefetch_s=parameters.LB_PREFETCH_MS / 1000.0,
         )

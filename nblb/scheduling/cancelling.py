@@ -27,6 +27,7 @@ class Cancelling:
     def __init__(self, state: State, retention: Retention) -> None:
         self.state = state
         self.retention = retention
+        self._called_off: dict[str, list[tuple[int, int, bool]]] = {}  # before they were accepted
 
     def cancel_task(self, client: Client, message: CancelTask, now: float) -> None:
         state = self.state
@@ -43,7 +44,27 @@ class Cancelling:
             count, where = self.cancel(record, first, items, message.kill, now)
             cancelled += count
             source = source or where
+        waiting = self._call_off(message) if state.parked_on else 0
+        cancelled, source = cancelled + waiting, source or ("queue" if waiting else "")
         state.send(client.address, CancelAnswer(request=message.request, cancelled=cancelled, source=source))
+
+    def _call_off(self, message: CancelTask) -> int:
+        """Records that wait for a blob are not accepted yet: they are cancelled as soon as they are; how many items."""
+        first, items = (0, 0) if message.job else (message.first, message.items)
+        count = 0
+        for spec in [spec for waiting in self.state.parked.values() for _, spec in waiting]:
+            if spec.task == message.task or (message.job and spec.job == message.job):
+                self._called_off.setdefault(spec.task, []).append((first, items, message.kill))
+                count += items or spec.items
+        return count
+
+    def tick(self, now: float) -> None:
+        """Cancel what was called off and has been accepted since; before anything is given to a hub."""
+        for task in [task for task in self._called_off if task not in self.state.parked_on]:
+            record = self.state.records.get(task)
+            for first, items, kill in self._called_off.pop(task):
+                if record is not None:
+                    self.cancel(record, first, items, kill, now)
 
     def cancel(self, record: Record, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
         """Cancel these items of a record (0 items: all); how many will not run any more, and where they were."""

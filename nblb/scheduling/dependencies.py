@@ -69,6 +69,7 @@ def block(state: State, record: Record, because: Obstacle, now: float) -> None:
     if isinstance(because, Record):
         if because.unended:
             because.followers = [*(because.followers or ()), record]
+            record.follows = because
         else:
             serve(state, record.slices[0], because, now)
     elif isinstance(because, str):
@@ -83,7 +84,7 @@ def block(state: State, record: Record, because: Obstacle, now: float) -> None:
 
 def untie(state: State, record: Record) -> None:
     """The record waits for nothing any more."""
-    source = state.cache.get(record.spec.cache)
+    source, record.follows = record.follows, None
     if source is not None and source.followers is not None and record in source.followers:
         source.followers.remove(record)
     for name in dict.fromkeys(record.spec.depends):
@@ -146,11 +147,11 @@ def fail_blocked(state: State, record: Record, reason: str, now: float) -> None:
 
 def _follow(state: State, follower: Record, source: Record | None, now: float) -> None:
     """The computation that this record hoped to share has ended: take its result, or compute after all."""
-    task = follower.slices[0]
-    if task.state in ENDED:
+    follower.follows = None
+    if follower.closed or follower.slices[0].state in ENDED:  # it was cancelled, and perhaps forgotten since
         return
     if source is not None:
-        serve(state, task, source, now)
+        serve(state, follower.slices[0], source, now)
         return
     because = obstacle(state, follower)
     if because is None:

@@ -133,7 +133,7 @@ class Liveness:
         state.send(sender, self._welcome(echo=hub.stamp))
         claimed = {(r.task, r.first, r.attempt) for r in message.running}
         hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
-        hub.unclaimed_until = now + state.policy.heartbeat_s  # their ends may be on the way, right behind the hello
+        hub.unclaimed_until = now + state.policy.heartbeat_s  # their facts may be on the way, right behind the hello
         alive = {worker for worker, _ in message.workers}
         for worker in [w for w in hub.workers.values() if w.id not in alive]:
             del hub.workers[worker.id]
@@ -143,11 +143,12 @@ class Liveness:
     def _meet(self, hub: Hub, message: HubHello, now: float) -> None:
         for worker, group in message.workers:
             self.outcome.worker_started(hub, WorkerStarted(worker=worker, group=group), now)
-        for running in message.running:
-            self._claimed(hub, running, now)
+        if message.core in ("", self.state.policy.core):  # else it drops all that another core gave it
+            for running in message.running:
+                self._claimed(hub, running, now)
         for orphan in self.state.orphans.values():
-            if orphan.hub == hub.id:  # its end may be on the way, right behind the hello
-                orphan.until = min(orphan.until, now + self.state.policy.heartbeat_s)
+            if orphan.hub == hub.id:  # it has not got the order, or not yet
+                self._call_back(hub, *orphan.fence)
         self.state.dispatch_due = True
 
     def _claimed(self, hub: Hub, running: Running, now: float) -> None:
@@ -235,19 +236,25 @@ class Liveness:
                 hub.said_at = now
                 state.send(address, Heartbeat(at=state.wall(now)))
             if hub.unclaimed and now >= hub.unclaimed_until:
-                self._give_up_unclaimed(hub, now)
+                self._call_back_unclaimed(hub)
         for address, client in list(state.clients.items()):
             if now >= client.heard_at + policy.client_silence_s:
                 self.client_gone(address)
         for orphan in [orphan for orphan in state.orphans.values() if now >= orphan.until]:
             self.outcome.orphan_lost(orphan, "its hub did not come back with it", now)
 
-    def _give_up_unclaimed(self, hub: Hub, now: float) -> None:
+    def _call_back_unclaimed(self, hub: Hub) -> None:
+        """Their orders are lost, or on the way still. The hub hands back what it has not begun, or never got.
+
+        Until it has answered, or its lease is over, no other may begin them.
+        """
         unclaimed, hub.unclaimed = hub.unclaimed, ()
         for fence in unclaimed:
-            held = hub.in_hand.get(fence)
-            if held is not None:
-                self.outcome.attempt_lost(held, "HubSilent", "the hub does not have it any more", now)
+            if fence in hub.in_hand:
+                self._call_back(hub, *fence)
+
+    def _call_back(self, hub: Hub, task: str, first: int, attempt: int) -> None:
+        self.state.send(hub.address, StopTask(task=task, attempt=attempt, first=first, why="recall"))
 
     def next_deadline(self) -> float | None:
         state, policy = self.state, self.state.policy

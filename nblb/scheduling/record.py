@@ -28,6 +28,7 @@ class Record:
         "ended_at",
         "expires",
         "followers",
+        "follows",
         "id",
         "items",
         "job",
@@ -62,6 +63,7 @@ class Record:
         self.dependents: dict[int, list[Record]] | None = None  # item, or WHOLE -> records that wait for its result
         self.needed_items: set[int] | None = None  # items whose results others have asked for by themselves
         self.followers: list[Record] | None = None  # records that will take this one's results (cache)
+        self.follows: Record | None = None  # the one whose result it waits for, to take it (cache)
         self.pins = 0  # records that may still need the results
         self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
 

@@ -181,6 +181,7 @@ class Scheduler:
     def tick(self, now: float) -> list[Command]:
         """What follows from the time, and the assignments that all events of the turn made possible."""
         self.liveness.tick(now)
+        self.cancelling.tick(now)
         self.dispatch.run(now)
         self.recall.tick(now)
         self.notices.tick(now)

@@ -42,6 +42,8 @@ class Disk:
         self.full = False  # no room for new tasks; ends and attempts still fit, on the reserve
         self.is_tight = False  # the reserve is in use
         self.brimful = False  # no room for anything
+        self.durability = "process"  # "full": a commit outlives a power failure; "none": nothing outlives the process
+        self.synced = 0  # pages that outlive a power failure
         self.fsync_fails = False
         self.watch: Callable[[Sequence[AnyEntry]], None] | None = None
 
@@ -90,8 +92,23 @@ class Disk:
         batch, self.buffer = self.buffer, []
         self.pages += batch
         self.pages.append(MARK)
+        if self.durability == "full":
+            self.sync()
         if self.watch is not None:
             self.watch(batch)
+
+    @property
+    def forgets(self) -> bool:
+        """LB_DURABILITY is "none"."""
+        return self.durability == "none"
+
+    def sync(self) -> None:
+        """What is written so far outlives a power failure."""
+        self.synced = len(self.pages)
+
+    def power_cut(self) -> None:
+        """The machine is gone, with what it had not brought to the disk; the process has crashed before."""
+        del self.pages[self.synced :]
 
     def crash(self) -> None:
         """The process is gone: the buffer is lost, or torn in the middle of being written."""
@@ -100,6 +117,8 @@ class Disk:
             self.simulator.note("disk", "a write was torn")
         self.buffer, self.later = [], []
         self.is_tight = False
+        if self.forgets:
+            self.pages.clear()
 
     def replay(self, in_tables: bool = False) -> list[AnyEntry]:
         """What a new process finds: all batches that have their mark; the rest of a torn one is cut off.

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nblb.messages import ScaleHub, StopCore
+from nblb.simulation.workload import NAMED
+
 if TYPE_CHECKING:
+    from nblb.simulation.simulated_hub import SimulatedHub
     from nblb.simulation.story import History
 
 
@@ -29,6 +33,11 @@ class Mix(msgspec.Struct, frozen=True):
     full_disk: int = 1
     bad_fsync: int = 1
     wall_jump: int = 1
+    scale: int = 1
+    stop_hub: int = 0
+    stop_core: int = 0
+    withdraw: int = 0
+    power_cut: int = 0
 
 
 def plan(history: History, mix: Mix, until: float) -> None:
@@ -45,6 +54,11 @@ def plan(history: History, mix: Mix, until: float) -> None:
         "full_disk": full_disk,
         "bad_fsync": bad_fsync,
         "wall_jump": wall_jump,
+        "scale": scale,
+        "stop_hub": stop_hub,
+        "stop_core": stop_core,
+        "withdraw": withdraw,
+        "power_cut": power_cut,
     }
     for name, fault in kinds.items():
         most = getattr(mix, name)
@@ -154,6 +168,56 @@ def wall_jump(history: History) -> None:
     history.core.wall_jump += (random.random() - 0.5) * 7200.0
 
 
+def scale(history: History) -> None:
+    """Somebody wants another number of workers."""
+    random = history.simulator.random
+    _want(history, random.choice(history.hubs), random.randrange(4))
+
+
+def _want(history: History, hub: SimulatedHub, workers: int) -> None:
+    """Said once, by a tool that watches nothing; it may be lost."""
+    client = history.simulator.random.choice(history.clients)
+    history.network.to_core(client.address, ScaleHub(hub=hub.name, workers=workers, request=-1))
+
+
+def stop_hub(history: History) -> None:
+    """A hub is stopped in good order; another takes its place some time later."""
+    hub = history.simulator.random.choice(history.hubs)
+    if hub.alive:
+        history.simulator.note(hub.name, "is stopped")
+        hub.stop("stopped")
+
+
+def stop_core(history: History) -> None:
+    """A user stops the core, with its hubs or without; somebody starts it again."""
+    random = history.simulator.random
+    history.referee.interruptions += 1
+    client = random.choice(history.clients)
+    history.network.to_core(client.address, StopCore(hubs=random.random() < 0.5, request=-2))
+
+
+def withdraw(history: History) -> None:
+    """A hub takes back what it runs by name, and offers it again later."""
+    random = history.simulator.random
+    hub = random.choice(history.hubs)
+    history.referee.withdrawn = True
+    hub.add_tasks({})
+    history.simulator.after(random.random() * 3.0, hub.add_tasks, NAMED)
+
+
+def power_cut(history: History) -> None:
+    """The core's machine is off, and the hubs that are on it; nobody promises anything but "full"."""
+    if history.disk.durability != "full":
+        return
+    history.simulator.note("power", "is cut")
+    history.referee.interruptions += 1
+    for place, hub in enumerate(history.hubs) if history.local else ():
+        hub.crash()
+        history.simulator.after(0.2 + history.simulator.random.random() * 5.0, history.new_hub, place)
+    history.core.crash()
+    history.disk.power_cut()
+
+
 def heal(history: History) -> None:
     """All that is broken is mended, and every connection is made anew."""
     history.simulator.note("history", "everything is mended")
@@ -171,3 +235,13 @@ def heal(history: History) -> None:
             history.new_client(place)
     for address in list(network.links):
         network.mend(address, True)
+    for hub in history.hubs:
+        hub.add_tasks(NAMED)
+    for later in (6.0, 12.0):
+        history.simulator.after(later, _as_configured, history)
+
+
+def _as_configured(history: History) -> None:
+    """Each hub shall have the workers that it began with."""
+    for place, hub in enumerate(history.hubs):
+        _want(history, hub, history.groups[place][0].workers)

@@ -11,6 +11,10 @@ from nblb.simulation.simulator import Violation
 from nblb.simulation.workload import may_end
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nblb.messages import Group
+    from nblb.simulation.simulated_hub import SimulatedHub
     from nblb.simulation.story import History
 
 FAILED, DONE, LOST, CANCELLED = TaskState.FAILED, TaskState.DONE, TaskState.LOST, TaskState.CANCELLED
@@ -33,15 +37,28 @@ def unresolved(history: History) -> str:
             known = "kept" if task in history.referee.ledger.tasks else "not kept"
             ends = ["" if end is None else end.state.value for end in submission.ended]
             return f"{submission.client.name} has no end of {task} ({known}): {ends}"
-    for hub in history.hubs:
-        if hub.alive and hub.pool.busy:
+    for place, hub in enumerate(history.hubs):
+        if not hub.alive:
+            return f"{hub.name} has left"
+        if hub.pool.busy:
             runs = [w.run for w in hub.pool.workers.values() if w.run is not None]
             return f"a worker of {hub.name} is still at {[(r.task, r.first, r.attempt) for r in runs]}"
-        if hub.alive and hub.open_ends:
+        if hub.open_ends:
             return f"{hub.name} still holds the ends {hub.open_ends}"
+        if wrong := _wrong_number(history.groups[place], hub):
+            return wrong
     for known_hub in scheduler.state.hubs.values():
         if known_hub.in_hand:
             return f"the core thinks {known_hub.name} has {list(known_hub.in_hand)}"
+    return ""
+
+
+def _wrong_number(groups: Sequence[Group], hub: SimulatedHub) -> str:
+    """As many workers as are wanted, in each group."""
+    for number, group in enumerate(groups):
+        there = sum(worker.group == number and worker.ready for worker in hub.pool.workers.values())
+        if there != group.workers:
+            return f"{hub.name} has {there} workers in group {number}, and shall have {group.workers}"
     return ""
 
 
@@ -70,6 +87,10 @@ def _allowed(referee: Referee, kept: Kept, item: int) -> set[TaskState]:
         allowed |= {FAILED}
     if spec.cache:
         allowed |= {DONE}
+    if spec.task in referee.kept_early:
+        allowed |= {DONE, FAILED}
+    if not spec.function and referee.withdrawn:
+        allowed |= {FAILED}
     deaths = sum(referee.kills.get((spec.task, n), 0) for n in (range(spec.items) if not spec.split else (item,)))
     troubles = referee.worker_kills + referee.interruptions
     if deaths + troubles >= (history_limit(referee)):

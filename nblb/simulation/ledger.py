@@ -58,6 +58,12 @@ class Ledger:
         self.collected: set[str] = set()  # tasks whose results some client has had
         self.given_up: set[str] = set()  # jobs that were to be forgotten
 
+    def void(self) -> None:
+        """Nothing that was kept is there any more, and nobody has promised that it would be."""
+        self.tasks.clear()
+        self.jobs.clear()
+        self.fences.clear()
+
     def committed(self, batch: Sequence[AnyEntry]) -> None:
         self.batches += 1
         for entry in batch:

@@ -34,7 +34,8 @@ def differences(
     unsure = any(task.state is TaskState.CANCELLING for record in ours.records.values() for task in record.slices)
     for name, record in ours.records.items():
         mine_, its_ = picture(record), picture(theirs.records[name])
-        if mine_ != its_ and not (unsure and record.slices[0].state is TaskState.BLOCKED):
+        waits = any(task.state is TaskState.BLOCKED for task in record.slices)
+        if mine_ != its_ and not (unsure and waits):
             return f"record {name}: live {mine_}, replay {its_}"
     return ""
 

@@ -79,11 +79,11 @@ class Network:
         self.links[address] = Link(address, party)
         self._connect_soon(self.links[address])
 
-    def hang_up(self, address: str) -> None:
-        """The party's process is gone, with what its socket held."""
+    def hang_up(self, address: str, orderly: bool = False) -> None:
+        """The party's process is gone, with what its socket held; `orderly`: what it has said still arrives."""
         link = self.links.pop(address, None)
         if link is not None:
-            link.number += 1
+            link.number += not orderly
             link.up = False
 
     def listen(self, core: CoreEnd) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nblb.commands import Command
+from nblb.commands import Command, Steer
 from nblb.messages import (
     CancelAnswer,
     CancelTask,
@@ -19,24 +19,28 @@ from nblb.messages import (
     Message,
     RetryFailed,
     RunTask,
+    StopAndKeep,
     SubmitTask,
     TaskAccepted,
     TaskEnded,
     TaskFinished,
+    TaskPrinted,
     TaskRejected,
     TaskState,
+    TurnKnob,
 )
-from nblb.records import AnyEntry
+from nblb.records import AnyEntry, EndKept
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
-from nblb.simulation.fairness import check_turns
+from nblb.simulation.fairness import Shares, check_turns
 from nblb.simulation.ledger import Kept, Ledger
 from nblb.simulation.mirror import differences
 from nblb.simulation.simulated_client import SimulatedClient
-from nblb.simulation.simulated_core import SimulatedCore
+from nblb.simulation.simulated_core import LOOK_S, SimulatedCore
+from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
-from nblb.simulation.workload import Conduct
+from nblb.simulation.workload import NAMED, Conduct
 
 
 class Submission:
@@ -70,7 +74,14 @@ class Referee:
         self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
         self.worker_kills = 0
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
-        self.prompt = False  # … and no word is on its way for longer than a heartbeat
+        self.counts_losses = False  # nothing is lost but by faults that are counted
+        self.withdrawn = False  # a hub has taken back what it ran by name
+        self.shares: Shares | None = None
+        self.hubs: list[SimulatedHub] = []  # those of now
+        self.made: list[SimulatedHub] = []  # all incarnations
+        self.clients: set[SimulatedClient] = set()
+        self.steers: set[tuple[str, int]] = set()  # (task, item or -1) of what was turned or to stop early
+        self.kept_early: set[str] = set()  # tasks that somebody wanted to stop early
         self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
         self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
         self._conduct = conduct
@@ -82,6 +93,25 @@ class Referee:
 
     def committed(self, batch: Sequence[AnyEntry]) -> None:
         self.ledger.committed(batch)
+        if self.counts_losses and not self.interruptions and not self.worker_kills:
+            for entry in batch:
+                if type(entry) is EndKept and entry.state is TaskState.LOST:
+                    self._check_loss(entry)
+
+    def _check_loss(self, end: EndKept) -> None:
+        """Nothing has failed yet: an at_most_once slice of which nothing was begun is not lost."""
+        items = range(end.first, end.first + end.items)
+        harmless = self.conduct(end.task).plain
+        if harmless and not any(self.begun.get((end.task, item)) for item in items):
+            raise Violation("lost", f"{end} is kept, and nothing of it was begun")
+
+    def all_is_void(self) -> None:
+        """LB_DURABILITY is "none" and the core has ended: it has promised nothing."""
+        self.ledger.void()
+        self.acknowledged.clear()
+        self._at.clear()
+        for task in self.submissions:  # what was not acknowledged is submitted again
+            self.again[task] = self.again.get(task, 0) + 1
 
     # ── the core ──
 
@@ -105,6 +135,17 @@ class Referee:
             self._check_refusal(message)  # type: ignore[arg-type]
         elif kind is CancelAnswer:
             self._note_cancel(to, message)  # type: ignore[arg-type]
+        elif kind is TaskPrinted:
+            self._check_output(to, message)  # type: ignore[arg-type]
+
+    def _check_output(self, to: str, message: TaskPrinted) -> None:
+        """Words go to the user whose task it is, and are those of the call that they say."""
+        submission = self.submissions[message.task]
+        users = {client.address: client.user for client in self.clients}
+        if users.get(to, submission.client.user) != submission.client.user:
+            raise Violation("output", f"{to} is told what {message.task} of {submission.client.user} prints")
+        if message.text != f"{message.task}[{message.first + message.offset}]#{message.attempt}":
+            raise Violation("output", f"{message} is told, and says it of another call")
 
     def _check_end(self, message: TaskEnded) -> None:
         kept = self.ledger.tasks.get(message.task)
@@ -123,7 +164,7 @@ class Referee:
         """A hub may drop a result only when it is on the disk, or was not wanted."""
         items = self.ledger.produced.get((message.task, message.first, message.attempt))
         kept = self.ledger.tasks.get(message.task)
-        if items is None or kept is None or kept.forgotten:
+        if items is None or kept is None or kept.forgotten or (self.core is not None and self.core.disk.forgets):
             return
         for item in range(message.first, message.first + items):
             settled = kept.states[item] is not None or kept.attempts[item] > message.attempt
@@ -157,12 +198,24 @@ class Referee:
 
     def decided(self, scheduler: Scheduler, commands: Sequence[Command]) -> None:
         check_turns(scheduler, commands)
+        if self.shares is not None:
+            self.shares.look(scheduler, self.hubs, self.simulator.now)
 
     def settled_down(self, scheduler: Scheduler) -> None:
         """A turn is over and written: the disk and the mind must say the same."""
         core = self.core
+        if core is not None and scheduler.state.orphans:
+            self._check_dead(scheduler, core)
         if core is not None and self.simulator.chance(self._mirror) and not (core.disk.buffer or core.disk.later):
             self.compare(scheduler, core)
+
+    def _check_dead(self, scheduler: Scheduler, core: SimulatedCore) -> None:
+        """Nothing waits for a hub whose process is seen to be gone."""
+        late = self.simulator.now - 1.5 * LOOK_S
+        for orphan in scheduler.state.orphans.values():
+            gone = [hub for hub in self.made if hub.name == orphan.hub and hub.ended_at < late]
+            if gone and core.has_ended(orphan.hub) and core.started_at < late:
+                raise Violation("dead", f"{orphan.fence} waits for {orphan.hub}, whose process is gone")
 
     def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:
         """I9, and the scheduler's sums against what they are sums of."""
@@ -187,8 +240,9 @@ class Referee:
 
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """A call begins: for which time, with the right argument, and is nobody else at it?"""
+        self._check_name(run, worker)
         before = self._at.get((run.task, item))
-        if self.prompt and before is not None and before[0].is_at(before[1], item) and not before[0].pool.goes_on:
+        if self.orderly and before is not None and before[0].is_at(before[1], item) and not before[0].is_excused:
             raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
         self._at[run.task, item] = worker, run
         text = b"".join(map(bytes, run.payload.buffers))
@@ -196,10 +250,22 @@ class Referee:
         if text[at : at + 1] != bytes((item,)) or (run.split and len(text) != run.items):
             raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {worker.name}")
         times = self.begun[run.task, item] = self.begun.get((run.task, item), 0) + 1
-        kept = self.ledger.tasks[run.task]
-        if times > 1 + self.again.get(run.task, 0) and kept.spec.at_most_once and self.orderly:
+        once = self.submissions[run.task].spec.at_most_once
+        if times > 1 + self.again.get(run.task, 0) and once and self.orderly:
             raise Violation("once", f"{run.task}[{item}] is at_most_once and began {times} times")
         return times
+
+    def _check_name(self, run: RunTask, worker: SimulatedWorker) -> None:
+        """A call by name is one of the function that its hub has by that name."""
+        spec = self.submissions[run.task].spec
+        function, arguments = ("", "") if spec.function else NAMED[spec.name]
+        if run.function != (spec.function or function) or (arguments and run.constants != (arguments,)):
+            raise Violation("name", f"{run} is begun on {worker.name}, and {spec.name} is another function")
+
+    def steered(self, run: RunTask, item: int, command: Steer) -> None:
+        """Somebody has asked for just that."""
+        if (run.task, item) not in self.steers and (run.task, -1) not in self.steers:
+            raise Violation("steer", f"nobody has asked for {command} at {run.task}[{item}]")
 
     def produced(self, end: TaskFinished) -> None:
         self.ledger.produced[end.task, end.first, end.attempt] = end.items
@@ -217,6 +283,7 @@ class Referee:
 
     def submitted(self, client: SimulatedClient, spec: SubmitTask) -> None:
         self.submissions[spec.task] = Submission(spec, client)
+        self.clients.add(client)
 
     def asked(self, client: SimulatedClient, message: Message) -> None:
         if isinstance(message, CancelTask):
@@ -228,6 +295,10 @@ class Referee:
             )
         elif isinstance(message, RetryFailed):
             self.again[message.task] = self.again.get(message.task, 0) + 1
+        elif isinstance(message, (TurnKnob, StopAndKeep)):
+            self.steers.add((message.task, message.item))
+            if isinstance(message, StopAndKeep):
+                self.kept_early.add(message.task)
         elif isinstance(message, ForgetJob):
             self.ledger.given_up.add(message.job)
             self.cancel_asked.update(s.spec.task for s in self.submissions.values() if s.spec.job == message.job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nblb.commands import (
     Command,
@@ -14,13 +14,19 @@ from nblb.commands import (
     RetireWorker,
     Send,
     StartWorker,
+    Steer,
     TakeBack,
 )
 from nblb.hub.slots import Slots, SlotSettings
-from nblb.messages import Group, HubHello, Message
+from nblb.messages import Group, HubHello, Message, Welcome
 from nblb.simulation.network import Network
 from nblb.simulation.simulated_pool import Bystander, SimulatedPool
 from nblb.simulation.simulator import MOMENT_S, Simulator
+from nblb.simulation.workload import NAMED
+
+INFINITY = float("inf")
+STOPS_S = 0.1  # from an interrupt or a kill to its effect, at most
+DISOWNS_S = 2.0  # after a welcome the core has said by then what it wants no more
 
 Make = Callable[[HubHello, SlotSettings, Callable[[], str]], Slots]
 
@@ -37,12 +43,18 @@ class SimulatedHub:
         groups: Sequence[Group],
         settings: SlotSettings,
         make: Make = Slots,
+        drift: float = 0.0,
+        named: bool = False,
     ) -> None:
         self.simulator, self.network, self.name = simulator, network, name
         self.address = f"hub:{name}"
         self.skew = simulator.random.random() * 5000.0
+        self.rate = 1.0 + drift * (2.0 * simulator.random.random() - 1.0)  # of its clock
+        self._grace_s = settings.grace_s
         self.pool = SimulatedPool(simulator, bystander, name, self._from_worker)
         self.alive = True
+        self.ended_at = INFINITY
+        self.when_it_leaves: Callable[[], None] = lambda: None
         self._workers = 0
         self._wake_at = float("inf")
         self._paused_until = 0.0
@@ -59,6 +71,8 @@ class SimulatedHub:
         )
         self.slots = make(hello, settings, self._new_worker)
         self._perform(self.slots.start(self.clock()))
+        if named:
+            self.add_tasks(NAMED)
         network.dial(self.address, self)
 
     def _new_worker(self) -> str:
@@ -66,14 +80,27 @@ class SimulatedHub:
         return f"{self.name}.w{self._workers}"
 
     def clock(self) -> float:
-        return self.simulator.now + self.skew
+        return self.simulator.now * self.rate + self.skew
+
+    # ── what its owner does ──
+
+    def add_tasks(self, functions: Mapping[str, tuple[str, str]]) -> None:
+        """These, and no others, run here by name (addTask, rmvTask)."""
+        if self.alive:
+            self.slots.set_functions(functions, self.clock())
+            self._plan_wake()
+
+    def stop(self, reason: str) -> None:
+        """SIGTERM, or `stop` in the process itself."""
+        if self.alive:
+            self._perform([*self.slots.stop(reason, self.clock()), *self.slots.tick(self.clock())])
 
     # ── what comes in ──
 
     def core_ended(self) -> None:
         """This hub's machine is the core's, and its process is seen to be gone."""
         if self.alive:
-            self.pool.goes_on = True
+            self.pool.excused_until = INFINITY  # no lease runs before the next core's welcome
             self.slots.core_ended()
             self._plan_wake()
 
@@ -96,6 +123,8 @@ class SimulatedHub:
         elif self.alive:
             if self.simulator.trace is not None and sender != "core":
                 self.simulator.note(sender, f"> {message}")
+            if type(message) is Welcome and self.pool.excused_until == INFINITY:
+                self._excuse(DISOWNS_S)
             self._perform(self.slots.handle(sender, message, self.clock()))
 
     def _from_worker(self, worker: str, message: Message) -> None:
@@ -103,9 +132,15 @@ class SimulatedHub:
 
     def pause(self, seconds: float) -> None:
         """SIGSTOP to the hub, not to its workers."""
-        self.pool.goes_on = True
+        self._excuse(seconds)
         self._paused_until = self.simulator.now + seconds
         self.simulator.at(self._paused_until, self._resume)
+
+    def _excuse(self, seconds: float) -> None:
+        """For so long, and the grace behind it, this hub cannot know that it must stop what runs."""
+        until = self.simulator.now + seconds + self._grace_s + STOPS_S
+        if seconds == DISOWNS_S or self.pool.excused_until < until:
+            self.pool.excused_until = until
 
     def _resume(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -125,9 +160,14 @@ class SimulatedHub:
 
     def crash(self) -> None:
         """The process is killed; its workers die with it."""
-        self.alive = False
-        self.pool.close()
-        self.network.hang_up(self.address)
+        self._end(orderly=False)
+
+    def _end(self, orderly: bool) -> None:
+        if self.alive:
+            self.alive = False
+            self.ended_at = self.simulator.now
+            self.pool.close()
+            self.network.hang_up(self.address, orderly)
 
     # ── the loop ──
 
@@ -148,7 +188,7 @@ class SimulatedHub:
             self.simulator.note(self.name, f"= {command}")
         match command:
             case StartWorker(worker=name, group=group, not_before=not_before):
-                self.pool.start_worker(name, group, not_before - now)
+                self.pool.start_worker(name, group, (not_before - now) / self.rate)
             case GiveTask(worker=name, run=run) if name in workers:
                 workers[name].give(run)
             case Interrupt(worker=name, task=task, attempt=attempt, first=first) if name in workers:
@@ -161,14 +201,17 @@ class SimulatedHub:
                 workers[name].die("it is not needed any more")
             case Drop():
                 self.network.unsay(self.address)
+            case Steer(worker=name) if name in workers:
+                workers[name].steer(command)
             case Halt():
-                self.crash()
+                self._end(orderly=True)
+                self.when_it_leaves()
 
     def _plan_wake(self) -> None:
         deadline: float | None = self.slots.next_deadline()
         if deadline is None:
             return
-        at = deadline - self.skew + MOMENT_S
+        at = (deadline - self.skew) / self.rate + MOMENT_S
         if at < self._wake_at:
             self._wake_at = max(self.simulator.now, at)
             self.simulator.at(self._wake_at, self._tick, self._wake_at)

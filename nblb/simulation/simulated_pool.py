@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from nblb.commands import Steer
 from nblb.framing import Payload
 from nblb.messages import (
     Failure,
+    KnobOffered,
     Message,
     RunTask,
+    TaskEmitted,
     TaskFinished,
+    TaskPrinted,
     TaskProgressed,
     TaskStopped,
     WorkerDied,
@@ -38,6 +42,8 @@ class Bystander(Protocol):
 
     def killed(self, run: RunTask, item: int) -> None: ...
 
+    def steered(self, run: RunTask, item: int, command: Steer) -> None: ...
+
 
 class SimulatedWorker:
     """One process: it runs the first of its socket's slices."""
@@ -53,6 +59,9 @@ class SimulatedWorker:
         self.ready = False
         self.stopped = False  # SIGSTOP: nothing happens until it is killed
         self._failures: list[Failure] = []
+        self._kept: list[int] = []  # offsets of items that were stopped early
+        self._emitted = -1  # the offset of the item that has emitted something
+        self._printed = 0
 
     def give(self, run: RunTask) -> None:
         self.socket.append(run)
@@ -71,7 +80,7 @@ class SimulatedWorker:
         if self.run is None:
             return
         self.began_at = self.pool.simulator.now
-        self._failures = []
+        self._failures, self._kept, self._emitted, self._printed = [], [], -1, 0
         self._item(self.turn, 0)
 
     def _item(self, turn: int, offset: int) -> None:
@@ -95,6 +104,34 @@ class SimulatedWorker:
         if offset == 0 and simulator.chance(0.3):
             progressed = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=40.0)
             simulator.after(seconds / 2, self._tell, turn, progressed)
+        if simulator.chance(0.5 if conduct.endless else 0.15):
+            simulator.after(min(seconds, 0.3) / 2, self._speaks, turn, run, offset)
+
+    def _speaks(self, turn: int, run: RunTask, offset: int) -> None:
+        """The call prints, offers a knob and emits a value."""
+        if turn != self.turn or self.item != run.first + offset:
+            return
+        text = f"{run.task}[{self.item}]#{run.attempt}"
+        self._printed += len(text)
+        about: dict[str, Any] = {"task": run.task, "attempt": run.attempt, "first": run.first, "offset": offset}
+        self._emitted = offset
+        self._tell(turn, TaskPrinted(text=text, heard=self._printed, **about))
+        self._tell(turn, KnobOffered(name="k", value=1, default=1, **about))
+        self._tell(turn, TaskEmitted(payload=Payload((b"e",)), **about))
+
+    def steer(self, command: Steer) -> None:
+        """A knob is turned, or the item that is meant ends with what it has emitted."""
+        run = self.run
+        if run is None or self.stopped or (run.task, run.attempt, run.first) != (
+            command.task, command.attempt, command.first,
+        ):  # fmt: skip
+            return
+        offset = self.item - run.first
+        self.pool.bystander.steered(run, self.item if command.item < 0 else run.first + command.item, command)
+        if command.keep and command.item in (-1, offset) and self._emitted == offset:
+            self._kept.append(offset)
+            self.turn += 1
+            self._item(self.turn, offset + 1)
 
     def _tell(self, turn: int, message: Message) -> None:
         if turn == self.turn and self.alive and not self.stopped:
@@ -120,6 +157,7 @@ class SimulatedWorker:
             failures=tuple(self._failures),
             duration_s=self.pool.simulator.now - self.began_at,
             worker=self.name,
+            kept=tuple(self._kept),
         )
         self.pool.bystander.produced(end)
         self.pool.says(self, end)
@@ -129,6 +167,11 @@ class SimulatedWorker:
         if turn == self.turn and self.alive and not self.stopped:
             self.pool.bystander.killed(run, item)
             self.die("killed by signal 11 (SIGSEGV)")
+
+    @property
+    def is_excused(self) -> bool:
+        """It may be at something that the core has given to others: its hub could not know, or can't stop it yet."""
+        return self.pool.simulator.now <= self.pool.excused_until
 
     def is_at(self, run: RunTask, item: int) -> bool:
         """Does it run this item, by this order, now?"""
@@ -180,7 +223,7 @@ class SimulatedPool:
         self.simulator, self.bystander, self.hub, self.hear = simulator, bystander, hub, hear
         self.workers: dict[str, SimulatedWorker] = {}
         self.closed = False
-        self.goes_on = False  # its hub stood still, or saw the core's process end: it stops nothing in time
+        self.excused_until = 0.0  # its hub stands still, or saw the core's process end: it stops nothing in time
         self._said_until = 0.0
 
     def says(self, worker: SimulatedWorker, message: Message) -> None:

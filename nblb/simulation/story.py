@@ -16,6 +16,7 @@ from nblb.scheduling.state import Policy
 from nblb.scheduling.task import InvalidTransition
 from nblb.simulation import faults
 from nblb.simulation.disk import Disk
+from nblb.simulation.fairness import Shares
 from nblb.simulation.final_checks import check_all, unresolved
 from nblb.simulation.network import CALM, Network, Weather
 from nblb.simulation.referee import Referee
@@ -28,6 +29,7 @@ from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob
 STORM_S = 12.0
 RESOLVE_S = 90.0
 LOOK_EVERY_S = 0.5
+DRIFT = 0.03  # how much faster or slower a hub's clock runs than the core's; a lease bears a twentieth
 ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
 WEATHERS = (
     CALM,
@@ -36,8 +38,18 @@ WEATHERS = (
     Weather(drop=0.03, repeat=0.05, reorder=0.02, slow=0.05),
     Weather(repeat=0.2, reorder=0.1, jitter_s=0.05),
 )
-MIXES = (faults.Mix(), faults.Mix(core_crash=5, full_disk=2, bad_fsync=2), faults.Mix(cut=5, break_line=5, pause=3),
-         faults.Mix(hub_crash=4, worker_kill=6), faults.Mix(client_crash=4, core_crash=3))  # fmt: skip
+MIXES = (
+    faults.Mix(stop_hub=1, stop_core=1, withdraw=1),
+    faults.Mix(core_crash=5, full_disk=2, bad_fsync=2),
+    faults.Mix(cut=5, break_line=5, pause=3),
+    faults.Mix(hub_crash=4, worker_kill=6),
+    faults.Mix(client_crash=4, core_crash=3),
+    faults.Mix(power_cut=3, stop_hub=2, scale=2),
+)
+ORDERLY = faults.Mix(
+    core_crash=0, hub_crash=0, worker_kill=0, client_crash=0, cut=0, break_line=0, pause=0, full_disk=0, bad_fsync=0,
+    scale=3, stop_hub=3, withdraw=1,
+)  # fmt: skip
 CORE_ONLY = faults.Mix(
     core_crash=4, hub_crash=0, worker_kill=0, client_crash=1, cut=0, break_line=0, pause=0, bad_fsync=1, wall_jump=1
 )
@@ -64,26 +76,38 @@ class History:
         kind = random.random()
         self.calm = kind < 0.1
         self.gentle = 0.1 <= kind < 0.25  # nobody but the core and clients fails, so what runs is never run again
+        self.orderly = 0.25 <= kind < 0.3  # nothing fails, but hubs are stopped and scaled
+        self.crowded = kind < 0.04  # users with much to do share a few workers
         self.local = self.gentle or random.random() < 0.5  # hubs are on the core's machine, and see its process end
         clients = random.choice((1, 2, 2, 3))
-        plan = Draw(random, clients, random.choice((1, 2, 2, 3)), random.choice((4, 7, 10)), STORM_S * 0.8).plan
+        users = random.choice((1, 2, 2, 3))
+        records = 0 if self.crowded else random.choice((4, 7, 10))
+        draw = Draw(random, clients, users, records, STORM_S * 0.8)
+        if self.crowded:
+            draw.crowd()
+        plan = draw.plan
         self.plan = plan
         self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4)
-        weather = CALM if self.calm or self.gentle else random.choice(WEATHERS)
+        weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
         self.referee = Referee(self.simulator, plan.conduct, 0.02, not weather.repeat and not weather.reorder)
-        self.referee.prompt = self.calm or self.gentle  # elsewhere an order may wait behind a cut until it is too old
+        self.referee.counts_losses = weather is CALM
+        self.referee.shares = Shares() if self.crowded else None
+        self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
+        if not (self.calm or self.gentle):
+            self.disk.durability = random.choice(("process", "process", "process", "full", "full", "none"))
         self.disk.watch = self.referee.committed
         self.core = SimulatedCore(self.simulator, self.network, self.disk, self._policy(), self.referee)
         self.core.commit_s = random.choice((0.0, 0.0, 0.005, 0.1))
         self.core.when_it_ends = self._core_ended
+        self.core.has_ended = self._has_ended
         self.referee.core = self.core
-        self.hubs: list[SimulatedHub] = []
         self.core.start()
         self._hub_number = self._client_number = 0
-        self._groups = [self._draw_groups(place) for place in range(random.choice((1, 2, 2, 3)))]
-        self.hubs = [self._make_hub(place) for place in range(len(self._groups))]
+        self.made = self.referee.made  # all incarnations
+        self.groups = [self._draw_groups(place) for place in range(random.choice((1, 2, 2, 3)))]
+        self.hubs += [self._make_hub(place) for place in range(len(self.groups))]
         self.clients = [self._make_client(place) for place in range(clients)]
 
     def _policy(self) -> Policy:
@@ -102,15 +126,36 @@ class History:
 
     def _draw_groups(self, place: int) -> list[Group]:
         random = self.simulator.random
-        bands = [ANY] if place == 0 else [random.choice((ANY, LOW, HIGH))]
-        if random.random() < 0.3:
+        bands = [ANY] if place == 0 or self.crowded else [random.choice((ANY, LOW, HIGH))]
+        if random.random() < 0.3 and not self.crowded:
             bands.append(random.choice((LOW, HIGH)))
         return [Group(workers=random.choice((1, 1, 2)), minP=low, maxP=high) for low, high in bands]
 
     def _make_hub(self, place: int) -> SimulatedHub:
         self._hub_number += 1
         name = f"h{self._hub_number}"
-        return SimulatedHub(self.simulator, self.network, self.referee, name, self._groups[place], self.settings)
+        named = place == 0 or self.simulator.random.random() < 0.5
+        hub = SimulatedHub(
+            self.simulator,
+            self.network,
+            self.referee,
+            name,
+            self.groups[place],
+            self.settings,
+            drift=DRIFT,
+            named=named,
+        )
+        hub.when_it_leaves = lambda: self._left(place)
+        self.made.append(hub)
+        return hub
+
+    def _left(self, place: int) -> None:
+        """It was stopped in good order; somebody starts another."""
+        self.simulator.after(0.2 + self.simulator.random.random() * 5.0, self.new_hub, place)
+
+    def _has_ended(self, name: str) -> bool:
+        """What the core can see of its own machine."""
+        return self.local and any(hub.name == name and not hub.alive for hub in self.made)
 
     def new_hub(self, place: int) -> None:
         """Another incarnation in the place of one that died."""
@@ -118,6 +163,8 @@ class History:
             self.hubs[place] = self._make_hub(place)
 
     def _core_ended(self) -> None:
+        if self.disk.forgets:
+            self.referee.all_is_void()
         for hub in self.hubs if self.local else ():
             hub.core_ended()
 
@@ -157,7 +204,8 @@ class History:
         for act in self.plan.acts:
             simulator.at(act.at, self._act, act)
         if not self.calm:
-            faults.plan(self, CORE_ONLY if self.gentle else simulator.random.choice(MIXES), STORM_S)
+            mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(MIXES)
+            faults.plan(self, mix, STORM_S)
         simulator.run(STORM_S)
         faults.heal(self)
         end = simulator.now + RESOLVE_S

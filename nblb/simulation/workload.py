@@ -11,10 +11,22 @@ from random import Random
 import msgspec
 
 from nblb.framing import Payload
-from nblb.messages import CancelTask, ForgetJob, Message, OpenJob, PutBlob, RetryFailed, SubmitTask, TaskState
+from nblb.messages import (
+    CancelTask,
+    ForgetJob,
+    Message,
+    OpenJob,
+    PutBlob,
+    RetryFailed,
+    StopAndKeep,
+    SubmitTask,
+    TaskState,
+    TurnKnob,
+)
 
 FUNCTIONS = ("quick", "slow")
 CONSTANT = "c0"
+NAMED = {"named": ("by-name", "arguments")}  # what some hubs run by name: the hashes of function and arguments
 
 
 class Conduct(msgspec.Struct, frozen=True):
@@ -71,7 +83,7 @@ class Draw:
         self._request = 0
         for at in sorted(random.random() * until for _ in range(records)):  # what others need was submitted before
             self._record(random.randrange(clients), at)
-        if random.random() < 0.4:
+        if records and random.random() < 0.4:
             self._job(random.randrange(clients), random.random() * until)
         self.plan.acts.sort(key=lambda act: act.at)
 
@@ -83,9 +95,11 @@ class Draw:
         random = self.random
         some = frozenset(n for n in range(items) if random.random() < 0.4) or frozenset((random.randrange(items),))
         seconds = random.choice((0.001, 0.004, 0.05, 0.2, 0.8, 2.5))
+        if items == 1 and random.random() < 0.2:
+            seconds = 8.0  # longer than a lease
         kind = random.random()
         if kind < 0.55:
-            return Conduct(seconds), 0
+            return Conduct(seconds, stubborn=seconds > 5.0 and random.random() < 0.5), 0
         if kind < 0.65:
             return Conduct(seconds, raises=some), random.choice((0, 0, 1, 2))
         if kind < 0.75:
@@ -110,10 +124,11 @@ class Draw:
         mine = self._tasks[client]
         depends = (self._needed(random.choice(mine)),) if mine and not job and random.random() < 0.3 else ()
         split = items > 1 and random.random() < 0.8
+        by_name = random.random() < 0.1
         spec = SubmitTask(
             task=task,
-            name=f"f{random.randrange(2)}",
-            function=random.choice(FUNCTIONS),
+            name=next(iter(NAMED)) if by_name else f"f{random.randrange(2)}",
+            function="" if by_name else random.choice(FUNCTIONS),
             payload=Payload((bytes(range(items)),), [1] * items) if split else Payload((bytes(range(items)),)),
             items=items,
             split=split,
@@ -125,7 +140,9 @@ class Draw:
             at_most_once=random.random() < 0.15 and retries == 0,
             depends=depends,
             constants=(CONSTANT,) if random.random() < 0.2 else (),
-            cache=f"k{random.randrange(3)}" if items == 1 and not depends and random.random() < 0.2 else "",
+            cache=f"k{random.randrange(3)}"
+            if not by_name and items == 1 and not depends and random.random() < 0.2
+            else "",
         )
         mine.append(task)
         self._items[task] = items
@@ -133,9 +150,21 @@ class Draw:
             self._request += 1
             self._act(at + 1.0 + random.random() * 4.0, client, RetryFailed(request=self._request, task=task))
         self._act(at, client, spec)
+        if random.random() < (0.5 if conduct.endless else 0.1):
+            self._steer(client, at + random.random() * 3.0, task, items)
         if random.random() < 0.25:
             self._cancel(client, at + random.random() ** 2 * 4.0, task, items)
         return spec
+
+    def _steer(self, client: int, at: float, task: str, items: int) -> None:
+        """A knob is turned, or what runs is to stop early and keep what it has emitted."""
+        item = self.random.choice((-1, self.random.randrange(items)))
+        kind = self.random.choice((TurnKnob, StopAndKeep))
+        self._request += 1
+        message = TurnKnob(name="k", value=2, task=task, item=item, request=self._request)
+        if kind is StopAndKeep:
+            message = StopAndKeep(task=task, item=item, request=self._request)  # type: ignore[assignment]
+        self._act(at, client, message)
 
     def _cancel(self, client: int, at: float, task: str, items: int) -> None:
         random = self.random
@@ -150,6 +179,19 @@ class Draw:
                 request=self._request, task=task, first=first if part else 0, items=number, kill=random.random() < 0.2
             ),
         )
+
+    def crowd(self) -> None:
+        """Each client has much to do at once, in calls of like length, so that shares can be compared."""
+        random = self.random
+        for client in range(len(self.plan.users)):
+            at = 0.5 + random.random()
+            for _ in range(2):
+                task, items = f"t{len(self.plan.conduct)}", random.choice((8, 12, 16))
+                self.plan.conduct[task] = Conduct(random.choice((0.1, 0.2, 0.3)))
+                payload = Payload((bytes(range(items)),), [1] * items)
+                self._act(at, client, SubmitTask(task=task, name=task, function="slow", payload=payload, items=items,
+                                                 split=True))  # fmt: skip
+        self.plan.acts.sort(key=lambda act: act.at)
 
     def _job(self, client: int, at: float) -> None:
         random = self.random

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCALE = float(os.environ.get("NBLB_PARTITION_S", "0.1"))  # 1 is the default times: suspect after 5 s, lost after 15 s
 LEASE_S = 15 * SCALE
 TIMES = {"LB_HEARTBEAT_S": 1 * SCALE, "LB_SUSPECT_S": 5 * SCALE, "LB_LEASE_S": LEASE_S}
-SLACK_S = 1.5 if SCALE >= 1 else 10.0  # a busy machine takes as long for short times as for long ones
+SLACK_S = 0.0 if SCALE >= 1 else 10.0  # a busy machine takes as long for short times as for long ones
 ROOT = Path(__file__).parents[2]
 
 

@@ -439,3 +439,37 @@ def test_a_late_copy_of_a_task_that_is_forgotten_does_not_run_again() -> None:
     assert isinstance(rejected, TaskRejected)
     assert "forgotten" in rejected.reason
     assert "a" not in scheduler.state.records
+
+
+def test_the_end_of_a_shared_computation_finds_who_hoped_for_it_forgotten(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("source", cache="k"))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=1))
+    world.say(ANNA, spec("follower", job="j", cache="k"))
+    world.tick()
+    world.say(ANNA, ForgetJob(job="j"))
+    world.tick()
+    assert list(world.scheduler.state.records) == ["source"]
+    world.fact(hub, hub.finish(("source", 0, 1)))
+    world.tick()
+    assert list(world.scheduler.state.records) == ["source"]
+    assert world.scheduler.state.records["source"].done
+    world.check(ticked=True)
+
+
+def test_what_waits_for_a_blob_can_be_cancelled(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    scheduler = world.scheduler
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=3))
+    for one in (spec("whole", job="j"), spec("part", job="j", items=2, split=True, payload=Payload((b"xy",), [1, 1]))):
+        scheduler.handle(ANNA, one, world.now)  # the function is not here yet
+    answers = [
+        scheduler.handle(ANNA, CancelTask(request=n, task=task, first=first, items=1), world.now)
+        for n, (task, first) in enumerate((("whole", 0), ("part", 1), ("nothing", 0)))
+    ]
+    assert [c.message.cancelled for (c,) in answers] == [1, 1, 0]  # type: ignore[attr-defined]
+    world.say(ANNA, PutBlob(hash="f", payload=Payload((b"f",))))
+    world.tick()
+    assert list(hub.hands) == [("part", 0, 1)]
+    assert [t.state for t in world.scheduler.state.records["whole"].slices] == [TaskState.CANCELLED]
+    world.check(ticked=True)

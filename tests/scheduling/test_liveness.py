@@ -140,7 +140,7 @@ def test_a_hub_returns_under_another_address_and_keeps_its_work(world: World) ->
 
 def test_what_a_returning_hub_does_not_name_is_waited_for_a_moment(world: World) -> None:
     hub = world.hub("lab", (Group(2),))
-    submit(world, "told", "forgotten")
+    submit(world, "told", "forgotten", at_most_once=True)
     hub.connected = False
     end = hub.finish(("told", 0, 1))
     assert end is not None
@@ -149,8 +149,29 @@ def test_what_a_returning_hub_does_not_name_is_waited_for_a_moment(world: World)
     assert state(world, "told") is TaskState.DONE
     assert state(world, "forgotten") is TaskState.ASSIGNED
     world.now += 1.0
+    world.tick()  # the hub is asked, and says that it never had it: so it may be given once more
     world.tick()
     assert world.scheduler.state.records["forgotten"].slices[0].attempt == 2
+    world.check(ticked=True)
+
+
+def test_what_a_returning_hub_does_not_name_is_given_to_no_other_before_it_has_answered(world: World) -> None:
+    """The order may be on the way to it still."""
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    hub.hands.clear()
+    world.connect(hub)
+    hub.connected = False
+    world.hub("other", (Group(1),))
+    heard_at = world.now
+    while world.now < heard_at + POLICY.lease_s - 0.5:
+        world.now += 0.5
+        world.say("hub:other", Heartbeat())
+        world.tick()
+        assert world.scheduler.state.records["t"].slices[0].attempt == 1
+    world.now += 1.0
+    world.tick()
+    assert world.scheduler.state.records["t"].slices[0].attempt == 2
     world.check(ticked=True)
 
 

@@ -10,6 +10,7 @@ from nblb.client.open_record import OpenRecord
 from nblb.client.session import Session
 from nblb.commands import Record, Send
 from nblb.hub.blob_shelf import BlobShelf
+from nblb.hub.core_tie import CoreTie
 from nblb.hub.hands import Hands
 from nblb.hub.slots import Slots
 from nblb.messages import EndCommitted, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
@@ -113,6 +114,17 @@ def _with_welcome(make: Callable[[Any], Any]) -> Any:
     return begin
 
 
+def _with_order(make: Callable[[Any], Any]) -> Any:
+    original = Slots.__init__
+
+    def begin(self: Slots, *args: Any) -> None:
+        original(self, *args)
+        run_task = make(Slots._run_task)
+        self._from_core[RunTask] = lambda message, now: run_task(self, message, now)
+
+    return begin
+
+
 def hub_keeps_ends_for_ever() -> Patches:
     """EndCommitted is not heeded."""
     original = Slots.__init__
@@ -154,6 +166,45 @@ def blob_pieces_by_their_first_item() -> Patches:
 def silent_workers() -> Patches:
     """Workers that start between a hub's hello and its welcome are never told. (Found by the simulator.)"""
     return [patch.object(Slots, "_catch_up", nothing)]
+
+
+def lease_without_margin() -> Patches:
+    """A hub begins to stop its work when the core gives it away, and has not finished then."""
+
+    def make(original: Any) -> Any:
+        def begin(self: CoreTie, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float) -> None:
+            original(self, heartbeat_s, suspect_s, 5.0, again_s)
+
+        return begin
+
+    return [swap(CoreTie, "__init__", make)]
+
+
+def old_orders_are_run() -> Patches:
+    """An order that was said before the hub's last hello is begun. (Found by the simulator.)"""
+
+    def make(original: Any) -> Any:
+        def run_task(self: Slots, run: Any, now: float) -> None:
+            was_up, was_over, self._tie.is_up, self._tie.is_over = self._tie.is_up, self._tie.is_over, True, False
+            original(self, run, now)
+            self._tie.is_up, self._tie.is_over = was_up, was_over
+
+        return run_task
+
+    return [patch.object(Slots, "__init__", _with_order(make))]
+
+
+def late_reader_begins() -> Patches:
+    """A hub that stood still begins what it reads before it looks at its lease. (Found by the simulator.)"""
+
+    def make(original: Any) -> Any:
+        def handle(self: Slots, *event: Any) -> Any:
+            with patch.object(CoreTie, "has_lapsed", lambda *_: False):
+                return original(self, *event)
+
+        return handle
+
+    return [swap(Slots, "handle", make)]
 
 
 def refusal_ends_the_hub() -> Patches:
@@ -226,6 +277,9 @@ PARTY_MUTANTS = (
     refusal_ends_the_hub,
     client_does_not_ask_again,
     settled_twice,
+    lease_without_margin,
+    old_orders_are_run,
+    late_reader_begins,
     blob_not_kept,
     crash_not_kept,
     attempt_not_kept,
