@@ -87,6 +87,7 @@ class UserQueue:
     """One user's waiting tasks, and what fair share needs to know about the user."""
 
     __slots__ = (
+        "_lines",
         "_looks",
         "counts",
         "done",
@@ -113,6 +114,7 @@ class UserQueue:
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
+        self._lines: dict[Band, Line] = {}  # where all that wait for a worker of the band stand in one line: it
 
     def add(self, task: Task) -> bool:
         """Wait, behind all that were accepted before; is it the first of its line now?"""
@@ -130,6 +132,7 @@ class UserQueue:
         line = level.get(kind)
         if line is None:
             line = level[kind] = Line()
+            self._lines.clear()
         line.add(task)
         if line.head() is not task:
             return False
@@ -143,10 +146,24 @@ class UserQueue:
         if line is not None:
             line.died()
 
+    def next(self, band: Band) -> Task | None:
+        """`look` for the case that one line has all that wait for a worker of this band; None: `look` knows."""
+        line = self._lines.get(band)
+        if line is None:
+            return None
+        tasks = line.tasks
+        if tasks and not line.late and tasks[0].state is QUEUED:
+            return tasks[0]
+        return line.head()
+
     def drop(self, task: Task) -> None:
         """The task, which `best` or `others` gave, leaves the line for a hub."""
         record = task.record
-        self.levels[record.spec.priority][record.kind].drop_head()
+        line = self.levels[record.spec.priority][record.kind]
+        if line.late:
+            line.drop_head()
+        else:
+            line.tasks.popleft()
         self._count(task, -task.items)
 
     def taken(self, task: Task, items: int) -> None:
@@ -191,6 +208,7 @@ class UserQueue:
                 heads.append(task)
             else:
                 del level[kind]
+                self._lines.clear()
         if not level:
             del self.levels[priority]
             del self.priorities[bisect_left(self.priorities, priority)]
@@ -211,12 +229,18 @@ class UserQueue:
 
         It is remembered until one of the two waits no more, or another one comes to the head of a line.
         """
+        task = self.next(band)
+        if task is not None:
+            return task, task
         look = self._looks.get(band)
         if look is not None and look[0].state is QUEUED and look[1].state is QUEUED:
             return look
         priorities = self.priorities
         first, last = bisect_left(priorities, band.low), bisect_right(priorities, band.high)
         if last - first == 1:
+            level = self.levels[priorities[first]]
+            if len(level) == 1:
+                (self._lines[band],) = level.values()
             task = oldest = self.head(priorities[first])
         else:
             task = self.best(band.low, band.high)

@@ -12,7 +12,6 @@ from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
-from nblb.scheduling.placement import holds_inputs
 from nblb.scheduling.record import Record
 from nblb.scheduling.state import State
 from nblb.scheduling.task import Task
@@ -48,8 +47,8 @@ class Dispatch:
             entry = band.first()
             if entry is None:
                 break
-            user, task = entry[3:]
-            items = placement.slice_items(task, user, band)
+            _, _, _, user, task = entry
+            items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             group = placement.choose(task, items)
             if group is None and placement.has_free(band):
                 task, items, group = self._another(task, user, band)
@@ -58,6 +57,7 @@ class Dispatch:
                 passed.append(user)
                 continue
             self._assign(task, items, user, group, now)
+            band.sink(user)
             given += 1
         band.changed.update(dict.fromkeys(passed))
         return given
@@ -75,6 +75,7 @@ class Dispatch:
 
     def _assign(self, task: Task, items: int, user: UserQueue, group: GroupOfWorkers, now: float) -> None:
         state, record, hub = self.state, task.record, group.hub
+        spec = record.spec
         if items < task.items:
             user.taken(task, items)
             task = record.take(task, items)
@@ -86,12 +87,13 @@ class Dispatch:
         state.give(Assignment(task, group, user, estimate_s, now))
         out = state.out
         out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
-        if not holds_inputs(hub, record):
+        if spec.function not in hub.holds or spec.constants or spec.depends:
             self._send_inputs(hub, record)
         out.append(Send(hub.address, run_task(task, group.number)))
         hub.said_at = now
 
     def _send_inputs(self, hub: Hub, record: Record) -> None:
+        """Say what the hub lacks of what the record needs."""
         spec = record.spec
         for name in (spec.function, *spec.constants, *spec.depends):
             if name:

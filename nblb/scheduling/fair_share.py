@@ -45,6 +45,9 @@ class Band:
         return self.low <= priority <= self.high
 
     def _entry(self, user: UserQueue) -> Entry | None:
+        task = user.next(self)
+        if task is not None:  # nearly always
+            return user.occupied, user.usage, task.record.number, user, task
         look = user.look(self)
         return None if look is None else (user.occupied, user.usage, look[1].record.number, user, look[0])
 
@@ -77,11 +80,11 @@ class Band:
             elif entry[0] == user.occupied and entry[1] == user.usage:
                 return entry
             else:
-                self._sink(user)
+                self.sink(user)
         return None
 
-    def _sink(self, user: UserQueue) -> None:
-        """The first has got something since: it stands where its new standing puts it."""
+    def sink(self, user: UserQueue) -> None:
+        """The first has got something: it stands where its new standing puts it."""
         entry = self._entry(user)
         if entry is None:
             del self.entries[user]

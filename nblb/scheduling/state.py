@@ -316,7 +316,7 @@ class State:
         for task in held.tasks:
             task.held = held
         held.group.hub.in_hand[held.fence] = held
-        held.group.work_changed(1, held.estimate_s)
+        held.group.given_one(held.estimate_s)
         held.user.occupied += 1
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
