@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 QUEUED = TaskState.QUEUED
 FEW_LEVELS = 32
 Look: TypeAlias = "tuple[Task, Task]"  # the next task for a worker of a band, and the oldest
+#: A user's turn in a band: occupied, usage, number of the oldest task (no two users have the same), user, next task.
+Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 
 
 class Line:
@@ -146,25 +148,34 @@ class UserQueue:
         if line is not None:
             line.died()
 
-    def next(self, band: Band) -> Task | None:
-        """`look` for the case that one line has all that wait for a worker of this band; None: `look` knows."""
+    def turn(self, band: Band) -> Entry | None:
+        """Where the user stands in the band, and with which task; None when none waits for it."""
         line = self._lines.get(band)
-        if line is None:
-            return None
-        tasks = line.tasks
-        if tasks and not line.late and tasks[0].state is QUEUED:
-            return tasks[0]
-        return line.head()
+        if line is not None and line.tasks and not line.late:  # nearly always
+            task = line.tasks[0]
+            if task.state is QUEUED:
+                return self.occupied, self.usage, task.record.number, self, task
+        look = self.look(band)
+        return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
 
     def drop(self, task: Task) -> None:
         """The task, which `best` or `others` gave, leaves the line for a hub."""
-        record = task.record
-        line = self.levels[record.spec.priority][record.kind]
+        record, items = task.record, task.items
+        spec = record.spec
+        line = self.levels[spec.priority][record.kind]
         if line.late:
             line.drop_head()
         else:
             line.tasks.popleft()
-        self._count(task, -task.items)
+        self.waiting -= items
+        if record.job is None:
+            self.single -= items
+        key = spec.name, spec.priority
+        left = self.counts[key] - items
+        if left:
+            self.counts[key] = left
+        else:
+            del self.counts[key]
 
     def taken(self, task: Task, items: int) -> None:
         """`items` were cut off the front of `task`, which goes on waiting."""
@@ -229,9 +240,11 @@ class UserQueue:
 
         It is remembered until one of the two waits no more, or another one comes to the head of a line.
         """
-        task = self.next(band)
-        if task is not None:
-            return task, task
+        line = self._lines.get(band)
+        if line is not None:
+            task = line.head()
+            if task is not None:
+                return task, task
         look = self._looks.get(band)
         if look is not None and look[0].state is QUEUED and look[1].state is QUEUED:
             return look

@@ -43,10 +43,8 @@ class Dispatch:
         placement, given = self.state.placement, 0
         room = placement.rooms[band]
         passed: list[UserQueue] = []  # users whose next task finds no room now
-        while given < most and room.open:  # (perhaps for nothing: it may be a hub under suspicion)
-            entry = band.first()
-            if entry is None:
-                break
+        entry = band.first() if room.open else None
+        while entry is not None and given < most and room.open:  # (in vain, if only a hub under suspicion has room)
             _, _, _, user, task = entry
             items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             group = placement.choose(task, items)
@@ -55,10 +53,11 @@ class Dispatch:
             if group is None:
                 band.pass_over(user)
                 passed.append(user)
+                entry = band.first()
                 continue
             self._assign(task, items, user, group, now)
-            band.sink(user)
             given += 1
+            entry = band.second(user)
         band.changed.update(dict.fromkeys(passed))
         return given
 
@@ -82,9 +81,10 @@ class Dispatch:
         else:
             user.drop(task)
         task.attempt += 1
-        task.move("RunTask", now)
         estimate_s = state.placement.estimates.slice_s(record, items) or 0.0
-        state.give(Assignment(task, group, user, estimate_s, now))
+        held = Assignment(task, group, user, estimate_s, now)
+        task.give(held, now)
+        state.count_given(held)
         out = state.out
         out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
         if spec.function not in hub.holds or spec.constants or spec.depends:

@@ -22,7 +22,7 @@ class Assignment:
                  "started_at", "tasks", "user", "worker")  # fmt: skip
 
     def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
-        self.record: Record = task.record
+        self.record = record = task.record
         self.group = group
         self.user = user
         self.estimate_s = estimate_s
@@ -31,8 +31,10 @@ class Assignment:
         self.recalled = False
         self.worker = ""
         self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
-        self.first, self.items, self.attempt = task.first, task.items, task.attempt
-        self.fence: Fence = (self.record.id, task.first, task.attempt)
+        self.first = first = task.first
+        self.items = task.items
+        self.attempt = attempt = task.attempt
+        self.fence: Fence = (record.id, first, attempt)
 
     def cover(self, orphan: Orphan, tasks: list[Task]) -> None:
         """Take the place of an attempt that a core before this one gave."""

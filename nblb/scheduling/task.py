@@ -145,10 +145,21 @@ class Task:
         if new is not old:
             self.state = new
             story = self.story
-            self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, cause, old, new),)  # noqa: RUF005
+            self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, cause, old, new),)
             if lives or self.record.job is not None:
                 self.record.count(old, new, self.items)
         return old
+
+    def give(self, held: Assignment, now: float) -> None:
+        """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does."""
+        if self.state is not QUEUED:
+            raise InvalidTransition(self, "RunTask")
+        self.state, self.held = ASSIGNED, held
+        story = self.story
+        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, "RunTask", QUEUED, ASSIGNED),)
+        record = self.record
+        if record.job is not None:
+            record.count(QUEUED, ASSIGNED, self.items)
 
     def part(self, first: int, items: int) -> Task:
         """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
