@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 QUEUED = TaskState.QUEUED
 FEW_LEVELS = 32
 Look: TypeAlias = "tuple[Task, Task]"  # the next task for a worker of a band, and the oldest
+#: A user's turn in a band: occupied, usage, number of the oldest task (no two users have the same), user, next task.
+Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 
 
 class Line:
@@ -87,6 +89,7 @@ class UserQueue:
     """One user's waiting tasks, and what fair share needs to know about the user."""
 
     __slots__ = (
+        "_lines",
         "_looks",
         "counts",
         "done",
@@ -113,6 +116,7 @@ class UserQueue:
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
+        self._lines: dict[Band, Line] = {}  # where all that wait for a worker of the band stand in one line: it
 
     def add(self, task: Task) -> bool:
         """Wait, behind all that were accepted before; is it the first of its line now?"""
@@ -130,6 +134,7 @@ class UserQueue:
         line = level.get(kind)
         if line is None:
             line = level[kind] = Line()
+            self._lines.clear()
         line.add(task)
         if line.head() is not task:
             return False
@@ -143,11 +148,34 @@ class UserQueue:
         if line is not None:
             line.died()
 
+    def turn(self, band: Band) -> Entry | None:
+        """Where the user stands in the band, and with which task; None when none waits for it."""
+        line = self._lines.get(band)
+        if line is not None and line.tasks and not line.late:  # nearly always
+            task = line.tasks[0]
+            if task.state is QUEUED:
+                return self.occupied, self.usage, task.record.number, self, task
+        look = self.look(band)
+        return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
+
     def drop(self, task: Task) -> None:
         """The task, which `best` or `others` gave, leaves the line for a hub."""
-        record = task.record
-        self.levels[record.spec.priority][record.kind].drop_head()
-        self._count(task, -task.items)
+        record, items = task.record, task.items
+        spec = record.spec
+        line = self.levels[spec.priority][record.kind]
+        if line.late:
+            line.drop_head()
+        else:
+            line.tasks.popleft()
+        self.waiting -= items
+        if record.job is None:
+            self.single -= items
+        key = spec.name, spec.priority
+        left = self.counts[key] - items
+        if left:
+            self.counts[key] = left
+        else:
+            del self.counts[key]
 
     def taken(self, task: Task, items: int) -> None:
         """`items` were cut off the front of `task`, which goes on waiting."""
@@ -191,6 +219,7 @@ class UserQueue:
                 heads.append(task)
             else:
                 del level[kind]
+                self._lines.clear()
         if not level:
             del self.levels[priority]
             del self.priorities[bisect_left(self.priorities, priority)]
@@ -211,12 +240,20 @@ class UserQueue:
 
         It is remembered until one of the two waits no more, or another one comes to the head of a line.
         """
+        line = self._lines.get(band)
+        if line is not None:
+            task = line.head()
+            if task is not None:
+                return task, task
         look = self._looks.get(band)
         if look is not None and look[0].state is QUEUED and look[1].state is QUEUED:
             return look
         priorities = self.priorities
         first, last = bisect_left(priorities, band.low), bisect_right(priorities, band.high)
         if last - first == 1:
+            level = self.levels[priorities[first]]
+            if len(level) == 1:
+                (self._lines[band],) = level.values()
             task = oldest = self.head(priorities[first])
         else:
             task = self.best(band.low, band.high)

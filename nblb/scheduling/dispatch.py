@@ -12,7 +12,6 @@ from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
-from nblb.scheduling.placement import holds_inputs
 from nblb.scheduling.record import Record
 from nblb.scheduling.state import State
 from nblb.scheduling.task import Task
@@ -44,21 +43,21 @@ class Dispatch:
         placement, given = self.state.placement, 0
         room = placement.rooms[band]
         passed: list[UserQueue] = []  # users whose next task finds no room now
-        while given < most and room.open:  # (perhaps for nothing: it may be a hub under suspicion)
-            entry = band.first()
-            if entry is None:
-                break
-            user, task = entry[3:]
-            items = placement.slice_items(task, user, band)
+        entry = band.first() if room.open else None
+        while entry is not None and given < most and room.open:  # (in vain, if only a hub under suspicion has room)
+            _, _, _, user, task = entry
+            items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             group = placement.choose(task, items)
             if group is None and placement.has_free(band):
                 task, items, group = self._another(task, user, band)
             if group is None:
                 band.pass_over(user)
                 passed.append(user)
+                entry = band.first()
                 continue
             self._assign(task, items, user, group, now)
             given += 1
+            entry = band.second(user)
         band.changed.update(dict.fromkeys(passed))
         return given
 
@@ -75,23 +74,26 @@ class Dispatch:
 
     def _assign(self, task: Task, items: int, user: UserQueue, group: GroupOfWorkers, now: float) -> None:
         state, record, hub = self.state, task.record, group.hub
+        spec = record.spec
         if items < task.items:
             user.taken(task, items)
             task = record.take(task, items)
         else:
             user.drop(task)
         task.attempt += 1
-        task.move("RunTask", now)
         estimate_s = state.placement.estimates.slice_s(record, items) or 0.0
-        state.give(Assignment(task, group, user, estimate_s, now))
+        held = Assignment(task, group, user, estimate_s, now)
+        task.give(held, now)
+        state.count_given(held)
         out = state.out
         out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
-        if not holds_inputs(hub, record):
+        if spec.function not in hub.holds or spec.constants or spec.depends:
             self._send_inputs(hub, record)
         out.append(Send(hub.address, run_task(task, group.number)))
         hub.said_at = now
 
     def _send_inputs(self, hub: Hub, record: Record) -> None:
+        """Say what the hub lacks of what the record needs."""
         spec = record.spec
         for name in (spec.function, *spec.constants, *spec.depends):
             if name:

@@ -19,14 +19,10 @@ An entry tells the user's next task, too, so that a choice needs no second look 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import TypeAlias
 
-from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.task import Task
+from nblb.scheduling.backlog import Entry, UserQueue
 
 MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overflows
-#: occupied, usage, number of the oldest task (no two users have the same), user, next task
-Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
 
 
 class Band:
@@ -44,16 +40,12 @@ class Band:
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
 
-    def _entry(self, user: UserQueue) -> Entry | None:
-        look = user.look(self)
-        return None if look is None else (user.occupied, user.usage, look[1].record.number, user, look[0])
-
     def refresh(self) -> None:
         """Give all who were marked the places that they deserve."""
         self.share.tell_bands()
         entries, heap = self.entries, self.heap
         for user in self.changed:
-            entry = self._entry(user)
+            entry = user.turn(self)
             if entry is None:
                 entries.pop(user, None)
             elif entry != entries.get(user):
@@ -68,27 +60,38 @@ class Band:
         """Whose turn it is, and with which task; None when nobody waits."""
         if self.changed or self.share.changed:
             self.refresh()
-        heap, entries = self.heap, self.entries
-        while heap:
-            entry = heap[0]
-            user = entry[3]
-            if entries.get(user) is not entry:
-                heappop(heap)
-            elif entry[0] == user.occupied and entry[1] == user.usage:
-                return entry
-            else:
-                self._sink(user)
-        return None
+        return self._valid()
 
-    def _sink(self, user: UserQueue) -> None:
-        """The first has got something since: it stands where its new standing puts it."""
-        entry = self._entry(user)
+    def second(self, user: UserQueue) -> Entry | None:
+        """`first`, right after the first, this user, has got something and nothing else has changed."""
+        entry = user.turn(self)
         if entry is None:
             del self.entries[user]
             heappop(self.heap)
         else:
             self.entries[user] = entry
             heapreplace(self.heap, entry)
+        return self._valid()
+
+    def _valid(self) -> Entry | None:
+        """The first of the heap, when all entries before it have been put right."""
+        heap, entries = self.heap, self.entries
+        while heap:
+            entry = heap[0]
+            user = entry[3]
+            if entries.get(user) is not entry:
+                heappop(heap)
+                continue
+            if entry[0] == user.occupied and entry[1] == user.usage:
+                return entry
+            true = user.turn(self)
+            if true is None:
+                del entries[user]
+                heappop(heap)
+            else:
+                entries[user] = true
+                heapreplace(heap, true)
+        return None
 
     def pass_over(self, user: UserQueue) -> None:
         """The first, whom nothing can be given, has no turn until it is marked again."""

@@ -22,7 +22,7 @@ class Assignment:
                  "started_at", "tasks", "user", "worker")  # fmt: skip
 
     def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
-        self.record: Record = task.record
+        self.record = record = task.record
         self.group = group
         self.user = user
         self.estimate_s = estimate_s
@@ -31,8 +31,10 @@ class Assignment:
         self.recalled = False
         self.worker = ""
         self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
-        self.first, self.items, self.attempt = task.first, task.items, task.attempt
-        self.fence: Fence = (self.record.id, task.first, task.attempt)
+        self.first = first = task.first
+        self.items = task.items
+        self.attempt = attempt = task.attempt
+        self.fence: Fence = (record.id, first, attempt)
 
     def cover(self, orphan: Orphan, tasks: list[Task]) -> None:
         """Take the place of an attempt that a core before this one gave."""
@@ -90,6 +92,18 @@ class GroupOfWorkers:
         self.pending_s = self.pending_s + seconds if self.given else 0.0
         self.room.place(self)
 
+    def given_one(self, seconds: float) -> None:
+        """One slice more is in hand: `work_changed`, made quick for each dispatch."""
+        self.given = given = self.given + 1
+        self.pending_s += seconds
+        alive = self.alive
+        if given < alive and self.line is not None:  # it stays where it is: it had a free worker, and has one
+            self.load = given / alive
+            self.line.sink(self)
+        else:
+            self.load = given / alive if alive else NO_WORKERS
+            self.room.place(self)
+
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:
         """A worker is free, or the slice is short enough to be sent ahead (DESIGN 4.5)."""
         if self.given < self.alive:
@@ -116,7 +130,7 @@ class Hub:
     """One incarnation of a hub."""
 
     __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
-                 "in_hand", "leased_at", "load", "memory", "said_at", "stamp", "suspect", "unclaimed",
+                 "in_hand", "leased_at", "load", "memory", "ran", "said_at", "stamp", "suspect", "unclaimed",
                  "unclaimed_until", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
@@ -130,6 +144,7 @@ class Hub:
         self.unclaimed_until = 0.0
         self.holds: set[str] = set()  # hashes of blobs, ids of results
         self.functions = frozenset(hello.functions)
+        self.ran: Kind | None = None  # the latest that was found to run here: nearly always the next one's as well
         self.heard_at = now
         self.said_at = now
         self.suspect = False
@@ -150,5 +165,10 @@ class Hub:
 
     def runs(self, kind: Kind) -> bool:
         """Can this hub run records of this kind: has it the function, and the Python that pickled it?"""
+        if kind is self.ran:
+            return True
         python, name = kind
-        return (not name or name in self.functions) and python in ((0, 0), self.hello.python)
+        runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)
+        if runs:
+            self.ran = kind
+        return runs

@@ -325,19 +325,20 @@ class Intake:
 
 def run_task(task: Task, group: int) -> RunTask:
     """The order for a slice that has just been assigned."""
-    spec = task.record.spec
+    record, items = task.record, task.items
+    spec = record.spec
     return RunTask(
-        task=task.record.id,
+        task=record.id,
         attempt=task.attempt,
         name=spec.name,
         function=spec.function,
-        payload=task.record.payload_of(task),
+        payload=spec.payload if items == record.items else record.payload_of(task),
         group=group,
         first=task.first,
-        items=task.items,
+        items=items,
         split=spec.split,
         call=spec.call,
-        timeout_s=spec.timeout_s * task.items,
+        timeout_s=spec.timeout_s * items,
         depends=spec.depends,
         constants=spec.constants,
         user=spec.user,

@@ -124,7 +124,7 @@ class Liveness:
         else:  # it greets because it has heard nothing for suspect_s, and will stop its work after lease_s
             hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
-        hub.functions = frozenset(message.functions)
+        hub.functions, hub.ran = frozenset(message.functions), None
         hub.holds.clear()
         state.hubs[sender] = hub
         if message.leased_at and message.said_at > hub.stamp:  # extends no lease: it may not hear our answer

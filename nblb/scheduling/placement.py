@@ -91,7 +91,14 @@ class Placement:
     def choose(self, task: Task, items: int) -> GroupOfWorkers | None:
         """The group for this slice among all that take it and have room."""
         record = task.record
-        rooms = self._rooms.get(record.spec.priority) or self._find_rooms(record.spec.priority)
+        spec = record.spec
+        rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
+        group = rooms[0].free.first() if len(rooms) == 1 else None
+        if group is not None:  # nearly always this one will do
+            hub = group.hub
+            if (record.kind is hub.ran and not hub.suspect and spec.function in hub.holds
+                    and not spec.constants and not spec.depends):  # fmt: skip
+                return group
         group = self._best(record, rooms, None)
         if group is not None:
             return group

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,6 +16,12 @@ from nblb.scheduling.task import Task
 DONE = TaskState.DONE
 WHOLE = -1  # in place of an item: all of them
 Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
+
+
+@lru_cache(maxsize=1024)
+def _kind(python: tuple[int, int], name: str) -> Kind:
+    """One object for all records that are alike, so that they share the memory and are told by a glance."""
+    return python, name
 
 
 class Record:
@@ -50,7 +57,7 @@ class Record:
         self.user = user
         self.number = number  # order of acceptance
         self.items = spec.items
-        self.kind: Kind = (spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
+        self.kind = _kind(spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
         self.accepted_at = now
         self.ended_at = 0.0
         self.closed = False  # every item has ended, and all that follows from it is done

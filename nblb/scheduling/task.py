@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nblb.messages import TaskEnded, TaskState
+from nblb.messages import ENDED, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan
@@ -75,6 +75,12 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     LOST: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
 }
 
+#: The same for `move`: (state, cause) -> (state, -1 if the slice ends by that, 1 if it lives again, else 0).
+_STEPS: dict[TaskState, dict[str, tuple[TaskState, int]]] = {
+    old: {cause: (new, (old in ENDED) - (new in ENDED)) for cause, new in causes.items()}
+    for old, causes in TRANSITIONS.items()
+}
+
 STORY_LENGTH = 24
 
 
@@ -132,15 +138,28 @@ class Task:
             When the table names no such pair.
         """
         old = self.state
-        new = TRANSITIONS[old].get(cause)
-        if new is None:
+        step = _STEPS[old].get(cause)
+        if step is None:
             raise InvalidTransition(self, cause)
+        new, lives = step
         if new is not old:
             self.state = new
-            story = self.story if len(self.story) < STORY_LENGTH else self.story[1:]
-            self.story = (*story, (now, cause, old, new))
-            self.record.count(old, new, self.items)
+            story = self.story
+            self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, cause, old, new),)
+            if lives or self.record.job is not None:
+                self.record.count(old, new, self.items)
         return old
+
+    def give(self, held: Assignment, now: float) -> None:
+        """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does."""
+        if self.state is not QUEUED:
+            raise InvalidTransition(self, "RunTask")
+        self.state, self.held = ASSIGNED, held
+        story = self.story
+        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, "RunTask", QUEUED, ASSIGNED),)
+        record = self.record
+        if record.job is not None:
+            record.count(QUEUED, ASSIGNED, self.items)
 
     def part(self, first: int, items: int) -> Task:
         """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
