@@ -91,21 +91,19 @@ class Task:
         options = self._options
         if not isinstance(job, str):
             raise TypeError(f"job is {job!r}; it must be the name of a job")
-        calls = self._calls(zip(iterable, *more, strict=False) if more else ((item,) for item in iterable), kwargs)
+        rows = self._checked(zip(iterable, *more, strict=False), kwargs)
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
-        many = pack_many(self.function, calls, options, chunksize, bool(named), steady)
+        many = pack_many(self.function, rows, kwargs, options, chunksize, bool(named), steady)
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 
-    def _calls(self, arguments: Iterable[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[payload.Call]:
-        """The calls; the first is tried on the signature, so that a mistake is said here and once."""
-        rest = iter(arguments)
-        for first in itertools.islice(rest, 1):
-            self._check(first, kwargs)
-            yield first, kwargs
-        for args in rest:
-            yield args, kwargs
+    def _checked(self, rows: Iterator[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows; the first is tried on the signature, so that a mistake is said here and once."""
+        first = list(itertools.islice(rows, 1))
+        for args in first:
+            self._check(args, kwargs)
+        return itertools.chain(first, rows)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

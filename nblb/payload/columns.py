@@ -1,0 +1,96 @@
+"""The calls of a map as columns: one list for each argument, and what they all are called with besides.
+
+A map calls one function again and again, and its calls differ in a value or two: so a pickle of the values costs a
+small part of what a pickle of each call does, at both ends. Where the values are *plain* (numbers, texts, flat tuples
+of them) it can be cut as well: nothing of theirs can fail to be loaded, and nothing that a call changes is seen by the
+next, so an item may come with its neighbours, PIECE at a time.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeAlias, overload
+
+from nblb.framing import PIECE, Payload
+
+Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
+Row: TypeAlias = "tuple[Any, ...]"  # the positional arguments of a call
+
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+MAX_PIECE_BYTES = 8 * 1024  # larger values travel each by itself: a slice of one item takes a whole piece along
+
+
+class Columns(Sequence[Call]):
+    """Calls that are alike; pickled as its columns."""
+
+    __slots__ = ("columns", "kwargs")
+
+    def __init__(self, columns: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> None:
+        self.columns, self.kwargs = columns, kwargs
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], kwargs: dict[str, Any]) -> Columns:
+        return cls([list(column) for column in zip(*rows, strict=True)], kwargs)
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """The positional arguments of these calls."""
+        return zip(*(column[start:stop] for column in self.columns))  # noqa: B905  # alike in length, and in a hurry
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Call]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return tuple(column[index] for column in self.columns), self.kwargs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Columns, (self.columns, self.kwargs)
+
+
+def plain_rows(rows: Iterator[Row], most: int, steady: bool) -> tuple[list[Row], list[Row]]:
+    """So many rows of plain values at most; and the rows behind them that have been taken and are not plain.
+
+    Where something of the caller's runs between two rows, what is not plain may be changed by it: it is taken last.
+    """
+    if steady:
+        taken = list(islice(rows, most))
+        return (taken, []) if _are_plain(taken) else ([], taken)
+    found: list[Row] = []
+    for row in rows:
+        if not PLAIN.issuperset(map(type, row)):
+            return found, [row]
+        found.append(row)
+        if len(found) == most:
+            break
+    return found, []
+
+
+def _are_plain(rows: Sequence[Row]) -> bool:
+    kinds = set(map(type, chain.from_iterable(rows)))
+    if tuple in kinds:
+        kinds.discard(tuple)
+        kinds.update(map(type, chain.from_iterable(v for v in chain.from_iterable(rows) if type(v) is tuple)))
+    return kinds <= PLAIN
+
+
+def are_plain(values: Iterable[Any]) -> bool:
+    return PLAIN.issuperset(map(type, values))
+
+
+def pack_pieces(rows: Sequence[Row], kwargs: dict[str, Any]) -> Payload | None:
+    """Plain rows, PIECE of them in a pickle; None if that makes pieces too large to be handed out whole."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    pieces: list[bytes] = []
+    for start in range(0, len(rows), PIECE):
+        piece = pickle.dumps(Columns([column[start : start + PIECE] for column in columns], kwargs), 5)
+        if len(piece) > MAX_PIECE_BYTES:
+            return None
+        pieces.append(piece)
+    return Payload((b"".join(pieces),), [len(piece) for piece in pieces])
