@@ -13,7 +13,8 @@ from nblb.payload.calls import Packed, cannot_pickle, needs, pack_call
 from nblb.payload.columns import Call, Columns, Row, are_plain, pack_pieces, plain_rows
 from nblb.payload.pickling import Alike, Pickler, dump, kept
 
-MAX_ITEMS = 4096  # of one record: as many as the core sends at once
+MAX_ITEMS = 1024  # of one record
+MAX_PLAIN = 4096  # of one record in pieces: as many as the core sends at once
 MAX_RECORD_BYTES = 1024 * 1024
 
 
@@ -39,7 +40,7 @@ def pack_map(rows: Iterator[Row], kwargs: dict[str, Any], steady: bool = False) 
     """As `pack_calls` for calls with these positional arguments, and the same keywords; plain ones in pieces."""
     behind: list[Row] = []
     while are_plain(kwargs.values()):
-        taken, behind = plain_rows(rows, MAX_ITEMS, steady)
+        taken, behind = plain_rows(rows, MAX_PLAIN, steady)
         pieces = pack_pieces(taken, kwargs) if taken else None
         if pieces is None:
             behind = taken + behind

@@ -127,4 +127,4 @@ def test_what_cannot_be_pickled_is_named() -> None:
 
 def test_no_calls_are_no_records() -> None:
     assert list(payload.pack_map(iter(()), {})) == []
-    assert len(list(payload.pack_map(zip(range(many.MAX_ITEMS)), {}, steady=True))) == 1
+    assert len(list(payload.pack_map(zip(range(many.MAX_PLAIN)), {}, steady=True))) == 1
