@@ -91,19 +91,19 @@ class Task:
         options = self._options
         if not isinstance(job, str):
             raise TypeError(f"job is {job!r}; it must be the name of a job")
-        rows = self._checked(zip(iterable, *more, strict=False), kwargs)
+        arguments = self._checked([iter(each) for each in (iterable, *more)], kwargs)
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
-        many = pack_many(self.function, rows, kwargs, options, chunksize, bool(named), steady)
+        many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 
-    def _checked(self, rows: Iterator[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        """The rows; the first is tried on the signature, so that a mistake is said here and once."""
-        first = list(itertools.islice(rows, 1))
-        for args in first:
-            self._check(args, kwargs)
-        return itertools.chain(first, rows)
+    def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
+        """The arguments; the first are tried on the signature, so that a mistake is said here and once."""
+        for first in itertools.islice(zip(*arguments), 1):  # noqa: B905  # as zip does it
+            self._check(first, kwargs)
+            return [itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)]
+        return []
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -219,17 +218,17 @@ def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> 
 
 def pack_many(
     function: Callable[..., Any],
-    rows: Iterator[tuple[Any, ...]],
+    arguments: Sequence[Iterator[Any]],
     kwargs: dict[str, Any],
     options: Options,
     chunksize: int | str,
     named: bool,
     steady: bool = False,
 ) -> Many:
-    """The calls of a map as records: one for each row of positional arguments, with the same keywords.
+    """The calls of a map as records: one for each tuple of positional arguments, with the same keywords.
 
-    With `steady`, nothing of the caller's runs while `rows` is gone through, so that an array which occurs more than
-    once is the same each time.
+    With `steady`, nothing of the caller's runs while `arguments` are gone through, so that an array which occurs more
+    than once is the same each time.
 
     `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
     that many which stay together.
@@ -243,14 +242,16 @@ def pack_many(
         code = _fingerprints[blob.hash] = payload.fingerprint(function)
     if isinstance(chunksize, int):
         alike: payload.Alike | None = {} if steady else None
-        records = [payload.pack_rows(chunk, kwargs, alike) for chunk in _chunks(rows, chunksize)]
+        chunks = iter(lambda: payload.take(arguments, chunksize, steady), [])
+        records = [payload.pack_columns(chunk, kwargs, alike) for chunk in chunks]
     elif named or options.cache or options.at_most_once:
         # A cached result, and a call that may run only once, must not hang together with others; items of a named
         # job are told by their pickles (superseding.py).
         alone = options.cache or options.at_most_once
-        records = list(payload.pack_calls(((args, kwargs) for args in rows), 1 if alone else payload.MAX_ITEMS, steady))
+        calls = ((args, kwargs) for args in zip(*arguments))  # noqa: B905  # as zip does it
+        records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
     else:
-        records = list(payload.pack_map(rows, kwargs, steady))
+        records = list(payload.pack_map(arguments, kwargs, steady))
     fingerprint = ""
     if named:
         digest = hashlib.blake2b(digest_size=16)
@@ -267,11 +268,6 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
     form = _form(blob, plain, f"{name} (taken)", job)
     specs = [_filled_in(form, new_id(), blob, packed, plain, at) for at, packed in runs_of(values)]
     return [blob, *specs] if specs else []
-
-
-def _chunks(rows: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    while chunk := list(itertools.islice(rows, size)):
-        yield chunk
 
 
 def _part(record: Packed, offset: int, items: int) -> Packed:

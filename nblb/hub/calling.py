@@ -93,12 +93,9 @@ class Prepared:
         self.function = call or function
         self._run, self._function, self._calls, self._is_json = run, function, calls, call is not None
 
-    def portion(self, offset: int) -> tuple[Iterable[packing.Row], dict[str, Any]]:
-        """The arguments of this call, and of as many behind it as lie ready; and the keywords of all of them."""
-        if self._is_json:
-            return ((),), {}
-        portion: tuple[Iterable[packing.Row], dict[str, Any]] = self._calls.portion(offset)
-        return portion
+    def portion(self, offset: int) -> Iterable[packing.Call]:
+        """The arguments of this call, and of as many behind it as can be had; raises what opening them raises."""
+        return (((), {}),) if self._is_json else self._calls.portion(offset)
 
     def said(self, offset: int) -> str:
         """The call as one would write it, bounded: with its arguments as they came, whatever became of them."""

@@ -33,7 +33,7 @@ from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unp
 from nblb.hub.results import HandTo, Results
 from nblb.hub.voice import Voice
 from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
-from nblb.payload import Row, stores
+from nblb.payload import Call, stores
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
@@ -139,23 +139,22 @@ class Worker:
         results: list[Any] = []
         while (at := len(results)) < run.items:
             try:
-                rows, kwargs = calls.portion(at)
+                portion = calls.portion(at)
             except BaseException as error:
                 self._failed(run, calls, at, error, failures)
                 results.append(None)
                 self._passed(run, at)
             else:
-                self._call_rows(run, calls, rows, kwargs, results, failures, kept)
+                self._call_each(run, calls, portion, results, failures, kept)
         if len(failures) == run.items:
             return None
         return calling.pack(run, results, failures, self._max_bytes)
 
-    def _call_rows(
+    def _call_each(
         self,
         run: RunTask,
         calls: calling.Prepared,
-        rows: Iterable[Row],
-        kwargs: dict[str, Any],
+        portion: Iterable[Call],
         results: list[Any],
         failures: list[Failure],
         kept: list[int],
@@ -163,9 +162,9 @@ class Worker:
         """Calls that lie ready, one after another: what stands in the loop is what each costs beside itself."""
         function, modules, items, offset = calls.function, sys.modules, run.items, len(results)
         words, place = self._cell.place
-        for row in rows:
+        for args, kwargs in portion:
             try:
-                result = function(*row, **kwargs)
+                result = function(*args, **kwargs)
             except running.StopAndKeep:
                 result = self._kept(run, offset, failures, kept)
             except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit

@@ -30,13 +30,13 @@ from nblb.payload.calls import (
     unpack_calls,
     unpack_results,
 )
-from nblb.payload.columns import Call, Columns, Row
+from nblb.payload.columns import Call, Columns, take
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
-from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_map, pack_rows
+from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
 from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, project_modules, stores
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "Input",
     "Inputs",
     "Packed",
-    "Row",
     "Store",
     "as_it_is",
     "blob_name",
@@ -74,13 +73,14 @@ __all__ = [
     "pack_call",
     "pack_calls",
     "pack_chunk",
+    "pack_columns",
     "pack_exception",
     "pack_map",
     "pack_results",
-    "pack_rows",
     "project_modules",
     "resolve",
     "stores",
+    "take",
     "to_exception",
     "unpack_calls",
     "unpack_results",

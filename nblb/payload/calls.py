@@ -16,14 +16,16 @@ A payload of results is one pickle of the list of them.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from nblb.errors import NotSerializable
 from nblb.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.messages import HoldBlob, RunTask
-from nblb.payload.columns import Call, Columns, Row
+from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load
 
@@ -190,6 +192,7 @@ class Calls(Sequence[Call]):
         self._items: list[memoryview] | None = run.payload.items() if run.payload.sizes else None
         self._first = run.first  # a chunk is one pickle of all its record's calls, whichever of them are asked for
         self._inputs, self._constants = inputs, constants
+        self._broken: BaseException | None = None
         self._opened: tuple[int, Any] | None = None  # which pickle of several calls, and what was in it
 
     def __len__(self) -> int:
@@ -199,13 +202,27 @@ class Calls(Sequence[Call]):
         calls, at, _ = self._piece(index)
         return calls[at]
 
-    def portion(self, index: int) -> tuple[Iterable[Row], dict[str, Any]]:
-        """The arguments of this call, and of as many behind it as lie ready; and the keywords of all of them."""
+    def portion(self, index: int) -> Iterable[Call]:
+        """This call, and as many behind it as can be had; raises what opening this one raises."""
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
         calls, at, last = self._piece(index)
         if type(calls) is Columns:
-            return calls.rows(at, last), calls.kwargs
-        args, kwargs = calls[at]
-        return (args,), kwargs
+            return zip(calls.rows(at, last), repeat(calls.kwargs))
+        return chain((calls[at],), self._each(index + 1))
+
+    def _each(self, index: int) -> Iterator[Call]:
+        """The calls from this on, until one cannot be opened: `portion` of that one will say why."""
+        try:
+            if self._items is None:
+                yield from self._opened[1][self._first + index : self._first + self._count]  # type: ignore[index]
+            elif self._inputs is None and self._constants is None:
+                yield from map(pickle.loads, self._items[index:])
+            else:
+                yield from (self._load((item,)) for item in self._items[index:])
+        except BaseException as error:
+            self._broken = error
 
     def _piece(self, index: int) -> tuple[Any, int, int]:
         """The calls that are pickled together with this one, where it stands among them, and where the slice ends."""

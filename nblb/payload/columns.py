@@ -30,10 +30,6 @@ class Columns(Sequence[Call]):
     def __init__(self, columns: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> None:
         self.columns, self.kwargs = columns, kwargs
 
-    @classmethod
-    def of(cls, rows: Sequence[Row], kwargs: dict[str, Any]) -> Columns:
-        return cls([list(column) for column in zip(*rows, strict=True)], kwargs)
-
     def rows(self, start: int, stop: int) -> Iterator[Row]:
         """The positional arguments of these calls."""
         return zip(*(column[start:stop] for column in self.columns))  # noqa: B905  # alike in length, and in a hurry
@@ -54,29 +50,45 @@ class Columns(Sequence[Call]):
         return Columns, (self.columns, self.kwargs)
 
 
-def plain_rows(rows: Iterator[Row], most: int, steady: bool) -> tuple[list[Row], list[Row]]:
-    """So many rows of plain values at most; and the rows behind them that have been taken and are not plain.
+def take(arguments: Sequence[Iterator[Any]], most: int, steady: bool) -> list[list[Any]]:
+    """The columns of the next rows, so many at most; none when one of the arguments is at its end.
 
-    Where something of the caller's runs between two rows, what is not plain may be changed by it: it is taken last.
+    With `steady` nothing of the caller's runs between two rows, so a column may be taken at once.
     """
     if steady:
-        taken = list(islice(rows, most))
-        return (taken, []) if _are_plain(taken) else ([], taken)
+        columns = [list(islice(argument, most)) for argument in arguments]
+        shortest = min(map(len, columns), default=0)
+        return [column if len(column) == shortest else column[:shortest] for column in columns] if shortest else []
+    return transposed(islice(zip(*arguments), most))  # noqa: B905  # as zip does it
+
+
+def take_plain(arguments: Sequence[Iterator[Any]], most: int, steady: bool) -> tuple[list[list[Any]], list[Row]]:
+    """The columns of the next rows, if all in them is plain; and rows that were taken and are not.
+
+    What is not plain may be changed by the caller before the next row is taken: there is one such row at most.
+    """
+    if steady:
+        columns = take(arguments, most, steady)
+        return (columns, []) if _are_plain(columns) else ([], list(zip(*columns, strict=True)))
     found: list[Row] = []
-    for row in rows:
-        if not PLAIN.issuperset(map(type, row)):
-            return found, [row]
+    for row in islice(zip(*arguments), most):  # noqa: B905
+        if not are_plain(row):
+            return transposed(found), [row]
         found.append(row)
-        if len(found) == most:
-            break
-    return found, []
+    return transposed(found), []
 
 
-def _are_plain(rows: Sequence[Row]) -> bool:
-    kinds = set(map(type, chain.from_iterable(rows)))
-    if tuple in kinds:
-        kinds.discard(tuple)
-        kinds.update(map(type, chain.from_iterable(v for v in chain.from_iterable(rows) if type(v) is tuple)))
+def transposed(rows: Iterable[Row]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _are_plain(columns: Sequence[Sequence[Any]]) -> bool:
+    kinds: set[type] = set()
+    for column in columns:
+        kinds.update(map(type, column))
+        if tuple in kinds:
+            kinds.discard(tuple)
+            kinds.update(map(type, chain.from_iterable(value for value in column if type(value) is tuple)))
     return kinds <= PLAIN
 
 
@@ -84,11 +96,10 @@ def are_plain(values: Iterable[Any]) -> bool:
     return PLAIN.issuperset(map(type, values))
 
 
-def pack_pieces(rows: Sequence[Row], kwargs: dict[str, Any]) -> Payload | None:
-    """Plain rows, PIECE of them in a pickle; None if that makes pieces too large to be handed out whole."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
+def pack_pieces(columns: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> Payload | None:
+    """Plain values, PIECE calls in a pickle; None if that makes pieces too large to be handed out whole."""
     pieces: list[bytes] = []
-    for start in range(0, len(rows), PIECE):
+    for start in range(0, len(columns[0]), PIECE):
         piece = pickle.dumps(Columns([column[start : start + PIECE] for column in columns], kwargs), 5)
         if len(piece) > MAX_PIECE_BYTES:
             return None

@@ -10,7 +10,7 @@ from typing import Any
 from nblb.errors import NotSerializable
 from nblb.framing import Payload
 from nblb.payload.calls import Packed, cannot_pickle, needs, pack_call
-from nblb.payload.columns import Call, Columns, Row, are_plain, pack_pieces, plain_rows
+from nblb.payload.columns import Call, Columns, Row, are_plain, pack_pieces, take_plain
 from nblb.payload.pickling import Alike, Pickler, dump, kept
 
 MAX_ITEMS = 1024  # of one record
@@ -27,28 +27,27 @@ def pack_chunk(calls: Sequence[Call], alike: Alike | None = None) -> Packed:
     return Packed(Payload.of(buffers), len(calls), False, *needs(pickler.stand_ins))
 
 
-def pack_rows(rows: Sequence[Row], kwargs: dict[str, Any], alike: Alike | None = None) -> Packed:
-    """The same for calls with these positional arguments, one or more, and the same keywords."""
+def pack_columns(columns: Sequence[Sequence[Any]], kwargs: dict[str, Any], alike: Alike | None = None) -> Packed:
+    """The same for calls with these columns of positional arguments, and the same keywords."""
     try:
-        buffers, pickler = dump(Columns.of(rows, kwargs), arguments=True, alike=alike)
+        buffers, pickler = dump(Columns(columns, kwargs), arguments=True, alike=alike)
     except Exception as error:
-        raise _one_of([(args, kwargs) for args in rows], error) from error
-    return Packed(Payload.of(buffers), len(rows), False, *needs(pickler.stand_ins))
+        raise _one_of([(args, kwargs) for args in zip(*columns, strict=True)], error) from error
+    return Packed(Payload.of(buffers), len(columns[0]), False, *needs(pickler.stand_ins))
 
 
-def pack_map(rows: Iterator[Row], kwargs: dict[str, Any], steady: bool = False) -> Iterator[Packed]:
+def pack_map(arguments: Sequence[Iterator[Any]], kwargs: dict[str, Any], steady: bool = False) -> Iterator[Packed]:
     """As `pack_calls` for calls with these positional arguments, and the same keywords; plain ones in pieces."""
     behind: list[Row] = []
-    while are_plain(kwargs.values()):
-        taken, behind = plain_rows(rows, MAX_PLAIN, steady)
-        pieces = pack_pieces(taken, kwargs) if taken else None
+    while are_plain(kwargs.values()) and not behind:
+        columns, behind = take_plain(arguments, MAX_PLAIN, steady)
+        pieces = pack_pieces(columns, kwargs) if columns else None
         if pieces is None:
-            behind = taken + behind
+            behind = [*zip(*columns, strict=True), *behind]
             break
-        yield Packed(pieces, len(taken), True)
-        if behind:
-            break
-    yield from pack_calls(((args, kwargs) for args in chain(behind, rows)), MAX_ITEMS, steady)
+        yield Packed(pieces, len(columns[0]), True)
+    rows = chain(behind, zip(*arguments))  # noqa: B905  # as zip does it
+    yield from pack_calls(((args, kwargs) for args in rows), MAX_ITEMS, steady)
 
 
 def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS, steady: bool = False) -> Iterator[Packed]:
