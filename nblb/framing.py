@@ -29,6 +29,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 VERSION = b"nblb1"
 LARGE = 64 * 1024
 MAX_FRAMES = 4096
+PIECE = 64  # items in one pickle of a payload that has fewer sizes than items
 IN_MEMORY = (bytes, bytearray, memoryview)
 
 
@@ -90,8 +91,8 @@ class Payload:
     """Pickled bytes that only the two ends of a task's trip open; everything between carries them.
 
     `buffers` are bytes-like objects: the pickle first, its out-of-band buffers behind it. Where `sizes` is not
-    empty there is one buffer that holds `len(sizes)` items of these sizes, and `slice` cuts it. The bytes may lie
-    elsewhere (`put_away`); they are fetched whenever they are asked for, and not kept.
+    empty there is one buffer that holds `len(sizes)` items of these sizes, or pieces of PIECE items, and `slice` cuts
+    it. The bytes may lie elsewhere (`put_away`); they are fetched whenever they are asked for, and not kept.
     """
 
     __slots__ = ("_away", "_buffers", "_starts", "sizes")
@@ -144,6 +145,13 @@ class Payload:
         cut = bytes(memoryview(self._buffers[0])[start:end]) if self._away is None else self._away.cut(start, end)
         return Payload((cut,), self.sizes[first : first + items])
 
+    def part(self, first: int, items: int, of: int) -> Payload:
+        """What holds these of its `of` items: they alone, or the pieces that they are in."""
+        if len(self.sizes) == of:
+            return self.slice(first, items)
+        start, end = first // PIECE, pieces(first + items)
+        return self.slice(start, end - start)
+
     def items(self) -> list[memoryview]:
         """Each item's bytes, for a payload that has `sizes`."""
         whole, at, cuts = memoryview(self.buffers[0]), 0, []
@@ -179,6 +187,11 @@ class Payload:
 
     def __repr__(self) -> str:
         return f"<Payload {self.nbytes:,} bytes in {len(self.buffers)} buffers>"
+
+
+def pieces(items: int) -> int:
+    """How many pieces so many items are."""
+    return -(-items // PIECE)
 
 
 class _Gather:

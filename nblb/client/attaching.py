@@ -51,7 +51,9 @@ def open_or_attach(
         cluster.connection.check_open()
         values = _supersede(cluster, job, about, many, supersede) if about is not None else {}
         cluster.connection.say(*many.blobs(), opening)
-        given = _say(job, give_back(values, job.job_id, options, job.task_name), values) if values else set()
+        taken = give_back(values, job.job_id, options, job.task_name) if values else []
+        _say(job, taken, values)
+        given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
         _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
         if job.earlier is not None:
             _tell(job, job.earlier, len(given))
@@ -85,16 +87,18 @@ def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | No
     _say(job, many.messages(job.job_id, options, job.task_name, wanted))
 
 
-def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> set[int]:
-    """Submit records of a job, of which the results may be known; the items that they hold."""
-    specs = [message for message in messages if isinstance(message, SubmitTask)]
-    for spec in specs:
+def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> None:
+    """Submit records of a job, of which the results may be known."""
+    for spec in _records(messages):
         job.add_record(spec.task, spec.index, spec.items)
         job.connection.owners[spec.task] = job
         if known is not None:
             superseding.settle_here(job, spec, known)
     job.connection.say(*messages)
-    return {item for spec in specs for item in range(spec.index, spec.index + spec.items)}
+
+
+def _records(messages: Sequence[Message]) -> list[SubmitTask]:
+    return [message for message in messages if isinstance(message, SubmitTask)]
 
 
 def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options) -> Job:

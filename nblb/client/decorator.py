@@ -91,21 +91,19 @@ class Task:
         options = self._options
         if not isinstance(job, str):
             raise TypeError(f"job is {job!r}; it must be the name of a job")
-        calls = self._calls(zip(iterable, *more, strict=False) if more else ((item,) for item in iterable), kwargs)
+        arguments = self._checked([iter(each) for each in (iterable, *more)], kwargs)
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
-        many = pack_many(self.function, calls, options, chunksize, bool(named), steady)
+        many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 
-    def _calls(self, arguments: Iterable[tuple[Any, ...]], kwargs: dict[str, Any]) -> Iterator[payload.Call]:
-        """The calls; the first is tried on the signature, so that a mistake is said here and once."""
-        rest = iter(arguments)
-        for first in itertools.islice(rest, 1):
+    def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
+        """The arguments; the first are tried on the signature, so that a mistake is said here and once."""
+        for first in itertools.islice(zip(*arguments), 1):  # noqa: B905  # as zip does it
             self._check(first, kwargs)
-            yield first, kwargs
-        for args in rest:
-            yield args, kwargs
+            return [itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)]
+        return []
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

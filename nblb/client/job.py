@@ -291,14 +291,18 @@ class Job(SteeredJob, PrintedJob):
 
     def _ended(self, runs: list[tuple[int, int]]) -> list[tuple[int, TaskFuture]]:
         """Note that these items have ended; the futures that somebody holds of them."""
-        items = [item for first, number in runs for item in range(first, first + number)]
         if self._order is not None:
-            self._order.extend(items)
+            for first, number in runs:
+                self._order.extend(range(first, first + number))
         now = time.monotonic()
         self._pace.note(max(0, self._ledger.ended - (self._base or 0)), now)
         if self.done() and self._ended_at is None:
             self._ended_at = now
-        return [(item, self._futures[item]) for item in items if item in self._futures] if self._futures else []
+        futures = self._futures
+        if not futures:
+            return []
+        items = (item for first, number in runs for item in range(first, first + number))
+        return [(item, futures[item]) for item in items if item in futures]
 
     def show(self, changed: TaskChanged) -> None:
         with self._lock:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -219,16 +218,17 @@ def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> 
 
 def pack_many(
     function: Callable[..., Any],
-    calls: Iterable[Call],
+    arguments: Sequence[Iterator[Any]],
+    kwargs: dict[str, Any],
     options: Options,
     chunksize: int | str,
     named: bool,
     steady: bool = False,
 ) -> Many:
-    """The calls of a map as records.
+    """The calls of a map as records: one for each tuple of positional arguments, with the same keywords.
 
-    With `steady`, nothing of the caller's runs while `calls` is gone through, so that an array which occurs more than
-    once is the same each time.
+    With `steady`, nothing of the caller's runs while `arguments` are gone through, so that an array which occurs more
+    than once is the same each time.
 
     `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
     that many which stay together.
@@ -242,11 +242,16 @@ def pack_many(
         code = _fingerprints[blob.hash] = payload.fingerprint(function)
     if isinstance(chunksize, int):
         alike: payload.Alike | None = {} if steady else None
-        records = [payload.pack_chunk(chunk, alike) for chunk in _chunks(calls, chunksize)]
-    else:
-        # A cached result, and a call that may run only once, must not hang together with others.
+        chunks = iter(lambda: payload.take(arguments, chunksize, steady), [])
+        records = [payload.pack_columns(chunk, kwargs, alike) for chunk in chunks]
+    elif named or options.cache or options.at_most_once:
+        # A cached result, and a call that may run only once, must not hang together with others; items of a named
+        # job are told by their pickles (superseding.py).
         alone = options.cache or options.at_most_once
+        calls = ((args, kwargs) for args in zip(*arguments))  # noqa: B905  # as zip does it
         records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
+    else:
+        records = list(payload.pack_map(arguments, kwargs, steady))
     fingerprint = ""
     if named:
         digest = hashlib.blake2b(digest_size=16)
@@ -263,12 +268,6 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
     form = _form(blob, plain, f"{name} (taken)", job)
     specs = [_filled_in(form, new_id(), blob, packed, plain, at) for at, packed in runs_of(values)]
     return [blob, *specs] if specs else []
-
-
-def _chunks(calls: Iterable[Call], size: int) -> Iterator[list[Call]]:
-    iterator = iter(calls)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
 
 
 def _part(record: Packed, offset: int, items: int) -> Packed:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nblb import running
+from nblb.hub.marks import marks
 
 _markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
 
@@ -31,6 +32,7 @@ class Bars:
     def moved(self, bar: Any, parts: Sequence[Part]) -> None:
         """A bar (with several parts, if it is one of rich) has got further, or is new."""
         self.open[id(bar)] = list(parts)
+        marks.raised = True
         self._say()
 
     def closed(self, bar: Any) -> None:

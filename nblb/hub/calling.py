@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -85,18 +85,17 @@ class _Loading(dict[str, Any]):
 
 
 class Prepared:
-    """Makes the slice's call number `offset` and returns its result."""
+    """The slice's function, and the arguments of its calls."""
 
     def __init__(
-        self, run: RunTask, function: Callable[..., Any], calls: Any, call: Callable[[int], Any] | None = None
+        self, run: RunTask, function: Callable[..., Any], calls: Any, call: Callable[..., Any] | None = None
     ) -> None:
-        self._run, self._function, self._calls, self._call = run, function, calls, call
+        self.function = call or function
+        self._run, self._function, self._calls, self._is_json = run, function, calls, call is not None
 
-    def __call__(self, offset: int) -> Any:
-        if self._call is not None:
-            return self._call(offset)
-        args, kwargs = self._calls[offset]
-        return self._function(*args, **kwargs)
+    def portion(self, offset: int) -> Iterable[packing.Call]:
+        """The arguments of this call, and of as many behind it as can be had; raises what opening them raises."""
+        return (((), {}),) if self._is_json else self._calls.portion(offset)
 
     def said(self, offset: int) -> str:
         """The call as one would write it, bounded: with its arguments as they came, whatever became of them."""
@@ -115,8 +114,8 @@ def prepare(run: RunTask, blobs: Blobs) -> Prepared:
         shown: list[Any] = [((task,), {})]
         if run.call == "seed":
             arguments = blobs.constant(run.constants[0]) if run.constants else {}
-            return Prepared(run, function, shown, lambda _: function(task=task, arguments=arguments))
-        return Prepared(run, function, shown, lambda _: _call_published(function, task))
+            return Prepared(run, function, shown, lambda: function(task=task, arguments=arguments))
+        return Prepared(run, function, shown, lambda: _call_published(function, task))
     if run.depends or run.constants:
         return Prepared(run, function, packing.unpack_calls(run, _Loading(blobs.results), _Loading(blobs.constant)))
     return Prepared(run, function, packing.unpack_calls(run))

@@ -86,9 +86,15 @@ class Cell:
     def end(self, number: int) -> None:
         self._words[_RUNNING] = AFTER + number
 
-    def at(self, item: int) -> None:
-        """The call of the slice that the worker is at from now on."""
-        self._words[_ITEM] = item
+    @property
+    def place(self) -> tuple[memoryview, int]:
+        """Where the worker writes which call of the slice it is at, itself: at each call."""
+        return self._words, _ITEM
+
+    @property
+    def item(self) -> int:
+        """The call of the slice that the worker is at."""
+        return self._words[_ITEM]
 
     @property
     def steered(self) -> int:
@@ -133,10 +139,6 @@ class Cell:
         self._memory[_STEER_AT : _STEER_AT + len(data)] = data
         self._words[_STEER_LENGTH] = len(data)
         self._words[_STEERED] = version + 1
-
-    @property
-    def item(self) -> int:
-        return self._words[_ITEM]
 
     def begin_reading(self) -> int:
         """The slice whose output lies in the pipes now, 0 if the worker itself is at it; end_reading must follow."""

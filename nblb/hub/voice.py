@@ -19,6 +19,7 @@ from nblb.errors import NotSerializable
 from nblb.framing import Payload
 from nblb.hub import bundles
 from nblb.hub.cell import Cell
+from nblb.hub.marks import marks
 from nblb.hub.pipe import Channel
 from nblb.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinted
 from nblb.running import StopAndKeep
@@ -36,14 +37,13 @@ _NOTHING = object()
 
 
 class Voice:
-    """What the task at hand says and is told; the worker says which slice and item it is at."""
+    """What the task at hand says and is told; the worker says which slice it is at, the cell which item."""
 
     def __init__(self, channel: Channel, cell: Cell) -> None:
         self._channel, self._cell = channel, cell
         self._lock = threading.Lock()
         self._number = 0
         self._run: RunTask | None = None
-        self.item = 0  # which call of the slice the worker is at
         self.spoke = False  # `end_item` has something to do
         self._latest: Any = _NOTHING
         self._waiting: Any = _NOTHING  # to be sent: a message, or the thing itself
@@ -65,7 +65,6 @@ class Voice:
         if self._ends or self._turned:
             self._ends, self._turned = set(), {}
         self._display_left, self._display_at = float(DISPLAY_BYTES), monotonic()
-        self.item = 0
         if self.spoke:
             self._forget()
 
@@ -75,6 +74,11 @@ class Voice:
         self._latest = _NOTHING
         if self._offered:
             self._offered = {}
+
+    @property
+    def item(self) -> int:
+        """Which call of the slice the worker is at."""
+        return self._cell.item
 
     @property
     def has_emitted(self) -> bool:
@@ -107,7 +111,7 @@ class Voice:
         if not self._number:
             return
         now = monotonic()
-        self._latest, self.spoke = thing, True
+        self._latest, self.spoke, marks.raised = thing, True, True
         if now >= self._next_at:
             with self._lock:
                 self._waiting = _NOTHING
@@ -195,7 +199,7 @@ class Voice:
         value = default if value is _NOTHING else _fitting(value, default, minimum, maximum)
         if self._offered.get(name, _NOTHING) != value and (name in self._offered or len(self._offered) < MAX_KNOBS):
             self._offered[name] = value
-            self.spoke = True
+            self.spoke = marks.raised = True
             offered = KnobOffered(
                 task=run.task,
                 attempt=run.attempt,
@@ -219,7 +223,7 @@ class Voice:
         filled = self._display_left + (now - self._display_at) * DISPLAY_BYTES_S
         self._display_left, self._display_at = min(float(DISPLAY_BYTES), filled), now
         if len(text) > self._display_left:
-            self._held_back, self.spoke = text, True
+            self._held_back, self.spoke, marks.raised = text, True, True
             return
         self._held_back = ""
         self._send_display(text)

@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,16 +26,19 @@ from nblb.framing import Payload
 from nblb.hub import calling, displays, offspring, patches
 from nblb.hub.bars import bars
 from nblb.hub.cell import NOTE_BYTES, Cell
+from nblb.hub.marks import marks
 from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.output import WorkerOutput, label_logging, own_stream
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.results import HandTo, Results
 from nblb.hub.voice import Voice
 from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
-from nblb.payload import stores
+from nblb.payload import Call, stores
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
-TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on
+TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
+TELL_EVERY_S = 0.01  # … so often: the hub looks half as often
+FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
 
 
 class Worker:
@@ -51,7 +54,7 @@ class Worker:
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
-        self._done = 0  # calls of the slice that have ended
+        self._tell_at = 0.0  # when a slice of many calls reports how far it is
         self._folder = Path.cwd()
         self._pid = os.getpid()
 
@@ -81,7 +84,7 @@ class Worker:
 
     def _run_slice(self, number: int, run: RunTask) -> None:
         started = perf_counter()
-        self._interrupted, self._done, self._run = False, 0, run
+        self._interrupted, self._run, self._tell_at = False, run, started + TELL_AFTER_S
         payload: Payload | None = None
         failures: list[Failure] = []
         kept: list[int] = []
@@ -93,7 +96,7 @@ class Worker:
                 if self._cell.is_to_stop(number):  # SIGINT came before the slice was begun
                     self._number, self._interrupted = 0, True
                     raise KeyboardInterrupt
-                payload = self._call_all(run, started, failures, kept)
+                payload = self._call_all(run, failures, kept)
                 stopped = False
             finally:
                 self._number = 0
@@ -125,7 +128,7 @@ class Worker:
         self._send_end(number, end)
         self._cell.end(number)
 
-    def _call_all(self, run: RunTask, started: float, failures: list[Failure], kept: list[int]) -> Payload | None:
+    def _call_all(self, run: RunTask, failures: list[Failure], kept: list[int]) -> Payload | None:
         """The results of the slice's calls, packed; what they raised goes to `failures`."""
         try:
             calls = calling.prepare(run, self._blobs)
@@ -134,31 +137,69 @@ class Worker:
             failures += [calling.failure_of(error, offset, run, self.name) for offset in range(run.items)]
             return None
         results: list[Any] = []
-        voice, output, item_at, modules = self._voice, self._output, self._cell.at, sys.modules
-        for offset in range(run.items):
-            if offset:
-                if output.has_written:
-                    self._label_output(run, offset - 1)
-                item_at(offset)
-                voice.item = offset
+        while (at := len(results)) < run.items:
             try:
-                results.append(calls(offset))
-            except running.StopAndKeep:
-                results.append(self._kept(run, offset, failures, kept))
-            except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
-                self._stop_if_asked(error)
-                failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
+                portion = calls.portion(at)
+            except BaseException as error:
+                self._failed(run, calls, at, error, failures)
                 results.append(None)
-            if self._interrupted:  # the task has swallowed the KeyboardInterrupt
-                raise KeyboardInterrupt
-            if voice.spoke or bars.open or "matplotlib._pylab_helpers" in modules:
-                self._end_item()
-            self._done = offset + 1
-            if run.items > 1 and perf_counter() - started > TELL_AFTER_S:
-                self._tell(0.0, "")
+                self._passed(run, at)
+            else:
+                self._call_each(run, calls, portion, results, failures, kept)
         if len(failures) == run.items:
             return None
         return calling.pack(run, results, failures, self._max_bytes)
+
+    def _call_each(
+        self,
+        run: RunTask,
+        calls: calling.Prepared,
+        portion: Iterable[Call],
+        results: list[Any],
+        failures: list[Failure],
+        kept: list[int],
+    ) -> None:
+        """Calls that lie ready, one after another: what stands in the loop is what each costs beside itself."""
+        function, modules, items, offset = calls.function, sys.modules, run.items, len(results)
+        words, place = self._cell.place
+        for args, kwargs in portion:
+            try:
+                result = function(*args, **kwargs)
+            except running.StopAndKeep:
+                result = self._kept(run, offset, failures, kept)
+            except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
+                result = None
+                self._failed(run, calls, offset, error, failures)
+            results.append(result)
+            if marks.raised or FIGURES in modules or perf_counter() > self._tell_at:
+                self._passed(run, offset)
+            offset += 1
+            if offset < items:
+                words[place] = offset
+
+    def _failed(
+        self, run: RunTask, calls: calling.Prepared, offset: int, error: BaseException, failures: list[Failure]
+    ) -> None:
+        """The call has raised this; its place among the results is empty."""
+        self._stop_if_asked(error)
+        failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
+
+    def _passed(self, run: RunTask, offset: int) -> None:
+        """A call is over, and there is something to be done before the next."""
+        marks.raised = False
+        if self._interrupted:  # the task has swallowed the KeyboardInterrupt
+            raise KeyboardInterrupt
+        if self._voice.spoke or bars.open or FIGURES in sys.modules:
+            self._end_item()
+        if offset + 1 == run.items:
+            return
+        if self._output.has_written:
+            self._label_output(run, offset)
+        words, place = self._cell.place
+        words[place] = offset + 1
+        if perf_counter() > self._tell_at:
+            self._tell_at = perf_counter() + TELL_EVERY_S
+            self._tell(0.0, "")
 
     def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
         """The result of a call that was stopped early."""
@@ -179,7 +220,7 @@ class Worker:
 
     def _end_item(self) -> None:
         """What the call has left waiting: figures, its last word; bars that it has not closed."""
-        if "matplotlib._pylab_helpers" in sys.modules:
+        if FIGURES in sys.modules:
             try:
                 displays.show_figures()
             except Exception:
@@ -194,7 +235,7 @@ class Worker:
     def _on_interrupt(self, *_: object) -> None:
         """SIGINT: stops the attempt that the hub has named in the cell, if this is still it."""
         if self._number and self._cell.is_to_stop(self._number):
-            self._number, self._interrupted = 0, True
+            self._number, self._interrupted, marks.raised = 0, True, True
             raise KeyboardInterrupt
 
     # ── what it says on the way ──
@@ -210,7 +251,7 @@ class Worker:
         if run is None:
             return
         if run.items > 1:
-            percent = (100.0 * self._done + percent) / run.items
+            percent = (100.0 * self._cell.item + percent) / run.items
         number = self._number
         if number and self._cell.report(number, percent, note.encode()[:NOTE_BYTES] if note else b""):
             message = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=percent, note=note)
@@ -229,7 +270,7 @@ class Worker:
                 os.chdir(self._folder)
         self._output.flush()
         self._cell.tidy()
-        for message in self._output.take(run, min(self._done, run.items - 1)):
+        for message in self._output.take(run, self._cell.item):
             self._channel.send(number, message)
 
     def _send_end(self, number: int, end: TaskFinished | TaskStopped) -> None:

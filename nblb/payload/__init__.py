@@ -4,6 +4,7 @@ Nothing between the two opens them. Each module says what its payloads look like
 
     functions   a function, kept by hubs under its content hash, with the source lines of its cell
     calls       arguments, results and constants; futures among the arguments
+    many        the arguments of a map; columns: those that differ in a few values only
     failures    what a task raised
     frames      where it was then, and with which variables; frame_values: these as real values
     explain     which part of something cannot be pickled
@@ -11,8 +12,6 @@ Nothing between the two opens them. Each module says what its payloads look like
 """
 
 from nblb.payload.calls import (
-    MAX_ITEMS,
-    Call,
     Calls,
     Constant,
     Given,
@@ -26,18 +25,18 @@ from nblb.payload.calls import (
     joined_results,
     load_constant,
     pack_call,
-    pack_calls,
-    pack_chunk,
     pack_results,
     resolve,
     unpack_calls,
     unpack_results,
 )
+from nblb.payload.columns import Call, Columns, take
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
+from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
 from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, project_modules, stores
 
 __all__ = [
@@ -46,6 +45,7 @@ __all__ = [
     "Alike",
     "Call",
     "Calls",
+    "Columns",
     "Constant",
     "Given",
     "Input",
@@ -73,11 +73,14 @@ __all__ = [
     "pack_call",
     "pack_calls",
     "pack_chunk",
+    "pack_columns",
     "pack_exception",
+    "pack_map",
     "pack_results",
     "project_modules",
     "resolve",
     "stores",
+    "take",
     "to_exception",
     "unpack_calls",
     "unpack_results",

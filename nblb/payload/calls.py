@@ -1,10 +1,11 @@
 """Arguments and results as payloads.
 
-The payload of a record of calls is one of three:
+The payload of a record of calls is one of three (columns.py and many.py make those of many calls):
 
 - one pickle of `(args, kwargs)`, with large buffers behind it: a single call;
-- one buffer with `sizes`: a pickle of `(args, kwargs)` for each item, so the core can cut it by length alone;
-- one pickle of a list of `(args, kwargs)`: a chunk that is never cut (an explicit chunksize).
+- one buffer with `sizes`: a pickle of `(args, kwargs)` for each item, so the core can cut it by length alone; or a
+  pickle of Columns for each PIECE items, which it hands out with all pieces that a slice touches;
+- one pickle of Columns, or of a list of `(args, kwargs)`: a chunk that is never cut (an explicit chunksize).
 
 A future among the arguments travels as Input, a handle of `lb.put` as Constant, however deep they lie in lists, dicts
 or other objects; `unpack_calls` puts the values in while it unpickles.
@@ -15,21 +16,19 @@ A payload of results is one pickle of the list of them.
 from __future__ import annotations
 
 import hashlib
-import io
+import pickle
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from itertools import chain, repeat
+from typing import Any, NamedTuple
 
 from nblb.errors import NotSerializable
-from nblb.framing import IN_MEMORY, Buffer, Part, Payload
+from nblb.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.messages import HoldBlob, RunTask
+from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import explain_unpicklable
-from nblb.payload.pickling import Alike, Pickler, dump, dump_arguments, kept, load
+from nblb.payload.pickling import dump, dump_arguments, load
 
-Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
-
-MAX_ITEMS = 1024  # of one record
-MAX_RECORD_BYTES = 1024 * 1024
 NAMED_BY_PLACE = 8 * 1024 * 1024  # bytes in files from which on a blob is not read once more to be named
 
 
@@ -146,68 +145,13 @@ def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
     try:
         buffers, stand_ins = dump_arguments(call)
     except Exception as error:
-        raise _cannot_pickle(call, error) from error
+        raise cannot_pickle(call, error) from error
     if not stand_ins:
         return Packed(Payload.of(buffers))
-    return Packed(Payload.of(buffers), 1, False, *_needs(stand_ins))
+    return Packed(Payload.of(buffers), 1, False, *needs(stand_ins))
 
 
-def pack_chunk(calls: Sequence[Call], alike: Alike | None = None) -> Packed:
-    """Calls that stay together: one pickle, run one after another by one worker."""
-    try:
-        buffers, pickler = dump(list(calls), arguments=True, alike=alike)
-    except Exception as error:
-        raise _cannot_pickle_one_of(calls, error) from error
-    return Packed(Payload.of(buffers), len(calls), False, *_needs(pickler.stand_ins))
-
-
-def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS, steady: bool = False) -> Iterator[Packed]:
-    """Records that the core may cut between any two items; a call with large buffers or futures is one by itself.
-
-    With `steady` nothing of the caller's runs between two calls, so what is at one place in memory is the same.
-    """
-    alike: Alike | None = {} if steady else None
-    file = io.BytesIO()
-    pickler = Pickler(file, arguments=True)
-    dump, tell, clear_memo = pickler.dump, file.tell, pickler.clear_memo
-    sizes: list[int] = []
-    start = waiting = 0
-    for call in calls:
-        try:
-            dump(call)
-        except Exception as error:
-            raise _cannot_pickle(call, error) from error
-        clear_memo()
-        end = tell()
-        if pickler.large or (len(pickler.stand_ins) > waiting and _needs(pickler.stand_ins[waiting:])[0]):
-            if sizes:
-                yield _cut(file.getbuffer()[:start], sizes, pickler.stand_ins[:waiting])
-            payload = Payload.of(kept([bytes(file.getbuffer()[start:end]), *pickler.large], alike))
-            yield Packed(payload, 1, False, *_needs(pickler.stand_ins[waiting:]))
-        else:
-            sizes.append(end - start)
-            start, waiting = end, len(pickler.stand_ins)
-            if len(sizes) < max_items and end < MAX_RECORD_BYTES:
-                continue
-            yield _cut(file.getbuffer(), sizes, pickler.stand_ins)
-        file.seek(0)
-        file.truncate()
-        start = waiting = 0
-        sizes = []
-        pickler.large.clear()
-        pickler.stand_ins.clear()
-        pickler.globals_ref.clear()
-    if sizes:
-        yield _cut(file.getbuffer(), sizes, pickler.stand_ins)
-
-
-def _cut(written: memoryview, sizes: list[int], stand_ins: list[Any]) -> Packed:
-    payload = Payload((bytes(written),), sizes)
-    written.release()  # or the file could not be emptied
-    return Packed(payload, len(sizes), True, *_needs(stand_ins))
-
-
-def _needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]:
+def needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]:
     """The records and the constants that these stand for, each once, in order; and the constants' holders."""
     depends: dict[str, None] = {}
     constants: dict[str, Any] = {}
@@ -221,7 +165,7 @@ def _needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], 
     return tuple(depends), tuple(constants), tuple(holder for holder in constants.values() if holder is not None)
 
 
-def _cannot_pickle(call: Call, error: Exception) -> NotSerializable:
+def cannot_pickle(call: Call, error: Exception) -> NotSerializable:
     """The error that names the argument, and the part of it."""
     args, kwargs = call
     named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
@@ -229,15 +173,6 @@ def _cannot_pickle(call: Call, error: Exception) -> NotSerializable:
         why = explain_unpicklable(value, name, arguments=True)
         if why:
             return NotSerializable(why)
-    return NotSerializable(f"the arguments cannot be pickled: {error}")
-
-
-def _cannot_pickle_one_of(calls: Sequence[Call], error: Exception) -> NotSerializable:
-    for call in calls:
-        try:
-            pack_call(*call)
-        except NotSerializable as named:
-            return named
     return NotSerializable(f"the arguments cannot be pickled: {error}")
 
 
@@ -253,24 +188,63 @@ class Calls(Sequence[Call]):
         inputs: Mapping[str, Sequence[Any]] | None = None,
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        self._items: list[Buffer] = list(run.payload.items()) if run.payload.sizes else []
-        self._whole, self._count = run.payload, len(self._items) or run.items
+        self._whole, self._count = run.payload, run.items
+        self._items: list[memoryview] | None = run.payload.items() if run.payload.sizes else None
         self._first = run.first  # a chunk is one pickle of all its record's calls, whichever of them are asked for
         self._inputs, self._constants = inputs, constants
-        self._chunk: list[Call] | None = None
+        self._broken: BaseException | None = None
+        self._opened: tuple[int, Any] | None = None  # which pickle of several calls, and what was in it
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: Any) -> Any:
+        calls, at, _ = self._piece(index)
+        return calls[at]
+
+    def portion(self, index: int) -> Iterable[Call]:
+        """This call, and as many behind it as can be had; raises what opening this one raises."""
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
+        calls, at, last = self._piece(index)
+        if type(calls) is Columns:
+            return zip(calls.rows(at, last), repeat(calls.kwargs))
+        return chain((calls[at],), self._each(index + 1))
+
+    def _each(self, index: int) -> Iterator[Call]:
+        """The calls from this on, until one cannot be opened: `portion` of that one will say why."""
+        try:
+            if self._items is None:
+                yield from self._opened[1][self._first + index : self._first + self._count]  # type: ignore[index]
+            elif self._inputs is None and self._constants is None:
+                yield from map(pickle.loads, self._items[index:])
+            else:
+                yield from (self._load((item,)) for item in self._items[index:])
+        except BaseException as error:
+            self._broken = error
+
+    def _piece(self, index: int) -> tuple[Any, int, int]:
+        """The calls that are pickled together with this one, where it stands among them, and where the slice ends."""
         if not 0 <= index < self._count:  # checked here: an IndexError of a user's class is not the end of the calls
             raise IndexError(index)
-        if self._items:
-            return self._load((self._items[index],))
-        if self._chunk is None:
-            whole = self._load(self._whole.buffers)
-            self._chunk = whole if isinstance(whole, list) else [whole]
-        return self._chunk[self._first + index]
+        items = self._items
+        if items is None:
+            return self._open(0, self._whole.buffers), self._first + index, self._first + self._count
+        if len(items) == self._count and self._opened is None:  # but for a few slices, it is an item in each
+            call = self._load((items[index],))
+            if type(call) is not Columns:
+                return (call,), 0, 1
+        skipped = self._first % PIECE
+        number, at = divmod(skipped + index, PIECE)
+        return self._open(number, (items[number],)), at, min(PIECE, skipped + self._count - number * PIECE)
+
+    def _open(self, number: int, buffers: Sequence[Buffer]) -> Any:
+        """What lies in one pickle: calls. The latest is kept."""
+        if self._opened is None or self._opened[0] != number:
+            found = self._load(buffers)
+            self._opened = number, found if isinstance(found, (Columns, list)) else [found]
+        return self._opened[1]
 
     def _load(self, buffers: Sequence[Buffer]) -> Any:
         _values.inputs, _values.constants = self._inputs, self._constants

@@ -8,6 +8,7 @@ from math import isfinite
 import msgspec
 
 from nblb.commands import Record as Keep
+from nblb.framing import pieces
 from nblb.messages import (
     ENDED,
     Answer,
@@ -174,7 +175,9 @@ class Intake:
     def _malformed(self, spec: SubmitTask) -> tuple[str, str] | None:
         if not isfinite(spec.priority):
             return "TaskRejected", f"the priority of task {spec.name} must be a finite number, not {spec.priority}"
-        if not 1 <= spec.items <= MAX_ITEMS or (spec.split and len(spec.payload.sizes) != spec.items):
+        if not 1 <= spec.items <= MAX_ITEMS or (
+            spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
+        ):
             return "TaskRejected", f"task {spec.name} says it has {spec.items} items, its payload does not"
         return None
 

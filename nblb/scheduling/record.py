@@ -155,7 +155,7 @@ class Record:
         payload = self.spec.payload
         if task.items == self.items or not self.spec.split:
             return payload
-        return payload.slice(task.first, task.items)
+        return payload.part(task.first, task.items, self.items)
 
     def release_arguments(self) -> None:
         """Drop the arguments: every item has its result, nothing will run again."""

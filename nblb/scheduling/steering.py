@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nblb.framing import PIECE
 from nblb.messages import (
     Answer,
     CallTold,
@@ -175,7 +176,9 @@ class Steering:
             return
         spec, payload, item, items = record.spec, record.spec.payload, message.item, record.items
         if spec.split:
-            payload, item, items = payload.slice(item, 1), 0, 1
+            alone = len(payload.sizes) == record.items
+            payload, item = payload.part(item, 1, items), 0 if alone else item % PIECE
+            items = 1 if alone else PIECE
         held: list[HoldBlob] = []
         for name in dict.fromkeys((spec.function, *spec.constants, *spec.depends)):
             held += state.pieces(name)

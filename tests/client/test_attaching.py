@@ -128,14 +128,14 @@ def test_a_job_goes_on_when_the_core_returns(cluster: Cluster, core: FakeCore) -
     core.hold = True
     core.hang_up()
     wait_until(lambda: not cluster.connected)
-    job = square.map(range(3000))
+    job = square.map(range(9000))
     assert job.snapshot().connected is False
     core.come_back()
     wait_until(lambda: len(core.specs) == 3)
     core.hang_up()
     core.run()  # and nobody hears of it
     core.come_back()
-    assert job.results(10) == [n * n for n in range(3000)]
+    assert job.results(10) == [n * n for n in range(9000)]
     assert cluster.connected
     assert job.snapshot().connected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.framing import Payload
+from nblb.framing import PIECE, Payload
 from nblb.messages import OpenJob, SubmitTask, TaskState
 from nblb.scheduling.record import Job, Record
 
@@ -47,6 +47,16 @@ def test_take_cuts_the_front_and_leaves_the_rest_its_place() -> None:
     assert record.slices == [taken, rest]
     assert bytes(record.payload_of(taken).buffers[0]) == bytes(range(5))
     assert bytes(record.payload_of(rest).buffers[0]) == bytes(range(5, 12))
+
+
+def test_of_a_payload_in_pieces_a_slice_gets_all_that_it_touches() -> None:
+    items = 2 * PIECE + 2
+    payload = Payload((b"abc",), [1, 1, 1])
+    record = Record(SubmitTask(task="t", name="f", items=items, split=True, payload=payload), "anna", 1, 0.0, None)
+    record.begin(TaskState.QUEUED, 0.0)
+    for first, number, text in (PIECE - 1, 1, b"a"), (PIECE, 1, b"b"), (PIECE + 1, PIECE, b"bc"), (items - 1, 1, b"c"):
+        task = record.carve(record.at(first), first, number)
+        assert bytes(record.payload_of(task).buffers[0]) == text
 
 
 def test_covering_gives_the_slices_that_hold_some_of_the_items() -> None:

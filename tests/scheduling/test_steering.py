@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import Payload
+from nblb.framing import PIECE, Payload
 from nblb.messages import (
     Answer,
     CallTold,
@@ -189,6 +189,13 @@ def test_the_call_of_a_task_can_be_fetched(world: World, hub: ModelHub) -> None:
         world.say(ANNA, FetchCall(request=5, task=task, item=item))
         answer = heard(world, Answer)[-1]
         assert (answer.kind, bool(answer.error)) == ("UnknownTask", True)
+
+
+def test_a_call_that_lies_in_a_piece_is_fetched_with_it(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=PIECE + 9, split=True, payload=Payload((b"abbb",), (1, 3)))
+    world.say(ANNA, FetchCall(request=4, task="t", item=PIECE + 5))
+    (call,) = heard(world, CallTold)
+    assert (call.item, call.items, bytes(call.payload.buffers[0])) == (5, PIECE, b"bbb")
 
 
 def test_the_arguments_of_a_task_that_is_done_are_gone(world: World, hub: ModelHub) -> None:
