@@ -23,9 +23,11 @@ from nblb.parameters import Parameters
 from nblb.security import loopback_address, runtime_folder, socket_address
 from nblb.transport.batching import MIB, TURN_MESSAGES, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
+from nblb.transport.holder import holder_of
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.outbox import RETRY_S, Outbox
-from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
+from nblb.transport.refusing import FRAMES_A_TURN, REFUSED_A_TURN, Refusing
+from nblb.transport.sockets import bound, notice_silence, read_frames, skip_frames, write_frames
 
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
@@ -52,6 +54,7 @@ class Doors:
         self.gone: list[str] = []
         self.drained: list[str] = []
         self._garbage = 0
+        self._refusing, self._refused_frames = Refusing(), 0
         self._doors = (
             Door("clients", "client", "LB_CLIENTPULLPORT", client_to_core, core_to_client),
             Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
@@ -112,31 +115,12 @@ class Doors:
         except zmq.ZMQError as error:
             if error.errno != errno.EADDRINUSE:
                 raise NblbError(f"{door.key}: cannot listen on {ip} port {port}: {error.strerror}.") from None
+            holder = holder_of(port, self.parameters.runtime_base)
             raise NblbError(
-                f"{door.key}: port {port} of {ip} is taken{self._holder(f':{port}', port)}; stop that, or choose "
+                f"{door.key}: port {port} of {ip} is taken{holder}; stop that, or choose "
                 "another port (0 for any free one)."
             ) from None
         return door.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-
-    def _holder(self, ending: str, port: int) -> str:
-        """Who has this port, as far as this account can see."""
-        for file in self.parameters.runtime_base.glob("*/core.json"):
-            try:
-                core = msgspec.json.decode(file.read_bytes())
-                if any(address.endswith(ending) for address in core["addresses"].values()):
-                    return f" by the core {core['name']!r} (pid {core['pid']})"
-            except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError):
-                continue
-        import psutil  # only when something is wrong already
-
-        try:
-            for connection in psutil.net_connections("tcp"):
-                listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", 0) == port
-                if listens and connection.pid:
-                    return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-        except (psutil.Error, OSError):
-            pass
-        return " by another program"
 
     def share(self, find: Find, refer: Refer) -> None:
         """Let messages name files: `find` finds what peers name, `refer` says what can be named to them."""
@@ -242,22 +226,39 @@ class Doors:
         return arrived
 
     def _drain_zeromq(self, active: list[Door], arrived: list[Arrived]) -> None:
-        """From each door in turn, so that none waits for another's flood."""
+        """From each door in turn, so that none waits for another's flood; only a little that is nothing."""
         nbytes, most = 0, len(arrived) + TURN_MESSAGES
+        self._refused_frames, most_refused, now = 0, self._garbage + REFUSED_A_TURN, monotonic()
         for door in active:
             door.is_stirred = True
         while active and len(arrived) < most and nbytes < TURN_BYTES:
             for door in tuple(active):
                 try:
                     for _ in range(RUN_OF_ONE_DOOR):
-                        frames = read_frames(door.socket, small=4)
-                        nbytes += frames_nbytes(frames)
-                        one = door.read(frames)
-                        arrived.append(one)
-                        if one.error is not None:
-                            self._garbage += 1
+                        nbytes += self._read_one(door, arrived, now)
+                        if self._garbage >= most_refused or self._refused_frames >= FRAMES_A_TURN:
+                            return
                 except zmq.Again:
                     active.remove(door)
+
+    def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> int:
+        """One multipart message, unless its sender has lost our ear; how long it was."""
+        identity = door.socket.recv(zmq.NOBLOCK)
+        if self._refusing and self._refusing.is_ignored(identity, now):
+            self._garbage += 1
+            self._refused_frames += skip_frames(door.socket)
+            return 0
+        frames = read_frames(door.socket, 4, identity)
+        one = door.read(frames)
+        arrived.append(one)
+        if one.error is not None:
+            self._garbage += 1
+            self._refused_frames += len(frames)
+            if not one.sender.startswith("json-"):  # who asks is answered, always
+                self._refusing.refuse(identity, now)
+        elif self._refusing:
+            self._refusing.hear(identity)
+        return frames_nbytes(frames)
 
     def send(self, to: str, messages: Sequence[Message]) -> bool:
         """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""

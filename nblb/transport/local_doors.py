@@ -17,8 +17,10 @@ from nblb.transport.batching import FLUSH_S, MIB
 from nblb.transport.door import WORD, Arrived, Door
 from nblb.transport.local_line import SCHEME, linger
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
+from nblb.transport.refusing import MOST_REFUSED
 
 BACKLOG = 1024
+ACCEPTED_AT_ONCE = 32
 PACKETS_OF_ONE = 250  # taken from one peer before the next has its turn
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -31,6 +33,7 @@ class Peer:
         self.door, self.socket = door, sock
         self.address = ""
         self.is_open = True
+        self.refused = 0  # packets that were nothing, beyond those that were something
         self.is_waited_for = False  # it shall take more, as soon as it can
         self.inflow, self.outflow = Inflow(max_bytes), Outflow()
         self._greeting = b""
@@ -109,8 +112,8 @@ class LocalDoors:
     # ── hearing ──
 
     def accept(self, listener: Listener) -> None:
-        """Everybody who waits there."""
-        while True:
+        """Those who wait there; a few, so that others do not wait for a crowd."""
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listener.socket.accept()
             except OSError:  # nobody more, or no descriptor left: it is seen again
@@ -144,9 +147,14 @@ class LocalDoors:
             for packet in peer.inflow.read(peer.socket, PACKETS_OF_ONE):
                 try:
                     arrived.append(Arrived(peer.address, decode(*packet)))
+                    peer.refused = max(0, peer.refused - 1)
                 except ProtocolError as error:
                     self.garbage += 1
                     arrived.append(Arrived(peer.address, error=ProtocolError(str(error))))  # as in door.py
+                    peer.refused += 1
+                    if peer.refused >= MOST_REFUSED:
+                        self.hang_up(peer)  # and do not look at the rest
+                        return arrived
             if peer.inflow.has_more:
                 self._more[peer] = None
         except BlockingIOError:

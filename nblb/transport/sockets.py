@@ -13,17 +13,30 @@ HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
 SILENCE_S = 5  # after which TCP asks whether the other end is still there; three times, then the connection is over
 
 
-def read_frames(socket: zmq.Socket[bytes], small: int) -> list[Buffer]:
-    """One multipart message that is there, all but `small` frames without a copy; raises zmq.Again if none is."""
-    frames: list[Buffer] = [socket.recv(zmq.NOBLOCK)]
-    while socket.getsockopt(zmq.RCVMORE):
-        if len(frames) < small:
-            frames.append(socket.recv())
-        elif len(frames) <= MAX_FRAMES + 1:
-            frames.append(socket.recv(copy=False).buffer)
-        else:
-            socket.recv(copy=False)  # read to its end, and not kept: the codec refuses it by its number of frames
+def read_frames(socket: zmq.Socket[bytes], small: int, first: bytes | None = None) -> list[Buffer]:
+    """One multipart message that is there, or the rest of one; all but `small` frames without a copy.
+
+    Raises zmq.Again if there is none.
+    """
+    frames: list[Buffer] = [socket.recv(zmq.NOBLOCK) if first is None else first]
+    while len(frames) < small and socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv())
+    has_more = len(frames) == small and bool(socket.getsockopt(zmq.RCVMORE))
+    while has_more:
+        frame = socket.recv(copy=False)
+        if len(frames) <= MAX_FRAMES + 1:  # the others are read and not kept: the codec refuses by their number
+            frames.append(frame.buffer)
+        has_more = frame.more
     return frames
+
+
+def skip_frames(socket: zmq.Socket[bytes]) -> int:
+    """The rest of a multipart message, for nothing; how many frames it had."""
+    number, has_more = 1, bool(socket.getsockopt(zmq.RCVMORE))
+    while has_more:
+        has_more = socket.recv(copy=False).more
+        number += 1
+    return number
 
 
 def write_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
