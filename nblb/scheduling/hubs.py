@@ -99,7 +99,7 @@ class GroupOfWorkers:
         return self.ahead_s(estimate_s) <= self.alive * prefetch_s and self.given < 256 * self.alive
 
     def ahead_s(self, estimate_s: float) -> float:
-        """How much work would wait behind the slices that run, if one more were given: each is taken for a like part."""
+        """How much work would wait behind what runs, if one more were given; all slices are taken to be alike."""
         given = self.given + 1
         return (self.pending_s + estimate_s) * (given - self.alive) / given
 
