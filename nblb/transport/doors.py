@@ -21,7 +21,7 @@ from nblb.framing import Buffer, Find, Refer
 from nblb.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.parameters import Parameters
 from nblb.security import loopback_address, runtime_folder, socket_address
-from nblb.transport.batching import MIB, TURN_MESSAGES, batches, frames_nbytes, turned
+from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.outbox import RETRY_S, Outbox
@@ -227,9 +227,12 @@ class Doors:
 
     def _drain(self, active: list[Door], peers: list[Peer]) -> list[Arrived]:
         arrived: list[Arrived] = []
+        words = 0
         for at, peer in enumerate(peers):
-            arrived += self._local.read(peer)
-            if len(arrived) >= TURN_MESSAGES:
+            heard = self._local.read(peer)
+            arrived += heard
+            words += sum(len(one.messages) for one in heard if one.messages)
+            if len(arrived) >= TURN_MESSAGES or words >= TURN_WORDS:
                 self._local.put_off(peers[at + 1 :])
                 break
         if self._local.gone:
@@ -243,10 +246,10 @@ class Doors:
 
     def _drain_zeromq(self, active: list[Door], arrived: list[Arrived]) -> None:
         """From each door in turn, so that none waits for another's flood."""
-        nbytes, most = 0, len(arrived) + TURN_MESSAGES
+        nbytes, words, most = 0, 0, len(arrived) + TURN_MESSAGES
         for door in active:
             door.is_stirred = True
-        while active and len(arrived) < most and nbytes < TURN_BYTES:
+        while active and len(arrived) < most and nbytes < TURN_BYTES and words < TURN_WORDS:
             for door in tuple(active):
                 try:
                     for _ in range(RUN_OF_ONE_DOOR):
@@ -256,6 +259,9 @@ class Doors:
                         arrived.append(one)
                         if one.error is not None:
                             self._garbage += 1
+                        words += len(one.messages or ())
+                        if words >= TURN_WORDS:
+                            break
                 except zmq.Again:
                     active.remove(door)
 
