@@ -18,6 +18,7 @@ from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.errors import LoadBalancerUnreachable
 from nblb.messages import (
+    Ask,
     FilesSeen,
     Hello,
     JobChanged,
@@ -46,6 +47,11 @@ FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
 # hundreds, and turns of a few would take the processor from the tasks. What callers say is heard at once all the same.
 MANY_RECORDS = 500
 BREATH_MS = 4
+
+# Questions about the cluster, not about what this client has said before: behind a million submits, whoever asks how
+# the cluster is would hear of it after all of them.
+LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
+LONG_LINE = 1024 * 1024  # bytes that wait to leave
 
 
 class Talk:
@@ -191,14 +197,8 @@ class Talk:
     # ── commands ──
 
     def _perform(self, commands: list[Command]) -> None:
-        sends: list[Message] = []
-        for command in commands:
-            if type(command) is Send:
-                sends.append(command.message)
-            elif type(command) is SendMany:
-                sends += command.messages
-        if sends and self._line is not None:
-            self._line.send(sends)  # first: callbacks of futures may take their time
+        if self._line is not None:
+            self._say(self._line, commands)  # first: callbacks of futures may take their time
         for command in commands:
             perform = self._perform_one.get(type(command))
             if perform is None:
@@ -217,6 +217,25 @@ class Talk:
                 owner.turned()
             except Exception:
                 log.exception("a listener has failed")
+
+    @staticmethod
+    def _say(line: Dialled, commands: list[Command]) -> None:
+        """What is sent, in its order; questions about the cluster pass by a long line of other things."""
+        sends: list[Message] = []
+        looks: list[Message] = []
+        for command in commands:
+            if type(command) is Send:
+                message = command.message
+                (looks if type(message) is Ask and message.topic in LOOKS else sends).append(message)
+            elif type(command) is SendMany:
+                sends += command.messages
+        if sends:
+            line.send(sends)
+        for message in looks:
+            if line.unsent_bytes > LONG_LINE:
+                line.send_ahead(message)
+            else:
+                line.send((message,))
 
     def _settle_many(self, command: SettleMany) -> None:
         """Of each of these nothing more can come."""

@@ -110,7 +110,12 @@ class GroupOfWorkers:
             return True
         if estimate_s is None or estimate_s > prefetch_s:
             return False
-        return self.pending_s + estimate_s <= self.alive * prefetch_s and self.given < 256 * self.alive
+        return self.ahead_s(estimate_s) <= self.alive * prefetch_s and self.given < 256 * self.alive
+
+    def ahead_s(self, estimate_s: float) -> float:
+        """How much work would wait behind what runs, if one more were given; all slices are taken to be alike."""
+        given = self.given + 1
+        return (self.pending_s + estimate_s) * (given - self.alive) / given
 
 
 class Worker:

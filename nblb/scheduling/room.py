@@ -93,7 +93,7 @@ class Room:
         line: ByLoad | None = None
         if group.given < group.alive:
             line = self.free
-        elif group.pending_s < group.alive * self.prefetch_s:
+        elif group.ahead_s(0.0) < group.alive * self.prefetch_s:
             line = self.ahead
         if group.line is not line:
             self._stand_in(group, line)

@@ -52,7 +52,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     spread: float = 0.5  # sigma of its logarithm: 0 for all alike
     stagger_s: float = 0.0  # each user comes so much after the one before
     seed: int = 0
-    prefetch_s: float = 0.010
+    prefetch_s: float = 0.020
 
 
 class UserAnswer(msgspec.Struct):

@@ -9,7 +9,8 @@ from nblb.framing import Buffer
 from nblb.messages import Message
 
 MIB = 1024 * 1024
-TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock
+TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock …
+TURN_WORDS = 4000  # … and, about, messages in them: each may hold BATCH_MESSAGES
 BATCH_MESSAGES = 1024  # messages in one multipart message
 BATCH_BYTES = MIB  # … unless one message alone is larger
 FLUSH_S = 0.2  # at most this long a closing socket waits for its last messages to leave

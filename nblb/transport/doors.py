@@ -21,7 +21,7 @@ from nblb.framing import Buffer, Find, Refer
 from nblb.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.parameters import Parameters
 from nblb.security import loopback_address, runtime_folder, socket_address
-from nblb.transport.batching import MIB, TURN_MESSAGES, batches, frames_nbytes, turned
+from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
 from nblb.transport.holder import holder_of
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
@@ -211,9 +211,12 @@ class Doors:
 
     def _drain(self, active: list[Door], peers: list[Peer]) -> list[Arrived]:
         arrived: list[Arrived] = []
+        words = 0
         for at, peer in enumerate(peers):
-            arrived += self._local.read(peer)
-            if len(arrived) >= TURN_MESSAGES:
+            heard = self._local.read(peer)
+            arrived += heard
+            words += sum(len(one.messages) for one in heard if one.messages)
+            if len(arrived) >= TURN_MESSAGES or words >= TURN_WORDS:
                 self._local.put_off(peers[at + 1 :])
                 break
         if self._local.gone:
@@ -227,27 +230,31 @@ class Doors:
 
     def _drain_zeromq(self, active: list[Door], arrived: list[Arrived]) -> None:
         """From each door in turn, so that none waits for another's flood; only a little that is nothing."""
-        nbytes, most = 0, len(arrived) + TURN_MESSAGES
+        nbytes, words, most = 0, 0, len(arrived) + TURN_MESSAGES
         self._refused_frames, most_refused, now = 0, self._garbage + REFUSED_A_TURN, monotonic()
         for door in active:
             door.is_stirred = True
-        while active and len(arrived) < most and nbytes < TURN_BYTES:
+        while active and len(arrived) < most and nbytes < TURN_BYTES and words < TURN_WORDS:
             for door in tuple(active):
                 try:
                     for _ in range(RUN_OF_ONE_DOOR):
-                        nbytes += self._read_one(door, arrived, now)
+                        more_bytes, more_words = self._read_one(door, arrived, now)
+                        nbytes += more_bytes
+                        words += more_words
                         if self._garbage >= most_refused or self._refused_frames >= FRAMES_A_TURN:
                             return
+                        if words >= TURN_WORDS:
+                            break
                 except zmq.Again:
                     active.remove(door)
 
-    def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> int:
-        """One multipart message, unless its sender has lost our ear; how long it was."""
+    def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
+        """One multipart message, unless its sender has lost our ear; how many bytes and words it had."""
         identity = door.socket.recv(zmq.NOBLOCK)
         if self._refusing and self._refusing.is_ignored(identity, now):
             self._garbage += 1
             self._refused_frames += skip_frames(door.socket)
-            return 0
+            return 0, 0
         frames = read_frames(door.socket, 4, identity)
         one = door.read(frames)
         arrived.append(one)
@@ -258,7 +265,7 @@ class Doors:
                 self._refusing.refuse(identity, now)
         elif self._refusing:
             self._refusing.hear(identity)
-        return frames_nbytes(frames)
+        return frames_nbytes(frames), len(one.messages or ())
 
     def send(self, to: str, messages: Sequence[Message]) -> bool:
         """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""

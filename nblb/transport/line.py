@@ -120,6 +120,14 @@ class Line:
                 self.unsent_bytes += size
         self._flush()
 
+    def send_ahead(self, message: Message) -> None:
+        """Say this before all that has not begun to leave."""
+        for frames in self._encode([message]):
+            size = frames_nbytes(frames)
+            self._outbox.appendleft((frames, size))
+            self.unsent_bytes += size
+        self._flush()
+
     def _encode(self, batch: Sequence[Message]) -> list[list[Buffer]]:
         """The batch in one message; should a file be gone that one of them needs, without that one."""
         try:

@@ -56,6 +56,7 @@ class FakeLine:
         self.connected = False
         self.connections = 0
         self.ready: list[int] = []
+        self.unsent_bytes = 0
         self._core = core
         self._arrived: deque[list[Any]] = deque()
         self._read, self._write = socket.socketpair()
@@ -82,6 +83,9 @@ class FakeLine:
     def send(self, messages: Sequence[Message]) -> None:
         if self.connected:
             self._core.hear(self, client_to_core.decode(client_to_core.encode(messages)))
+
+    def send_ahead(self, message: Message) -> None:
+        self.send([message])
 
     def tell(self, *messages: Message) -> None:
         self._arrived.append(core_to_client.encode(messages))

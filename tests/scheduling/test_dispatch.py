@@ -206,8 +206,19 @@ def test_work_ahead_is_bounded_by_its_time(world: World) -> None:
     teach(world, 0.002)
     submit(world, "anna", *(f"t{n}" for n in range(50)))
     world.tick()
-    assert 8 <= len(hub.hands) <= 10  # 20 ms of work for two workers
+    assert 11 <= len(hub.hands) <= 12  # two run, and 20 ms of work wait behind them
     assert world.scheduler.state.share.user("anna").occupied == len(hub.hands)
+
+
+def test_a_task_ahead_hides_the_way_of_the_next_one(world: World) -> None:
+    """Tasks of 8 ms: as many wait at the hub as run there, so that no worker waits for the core."""
+    hub = world.hub("lab", (Group(2),))
+    teach(world, 0.008)
+    submit(world, "anna", *(f"t{n}" for n in range(20)))
+    world.tick()
+    assert len(hub.hands) >= 4
+    waiting = len(hub.hands) - 2
+    assert waiting * 0.008 <= 2 * world.scheduler.policy.prefetch_s
 
 
 def test_a_record_that_may_not_be_split_goes_whole(world: World) -> None:

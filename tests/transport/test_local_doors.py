@@ -8,7 +8,8 @@ from time import monotonic
 import pytest
 
 from nblb.framing import VERSION
-from nblb.messages import Heartbeat, client_to_core, core_to_client
+from nblb.messages import Ask, Heartbeat, client_to_core, core_to_client
+from nblb.transport.batching import TURN_WORDS
 from nblb.transport.dialling import best_address, dial, local_address
 from nblb.transport.doors import Doors
 from nblb.transport.line import Line
@@ -130,6 +131,38 @@ def test_which_line_leads_where() -> None:
     assert best_address(addresses, "health") == ""
     line = dial("tcp://127.0.0.1:1", client_to_core, core_to_client)
     assert isinstance(line, Line)
+    line.close()
+
+
+def test_a_turn_is_bounded_by_the_messages_in_it(doors: Doors) -> None:
+    """Packets hold a thousand submits each: as many packets as one turn takes would keep everybody waiting."""
+    lines = [dial(doors.addresses["clients_local"], client_to_core, core_to_client) for _ in range(12)]
+    for line in lines:
+        greet(doors, line)
+    for line in lines:
+        line.send([Heartbeat()] * 2048)
+    sizes = []
+    while sum(sizes) < 12 * 2048:
+        sizes.append(sum(len(each.messages or []) for each in doors.receive(1)))
+    assert max(sizes) < TURN_WORDS + 5000  # what one look at the last one's socket brings
+    for line in lines:
+        line.close()
+
+
+def test_a_question_passes_by_what_waits_to_leave(doors: Doors) -> None:
+    line = dial(doors.addresses["clients_local"], client_to_core, core_to_client)
+    greet(doors, line)
+    line.send([Heartbeat()] * 400_000)
+    assert line.unsent_bytes > 1_000_000  # the core does not read
+    line.send_ahead(Ask(request=1, topic="status"))
+    kinds: list[type] = []
+    end = monotonic() + 3 * DEADLINE_S
+    while len(kinds) < 400_001:
+        assert monotonic() < end
+        kinds += [type(message) for each in doors.receive(0.01) for message in each.messages or []]
+        line.receive(0)
+    assert kinds.index(Ask) < 100_000
+    assert line.unsent_bytes == 0
     line.close()
 
 

@@ -1,0 +1,157 @@
+"""How many instructions of the processor the paths of trips.py take: steady where seconds are not.
+
+    python -m tests.benchmarks.instructions          counts, beside the numbers that are kept
+    python -m tests.benchmarks.instructions --keep   and keeps them for this interpreter, in instructions.json
+
+One process under valgrind imports everything; each count is the difference between two of its children, one of which
+does more units of a workload than the other, so that imports, setting up and warming up are in neither. Chance (hash
+seeds, garbage collection) is switched off. What remains depends on the build of the interpreter and of the libraries
+that are written in C, so numbers are kept for each, and compared with nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.trips import WORKLOADS
+
+if TYPE_CHECKING:
+    from tests.benchmarks.trips import Work
+
+KEPT = Path(__file__).with_suffix(".json")
+TOLERANCE = 0.10  # of growth; runs differ by less than 1 %, the rest is for small things that are worth their price
+WARM = 50  # units, but no more than are counted
+PLANTED = "session_task"  # counted a second time, with work that does not belong there
+PLANT = 20  # times around an empty loop, for each unit
+AGAIN = "python -m tests.benchmarks.instructions --keep"
+
+
+def build() -> str:
+    """What the numbers depend on beside nblb."""
+    made, compiler = platform.python_build()[1], platform.python_compiler()
+    libraries = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("cloudpickle", "msgspec"))
+    return (
+        f"{platform.python_implementation()} {platform.python_version()} {platform.machine()} ({compiler}, {made}), "
+        f"{libraries}, SQLite {sqlite3.sqlite_version}"
+    )
+
+
+def kept() -> dict[str, int]:
+    """The numbers of this build; none if nobody has counted with it."""
+    found: dict[str, int] = json.loads(KEPT.read_text())["builds"].get(build(), {})
+    return found
+
+
+def keep(counts: dict[str, int]) -> None:
+    stored = json.loads(KEPT.read_text()) if KEPT.exists() else {"unit": "instructions per unit", "builds": {}}
+    stored["builds"][build()] = counts
+    KEPT.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+
+
+def more(counts: dict[str, int], before: dict[str, int]) -> dict[str, float]:
+    """The workloads that take more than they may, and how much of it."""
+    grown = {name: counts[name] / number - 1 for name, number in before.items() if name in counts}
+    return {name: growth for name, growth in grown.items() if growth > TOLERANCE}
+
+
+def count(timeout_s: float = 100.0) -> dict[str, int]:
+    """Instructions of each workload's unit, and of the planted one's."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise FileNotFoundError("valgrind is not installed (Debian's package has this name)")
+    with tempfile.TemporaryDirectory(prefix="nblb-instructions-") as folder:
+        command = [valgrind, "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={folder}/%p", "--quiet"]
+        command += [sys.executable, "-m", "tests.benchmarks.instructions", "--beneath"]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
+        done = subprocess.run(
+            command, env=environment, timeout=timeout_s, capture_output=True, text=True, check=False,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
+        children: dict[str, tuple[int, int, int]] = json.loads(done.stdout.splitlines()[-1])
+        return {
+            name: round((_instructions(folder, many) - _instructions(folder, few)) / units)
+            for name, (few, many, units) in children.items()
+        }
+
+
+def _instructions(folder: str, pid: int) -> int:
+    (line,) = (line for line in (Path(folder) / str(pid)).read_text().splitlines() if line.startswith("summary:"))
+    return int(line.split()[1])
+
+
+def beneath() -> None:
+    """In the process that is counted: two children for each workload, and who they were."""
+    gc.disable()
+    children = {}
+    for name in (*WORKLOADS, "planted"):
+        _, units = WORKLOADS[PLANTED if name == "planted" else name]
+        few, many = _child(name, units, 0), _child(name, units, units)
+        for pid in (few, many):
+            if os.waitpid(pid, 0)[1]:
+                raise RuntimeError(f"the workload {name} has failed")
+        children[name] = few, many, units
+    print(json.dumps(children))
+
+
+def _child(name: str, all_units: int, units: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work = _planted(WORKLOADS[PLANTED][0]()) if name == "planted" else WORKLOADS[name][0]()
+        work(min(WARM, all_units))
+        if units:
+            work(units)
+        code = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _planted(honest: Work) -> Work:
+    def work(units: int) -> None:
+        honest(units)
+        for _ in range(units):
+            for _ in range(PLANT):
+                pass
+
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.instructions", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--keep", action="store_true", help="write them down for this interpreter")
+    parser.add_argument("--beneath", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.beneath:
+        beneath()
+        return
+    before, counts = kept() if KEPT.exists() else {}, count()
+    print(build())
+    for name, number in counts.items():
+        was = before.get(name)
+        print(f"{name:16} {number:10,}" + (f"  {number / was - 1:+7.1%} of {was:,}" if was else ""))
+    if given.keep:
+        del counts["planted"]
+        keep(counts)
+
+
+if __name__ == "__main__":
+    main()
