@@ -126,10 +126,17 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'nblb' has no attribute {name!r}")
+        raise AttributeError(f"module 'nblb' has no attribute {name!r}{_alike(name)}")
     value = getattr(import_module(f"nblb.{home}"), name)
     globals()[name] = value  # found at once from now on
     return value
+
+
+def _alike(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = [] if name.startswith("_") else get_close_matches(name, __all__, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def __dir__() -> list[str]:

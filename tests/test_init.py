@@ -38,6 +38,8 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_an_unknown_name_is_an_AttributeError() -> None:
     with pytest.raises(AttributeError, match="module 'nblb' has no attribute 'strat'"):
         nblb.strat  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean attach\\?"):
+        nblb.atach  # noqa: B018
 
 
 def test_star_import() -> None:

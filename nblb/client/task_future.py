@@ -57,7 +57,7 @@ class TaskFuture(LightFuture, PrintedTask, SteeredTask):
             if self.cancelled():
                 raise self._as_cancelled()
         if self._exception is not None:
-            raise self._error()
+            raise self._error().with_traceback(None)  # not the lines that have asked for it before
         return self._value()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -109,6 +109,8 @@ class TaskFuture(LightFuture, PrintedTask, SteeredTask):
         return TaskCancelled(failure.message if failure is not None else f"{self.name} was cancelled", self.task_id)
 
     def __await__(self) -> Generator[Any, None, Any]:
+        if self._exception is not None:
+            self._exception.__traceback__ = None
         # Shielded: a coroutine that is stopped while it waits does not stop the task.
         return asyncio.shield(asyncio.wrap_future(self)).__await__()
 

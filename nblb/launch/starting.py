@@ -63,8 +63,14 @@ class Started:
     def add_hub(self, **options: Any) -> RoleProcess:
         """Starts one more hub, with `workers=` of its own; the end of a `with` ends it too."""
         workers = options.pop("workers", None)
-        if options.pop("host", None) or options.pop("engine", "processes") not in {None, "processes"}:
-            raise NblbError("hubs on other computers and other engines are to come; without host= and engine= it works")
+        host, engine = options.pop("host", None), options.pop("engine", None)
+        if host:
+            raise NblbError(
+                f"a hub on {host} is not possible yet: computers need keys to trust each other, which are to come;"
+                " without a host the hub starts on this computer"
+            )
+        if engine not in {None, "processes"}:
+            raise NblbError(f"the engine {engine!r} is to come; without one the hub's workers are processes")
         if options:
             raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has workers, host and engine")
         process = add_hub(self.parameters, workers)

@@ -13,7 +13,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError
+from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError, TaskRejected, UnknownTask
 from nblb.notebook import debugging, describe, finding, pictures, reading, showing, words
 
 FETCHED_S = 10.0  # by then what the core knows of a task's end is here
@@ -39,9 +39,9 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
                 print(run.__doc__)
                 return None
             return magic(self, parse_argstring(run, line), *cell)
-        except TaskError:  # what a task raised is no mistake of the line
-            raise
         except (NblbError, ValueError) as problem:
+            if isinstance(problem, TaskError) and not isinstance(problem, (TaskRejected, UnknownTask)):
+                raise  # what became of a task is no mistake of the line
             raise UsageError(str(problem)) from None
 
     return run
@@ -164,10 +164,12 @@ class LbMagics(Magics):
     @line_magic
     @magic_arguments()
     @argument("--workers", type=int, default=None, metavar="N", help="its workers; without it WKHUB_WORKERS decides")
+    @argument("--host", default=None, metavar="USER@MACHINE", help="another computer (to come)")
+    @argument("--engine", default=None, help="what its workers run on: processes (others are to come)")
     @spoken
     def lb_hub(self, args: Any) -> None:
         """Start one more hub on this machine."""
-        hub = current().add_hub(workers=args.workers)
+        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine)
         print(f"a hub with pid {hub.pid} has joined; %lb_status shows all, its log is {hub.log}")
 
     @line_magic

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from nblb.notebook import clicks, describe, interrupts, pictures, pumping, speaking
+from nblb.notebook import clicks, describe, interrupts, pictures, pumping, speaking, tracebacks
 from nblb.notebook.card import Card
 from nblb.notebook.cluster_card import ClusterCard
 from nblb.notebook.environment import Mode, cell, kernel, mode, shell
@@ -116,6 +116,7 @@ def install(ipython: Any) -> None:
     display.register("interrupted", interrupts.interrupted)
     display.register("here", speaking.bind)
     display.register("superseded", superseded)
+    tracebacks.install()
 
 
 def remove(ipython: Any) -> None:
@@ -125,6 +126,7 @@ def remove(ipython: Any) -> None:
     formatter = ipython.display_formatter.ipython_display_formatter
     for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
         display.register(kind, None)
+    tracebacks.remove()
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)
         for known in [cls for cls in formatter.type_printers if (cls.__module__, cls.__name__) == (module, name)]:

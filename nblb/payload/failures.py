@@ -29,8 +29,10 @@ MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
 
 _own_folder = str(Path(nblb.__file__).absolute().parent) + os.sep
+_calling = f"{_own_folder}hub{os.sep}calling.py"
 _library = str(Path(os.__file__).parent) + os.sep
 _place = re.compile(r'File "([^"\n]+)", line (\d+)')
+_frame = re.compile(r'^  (?:File "([^"\n]+)"|(Cell In\[\d+\])), line (\d+)', re.MULTILINE)
 
 
 def pack_exception(
@@ -78,11 +80,13 @@ def _message(exception: BaseException) -> str:
 
 
 def _without_own(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """The traceback from the first frame that is not nblb's."""
-    first = tb
+    """The traceback from the first frame that is not nblb's; None if the call itself was refused (its arguments)."""
+    first = last = tb
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_own_folder):
+        last = tb
         tb = tb.tb_next
-    return tb or first
+    refused = tb is None and last is not None and last.tb_frame.f_code.co_filename == _calling
+    return None if refused else tb or first
 
 
 def _say_place(found: re.Match[str]) -> str:
@@ -162,11 +166,18 @@ def to_exception(
 
 
 def _last_words(failure: Failure) -> list[str]:
-    """What a reader of a traceback wants to know at its end: which call it was, and the line in the own code."""
-    words = [f"called as {failure.call}"] if failure.call else []
-    if failure.where and failure.traceback:
+    """What a reader of a traceback wants to know at its end: which call it was and where, and the own line."""
+    ran = f"on {failure.host}, attempt {failure.attempt}" if failure.host else ""
+    words = [" ".join(filter(None, [f"called as {failure.call}", ran]))] if failure.call else [ran] if ran else []
+    if failure.where and failure.where != _last_place(failure.traceback):  # which the traceback ends with
         words.append(f"at {failure.where}{':  ' if failure.line else ''}{failure.line}")
     return words
+
+
+def _last_place(text: str) -> str:
+    """The innermost frame of a traceback, as `where` has it."""
+    *_, (file, label, line) = _frame.findall(text) or [("", "", "")]
+    return f"{label[:1].lower()}{label[1:] or Path(file).name} line {line}"
 
 
 def original_exception(failure: Failure) -> BaseException | None:

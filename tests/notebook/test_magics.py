@@ -9,7 +9,16 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from nblb.errors import LoadBalancerUnreachable, ParametersError
+from nblb import parameters
+from nblb.errors import (
+    LoadBalancerUnreachable,
+    ParametersError,
+    TaskError,
+    TaskFailed,
+    TooManyQueuedTasks,
+    UnknownTask,
+)
+from nblb.launch.starting import Started
 from nblb.notebook import load_ipython_extension, magics, unload_ipython_extension
 from tests.notebook.fakes import FakeCluster, FakeJob
 
@@ -112,8 +121,43 @@ def test_start_with_a_comment(shell: Any, started: list[Any]) -> None:
 
 def test_hub_is_one_call(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("lb_hub", "--workers 3")
-    assert cluster.calls == [("add_hub", {"workers": 3})]
+    assert cluster.calls == [("add_hub", {"workers": 3, "host": None, "engine": None})]
     assert "hub-2.log" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [("--host anna@lab2", "a hub on anna@lab2 is not possible yet: .*keys"), ("--engine dask", "the engine 'dask' is")],
+)
+def test_a_hub_elsewhere_is_one_sentence(
+    shell: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, option: str, sentence: str
+) -> None:
+    monkeypatch.setattr(cluster, "add_hub", Started(parameters.load({})).add_hub)
+    with pytest.raises(UsageError, match=sentence):
+        shell.run_line_magic("lb_hub", option)
+
+
+@pytest.mark.parametrize("error", [UnknownTask("no job 'swep'; did you mean sweep?"), TooManyQueuedTasks("too many")])
+def test_a_wrong_name_is_one_sentence(
+    shell: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, error: TaskError
+) -> None:
+    def attach(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster, "attach", attach)
+    with pytest.raises(UsageError, match=str(error).replace("?", ".")):
+        shell.run_line_magic("lb_attach", "swep")
+
+
+def test_what_became_of_a_task_stays_an_error_of_its_own(
+    shell: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
+) -> None:
+    def attach(_: str) -> None:
+        raise TaskFailed("Traceback ...")
+
+    monkeypatch.setattr(cluster, "attach", attach)
+    with pytest.raises(TaskFailed):
+        shell.run_line_magic("lb_attach", "sweep")
 
 
 def test_status(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ import concurrent.futures
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from nblb import errors, payload
 from nblb.errors import TaskFailed
-from nblb.messages import Failure, TaskState
+from nblb.hub.calling import Prepared
+from nblb.messages import Failure, RunTask, TaskState
 
 
 def caught(function: Callable[[], Any]) -> BaseException:
@@ -42,10 +44,11 @@ def test_the_text_shows_lines_and_the_place() -> None:
     error = payload.to_exception(failure, "t1")
     assert type(error) is TaskFailed
     assert error.task_id == "t1"
-    *traceback, call, place = str(error).splitlines()
+    *traceback, call = str(error).splitlines()  # the line in the own code is the traceback's last
     assert "\n".join(traceback) == failure.traceback.rstrip()
     assert call == "called as raise_deep(n=3)"
-    assert place == f'at {failure.where}:  raise ValueError("too deep")'
+    ran = msgspec.structs.replace(failure, host="lab2", attempt=3)
+    assert str(payload.to_exception(ran)).endswith("\ncalled as raise_deep(n=3) on lab2, attempt 3")
     assert isinstance(error.__cause__, ValueError)
     assert payload.to_exception(failure, cause=False).__cause__ is None
 
@@ -56,6 +59,19 @@ def test_the_innermost_line_of_the_users_own_code() -> None:
     failure = payload.pack_exception(caught(lambda: json.loads("{")))
     assert failure.kind == "JSONDecodeError"
     assert failure.where.startswith("test_failures.py line ")
+    assert str(payload.to_exception(failure)).splitlines()[-1].startswith(f"at {failure.where}:  ")
+
+
+def test_a_call_that_does_not_fit_the_function_has_no_place() -> None:
+    run = RunTask(task="t", attempt=1, name="once", function="f", payload=payload.pack_call((), {"tims": 3}).payload)
+    prepared = Prepared(run, lambda times: times, payload.unpack_calls(run))
+    error = caught(lambda: prepared(0))
+    while error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # without this test
+        error.__traceback__ = error.__traceback__.tb_next
+    failure = payload.pack_exception(error)
+    assert failure.where == ""
+    assert failure.traceback.startswith("TypeError: ")
+    assert "unexpected keyword argument 'tims'" in failure.message
 
 
 def test_exceptions_that_cannot_be_loaded_are_text() -> None:

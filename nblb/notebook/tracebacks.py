@@ -1,0 +1,139 @@
+"""How a notebook shows what nblb raises: the user's own lines here, the worker's lines in the same colours, no more.
+
+IPython would show the frames of nblb between the cell and its error, and the original exception, which has come
+without its frames, in front. Neither says anything to who has written the cell. `%debug` still sees all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nblb
+from nblb.errors import NblbError, TaskFailed
+from nblb.notebook.environment import shell
+
+AROUND = 2  # source lines before and behind the one that raised
+RED, GREEN, CYAN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"
+ARROW = "---->"
+
+_own = Path(nblb.__file__).parent
+_place = re.compile(
+    r'^  (?:File "(?P<file>[^"]+)"|(?P<cell>Cell In\[\d+\])), line (?P<line>\d+)(?:, in (?P<name>.+))?$'
+)
+_raised = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?P<rest>:.*|$)")
+_between = ("asyncio", "concurrent")  # parts of Python that stand between a cell and nblb
+
+
+def install() -> None:
+    """From now on IPython asks nblb's errors themselves how they look."""
+    NblbError._render_traceback_ = rendered  # type: ignore[attr-defined]
+
+
+def remove() -> None:
+    """Takes `install` back."""
+    if "_render_traceback_" in vars(NblbError):
+        del NblbError._render_traceback_  # type: ignore[attr-defined]
+
+
+def rendered(error: NblbError) -> list[str]:
+    """The lines that IPython shows for `error`."""
+    here = shell()
+    if here is None:
+        raise RuntimeError("nobody but IPython asks for this")
+    message = remote(error, here) if isinstance(error, TaskFailed) else str(error)
+    # A stand-in of the same name has neither the cause nor the context, which IPython would show in front.
+    shown = type(type(error).__name__, (_Shown,), {})(message)
+    lines: list[str] = here.InteractiveTB.structured_traceback(type(shown), shown, of_the_user(error.__traceback__))
+    return lines
+
+
+class _Shown(Exception):
+    """What IPython is given to show: a name and a message."""
+
+
+def of_the_user(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """The same traceback without the frames of nblb, and of what runs between nblb and the cell."""
+    kept: list[types.TracebackType] = []
+    while tb is not None:
+        if not _is_ours(Path(tb.tb_frame.f_code.co_filename)):
+            kept.append(tb)
+        tb = tb.tb_next
+    chain: types.TracebackType | None = None
+    for one in reversed(kept):
+        chain = types.TracebackType(chain, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return chain
+
+
+def _is_ours(file: Path) -> bool:
+    return _own in file.parents or (file.parent.name in _between and "site-packages" not in file.parts)
+
+
+def remote(error: TaskFailed, here: Any) -> str:
+    """The traceback of the worker with the source lines around each of the user's frames, as IPython has them."""
+    frames = {(frame["file"], frame["line"]): frame for frame in error.frames}
+    paint = _Paint(plain=str(getattr(here, "colors", "")).lower() == "nocolor")
+    return "\n".join(_lines(str(error).splitlines(), frames, paint))
+
+
+def _lines(text: list[str], frames: dict[Any, dict[str, Any]], paint: _Paint) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        line = text[at]
+        at += 1
+        if found := _place.match(line):
+            source = []
+            while at < len(text) and text[at].startswith("    "):
+                source.append(text[at])
+                at += 1
+            frame = frames.get((found["cell"] or found["file"], int(found["line"])))
+            yield paint.place(found)
+            yield from paint.around(frame) if frame else map(paint.code, source)
+            if at < len(text) and (raised := _raised.match(text[at])):
+                at += 1
+                yield f"{paint(RED, raised['kind'])}{raised['rest']}"
+        else:
+            yield line
+
+
+class _Paint:
+    """The colours of IPython's tracebacks, or none."""
+
+    def __init__(self, plain: bool) -> None:
+        self.plain = plain
+
+    def __call__(self, colour: str, text: str) -> str:
+        return text if self.plain else f"{colour}{text}{PLAIN}"
+
+    def place(self, found: re.Match[str]) -> str:
+        where = f"{found['cell'] or found['file']}, line {found['line']}"
+        inside = f", in {self(CYAN, found['name'])}" if found["name"] else ""
+        return f"{self(GREEN, where)}{inside}"
+
+    def around(self, frame: dict[str, Any]) -> Iterator[str]:
+        """The source lines of a frame, with an arrow at the one that raised."""
+        first, line = int(frame["first"]), int(frame["line"])
+        at = line - first
+        begin = max(0, at - AROUND)
+        shown = frame["source"][begin : at + AROUND + 1]
+        if shown[at - begin][:1].isspace():  # what stands behind the function says nothing about it
+            shown[at - begin :] = itertools.takewhile(lambda text: text[:1].isspace() or not text, shown[at - begin :])
+        for number, source in enumerate(self.code("\n".join(shown)).split("\n"), first + begin):
+            mark = (
+                self(GREEN, f"{ARROW} {number}") if number == line else f"{number:>{len(ARROW) + 1 + len(str(line))}}"
+            )
+            yield f"{mark} {source}".rstrip()
+
+    def code(self, source: str) -> str:
+        if self.plain or not source.strip(" ^~"):  # carets below a line
+            return source
+        from pygments import highlight
+        from pygments.formatters import Terminal256Formatter
+        from pygments.lexers import PythonLexer
+
+        formatter = Terminal256Formatter(style="default")
+        return str(highlight(source, PythonLexer(stripnl=False, ensurenl=False), formatter))
