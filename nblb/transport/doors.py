@@ -10,6 +10,7 @@ import errno
 import os
 import selectors
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -204,10 +205,8 @@ class Doors:
         return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def _take_wake_up(self) -> None:
-        try:
+        with suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
 
     def _drain(self, active: list[Door], peers: list[Peer]) -> list[Arrived]:
         arrived: list[Arrived] = []
@@ -238,9 +237,8 @@ class Doors:
             for door in tuple(active):
                 try:
                     for _ in range(RUN_OF_ONE_DOOR):
-                        more_bytes, more_words = self._read_one(door, arrived, now)
-                        nbytes += more_bytes
-                        words += more_words
+                        more = self._read_one(door, arrived, now)
+                        nbytes, words = nbytes + more[0], words + more[1]
                         if self._garbage >= most_refused or self._refused_frames >= FRAMES_A_TURN:
                             return
                         if words >= TURN_WORDS:
