@@ -13,7 +13,7 @@ from nblb.cli.command import Commands, add, count, show, table
 
 if TYPE_CHECKING:
     from nblb.simulation.story import Outcome
-    from nblb.simulation.what_if import WhatIf
+    from nblb.simulation.what_if import Load, WhatIf
 
 
 def register(commands: Commands) -> None:
@@ -38,7 +38,7 @@ def simulate(options: argparse.Namespace) -> int:
     """Play seeded histories in which core, hubs, workers, clients, network and disk fail; exit 1 if a promise breaks.
 
     With any of --users, --hubs, --workers, --tasks, --seconds, --stagger: no faults, but a cluster of that size and
-    what it would do with such a load.
+    what it would do with such a load, for instance `nblb simulate --users 3 --hubs 2 --workers 8 --tasks 600`.
     """
     names = {"users": "users", "hubs": "hubs", "workers": "workers", "tasks": "tasks", "seconds": "seconds",
              "stagger": "stagger_s"}  # fmt: skip
@@ -98,18 +98,32 @@ def _what_if(options: argparse.Namespace, asked: dict[str, float]) -> int:
 
     load = Load(**asked, seed=options.seed or 0)  # type: ignore[arg-type]  # argparse has made them of the right kinds
     answer = what_if(load, process_time)  # what the core computes, however busy this machine is
-    show(options, msgspec.to_builtins(answer), lambda: _words(answer))
+    show(options, msgspec.to_builtins(answer), lambda: _words(load, answer))
     return 0
 
 
-def _words(answer: WhatIf) -> str:
+def _question(load: Load) -> str:
+    apart = f", who come {load.stagger_s:g} s apart" if load.stagger_s and load.users > 1 else ""
+    return (
+        f"{_many(load.tasks, 'task')} of about {load.seconds:g} s from {_many(load.users, 'user')}{apart}, "
+        f"on {_many(load.hubs, 'hub')} of {_many(load.workers, 'worker')}"
+    )
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _words(load: Load, answer: WhatIf) -> str:
     rows = [msgspec.to_builtins(user) for user in answer.users[:20]]
     columns = ("user", "tasks", "came_at", "first_start_s", "mean_wait_s", "max_wait_s", "done_after_s")
     return "\n".join(
         [
+            _question(load),
+            "",
             f"makespan     {answer.makespan_s:,.1f} s (no less than {answer.ideal_s:,.1f} s)",
             f"utilisation  {100 * answer.utilisation:.1f} %",
-            f"core         {answer.decisions:,} decisions, {answer.messages:,} messages in {answer.core_s:.2f} s",
+            f"core         {answer.decisions:,} decisions and {answer.messages:,} messages in {answer.core_s:.2f} s",
             f"             {answer.decisions_per_s:,.0f} decisions/s, {answer.tasks_per_s:,.0f} tasks/s",
             "",
             table(rows, columns, "no users"),

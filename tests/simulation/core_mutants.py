@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from nblb.client.session import Session
+from nblb.messages import TaskPrinted
 from nblb.records import EndKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
-from nblb.scheduling.fair_share import Band
+from nblb.scheduling.fair_share import Band, FairShare
+from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.outcome import Outcome
@@ -243,7 +247,45 @@ def unclaimed_given_away() -> Patches:
     return [patch.object(Liveness, "_call_back_unclaimed", call_back)]
 
 
+def time_is_not_charged() -> Patches:
+    """Who has used the workers is not counted: of those who have equally many now, the older task goes first."""
+    return [patch.object(FairShare, "charge", lambda self, user, *_: self.standing_changed(user))]
+
+
+def by_name_anywhere() -> Patches:
+    """A task by name is sent to hubs that do not have it."""
+    return [patch.object(Hub, "runs", lambda *_: True)]
+
+
+def output_to_everybody() -> Patches:
+    """What a task prints is told to all clients."""
+
+    def make(original: Any) -> Any:
+        def tell(self: State, watchers: Any, message: Any) -> None:
+            original(self, tuple(self.clients) if type(message) is TaskPrinted else watchers, message)
+
+        return tell
+
+    return [swap(State, "tell", make)]
+
+
+def claims_of_another_core() -> Patches:
+    """A core of another life sends away what its hubs had from the one before, though they have dropped it. (Found.)"""
+
+    def make(original: Any) -> Any:
+        def meet(self: Liveness, hub: Any, message: Any, now: float) -> None:
+            original(self, hub, msgspec.structs.replace(message, core=""), now)
+
+        return meet
+
+    return [swap(Liveness, "_meet", make)]
+
+
 CORE_MUTANTS = (
+    time_is_not_charged,
+    by_name_anywhere,
+    output_to_everybody,
+    claims_of_another_core,
     unclaimed_given_away,
     no_fencing,
     no_idempotent_submit,

@@ -11,6 +11,7 @@ from nblb.client.session import Session
 from nblb.commands import Record, Send
 from nblb.hub.blob_shelf import BlobShelf
 from nblb.hub.core_tie import CoreTie
+from nblb.hub.crew import Crew
 from nblb.hub.hands import Hands
 from nblb.hub.slots import Slots
 from nblb.messages import EndCommitted, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
@@ -218,6 +219,67 @@ def refusal_ends_the_hub() -> Patches:
     return [patch.object(Slots, "__init__", begin)]
 
 
+def steered_by_the_record() -> Patches:
+    """Which item is to be turned or to stop early is counted from the record's first, not from the slice's."""
+
+    def make(original: Any) -> Any:
+        def steer(slice_: Any, item: int, **what: Any) -> Any:
+            return original(slice_, item + slice_.run.first if item >= 0 else item, **what)
+
+        return staticmethod(steer)
+
+    return [swap(Hands, "_steer", make)]
+
+
+def busy_ones_stay() -> Patches:
+    """A hub that shall have fewer workers keeps those that are at something."""
+
+    def make(original: Any) -> Any:
+        def free(self: Crew, worker: Any, now: float) -> Any:
+            worker.leaves = worker.leaves and worker.is_spent
+            return original(self, worker, now)
+
+        return free
+
+    return [swap(Crew, "free", make)]
+
+
+def goes_with_what_waits() -> Patches:
+    """A hub that is stopped does not hand back what it has not begun."""
+
+    def leave(self: Slots, reason: str, _now: float) -> None:
+        self._leaving = self._leaving or reason or "stopped"
+        self._crew.is_closing = True
+
+    return [patch.object(Slots, "_leave", leave)]
+
+
+def dead_hubs_are_waited_for() -> Patches:
+    """A core does not look whether a hub of its own machine is gone."""
+    return [patch.object(SimulatedCore, "_look_for_dead", lambda *_: [])]
+
+
+def living_hubs_taken_for_dead() -> Patches:
+    """Any hub that is not back at once is taken for one whose process has ended."""
+
+    def make(original: Any) -> Any:
+        def look(self: SimulatedCore, *now: Any) -> Any:
+            seen, self.has_ended = self.has_ended, lambda _hub: True
+            try:
+                return original(self, *now)
+            finally:
+                self.has_ended = seen
+
+        return look
+
+    return [swap(SimulatedCore, "_look_for_dead", make)]
+
+
+def full_is_not_synced() -> Patches:
+    """LB_DURABILITY "full" is no better than "process"."""
+    return [patch.object(Disk, "sync", nothing)]
+
+
 # ── the client ──
 
 
@@ -262,6 +324,12 @@ def _unkept(kind: type) -> Any:
 
 
 PARTY_MUTANTS = (
+    steered_by_the_record,
+    busy_ones_stay,
+    goes_with_what_waits,
+    dead_hubs_are_waited_for,
+    living_hubs_taken_for_dead,
+    full_is_not_synced,
     ack_before_commit,
     end_shown_before_commit,
     end_acked_before_commit,

@@ -54,6 +54,7 @@ def test_one_history_with_its_trace(run: Any) -> None:
 def test_what_if(run: Any) -> None:
     code, said = run("--users", "2", "--hubs", "2", "--workers", "2", "--tasks", "50", "--seconds", "0.1")
     assert code == 0
+    assert said.startswith("50 tasks of about 0.1 s from 2 users, on 2 hubs of 2 workers\n")
     for word in ("makespan", "utilisation", "decisions/s", "user1"):
         assert word in said
     code, said = run("--tasks", "40", "--json")
