@@ -52,11 +52,10 @@ class ByLoad:
 
     def sink(self, group: GroupOfWorkers) -> None:
         """Its load has grown; if it was the first, another one may be now."""
-        heap = self._heap
-        old = heap[0]
+        old = self._heap[0]
         if old[2] is group and self._entries[group] is old:
             self._entries[group] = entry = (group.load, old[1], group)
-            heapreplace(heap, entry)
+            heapreplace(self._heap, entry)
 
     def leave(self, group: GroupOfWorkers) -> None:
         del self._entries[group]
