@@ -81,15 +81,16 @@ class Dispatch:
         else:
             user.drop(task)
         task.attempt += 1
-        estimate_s = state.placement.estimates.slice_s(record, items) or 0.0
-        held = Assignment(task, group, user, estimate_s, now)
+        held = Assignment(task, group, user, state.placement.estimates.slice_s(record, items) or 0.0, now)
         task.give(held, now)
-        state.count_given(held)
+        hub.in_hand[held.fence] = held
+        group.given_one(held.estimate_s)
+        user.occupied += 1
         out = state.out
         out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
         if spec.function not in hub.holds or spec.constants or spec.depends:
             self._send_inputs(hub, record)
-        out.append(Send(hub.address, run_task(task, group.number)))
+        out.append(Send(hub.address, run_task(task, record, group.number)))
         hub.said_at = now
 
     def _send_inputs(self, hub: Hub, record: Record) -> None:

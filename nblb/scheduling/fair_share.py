@@ -44,15 +44,17 @@ class Band:
         """Give all who were marked the places that they deserve."""
         self.share.tell_bands()
         entries, heap = self.entries, self.heap
+        few = 4 * len(self.changed) < len(entries)  # else it is cheaper to order all of them anew
         for user in self.changed:
             entry = user.turn(self)
             if entry is None:
                 entries.pop(user, None)
             elif entry != entries.get(user):
                 entries[user] = entry
-                heappush(heap, entry)
+                if few:
+                    heappush(heap, entry)
         self.changed.clear()
-        if len(heap) > 64 + 4 * len(entries):
+        if not few or len(heap) > 64 + 4 * len(entries):
             self.heap = list(entries.values())
             heapify(self.heap)
 

@@ -326,10 +326,20 @@ class Intake:
         return sum(task.items for task in again)
 
 
-def run_task(task: Task, group: int) -> RunTask:
+def run_task(task: Task, record: Record, group: int) -> RunTask:
     """The order for a slice that has just been assigned."""
-    record, items = task.record, task.items
-    spec = record.spec
+    spec, items = record.spec, task.items
+    if record.items == 1 and spec.call == "python" and not (spec.timeout_s or spec.depends or spec.constants):
+        return RunTask(  # nearly always: what is not said need not be set
+            task=record.id,
+            attempt=task.attempt,
+            name=spec.name,
+            function=spec.function,
+            payload=spec.payload,
+            group=group,
+            split=spec.split,
+            user=spec.user,
+        )
     return RunTask(
         task=record.id,
         attempt=task.attempt,

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 class ByLoad:
     """Groups, the least loaded first; of equals, the one that has been here longest.
 
-    As in fair_share.Band, an entry that tells of less load than the group has is put right when it comes to the top.
+    As in fair_share.Band, an entry that tells of less load than the group has is put right when it comes to the top,
+    and a group that may deserve a better place is only marked: it gets its new entry before the next choice.
     """
 
-    __slots__ = ("_entries", "_heap", "_number")
+    __slots__ = ("_entries", "_heap", "_number", "_risen")
 
     def __init__(self) -> None:
         self._entries: dict[GroupOfWorkers, tuple[float, int, GroupOfWorkers]] = {}  # those that are here
         self._heap: list[tuple[float, int, GroupOfWorkers]] = []
         self._number = 0
+        self._risen: dict[GroupOfWorkers, None] = {}  # those that may have less load than their entry says
 
     def __contains__(self, group: object) -> bool:
         return group in self._entries
@@ -39,7 +41,7 @@ class ByLoad:
             self._number += 1
             self._push((group.load, self._number, group))
         elif group.load < entry[0]:
-            self._push((group.load, entry[1], group))
+            self._risen[group] = None
 
     def _push(self, entry: tuple[float, int, GroupOfWorkers]) -> None:
         self._entries[entry[2]] = entry
@@ -50,17 +52,28 @@ class ByLoad:
 
     def sink(self, group: GroupOfWorkers) -> None:
         """Its load has grown; if it was the first, another one may be now."""
-        heap = self._heap
-        old = heap[0]
+        old = self._heap[0]
         if old[2] is group and self._entries[group] is old:
             self._entries[group] = entry = (group.load, old[1], group)
-            heapreplace(heap, entry)
+            heapreplace(self._heap, entry)
 
     def leave(self, group: GroupOfWorkers) -> None:
         del self._entries[group]
+        self._risen.pop(group, None)
+
+    def _lift(self) -> None:
+        """Give those that were marked their places."""
+        entries = self._entries
+        for group in self._risen:
+            entry = entries[group]
+            if group.load < entry[0]:
+                self._push((group.load, entry[1], group))
+        self._risen.clear()
 
     def first(self) -> GroupOfWorkers | None:
         """The least loaded."""
+        if self._risen:
+            self._lift()
         heap, entries = self._heap, self._entries
         while heap:
             entry = heap[0]

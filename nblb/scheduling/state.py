@@ -315,10 +315,6 @@ class State:
         """Count the slice as in its hub's hands."""
         for task in held.tasks:
             task.held = held
-        self.count_given(held)
-
-    def count_given(self, held: Assignment) -> None:
-        """`give`, where the tasks know it already."""
         held.group.hub.in_hand[held.fence] = held
         held.group.given_one(held.estimate_s)
         held.user.occupied += 1
