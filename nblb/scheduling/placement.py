@@ -25,10 +25,11 @@ MOST_PRIORITIES = 1000  # whose rooms are remembered
 
 
 class Estimates:
-    """How long one item of a function runs: an exponential moving average, quick to rise."""
+    """How long one item of a function runs: an exponential moving average, quick to learn from longer slices."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._items: dict[str, float] = {}  # in the slices that this was learnt from
 
     def item_s(self, record: Record) -> float | None:
         return self._seconds.get(record.spec.function or record.spec.name)
@@ -39,8 +40,11 @@ class Estimates:
 
     def learn(self, record: Record, duration_s: float, items: int) -> None:
         key, seconds = record.spec.function or record.spec.name, duration_s / max(1, items)
-        old = self._seconds.get(key)
-        self._seconds[key] = seconds if old is None else old + SMOOTHING * (seconds - old)
+        old, before = self._seconds.get(key, seconds), self._items.get(key, 0.0)
+        # A slice of many more items says more: what one costs beside its items is spread over them.
+        share = max(SMOOTHING, 1.0 - before / max(1, items))
+        self._seconds[key] = old + share * (seconds - old)
+        self._items[key] = before + share * (items - before)
 
     def at_least(self, record: Record, running_s: float, items: int) -> None:
         """A slice has been running for so long already."""
