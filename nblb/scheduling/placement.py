@@ -19,6 +19,7 @@ from nblb.scheduling.task import Task
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
+LEAST_S = 10 * OVERHEAD_S  # shorter slices, at the end of a record, would cost more than they even out
 SMOOTHING = 0.25
 MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
 MOST_PRIORITIES = 1000  # whose rooms are remembered
@@ -87,10 +88,11 @@ class Placement:
         one = self.estimates.item_s(task.record)
         if one is None:
             return 1
-        by_time = int(self.prefetch_s / max(one, 1e-7))
+        one = max(one, 1e-7)
+        by_time, least = int(self.prefetch_s / one), int(LEAST_S / one)
         # guided self-scheduling: shorter towards the end
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
-        return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
+        return max(1, min(by_time, max(fair_end, least), MAX_ITEMS, task.items))
 
     def choose(self, task: Task, items: int) -> GroupOfWorkers | None:
         """The group for this slice among all that take it and have room."""
