@@ -19,16 +19,18 @@ from nblb.scheduling.task import Task
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
+LEAST_S = 10 * OVERHEAD_S  # shorter slices, at the end of a record, would cost more than they even out
 SMOOTHING = 0.25
 MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
 MOST_PRIORITIES = 1000  # whose rooms are remembered
 
 
 class Estimates:
-    """How long one item of a function runs: an exponential moving average, quick to rise."""
+    """How long one item of a function runs: an exponential moving average, quick to learn from longer slices."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._items: dict[str, float] = {}  # in the slices that this was learnt from
 
     def item_s(self, record: Record) -> float | None:
         return self._seconds.get(record.spec.function or record.spec.name)
@@ -39,8 +41,11 @@ class Estimates:
 
     def learn(self, record: Record, duration_s: float, items: int) -> None:
         key, seconds = record.spec.function or record.spec.name, duration_s / max(1, items)
-        old = self._seconds.get(key)
-        self._seconds[key] = seconds if old is None else old + SMOOTHING * (seconds - old)
+        old, before = self._seconds.get(key, seconds), self._items.get(key, 0.0)
+        # A slice of many more items says more: what one costs beside its items is spread over them.
+        share = max(SMOOTHING, 1.0 - before / max(1, items))
+        self._seconds[key] = old + share * (seconds - old)
+        self._items[key] = before + share * (items - before)
 
     def at_least(self, record: Record, running_s: float, items: int) -> None:
         """A slice has been running for so long already."""
@@ -83,10 +88,11 @@ class Placement:
         one = self.estimates.item_s(task.record)
         if one is None:
             return 1
-        by_time = int(self.prefetch_s / max(one, 1e-7))
+        one = max(one, 1e-7)
+        by_time, least = int(self.prefetch_s / one), int(LEAST_S / one)
         # guided self-scheduling: shorter towards the end
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
-        return max(1, min(by_time, fair_end, MAX_ITEMS, task.items))
+        return max(1, min(by_time, max(fair_end, least), MAX_ITEMS, task.items))
 
     def choose(self, task: Task, items: int) -> GroupOfWorkers | None:
         """The group for this slice among all that take it and have room."""

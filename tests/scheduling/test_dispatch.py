@@ -193,6 +193,21 @@ def test_then_about_the_prefetch_time_and_shorter_at_the_end(world: World) -> No
     assert sizes[-1] == 1
 
 
+def test_no_slice_is_so_short_that_its_way_costs_more_than_its_items(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    teach(world, 0.000_01)
+    split(world, "anna", "t", 3000)
+    sizes = []
+    while world.scheduler.state.records["t"].unended:
+        world.tick()
+        (fence, run), *_ = hub.hands.items()
+        sizes.append(run.items)
+        world.fact(hub, hub.finish(fence, duration_s=0.000_01 * run.items))
+    assert sum(sizes) == 3000
+    assert max(sizes) <= 1000
+    assert min(sizes[:-1]) >= 45  # 10 us each: half a millisecond
+
+
 def test_long_items_go_one_by_one_and_never_ahead(world: World) -> None:
     hub = world.hub("lab", (Group(2),))
     teach(world, 3.0)
