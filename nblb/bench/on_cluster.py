@@ -89,7 +89,7 @@ class OnCluster(System):
         with contextlib.suppress(NblbError):  # a core that is gone has forgotten more than this
             for job in jobs:
                 job.forget()  # which cancels what has not ended
-            self.cluster.status()  # answered behind all that was said
+            self.cluster.connection.ask("jobs", {"limit": 1})  # answered behind all that was said
 
     def close(self) -> None:
         self.clean()

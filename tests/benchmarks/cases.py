@@ -218,9 +218,13 @@ def with_system(case: Callable[[Peer, Size], Figures], start: Start, size: Size)
     """A case of `nblb bench`, on a system that is started for it."""
     running = start()
     try:
-        return case(running, replace(size, submits=int(size.submits * running.portion)))
+        return on_running(case, running, size)
     finally:
         running.close()
+
+
+def on_running(case: Callable[[Peer, Size], Figures], running: Peer, size: Size) -> Figures:
+    return case(running, replace(size, submits=int(size.submits * running.portion)))
 
 
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
