@@ -1,8 +1,8 @@
 """A case of a system, in this process alone: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
 
 Prints a line FIGURES CASE {…}, or WORD CASE … if the system cannot. CASE may be several with commas between, which
-are done one after the other on a system that is started once. With `--attach ADDRESS SYSTEM TASKS` it is one of many
-clients of a running system instead.
+are done one after the other on a system that is started once. With `--attach ADDRESS SYSTEM TASKS USER` it is one of
+many clients of a running system instead.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from tests.benchmarks.registry import SYSTEMS, Entry
 
 # As a notebook's tasks: functions of __main__, which travel by value where a system can do that. Set when this module
 # is imported, so that pools that spawn their workers find them as well.
-for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for",))):
+for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for", "nap"))):
     for _name in _names:
         _function = getattr(_module, _name)
         _function.__module__ = "__main__"
         globals()[_name] = _function
 
 BETTER_IF_LESS = {"imbalance"}
+NAP_S = 0.005
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
@@ -103,18 +104,22 @@ class _Starter:
         return self._load().with_hubs(hubs)
 
 
-def be_a_client(address: str, name: str, tasks: str) -> None:
-    """Connects, says READY, and submits when told to."""
+def be_a_client(address: str, name: str, tasks: str, user: str) -> None:
+    """Connects as somebody, and submits when told to: tasks that do nothing, then some that take a while."""
     system: Any = SYSTEMS[name].load()
-    running = system.attach(address)
-    noop = shared_work.noop
-    running.run(noop, range(5))
-    print("READY", flush=True)
-    sys.stdin.readline()
-    begun = perf_counter()
-    if running.run(noop, range(int(tasks))) != list(range(int(tasks))):
-        raise AssertionError("results are not those of the tasks")
-    print(perf_counter() - begun, flush=True)
+    running = system.attach(address, user)
+    running.run(work.nap, [0.001])
+    for function, arguments in (
+        (shared_work.noop, list(range(int(tasks)))),
+        (work.nap, [NAP_S] * max(2, int(tasks) // 10)),
+    ):
+        running.run(function, arguments[:2])
+        print("READY", flush=True)
+        sys.stdin.readline()
+        begun = perf_counter()
+        if running.run(function, arguments) != arguments:
+            raise AssertionError("results are not those of the tasks")
+        print(perf_counter() - begun, flush=True)
     running.close()
 
 
