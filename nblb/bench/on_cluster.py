@@ -30,12 +30,12 @@ class OutOfTime(Exception):
 class OnCluster(System):
     """The current user's tasks on a running cluster, all called nblb-bench."""
 
-    def __init__(self, cluster: Cluster, workers: int, priority: float = 0.0) -> None:
+    def __init__(self, cluster: Cluster, workers: int, priority: float = 0.0, user: str = "") -> None:
         cloudpickle.register_pickle_by_value(work)  # as a notebook's functions; hubs may have another nblb, too
         self.cluster = cluster
         self.workers = workers
         self.until: float | None = None  # by the monotonic clock
-        self._priority = priority
+        self._priority, self._user = priority, user
         self._tasks: dict[Any, Task] = {}
         self._open: list[Any] = []
         self._jobs: list[Job] = []
@@ -48,7 +48,7 @@ class OnCluster(System):
     def _task(self, function: Callable[..., Any]) -> Task:
         known = self._tasks.get(function)
         if known is None:
-            known = self._tasks[function] = task(name=NAME, priority=self._priority)(function)
+            known = self._tasks[function] = task(name=NAME, priority=self._priority, user=self._user)(function)
         return known
 
     def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
@@ -89,7 +89,7 @@ class OnCluster(System):
         with contextlib.suppress(NblbError):  # a core that is gone has forgotten more than this
             for job in jobs:
                 job.forget()  # which cancels what has not ended
-            self.cluster.status()  # answered behind all that was said
+            self.cluster.connection.ask("jobs", {"limit": 1})  # answered behind all that was said
 
     def close(self) -> None:
         self.clean()

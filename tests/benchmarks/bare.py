@@ -50,7 +50,7 @@ class Bare(Peer):
         return self._address
 
     @classmethod
-    def attach(cls, address: str) -> Peer:
+    def attach(cls, address: str, user: str = "") -> Peer:
         return cls(address=address)
 
     def brokers(self) -> list[int]:

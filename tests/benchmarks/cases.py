@@ -164,29 +164,39 @@ def _settle(brokers: list[int]) -> None:
 
 
 def clients(start: Start, size: Size) -> Figures:
-    """Other processes connect and submit single tasks at the same time."""
+    """Other processes connect, each as a user of its own, and submit single tasks at the same time.
+
+    Twice: tasks that do nothing, for the rate of all; and tasks that take a while, for how alike they are served, since
+    what decides among processes that all want a processor is the machine.
+    """
     running = start()
     others: list[subprocess.Popen[str]] = []
     try:
         command = [sys.executable, "-m", "tests.benchmarks.one", "--attach", running.address()]
         command += [type(running).__name__.lower(), str(size.tasks_a_client)]
-        for _ in range(size.clients):
-            pipe = subprocess.PIPE
-            others.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True))
-        for other in others:
-            if _line(other) != "READY":
-                raise RuntimeError("one of the clients could not connect")
-        begun = perf_counter()
-        for other in others:
-            print("GO", file=other.stdin, flush=True)
-        took = [float(_line(other)) for other in others]
-        whole = perf_counter() - begun
+        for number in range(size.clients):
+            pipe, words = subprocess.PIPE, [*command, f"user{number}"]
+            others.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True))
+        whole, _ = _all_at_once(others)
+        _, took = _all_at_once(others)
         return {"tasks_per_s": size.clients * size.tasks_a_client / whole, "slowest_of_swiftest": max(took) / min(took)}
     finally:
         for other in others:
             other.kill()
             other.communicate()
         running.close()
+
+
+def _all_at_once(others: list[subprocess.Popen[str]]) -> tuple[float, list[float]]:
+    """Seconds until all are through, and of each."""
+    for other in others:
+        if _line(other) != "READY":
+            raise RuntimeError("one of the clients could not connect")
+    begun = perf_counter()
+    for other in others:
+        print("GO", file=other.stdin, flush=True)
+    took = [float(_line(other)) for other in others]
+    return perf_counter() - begun, took
 
 
 def _line(process: subprocess.Popen[str]) -> str:
@@ -218,9 +228,13 @@ def with_system(case: Callable[[Peer, Size], Figures], start: Start, size: Size)
     """A case of `nblb bench`, on a system that is started for it."""
     running = start()
     try:
-        return case(running, replace(size, submits=int(size.submits * running.portion)))
+        return on_running(case, running, size)
     finally:
         running.close()
+
+
+def on_running(case: Callable[[Peer, Size], Figures], running: Peer, size: Size) -> Figures:
+    return case(running, replace(size, submits=int(size.submits * running.portion)))
 
 
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)

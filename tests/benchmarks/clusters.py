@@ -21,14 +21,14 @@ from tests.benchmarks.peer import WORKERS, Peer
 class Nblb(OnCluster, Peer):
     """Journal and security at their defaults; only the bound of queued tasks is lifted."""
 
-    def __init__(self, workers: int = WORKERS, address: str = "") -> None:
+    def __init__(self, workers: int = WORKERS, address: str = "", user: str = "") -> None:
         import nblb
 
         self._folder = None if address else tempfile.TemporaryDirectory(prefix="nblb-bench-")
         self._state = address or f"{self._folder.name}/state"  # type: ignore[union-attr]
         settings = {"LB_NAME": "bench", "LB_STATE_DIR": self._state, "LB_QUEING_MAXPERUSER": 0}
         cluster = nblb.connect(settings) if address else nblb.start(settings, workers=workers, monitor=False)
-        OnCluster.__init__(self, cluster, workers)
+        OnCluster.__init__(self, cluster, workers, user=user)
         self._core: list[int] = []
 
     @classmethod
@@ -46,8 +46,8 @@ class Nblb(OnCluster, Peer):
         return self._state
 
     @classmethod
-    def attach(cls, address: str) -> Peer:
-        return cls(address=address)
+    def attach(cls, address: str, user: str = "") -> Peer:
+        return cls(address=address, user=user)
 
     def brokers(self) -> list[int]:
         """Asked for once: behind a million submits, the answer takes longer than a question may."""
@@ -97,7 +97,7 @@ class Dask(Peer):
         return str(self.cluster.scheduler_address)  # type: ignore[attr-defined]
 
     @classmethod
-    def attach(cls, address: str) -> Peer:
+    def attach(cls, address: str, user: str = "") -> Peer:
         return cls(address=address)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -173,7 +173,7 @@ class Ipyparallel(Peer):
         return str(found)
 
     @classmethod
-    def attach(cls, address: str) -> Peer:
+    def attach(cls, address: str, user: str = "") -> Peer:
         return cls(address=address)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:

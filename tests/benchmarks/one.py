@@ -1,7 +1,8 @@
-"""One case of one system, in this process alone: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
+"""A case of a system, in this process alone: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
 
-Prints a line FIGURES {…}, or WORD … if the system cannot. With `--attach ADDRESS SYSTEM TASKS` it is one of many
-clients of a running system instead.
+Prints a line FIGURES CASE {…}, or WORD CASE … if the system cannot. CASE may be several with commas between, which
+are done one after the other on a system that is started once. With `--attach ADDRESS SYSTEM TASKS USER` it is one of
+many clients of a running system instead.
 """
 
 from __future__ import annotations
@@ -15,24 +16,26 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from nblb.bench import work as shared_work
 from nblb.bench.system import Impossible
 from tests.benchmarks import work
-from tests.benchmarks.cases import CASES, SIZES, startup
+from tests.benchmarks.cases import CASES, SIZES, on_running, shared, startup
 from tests.benchmarks.registry import SYSTEMS, Entry
 
 # As a notebook's tasks: functions of __main__, which travel by value where a system can do that. Set when this module
 # is imported, so that pools that spawn their workers find them as well.
-for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for",))):
+for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for", "nap"))):
     for _name in _names:
         _function = getattr(_module, _name)
         _function.__module__ = "__main__"
         globals()[_name] = _function
 
 BETTER_IF_LESS = {"imbalance"}
+NAP_S = 0.005
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
@@ -42,13 +45,38 @@ def main(arguments: list[str]) -> None:
     if arguments[0] == "--attach":
         be_a_client(*arguments[1:])
         return
-    name, case, size = arguments
+    name, said, size = arguments
+    entry, cases = SYSTEMS[name], said.split(",")
+    if len(cases) == 1:
+        tell(cases[0], lambda: run(entry, cases[0], size))
+    else:
+        run_together(entry, cases, size)
+
+
+def tell(case: str, measure: Callable[[], dict[str, float]]) -> None:
+    begun = perf_counter()
     try:
-        figures = run(SYSTEMS[name], case, size)
+        said = "FIGURES", json.dumps(measure())
     except Impossible as impossible:
-        print(f"WORD {impossible}")
-        return
-    print("FIGURES " + json.dumps(figures), flush=True)
+        said = "WORD", str(impossible)
+    print(said[0], case, round(perf_counter() - begun, 2), said[1], flush=True)
+
+
+def run_together(entry: Entry, cases: list[str], size: str) -> None:
+    """Several cases on one system: a failure of one is its own."""
+    if entry.loopback_only:
+        leave_the_network()
+    running: Any = entry.load()()
+    try:
+        for case in cases:
+            try:
+                tell(case, partial(on_running, shared.CASES[case], running, SIZES[size]))
+            except Exception as error:
+                print(
+                    "WORD", case, 0.0, f"failed: {type(error).__name__}: {error}"[:120].replace("\n", " "), flush=True
+                )
+    finally:
+        running.close()
 
 
 def run(entry: Entry, case: str, size: str) -> dict[str, float]:
@@ -76,18 +104,22 @@ class _Starter:
         return self._load().with_hubs(hubs)
 
 
-def be_a_client(address: str, name: str, tasks: str) -> None:
-    """Connects, says READY, and submits when told to."""
+def be_a_client(address: str, name: str, tasks: str, user: str) -> None:
+    """Connects as somebody, and submits when told to: tasks that do nothing, then some that take a while."""
     system: Any = SYSTEMS[name].load()
-    running = system.attach(address)
-    noop = shared_work.noop
-    running.run(noop, range(5))
-    print("READY", flush=True)
-    sys.stdin.readline()
-    begun = perf_counter()
-    if running.run(noop, range(int(tasks))) != list(range(int(tasks))):
-        raise AssertionError("results are not those of the tasks")
-    print(perf_counter() - begun, flush=True)
+    running = system.attach(address, user)
+    running.run(work.nap, [0.001])
+    for function, arguments in (
+        (shared_work.noop, list(range(int(tasks)))),
+        (work.nap, [NAP_S] * max(2, int(tasks) // 10)),
+    ):
+        running.run(function, arguments[:2])
+        print("READY", flush=True)
+        sys.stdin.readline()
+        begun = perf_counter()
+        if running.run(function, arguments) != arguments:
+            raise AssertionError("results are not those of the tasks")
+        print(perf_counter() - begun, flush=True)
     running.close()
 
 

@@ -33,8 +33,8 @@ class Peer(System):
         raise Impossible("one process only")
 
     @classmethod
-    def attach(cls, address: str) -> Peer:
-        """Connects to what another process has started."""
+    def attach(cls, address: str, user: str = "") -> Peer:
+        """Connects to what another process has started, for somebody of this name where it knows users."""
         raise Impossible("one process only")
 
     def brokers(self) -> list[int]:

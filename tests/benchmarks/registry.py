@@ -19,6 +19,9 @@ class Entry:
     how: str = ""
     swift: bool = True  # starts in about a second, so that it is repeated first
     loopback_only: bool = False  # listens beyond loopback: it gets a network of its own
+    start_s: float = 1.0  # about, on a quiet machine: for the estimate of how long a run takes
+    case_s: float = 1.5  # and one of nblb.bench.cases
+    alone: tuple[str, ...] = ()  # cases that need a start of their own, with other settings
 
     def load(self) -> type:
         module, name = self.adapter.split(":")
@@ -35,7 +38,9 @@ class Entry:
 
 
 SYSTEMS = {
-    "nblb": Entry("nblb", "clusters:Nblb", how="defaults (journal on, security on), no bound of queued tasks"),
+    "nblb": Entry(
+        "nblb", "clusters:Nblb", how="defaults (journal on, security on), no bound of queued tasks", start_s=1.5
+    ),
     "bare": Entry(
         "bare pyzmq", "bare:Bare", "zmq", "pyzmq",
         "a broker of 40 lines that keeps, checks and repeats nothing: a limit, not a product",
@@ -49,15 +54,16 @@ SYSTEMS = {
     "dask": Entry(
         "Dask", "clusters:Dask", "distributed", "distributed",
         "LocalCluster, processes of one thread, no dashboard; chunks by hand", swift=False,
+        start_s=6.0, case_s=4.5,
     ),
     "ipyparallel": Entry(
         "ipyparallel", "clusters:Ipyparallel", "ipyparallel", "ipyparallel",
         "load-balanced view, hwm 1 (its default); of hwm 1 and 2 the better for uneven tasks; push for constants",
-        swift=False,
+        swift=False, start_s=10.0, case_s=5.0, alone=("closure", "constant_closure", "imbalance"),
     ),
     "ray": Entry(
         "Ray", "clusters:Ray", "ray", "ray",
         "no dashboard, in a network namespace with nothing but loopback; chunks by hand", swift=False,
-        loopback_only=True,
+        loopback_only=True, start_s=14.0, case_s=2.5,
     ),
 }  # fmt: skip

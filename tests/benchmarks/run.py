@@ -1,9 +1,9 @@
 """nblb and its peers on the same work: `python -m tests.benchmarks`.
 
-Each case of each system runs in a process of its own, and repeats are interleaved: first, second, third time of all.
-What matters most comes first, so that a run that is over its --minutes has measured that: all systems once, then the
-cases that README quotes again, then what is left. Nothing here fails by time: whatever a system cannot do is a word
-in the table.
+Each case of each system runs in a process of its own; of systems that take many seconds to start, one process does
+several cases, which can only help them. Repeats are interleaved: all systems and cases once, then all a second time.
+Within a round what README quotes comes first, so that a run that is over its --minutes has measured that. Nothing
+here fails by time: whatever a system cannot do is a word in the table.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from typing import NamedTuple
 
 import psutil
 
+from nblb.bench import cases as shared
 from nblb.bench import machine
 from tests.benchmarks.cases import BACKLOGS, CASES, SIZES
+from tests.benchmarks.goals import needed
 from tests.benchmarks.registry import SYSTEMS
 from tests.benchmarks.results import Outcome, Results
 from tests.benchmarks.tables import into_readme, markdown
@@ -33,32 +35,59 @@ from tests.benchmarks.tables import into_readme, markdown
 KEY = ("startup", "latency", "submit", "map_default", "map_chunked", "array_both_ways", "constant_argument",
        "constant_closure", "constant_put", "closure", "imbalance")  # fmt: skip
 ONCE = {"backlog_100000", "backlog_1000000"}
+WORK_S = {"backlog_10000": 3.0, "backlog_100000": 8.0, "backlog_1000000": 80.0, "idle": 5.0, "clients": 8.0,
+          "hubs": 15.0}  # fmt: skip
 MARK = "NBLB_BENCH_RUN"  # all that a run starts inherits it, so that nothing of it outlives it
 
 
 class Run(NamedTuple):
     repeat: int
-    case: str
+    cases: tuple[str, ...]  # of one process
     system: str
 
+    @property
+    def about_s(self) -> float:
+        """On a quiet machine of two cores."""
+        entry = SYSTEMS[self.system]
+        if not entry.swift and set(self.cases) & ONCE:
+            return 0.0  # it does not come so far, and is not asked then
+        works = (entry.case_s if case in shared.CASES else WORK_S.get(case, 1.0) for case in self.cases)
+        if self.system != "nblb":
+            works = (min(work, 8.0) for work in works)  # a peer has Size.say_s for a backlog
+        return 0.5 + entry.start_s + sum(works)
 
-def plan(systems: list[str], cases: list[str], repeats: int) -> list[Run]:
-    """All runs in their order."""
 
-    def stage(run: Run) -> tuple[int, int]:
-        swift, key = SYSTEMS[run.system].swift, run.case in KEY
-        if run.repeat == 0:
-            return (0 if key else 1 if swift else 3), 0
-        return (2 if key and swift else 4 if swift else 5), run.repeat
+def plan(systems: list[str], cases: list[str], repeats: int, only: set[tuple[str, str]] | None = None) -> list[Run]:
+    """All runs in their order; with `only`, those (case, system) alone."""
 
-    runs = [
-        Run(repeat, case, system)
-        for repeat in range(repeats)
-        for case in cases
-        for system in systems
-        if not repeat or case not in ONCE
-    ]
+    def stage(run: Run) -> tuple[int, bool, bool]:
+        swift = SYSTEMS[run.system].swift
+        return run.repeat, run.cases[0] not in KEY, run.repeat > 0 and not swift
+
+    runs: list[Run] = []
+    for repeat in range(repeats):
+        wanted = [case for case in cases if not repeat or case not in ONCE]
+        done: set[tuple[str, str]] = set()
+        for case in wanted:
+            for system in systems:
+                if (case, system) in done or (only is not None and (case, system) not in only):
+                    continue
+                run = Run(repeat, _together(case, system, wanted, only), system)
+                done |= {(one, system) for one in run.cases}
+                runs.append(run)
     return sorted(runs, key=stage)
+
+
+def _together(case: str, system: str, cases: list[str], only: set[tuple[str, str]] | None) -> tuple[str, ...]:
+    """What one process does when it is this case's turn."""
+    entry = SYSTEMS[system]
+    if entry.swift or case not in shared.CASES or case in entry.alone:
+        return (case,)
+    return tuple(
+        other
+        for other in cases
+        if other in shared.CASES and other not in entry.alone and (only is None or (other, system) in only)
+    )
 
 
 def perform(systems: list[str], cases: list[str], options: argparse.Namespace) -> Results:
@@ -73,77 +102,96 @@ def perform(systems: list[str], cases: list[str], options: argparse.Namespace) -
     for name in systems:
         if not SYSTEMS[name].installed:
             results.words.update({f"{case}/{name}": "not installed" for case in cases})
-    for run in plan(systems, cases, options.repeats):
-        key = f"{run.case}/{run.system}"
-        if key in results.words:
+    runs = plan(systems, cases, options.repeats, needed() if options.goals else None)
+    _announce(runs)
+    for run in runs:
+        left = tuple(case for case in run.cases if f"{case}/{run.system}" not in results.words)
+        if not left:
             continue
         if until is not None and time.monotonic() > until:
-            results.cut_short += 1
+            results.cut_short += len(left)
             continue
-        outcome = one(run.system, run.case, options.size, options.timeout)
-        results.note(run.case, run.system, outcome)
-        said = outcome.word or {name: round(value, 3) for name, value in outcome.figures.items()}
-        print(
-            f"{run.repeat + 1} {run.case:18} {run.system:12} {outcome.took_s:5.1f} s  {said}",
-            file=sys.stderr,
-            flush=True,
-        )
-        _skip_larger(results, run, outcome)
+        for case, outcome in one(run.system, left, options.size, options.timeout).items():
+            results.note(case, run.system, outcome)
+            said = outcome.word or {name: round(value, 3) for name, value in outcome.figures.items()}
+            print(
+                f"{run.repeat + 1} {case:18} {run.system:12} {outcome.took_s:5.1f} s  {said}",
+                file=sys.stderr,
+                flush=True,
+            )
+            _skip_larger(results, run.system, case, outcome)
     results.load_at_end = [round(load, 2) for load in os.getloadavg()]
     return results
 
 
-def _skip_larger(results: Results, run: Run, outcome: Outcome) -> None:
+def _announce(runs: list[Run]) -> None:
+    installed = [run for run in runs if SYSTEMS[run.system].installed]
+    rounds = [sum(run.about_s for run in installed if run.repeat == n) / 60 for n in {run.repeat for run in runs}]
+    each = ", ".join(f"{minutes:.0f}" for minutes in rounds)
+    print(
+        f"{len(installed)} runs; minutes of the rounds, on a quiet machine: about {each}", file=sys.stderr, flush=True
+    )
+
+
+def _skip_larger(results: Results, system: str, case: str, outcome: Outcome) -> None:
     """Who has not reached a backlog in time need not try a larger one."""
-    if not run.case.startswith("backlog_"):
+    if not case.startswith("backlog_"):
         return
-    queued, reached = int(run.case.removeprefix("backlog_")), outcome.figures.get("reached", 0)
+    queued, reached = int(case.removeprefix("backlog_")), outcome.figures.get("reached", 0)
     if reached < queued:
         for larger in BACKLOGS:
             if larger > queued:
-                results.words[f"backlog_{larger}/{run.system}"] = outcome.word or f"{reached:,.0f} reached"
+                results.words[f"backlog_{larger}/{system}"] = outcome.word or f"{reached:,.0f} reached"
 
 
-def one(system: str, case: str, size: str, timeout_s: float) -> Outcome:
-    """One run in a process of its own; whatever it leaves behind is ended, and said."""
+def one(system: str, cases: tuple[str, ...], size: str, timeout_s: float) -> dict[str, Outcome]:
+    """One process, and what came of its cases; whatever it leaves behind is ended, and said."""
     mark = uuid.uuid4().hex
-    begun = time.perf_counter()
+    begun, over = time.perf_counter(), ""
+    patience_s = timeout_s * (1 + len(cases)) / 2
     with tempfile.TemporaryDirectory(prefix="nb", dir="/tmp" if Path("/tmp").is_dir() else None) as folder:
         environment = {**os.environ, MARK: mark, "NBLB_RUNTIME_DIR": folder, "TMPDIR": folder}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.one", system, case, size],
+            [sys.executable, "-m", "tests.benchmarks.one", system, ",".join(cases), size],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
-        over = False
         try:
-            said, complained = process.communicate(timeout=timeout_s)
+            said, complained = process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired:
-            over = True
+            over = f"over {patience_s:.0f} s"
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            said = complained = ""
         finally:
             left = end_all(mark)
         if over:
             process.kill()
-            process.communicate()
+            said, complained = process.communicate()  # what it had said until then
     took = time.perf_counter() - begun
-    if over:
-        return Outcome(word=f"over {timeout_s:.0f} s", took_s=took)
-    return _outcome(said, complained, took, left if system == "nblb" else [])
+    found = _outcomes(said)
+    last = over or "failed: " + (complained.strip().splitlines() or ["it said nothing"])[-1][:80]
+    for case in cases:
+        found.setdefault(case, Outcome(word=last))
+    if left and not over and system == "nblb":
+        found = {case: Outcome(word="left " + "; ".join(left)) for case in cases}
+    if len(cases) == 1:
+        found[cases[0]].took_s = took
+    return found
 
 
-def _outcome(said: str, complained: str, took: float, left: list[str]) -> Outcome:
+def _outcomes(said: str) -> dict[str, Outcome]:
+    """Of the cases that were done, by the lines that tell of them (see one.py)."""
+    found = {}
     for line in said.splitlines():
-        if line.startswith("FIGURES "):
-            if left:
-                return Outcome(word="left " + "; ".join(left), took_s=took)
-            return Outcome(json.loads(line.removeprefix("FIGURES ")), took_s=took)
-        if line.startswith("WORD "):
-            return Outcome(word=line.removeprefix("WORD "), took_s=took)
-    last = (complained.strip().splitlines() or ["it said nothing"])[-1]
-    return Outcome(word=f"failed: {last[:80]}", took_s=took)
+        kind, *rest = line.split(" ", 3)
+        if kind in ("FIGURES", "WORD") and len(rest) == 3:
+            case, took, text = rest
+            found[case] = (
+                Outcome(json.loads(text), took_s=float(took))
+                if kind == "FIGURES"
+                else Outcome(word=text, took_s=float(took))
+            )
+    return found
 
 
 def end_all(mark: str) -> list[str]:
@@ -171,9 +219,10 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", default=",".join(SYSTEMS), metavar="A,B", help=f"of {', '.join(SYSTEMS)} (all)")
     parser.add_argument("--cases", default=",".join(CASES), metavar="A,B", help=f"of {', '.join(CASES)} (all)")
     parser.add_argument("--repeats", type=int, default=3, help="of each run (3)")
-    parser.add_argument("--minutes", type=float, default=14.0, help="no new run begins after them (14); 0: no limit")
+    parser.add_argument("--minutes", type=float, default=20.0, help="no new run begins after them (20); 0: no limit")
     parser.add_argument("--timeout", type=float, default=240.0, metavar="S", help="for one run (240)")
     parser.add_argument("--quick", action="store_true", help="one repeat, less work, no large backlogs: some minutes")
+    parser.add_argument("--goals", action="store_true", help="only what the goals compare")
     parser.add_argument("--size", choices=SIZES, default="full", help="how much work a case is (full)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks import run
 from tests.benchmarks.cases import CASES, FULL, QUICK, SIZES, TINY
-from tests.benchmarks.goals import GOALS
+from tests.benchmarks.goals import GOALS, needed
 from tests.benchmarks.registry import SYSTEMS
 from tests.benchmarks.results import Outcome, Results
 from tests.benchmarks.tables import BEGIN, END, ROWS, into_readme, markdown, short
@@ -46,17 +46,32 @@ def test_a_run_of_everything_that_is_quick(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_many_hubs_and_a_task_that_fails_to_start(tmp_path: Path) -> None:
-    outcome = run.one("nblb", "no such case", "tiny", 60)
+    outcome = run.one("nblb", ("no such case",), "tiny", 60)["no such case"]
     assert outcome.word == "failed: KeyError: 'no such case'"
-    outcome = run.one("processpool", "hubs", "tiny", 60)
+    outcome = run.one("processpool", ("hubs",), "tiny", 60)["hubs"]
     assert outcome.word == "has no hubs"
-    outcome = run.one("nblb", "hubs", "tiny", 120)
+    outcome = run.one("nblb", ("hubs",), "tiny", 120)["hubs"]
     assert outcome.figures["processes"] >= 8, outcome.word  # core, health and, of each of two hubs, three
 
 
 def test_a_run_that_takes_too_long_leaves_nothing() -> None:
-    outcome = run.one("nblb", "latency", "tiny", 0.0)
+    outcome = run.one("nblb", ("latency",), "tiny", 0.0)["latency"]
     assert outcome.word == "over 0 s"
+
+
+def test_several_cases_in_one_process() -> None:
+    outcomes = run.one("processpool", ("latency", "constant_put", "submit"), "tiny", 60)
+    assert outcomes["constant_put"].word == "no put"
+    assert outcomes["latency"].figures["p50_us"] > 0
+    assert outcomes["submit"].figures["tasks_per_s"] > 0
+
+
+def test_what_a_process_has_said_counts_although_it_did_not_end() -> None:
+    said = 'noise\nFIGURES latency 1.5 {"p50_us": 2.0}\nWORD constant_put 0.1 no put\nFIGURES'
+    assert run._outcomes(said) == {
+        "latency": Outcome({"p50_us": 2.0}, took_s=1.5),
+        "constant_put": Outcome(word="no put", took_s=0.1),
+    }
 
 
 def test_what_is_not_installed_is_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,17 +81,37 @@ def test_what_is_not_installed_is_a_word(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_what_matters_comes_first() -> None:
-    order = run.plan(["nblb", "dask"], ["submit", "hubs", "backlog_100000"], 2)
-    told = [f"{one.case} {one.system} {one.repeat + 1}" for one in order]
+    """All of a round before any of the next; in it what README quotes, and Dask starts once for all of that."""
+    order = run.plan(["nblb", "dask"], ["latency", "hubs", "backlog_100000", "submit"], 2)
+    told = [f"{'+'.join(one.cases)} {one.system} {one.repeat + 1}" for one in order]
     assert told == [
-        "submit nblb 1", "submit dask 1", "hubs nblb 1", "backlog_100000 nblb 1", "submit nblb 2", "hubs dask 1",
-        "backlog_100000 dask 1", "hubs nblb 2", "submit dask 2", "hubs dask 2",
+        "latency nblb 1", "latency+submit dask 1", "submit nblb 1", "hubs nblb 1", "hubs dask 1",
+        "backlog_100000 nblb 1", "backlog_100000 dask 1",
+        "latency nblb 2", "submit nblb 2", "latency+submit dask 2", "hubs nblb 2", "hubs dask 2",
     ]  # fmt: skip
+
+
+def test_the_goals_need_less() -> None:
+    only = needed()
+    assert ("closure", "joblib") in only
+    assert ("idle", "dask") not in only
+    order = run.plan(list(SYSTEMS), list(CASES), 1, only)
+    assert {(case, one.system) for one in order for case in one.cases} == only
+    assert sum(one.about_s for one in order) < 15 * 60
+    everything = run.plan(list(SYSTEMS), list(CASES), 1)
+    assert {(case, one.system) for one in everything for case in one.cases} == {(c, s) for c in CASES for s in SYSTEMS}
+    assert sum(one.about_s for one in everything) < 20 * 60, "a round of everything does not fit in its time"
+
+
+def test_settings_of_a_case_need_a_start_of_their_own() -> None:
+    for entry in SYSTEMS.values():
+        if entry.installed:
+            assert set(entry.load().tries) <= set(entry.alone)
 
 
 def test_larger_backlogs_are_not_tried_in_vain() -> None:
     made = results()
-    run._skip_larger(made, run.Run(0, "backlog_10000", "dask"), Outcome({"reached": 4000.0}))
+    run._skip_larger(made, "dask", "backlog_10000", Outcome({"reached": 4000.0}))
     assert made.words == {"backlog_100000/dask": "4,000 reached", "backlog_1000000/dask": "4,000 reached"}
 
 

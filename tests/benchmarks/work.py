@@ -1,4 +1,4 @@
-"""A task that holds a worker up until the suite lets it go."""
+"""Tasks that keep a worker, but no processor."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ def wait_for(gate: str, name: str) -> None:
     path.with_name(f"begun-{name}").touch()
     while path.parent.exists() and not path.exists():
         time.sleep(0.01)
+
+
+def nap(seconds: float) -> float:
+    """Takes this long however busy the machine is."""
+    import time
+
+    time.sleep(seconds)
+    return seconds
