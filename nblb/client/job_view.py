@@ -25,6 +25,7 @@ class View:
     ended_at: float | None
     output: JobOutput
     connected: bool
+    code: str = ""  # the fingerprint of its function, where it has one
     earlier: Earlier | None = None
 
 
@@ -51,6 +52,8 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         waiting=ledger.waiting if state == "waiting" else "",
         connected=view.connected,
         output=view.output.latest(MOST_LINES),
+        hosts=tuple(sorted(ledger.hosts, key=lambda host: -ledger.hosts[host])),
+        code=view.code,
         earlier=view.earlier.row() if view.earlier is not None else None,
     )
 

@@ -70,6 +70,7 @@ class Ledger:
         self.failures: dict[int, Failure] = {}
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
+        self.hosts: dict[str, int] = {}  # where how many items have ended
         self.waiting = ""
         self.given: set[str] = set()  # records whose results were known from the start: the core repeats them
         self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
@@ -131,6 +132,8 @@ class Ledger:
         record = self.records.get(ended.task)
         if record is None or ended.task in self.given:
             return []
+        if ended.host:
+            self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
         whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
         for first, items in fresh:

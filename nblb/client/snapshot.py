@@ -79,6 +79,8 @@ class JobSnapshot:
     connected: bool = True
     output: tuple[OutputLine, ...] = ()  # the latest lines
     earlier: EarlierRow | None = None
+    hosts: tuple[str, ...] = ()  # where its items have ended, the busiest first
+    code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class TaskSnapshot:
     waiting: str = ""
     stdout_tail: str = ""
     output_bytes: int = 0  # that it has written in all
+    function: str = ""  # hash of the function as it was sent; of a task that this process has submitted
     connected: bool = True
 
 

@@ -39,6 +39,7 @@ class TaskFuture(LightFuture, PrintedTask, SteeredTask):
     _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
     _failure: Failure | None = None
     _listeners: list[Callable[[], Any]] | None = None
+    function = ""  # hash of its function as it was sent, where this process has done that
     _raises_original = False  # as the futures of an Executor do
 
     def __init__(self, connection: Connection, record: str, name: str, item: int = 0, task_id: str = "") -> None:
@@ -274,6 +275,7 @@ class TaskFuture(LightFuture, PrintedTask, SteeredTask):
             waiting=self.note if waits else "",
             stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
             output_bytes=self._printed.nbytes if self._printed is not None else 0,
+            function=self.function,
             connected=self.connection.connected,
         )
 

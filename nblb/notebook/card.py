@@ -86,18 +86,22 @@ class Card(ABC):
 
     def show(self) -> None:
         """Puts the card into the output of the cell that runs now."""
-        self.bring()
+        self._become_live()
         self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
+        sampler.wake(self.tick)  # now: of what is over already there is one look, which must find its place
 
     def bring(self) -> None:
         """Makes the card live, wherever the page has room for it."""
+        self._become_live()
+        sampler.wake(self.tick)
+
+    def _become_live(self) -> None:
         self._on_show = True
         if self.mode in (Mode.LIVE, Mode.VIEW) and self.widget is None:
             clicks.listen(self.key, self._clicked)
             self.widget = self.make_widget(
                 key=self.key, now=self._look.now, states=[list(state) for state in self.states]
             )
-        sampler.wake(self.tick)
 
     def bundle(self, final: bool = False) -> dict[str, Any]:
         """The picture as a mime bundle; in front-ends that need it, with the widget's view until the story is over."""

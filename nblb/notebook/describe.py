@@ -22,6 +22,10 @@ TRACEBACK_LIMIT = 16_000
 OUTPUT_LIMIT = 4_000
 SLACK = 1_000  # bytes and characters are not the same, and line ends may have been left out
 ITEM_LIMIT = 6_000
+MOST_HUBS = 40
+HASH = 8  # of a hash's digits
+AWAY = "the core is away; the {} goes on when it is back"
+LAST_HEARD = "this is how it was when it was last heard of; what was accepted goes on when it is back"
 STOPPED = "%lb_start starts it again, with what the journal holds"
 
 
@@ -48,7 +52,11 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
     if snapshot.output:
         card["lines"] = said.lines(snapshot.output)
     if over:
-        card["facts"] = [f"took {words.duration(snapshot.elapsed_s)}"]
+        card["facts"] = [
+            f"took {words.duration(snapshot.elapsed_s)}",
+            words.places(snapshot.hosts),
+            f"code {snapshot.code[:HASH]}" if snapshot.code else "",
+        ]
     else:
         card["facts"] = [words.rate(snapshot.rate_per_s), words.time_left(snapshot.eta_s)]
         card["running"] = [
@@ -61,7 +69,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
 def _job_notes(snapshot: JobSnapshot) -> list[str]:
     notes = []
     if not snapshot.connected:
-        notes.append("the core is away; the job goes on when it is back")
+        notes.append(AWAY.format("job"))
     if snapshot.waiting:
         notes.append(f"waiting: {snapshot.waiting}")
     return notes
@@ -113,19 +121,23 @@ def as_of(card: dict[str, Any]) -> dict[str, Any]:
 def task(snapshot: TaskSnapshot) -> dict[str, Any]:
     """The card of a single task."""
     over = snapshot.state in words.ENDED
+    percent, label = _reached(snapshot, over)
     card: dict[str, Any] = {
         "title": snapshot.name,
         "subtitle": snapshot.task[-8:],  # as its repr has it
         "state": snapshot.state,
         "look": look(snapshot.state),
-        "percent": 100 if snapshot.state == "DONE" else max(0, min(99, int(snapshot.progress))),
+        "percent": percent,
+        "label": label,
         "over": over,
         "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED")},
         "notes": [],
         "facts": [],
     }
     _, word = card["look"]
-    card["text"] = word if over else f"{word}, {card['percent']} %"
+    card["text"] = f"{word}, {label}" if not over else f"{word} at {label}" if label and percent < 100 else word
+    if not snapshot.connected and not over:
+        card["notes"].append(AWAY.format("task"))
     if snapshot.note:
         card["facts"].append(words.clip(snapshot.note, 200))
     if snapshot.worker or snapshot.host:
@@ -134,6 +146,8 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
         card["facts"].append(f"attempt {snapshot.attempt}")
     if snapshot.duration_s:
         card["facts"].append(f"{'took ' if over else ''}{words.duration(snapshot.duration_s)}")
+    if over and snapshot.function:
+        card["facts"].append(f"function {snapshot.function[:HASH]}")
     if snapshot.waiting:
         card["notes"].append(f"waiting: {snapshot.waiting}")
     if snapshot.stdout_tail:
@@ -142,6 +156,14 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
     if snapshot.failure is not None:
         card["failures"] = [_failure(snapshot.failure)]
     return card
+
+
+def _reached(snapshot: TaskSnapshot, over: bool) -> tuple[int, str]:
+    """How long the bar is, and what stands beside it: of a task that failed, how far it said that it was."""
+    said = max(0, min(100 if over else 99, int(snapshot.progress)))
+    if over and (snapshot.state == "DONE" or not said):
+        return 100, "100 %" if snapshot.state == "DONE" else ""
+    return said, f"{said} %"
 
 
 def output_note(shown: int, written: int, future: str = "f") -> str:
@@ -154,6 +176,9 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
     up = snapshot.connected and not stopped
     state = "up" if up else "stopped" if stopped else "away"
     hubs = len(snapshot.hubs)
+    shown = () if stopped else snapshot.hubs[:MOST_HUBS]
+    notes = [{"up": snapshot.warning, "away": LAST_HEARD, "stopped": STOPPED}[state]]
+    notes = [*filter(None, notes), *([f"and {hubs - len(shown):,} more hubs"] if shown and hubs > len(shown) else [])]
     return {
         "title": snapshot.name,
         "state": state,
@@ -161,12 +186,12 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
         "over": stopped,
         "rows": ([] if stopped else _busy_rows(snapshot))
         + [("durability", durability(snapshot.durability)), ("owner", snapshot.owner)],
-        "hubs": [] if stopped else [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in snapshot.hubs],
+        "hubs": [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in shown],
         "workers": snapshot.workers,
         "unfinished": snapshot.queued + snapshot.running,
         "monitor": snapshot.monitor_url,
         "can": {"scale": up and hubs > 0, "stop": up, "monitor": up and bool(snapshot.monitor_url)},
-        "notes": [STOPPED] if stopped else [snapshot.warning] if snapshot.warning else [],
+        "notes": notes,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 LOOK: dict[str, tuple[str, str]] = {  # state -> (sign, word); in the order in which counts are shown
     "DONE": ("✓", "done"),
@@ -57,6 +57,14 @@ def time_left(eta_s: tuple[float, float] | None) -> str:
 def number(count: int, thing: str) -> str:
     """'1 hub', '3,000 workers'."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def places(hosts: Sequence[str], most: int = 3) -> str:
+    """'on lab1', 'on lab1, lab2, lab3 and 9 more hosts'; '' when none is known."""
+    if not hosts:
+        return ""
+    more = f" and {number(len(hosts) - most, 'more host')}" if len(hosts) > most else ""
+    return f"on {', '.join(hosts[:most])}{more}"
 
 
 def rate(per_s: float) -> str:

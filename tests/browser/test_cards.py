@@ -63,7 +63,7 @@ def test_a_job_moves_while_the_kernel_computes_and_can_be_cancelled_then(here: L
 
 
 def test_reload_brings_the_card_back_to_life_and_the_kernels_end_leaves_the_picture(here: Lab, artifacts: Path) -> None:
-    write_notebook(here.root / "b.ipynb", SETUP + "\njob = fakes.FakeJob(total=800, bad={3})\njob")
+    write_notebook(here.root / "b.ipynb", SETUP + "\njob = fakes.FakeJob(total=8000, bad={3})\njob")
     with browser_page(here, "b.ipynb") as page:
         page.open()
         page.run_all()
@@ -74,7 +74,8 @@ def test_reload_brings_the_card_back_to_life_and_the_kernels_end_leaves_the_pict
         card.get_by_role("progressbar").wait_for()
         before = percent(card)
         page.page.wait_for_function(f"() => +document.querySelector('[role=progressbar]').ariaValueNow > {before}")
-        wait_state(page, "failed")
+        card.get_by_role("button", name="Cancel").click()
+        wait_state(page, "cancelled")
         card.get_by_role("button", name="Retry failed").click()
         wait_state(page, "running")
         card.get_by_role("button", name="Cancel").click()
@@ -83,7 +84,7 @@ def test_reload_brings_the_card_back_to_life_and_the_kernels_end_leaves_the_pict
         assert all("view+json" not in kind for data in _outputs(saved) for kind in data)
         page.kill_kernel()
         page.reload()
-        page.page.get_by_text("of 800 tasks").wait_for()
+        page.page.get_by_text("of 8,000 tasks").wait_for()
         assert "model not found" not in " ".join(page.outputs())
         page.page.screenshot(path=artifacts / "kernel-dead.png")
 

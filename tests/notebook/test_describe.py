@@ -2,8 +2,16 @@ from __future__ import annotations
 
 import json
 
-from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, OutputLine, RunningRow, TaskSnapshot
-from nblb.notebook import describe
+from nblb.client.snapshot import (
+    ClusterSnapshot,
+    FailureGroup,
+    HubRow,
+    JobSnapshot,
+    OutputLine,
+    RunningRow,
+    TaskSnapshot,
+)
+from nblb.notebook import describe, pictures
 
 
 def snapshot(**changes: object) -> JobSnapshot:
@@ -58,6 +66,33 @@ def test_a_task() -> None:
     assert running["facts"] == ["half way", "on lab2", "attempt 2"]
     done = describe.task(TaskSnapshot("1.0", "fit", "DONE", 40.0, duration_s=3.2))
     assert (done["percent"], done["over"], done["can"]["cancel"]) == (100, True, False)
+
+
+def test_a_task_that_failed_says_how_far_it_said_that_it_was() -> None:
+    def shown(state: str, progress: float) -> tuple[int, str, str]:
+        card = describe.task(TaskSnapshot("1.0", "fit", state, progress))
+        return card["percent"], card["label"], card["text"]
+
+    assert shown("FAILED", 43.7) == (43, "43 %", "failed at 43 %")
+    assert shown("FAILED", 100.0) == (100, "100 %", "failed")  # its bar was full, and then it failed
+    assert shown("LOST", 0.0) == (100, "", "lost")  # it never said: the bar is full of the state's pattern
+    assert shown("RUNNING", 100.0) == (99, "99 %", "running, 99 %")
+    assert "failed at 43 %" in pictures.text(describe.task(TaskSnapshot("1.0", "fit", "FAILED", 43.7)))
+    assert "43 %, failed" not in pictures.html(describe.task(TaskSnapshot("1.0", "fit", "FAILED", 43.7)))
+
+
+def test_the_last_picture_says_where_it_ran_and_which_code() -> None:
+    over = snapshot(counts={"DONE": 200}, state="done", hosts=("lab1", "lab2"), code="00c0ffee" * 4)
+    assert describe.job(over)["facts"] == ["took 41 s", "on lab1, lab2", "code 00c0ffee"]
+    task = TaskSnapshot("1.0", "fit", "DONE", host="lab1", duration_s=2.0, function="decade00" * 4)
+    assert describe.task(task)["facts"] == ["on lab1", "took 2.0 s", "function decade00"]
+
+
+def test_a_large_cluster_is_described_in_few_words() -> None:
+    hubs = tuple(HubRow(f"h{n}", f"hub-{n}", "lab") for n in range(500))
+    card = describe.cluster(ClusterSnapshot("lab", True, "ipc:///x", hubs=hubs))
+    assert (len(card["hubs"]), card["notes"]) == (describe.MOST_HUBS, ["and 460 more hubs"])
+    assert describe.cluster(ClusterSnapshot("lab", False, "ipc:///x"))["notes"] == [describe.LAST_HEARD]
 
 
 def test_an_item_that_was_opened() -> None:

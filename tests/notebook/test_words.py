@@ -48,3 +48,8 @@ def test_clipped_text_says_how_much_is_missing() -> None:
     assert clipped.startswith("a" * 10)
     assert clipped.endswith("b" * 10)
     assert "80 characters" in clipped
+
+
+def test_places() -> None:
+    assert (words.places(()), words.places(("lab1",))) == ("", "on lab1")
+    assert words.places(("a", "b", "c", "d", "e")) == "on a, b, c and 2 more hosts"

@@ -15,13 +15,14 @@ export default live((model, root) => {
   const scale = button(model, "Scale", "scale", () => Number(wanted.value)), stop = h("button", { type: "button" }, "Stop");
   const open = h("button", { type: "button" }, "Open monitor"), sure = button(model, "Stop now", "stop"), keep = h("button", { type: "button" }, "Keep it");
   const question = h("div", { class: "nblb-notes", role: "alert" }), asked = h("span");
-  const top = head([wanted, scale, open, stop]), list = h("dl", { class: "nblb-facts-list" }), other = notes(), hubs = h("div", { class: "nblb-hubs" });
+  const top = head([wanted, scale, open, stop]), list = h("dl", { class: "nblb-facts-list" }), other = notes(), hubs = h("ul", { class: "nblb-hubs", "aria-label": "hubs" }), lines = [];
   const values = new Map();
   let now = model.get("now"), told = null;
   question.append(asked, sure, keep); show(question, false);
-  open.onclick = async () => { const page = window.open("", "_blank"); page.location = await monitor_address(now.monitor); };
+  open.onclick = async () => { if (!now.can.monitor) return; const page = window.open("", "_blank"); page.location = await monitor_address(now.monitor); };
   stop.onclick = () => {
-    if (!now.unfinished) { stop.disabled = true; press(model, "stop"); return; }
+    if (!now.can.stop) return;
+    if (!now.unfinished) { enable(stop, false); press(model, "stop"); return; }
     say(asked, `${now.unfinished.toLocaleString("en")} tasks have not ended; the journal keeps them for the next start. `);
     show(question, true); keep.focus();
   };
@@ -37,9 +38,13 @@ export default live((model, root) => {
     }
     const there = new Set(now.rows.map(([name]) => name));
     for (const [name, said] of values) show(said.parentElement, there.has(name));
-    say(hubs, now.hubs.map(([name, host, state, workers, busy]) => `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy`).join("   "));
+    while (lines.length < now.hubs.length) { lines.push(h("li")); hubs.append(lines[lines.length - 1]); }
+    lines.forEach((line, i) => {
+      const [name, host, state, workers, busy] = now.hubs[i] || [];
+      show(line, i < now.hubs.length); say(line, name ? `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy` : "");
+    });
     if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else what was typed stands
-    scale.can(now.can.scale); open.disabled = !now.can.monitor; stop.disabled = !now.can.stop; wanted.disabled = !now.can.scale;
+    scale.can(now.can.scale); enable(open, now.can.monitor); enable(stop, now.can.stop); wanted.disabled = !now.can.scale;
     attr(open, "title", now.monitor || "no Monitor runs");
   };
 });

@@ -25,9 +25,10 @@ const running = () => {
 const always = [["DONE", "✓", "done"], ["FAILED", "✗", "failed"], ["RUNNING", "▶", "running"], ["QUEUED", "…", "queued"]];
 
 // The item that was opened from the strip: its state, and its traceback or output.
-const opened = (model) => {
-  const title = h("strong"), close = button(model, "Close", "item", () => null), text = h("pre", { tabindex: 0, "aria-label": "what is known of the item" });
+const opened = (model, cells) => {
+  const title = h("strong"), close = button(model, "Close", "item", () => null), text = h("pre", { tabindex: 0, role: "group", "aria-label": "what is known of the item" });
   const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, close)), text);
+  close.addEventListener("click", () => cells.node.focus()); // where it was opened
   return { node, draw(item) {
     show(node, Boolean(item)); close.can(true);
     if (item) { say(title, item.title); say(text, item.text); show(text, Boolean(item.text)); }
@@ -37,12 +38,12 @@ const opened = (model) => {
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), keep = button(model, "Stop early and keep", "keep");
   const waits = why(model), top = head([waits.node, keep, cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
-  const before = earlier(model), item = opened(model), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
+  const before = earlier(model), item = opened(model, cells), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
   const aloud = h("div", { class: "nblb-aloud", "aria-live": "polite" });
   let spoken = Date.now(), ended = null;
-  root.append(top.node, before.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, failed.node, now_running.node, said.node, words.node, aloud);
+  root.append(top.node, before.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, now_running.node, words.node, failed.node, said.node, aloud);
   return (now) => {
     top.draw(now, root); other.draw(now, model); before.draw(now);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
@@ -52,6 +53,7 @@ export default live((model, root) => {
     for (const [state, { chip, row: [, sign, word] }] of chips) {
       const n = there.get(state)?.[3] || 0;
       say(chip, `${sign} ${n.toLocaleString("en")} ${word}`); show(chip, n > 0 || !now.over);
+      chip.style.minWidth = `${word.length + now.total.toLocaleString("en").length + 2}ch`; // as wide as it may get: its neighbours stay
     }
     say(facts, now.facts.filter(Boolean).join(" · "));
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));

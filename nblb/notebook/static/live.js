@@ -9,7 +9,12 @@ const h = (tag, attributes = {}, ...children) => {
   return node;
 };
 const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-const show = (node, yes) => { if (node.hidden === yes) node.hidden = !yes; };
+// What goes away with the focus in it gives the focus to its card, or a keyboard would begin at the page's top again.
+const show = (node, yes) => {
+  if (node.hidden !== yes) return;
+  if (!yes && node.matches(":focus-within")) node.closest(".nblb-root")?.focus({ preventScroll: true });
+  node.hidden = !yes;
+};
 const attr = (node, name, value) => { if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value); };
 
 const SILENT_MS = 8000;
@@ -18,16 +23,25 @@ const SILENT_MS = 8000;
 const press = (model, click, value = null) =>
   model.send({ nblb: model.get("key"), click, value, id: `${Date.now()}-${Math.random().toString(36).slice(2)}` });
 
+// A button with the focus is only said to be disabled, for the same reason, and is when the focus has left it.
+const enable = (node, yes) => {
+  const keeps = !yes && node.matches(":focus"), off = !yes && !keeps;
+  if (node.disabled !== off) node.disabled = off;
+  if (node.hasAttribute("aria-disabled") !== keeps) { if (keeps) node.setAttribute("aria-disabled", "true"); else node.removeAttribute("aria-disabled"); }
+};
+
 const button = (model, name, action, value) => {
   const node = h("button", { type: "button" }, name);
   let pressed = 0;
   node.onclick = () => {
+    if (node.hasAttribute("aria-disabled")) return;
     pressed = Date.now();
-    node.disabled = true;
+    enable(node, false);
     press(model, action, value?.());
   };
+  node.onblur = () => setTimeout(() => { if (node.isConnected && node.hasAttribute("aria-disabled")) enable(node, false); }); // not when its output is redrawn
   // A pressed button stays grey for a second, or the next tick would light it again before the kernel answered.
-  node.can = (yes) => { const off = !yes || Date.now() - pressed < 1000; if (node.disabled !== off) node.disabled = off; };
+  node.can = (yes) => enable(node, yes && Date.now() - pressed >= 1000);
   return node;
 };
 
@@ -45,7 +59,7 @@ const bar = () => {
   const track = h("div", { class: "nblb-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 });
   return { node: h("div", { class: "nblb-progress" }, track, label), draw(now, widths) {
     attr(track, "aria-label", now.title); attr(track, "aria-valuenow", now.percent); attr(track, "aria-valuetext", now.text);
-    say(label, `${now.percent} %`);
+    say(label, now.label ?? `${now.percent} %`);
     for (const [state, width] of widths) {
       if (!parts.has(state)) { parts.set(state, h("span", { "data-state": state })); track.append(parts.get(state)); }
     }
@@ -62,7 +76,7 @@ const failures = () => {
     for (const [key, group] of groups) if (!keys.has(key)) { group.box.remove(); groups.delete(key); }
     for (const { key, title, items, traceback } of list) {
       if (!groups.has(key)) {
-        const name = h("summary"), which = h("div", { class: "nblb-sub" }), trace = h("pre", { tabindex: 0 });
+        const name = h("summary"), which = h("div", { class: "nblb-sub" }), trace = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback" });
         const box = h("details", {}, name, which, trace);
         groups.set(key, { box, name, which, trace }); node.append(box);
       }
@@ -80,11 +94,11 @@ const notes = () => {
 
 const live = (build) => {
   const mount = (model) => {
-    const root = h("section", { class: "nblb-root", role: "group" });
+    const root = h("div", { class: "nblb-root", role: "group", tabindex: -1 });
     const draw = build(model, root);
     let heard = Date.now();
     const silent = (yes) => {
-      if (root.classList.toggle("nblb-silent", yes)) for (const node of root.querySelectorAll("button")) node.disabled = true;
+      if (root.classList.toggle("nblb-silent", yes)) for (const node of root.querySelectorAll("button")) enable(node, false);
     };
     const update = () => { heard = Date.now(); silent(false); draw(model.get("now")); };
     for (const name of ["now", "failures", "strip", "pictures", "output", "said"]) model.on(`change:${name}`, update);
@@ -104,12 +118,15 @@ const live = (build) => {
     model.on("destroy", () => window.removeEventListener("keydown", keys, true));
     let focused = null; // a redrawn output takes the focus away; it is given back
     root.addEventListener("focusin", (event) => { focused = event.target; });
-    root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
+    root.addEventListener("focusout", () => setTimeout(() => { if (root.isConnected && !root.contains(document.activeElement)) focused = null; }));
     update();
     return { root, update, place: null, into(place) {
       this.place = place; place.replaceChildren(root); update();
       for (const node of root.querySelectorAll(".nblb-out")) node.back?.(); // nor does it lose its place in the output
-      if (focused && document.activeElement === document.body) focused.focus({ preventScroll: true });
+      if (focused && document.activeElement === document.body) {
+        if (focused.disabled) { focused.disabled = false; focused.setAttribute("aria-disabled", "true"); }
+        focused.focus({ preventScroll: true });
+      }
     } };
   };
   return {

@@ -1,20 +1,22 @@
 // What tasks say beyond progress: their output, pictures and knobs. Shared by the cards of jobs and tasks.
 
-// Folded text of which the end is in view, unless the reader has scrolled back. Its height is set: nothing jumps.
+// Folded text of which the end is in view, unless the reader has scrolled back. Its box grows with the text to a bound
+// and never shrinks, so that a bar which redraws its line makes nothing jump, and two lines leave no empty box.
 const output = (model) => {
-  const text = h("pre", { tabindex: 0, class: "nblb-out", "aria-label": "output" });
+  const text = h("pre", { tabindex: 0, class: "nblb-out", role: "group", "aria-label": "output" });
   const head = h("summary", {}, "output"), more = button(model, "Show more output", "more");
   const node = h("details", { class: "nblb-output" }, head, text, more);
-  let at = 0, follows = true;
+  let at = 0, follows = true, tall = 0;
+  const grow = () => { if (text.clientHeight > tall) { tall = text.clientHeight; text.style.minHeight = `min(${tall}px, 13em)`; } };
   text.onscroll = () => { at = text.scrollTop; follows = text.scrollHeight - at - text.clientHeight < 20; };
   text.back = () => { text.scrollTop = follows ? text.scrollHeight : at; };
-  node.ontoggle = text.back;
+  node.ontoggle = () => { grow(); text.back(); };
   show(more, false);
   return { node, draw(said, note = "", can = false) {
     show(node, Boolean(said));
     say(head, note ? `output · ${note}` : "output"); show(more, can); more.can(can);
     if (!said || text.textContent === said) return;
-    say(text, said); text.back();
+    say(text, said); grow(); text.back();
   } };
 };
 

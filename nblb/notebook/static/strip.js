@@ -4,7 +4,7 @@
 const BAD = new Set(["FAILED", "LOST"]);
 
 const strip = (model, root) => {
-  const node = h("canvas", { class: "nblb-strip", role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-orientation": "horizontal" });
+  const node = h("canvas", { class: "nblb-strip", role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-valuenow": 0, "aria-orientation": "horizontal" });
   let size = 0, columns = 1, drawn = null, at = 0, each = 1;
   const codes = () => { const it = model.get("strip"); return new Uint8Array(it.buffer ?? it, it.byteOffset || 0, it.byteLength); };
   const named = (cell) => {
@@ -58,7 +58,8 @@ const strip = (model, root) => {
     for (const [x, y, colour] of bad) { context.fillStyle = colour; context.fillRect(x, y, size, size); }
     if (document.activeElement === node) {
       context.strokeStyle = style.getPropertyValue("color"); context.lineWidth = 2;
-      context.strokeRect((at % columns) * size, Math.floor(at / columns) * size, Math.max(4, size - gap), Math.max(4, size - gap)); context.lineWidth = 1;
+      const box = Math.max(8, size - gap), inset = (box - size + gap) / 2; // around the cell, and never too small to see
+      context.strokeRect((at % columns) * size - inset, Math.floor(at / columns) * size - inset, box, box); context.lineWidth = 1;
     }
   };
   new ResizeObserver(paint).observe(root);
@@ -66,14 +67,14 @@ const strip = (model, root) => {
     show(node, model.get("strip").byteLength > 0);
     attr(node, "aria-label", `every item: ${now.counts.map(([, , word, n]) => `${n} ${word}`).join(", ")}`);
     attr(node, "aria-valuemax", Math.max(0, now.total - 1));
-    if (drawn !== model.get("strip")) { drawn = model.get("strip"); paint(); if (document.activeElement === node) go(at); }
+    if (drawn !== model.get("strip")) { drawn = model.get("strip"); paint(); if (document.activeElement === node) go(at); else attr(node, "aria-valuetext", named(at)); }
   } };
 };
 
 // The same in words, for those who do not see the picture: runs of items in the same state.
 const MOST_RUNS = 300;
 const in_words = (model, cells) => {
-  const list = h("ol", { class: "nblb-runs" }), node = h("details", { class: "nblb-words" }, h("summary", {}, "items in words"), list);
+  const list = h("ol", { class: "nblb-runs", tabindex: 0, "aria-label": "items in words" }), node = h("details", { class: "nblb-words" }, h("summary", {}, "items in words"), list);
   let drawn = null;
   const draw = () => {
     show(node, model.get("strip").byteLength > 0);

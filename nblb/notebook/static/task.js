@@ -2,7 +2,7 @@
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), keep = button(model, "Stop early and keep", "keep"), waits = why(model);
   const top = head([waits.node, keep, cancel]), progress = bar(), failed = failures(), other = notes();
-  const facts = h("div", { class: "nblb-line" }), value = h("div", { class: "nblb-sub" });
+  const facts = h("div", { class: "nblb-line nblb-steady" }), value = h("div", { class: "nblb-sub" });
   const said = output(model), shown = pictures(model, false), turn = knobs(model);
   said.node.open = true;
   waits.over(top.state);
