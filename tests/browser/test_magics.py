@@ -40,7 +40,7 @@ def tab(page: Page, text: str) -> list[str]:
         )
         return [line] if line != text else items.all_inner_texts()
 
-    found: list[str] = wait_until(offered, 10, f"Tab after {text!r}")
+    found: list[str] = wait_until(offered, 60, f"Tab after {text!r}")
     page.page.keyboard.press("Escape")
     page.page.locator(".jp-Completer:visible").wait_for(state="detached")
     return [" ".join(one.split()) for one in found]
@@ -85,10 +85,10 @@ def test_tab_offers_options_and_names(here: Lab, stage: dict[str, Any], artifact
 def answer(page: Page, text: str) -> None:
     """To the debugger."""
     prompt = page.page.locator(".jp-Stdin-input").last
-    prompt.wait_for(timeout=20_000)
+    prompt.wait_for(timeout=60_000)
     prompt.fill(text)
     prompt.press("Enter")
-    page.page.get_by_text(f"ipdb> {text}").last.wait_for(timeout=20_000)  # it is taken
+    page.page.get_by_text(f"ipdb> {text}").last.wait_for(timeout=60_000)  # it is taken
 
 
 def test_the_debugger_opens_on_the_tasks_own_call_and_on_what_was_kept_of_it(
@@ -99,15 +99,15 @@ def test_the_debugger_opens_on_the_tasks_own_call_and_on_what_was_kept_of_it(
         page.open()
         page.run_all()
         answer(page, "p ('by is', by)")
-        page.page.get_by_text("('by is', 0)").wait_for(timeout=20_000)
+        page.page.get_by_text("('by is', 0)").wait_for(timeout=60_000)
         page.page.locator(".jp-OutputArea-output").get_by_text("half = len(numbers) / by").first.wait_for()
         page.page.screenshot(path=artifacts / "debugger.png")
         answer(page, "q")
         answer(page, "p ('kept', numbers)")
-        page.page.get_by_text("('kept', [1, 2, 3])").wait_for(timeout=20_000)
+        page.page.get_by_text("('kept', [1, 2, 3])").wait_for(timeout=60_000)
         page.page.screenshot(path=artifacts / "post-mortem.png")
         answer(page, "q")
-        page.page.get_by_text("42", exact=True).wait_for(timeout=20_000)
+        page.page.get_by_text("42", exact=True).wait_for(timeout=60_000)
 
 
 TALK = """@lb.task
@@ -127,11 +127,11 @@ def test_a_log_is_followed_until_the_stop_button(here: Lab, stage: dict[str, Any
         output = page.page.locator(".jp-CodeCell").nth(2).locator(".jp-OutputArea-output")
         output.get_by_text("number 30").wait_for(timeout=60_000)
         before = output.inner_text()
-        wait_until(lambda: len(output.inner_text()) > len(before), 10, "more lines")
+        wait_until(lambda: len(output.inner_text()) > len(before), 60, "more lines")
         page.command("notebook:interrupt-kernel")
         page.page.wait_for_function("() => document.querySelectorAll('.jp-InputPrompt')[2].innerText.includes('[3]')")
         assert "KeyboardInterrupt" not in output.inner_text()
         assert "Traceback" not in output.inner_text()
         page.page.locator(".jp-CodeCell").nth(3).locator(".cm-content").click()
         page.command("notebook:run-cell")  # the stop button has taken those that waited behind it off the queue
-        page.page.get_by_text("RUNNING").wait_for(timeout=10_000)
+        page.page.get_by_text("RUNNING").wait_for(timeout=60_000)
