@@ -23,7 +23,8 @@ def show_cards(ipython: Any) -> None:
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Takes back what load_ipython_extension did; the cluster goes on."""
-    from nblb.notebook import magics, showing
+    from nblb.notebook import completion, magics, showing
 
+    completion.remove(ipython)
     magics.remove(ipython)
     showing.remove(ipython)

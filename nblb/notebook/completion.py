@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,66 @@ from typing import Any
 from nblb.client.task_future import TaskFuture
 from nblb.launch import logs
 from nblb.notebook import magics
+from nblb.notebook.environment import shell as _shell
 
 NAMED = 100  # jobs and tasks that are offered
+_magic = re.compile(r"\s*(?P<sign>%{0,2})(?P<name>lb\w*)\s")
 
 
 def install(ipython: Any) -> None:
-    """Tells IPython whom to ask; it asks by the first word of the line, with and without its sign."""
-    commands = [command for name in magics.names() for command in (f"%{name}", name)]
+    """Tells IPython whom to ask for what follows a magic of ours, and not to add names of Python to it."""
+    found = getattr(ipython.Completer, "custom_matchers", None)
+    if found is not None:
+        remove(ipython)
+        found.append(_matcher())
+        return
+    commands = [command for name in magics.names() for command in (f"%{name}", name)]  # IPython before 8.6
     for command in [*commands, "%%lb"]:
-        ipython.set_hook("complete_command", _complete, str_key=command)
+        ipython.set_hook(
+            "complete_command", lambda _, event: _offers(ipython, event.line, event.symbol), str_key=command
+        )
 
 
-def _complete(shell: Any, event: Any) -> list[str]:
-    name = event.command.lstrip("%")
-    offers = options(name)
+def remove(ipython: Any) -> None:
+    """Takes `install` back."""
+    matchers = getattr(ipython.Completer, "custom_matchers", [])
+    matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__module__", "") != __name__]
+
+
+def _matcher() -> Callable[[Any], Any]:
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher()
+    def nblb_matcher(context: Any) -> Any:
+        line = context.line_with_cursor[: context.cursor_position]
+        if not magic_of(line):
+            return {"completions": [], "suppress": False}
+        symbol = "" if line[-1:].isspace() else line.split()[-1]
+        offers = _offers(_shell(), line, symbol)
+        begin = symbol.removesuffix(context.token)  # what stands already and is no part of what is replaced
+        completions = [SimpleCompletion(text=offer.removeprefix(begin), type="magic") for offer in offers]
+        return {"completions": completions, "suppress": True, "ordered": True}
+
+    matcher: Callable[[Any], Any] = nblb_matcher
+    return matcher
+
+
+def magic_of(line: str) -> str:
+    """The magic whose arguments are written at the end of this line, "" if it is none of ours."""
+    found = _magic.match(line)
+    if found is None:
+        return ""
+    name = found["name"]
+    return name if (name == "lb" if found["sign"] == "%%" else name in magics.names()) else ""
+
+
+def _offers(shell: Any, line: str, symbol: str) -> list[str]:
+    name = magic_of(line)
+    offers: list[str] = []
     for kind in ARGUMENTS.get(name, ()):
         with contextlib.suppress(Exception):  # Tab is no place for an error, and must not start anything
-            offers += kind(shell, event.symbol)
-    return [offer for offer in offers if offer.startswith(event.symbol)]
+            offers += kind(shell, symbol)
+    return [offer for offer in [*offers, *options(name)] if offer.startswith(symbol)]
 
 
 def options(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nblb.client.calls import fetch_call
+from nblb.notebook.tracebacks import of_the_user
 
 
 def run(shell: Any, connection: Any, task: str, item: int) -> Any:
@@ -12,8 +13,9 @@ def run(shell: Any, connection: Any, task: str, item: int) -> Any:
     function, args, kwargs = fetch_call(connection, task, item)
     try:
         value = function(*args, **kwargs)
-    except Exception:
-        shell.showtraceback()
+    except Exception as error:
+        tb = of_the_user(error.__traceback__) or error.__traceback__
+        shell.showtraceback((type(error), error, tb), tb_offset=0)
         shell.debugger(force=True)
         return None
     print("it raised nothing here; this is what it returned:")

@@ -11,7 +11,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError, TaskRejected, UnknownTask
 from nblb.notebook import debugging, describe, finding, pictures, reading, showing, words
@@ -35,10 +35,11 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Any, line: str, *cell: str) -> Any:
         try:
             line = without_comment(line)
-            if {"--help", "-h"} & set(shlex.split(line)):
+            words = shlex.split(line)
+            if {"--help", "-h"} & set(words):
                 print(run.__doc__)
                 return None
-            return magic(self, parse_argstring(run, line), *cell)
+            return magic(self, run.parser.parse_args(words), *cell)  # type: ignore[attr-defined]
         except (NblbError, ValueError) as problem:
             if isinstance(problem, TaskError) and not isinstance(problem, (TaskRejected, UnknownTask)):
                 raise  # what became of a task is no mistake of the line
@@ -145,11 +146,11 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("name", help="name of the job; %%lb_jobs lists them")
+    @argument("name", nargs="+", help="name of the job; %%lb_jobs lists them")
     @spoken
     def lb_attach(self, args: Any) -> Any:
         """Take up a job that was submitted earlier, by this kernel or one before it."""
-        return current().attach(args.name)
+        return current().attach(" ".join(args.name))
 
     @line_magic
     @magic_arguments()

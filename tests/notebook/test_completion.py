@@ -31,6 +31,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     magics.install(ipython)
     completion.install(ipython)
     yield ipython
+    completion.remove(ipython)
     magics.remove(ipython)
     InteractiveShell.clear_instance()
 
@@ -66,8 +67,34 @@ def test_tab_without_a_cluster_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(magics, "current", nowhere)
     for line in ("%lb_attach x", "%lb_debug x", "%lb_logs x", "%lb_start /no/such/folder/x"):
-        event = SimpleNamespace(command=line.split()[0], symbol="x", line=line)
-        assert completion._complete(SimpleNamespace(user_ns={}), event) == []
+        assert completion._offers(SimpleNamespace(user_ns={}), line, "x") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "magic"),
+    [
+        ("%lb_start ", "lb_start"),
+        ("  %lb_start --w", "lb_start"),
+        ("lb_jobs --", "lb_jobs"),
+        ("%%lb --b", "lb"),
+        ("%lb_start", ""),
+        ("lb = 3", ""),
+        ("lb_startled = ", ""),
+        ("%%timeit ", ""),
+    ],
+)
+def test_which_lines_are_those_of_a_magic(line: str, magic: str) -> None:
+    assert completion.magic_of(line) == magic
+
+
+def test_names_of_python_are_offered_where_python_stands(shell: Any) -> None:
+    shell.Completer.use_jedi = False  # `complete` leaves its names out
+    _, after_magic = shell.complete("--b", "%%lb --b", 8)
+    assert set(after_magic) == {"--bg"}
+    _, elsewhere = shell.complete("prin", "prin", 4)
+    assert "print" in elsewhere
+    completion.remove(shell)
+    assert [m for m in shell.Completer.custom_matchers if m.__module__ == completion.__name__] == []
 
 
 @pytest.mark.timeout(60)

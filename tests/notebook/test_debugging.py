@@ -28,6 +28,7 @@ def test_debug_makes_the_very_call_here_and_logs_shows_what_it_printed(
         said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
         assert "inverting 0" in said
         assert "return 1 / x" in said
+        assert "debugging.py" not in said
     assert len(opened) == 3
     assert live_shell.run_line_magic("lb_debug", "inversions[3]") == 0.25
     saved = live_shell.run_line_magic("lb_debug", f"--saved {failed_id}")
