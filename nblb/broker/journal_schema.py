@@ -35,7 +35,7 @@ def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
     db.execute("PRAGMA wal_autocheckpoint = 0")  # `rest` and `commit` choose the moment
-    db.execute("PRAGMA cache_size = -16000")
+    db.execute("PRAGMA cache_size = -4000")
     schema = db.execute("PRAGMA user_version").fetchone()[0]
     if schema > SCHEMA:
         raise JournalError(

@@ -32,8 +32,8 @@ from nblb.transport.sockets import bound, notice_silence, read_frames, skip_fram
 
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
-OUTBOX_BYTES = 8 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
-SILENT_BYTES = 2 * OUTBOX_BYTES  # … and before a client that takes nothing at all is given up
+OUTBOX_BYTES = 2 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
+SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is given up
 INFINITY = float("inf")
 BUSY = BlockingIOError, zmq.Again
 GONE = OSError, zmq.ZMQError
