@@ -75,8 +75,7 @@ class ProcessPool:
 
     def start_worker(self, worker: str, group: int, not_before: float, now: float) -> None:
         if not_before > now:
-            self._delayed.append((not_before, worker, group))
-            return
+            return self._delayed.append((not_before, worker, group))
         settings = self._settings[min(group, len(self._settings) - 1)]
         try:
             seat, fds = WorkerSeat.make(worker, group)
@@ -253,8 +252,7 @@ class ProcessPool:
                 seat.outbox.popleft().close()
         except OSError:
             return
-        call = self.selector.get_key(seat.channel.socket).data
-        self.selector.modify(seat.channel.socket, selectors.EVENT_READ, call)
+        self.selector.modify(seat.channel.socket, selectors.EVENT_READ, self.selector.get_key(seat.channel.socket).data)
 
     def _read_channel(self, seat: WorkerSeat, now: float) -> None:
         if seat.is_gone:
