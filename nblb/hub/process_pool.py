@@ -61,8 +61,7 @@ class ProcessPool:
         self._refer: Refer | None = None
         self._find: Find | None = None
         self._blobs = BlobParcels()
-        self._delayed: list[tuple[float, str, int]] = []  # workers to start later
-        self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap
+        self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap of what is to be done later
         self._dues = 0
         self._now = 0.0
         self._events: list[Event] = []
@@ -75,7 +74,8 @@ class ProcessPool:
 
     def start_worker(self, worker: str, group: int, not_before: float, now: float) -> None:
         if not_before > now:
-            return self._delayed.append((not_before, worker, group))
+            self._later(not_before, lambda at: self.start_worker(worker, group, at, at))
+            return
         settings = self._settings[min(group, len(self._settings) - 1)]
         try:
             seat, fds = WorkerSeat.make(worker, group)
@@ -189,8 +189,6 @@ class ProcessPool:
                 key.data(now)
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2](now)
-        if self._delayed:
-            self._start_delayed(now)
         if self._memory.look_at is not None and now >= self._memory.look_at:
             self._memory.look(self._seats.values(), now)
         events, self._events = self._events, []
@@ -198,8 +196,6 @@ class ProcessPool:
 
     def next_deadline(self) -> float | None:
         at = self._due[0][0] if self._due else None
-        if self._delayed:
-            at = min(at or INFINITY, *(start[0] for start in self._delayed))
         if self._memory.look_at is not None:
             at = min(at or INFINITY, self._memory.look_at)
         return at
@@ -322,13 +318,6 @@ class ProcessPool:
             self._events.append((seat.worker, message))
 
     # ── life and death ──
-
-    def _start_delayed(self, now: float) -> None:
-        due = [start for start in self._delayed if start[0] <= now]
-        if due:
-            self._delayed = [start for start in self._delayed if start[0] > now]
-            for _, worker, group in due:
-                self.start_worker(worker, group, 0.0, now)
 
     def _on_nursery(self, word: str, worker: str, *rest: Any) -> None:
         """Something that the nursery said; "gone" when it has itself ended, and all workers with it."""
