@@ -4,7 +4,7 @@
     caller ◄── futures, jobs, answers ◄───── thread: Session ◄── Line ◄── core
 
 A caller only appends and, if the thread is not awake already, sends it one byte: what piles up while a batch is on
-its way makes the next batch, and a lone message leaves at once.
+its way makes the next batch. A lone task leaves at once, sent by its caller while the thread sleeps.
 """
 
 from __future__ import annotations
@@ -123,6 +123,10 @@ class Inbox:
     def put(self, *said: Said) -> None:
         self.batch = None  # what is said now stays behind what was said before
         self._said.extend(said)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Have the thread come round, unless it will anyway."""
         if not self._awake:
             self._awake = True
             self.wake()
@@ -190,7 +194,8 @@ class Connection:
     def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
         """Hand over a task of one call, with its function; its owner will hear of its fate."""
         self.owners[spec.task] = owner
-        self.inbox.put((spec, blob))
+        if not self._talk.say_at_once(spec, blob):
+            self.inbox.put((spec, blob))
 
     def request(self) -> int:
         """A number for a question."""

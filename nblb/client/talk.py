@@ -1,12 +1,15 @@
 """The client's thread: it owns the line to the core, and performs what the Session decides.
 
 It dials for ever. What the core has not acknowledged is said again when it is back (session.py).
+
+A lone task need not wait for the thread to wake: while that sleeps, the caller itself may send it (`say_at_once`).
 """
 
 from __future__ import annotations
 
 import logging
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -25,6 +28,8 @@ from nblb.messages import (
     JobNamed,
     KnobOffered,
     Message,
+    PutBlob,
+    SubmitTask,
     TaskEmitted,
     TaskPrinted,
     Welcome,
@@ -32,6 +37,7 @@ from nblb.messages import (
     core_to_client,
 )
 from nblb.transport.dialling import Dialled, dial
+from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection, Owner
@@ -54,6 +60,22 @@ LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
 LONG_LINE = 1024 * 1024  # bytes that wait to leave
 
 
+class _Asleep:
+    """While the thread sleeps on the line, the session and the line are anybody's who holds `turns`."""
+
+    def __init__(self, turns: threading.Lock) -> None:
+        self._turns = turns
+        self.now = False  # a look without the lock: nobody waits for a thread that is at its turn
+
+    def __enter__(self) -> None:
+        self.now = True
+        self._turns.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._turns.acquire()
+        self.now = False
+
+
 class Talk:
     """The loop: receive until the next deadline, read the clock once, handle, perform."""
 
@@ -69,6 +91,9 @@ class Talk:
         self._find_at = 0.0
         self._welcome: Welcome | None = None  # the one that we have acted upon
         self._sending: Sending | None = None
+        self._turns = threading.Lock()
+        self._asleep = _Asleep(self._turns)
+        self._half_said = False  # a caller was interrupted while it said something
         self._breathes = False  # results come in
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
@@ -85,6 +110,10 @@ class Talk:
         }
 
     def run(self) -> None:
+        with self._turns:
+            self._run()
+
+    def _run(self) -> None:
         try:
             while not self._may_go():
                 self._turn()
@@ -98,6 +127,44 @@ class Talk:
                 self._sending.close()
             self._connection.closed()
 
+    def say_at_once(self, spec: SubmitTask, blob: PutBlob) -> bool:
+        """In a caller's thread: send this task without waking ours; False if it has to go the usual way.
+
+        Only where nothing else is under way, so that nothing is overtaken and a loop of calls still travels together.
+        """
+        if not self._asleep.now or not self._is_quiet():
+            return False
+        with self._turns:  # a plain lock, for an interrupt cannot come between its taking and the block
+            line = self._line
+            if not self._is_quiet() or not isinstance(line, LocalLine) or not line.connected or not self.session.open:
+                return False
+            self._half_said = True
+            try:
+                for command in self.session.submitted(((spec, blob),), time.monotonic()):
+                    if type(command) is SendMany:
+                        line.send(command.messages)
+            except BaseException:
+                self._connection.inbox.rouse()
+                raise
+            self._half_said = False
+            if line.is_behind:
+                self._connection.inbox.rouse()
+        return True
+
+    def _is_quiet(self) -> bool:
+        connection = self._connection
+        quiet = not (self.session.records or connection.inbox or connection.inbox.is_awake or self._half_said)
+        return quiet and connection.close_by is None
+
+    def _begin_anew(self) -> None:
+        """A caller's interrupt may have torn a message: on a new connection all that is owed is said again."""
+        self._half_said = False
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+            self._find_at = 0.0
+            self._perform(self.session.line_down(time.monotonic()))
+
     def _may_go(self) -> bool:
         close_by, session = self._connection.close_by, self.session
         if close_by is None:
@@ -105,6 +172,8 @@ class Talk:
         return time.monotonic() >= close_by or not (self._connection.inbox or session.unaccepted or session.questions)
 
     def _turn(self) -> None:
+        if self._half_said:
+            self._begin_anew()
         if self._line is None or not self._line.connected:
             self._look_for_core()
         line, inbox = self._line, self._connection.inbox
@@ -180,6 +249,8 @@ class Talk:
             self._perform(self.session.line_down(now))
         self._connections = 0
         self._line = self._dial(address)
+        if isinstance(self._line, LocalLine):
+            self._line.asleep = self._asleep
         self.address = address
 
     def _line_changed(self, now: float) -> list[Command]:

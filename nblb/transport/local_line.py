@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
@@ -22,8 +24,9 @@ SCHEME = "unix://"
 class LocalLine:
     """What Line is over ZeroMQ: it dials for ever, and says when it is through.
 
-    It belongs to one thread. `connected` and `connections` (how many times it has been) change in `receive` and
-    `send`; `receive` returns early then. What was said and has not begun to leave is said on the next connection.
+    It belongs to one thread; with `asleep`, which is entered while that one waits, another may `send` meanwhile.
+    `connected` and `connections` (how many times it has been) change in `receive` and `send`; `receive` returns early
+    then. What was said and has not begun to leave is said on the next connection.
     """
 
     def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
@@ -33,6 +36,7 @@ class LocalLine:
         self.garbage = 0
         self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
+        self.asleep: AbstractContextManager[object] = contextlib.nullcontext()
         self._path = address.removeprefix(SCHEME)
         self._speaks, self._reader = speaks, hears.reader()
         self._refer: Refer | None = None
@@ -74,7 +78,9 @@ class LocalLine:
         elif self._inflow.has_more:
             timeout_s = 0.0
         # rounded up, so that whoever waits for a deadline does not wake just before it and wait again
-        ready = self._poll.poll(None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999))
+        wait_ms = None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999)
+        with self.asleep:
+            ready = self._poll.poll(wait_ms)
         is_readable = self._inflow.has_more
         for fd, events in ready:
             if fd != self._fd:
@@ -171,6 +177,11 @@ class LocalLine:
             self._dial()
         else:
             self._flush()
+
+    @property
+    def is_behind(self) -> bool:
+        """The socket took less than was said: `receive` has to see when it takes more."""
+        return self._wants != select.POLLIN
 
     def _flush(self) -> None:
         sock, outflow = self._socket, self._outflow
