@@ -49,7 +49,7 @@ _INLINE, _MEMORY = 0, 1
 _ALIGN = 64
 _MAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 _ANCILLARY = socket.CMSG_SPACE(4 * 8)
-_CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # an enum's `|` takes a microsecond
 
 
 class DropBlob(Message):

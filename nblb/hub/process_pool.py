@@ -182,11 +182,12 @@ class ProcessPool:
 
     # ── what comes from them ──
 
-    def read(self, now: float) -> list[Event]:
-        """Everything that has happened to the workers, in order."""
+    def read(self, now: float, stirred: bool = True) -> list[Event]:
+        """Everything that has happened to the workers, in order; `stirred` unless `fileno` is known to be silent."""
         self._now = now
-        for key, _ in self.selector.select(0):
-            key.data(now)
+        if stirred:
+            for key, _ in self.selector.select(0):
+                key.data(now)
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2](now)
         if self._delayed:
@@ -277,6 +278,8 @@ class ProcessPool:
                     if self._memory.is_spent(seat):
                         events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
+                    if not seat.given:  # it has nothing more to say, and if so the selector names it again
+                        return
                 else:
                     self._on_word(seat, number, message, now)
         except BlockingIOError:

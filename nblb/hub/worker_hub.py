@@ -248,7 +248,7 @@ class WorkerHub:
             self._handle(CORE, message, now)
         if line.ready or self._probes.has_more:
             self._look_around()
-        for sender, event in pool.read(now):
+        for sender, event in pool.read(now, pool.fileno in line.ready):
             self._handle(sender, event, now)
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
             self._on_request(now)

@@ -16,8 +16,8 @@ import signal
 import sys
 import traceback
 import types
+from _signal import getsignal  # type: ignore[import-not-found]  # an enum of signal.getsignal takes longer than a task
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -55,7 +55,7 @@ class Worker:
         self._interrupted = False
         self._run: RunTask | None = None
         self._tell_at = 0.0  # when a slice of many calls reports how far it is
-        self._folder = Path.cwd()
+        self._folder = os.getcwd()  # noqa: PTH109  # compared after each slice, where a Path costs as much as a task
         self._pid = os.getpid()
 
     def serve(self) -> None:
@@ -259,14 +259,14 @@ class Worker:
 
     def _tidy_up(self, number: int, run: RunTask) -> None:
         """What the slice has written leaves under its name, before its end is told."""
-        if signal.getsignal(signal.SIGINT) != self._on_interrupt:
+        if getsignal(signal.SIGINT) != self._on_interrupt:
             signal.signal(signal.SIGINT, self._on_interrupt)
         running.reporter, running.voice = self._report, self._voice
         self._voice.end()
         displays.forget_warnings()
         signal.alarm(0)
         with contextlib.suppress(OSError):
-            if Path.cwd() != self._folder:
+            if os.getcwd() != self._folder:  # noqa: PTH109
                 os.chdir(self._folder)
         self._output.flush()
         self._cell.tidy()
