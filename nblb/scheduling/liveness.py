@@ -29,6 +29,7 @@ from nblb.scheduling.state import Client, State
 
 DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us
 MOST_KERNELS = 50  # of a notebook, that are remembered
+UNKNOWN, NEVER = float("-inf"), float("inf")
 SHORTEST_KERNEL_S = 0.5  # a client that was there for less than that was a command, not a kernel
 
 
@@ -39,10 +40,14 @@ class Liveness:
         self.state = state
         self.outcome = outcome
         self._deaf: set[str] = set()  # addresses of hubs that were given up because they do not hear us
+        # Nothing becomes due before, and perhaps later: whoever is heard or spoken to only puts it off, so a turn need
+        # not look at everybody. UNKNOWN once something may have become due earlier.
+        self._due_at = UNKNOWN
 
     # ── clients ──
 
     def hello(self, sender: str, message: Hello, now: float) -> Client:
+        self._due_at = UNKNOWN
         client = Client(sender, message.user, now)
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
         client.since = message.since or self.state.wall(now)
@@ -95,6 +100,7 @@ class Liveness:
 
     def hub_hello(self, sender: str, message: HubHello, now: float) -> None:
         state = self.state
+        self._due_at = UNKNOWN
         same = next((hub for hub in state.hubs.values() if hub.id == message.hub), None)
         if sender in state.hubs and state.hubs[sender] is not same:
             self.hub_lost(sender, "another hub speaks from its address", now)
@@ -197,10 +203,12 @@ class Liveness:
         self._deaf.discard(hub.address)
         if hub.suspect:
             hub.suspect = False
+            self._due_at = UNKNOWN
             self.state.dispatch_due = True
 
     def unreachable(self, address: str, now: float, dead: bool) -> None:
         """Nothing can be sent there. `dead`: the shell knows that the process has ended."""
+        self._due_at = UNKNOWN
         self.client_gone(address)
         self._deaf.discard(address)
         hub = self.state.hubs.get(address)
@@ -222,6 +230,9 @@ class Liveness:
     # ── time ──
 
     def tick(self, now: float) -> None:
+        if now < self._due_at:
+            return
+        self._due_at = UNKNOWN
         state, policy = self.state, self.state.policy
         for address, hub in list(state.hubs.items()):
             if now >= hub.lease_from + policy.lease_s:
@@ -257,12 +268,16 @@ class Liveness:
         self.state.send(hub.address, StopTask(task=task, attempt=attempt, first=first, why="recall"))
 
     def next_deadline(self) -> float | None:
+        if self._due_at == UNKNOWN:
+            self._due_at = self._earliest()
+        return self._due_at if self._due_at < NEVER else None
+
+    def _earliest(self) -> float:
         state, policy = self.state, self.state.policy
         times = [hub.said_at + policy.heartbeat_s for hub in state.hubs.values()]
         times += [hub.heard_at + policy.suspect_s for hub in state.hubs.values() if not hub.suspect]
         times += [hub.lease_from + policy.lease_s for hub in state.hubs.values()]
         times += [client.heard_at + policy.client_silence_s for client in state.clients.values()]
         times += [hub.unclaimed_until for hub in state.hubs.values() if hub.unclaimed]
-        if state.orphans:
-            times.append(min(orphan.until for orphan in state.orphans.values()))
-        return min(times, default=None)
+        times += [orphan.until for orphan in state.orphans.values()]
+        return min(times, default=NEVER)
