@@ -185,9 +185,8 @@ class ProcessPool:
     def read(self, now: float, stirred: bool = True) -> list[Event]:
         """Everything that has happened to the workers, in order; `stirred` unless `fileno` is known to be silent."""
         self._now = now
-        if stirred:
-            for key, _ in self.selector.select(0):
-                key.data(now)
+        for key, _ in self.selector.select(0) if stirred else ():
+            key.data(now)
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2](now)
         if self._delayed:
@@ -259,9 +258,9 @@ class ProcessPool:
     def _read_channel(self, seat: WorkerSeat, now: float) -> None:
         if seat.is_gone:
             return  # it was buried by an event before this one
+        worker, sock, events = seat.worker, seat.channel.socket, self._events
         if seat.outbox:
             self._flush(seat)
-        worker, sock, events = seat.worker, seat.channel.socket, self._events
         try:
             while True:
                 datagram, fd = receive_datagram(sock)
@@ -278,10 +277,10 @@ class ProcessPool:
                     if self._memory.is_spent(seat):
                         events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
-                    if not seat.given:  # it has nothing more to say, and if so the selector names it again
+                    if not seat.given:  # nothing more to say; otherwise the selector names it again
                         return
-                else:
-                    self._on_word(seat, number, message, now)
+                    continue
+                self._on_word(seat, number, message, now)
         except BlockingIOError:
             return
         except (ProtocolError, OSError) as error:  # a task has written into its worker's descriptors
@@ -327,10 +326,9 @@ class ProcessPool:
 
     def _start_delayed(self, now: float) -> None:
         due = [start for start in self._delayed if start[0] <= now]
-        if due:
-            self._delayed = [start for start in self._delayed if start[0] > now]
-            for _, worker, group in due:
-                self.start_worker(worker, group, 0.0, now)
+        self._delayed = [start for start in self._delayed if start[0] > now]
+        for _, worker, group in due:
+            self.start_worker(worker, group, 0.0, now)
 
     def _on_nursery(self, word: str, worker: str, *rest: Any) -> None:
         """Something that the nursery said; "gone" when it has itself ended, and all workers with it."""
