@@ -159,8 +159,8 @@ class Talk:
     def _begin_anew(self) -> None:
         """A caller's interrupt may have torn a message: on a new connection all that is owed is said again."""
         self._half_said = False
-        if self._line is not None:
-            self._line.close()
+        if isinstance(self._line, LocalLine):
+            self._line.break_off()
             self._line = None
             self._find_at = 0.0
             self._perform(self.session.line_down(time.monotonic()))

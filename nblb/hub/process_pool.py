@@ -253,9 +253,9 @@ class ProcessPool:
     def _read_channel(self, seat: WorkerSeat, now: float) -> None:
         if seat.is_gone:
             return  # it was buried by an event before this one
+        worker, sock, events = seat.worker, seat.channel.socket, self._events
         if seat.outbox:
             self._flush(seat)
-        worker, sock, events = seat.worker, seat.channel.socket, self._events
         try:
             while True:
                 datagram, fd = receive_datagram(sock)

@@ -202,6 +202,12 @@ class LocalLine:
             self._poll.modify(self._fd, wants)
             self._wants = wants
 
+    def break_off(self) -> None:
+        """Hang up in the middle of a word: what had begun to leave may be torn, so nothing follows it."""
+        self._is_closed = True
+        self._outbox.clear()
+        self._hang_up()
+
     def close(self) -> None:
         """Hang up; what was said last has a moment to leave."""
         if self._is_closed:
