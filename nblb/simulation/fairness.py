@@ -81,17 +81,20 @@ class Shares:
         self.used: defaultdict[str, float] = defaultdict(float)
         self.longest_s = 0.0  # a slice so far
         self.compared_s = 0.0  # the longest time over which two users were compared
-        self._looked_at = 0.0
         self._since: dict[tuple[str, str], tuple[float, float]] = {}  # of both waiting: from when, and the lead then
 
     def look(self, scheduler: Scheduler, hubs: Sequence[SimulatedHub], now: float) -> None:
         """Count what was worked since the last look, and compare all who wait."""
         workers = [worker for hub in hubs for worker in hub.pool.workers.values()]
+        self.used = defaultdict(float)
+        for hub in hubs:
+            for user, seconds in hub.pool.worked.items():
+                self.used[user] += seconds
+            self.longest_s = max(self.longest_s, hub.pool.longest_s)
         for worker in workers:
             if worker.run is not None:
-                self.used[worker.run.user] += now - max(self._looked_at, worker.began_at)
+                self.used[worker.run.user] += now - worker.began_at
                 self.longest_s = max(self.longest_s, now - worker.began_at)
-        self._looked_at = now
         waiting = sorted(user.name for user in scheduler.state.share.users.values() if user.waiting)
         pairs = [(one, other) for n, one in enumerate(waiting) for other in waiting[n + 1 :]]
         self._since = {pair: self._since.get(pair) or (now, self._lead(pair)) for pair in pairs}

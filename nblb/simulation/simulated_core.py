@@ -210,7 +210,7 @@ class SimulatedCore:
             self._patience.clear()
             self._out = [c for c in said if not _is_unbound(c)]
             said = [c for c in said if _is_unbound(c)]
-        elif said:
+        elif not any(type(c) is Halt for c in said):  # at the end all is said
             said = self._without_patient(said)
         self._speak(said)
         if life == self.life:

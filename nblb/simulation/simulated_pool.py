@@ -5,7 +5,7 @@ The same words pass as between hub/process_pool.py and the slots. What a call do
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -76,6 +76,8 @@ class SimulatedWorker:
 
     def _next(self) -> None:
         self.turn += 1
+        if self.run is not None:
+            self.pool.count(self.run.user, self.pool.simulator.now - self.began_at)
         self.run = self.socket.popleft() if self.socket else None
         if self.run is None:
             return
@@ -223,8 +225,15 @@ class SimulatedPool:
         self.simulator, self.bystander, self.hub, self.hear = simulator, bystander, hub, hear
         self.workers: dict[str, SimulatedWorker] = {}
         self.closed = False
+        self.worked: defaultdict[str, float] = defaultdict(float)  # by user: seconds of slices that are over
+        self.longest_s = 0.0  # of one slice
         self.excused_until = 0.0  # its hub stands still, or saw the core's process end: it stops nothing in time
         self._said_until = 0.0
+
+    def count(self, user: str, seconds: float) -> None:
+        """A worker has been at a slice of this user for so long."""
+        self.worked[user] += seconds
+        self.longest_s = max(self.longest_s, seconds)
 
     def says(self, worker: SimulatedWorker, message: Message) -> None:
         """A worker's word reaches the slots a moment later, in order."""

@@ -236,17 +236,6 @@ def strangers_are_ignored() -> Patches:
     return [patch.object(Liveness, "stranger", nothing), patch.object(Session, "line_up", lambda *_: [])]
 
 
-def unclaimed_given_away() -> Patches:
-    """What a hub does not name when it connects anew goes to others at once: its order may be on the way still."""
-
-    def call_back(self: Liveness, hub: Any) -> None:
-        unclaimed, hub.unclaimed = hub.unclaimed, ()
-        for held in [hub.in_hand[fence] for fence in unclaimed if fence in hub.in_hand]:
-            self.outcome.attempt_lost(held, "HubSilent", "", hub.unclaimed_until)
-
-    return [patch.object(Liveness, "_call_back_unclaimed", call_back)]
-
-
 def time_is_not_charged() -> Patches:
     """Who has used the workers is not counted: of those who have equally many now, the older task goes first."""
     return [patch.object(FairShare, "charge", lambda self, user, *_: self.standing_changed(user))]
@@ -286,7 +275,6 @@ CORE_MUTANTS = (
     by_name_anywhere,
     output_to_everybody,
     claims_of_another_core,
-    unclaimed_given_away,
     no_fencing,
     no_idempotent_submit,
     no_poison_limit,

@@ -23,9 +23,18 @@ RARE = frozenset(
     {
         "adoption_ignored",
         "blob_pieces_by_their_first_item",
+        "busy_ones_stay",
+        "claims_of_another_core",
+        "gone_before_it_has_let_go",
+        "late_reader_begins",
+        "dropped_dependency_wake_up",
+        "full_is_not_synced",
+        "lease_longer_than_the_cores",
         "no_fencing",
+        "old_orders_are_run",
         "refusal_ends_the_hub",
         "silent_workers",
+        "time_is_not_charged",
         "wall_clock_lease",
     }
 )

@@ -14,7 +14,7 @@ from nblb.hub.core_tie import CoreTie
 from nblb.hub.crew import Crew
 from nblb.hub.hands import Hands
 from nblb.hub.slots import Slots
-from nblb.messages import EndCommitted, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
+from nblb.messages import EndCommitted, HubGone, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
 from nblb.records import AttemptFailed, AttemptKept, BlobKept, EndKept
 from nblb.simulation.disk import Disk
 from nblb.simulation.simulated_core import SimulatedCore
@@ -169,12 +169,12 @@ def silent_workers() -> Patches:
     return [patch.object(Slots, "_catch_up", nothing)]
 
 
-def lease_without_margin() -> Patches:
-    """A hub begins to stop its work when the core gives it away, and has not finished then."""
+def lease_longer_than_the_cores() -> Patches:
+    """A hub stops its work after the core has given it to others."""
 
     def make(original: Any) -> Any:
         def begin(self: CoreTie, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float) -> None:
-            original(self, heartbeat_s, suspect_s, 5.0, again_s)
+            original(self, heartbeat_s, suspect_s, 7.0, again_s)
 
         return begin
 
@@ -244,14 +244,17 @@ def busy_ones_stay() -> Patches:
     return [swap(Crew, "free", make)]
 
 
-def goes_with_what_waits() -> Patches:
-    """A hub that is stopped does not hand back what it has not begun."""
+def gone_before_it_has_let_go() -> Patches:
+    """A hub that is stopped says that it is gone while its workers are still at something."""
 
-    def leave(self: Slots, reason: str, _now: float) -> None:
-        self._leaving = self._leaving or reason or "stopped"
-        self._crew.is_closing = True
+    def make(original: Any) -> Any:
+        def leave(self: Slots, reason: str, now: float) -> None:
+            self._say(HubGone(reason=reason))
+            original(self, reason, now)
 
-    return [patch.object(Slots, "_leave", leave)]
+        return leave
+
+    return [swap(Slots, "_leave", make)]
 
 
 def dead_hubs_are_waited_for() -> Patches:
@@ -326,7 +329,7 @@ def _unkept(kind: type) -> Any:
 PARTY_MUTANTS = (
     steered_by_the_record,
     busy_ones_stay,
-    goes_with_what_waits,
+    gone_before_it_has_let_go,
     dead_hubs_are_waited_for,
     living_hubs_taken_for_dead,
     full_is_not_synced,
@@ -345,7 +348,7 @@ PARTY_MUTANTS = (
     refusal_ends_the_hub,
     client_does_not_ask_again,
     settled_twice,
-    lease_without_margin,
+    lease_longer_than_the_cores,
     old_orders_are_run,
     late_reader_begins,
     blob_not_kept,
