@@ -246,8 +246,10 @@ class UserQueue:
             if task is not None:
                 return task, task
         look = self._looks.get(band)
-        if look is not None and look[0].state is QUEUED and look[1].state is QUEUED:
-            return look
+        if look is not None:
+            if look[0].state is QUEUED and look[1].state is QUEUED:
+                return look
+            del self._looks[band]
         priorities = self.priorities
         first, last = bisect_left(priorities, band.low), bisect_right(priorities, band.high)
         if last - first == 1:

@@ -32,6 +32,7 @@ from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import Blob, Client, State
 from nblb.scheduling.steering import Steering
 from nblb.scheduling.task import Task
+from nblb.scheduling.words import Words
 
 MAX_PARKED = 100_000
 MAX_ITEMS = 2**31 - 1
@@ -43,6 +44,7 @@ class Intake:
     def __init__(self, state: State, steering: Steering) -> None:
         self.state = state
         self.steering = steering
+        self._words = Words()
 
     # ── blobs and jobs ──
 
@@ -206,9 +208,10 @@ class Intake:
         """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
         state = self.state
         state.accepted += 1
+        self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
         record = Record(spec, spec.user, state.accepted, now, job)
-        record.watchers = (watcher,) if watcher else ()
+        record.watchers = self._words.alone(watcher) if watcher else ()
         state.records[record.id] = record
         if job is not None:
             job.records[record.id] = record

@@ -24,6 +24,7 @@ from nblb.scheduling.hubs import Orphan
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.task import Task
+from nblb.scheduling.words import Words
 
 
 class Restore:
@@ -36,6 +37,7 @@ class Restore:
     def __init__(self, state: State, now: float) -> None:
         self.state = state
         self.now = now
+        self._words = Words()
         self._void: dict[str, list[tuple[int, int, int]]] = {}  # record -> (first, items, attempt) tried again
 
     def play(self, entries: Iterable[AnyEntry]) -> None:
@@ -91,6 +93,7 @@ class Restore:
     def _task(self, entry: TaskKept) -> None:
         state, spec = self.state, entry.spec
         state.accepted += 1
+        self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
         record = Record(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
         state.records[record.id] = record

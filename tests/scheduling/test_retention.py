@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from nblb.framing import Payload
 from nblb.messages import Group, Heartbeat, JobChanged, OpenJob, Publish, PutBlob, SubmitTask, TaskChanged
 from nblb.records import BlobForgotten
+from nblb.scheduling.record import Record
 from nblb.scheduling.retention import MOST_CHANGES
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import World
@@ -113,3 +116,27 @@ def test_results_kept_for_no_time_but_needed_are_no_endless_loop() -> None:
     world.fact(hub, hub.finish(("a", 0, 1)))
     world.tick()
     assert "a" in world.scheduler.state.records
+
+
+def test_what_is_forgotten_is_gone_without_the_garbage_collector(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.heard.clear()
+    mine = world.scheduler.state.records["t"]
+    gc.disable()
+    try:
+        alive = still_there(mine)
+        del mine
+        world.now += 10_000.0
+        world.tick()
+        assert "t" not in world.scheduler.state.records
+        assert not alive()
+    finally:
+        gc.enable()
+
+
+def still_there(record: Record) -> Callable[[], bool]:
+    """Whether this record, which has no weak references, is still there."""
+    number, name = id(record), record.id
+    return lambda: any(id(one) == number and type(one) is Record and one.id == name for one in gc.get_objects())

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from nblb.messages import ENDED, SubmitTask, TaskState
-from nblb.scheduling.record import Record
+from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
+from nblb.scheduling.record import Job, Record
 from nblb.scheduling.task import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task
 
 
@@ -58,6 +58,22 @@ def test_the_story_is_bounded_and_late_facts_are_no_part_of_it() -> None:
     assert len(task.story) == STORY_LENGTH
     assert [step[1] for step in task.story[-2:]] == ["RunTask", "TaskStarted"]
     assert all(before[3] == after[2] for before, after in pairwise(task.story))
+
+
+def test_to_give_a_task_is_the_move_of_the_table() -> None:
+    job = Job(OpenJob(job="j", name="sweep", items=3), "anna", 0.0)
+    twins = [Record(SubmitTask(task=f"t{n}", name="f", items=3), "anna", n, 0.0, job) for n in range(2)]
+    moved, given = (record.begin(TaskState.QUEUED, 0.0) for record in twins)
+    for n in range(2 * STORY_LENGTH):
+        moved.move("RunTask", n)
+        given.give(held := object(), n)  # type: ignore[arg-type]
+        assert (given.state, given.held, given.story) == (moved.state, held, moved.story)
+        assert job.counts == {TaskState.QUEUED: 0, TaskState.ASSIGNED: 6}
+        for task in (moved, given):
+            task.move("TaskReturned", n)
+    given.move("CancelTask", 99.0)
+    with pytest.raises(InvalidTransition, match="RunTask came to"):
+        given.give(object(), 100.0)  # type: ignore[arg-type]
 
 
 def test_ids_and_repr_say_which_items() -> None:

@@ -21,6 +21,7 @@ from nblb.scheduling.outcome import Outcome
 from nblb.scheduling.record import Record as LiveRecord
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.state import State
+from nblb.scheduling.task import Task
 from tests.simulation.planting import Patches, nothing, swap
 
 
@@ -131,13 +132,13 @@ def double_count_of_occupied() -> Patches:
     """A user's workers are counted twice."""
 
     def make(original: Any) -> Any:
-        def give(self: State, held: Any) -> None:
-            original(self, held)
+        def give(self: Task, held: Any, now: float) -> None:
+            original(self, held, now)
             held.user.occupied += 1
 
         return give
 
-    return [swap(State, "give", make)]
+    return [swap(Task, "give", make)]
 
 
 def duplicate_end_accepted() -> Patches:
@@ -174,18 +175,18 @@ def unfair_turns() -> Patches:
     """Whoever came first is served first, however many workers they have."""
 
     def make(original: Any) -> Any:
-        def first(self: Band) -> Any:
-            true = original(self)
+        def first(self: Band, *before: Any) -> Any:
+            true = original(self, *before)
             for entry in sorted(self.entries.values(), key=lambda entry: entry[2]):
-                if self._entry(entry[3]) is not None:
+                if entry[3].turn(self) is not None:
                     self.heap.remove(entry)
                     self.heap.insert(0, entry)
-                    return self._entry(entry[3])
+                    return entry[3].turn(self)
             return true
 
         return first
 
-    return [swap(Band, "first", make)]
+    return [swap(Band, "first", make), swap(Band, "second", make)]
 
 
 def priority_upside_down() -> Patches:
