@@ -57,7 +57,7 @@ class Report:
         size = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_GiB']} GiB"
         kept = f"durability {cluster['durability']}"
         lines = [
-            f"{cluster['name']}: {cluster['workers']} workers in {cluster['hubs']} hubs, {kept}",
+            f"{cluster['name']}: {_number(cluster['workers'], 'worker')} in {_number(cluster['hubs'], 'hub')}, {kept}",
             f"here: {size}, load {machine['load'][0]:g} when it began",
             "without nblb this machine does: " + ", ".join(_best(self.best)),
             "",
@@ -111,3 +111,7 @@ def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
         if limit:
             lines.append(f"{' ' * width}  {limit}")
     return lines
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

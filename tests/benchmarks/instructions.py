@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def more(counts: dict[str, int], before: dict[str, int]) -> dict[str, float]:
     return {name: growth for name, growth in grown.items() if growth > TOLERANCE}
 
 
-def count(timeout_s: float = 100.0) -> dict[str, int]:
+def count(timeout_s: float = 600.0) -> dict[str, int]:
     """Instructions of each workload's unit, and of the planted one's."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
@@ -75,13 +76,19 @@ def count(timeout_s: float = 100.0) -> dict[str, int]:
         command = [valgrind, "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={folder}/%p", "--quiet"]
         command += [sys.executable, "-m", "tests.benchmarks.instructions", "--beneath"]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
-        done = subprocess.run(
-            command, env=environment, timeout=timeout_s, capture_output=True, text=True, check=False,
-            cwd=Path(__file__).parents[2],
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parents[2], start_new_session=True,
         )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
-        children: dict[str, tuple[int, int, int]] = json.loads(done.stdout.splitlines()[-1])
+        try:
+            said, complained = process.communicate(timeout=timeout_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # its children as well
+            process.communicate()
+            raise
+        if process.returncode:
+            raise RuntimeError(f"valgrind ended with {process.returncode}: {complained[-2000:]}")
+        children: dict[str, tuple[int, int, int]] = json.loads(said.splitlines()[-1])
         return {
             name: round((_instructions(folder, many) - _instructions(folder, few)) / units)
             for name, (few, many, units) in children.items()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
 from tests.benchmarks import instructions
 from tests.benchmarks.instructions import AGAIN, KEPT, PLANTED, TOLERANCE, build, count, keep, kept, more
 from tests.benchmarks.trips import WORKLOADS
+
+PATIENCE_S = 240.0  # 13 seconds of a processor
+pytestmark = pytest.mark.timeout(PATIENCE_S + 30)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +21,10 @@ def counts() -> dict[str, int]:
         pytest.skip("valgrind is not installed, which counts instructions")
     if not kept():
         pytest.skip(f"no numbers are kept for {build()}; {AGAIN!r} adds them")
-    return count()
+    try:
+        return count(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"this machine is too busy to count instructions within {PATIENCE_S:.0f} s")
 
 
 def test_no_path_takes_more_than_it_did(counts: dict[str, int]) -> None:
