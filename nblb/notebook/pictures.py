@@ -32,9 +32,9 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
     yield f" &nbsp;{sign} {escape(word)}</p>"
     if "percent" in card:
         said = escape(_progress(card))
-        yield (
+        yield (  # nothing inside: GitHub drops the element and keeps what is in it
             f'<p><progress value="{card["percent"]}" max="100" aria-label="{escape(card["title"])}"'
-            f' aria-valuetext="{escape(card["text"])}">{card["percent"]} %</progress> {said}</p>'
+            f' aria-valuetext="{escape(card["text"])}"></progress> {said}</p>'
         )
     facts = [f"{sign} {number:,} {word}" for _, sign, word, number in card.get("counts", ())]
     facts += [fact for fact in card.get("facts", ()) if fact]

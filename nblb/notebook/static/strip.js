@@ -63,6 +63,9 @@ const strip = (model, root) => {
     }
   };
   new ResizeObserver(paint).observe(root);
+  const themes = new MutationObserver(paint); // what is painted does not follow a change of theme by itself
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  model.on("destroy", () => themes.disconnect());
   return { node, codes, named, draw(now) {
     show(node, model.get("strip").byteLength > 0);
     attr(node, "aria-label", `every item: ${now.counts.map(([, , word, n]) => `${n} ${word}`).join(", ")}`);
