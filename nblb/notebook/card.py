@@ -60,6 +60,7 @@ class Card(ABC):
         self._look = Look(self.described(thing))
         self._said = ""
         self._said_until = 0.0
+        self._late = False  # a place may show less than the last look has found
         self._seen = False  # a page has taken the picture up
         self._started: float | None = None
         self._drawn_at = 0.0
@@ -87,7 +88,9 @@ class Card(ABC):
     def show(self) -> None:
         """Puts the card into the output of the cell that runs now."""
         self._become_live()
+        found = self._look
         self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
+        self._late = self._look is not found  # the last look was taken meanwhile, with no place to draw it
         sampler.wake(self.tick)  # now: of what is over already there is one look, which must find its place
 
     def bring(self) -> None:
@@ -145,6 +148,8 @@ class Card(ABC):
             self._said = ""
         thing = self._thing
         if thing is None:  # a word after the end, and its end
+            if self._late:
+                self._draw(over=True)
             self._send(self._look)
             return self._said_until - now if self._said else None
         if self._started is None:
@@ -159,12 +164,16 @@ class Card(ABC):
         self._send(found, again=over)
         if over or now - self._drawn_at >= self._redraw_s(now):
             self._drawn_at = now
-            for place in self._places:
-                place.update(self.bundle(final=over))
+            self._draw(over)
         if over:
             self._thing = self._started = None
             return self._said_until - now if self._said else None
         return self.pace(now - self._started)
+
+    def _draw(self, over: bool) -> None:
+        self._late = False
+        for place in self._places:
+            place.update(self.bundle(final=over))
 
     def pace(self, shown_s: float) -> float:
         """Seconds until the next look."""

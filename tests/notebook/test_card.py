@@ -157,3 +157,29 @@ def test_a_card_whose_object_is_gone_is_forgotten_and_its_picture_stays() -> Non
     )
     assert said(notebook, 2) == "1 0\n"
     assert "80 of 80 tasks" in shown(notebook, 0)["text/html"]
+
+
+def test_a_job_that_ends_while_its_card_is_put_on_the_page_still_leaves_its_last_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[dict[str, Any]] = []
+    woken: list[Any] = []
+    place = SimpleNamespace(update=drawn.append)
+    job = FakeJob(total=4, seconds=1000)
+    card = JobCard(job, Mode.HTML)
+    monkeypatch.setattr(cards.sampler, "wake", lambda tick, _delay_s=0.0: woken.append(tick))
+
+    def publish(data: dict[str, Any]) -> SimpleNamespace:
+        assert "0 of 4" in data["text/plain"]
+        job.started -= 5000
+        assert card.tick(1.0) is None  # the sampler's thread takes the last look just now
+        assert drawn == []
+        return place
+
+    monkeypatch.setattr(cards.Place, "publish", publish)
+    card.show()
+    assert woken[-1] == card.tick
+    card.tick(2.0)
+    assert "4 of 4" in drawn[-1]["text/plain"]
+    card.tick(3.0)
+    assert len(drawn) == 1
