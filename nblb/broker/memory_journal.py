@@ -1,4 +1,4 @@
-"""LB_DURABILITY "none": the journal's place, with nothing kept."""
+"""LB_DURABILITY "none": the journal's place, with nothing kept beyond the core's own life."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nblb.broker.blob_files import BlobFiles
 from nblb.broker.claims import Claims, settled
+from nblb.broker.journal_rows import INLINE
 from nblb.broker.state_folder import StateFolder
 from nblb.framing import IN_MEMORY, Payload
 from nblb.records import AnyEntry, ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
@@ -16,8 +17,9 @@ from nblb.records import AnyEntry, ArgumentsSpent, BlobForgotten, BlobKept, EndK
 class MemoryJournal:
     """Nothing survives the process; a second core on the same folder is refused all the same.
 
-    What is handed over in files stays there for as long as it is needed; it lies apart from a journal's own, which
-    another core may have left in the folder.
+    What is handed over in files stays there for as long as it is needed, and other large payloads are put into files
+    as well, so that memory holds no more than with a journal. They lie apart from a journal's own, which another core
+    may have left in the folder.
     """
 
     durability = "none"
@@ -40,6 +42,7 @@ class MemoryJournal:
             self._folder.close()
             raise
         self._files: dict[str, list[str]] = {}  # of a task or a blob
+        self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
 
     @property
     def claims(self) -> Claims:
@@ -47,7 +50,7 @@ class MemoryJournal:
         return self._blobs.claims
 
     def append(self, entry: AnyEntry) -> None:
-        """Keeps nothing but the count of who needs which file."""
+        """Keeps large payloads, and the count of who needs which file."""
         kind = type(entry)
         if kind is TaskKept:
             self._take(f"{entry.spec.task} arguments", entry.spec.payload)  # type: ignore[union-attr]
@@ -64,12 +67,26 @@ class MemoryJournal:
                 self._release(entry.hash)  # type: ignore[union-attr]
 
     def _take(self, of: str, payload: Payload | None) -> None:
-        parts = payload.parts if payload is not None else None
-        if parts is not None and payload is not None:
+        if payload is None:
+            return
+        parts = payload.parts
+        if parts is not None:
             names = [part.name for part in parts if not isinstance(part, IN_MEMORY)]
-            self._files.setdefault(of, []).extend(names)
-            self._blobs.take(names)
-            settled(payload)
+        elif payload.nbytes < INLINE or not (names := self._put_away(payload)):
+            return
+        self._files.setdefault(of, []).extend(names)
+        self._blobs.take(names)
+        self._blobs.drop_unneeded()
+        settled(payload)
+
+    def _put_away(self, payload: Payload) -> list[str]:
+        """The file that it is in now; none where there is no room, for nobody was promised a disk."""
+        try:
+            name = self._blobs.write(payload)
+        except OSError:
+            return []
+        self._large.append((name, payload))
+        return [name]
 
     def _release(self, of: str) -> None:
         self._blobs.release(self._files.pop(of, ()))
@@ -78,7 +95,10 @@ class MemoryJournal:
         pass
 
     def said(self) -> None:
-        """All that was decided has been said: what nobody needs any more may go."""
+        """All that was decided has been said: what is in files need not be in memory, what nobody needs may go."""
+        large, self._large = self._large, []
+        for name, payload in large:
+            self._blobs.unload(name, payload)
         self._blobs.remove_released()
 
     def withdraw(self, tasks: set[str]) -> bool:  # noqa: ARG002

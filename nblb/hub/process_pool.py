@@ -81,7 +81,7 @@ class ProcessPool:
             seat, fds = WorkerSeat.make(worker, group)
         except OSError as error:
             self._events.append((worker, WorkerDied(worker=worker, group=group, reason=f"no descriptors: {error}")))
-            return None
+            return
         self._seats[worker] = seat
         self.selector.register(seat.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(seat, now))
         self.printing.watch(seat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappop
+from heapq import heapify, heappop
 from itertools import islice
 
 from nblb.commands import Record as Keep
@@ -13,6 +13,7 @@ from nblb.scheduling.state import State
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0
+SPARE_EXPIRIES = 1000  # that are void, beyond one for each record, before they are looked for
 MOST_CHANGES = 500  # a notice tells of so many slices; the next one of the others
 
 
@@ -71,9 +72,17 @@ class Retention:
                 state.expire_at(record, now + max(SWEEP_S, state.policy.result_ttl_s))
                 continue
             self.forget(record)
+        if len(state.expiring) > 2 * len(state.records) + SPARE_EXPIRIES:
+            self._drop_void_expiries()
         if self._blobs_at is None or now >= self._blobs_at:
             self._blobs_at = now + BLOB_SWEEP_S
             self._sweep_blobs(now)
+
+    def _drop_void_expiries(self) -> None:
+        """Those of records that were forgotten, or go at another time: they would stay in memory for days."""
+        records, expiring = self.state.records, self.state.expiring
+        expiring[:] = [each for each in expiring if each[0] == each[2].expires and records.get(each[2].id) is each[2]]
+        heapify(expiring)
 
     def forget(self, record: Record, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec

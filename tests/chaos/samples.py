@@ -14,6 +14,7 @@ from tests.chaos.rig import Rig
 
 MIB = 2**20
 WAL_MIB = 64.0  # nblb.broker.journal.WAL_BYTES, beyond which a commit does not wait for an idle moment
+LEAST_OF_A_LIFE = 4  # samples, below which nothing is said of it
 WARM_UP = 0.2  # of the samples are not judged
 
 
@@ -105,6 +106,16 @@ def _of(pids: list[int]) -> tuple[float, int]:
     return mib, fds
 
 
+def lives(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The samples of each core between its start and its end, where there are enough to judge it by."""
+    found: list[list[Sample]] = [[]]
+    for sample in samples:
+        found[-1].append(sample)
+        if "core" in sample.killed or sample.killed == "all":
+            found.append([])
+    return [life for life in found if len(life) >= LEAST_OF_A_LIFE]
+
+
 def not_level(samples: Sequence[Sample], ease: float = 1.0) -> list[str]:
     """What grew, in a sentence each; after the warm-up the last third is held against the one before it.
 
@@ -113,11 +124,17 @@ def not_level(samples: Sequence[Sample], ease: float = 1.0) -> list[str]:
     warm = samples[int(len(samples) * WARM_UP) :]
     third = len(warm) // 3
     before, last = warm[third : 2 * third], warm[2 * third :]
-    problems = []
-    for name, (factor, beyond) in LEVEL.items():
+    problems: list[str] = []
+    for name, (factor, beyond) in LEVEL.items() if third else ():
         was, now = (max(getattr(sample, name) for sample in part) for part in (before, last))
         if now > factor * was + ease * beyond:
             problems.append(f"{name} grew: at most {was:.1f} in the middle third and {now:.1f} in the last")
+    for life in lives(samples):
+        half = len(life) // 2
+        was, now = (max(sample.core_mib for sample in part) for part in (life[:half], life[half:]))
+        factor, beyond = LEVEL["core_mib"]
+        if now > factor * was + ease * beyond:
+            problems.append(f"core_mib grew within a life: at most {was:.1f} in its first half and {now:.1f} later")
     wal = max(sample.wal_mib for sample in samples)
     if wal > 1.5 * WAL_MIB:
         problems.append(f"the WAL had {wal:.0f} MiB")

@@ -42,4 +42,8 @@ def test_the_judge_sees_what_grows() -> None:
         grown = [replace(LEVEL, **{name: 2**n}) for n in range(30)]
         (problem,) = not_level(grown)
         assert problem.startswith(f"{name} grew")
+    life = [replace(LEVEL, killed="core" if n == 5 else "hub", core_mib=30.0 + 5 * n) for n in range(6)]
+    problems = not_level(life * 5)
+    assert len(problems) == 5
+    assert all(problem.startswith("core_mib grew within a life") for problem in problems)
     assert not_level([replace(LEVEL, wal_mib=200.0)] * 3) == ["the WAL had 200 MiB"]

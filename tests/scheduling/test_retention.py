@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nblb.framing import Payload
-from nblb.messages import Group, Heartbeat, JobChanged, OpenJob, Publish, PutBlob, SubmitTask, TaskChanged
+from nblb.messages import ForgetJob, Group, Heartbeat, JobChanged, OpenJob, Publish, PutBlob, SubmitTask, TaskChanged
 from nblb.records import BlobForgotten
+from nblb.scheduling import retention
 from nblb.scheduling.record import Record
 from nblb.scheduling.retention import MOST_CHANGES
 from nblb.scheduling.state import Policy
@@ -140,3 +141,22 @@ def still_there(record: Record) -> Callable[[], bool]:
     """Whether this record, which has no weak references, is still there."""
     number, name = id(record), record.id
     return lambda: any(id(one) == number and type(one) is Record and one.id == name for one in gc.get_objects())
+
+
+def test_what_is_forgotten_early_does_not_stay_until_its_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "SPARE_EXPIRIES", 10)
+    hub, state = world.hub("lab", (Group(1),)), world.scheduler.state
+    for n in range(60):
+        world.say(ANNA, OpenJob(job=f"j{n}", name=f"sweep{n}", items=1))
+        submit(world, f"t{n}", job=f"j{n}")
+        world.fact(hub, hub.start((f"t{n}", 0, 1)))
+        world.fact(hub, hub.finish((f"t{n}", 0, 1)))
+        if n % 10:
+            world.say(ANNA, ForgetJob(job=f"j{n}"))
+        world.tick()
+    assert len(state.records) == 6
+    assert len(state.expiring) <= 2 * 6 + 10
+    world.now += 2000.0
+    world.tick()
+    assert state.records == {}
+    assert state.expiring == []
