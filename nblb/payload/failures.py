@@ -29,7 +29,7 @@ MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
 
 _own_folder = str(Path(nblb.__file__).absolute().parent) + os.sep
-_calling = f"{_own_folder}hub{os.sep}calling.py"
+_calling = tuple(f"{_own_folder}hub{os.sep}{name}.py" for name in ("calling", "worker_process"))
 _library = str(Path(os.__file__).parent) + os.sep
 _place = re.compile(r'File "([^"\n]+)", line (\d+)')
 _frame = re.compile(r'^  (?:File "([^"\n]+)"|(Cell In\[\d+\])), line (\d+)', re.MULTILINE)
@@ -85,7 +85,7 @@ def _without_own(tb: types.TracebackType | None) -> types.TracebackType | None:
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_own_folder):
         last = tb
         tb = tb.tb_next
-    refused = tb is None and last is not None and last.tb_frame.f_code.co_filename == _calling
+    refused = tb is None and last is not None and last.tb_frame.f_code.co_filename in _calling
     return None if refused else tb or first
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from nblb import errors, payload
 from nblb.errors import TaskFailed
-from nblb.hub.calling import Prepared
-from nblb.messages import Failure, RunTask, TaskState
+from nblb.hub import worker_process
+from nblb.messages import Failure, TaskState
 
 
 def caught(function: Callable[[], Any]) -> BaseException:
@@ -63,9 +63,8 @@ def test_the_innermost_line_of_the_users_own_code() -> None:
 
 
 def test_a_call_that_does_not_fit_the_function_has_no_place() -> None:
-    run = RunTask(task="t", attempt=1, name="once", function="f", payload=payload.pack_call((), {"tims": 3}).payload)
-    prepared = Prepared(run, lambda times: times, payload.unpack_calls(run))
-    error = caught(lambda: prepared(0))
+    worker = compile("function(tims=3)", worker_process.__file__, "exec")  # where functions are called
+    error = caught(lambda: exec(worker, {"function": lambda times: times}))
     while error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # without this test
         error.__traceback__ = error.__traceback__.tb_next
     failure = payload.pack_exception(error)
