@@ -236,7 +236,8 @@ def heal(history: History) -> None:
     for address in list(network.links):
         network.mend(address, True)
     for hub in history.hubs:
-        hub.add_tasks(NAMED)
+        if hub.withdrawn:
+            hub.add_tasks(NAMED)
     for later in (6.0, 12.0):
         history.simulator.after(later, _as_configured, history)
 

@@ -29,7 +29,7 @@ from nblb.messages import (
     TaskState,
     TurnKnob,
 )
-from nblb.records import AnyEntry, EndKept
+from nblb.records import AnyEntry
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.simulation.fairness import Shares, check_turns
@@ -74,7 +74,6 @@ class Referee:
         self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
         self.worker_kills = 0
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
-        self.counts_losses = False  # nothing is lost but by faults that are counted
         self.withdrawn = False  # a hub has taken back what it ran by name
         self.shares: Shares | None = None
         self.hubs: list[SimulatedHub] = []  # those of now
@@ -86,6 +85,7 @@ class Referee:
         self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
         self._conduct = conduct
         self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # who has begun an item last
+        self._gone: dict[tuple[str, int, int], float] = {}
         self._cancels: dict[tuple[str, int], CancelTask] = {}
         self._mirror = mirror  # how often a replay is compared with the live state
 
@@ -93,17 +93,6 @@ class Referee:
 
     def committed(self, batch: Sequence[AnyEntry]) -> None:
         self.ledger.committed(batch)
-        if self.counts_losses and not self.interruptions and not self.worker_kills:
-            for entry in batch:
-                if type(entry) is EndKept and entry.state is TaskState.LOST:
-                    self._check_loss(entry)
-
-    def _check_loss(self, end: EndKept) -> None:
-        """Nothing has failed yet: an at_most_once slice of which nothing was begun is not lost."""
-        items = range(end.first, end.first + end.items)
-        harmless = self.conduct(end.task).plain
-        if harmless and not any(self.begun.get((end.task, item)) for item in items):
-            raise Violation("lost", f"{end} is kept, and nothing of it was begun")
 
     def all_is_void(self) -> None:
         """LB_DURABILITY is "none" and the core has ended: it has promised nothing."""
@@ -211,11 +200,12 @@ class Referee:
 
     def _check_dead(self, scheduler: Scheduler, core: SimulatedCore) -> None:
         """Nothing waits for a hub whose process is seen to be gone."""
-        late = self.simulator.now - 1.5 * LOOK_S
-        for orphan in scheduler.state.orphans.values():
-            gone = [hub for hub in self.made if hub.name == orphan.hub and hub.ended_at < late]
-            if gone and core.has_ended(orphan.hub) and core.started_at < late:
-                raise Violation("dead", f"{orphan.fence} waits for {orphan.hub}, whose process is gone")
+        now, here = self.simulator.now, {hub.id for hub in scheduler.state.hubs.values()}
+        gone = {o.fence: o.hub for o in scheduler.state.orphans.values() if o.hub not in here and core.has_ended(o.hub)}
+        self._gone = {fence: self._gone.get(fence, now) for fence in gone}  # since when each waits in vain
+        for fence, since in self._gone.items():
+            if now > since + 1.5 * LOOK_S and core.started_at <= since:
+                raise Violation("dead", f"{fence} waits for {gone[fence]}, whose process is gone")
 
     def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:
         """I9, and the scheduler's sums against what they are sums of."""

@@ -18,7 +18,7 @@ from nblb.commands import (
     TakeBack,
 )
 from nblb.hub.slots import Slots, SlotSettings
-from nblb.messages import Group, HubHello, Message, Welcome
+from nblb.messages import Group, HubHello, Message, StopHub, Welcome
 from nblb.simulation.network import Network
 from nblb.simulation.simulated_pool import Bystander, SimulatedPool
 from nblb.simulation.simulator import MOMENT_S, Simulator
@@ -54,6 +54,8 @@ class SimulatedHub:
         self.pool = SimulatedPool(simulator, bystander, name, self._from_worker)
         self.alive = True
         self.ended_at = INFINITY
+        self.is_asked = False  # to leave
+        self.withdrawn = False  # what it runs by name
         self.when_it_leaves: Callable[[], None] = lambda: None
         self._workers = 0
         self._wake_at = float("inf")
@@ -86,12 +88,14 @@ class SimulatedHub:
 
     def add_tasks(self, functions: Mapping[str, tuple[str, str]]) -> None:
         """These, and no others, run here by name (addTask, rmvTask)."""
+        self.withdrawn = not functions
         if self.alive:
             self.slots.set_functions(functions, self.clock())
             self._plan_wake()
 
     def stop(self, reason: str) -> None:
         """SIGTERM, or `stop` in the process itself."""
+        self.is_asked = True
         if self.alive:
             self._perform([*self.slots.stop(reason, self.clock()), *self.slots.tick(self.clock())])
 
@@ -123,6 +127,7 @@ class SimulatedHub:
         elif self.alive:
             if self.simulator.trace is not None and sender != "core":
                 self.simulator.note(sender, f"> {message}")
+            self.is_asked = self.is_asked or type(message) is StopHub
             if type(message) is Welcome and self.pool.excused_until == INFINITY:
                 self._excuse(DISOWNS_S)
             self._perform(self.slots.handle(sender, message, self.clock()))

@@ -91,7 +91,6 @@ class History:
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
         self.referee = Referee(self.simulator, plan.conduct, 0.02, not weather.repeat and not weather.reorder)
-        self.referee.counts_losses = weather is CALM
         self.referee.shares = Shares() if self.crowded else None
         self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
@@ -145,12 +144,14 @@ class History:
             drift=DRIFT,
             named=named,
         )
-        hub.when_it_leaves = lambda: self._left(place)
+        hub.when_it_leaves = lambda: self._left(hub, place)
         self.made.append(hub)
         return hub
 
-    def _left(self, place: int) -> None:
+    def _left(self, hub: SimulatedHub, place: int) -> None:
         """It was stopped in good order; somebody starts another."""
+        if not hub.is_asked:
+            raise Violation("left", f"{hub.name} ends, and nobody has asked it to")
         self.simulator.after(0.2 + self.simulator.random.random() * 5.0, self.new_hub, place)
 
     def _has_ended(self, name: str) -> bool:

@@ -34,6 +34,7 @@ RARE = frozenset(
         "old_orders_are_run",
         "refusal_ends_the_hub",
         "silent_workers",
+        "steered_by_the_record",
         "time_is_not_charged",
         "wall_clock_lease",
     }
