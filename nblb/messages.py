@@ -487,6 +487,11 @@ class HubHello(Message):
     parent: int = 0
     said_at: float = 0.0  # its own clock
     leased_at: float = 0.0  # its lease counts from there by the same clock; 0: it has none, and runs nothing by one
+    leaves: bool = False  # it has said HubLeaves to a core before this one
+
+
+class HubLeaves(Message):
+    """The hub goes as soon as nothing runs there; it hands back what it has not begun, and is to be given no more."""
 
 
 class HubGone(Message):
@@ -637,6 +642,7 @@ ToClient: TypeAlias = (
 FromHub: TypeAlias = (
     HubHello
     | FilesSeen
+    | HubLeaves
     | HubGone
     | Heartbeat
     | WorkerStarted

@@ -13,7 +13,7 @@ from nblb.messages import Welcome
 class CoreTie:
     """Knows whether the core hears us. `is_up` from its Welcome until the line breaks or it falls silent."""
 
-    def __init__(self, heartbeat_s: float, suspect_s: float, lease_s: float, hello_again_s: float) -> None:
+    def __init__(self, heartbeat_s: float, suspect_s: float, lease_s: float, hello_again_s: float = 2.0) -> None:
         self.heartbeat_s = heartbeat_s
         self._suspect_s, self._lease_s, self._hello_again_s = suspect_s, lease_s, hello_again_s
         self.is_up = False

@@ -35,6 +35,7 @@ from nblb.messages import (
     HoldBlob,
     HubGone,
     HubHello,
+    HubLeaves,
     Message,
     Refused,
     RunTask,
@@ -53,7 +54,6 @@ from nblb.messages import (
 
 CORE = "core"
 NEWS_AFTER_S = 0.02  # a slice that has ended before is not announced
-HELLO_AGAIN_S = 2.0
 
 
 class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class Slots:
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
         lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
-        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, lease_s, HELLO_AGAIN_S)
+        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, lease_s)
         self._shelf = BlobShelf(settings.blob_bytes)
         self._crew = Crew(hello.groups, new_worker_id)
         self._hands = Hands(self._crew, self._say, settings.grace_s, settings.prefetch_s)
@@ -127,10 +127,8 @@ class Slots:
         if sender == CORE:
             self._tie.hear(now)
             self._from_core[type(message)](message, now)
-        else:
-            worker = self._crew.workers.get(sender)
-            if worker is not None:
-                self._from_worker[type(message)](worker, message, now)
+        elif (worker := self._crew.workers.get(sender)) is not None:
+            self._from_worker[type(message)](worker, message, now)
         return out
 
     def tick(self, now: float) -> list[Command]:
@@ -301,8 +299,8 @@ class Slots:
     def _scale(self, message: ScaleHub, now: float) -> None:
         if self._leaving is not None or message.workers < 0:
             return
-        groups = self._hello.groups
-        groups = (msgspec.structs.replace(groups[0], workers=message.workers), *groups[1:])
+        first, *others = self._hello.groups
+        groups = (msgspec.structs.replace(first, workers=message.workers), *others)
         self._hello = msgspec.structs.replace(self._hello, groups=groups)
         self._hands.out += self._crew.scale(self._crew.groups[0], message.workers, now)
 
@@ -351,6 +349,7 @@ class Slots:
             core=self._tie.core,
             said_at=now,
             leased_at=self._tie.leased_at,
+            leaves=self._leaving is not None,
         )
 
     def _catch_up(self) -> None:
@@ -396,4 +395,5 @@ class Slots:
         if self._leaving is None:
             self._leaving = reason or "stopped"
             self._crew.is_closing = True
+            self._say(HubLeaves())
             self._hands.stop_all("recall", now)

@@ -135,8 +135,8 @@ class Hub:
     """One incarnation of a hub."""
 
     __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
-                 "in_hand", "leased_at", "load", "memory", "ran", "said_at", "stamp", "suspect", "unclaimed",
-                 "unclaimed_until", "workers")  # fmt: skip
+                 "in_hand", "leased_at", "leaves", "load", "memory", "ran", "said_at", "stamp", "suspect",
+                 "unclaimed", "unclaimed_until", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
@@ -153,6 +153,7 @@ class Hub:
         self.heard_at = now
         self.said_at = now
         self.suspect = False
+        self.leaves = hello.leaves
         self.greetings = 1  # hellos in a row, with nothing else between: it may not hear us
         self.greeted_at = now  # when the first of them came
         self.leased_at = now  # when that was heard which the hub's lease counts from …
@@ -169,9 +170,11 @@ class Hub:
         return self.hello.name
 
     def runs(self, kind: Kind) -> bool:
-        """Can this hub run records of this kind: has it the function, and the Python that pickled it?"""
+        """Can this hub run records of this kind: does it stay, has it the function, and the Python that pickled it?"""
         if kind is self.ran:
             return True
+        if self.leaves:
+            return False
         python, name = kind
         runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)
         if runs:

@@ -16,6 +16,7 @@ from nblb.messages import (
     Hello,
     HubGone,
     HubHello,
+    HubLeaves,
     Refused,
     Running,
     StopTask,
@@ -130,7 +131,7 @@ class Liveness:
         else:  # it greets because it has heard nothing for suspect_s, and will stop its work after lease_s
             hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
-        hub.functions, hub.ran = frozenset(message.functions), None
+        hub.functions, hub.ran, hub.leaves = frozenset(message.functions), None, message.leaves or hub.leaves
         hub.holds.clear()
         state.hubs[sender] = hub
         if message.leased_at and message.said_at > hub.stamp:  # extends no lease: it may not hear our answer
@@ -174,6 +175,9 @@ class Liveness:
         state = self.state
         state.send(hub.address, StopTask(task=running.task, attempt=running.attempt, first=running.first, why="cancel"))
         state.send(hub.address, EndCommitted(task=running.task, attempt=running.attempt, first=running.first))
+
+    def hub_leaves(self, hub: Hub, _message: HubLeaves, _now: float) -> None:
+        hub.leaves, hub.ran = True, None
 
     def hub_gone(self, sender: str, message: HubGone, now: float) -> None:
         self.hub_lost(sender, message.reason or "it was stopped", now)

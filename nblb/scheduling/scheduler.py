@@ -28,6 +28,7 @@ from nblb.messages import (
     Hello,
     HubGone,
     HubHello,
+    HubLeaves,
     KnobOffered,
     Message,
     OpenJob,
@@ -125,6 +126,7 @@ class Scheduler:
             KnobOffered: steering.knob_offered,
             BlobWanted: self._blob_wanted,
             FilesSeen: self._files_seen,
+            HubLeaves: liveness.hub_leaves,
         }
 
     @property

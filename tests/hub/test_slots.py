@@ -16,6 +16,7 @@ from nblb.messages import (
     HoldBlob,
     HubGone,
     HubHello,
+    HubLeaves,
     Refused,
     Running,
     RunTask,
@@ -495,6 +496,7 @@ def test_a_hub_that_is_stopped_hands_everything_back() -> None:
     a = rig.run("a")
     rig.run("b")
     rig.core(StopHub(reason="enough"))
+    assert rig.messages(HubLeaves) == [HubLeaves()]  # before the word that b is back: not to get it again
     assert rig.interrupts == ["a"]
     rig.tick()
     assert not rig.commands(Halt)

@@ -12,12 +12,14 @@ from nblb.messages import (
     Heartbeat,
     Hello,
     HubHello,
+    HubLeaves,
     Refused,
     Running,
     StopTask,
     SubmitTask,
     TaskFinished,
     TaskState,
+    TaskStopped,
     Welcome,
 )
 from nblb.scheduling.scheduler import Scheduler
@@ -172,6 +174,25 @@ def test_what_a_returning_hub_does_not_name_is_given_to_no_other_before_it_has_a
     world.now += 1.0
     world.tick()
     assert world.scheduler.state.records["t"].slices[0].attempt == 2
+    world.check(ticked=True)
+
+
+def test_a_hub_that_leaves_is_given_no_more(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "runs", "waits")
+    del hub.hands["waits", 0, 1]
+    world.say(hub.address, HubLeaves())
+    world.say(hub.address, TaskStopped(task="waits", attempt=1, first=0, why="recall"))
+    world.tick()
+    assert state(world, "waits") is TaskState.QUEUED
+    world.connect(hub)  # also after another hello
+    world.tick()
+    assert state(world, "waits") is TaskState.QUEUED
+    world.hub("other", (Group(1),))
+    world.tick()
+    assert state(world, "waits") is TaskState.ASSIGNED
+    world.fact(hub, hub.finish(("runs", 0, 1)))
+    assert state(world, "runs") is TaskState.DONE
     world.check(ticked=True)
 
 
