@@ -118,7 +118,8 @@ def test_what_is_left_of_the_earlier_one_is_a_choice(
     assert earlier is not None
     row = second.snapshot().earlier
     assert row is not None
-    assert (row.job, row.items, row.left, row.fate) == (first.job_id, 10, 10, fate)
+    assert (row.job, row.items, row.fate) == (first.job_id, 10, fate)
+    assert row.left == 10 or cancelled  # which may have happened already
     assert ("job.earlier.cancel() ends them" in caplog.text) is (supersede == "ask")
     wait_until(lambda: len(core.said(CancelTask)) == cancelled)
     if not cancelled:
