@@ -136,7 +136,7 @@ class Rig:
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert pids.wait_gone(victims, 10) == []
+        assert pids.wait_gone(victims, 60) == []
 
     def _nurseries(self) -> list[int]:
         found = []
