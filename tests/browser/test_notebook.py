@@ -215,3 +215,34 @@ def test_the_same_name_with_other_items_takes_what_is_done_and_asks_about_the_re
         assert [row["counts"]["DONE"] for row in cluster.jobs()] == [20, 20]
         assert page.errors == []
         cluster.close()
+
+
+WAITS = """import nblb as lb, time
+@lb.task
+def nap(seconds):
+    time.sleep(seconds)
+first = nap.map([600, 600], job="first")
+while first.counts().get("RUNNING", 0) < 2: time.sleep(0.02)
+waits = nap.submit(600)
+waits"""
+
+
+def test_why_a_task_waits_is_said_on_its_state(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
+    write_notebook(here.root / "why.ipynb", LOAD + START, WAITS, "lb.jobs()", "lb.jobs()", "first.wait()")
+    with browser_page(here, "why.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("nap")
+        card.get_by_text("… queued").first.wait_for(timeout=60_000)
+        page.card("jobs").nth(1).get_by_text("first").wait_for(timeout=60_000)
+        older = page.card("jobs").first
+        older.get_by_text("lb.jobs() was shown again since").wait_for(timeout=20_000)  # and follows no more
+        assert older.get_by_role("progressbar", name="first").count() == 1
+        card.locator(".nblb-state").hover()
+        said = card.get_by_role("status").first
+        wait_until(lambda: said.inner_text() != "", 20, "the reason")
+        print("\nwhy:", said.inner_text())
+        page.page.screenshot(path=artifacts / "why.png")
+        card.get_by_role("button", name="Why?").click()
+        page.command("notebook:interrupt-kernel")
+        assert page.errors == []
