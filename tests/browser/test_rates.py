@@ -1,4 +1,4 @@
-"""What a job of many tasks costs the page and its connection, on a real cluster while the kernel computes."""
+"""What a job of many tasks, and many jobs, cost the page and its connection while the kernel computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.lab import Lab, Page, browser_page, write_notebook
-from tests.browser.test_cards import COMPUTE, WATCH_LONG_TASKS
+from tests.browser.test_cards import COMPUTE, SETUP, WATCH_LONG_TASKS
 from tests.browser.test_notebook import LOAD, START
 from tests.waiting import wait_until
 
@@ -15,6 +15,8 @@ UPDATES_PER_S = 10  # of one card, at most
 # Of all cards together: the sampler's messages (25 a second at most), and now and then a picture for the saved file.
 FRAMES_PER_S = 2 * 25
 CARD_BYTES = 4_000  # a description with eight running rows; a strip of 10,000 items is sent once a second at most
+MESSAGES_PER_S = 25  # of all cards together, as nblb/notebook/sampler.py says
+STRIP_BYTES = 3_000  # of 1,000 items, in an envelope of its own
 WATCHED_S = 4.0
 
 
@@ -81,4 +83,47 @@ def test_ten_thousand_tasks_of_one_job_on_a_real_cluster(here: Lab, stage: dict[
         wait_until(
             lambda: "10,000 of 10,000" in str(card.get_by_role("progressbar").get_attribute("aria-valuetext")), 20
         )
+        assert page.errors == []
+
+
+TEN = 10
+COUNT_EACH = """() => {
+    window.updates = {};
+    window.since = performance.now();
+    const all = { subtree: true, childList: true, attributes: true, characterData: true };
+    for (const card of document.querySelectorAll('.nblb-root')) {
+        const name = card.getAttribute('aria-label');
+        window.updates[name] = 0;
+        new MutationObserver(() => { window.updates[name] += 1; }).observe(card, all);
+    }
+}"""
+
+
+def test_ten_jobs_of_a_thousand_tasks_share_what_one_may_send(here: Lab, artifacts: Path) -> None:
+    jobs = f"\njobs = [fakes.FakeJob(name=f'j{{n}}', total=1000, seconds=0.2, workers=8) for n in range({TEN})]"
+    shows = [f"jobs[{n}]" for n in range(TEN)]
+    write_notebook(here.root / "ten.ipynb", SETUP + jobs, *shows, COMPUTE.format(14))
+    with browser_page(here, "ten.ipynb") as page:
+        frames = Frames(page)
+        page.open()
+        page.page.evaluate(WATCH_LONG_TASKS)
+        page.run_all()
+        page.page.wait_for_function(
+            f"() => document.querySelectorAll('.nblb-root [role=slider]').length === {TEN}", timeout=60_000
+        )
+        page.page.evaluate(COUNT_EACH)
+        # Twice, for what a page that lags reads late is not of this time.
+        per_s, bytes_per_s = min(frames.during(page, WATCHED_S) for _ in range(2))
+        updates, slow, watched_s = page.page.evaluate(
+            "() => [Object.values(window.updates), window.slow, (performance.now() - window.since) / 1000]"
+        )
+        page.page.screenshot(path=artifacts / "ten.png")
+        print(
+            f"\nten jobs of 1,000: {per_s:.1f} frames/s, {bytes_per_s / 1000:.1f} kB/s, {min(updates)} to "
+            f"{max(updates)} updates of a card in {watched_s:.1f} s, {max(slow, default=0):.0f} ms at most"
+        )
+        assert per_s <= FRAMES_PER_S
+        assert bytes_per_s <= MESSAGES_PER_S * CARD_BYTES + TEN * STRIP_BYTES
+        assert max(updates) <= UPDATES_PER_S * watched_s
+        page.page.wait_for_function("() => Object.values(window.updates).every((count) => count >= 2)")  # none starves
         assert page.errors == []
