@@ -45,7 +45,7 @@ export default live((model, root) => {
     const there = new Set(now.list.map((row) => row.id)), names = new Set(now.list.map((row) => row.group));
     for (const [id, row] of rows) if (!there.has(id)) { row.node.remove(); rows.delete(id); }
     for (const name of names) if (!groups.has(name)) {
-      const list = h("ul", { class: "nblb-rows", "aria-label": name }), box = h("div", {}, h("div", { class: "nblb-sub" }, name), list);
+      const list = h("ul", { class: "nblb-rows", "aria-label": name }), box = h("div", { class: "nblb-group" }, h("div", { class: "nblb-sub" }, name), list);
       groups.set(name, { box, list }); body.append(box);
     }
     for (const [name, { box }] of groups) show(box, names.has(name));
