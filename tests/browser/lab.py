@@ -35,7 +35,7 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--force-color-profile=srgb",
 )
-START_S = 60.0
+START_S = 150.0  # on a machine of which others take the most
 # ipykernel 6 has no thread that takes messages while a cell computes: a press waits for the cell's end there.
 PRESSED_WHILE_COMPUTING_S = 2.0 if int(version("ipykernel").partition(".")[0]) >= 7 else 20.0
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
@@ -228,6 +228,19 @@ def browser_page(here: Lab, notebook: str, size: tuple[int, int] = (1280, 1000),
             context = browser.new_context(
                 viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
             )
-            yield Page(context.new_page(), here, notebook)
+            page = Page(context.new_page(), here, notebook)
+            try:
+                yield page
+            except BaseException:
+                _last_picture(page)
+                raise
         finally:
             browser.close()
+
+
+def _last_picture(page: Page) -> None:
+    """What the page showed when a test failed, beside the other pictures."""
+    folder = os.environ.get("NBLB_ARTIFACTS")
+    if folder:
+        with contextlib.suppress(Exception):  # the failure itself is what is told
+            page.page.screenshot(path=Path(folder) / f"failed-{Path(page.notebook).stem}.png", timeout=10_000)
