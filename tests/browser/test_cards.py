@@ -121,7 +121,7 @@ def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
         SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
         "cluster = fakes.FakeCluster()\ncluster",
         "task = thing = fakes.FakeTask(seconds=30)" + SPEAK,
-        "fakes.FakeJob().wait()",
+        "print('it', 'waits')\nfakes.FakeJob().wait()",
     )
     name = f"looks-{width}.ipynb"
     write_notebook(here.root / name, *cells)
@@ -131,6 +131,7 @@ def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
         page.run_all()
         page.card("simulate").wait_for()
         page.page.get_by_text("ValueError").first.click()
+        page.page.get_by_text("it waits", exact=True).wait_for()  # an interrupt between two cells would be lost
         page.command("notebook:interrupt-kernel")
         page.card("stopped waiting for sweep").wait_for()
         page.page.wait_for_timeout(1500)
