@@ -144,7 +144,7 @@ def _wait_up(here: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"JupyterLab ended while starting:\n{log.read_text()[-3000:]}")
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{here.url}/api/status?token={here.token}", timeout=1).read()
+            urllib.request.urlopen(f"{here.url}/api/status?token={here.token}", timeout=20).read()
             return
         time.sleep(0.05)
     raise RuntimeError(f"JupyterLab did not answer in {START_S:.0f} s:\n{log.read_text()[-3000:]}")
