@@ -89,7 +89,7 @@ class Card(ABC):
         """Puts the card into the output of the cell that runs now."""
         self._become_live()
         found = self._look
-        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle())]
+        self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle(), self._told())]
         self._late = self._look is not found  # the last look was taken meanwhile, with no place to draw it
         sampler.wake(self.tick)  # now: of what is over already there is one look, which must find its place
 
@@ -117,6 +117,14 @@ class Card(ABC):
         if self.mode is Mode.VIEW and self.widget is not None and not (final and self._finished()):
             data["application/vnd.jupyter.widget-view+json"] = self.widget.get_view_spec()
         return data
+
+    def _told(self) -> dict[str, Any]:
+        """What a front-end must know to draw the view: in Colab, where the manager of widgets not its own is.
+
+        Colab adds it to what a cell displays, and not to what is drawn anew past the publisher.
+        """
+        found = self.widget._repr_mimebundle_() if self.mode is Mode.VIEW and self.widget is not None else None
+        return found[1] if isinstance(found, tuple) else {}
 
     def _thing_gone(self, _: Any) -> None:
         """Nobody can ask for the object any more, and its story is over: the live half goes, the picture stays."""

@@ -21,6 +21,11 @@ class Mode(str, Enum):
     OFF = "off"  # the object's one-line repr
 
 
+APART = (  # set in kernels whose front-end keeps outputs apart; elsewhere at worst a view where a picture would do
+    "COLAB_RELEASE_TAG",  # a Colab machine
+    "VSCODE_PID",  # a kernel that VS Code has started here
+    "VSCODE_CWD",  # or through its server: in WSL, a container, on another host
+)
 CHOICES = {"widget": (Mode.LIVE, Mode.VIEW), "html": (Mode.HTML,), "text": (Mode.TEXT,), "off": (Mode.OFF,)}
 
 
@@ -57,6 +62,6 @@ def mode() -> Mode:
 
 def _outputs_apart() -> bool:
     """Front-ends that load widgets only where a view is asked for, each in a frame of its own."""
-    if "google.colab" in sys.modules or "VSCODE_PID" in os.environ:
+    if "google.colab" in sys.modules or any(name in os.environ for name in APART):
         return True
-    return "__vsc_ipynb_file__" in getattr(shell(), "user_ns", {})
+    return "__vsc_ipynb_file__" in getattr(shell(), "user_ns", {})  # VS Code says so to any kernel it is joined to

@@ -112,6 +112,57 @@ def test_bars_logging_warnings_and_children_of_unchanged_code(
         assert page.errors == []
 
 
+BARS = """import nblb as lb, os, time
+def pause(go, here):  # longer than a bar keeps its latest step to itself; then until the page has been looked at
+    time.sleep(0.15)
+    while here and not os.path.exists(go):
+        time.sleep(0.01)
+@lb.task
+def fit(go):
+    from tqdm.notebook import tqdm, trange
+    for epoch in trange(4, desc="epochs"):
+        for batch in tqdm(range(8), desc="batches", leave=False):
+            pause(go, (epoch, batch) == (1, 2))
+@lb.task
+def read(go):
+    from rich.progress import Progress
+    with Progress() as bars:
+        files = bars.add_task("[red]files", total=3)
+        for file in range(3):
+            lines = bars.add_task(f"lines of file {file}", total=400)
+            for line in range(4):
+                pause(go, (file, line) == (1, 2))
+                bars.update(lines, advance=100)
+            bars.update(lines, visible=False)
+            bars.advance(files)
+tasks = [fit.submit(GO), read.submit(GO)]
+for task in tasks: display(task)
+print([task.result() for task in tasks])"""
+
+
+def test_nested_bars_of_unchanged_code_are_read_while_they_run(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    go = here.root / "go-bars"
+    write_notebook(here.root / "bars.ipynb", START, f"GO = {str(go)!r}\n{BARS}")
+    with browser_page(here, "bars.ipynb", size=(1280, 1300)) as page:
+        page.open()
+        page.run_all()
+        for name, percent, said in (
+            ("fit", "25", "epochs 1/4 · batches 2/8"),
+            ("read", "33", "files 1/3 · lines of file 1 200/400"),
+        ):
+            card = page.card(name)
+            card.get_by_text(said).wait_for(timeout=60_000)
+            assert card.get_by_role("progressbar").get_attribute("aria-valuenow") == percent
+            assert card.locator("pre.nblb-out").inner_text() == ""  # no bar is drawn into the output
+        page.page.screenshot(path=artifacts / "bars.png")
+        go.touch()
+        page.page.get_by_text("[None, None]").wait_for(timeout=60_000)
+        page.page.screenshot(path=artifacts / "bars-over.png")
+        assert page.errors == []
+
+
 FLOOD = """import nblb as lb
 @lb.task
 def flood():

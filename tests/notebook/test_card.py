@@ -66,6 +66,24 @@ def test_where_outputs_are_apart_the_view_gives_way_to_the_picture_at_the_end() 
     assert "application/vnd.jupyter.widget-view+json" in shown(notebook, 1)
 
 
+COLAB = """import sys, types
+colab, output = types.ModuleType("google.colab"), types.ModuleType("google.colab.output")
+output._widgets = types.SimpleNamespace(_installed_url=None)
+output.enable_custom_widget_manager = lambda: setattr(output._widgets, "_installed_url", "manager.js")
+sys.modules.update({"google.colab": colab, "google.colab.output": output})
+job = fakes.FakeJob(total=5000, seconds=1)
+job"""
+
+
+@pytest.mark.timeout(120)
+def test_colab_is_told_where_its_widget_manager_is_whenever_a_view_is_drawn() -> None:
+    again = "from nblb.notebook.showing import _cards\n_cards[job]._draw(over=False)"
+    told = {"application/vnd.jupyter.widget-view+json": {"colab": {"custom_widget_manager": {"url": "manager.js"}}}}
+    for cells in ((COLAB,), (COLAB, again)):
+        [card] = [output for output in run(*cells).cells[1].outputs if "data" in output]
+        assert card.metadata == told
+
+
 @pytest.mark.timeout(120)
 def test_off_is_the_plain_repr() -> None:
     notebook = run("import os; os.environ['NBLB_UI'] = 'off'\nfakes.FakeJob()")

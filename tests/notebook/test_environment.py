@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from nblb.notebook.environment import Mode
 def in_kernel(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     shell = SimpleNamespace(kernel=object(), user_ns={})
     monkeypatch.setattr(environment, "shell", lambda: shell)
-    for name in ("NBLB_UI", "VSCODE_PID"):
+    for name in ("NBLB_UI", *environment.APART):
         monkeypatch.delenv(name, raising=False)
     return shell
 
@@ -26,6 +27,21 @@ def test_the_best_picture_that_works_here(in_kernel: SimpleNamespace, monkeypatc
     assert environment.mode() is Mode.HTML
     del in_kernel.kernel
     assert environment.mode() is Mode.OFF
+
+
+@pytest.mark.parametrize("name", ["COLAB_RELEASE_TAG", "VSCODE_PID", "VSCODE_CWD"])
+@pytest.mark.usefixtures("in_kernel")
+def test_colab_and_vs_code_are_known_by_their_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    assert environment.mode() is Mode.VIEW
+    monkeypatch.setenv("NBLB_UI", "html")
+    assert environment.mode() is Mode.HTML
+
+
+@pytest.mark.usefixtures("in_kernel")
+def test_colab_is_known_by_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    assert environment.mode() is Mode.VIEW
 
 
 @pytest.mark.parametrize(

@@ -68,24 +68,6 @@ const bar = () => {
   } };
 };
 
-// Alike failures together. A group once opened stays open, and groups never change places under the reader.
-const failures = () => {
-  const node = h("div", { class: "nblb-failures" }), groups = new Map();
-  return { node, draw(list) {
-    const keys = new Set(list.map((group) => group.key));
-    for (const [key, group] of groups) if (!keys.has(key)) { group.box.remove(); groups.delete(key); }
-    for (const { key, title, items, traceback } of list) {
-      if (!groups.has(key)) {
-        const name = h("summary"), which = h("div", { class: "nblb-sub" }), trace = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback" });
-        const box = h("details", {}, name, which, trace);
-        groups.set(key, { box, name, which, trace }); node.append(box);
-      }
-      const group = groups.get(key);
-      say(group.name, `✗ ${title}`); say(group.which, items); say(group.trace, traceback);
-    }
-  } };
-};
-
 const notes = () => {
   const node = h("div", { class: "nblb-notes" }), said = h("span", { role: "status" });
   const lines = h("span"); node.append(lines, said);

@@ -1,4 +1,4 @@
-// What tasks say beyond progress: their output, pictures and knobs. Shared by the cards of jobs and tasks.
+// What tasks say beyond progress: their output, pictures, knobs and failures. Shared by the cards of jobs and tasks.
 
 // Folded text of which the end is in view, unless the reader has scrolled back. Its box grows with the text to a bound
 // and never shrinks, so that a bar which redraws its line makes nothing jump, and two lines leave no empty box.
@@ -78,4 +78,22 @@ const why = (model) => {
   let asked = 0;
   return { node: ask, over(state) { state.onpointerenter = () => { if (!ask.hidden && Date.now() - asked > 5000) { asked = Date.now(); press(model, "why"); } }; },
     draw(now) { show(ask, Boolean(now.can.why)); ask.can(now.can.why); } };
+};
+
+// Alike failures together. A group once opened stays open, and groups never change places under the reader.
+const failures = () => {
+  const node = h("div", { class: "nblb-failures" }), groups = new Map();
+  return { node, draw(list) {
+    const keys = new Set(list.map((group) => group.key));
+    for (const [key, group] of groups) if (!keys.has(key)) { group.box.remove(); groups.delete(key); }
+    for (const { key, title, items, traceback } of list) {
+      if (!groups.has(key)) {
+        const name = h("summary"), which = h("div", { class: "nblb-sub" }), trace = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback" });
+        const box = h("details", {}, name, which, trace);
+        groups.set(key, { box, name, which, trace }); node.append(box);
+      }
+      const group = groups.get(key);
+      say(group.name, `✗ ${title}`); say(group.which, items); say(group.trace, traceback);
+    }
+  } };
 };
