@@ -6,7 +6,7 @@ the slice that does not fit. It walks all that is known, so it is no part of a r
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from nblb.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
@@ -172,9 +172,11 @@ def _orphans(state: State) -> None:
 
 def _users(state: State) -> None:
     occupied = Counter(held.user.name for hub in state.hubs.values() for held in hub.in_hand.values())
-    queued: dict[str, list[Task]] = {name: [] for name in state.share.users}
+    queued: defaultdict[str, list[Task]] = defaultdict(list)
     for record in state.records.values():
         queued[record.user] += [task for task in record.slices if task.state is TaskState.QUEUED]
+    for name, tasks in queued.items():  # whose first record waits for something has no line yet
+        assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():
         assert user.occupied == occupied[name], f"{name} counts {user.occupied} slices in hand, has {occupied[name]}"
         _line(user, queued[name])

@@ -138,7 +138,7 @@ class Liveness:
             hub.leased_at = min(hub.leased_at, now - (message.said_at - message.leased_at))
             hub.stamp = message.leased_at
         state.send(sender, self._welcome(echo=hub.stamp))
-        claimed = {(r.task, r.first, r.attempt) for r in message.running}
+        claimed = {(r.task, r.first, r.attempt) for r in self._claims(message)}
         hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
         hub.unclaimed_until = now + state.policy.heartbeat_s  # their facts may be on the way, right behind the hello
         alive = {worker for worker, _ in message.workers}
@@ -150,13 +150,16 @@ class Liveness:
     def _meet(self, hub: Hub, message: HubHello, now: float) -> None:
         for worker, group in message.workers:
             self.outcome.worker_started(hub, WorkerStarted(worker=worker, group=group), now)
-        if message.core in ("", self.state.policy.core):  # else it drops all that another core gave it
-            for running in message.running:
-                self._claimed(hub, running, now)
+        for running in self._claims(message):
+            self._claimed(hub, running, now)
         for orphan in self.state.orphans.values():
             if orphan.hub == hub.id:  # it has not got the order, or not yet
                 self._call_back(hub, *orphan.fence)
         self.state.dispatch_due = True
+
+    def _claims(self, message: HubHello) -> tuple[Running, ...]:
+        """What the hub will still have in hand when it has read our answer: it drops all that another core gave it."""
+        return message.running if message.core in ("", self.state.policy.core) else ()
 
     def _claimed(self, hub: Hub, running: Running, now: float) -> None:
         """The hub says that it has this attempt in hand."""

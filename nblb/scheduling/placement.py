@@ -162,8 +162,9 @@ class Placement:
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
 
     def has_free(self, band: Band) -> bool:
-        """A worker of the band has nothing to do."""
-        return any(not group.hub.suspect for group in self.rooms[band].free)
+        """A worker of the band, or of one that takes some of its priorities too, has nothing to do."""
+        rooms = [room for other, room in self.rooms.items() if other.low <= band.high and band.low <= other.high]
+        return any(not group.hub.suspect for room in rooms for group in room.free)
 
     def takers(self, record: Record) -> Iterable[GroupOfWorkers]:
         """All groups that could ever run the record."""

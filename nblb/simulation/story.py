@@ -27,7 +27,8 @@ from nblb.simulation.simulator import Simulator, Violation
 from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob
 
 STORM_S = 12.0
-RESOLVE_S = 90.0
+RESOLVE_S = 90.0  # without any change, after everything was mended, and something is stuck …
+MOST_S = 450.0  # … or goes round in circles
 LOOK_EVERY_S = 0.5
 DRIFT = 0.03  # how much faster or slower a hub's clock runs than the core's; a lease bears a twentieth
 ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
@@ -209,11 +210,15 @@ class History:
             faults.plan(self, mix, STORM_S)
         simulator.run(STORM_S)
         faults.heal(self)
-        end = simulator.now + RESOLVE_S
-        while (left := unresolved(self)) and simulator.now < end:
+        mended, left = simulator.now, unresolved(self)
+        end = mended + RESOLVE_S
+        while left and simulator.now < end:
             simulator.run(simulator.now + LOOK_EVERY_S)
+            before, left = left, unresolved(self)
+            if left != before:  # it goes on: long calls on the one worker that is left
+                end = min(simulator.now + RESOLVE_S, mended + MOST_S)
         if left:
-            raise Violation("I5", f"{RESOLVE_S:g} s after everything was mended: {left}")
+            raise Violation("I5", f"{simulator.now - mended:.0f} s after everything was mended: {left}")
         check_all(self)
 
     def _act(self, act: Act) -> None:

@@ -148,6 +148,22 @@ def test_then_the_least_loaded(world: World) -> None:
     assert names(second) == ["t2"]
 
 
+def test_a_worker_of_a_wider_band_is_free_for_whoever_is_next_though_the_narrow_one_only_sends_ahead() -> None:
+    world = a_world(prefetch_s=0.1)
+    hub = world.hub("lab", (Group(1, minP=0.0, maxP=1000.0), Group(1, minP=10.0, maxP=1000.0)))
+    teach(world, 0.01)
+    submit(world, "bob", "b1", "b2", priority=10.0)
+    world.tick()
+    assert len(hub.hands) == 2
+    submit(world, "anna", "nowhere", priority=10.0, function="", name="unknown")  # no hub here has it
+    submit(world, "anna", "a1", priority=10.0)
+    submit(world, "bob", "b3", "b4", priority=10.0)
+    first = next(fence for fence, run in hub.hands.items() if run.group == 0)
+    world.fact(hub, hub.finish(first, duration_s=0.01))
+    world.tick()
+    assert [run.task for run in hub.hands.values() if run.group == 0][:1] == ["a1"]
+
+
 def test_bands_include_their_ends(world: World) -> None:
     hub = world.hub("lab", (Group(5, 10, 20),))
     for priority in (9.99, 10.0, 20.0, 20.01):

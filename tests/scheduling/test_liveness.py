@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from nblb.framing import Payload
@@ -154,6 +155,21 @@ def test_what_a_returning_hub_does_not_name_is_waited_for_a_moment(world: World)
     world.tick()  # the hub is asked, and says that it never had it: so it may be given once more
     world.tick()
     assert world.scheduler.state.records["forgotten"].slices[0].attempt == 2
+    world.check(ticked=True)
+
+
+def test_what_a_hub_has_from_another_core_is_void_when_it_returns(world: World) -> None:
+    """It got our order before our welcome, names it as the other core's, and drops it when it is welcomed."""
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    before = hub.hello
+    hub.hello = lambda: msgspec.structs.replace(before(), core="another")  # type: ignore[method-assign]
+    world.connect(hub)
+    hub.hands.clear()
+    world.now += 1.0
+    world.tick()  # it is asked for what it has dropped
+    world.tick()
+    assert world.scheduler.state.records["t"].slices[0].attempt == 2
     world.check(ticked=True)
 
 

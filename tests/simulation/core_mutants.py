@@ -263,12 +263,12 @@ def claims_of_another_core() -> Patches:
     """A core of another life sends away what its hubs had from the one before, though they have dropped it. (Found.)"""
 
     def make(original: Any) -> Any:
-        def meet(self: Liveness, hub: Any, message: Any, now: float) -> None:
-            original(self, hub, msgspec.structs.replace(message, core=""), now)
+        def claims(self: Liveness, message: Any) -> Any:
+            return original(self, msgspec.structs.replace(message, core=""))
 
-        return meet
+        return claims
 
-    return [swap(Liveness, "_meet", make)]
+    return [swap(Liveness, "_claims", make)]
 
 
 CORE_MUTANTS = (
