@@ -187,7 +187,7 @@ def test_a_job_that_ends_while_its_card_is_put_on_the_page_still_leaves_its_last
     card = JobCard(job, Mode.HTML)
     monkeypatch.setattr(cards.sampler, "wake", lambda tick, _delay_s=0.0: woken.append(tick))
 
-    def publish(data: dict[str, Any]) -> SimpleNamespace:
+    def publish(data: dict[str, Any], _metadata: Any) -> SimpleNamespace:
         assert "0 of 4" in data["text/plain"]
         job.started -= 5000
         assert card.tick(1.0) is None  # the sampler's thread takes the last look just now
