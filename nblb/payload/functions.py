@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import msgspec
 
 from nblb.errors import NotSerializable
 from nblb.framing import Payload
 from nblb.payload.calls import blob_name
 from nblb.payload.explain import explain_unpicklable
-from nblb.payload.pickling import Pickler, dump, load
+from nblb.payload.pickling import Pickler, dump, load, reduced_code
 
 MAX_SOURCE = 256 * 1024
 
@@ -119,7 +118,7 @@ class _Normalized(Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
-            return cloudpickle.Pickler.dispatch_table[types.CodeType](_without_places(obj))
+            return reduced_code(_without_places(obj))
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple):
             # cloudpickle gives each class made in a cell a random id.

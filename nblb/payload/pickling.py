@@ -141,6 +141,16 @@ def goes_by_name(thing: Any) -> bool:
     return found is thing
 
 
+NO_FILE = "<dynamic-code>"  # what cloudpickle from 3.1.3 on says instead of the file that code came from
+
+
+def reduced_code(code: types.CodeType) -> tuple[Any, ...]:
+    """As cloudpickle reduces code, but with the name of its file, by which tracebacks show the lines of a cell."""
+    rebuild, args, *rest = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    named = (code.co_filename if type(arg) is str and arg == NO_FILE else arg for arg in args)
+    return (rebuild, tuple(named), *rest)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """cloudpickle's, with nblb's three rules; one instance can write many pickles, end to end, into its file."""
 
@@ -164,7 +174,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return self._stand_in(obj)
         if kind is types.CodeType:
             self.code.add(obj)
-            return NotImplemented
+            return reduced_code(obj)
         if kind is types.ModuleType:
             if obj.__name__ in project_modules:
                 return types.ModuleType, (obj.__name__,), module_content(obj)
