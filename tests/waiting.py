@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
 
 T = TypeVar("T")
 
@@ -27,3 +30,9 @@ def wait_until(condition: Callable[[], T], deadline_s: float = 10.0, what: str =
         if time.monotonic() >= end:
             raise AssertionError(f"not within {deadline_s} s: {what or condition} (last: {said!r})")
         time.sleep(every_s)
+
+
+def all_accepted(cluster: Cluster) -> bool:
+    """Nothing waits to be said or to be accepted."""
+    inbox = cluster.connection.inbox
+    return not (inbox or inbox.is_awake or cluster.session.unaccepted)

@@ -46,7 +46,8 @@ class Crew:
         candidates = group.open
         while candidates:
             worker = candidates[0]
-            if worker.takes(estimate_s, most_s):
+            most = group.spec.max_tasks
+            if worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) < most):
                 candidates.rotate(-1)
                 return worker
             candidates.popleft().is_listed = False

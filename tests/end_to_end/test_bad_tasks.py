@@ -189,4 +189,6 @@ def test_a_glutton_is_killed_and_told_how_much_it_had(others: lb.Job) -> None:
 def test_workers_are_recycled_in_the_midst_of_a_job(cluster: Cluster) -> None:
     job = lb.task(priority=200)(lambda _: os.getpid()).map(range(220), chunksize=1)
     assert len(set(job.results(60))) >= 4
-    assert launch.connect(cluster.parameters).status().workers == 3
+    wait_until(
+        lambda: launch.connect(cluster.parameters).status().workers == 3, 20, "all workers, the replaced one too"
+    )

@@ -16,7 +16,7 @@ import pytest
 import nblb as lb
 from nblb import launch
 from nblb.launch import pids
-from tests.waiting import wait_until
+from tests.waiting import all_accepted, wait_until
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -66,12 +66,12 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
 ) -> None:
     running = wait_for.submit(str(tmp_path / "go"), 100_000)
     wait_until((tmp_path / "go.begun").exists, 20, "a task to run")
-    wait_until(lambda: not cluster.session.unaccepted, 20, "it to be accepted")
+    wait_until(lambda: all_accepted(cluster), 20, "it to be accepted")
     with (small_disk / "filler").open("wb") as filler:
         left = os.statvfs(small_disk)
         filler.write(bytes(left.f_bavail * left.f_frsize - 1_500_000))
     futures = [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100)]  # for which there is room
-    wait_until(lambda: not cluster.session.unaccepted, 20, "the first to be accepted")
+    wait_until(lambda: all_accepted(cluster), 20, "the first to be accepted")
     futures += [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100, 3500)]
     wait_until(lambda: any(future.done() and future.exception() for future in futures), 30, "a refusal")
     with pytest.raises(lb.JournalFull):  # it is still full, and says so at once
@@ -89,7 +89,7 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
     assert cluster.status().core.pid == pid  # without a restart
 
     kept = size_of.map([bytes(n) for n in range(50)], job="kept")
-    wait_until(lambda: not cluster.session.unaccepted, 20, "the job to be accepted")
+    wait_until(lambda: all_accepted(cluster), 20, "the job to be accepted")
     os.kill(pid, signal.SIGKILL)
     assert pids.wait_gone([pid], 5) == []
     launch.start(parameters, monitor=False).close()
@@ -118,7 +118,7 @@ def test_the_reserve_keeps_what_runs(
     for n in range(workers):
         wait_until((tmp_path / f"go{n}.begun").exists, 20, f"task {n} to run")
     waiting = wait_for.map([str(tmp_path / "end")] * 4 * workers, [10] * 4 * workers, job="waiting", chunksize=1)
-    wait_until(lambda: not cluster.session.unaccepted, 20, "all to be accepted")
+    wait_until(lambda: all_accepted(cluster), 20, "all to be accepted")
     fill(small_disk / "filler")
     with pytest.raises(lb.JournalFull):
         size_of.submit(bytes(100_000)).result(10)

@@ -19,12 +19,13 @@ import pytest
 import nblb as lb
 from nblb import launch
 from nblb.launch import pids
-from tests.waiting import wait_until
+from tests.waiting import all_accepted, wait_until
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.parameters import Parameters
 
+ROOT = Path(__file__).parents[2]
 MIB = 2**20
 NUMBERS = 2 * MIB // 8  # of an array of 2 MiB
 
@@ -113,7 +114,8 @@ def test_one_array_in_many_calls_is_written_once_and_goes_when_they_are_done(
     array = np.ones(NUMBERS)
     job = waits.map(itertools.repeat(array), [str(go)] * 20)
     single = [waits.submit(array, str(go)) for _ in range(5)]
-    wait_until(lambda: not cluster.session.unaccepted, 20, "all to be accepted")
+    wait_until(lambda: files(parameters, "blobs"), 20, "the array to be kept")
+    wait_until(lambda: all_accepted(cluster), 20, "all to be accepted")
     assert len(files(parameters, "blobs")) == 1
     go.touch()
     assert job.results(30) == [NUMBERS] * 20
@@ -186,7 +188,7 @@ def test_a_killed_core_loses_neither_arguments_nor_results(
     go, array = tmp_path / "go", np.ones(NUMBERS)
     running = [waits.submit(array, str(go)) for _ in range(4)]  # two run, two wait
     results = add.map([array] * 3, job="kept")
-    wait_until(lambda: not cluster.session.unaccepted, 20, "all to be accepted")
+    wait_until(lambda: all_accepted(cluster), 20, "all to be accepted")
     pid = cluster.status().core.pid
     os.kill(pid, signal.SIGKILL)
     assert pids.wait_gone([pid], 5) == []
@@ -203,10 +205,11 @@ CLIENT = """
 import json, os, sys
 import numpy as np
 import nblb as lb
+from tests.waiting import all_accepted
 cluster = lb.connect(json.loads(sys.argv[1]))
 def square(x): return x * x
 job = lb.task(square).map([np.full(2**18, float(n)) for n in range(4)], job="left")
-while cluster.session.unaccepted: job.wait(0.02)
+while not all_accepted(cluster): job.wait(0.02)
 recent = lb.put(np.ones(2**18))
 print("accepted", flush=True)
 os.kill(os.getpid(), 9)
@@ -216,7 +219,7 @@ os.kill(os.getpid(), 9)
 def test_what_a_killed_kernel_has_left_is_swept(
     cluster: Cluster, parameters: Parameters, settings: dict[str, Any]
 ) -> None:
-    run = subprocess.run([sys.executable, "-c", CLIENT, json.dumps(settings)], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", CLIENT, json.dumps(settings)], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == "accepted\n", run.stderr
     assert files(parameters, "incoming") != []
     results = cluster.attach("left").results(30)
@@ -228,7 +231,7 @@ def test_what_a_killed_kernel_has_left_is_swept(
 
 def test_a_program_that_ends_leaves_no_file(cluster: Cluster, parameters: Parameters, settings: dict[str, Any]) -> None:
     script = CLIENT.replace("os.kill(os.getpid(), 9)", "")
-    run = subprocess.run([sys.executable, "-c", script, json.dumps(settings)], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script, json.dumps(settings)], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == "accepted\n", run.stderr
     assert cluster.attach("left").results(30)[3][0] == 9
     wait_until(lambda: files(parameters, "incoming") == [], 20, "the hub to let go of the results, too")

@@ -19,7 +19,7 @@ import pytest
 import nblb as lb
 from nblb import launch
 from tests.end_to_end.test_crashes import kill
-from tests.waiting import wait_until
+from tests.waiting import all_accepted, wait_until
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -82,7 +82,7 @@ def test_a_core_killed_with_ten_thousand_tasks_has_them_all(
     futures = [counted.submit(str(folder), x, DONE) for x in range(many, TASKS)]
     wait_until(lambda: len(runs(folder)) == DONE + 2, DEADLINE_S, "two tasks to stand at the gate", 0.1)
     at_gate = {x for x in runs(folder) if x >= DONE}
-    wait_until(lambda: not cluster.session.unaccepted, DEADLINE_S, "all to be accepted", 0.1)
+    wait_until(lambda: all_accepted(cluster), DEADLINE_S, "all to be accepted", 0.1)
     kill(parameters, "core")
     launch.start(parameters, monitor=False).close()
     wait_until(lambda: cluster.status().running == 2, DEADLINE_S, "the core to know again what runs", 0.1)
