@@ -47,7 +47,7 @@ class Crew:
         while candidates:
             worker = candidates[0]
             most = group.spec.max_tasks
-            if worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) < most):
+            if worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) <= most):
                 candidates.rotate(-1)
                 return worker
             candidates.popleft().is_listed = False
