@@ -264,6 +264,8 @@ class ProcessPool:
                     return
                 number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
+                    if seat.look_is_due:  # its last word, if this end came before the pause was over
+                        self._look(seat, now)
                     if seat.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
                     seat.news = None
@@ -288,6 +290,7 @@ class ProcessPool:
             if seat.progress_at + PAUSE_S <= now:
                 self._look(seat, now)
             else:
+                seat.look_is_due = True
                 self._later(seat.progress_at + PAUSE_S, lambda at: self._look(seat, at))
         elif type(message) is TaskPrinted:
             self.printing.take(seat, number, message, now)
@@ -308,7 +311,7 @@ class ProcessPool:
         """The latest progress that the worker has put into its cell."""
         if seat.is_gone:
             return
-        seat.progress_at = now
+        seat.progress_at, seat.look_is_due = now, False
         number, percent, note = seat.cell.look()
         run = seat.given.get(number)
         if run is not None and seat.news != (percent, note):

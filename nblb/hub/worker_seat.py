@@ -47,6 +47,7 @@ class WorkerSeat:
         self.last_number = 0
         self.last_key: Key = ("", 0, 0)
         self.progress_at = 0.0
+        self.look_is_due = False
         self.news: tuple[float, str] | None = None
         self.throttles: dict[str, Throttle] = {}
         self.printed_key: Key = ("", 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from tests.hub.pool_rig import PoolRig
+from tests.hub.pool_rig import DEADLINE_S, PoolRig
 from tests.waiting import wait_until
 
 INFINITY = float("inf")
@@ -193,6 +194,25 @@ def test_the_last_progress_is_always_told(rig: PoolRig) -> None:
     rig.end_of(run)
     told = [m for _, m in rig.events if isinstance(m, TaskProgressed)]
     assert len(told) < 30  # a thousand words, a few messages
+
+
+def test_an_end_within_the_pause_between_two_looks_loses_no_last_word(rig: PoolRig) -> None:
+    def report() -> None:
+        import time
+
+        for n in range(10):
+            nblb.progress(n, f"step {n}")
+            time.sleep(0.01)
+
+    run = rig.give(report)
+    now, deadline = time.monotonic(), time.monotonic() + DEADLINE_S
+    while not any(isinstance(event, TaskFinished) for _, event in rig.events) and time.monotonic() < deadline:
+        select.select([rig.pool.fileno], [], [], 0.05)
+        rig.events += rig.pool.read(now)  # its clock stands: the pause is never over
+    kinds = [type(event) for _, event in rig.events if getattr(event, "task", "") == run.task]
+    told = [event.note for _, event in rig.events if isinstance(event, TaskProgressed)]
+    assert told[-1] == "step 9"
+    assert kinds[-1] is TaskFinished
 
 
 def test_a_long_slice_tells_how_far_it_is(rig: PoolRig) -> None:
