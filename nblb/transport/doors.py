@@ -27,11 +27,9 @@ from nblb.transport.door import Arrived, Door
 from nblb.transport.holder import holder_of
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.outbox import RETRY_S, Outbox
-from nblb.transport.refusing import FRAMES_A_TURN, REFUSED_A_TURN, Refusing
-from nblb.transport.sockets import bound, notice_silence, read_frames, skip_frames, write_frames
+from nblb.transport.routers import Routers
+from nblb.transport.sockets import bound, notice_silence, write_frames
 
-TURN_BYTES = 64 * MIB
-RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
 OUTBOX_BYTES = 2 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is given up
 INFINITY = float("inf")
@@ -54,13 +52,12 @@ class Doors:
         self.unsayable: list[tuple[str, Message, Exception]] = []  # not to be encoded: a bug, or a file that is gone
         self.gone: list[str] = []
         self.drained: list[str] = []
-        self._garbage = 0
-        self._refusing, self._refused_frames = Refusing(), 0
         self._doors = (
             Door("clients", "client", "LB_CLIENTPULLPORT", client_to_core, core_to_client),
             Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
             Door("health", "health", "LB_HCREPPORT", client_to_core, core_to_client),
         )
+        self._routers = Routers(self._doors)
         self._by_kind = {door.kind: door for door in self._doors}
         self._by_kind |= {f"json-{door.name}": door for door in self._doors}
         self._outboxes: dict[str, Outbox] = {}
@@ -93,11 +90,10 @@ class Doors:
                 self.addresses[door.name] = address
                 if self.parameters.LB_SECURITY == "none":
                     self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door)
-                selector.register(int(door.socket.getsockopt(zmq.FD)), selectors.EVENT_READ, door)
-                door.is_stirred = True
                 path = folder / f"{door.name}.local"
                 socket_address(path)  # which refuses a path that is too long
                 self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
+            self._routers.watch(selector)
         except GONE as error:
             self.close()
             raise NblbError(f"The core cannot listen in {folder}: {error.strerror}.") from None
@@ -167,7 +163,8 @@ class Doors:
     def receive(self, timeout_s: float | None) -> list[Arrived]:
         """What has arrived, or what arrives first within the time; a bounded number of messages."""
         assert self._selector is not None
-        active = [door for door in self._doors if door.is_stirred and self._has_input(door)]
+        timeout_s = self._routers.until_looked_at(timeout_s)
+        active = self._routers.with_input()
         if active or self._local.has_more:
             timeout_s = 0.0
         elif self._outboxes:
@@ -199,11 +196,6 @@ class Doors:
         retry_s = max(0.0, at - monotonic())
         return retry_s if timeout_s is None else min(timeout_s, retry_s)
 
-    @staticmethod
-    def _has_input(door: Door) -> bool:
-        door.is_stirred = False
-        return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
     def _take_wake_up(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
@@ -224,46 +216,8 @@ class Doors:
                 self._lost(address)
             self._local.gone.clear()
         if active:
-            self._drain_zeromq(active, arrived)
+            self._routers.drain(active, arrived)
         return arrived
-
-    def _drain_zeromq(self, active: list[Door], arrived: list[Arrived]) -> None:
-        """From each door in turn, so that none waits for another's flood; only a little that is nothing."""
-        nbytes, words, most = 0, 0, len(arrived) + TURN_MESSAGES
-        self._refused_frames, most_refused, now = 0, self._garbage + REFUSED_A_TURN, monotonic()
-        for door in active:
-            door.is_stirred = True
-        while active and len(arrived) < most and nbytes < TURN_BYTES and words < TURN_WORDS:
-            for door in tuple(active):
-                try:
-                    for _ in range(RUN_OF_ONE_DOOR):
-                        more = self._read_one(door, arrived, now)
-                        nbytes, words = nbytes + more[0], words + more[1]
-                        if self._garbage >= most_refused or self._refused_frames >= FRAMES_A_TURN:
-                            return
-                        if words >= TURN_WORDS:
-                            break
-                except zmq.Again:
-                    active.remove(door)
-
-    def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
-        """One multipart message, unless its sender has lost our ear; how many bytes and words it had."""
-        identity = door.socket.recv(zmq.NOBLOCK)
-        if self._refusing and self._refusing.is_ignored(identity, now):
-            self._garbage += 1
-            self._refused_frames += skip_frames(door.socket)
-            return 0, 0
-        frames = read_frames(door.socket, 4, identity)
-        one = door.read(frames)
-        arrived.append(one)
-        if one.error is not None:
-            self._garbage += 1
-            self._refused_frames += len(frames)
-            if not one.sender.startswith("json-"):  # who asks is answered, always
-                self._refusing.refuse(identity, now)
-        elif self._refusing:
-            self._refusing.hear(identity)
-        return frames_nbytes(frames), len(one.messages or ())
 
     def send(self, to: str, messages: Sequence[Message]) -> bool:
         """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""
@@ -279,7 +233,7 @@ class Doors:
     @property
     def garbage(self) -> int:
         """How much has come that was nothing."""
-        return self._garbage + (self._local.garbage if self._selector is not None else 0)
+        return self._routers.garbage + (self._local.garbage if self._selector is not None else 0)
 
     def is_slow(self, to: str) -> bool:
         """Something waits for this peer already."""

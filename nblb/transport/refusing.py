@@ -1,7 +1,8 @@
 """How little of a turn those get who send what nobody can read.
 
 To find out that a message is nothing costs as much as to read a good one, so a flood of them would have the core to
-itself. A turn therefore ends early once it has met enough of them, and who sends little else is not read for a while.
+itself. A turn therefore ends early once it has met enough of them, and is followed by a rest; who sends little else is
+not read for a while.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ PAUSE_S = 1.0  # for so long; then its next message shows whether it has come to
 MOST_KNOWN = 1024  # peers that are remembered; beyond that the oldest have a clean sheet
 REFUSED_A_TURN = 32  # messages, before what else waits at ZeroMQ's doors has to wait for the next turn
 FRAMES_A_TURN = 1024  # … or frames of such messages
+REST = 5.0  # times what such messages took of a turn: that long ZeroMQ's doors are left alone, so they get a sixth
+MOST_REST_S = 0.02  # for others come through them, too
 
 
 class Refusing:

@@ -9,8 +9,8 @@ import pytest
 import zmq
 
 from nblb.framing import VERSION
-from nblb.messages import Heartbeat, client_to_core, core_to_client
-from nblb.transport import refusing
+from nblb.messages import Heartbeat, client_to_core, core_to_client, hub_to_core
+from nblb.transport import refusing, routers
 from nblb.transport.dialling import dial
 from nblb.transport.doors import Doors
 from nblb.transport.local_line import LocalLine
@@ -68,6 +68,42 @@ def test_a_question_waits_for_a_bounded_part_of_a_flood(
         assert doors.garbage - before <= REFUSED_A_TURN
     assert doors.garbage <= 20 * REFUSED_A_TURN
     asker.close()
+
+
+def test_after_some_of_a_flood_the_routers_rest_and_plain_sockets_do_not(
+    doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = dial(doors.addresses["health_local"], client_to_core, core_to_client)
+    assert isinstance(asker, LocalLine)
+    asked = greet(doors, asker)
+    flood = request_socket(doors.addresses["clients"], zmq.DEALER, SNDHWM=0, LINGER=0)
+    monkeypatch.setattr(routers, "REST", 1e9)
+    monkeypatch.setattr(routers, "MOST_REST_S", 3600.0)
+    for _ in range(1000):
+        flood.send_multipart(NONSENSE)
+    arrivals(doors)  # the flood has come, and has had its part
+    before = doors.garbage
+    assert 0 < before <= REFUSED_A_TURN
+    for _ in range(10):
+        asker.send([Heartbeat()])
+        assert [each.sender for each in doors.receive(DEADLINE_S)] == [asked]
+    assert doors.garbage == before
+    asker.close()
+
+
+def test_a_rest_ends_and_what_waited_is_read(
+    doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routers, "REST", 1e9)
+    flood = request_socket(doors.addresses["clients"], zmq.DEALER, LINGER=0)
+    peer = request_socket(doors.addresses["hubs"], zmq.DEALER)
+    flood.send_multipart(NONSENSE)
+    arrivals(doors)
+    begun = monotonic()
+    peer.send_multipart(hub_to_core.encode([Heartbeat()]))
+    (arrived,) = arrivals(doors)
+    assert arrived.messages == [Heartbeat()]
+    assert monotonic() - begun < DEADLINE_S
 
 
 def test_a_flood_leaves_turns_short(doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]]) -> None:

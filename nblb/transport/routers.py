@@ -1,0 +1,115 @@
+"""Reading at the core's ROUTERs: each door in its turn, and only a little of what is nothing.
+
+What is nothing gets a bounded part of the core's time: a turn that met some of it is followed by a rest, several times
+as long as it took, in which these sockets are not looked at. Plain sockets (local_doors.py) are served meanwhile;
+ZeroMQ's own queues fill, its thread stops reading, and who floods the core has to wait as well.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Sequence
+from time import monotonic
+
+import zmq
+
+from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes
+from nblb.transport.door import Arrived, Door
+from nblb.transport.refusing import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, Refusing
+from nblb.transport.sockets import read_frames, skip_frames
+
+TURN_BYTES = 64 * MIB
+RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
+
+
+class Routers:
+    """The doors' ROUTERs in one selector, once they are bound and `watch`ed."""
+
+    def __init__(self, doors: Sequence[Door]) -> None:
+        self.garbage = 0
+        self._doors = doors
+        self._selector: selectors.BaseSelector | None = None
+        self._refusing, self._refused_frames = Refusing(), 0
+        self._rest_until = 0.0  # 0: they are being looked at
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        for door in self._doors:
+            selector.register(int(door.socket.getsockopt(zmq.FD)), selectors.EVENT_READ, door)
+            door.is_stirred = True  # its descriptor says nothing of what came before
+
+    def with_input(self) -> list[Door]:
+        """Those that have more, whatever their descriptors say."""
+        if self._rest_until:
+            return []
+        return [door for door in self._doors if door.is_stirred and self._has_input(door)]
+
+    @staticmethod
+    def _has_input(door: Door) -> bool:
+        door.is_stirred = False
+        return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def until_looked_at(self, timeout_s: float | None) -> float | None:
+        """At most the rest that is left; ends one that is over."""
+        if not self._rest_until:
+            return timeout_s
+        rest_s = self._rest_until - monotonic()
+        if rest_s <= 0.0:
+            assert self._selector is not None
+            self._rest_until = 0.0
+            self.watch(self._selector)
+            return timeout_s
+        return rest_s if timeout_s is None else min(timeout_s, rest_s)
+
+    def drain(self, active: list[Door], arrived: list[Arrived]) -> None:
+        """Append what has come through these doors."""
+        begun, before, had = monotonic(), self.garbage, len(arrived)
+        self._drain(active, arrived, begun)
+        refused = self.garbage - before
+        if refused:
+            now = monotonic()
+            share = refused / max(refused, len(arrived) - had)
+            self._rest(now + min(MOST_REST_S, REST * share * (now - begun)))
+
+    def _rest(self, until: float) -> None:
+        assert self._selector is not None
+        self._rest_until = until
+        for door in self._doors:
+            self._selector.unregister(int(door.socket.getsockopt(zmq.FD)))
+
+    def _drain(self, active: list[Door], arrived: list[Arrived], now: float) -> None:
+        nbytes, words, most = 0, 0, len(arrived) + TURN_MESSAGES
+        self._refused_frames, most_refused = 0, self.garbage + REFUSED_A_TURN
+        for door in active:
+            door.is_stirred = True
+        while active and len(arrived) < most and nbytes < TURN_BYTES and words < TURN_WORDS:
+            for door in tuple(active):
+                try:
+                    for _ in range(RUN_OF_ONE_DOOR):
+                        more = self._read_one(door, arrived, now)
+                        nbytes, words = nbytes + more[0], words + more[1]
+                        if self.garbage >= most_refused or self._refused_frames >= FRAMES_A_TURN:
+                            return
+                        if words >= TURN_WORDS:
+                            break
+                except zmq.Again:
+                    active.remove(door)
+
+    def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
+        """One multipart message, unless its sender has lost our ear; how many bytes and words it had."""
+        identity = door.socket.recv(zmq.NOBLOCK)
+        if self._refusing and self._refusing.is_ignored(identity, now):
+            self.garbage += 1
+            self._refused_frames += skip_frames(door.socket)
+            return 0, 0
+        frames = read_frames(door.socket, 4, identity)
+        one = door.read(frames)
+        arrived.append(one)
+        if one.error is not None:
+            self.garbage += 1
+            self._refused_frames += len(frames)
+            if not one.sender.startswith("json-"):  # who asks is answered, always
+                self._refusing.refuse(identity, now)
+        elif self._refusing:
+            self._refusing.hear(identity)
+        return frames_nbytes(frames), len(one.messages or ())
