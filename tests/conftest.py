@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.parameters import Parameters
 
-pytest_plugins = ["tests.rewriting"]  # pytest --rewrite
+pytest_plugins = ["tests.rewriting", "tests.distribution"]  # pytest --rewrite; pytest -n 3 --dist loadfile
 
 # Each process that a test starts inherits this word, so the guard tells ours from those of other sessions.
 # Not kept if it is set: each worker of pytest-xdist is a session of its own.
