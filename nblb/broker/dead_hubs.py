@@ -6,6 +6,8 @@ gone nothing is to be waited for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nblb.commands import Command
 from nblb.scheduling.scheduler import Scheduler
 from nblb.transport.incarnation import has_ended
@@ -14,10 +16,10 @@ LOOK_S = 0.5
 
 
 class DeadHubs:
-    """Looks now and then, while any attempt waits for its hub."""
+    """Looks now and then, while any attempt waits for its hub, whether the hub's process `has_ended`."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: Scheduler, has_ended: Callable[[str], bool] = has_ended) -> None:
+        self._scheduler, self._has_ended = scheduler, has_ended
         self._look_at = 0.0
 
     def look(self, now: float) -> list[Command]:
@@ -28,7 +30,7 @@ class DeadHubs:
         self._look_at = now + LOOK_S
         here = {hub.id for hub in state.hubs.values()}  # those say for themselves what they have in hand
         names = {orphan.hub: None for orphan in state.orphans.values() if orphan.hub not in here}
-        return [command for name in names if has_ended(name) for command in self._scheduler.hub_dead(name, now)]
+        return [command for name in names if self._has_ended(name) for command in self._scheduler.hub_dead(name, now)]
 
     def deadline(self) -> float | None:
         return self._look_at if self._scheduler.state.orphans else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nblb.broker.dead_hubs import LOOK_S
 from nblb.commands import Command, Steer
 from nblb.messages import (
     CancelAnswer,
@@ -36,7 +37,7 @@ from nblb.simulation.fairness import Shares, check_turns
 from nblb.simulation.ledger import Kept, Ledger
 from nblb.simulation.mirror import differences
 from nblb.simulation.simulated_client import SimulatedClient
-from nblb.simulation.simulated_core import LOOK_S, SimulatedCore
+from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.patience import Patience
 from nblb.commands import Command, Halt, Log, Record, Send
 from nblb.errors import JournalError, JournalFull
@@ -34,7 +35,6 @@ from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 
 RETRY_COMMIT_S = 0.5
-LOOK_S = 0.5  # broker/dead_hubs.py
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)  # said also while the disk is full
 BORN = 1_700_000_000.0  # the wall clock at the beginning of time
 
@@ -69,7 +69,7 @@ class SimulatedCore:
         self.life = 0  # raised at each start and crash: what an earlier life had planned does not happen
         self.when_it_ends: Callable[[], None] = lambda: None
         self.has_ended: Callable[[str], bool] = lambda _hub: False  # a hub of this machine, whose process is gone
-        self._look_at = self.started_at = 0.0
+        self.started_at = 0.0
         self.wall_jump = 0.0
         self.commit_s = 0.0  # at most; a slow disk has more
         self.crash_in_mid_word = False  # the next crash comes while it speaks
@@ -97,11 +97,12 @@ class SimulatedCore:
         self._inbox, self._gone, self._out = [], [], []
         self._patience = Patience()
         self._full, self._stuck = "", False
-        self._look_at, self.started_at = 0.0, self.simulator.now
+        self.started_at = self.simulator.now
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
         name = f"{self.policy.core}-{self.life}" if self.disk.forgets else self.policy.core
         scheduler = self.make(msgspec.structs.replace(self.policy, epoch=self.disk.epoch, core=name))
+        self._dead_hubs = DeadHubs(scheduler, self.has_ended)
         scheduler.wall_offset = BORN + self.wall_jump - self._skew
         self.scheduler = scheduler
         entries = self.disk.replay(in_tables=self.simulator.random.random() < 0.5)
@@ -168,20 +169,10 @@ class SimulatedCore:
                 self._out = [c for c in self._out if not (type(c) is Send and c.to == address)]
             hub = scheduler.state.hubs.get(address)
             commands += scheduler.gone(address, now, hub is not None and self.has_ended(hub.id))
-        commands += self._look_for_dead(scheduler, now)
+        commands += self._dead_hubs.look(now)
         commands += scheduler.tick(now)
         self.witness.decided(scheduler, commands)
         self._perform(commands)
-
-    def _look_for_dead(self, scheduler: Scheduler, now: float) -> list[Command]:
-        """As broker/dead_hubs.py: of hubs whose process is gone nothing is to be waited for."""
-        state = scheduler.state
-        if not state.orphans or now < self._look_at:
-            return []
-        self._look_at = now + LOOK_S
-        here = {hub.id for hub in state.hubs.values()}
-        names = {orphan.hub: None for orphan in state.orphans.values() if orphan.hub not in here}
-        return [command for name in names if self.has_ended(name) for command in scheduler.hub_dead(name, now)]
 
     def _perform(self, commands: Iterable[Command]) -> None:
         """Write; commit, which takes its time; only then speak."""
@@ -313,12 +304,10 @@ class SimulatedCore:
         if self._inbox or self._gone:
             self._plan_turn()
             return
-        deadlines = scheduler.next_deadline(), self._patience.deadline()
+        deadlines = scheduler.next_deadline(), self._patience.deadline(), self._dead_hubs.deadline()
         deadline = min((at for at in deadlines if at is not None), default=None)
         if self._full:
             deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
-        if scheduler.state.orphans:
-            deadline = self._look_at if deadline is None else min(deadline, self._look_at)
         if deadline is None:
             return
         at = max(deadline - self._skew + MOMENT_S, self.simulator.now)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+from nblb.broker.dead_hubs import DeadHubs
 from nblb.client.open_record import OpenRecord
 from nblb.client.session import Session
 from nblb.commands import Record, Send
@@ -173,7 +174,7 @@ def lease_longer_than_the_cores() -> Patches:
     """A hub stops its work after the core has given it to others."""
 
     def make(original: Any) -> Any:
-        def begin(self: CoreTie, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float) -> None:
+        def begin(self: CoreTie, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float = 2.0) -> None:
             original(self, heartbeat_s, suspect_s, 7.0, again_s)
 
         return begin
@@ -259,23 +260,20 @@ def gone_before_it_has_let_go() -> Patches:
 
 def dead_hubs_are_waited_for() -> Patches:
     """A core does not look whether a hub of its own machine is gone."""
-    return [patch.object(SimulatedCore, "_look_for_dead", lambda *_: [])]
+    return [patch.object(DeadHubs, "look", lambda *_: [])]
 
 
 def living_hubs_taken_for_dead() -> Patches:
     """Any hub that is not back at once is taken for one whose process has ended."""
 
     def make(original: Any) -> Any:
-        def look(self: SimulatedCore, *now: Any) -> Any:
-            seen, self.has_ended = self.has_ended, lambda _hub: True
-            try:
-                return original(self, *now)
-            finally:
-                self.has_ended = seen
+        def look(self: DeadHubs, now: float) -> Any:
+            self._has_ended = lambda _hub: True
+            return original(self, now)
 
         return look
 
-    return [swap(SimulatedCore, "_look_for_dead", make)]
+    return [swap(DeadHubs, "look", make)]
 
 
 def full_is_not_synced() -> Patches:
