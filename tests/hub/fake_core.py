@@ -37,7 +37,7 @@ class FakeCore:
         self.hub = ""
         self.hellos: list[HubHello] = []
         self.workers: set[str] = set()
-        self.is_silent = False
+        self.is_silent = False  # it neither hears nor speaks, like one that is stopped
         self.pid = os.getpid()
         self.doors = Doors(parameters)
         self.doors.open()
@@ -47,14 +47,15 @@ class FakeCore:
 
     def pump(self, wait_s: float = 0.02) -> None:
         """One turn of a core."""
+        if self.is_silent:
+            time.sleep(wait_s)
+            return
         for arrived in self.doors.receive(wait_s):
             assert arrived.error is None, arrived.error
             for message in arrived.messages or ():
                 self._hear(arrived.sender, message)
 
     def _hear(self, sender: str, message: Message) -> None:
-        if self.is_silent:
-            return
         self.heard.append(message)
         if isinstance(message, HubHello):
             self.hub = sender
@@ -66,7 +67,7 @@ class FakeCore:
         elif isinstance(message, WorkerDied):
             self.workers.discard(message.worker)
         elif isinstance(message, Heartbeat):
-            self.say(Heartbeat())
+            self.say(Heartbeat(echo=message.at))
 
     def until(self, condition: Callable[[], Any], deadline_s: float = 15.0, what: str = "") -> Any:
         """Turns until the condition holds."""
