@@ -108,9 +108,13 @@ class GroupOfWorkers:
         """A worker is free, or the slice is short enough to be sent ahead (DESIGN 4.5)."""
         if self.given < self.alive:
             return True
-        if estimate_s is None or estimate_s > prefetch_s:
+        if estimate_s is None or not self.is_short(estimate_s, prefetch_s):
             return False
         return self.ahead_s(estimate_s) <= self.alive * prefetch_s and self.given < 256 * self.alive
+
+    def is_short(self, estimate_s: float, prefetch_s: float) -> bool:
+        """Would whoever comes behind it wait for a prefetch at most? The workers share their line: one is free soon."""
+        return estimate_s <= self.alive * prefetch_s
 
     def ahead_s(self, estimate_s: float) -> float:
         """How much work would wait behind what runs, if one more were given; all slices are taken to be alike."""

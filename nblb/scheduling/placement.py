@@ -109,7 +109,7 @@ class Placement:
         if group is not None:
             return group
         estimate = self.estimates.slice_s(record, items)
-        if estimate is None or estimate > self.prefetch_s:
+        if estimate is None:
             return None
         return self._best(record, rooms, estimate)
 

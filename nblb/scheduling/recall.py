@@ -54,7 +54,7 @@ class Recall:
     def _better_elsewhere(self, held: Assignment) -> bool:
         placement = self.state.placement
         estimate = placement.estimates.slice_s(held.record, held.items)
-        if estimate is None or estimate > placement.prefetch_s:
+        if estimate is None or not held.group.is_short(estimate, placement.prefetch_s):
             return True
         return any(
             group.given < group.alive and not group.hub.suspect and group is not held.group

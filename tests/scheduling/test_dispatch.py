@@ -252,6 +252,17 @@ def test_a_task_ahead_hides_the_way_of_the_next_one(world: World) -> None:
     assert waiting * 0.008 <= 2 * world.scheduler.policy.prefetch_s
 
 
+@pytest.mark.parametrize(("workers", "seconds", "ahead"), [(2, 0.012, 1), (2, 0.019, 1), (2, 0.021, 0), (1, 0.012, 0)])
+def test_one_slice_waits_ahead_where_a_worker_is_soon_free_for_it(workers: int, seconds: float, ahead: int) -> None:
+    """Two workers of 12 ms tasks have one that ends each 6 ms: who comes behind waits for less than a prefetch."""
+    world = a_world(prefetch_s=0.010)
+    hub = world.hub("lab", (Group(workers),))
+    teach(world, seconds)
+    submit(world, "anna", *(f"t{n}" for n in range(20)))
+    world.tick()
+    assert len(hub.hands) == workers + ahead
+
+
 def test_a_record_that_may_not_be_split_goes_whole(world: World) -> None:
     hub = world.hub("lab", (Group(2),))
     submit(world, "anna", "t", items=500)
