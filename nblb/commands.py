@@ -113,6 +113,12 @@ class TakeBack(Command):
     worker: str
 
 
+class AskForItems(Command):
+    """Let the worker say (ItemsFinished) which calls of its slice are over: it has been at it for long."""
+
+    worker: str
+
+
 class RetireWorker(Command):
     """Let this idle worker end by itself."""
 
@@ -192,6 +198,7 @@ AnyCommand: TypeAlias = (
     | KillWorker
     | StartWorker
     | TakeBack
+    | AskForItems
     | RetireWorker
     | ForgetBlob
     | SendMany

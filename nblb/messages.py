@@ -434,6 +434,7 @@ class EndCommitted(Message):
     task: str
     attempt: int
     first: int = 0
+    offset: int = -1  # of the part (ItemsFinished) that is meant; -1: the end itself
 
 
 class StopHub(Message):
@@ -544,6 +545,25 @@ class TaskFinished(Message):
     duration_s: float = 0.0  # of the whole slice
     worker: str = ""
     kept: tuple[int, ...] = ()  # offsets of items that StopAndKeep ended: their result is what they emitted last
+    told: int = 0  # the first so many items have been told by ItemsFinished: here they have neither result nor failure
+
+
+class ItemsFinished(Message):
+    """Some calls of a slice are over while it goes on: told so that nobody waits for the others. In order, no gaps.
+
+    Offsets in `failures` and `kept` count from the first of these items, which is number `offset` of the slice.
+    """
+
+    task: str
+    attempt: int
+    first: int = 0  # of the slice, as in its RunTask
+    offset: int = 0
+    items: int = 1
+    payload: Payload | None = None
+    failures: tuple[Failure, ...] = ()
+    duration_s: float = 0.0  # since the slice began, or its part before this one was told
+    worker: str = ""
+    kept: tuple[int, ...] = ()
 
 
 class TaskStopped(Message):
@@ -650,6 +670,7 @@ FromHub: TypeAlias = (
     | TaskStarted
     | TaskProgressed
     | TaskFinished
+    | ItemsFinished
     | TaskStopped
     | TaskPrinted
     | TaskEmitted

@@ -91,15 +91,15 @@ class Replay:
 
     def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
         """Those that neither end nor failure nor a later attempt has closed."""
-        latest: dict[tuple[int, int], Attempt] = {}
+        latest: dict[tuple[int, int, int], Attempt] = {}
         for number, hub in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
             if type(hub) is not str:
                 raise ValueError("a task's hub has no name")
-            latest[number, 0] = number, 0, 1, 1, hub
+            latest[number, 0, 1] = number, 0, 1, 1, hub
         for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
             self._numbers.turn = turn + 1
             for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):
-                latest[attempt[:2]] = attempt
+                latest[attempt[:3]] = attempt
         return [
             attempt
             for attempt in latest.values()

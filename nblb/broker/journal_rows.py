@@ -78,20 +78,20 @@ class Numbers:
 class OpenAttempts:
     """Attempts that have not ended, so that a turn's row goes with the last of them.
 
-    An attempt is closed by what speaks of all its items. One of which only some were cancelled is still open: after
-    a restart its hub may come back with the others.
+    An attempt is closed by what speaks of all its items. One of which only some were cancelled, or have ended, is still
+    open: after a restart its hub may come back with the others.
     """
 
     def __init__(self) -> None:
-        self._open: dict[int, dict[int, tuple[int, int]]] = {}  # number -> first item -> (items, turn)
+        self._open: dict[int, dict[tuple[int, int], int]] = {}  # number -> (first item, items) -> turn
         self._in_turn: Counter[int] = Counter()
         self.empty_turns: list[int] = []
 
     def open(self, number: int, first: int, items: int, turn: int) -> None:
-        self._drop(number, first)
+        self._drop(number, (first, items))
         if turn in self.empty_turns:  # others of the same turn had begun and ended already
             self.empty_turns.remove(turn)
-        self._open.setdefault(number, {})[first] = items, turn
+        self._open.setdefault(number, {})[first, items] = turn
         self._in_turn[turn] += 1
 
     def close(self, number: int, first: int, items: int) -> None:
@@ -99,15 +99,15 @@ class OpenAttempts:
         if opened is None:
             return
         last = first + items
-        for at in [first] if items == 1 else [at for at in opened if first <= at < last]:
-            if at in opened and at + opened[at][0] <= last:
-                self._drop(number, at)
+        for part in [(first, 1)] if items == 1 else [part for part in opened if first <= part[0] < last]:
+            if part[0] + part[1] <= last:
+                self._drop(number, part)
 
-    def _drop(self, number: int, first: int) -> None:
+    def _drop(self, number: int, part: tuple[int, int]) -> None:
         opened = self._open.get(number)
-        if opened is None or first not in opened:
+        if opened is None or part not in opened:
             return
-        _, turn = opened.pop(first)
+        turn = opened.pop(part)
         self._in_turn[turn] -= 1
         if not self._in_turn[turn]:
             del self._in_turn[turn]

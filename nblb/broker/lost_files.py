@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from nblb.broker.claims import is_lost
 from nblb.commands import Command, Send
-from nblb.messages import Message, PutBlob, SubmitTask, TaskEmitted, TaskFinished, TaskRejected, WorkerDied
+from nblb.messages import (
+    Failure,
+    ItemsFinished,
+    Message,
+    PutBlob,
+    SubmitTask,
+    TaskEmitted,
+    TaskFinished,
+    TaskRejected,
+    WorkerDied,
+)
 from nblb.scheduling.scheduler import Scheduler
 
 REASON = "lay in a file of the core's state folder that is gone; it has to be submitted again"
@@ -41,6 +53,10 @@ def without_lost(scheduler: Scheduler, sender: str, messages: Iterable[Message])
                     first=message.first,
                 )
             )
+        elif isinstance(message, ItemsFinished):
+            lost = Failure(kind="TaskLost", message="its result lay in a file that is gone")
+            failures = tuple(msgspec.structs.replace(lost, offset=n) for n in range(message.items))
+            left.append(msgspec.structs.replace(message, payload=None, failures=failures))
         elif not isinstance(message, TaskEmitted):  # whose next word counts
             left.append(message)
     return left, said

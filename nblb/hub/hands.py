@@ -6,17 +6,30 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
-from nblb.commands import Command, GiveTask, Interrupt, KillWorker, Steer
+from nblb.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
 from nblb.hub.crew import Crew
 from nblb.hub.past import Past
 from nblb.hub.slices import Durations, GroupOfSlots, Slice, SliceState, Worker
-from nblb.messages import Failure, Message, Running, RunTask, TaskFinished, TaskStopped, TurnKnob, WorkerDied
+from nblb.messages import (
+    Failure,
+    ItemsFinished,
+    Message,
+    Running,
+    RunTask,
+    TaskFinished,
+    TaskStopped,
+    TurnKnob,
+    WorkerDied,
+)
 
 AHEAD_S = 0.002  # of short work in a worker's socket at most
 OVERDUE_S = 0.005  # the first slice of a worker has taken so long: take back what waits behind it
 
+ASK_AFTER_S = 0.2  # a slice of many has taken so long: which of its items are over is asked for, again and again
+
 INFINITY = float("inf")
 
+Fence: TypeAlias = "tuple[str, int, int]"
 End: TypeAlias = "TaskFinished | TaskStopped | WorkerDied"
 
 
@@ -25,8 +38,10 @@ class Hands:
 
     def __init__(self, crew: Crew, say: Callable[[Message], None], grace_s: float, prefetch_s: float) -> None:
         self.out: list[Command] = []  # of the event at hand
-        self.slices: dict[tuple[str, int], Slice] = {}  # the latest attempt at each, until its end
-        self.ends: dict[tuple[str, int, int], End] = {}  # until the core has committed them
+        self.slices: dict[Fence, Slice] = {}  # until their end, but for those that a later attempt has replaced
+        self.latest: dict[tuple[str, int], Slice] = {}  # of these, by record and first item
+        self.ends: dict[Fence, End] = {}  # until the core has committed them
+        self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
         self.past = Past()
         self.unannounced: dict[Slice, None] = {}  # running ones, in order of their start
         self._crew = crew
@@ -42,7 +57,8 @@ class Hands:
     def take(self, run: RunTask) -> Slice:
         """A new slice in hand; it is queued by `queue` once all its blobs are here."""
         self._arrivals += 1
-        slice_ = self.slices[run.task, run.first] = Slice(run, self._arrivals, self._durations.of(run))
+        slice_ = Slice(run, self._arrivals, self._durations.of(run))
+        self.slices[slice_.fence] = self.latest[run.task, run.first] = slice_
         return slice_
 
     def queue(self, slice_: Slice, now: float) -> None:
@@ -118,7 +134,21 @@ class Hands:
             self.stop(old, "superseded", False, now)
         else:
             old.state = SliceState.OVER
-        del self.slices[old.run.task, old.run.first]
+        self._forget(old)
+
+    def _forget(self, slice_: Slice) -> bool:
+        """It is in hand no more; whether it was."""
+        run = slice_.run
+        if self.latest.get((run.task, run.first)) is slice_:
+            del self.latest[run.task, run.first]
+        return self.slices.pop(slice_.fence, None) is not None
+
+    def forget_all(self, now: float) -> None:
+        """Another cluster altogether has this hub now, which knows nothing of all this."""
+        self.ends.clear()
+        self.parts.clear()
+        for slice_ in list(self.slices.values()):
+            self.replace(slice_, now)
 
     # ── ends ──
 
@@ -194,12 +224,18 @@ class Hands:
         """The slice is over; say so, and keep it until the core has."""
         slice_.state = SliceState.OVER
         self.unannounced.pop(slice_, None)
-        key = slice_.run.task, slice_.run.first
-        if self.slices.get(key) is not slice_:  # superseded, whatever it was stopped for at first: silence
+        if not self._forget(slice_):  # superseded, whatever it was stopped for at first: silence
             return
-        del self.slices[key]
         self.ends[slice_.fence] = end
         self._say(end)
+
+    def items_ended(self, worker: Worker, message: ItemsFinished, _now: float) -> None:
+        """Some calls of a slice that goes on are over: told, and kept until the core has."""
+        slice_ = _find(worker, message)
+        if slice_ is not None and slice_.fence in self.slices:
+            slice_.told_items = message.offset + message.items
+            self.parts[slice_.fence, message.offset] = message
+            self._say(message)
 
     def fail(self, slice_: Slice, reason: str) -> None:
         """It cannot be run here at all."""
@@ -210,10 +246,17 @@ class Hands:
             TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures),
         )
 
-    def committed(self, fence: tuple[str, int, int]) -> None:
-        """The core has kept the end of this attempt."""
-        if self.ends.pop(fence, None) is not None:
+    def committed(self, fence: Fence, offset: int) -> None:
+        """The core has kept the end of this attempt, or a part of it."""
+        if offset >= 0:
+            self.parts.pop((fence, offset), None)
+        elif self.ends.pop(fence, None) is not None:
             self.past.add(*fence)
+
+    def say_again(self) -> None:
+        """All that the core has not committed, of each slice the parts first."""
+        for told in (*self.parts.values(), *self.ends.values()):
+            self._say(told)
 
     def in_hand(self) -> list[Running]:
         """Attempts that have begun, wait, or have ended without the core knowing."""
@@ -276,12 +319,23 @@ class Hands:
 
     # ── time ──
 
+    def watch(self, slice_: Slice, since: float) -> None:
+        """It takes long: what is over of it shall not wait for the rest."""
+        if slice_.told_items + 1 < slice_.run.items:
+            slice_.ask_at = since + ASK_AFTER_S
+            heappush(self._timers, (slice_.ask_at, slice_.number, slice_))
+
     def tick(self, now: float) -> None:
         timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, slice_ = heappop(timers)
-            if slice_.state is SliceState.RUNNING and slice_.stop_at == at:
+            if slice_.state is not SliceState.RUNNING:
+                continue
+            if slice_.stop_at == at:
                 self._time_is_up(slice_, now)
+            if slice_.ask_at == at:
+                self.out.append(AskForItems(slice_.worker))
+                self.watch(slice_, now)
         if self._crew.ahead:
             self.take_back_overdue(now)
 
@@ -292,7 +346,7 @@ class Hands:
         return at
 
 
-def _find(worker: Worker, message: End) -> Slice | None:
+def _find(worker: Worker, message: End | ItemsFinished) -> Slice | None:
     """The slice in the worker's hands that the message speaks of: nearly always the first."""
     for slice_ in worker.given:
         run = slice_.run

@@ -30,7 +30,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write")
+FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write", "asked")
 KEPT_PATH = "NBLB_KEPT_PYTHONPATH"
 _LINUX = sys.platform == "linux"
 # On it a worker writes its stack to its stderr; a number that no task is likely to use for itself.

@@ -28,6 +28,7 @@ from nblb.hub.cell import shared_memory
 from nblb.hub.results import HandTo
 from nblb.messages import (
     HoldBlob,
+    ItemsFinished,
     KnobOffered,
     Message,
     RunTask,
@@ -90,7 +91,14 @@ class _Dealer:
 
 to_worker = PacketCodec(RunTask | HoldBlob | DropBlob | HandTo)
 from_worker = PacketCodec(
-    WorkerStarted | TaskFinished | TaskStopped | TaskPrinted | TaskProgressed | TaskEmitted | KnobOffered
+    WorkerStarted
+    | TaskFinished
+    | ItemsFinished
+    | TaskStopped
+    | TaskPrinted
+    | TaskProgressed
+    | TaskEmitted
+    | KnobOffered
 )
 
 

@@ -31,6 +31,7 @@ from nblb.hub.slices import WorkerSpent
 from nblb.hub.worker_seat import Key, WorkerSeat, not_given
 from nblb.messages import (
     HoldBlob,
+    ItemsFinished,
     Message,
     RunTask,
     TaskFinished,
@@ -148,6 +149,11 @@ class ProcessPool:
         seat = self._seats.get(command.worker)
         if seat is not None and not seat.steer(command):
             self._log("warning", f"{command.worker} has no room for the value of knob {command.knob!r}")
+
+    def ask_for_items(self, worker: str) -> None:
+        seat = self._seats.get(worker)
+        if seat is not None:
+            seat.ask_for_items()
 
     def kill(self, worker: str, why: str) -> None:
         seat = self._seats.get(worker)
@@ -268,7 +274,7 @@ class ProcessPool:
                         self._look(seat, now)
                     if seat.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
-                    seat.news = None
+                    seat.news, seat.told = None, 0
                     if seat.throttles or seat.kept:
                         self.printing.end(seat, now)
                     if self._memory.is_spent(seat):
@@ -297,7 +303,9 @@ class ProcessPool:
         elif type(message) is WorkerStarted:
             seat.is_ready = True
             self._note(seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid))
-        elif number in seat.given:  # emitted, or a knob
+        elif number in seat.given:  # a part, emitted, or a knob
+            if type(message) is ItemsFinished:
+                seat.told = message.offset + message.items
             self._events.append((seat.worker, message))
 
     def _later(self, at: float, call: Callable[[float], None]) -> None:

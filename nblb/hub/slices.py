@@ -26,6 +26,7 @@ class Slice:
     """One attempt at a slice of a record."""
 
     __slots__ = (
+        "ask_at",
         "estimate_s",
         "missing",
         "number",
@@ -36,6 +37,7 @@ class Slice:
         "stop",
         "stop_at",
         "told",
+        "told_items",
         "turned",
         "worker",
     )
@@ -50,6 +52,8 @@ class Slice:
         self.worker = ""
         self.stop = ""  # why it shall end: cancel, timeout, recall, lease or superseded
         self.stop_at = 0.0  # when its worker is killed, or the timeout passes
+        self.ask_at = 0.0  # when its worker is asked which of its items are over
+        self.told_items = 0  # the first so many of them have been told by ItemsFinished
         self.progress: TaskProgressed | None = None
         self.told: dict[str, Message] | None = None  # the latest of what it emitted, and of each knob
         self.turned: list[TurnKnob] | None = None  # knobs that were turned before it began

@@ -36,6 +36,7 @@ from nblb.messages import (
     HubGone,
     HubHello,
     HubLeaves,
+    ItemsFinished,
     Message,
     Refused,
     RunTask,
@@ -101,6 +102,7 @@ class Slots:
             TaskStarted: lambda *_: None,  # known from the order of ends
             TaskProgressed: self._task_progressed,
             TaskFinished: self._hands.task_ended,
+            ItemsFinished: self._hands.items_ended,
             TaskStopped: self._hands.task_ended,
             TaskPrinted: lambda _worker, message, _now: self._say(message),
             WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
@@ -114,8 +116,7 @@ class Slots:
     def start(self, now: float) -> list[Command]:
         """The first commands: workers. The core hears of this hub as soon as there is a line to it."""
         out = self._begin()
-        for group in self._crew.groups:
-            out += self._crew.fill(group, now)
+        out += [command for group in self._crew.groups for command in self._crew.fill(group, now)]
         self._tie.break_(now)
         return out
 
@@ -141,6 +142,7 @@ class Slots:
                 break
             del hands.unannounced[slice_]
             self._announce(slice_)
+            hands.watch(slice_, slice_.started_at)
         self._keep_tie(now)
         if self._leaving is not None and not self._has_left and not self._crew.is_busy:
             self._has_left = True
@@ -171,7 +173,7 @@ class Slots:
         self._tie.break_(now)
 
     def wants(self, message: HoldBlob) -> bool:
-        """Must the bytes of this blob be kept?"""
+        """Must its bytes be kept?"""
         return self._shelf.wants(message)
 
     def _begin(self) -> list[Command]:
@@ -186,11 +188,12 @@ class Slots:
 
     def _run_task(self, run: RunTask, now: float) -> None:
         hands, fence = self._hands, (run.task, run.first, run.attempt)
-        old = hands.slices.get((run.task, run.first))
+        old = hands.latest.get((run.task, run.first))
+        if fence in hands.slices or (old is not None and old.run.attempt >= run.attempt):
+            return
         if old is not None:
-            if old.run.attempt >= run.attempt:
-                return
-            hands.replace(old, now)
+            if run.items > old.told_items:  # else an item that was told to have failed is tried again: the rest goes on
+                hands.replace(old, now)
         elif fence in hands.ends:
             self._say(hands.ends[fence])
             return
@@ -225,17 +228,18 @@ class Slots:
 
     def _stop_task(self, message: StopTask, now: float) -> None:
         hands = self._hands
-        slice_ = hands.slices.get((message.task, message.first))
-        if slice_ is None or slice_.run.attempt != message.attempt:
-            if (message.task, message.first, message.attempt) not in hands.ends:  # it never came here
-                hands.past.add(message.task, message.first, message.attempt)
+        fence = message.task, message.first, message.attempt
+        slice_ = hands.slices.get(fence)
+        if slice_ is None:
+            if fence not in hands.ends:  # it never came here
+                hands.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
         elif slice_.state is not SliceState.RUNNING or message.why != "recall":
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
-        self._hands.committed((message.task, message.first, message.attempt))
+        self._hands.committed((message.task, message.first, message.attempt), message.offset)
 
     def _announce(self, slice_: Slice) -> None:
         run = slice_.run
@@ -245,8 +249,8 @@ class Slots:
                 self._say(word)
 
     def _task_progressed(self, _worker: Worker, message: TaskProgressed, _now: float) -> None:
-        slice_ = self._hands.slices.get((message.task, message.first))
-        if slice_ is None or slice_.run.attempt != message.attempt or slice_.state is not SliceState.RUNNING:
+        slice_ = self._hands.slices.get((message.task, message.first, message.attempt))
+        if slice_ is None or slice_.state is not SliceState.RUNNING:
             return
         slice_.progress = message
         if slice_ not in self._hands.unannounced:
@@ -366,16 +370,13 @@ class Slots:
         if not self._tie.welcome(message, now):
             return
         hands = self._hands
+        if before and before != message.core:
+            hands.forget_all(now)
         if (before, epoch) != (message.core, message.epoch):
             hands.past.forget()
-        if before and before != message.core:  # another cluster altogether, which knows nothing of all this
-            hands.ends.clear()
-            for slice_ in list(hands.slices.values()):
-                hands.replace(slice_, now)
         hands.out.append(Log("good", f"connected to the Load Balancer {message.name} (pid {message.pid})"))
         self._catch_up()
-        for end in hands.ends.values():
-            self._say(end)
+        hands.say_again()
         for blob in self._shelf.wanted:
             self._say(BlobWanted(hash=blob))
         for slice_ in hands.slices.values():

@@ -25,8 +25,7 @@ class Steering:
         }
 
     def _slice(self, message: Any) -> Slice | None:
-        slice_ = self._hands.slices.get((message.task, message.first))
-        return slice_ if slice_ is not None and slice_.run.attempt == message.attempt else None
+        return self._hands.slices.get((message.task, message.first, message.attempt))
 
     def _told(self, _worker: Worker, message: Any, _now: float) -> None:
         """Something for whoever watches; the latest of each is said again after a Welcome."""

@@ -23,6 +23,7 @@ from typing import Any
 import cloudpickle
 
 from nblb.commands import (
+    AskForItems,
     Command,
     ForgetBlob,
     GiveTask,
@@ -347,6 +348,8 @@ class WorkerHub:
                 pool.kill(worker, why)
             case TakeBack(worker):
                 pool.take_back(worker)
+            case AskForItems(worker):
+                pool.ask_for_items(worker)
             case RetireWorker(worker, why):
                 pool.retire(worker, why)
             case ForgetBlob(blob):

@@ -29,6 +29,7 @@ from nblb.hub.cell import NOTE_BYTES, Cell
 from nblb.hub.marks import marks
 from nblb.hub.nursery import STACK_SIGNAL
 from nblb.hub.output import WorkerOutput, label_logging, own_stream
+from nblb.hub.parts import Parts
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.results import HandTo, Results
 from nblb.hub.voice import Voice
@@ -44,13 +45,16 @@ FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
 class Worker:
     """Serves one channel until it is closed."""
 
-    def __init__(self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int) -> None:
+    def __init__(
+        self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int, asked: int
+    ) -> None:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
         self._voice = Voice(channel, cell)
         self._blobs = calling.Blobs()
         self._results: Results | None = None
         self._max_bytes = max_message_mb * 1024 * 1024
+        self._parts = Parts(channel, name, asked, self._max_bytes)
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
@@ -77,7 +81,7 @@ class Worker:
 
     def _hand_to(self, told: HandTo) -> None:
         """Large results, and what they are made of, lie in files from here on."""
-        stores.store = self._results = Results(told)
+        stores.store = self._results = self._parts.store = Results(told)
         self._blobs.find, self._channel.refer = self._results.folder.find, self._results.folder.refers
 
     # ── one slice ──
@@ -102,6 +106,7 @@ class Worker:
                 self._number = 0
         except KeyboardInterrupt:
             stopped = True
+        told = self._parts.end() if run.items > 1 else 0
         self._run = None
         if os.getpid() != self._pid:
             os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
@@ -122,6 +127,7 @@ class Worker:
                 duration_s=perf_counter() - started,
                 worker=self.name,
                 kept=tuple(kept),
+                told=told,
             )
         if self._results is not None:
             self._results.settle(payload if type(end) is TaskFinished else None)
@@ -137,6 +143,8 @@ class Worker:
             failures += [calling.failure_of(error, offset, run, self.name) for offset in range(run.items)]
             return None
         results: list[Any] = []
+        if run.items > 1:
+            self._parts.begin(self._number, run, results, failures, kept)
         while (at := len(results)) < run.items:
             try:
                 portion = calls.portion(at)
@@ -146,6 +154,8 @@ class Worker:
                 self._passed(run, at)
             else:
                 self._call_each(run, calls, portion, results, failures, kept)
+        if run.items > 1:
+            self._parts.end()
         if len(failures) == run.items:
             return None
         return calling.pack(run, results, failures, self._max_bytes)
@@ -195,11 +205,22 @@ class Worker:
             return
         if self._output.has_written:
             self._label_output(run, offset)
+        if self._parts.due:
+            self._say_parts()
         words, place = self._cell.place
         words[place] = offset + 1
         if perf_counter() > self._tell_at:
             self._tell_at = perf_counter() + TELL_EVERY_S
             self._tell(0.0, "")
+
+    def _say_parts(self) -> None:
+        """No interrupt may come between saying it and knowing that it was said."""
+        number, self._number = self._number, 0
+        self._parts.say()
+        self._number = number
+        if self._cell.is_to_stop(number):
+            self._number, self._interrupted = 0, True
+            raise KeyboardInterrupt
 
     def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
         """The result of a call that was stopped early."""
@@ -251,7 +272,8 @@ class Worker:
         if run is None:
             return
         if run.items > 1:
-            percent = (100.0 * self._cell.item + percent) / run.items
+            told = self._parts.told
+            percent = (100.0 * max(0, self._cell.item - told) + percent) / (run.items - told)
         number = self._number
         if number and self._cell.report(number, percent, note.encode()[:NOTE_BYTES] if note else b""):
             message = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=percent, note=note)
@@ -301,7 +323,8 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     cell = Cell(fds["cell"])
     os.close(fds["cell"])
     output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
-    worker = Worker(name, Channel.of_worker(fds["channel"]), cell, output, settings.get("max_message_mb", 1024))
+    channel, most_mb = Channel.of_worker(fds["channel"]), settings.get("max_message_mb", 1024)
+    worker = Worker(name, channel, cell, output, most_mb, fds["asked"])
     with contextlib.suppress(ConnectionError):  # the hub is gone
         worker.serve()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

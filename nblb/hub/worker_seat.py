@@ -38,6 +38,8 @@ class WorkerSeat:
         self.no_wait: int = socket.MSG_DONTWAIT
         self.cell = cell
         self.pipes: dict[str, int] = {}
+        self.ask = -1  # a byte asks for what is over of the slice at hand (parts.py)
+        self.told = 0  # items of that slice
         self.is_ready = False
         self.is_gone = False
         self.killed_why = ""
@@ -76,7 +78,15 @@ class WorkerSeat:
                     pass  # this account's pipes have used up their memory: the usual size does
             seat.pipes[stream] = read
             fds += [os.dup(read), write]
-        return seat, fds
+        asked, seat.ask = os.pipe()
+        os.set_blocking(seat.ask, False)
+        return seat, [*fds, asked]
+
+    def ask_for_items(self) -> None:
+        """Let the worker tell which calls of its slice are over, if there are any that it has not told."""
+        if self.cell.item > self.told:
+            with contextlib.suppress(OSError):  # it has been asked often enough, or is dying
+                os.write(self.ask, b"?")
 
     def take_number(self, run: RunTask) -> int:
         """The number that stands for this slice between hub and worker."""
@@ -124,7 +134,7 @@ class WorkerSeat:
         self.outbox.clear()
         self.channel.close()
         self.far.close()
-        for fd in self.pipes.values():
+        for fd in (*self.pipes.values(), self.ask):
             os.close(fd)
         self.cell.close()
 

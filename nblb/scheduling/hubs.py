@@ -19,7 +19,7 @@ class Assignment:
     """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
 
     __slots__ = ("attempt", "estimate_s", "fence", "first", "given_at", "group", "items", "recalled", "record",
-                 "started_at", "tasks", "user", "worker")  # fmt: skip
+                 "started_at", "tasks", "told", "told_s", "user", "worker")  # fmt: skip
 
     def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
         self.record = record = task.record
@@ -30,6 +30,8 @@ class Assignment:
         self.started_at = 0.0
         self.recalled = False
         self.worker = ""
+        self.told = 0  # items of it, from the first on, whose end its hub has told …
+        self.told_s = 0.0  # … and how long they took
         self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
         self.first = first = task.first
         self.items = task.items

@@ -147,10 +147,11 @@ def _hub(state: State, hub: Hub) -> None:
 
 def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
     record = held.record
-    assert state.records.get(record.id) is record, f"{hub.name} has {held.fence} of a record that was dropped"
+    known = state.records.get(record.id) is record or not held.tasks
+    assert known, f"{hub.name} has {held.fence} of a record that was dropped"
     mine = [task for task in record.covering(held.first, held.items) if task.held is held]
     assert held.tasks == mine, f"{held.fence} has the tasks {held.tasks}, those that name it are {mine}"
-    assert mine, f"{hub.name} runs {held.fence}, which nobody wants"
+    assert mine or held.told, f"{hub.name} runs {held.fence}, which nobody wants"
     for task in mine:
         assert task.state in GIVEN, f"{story(task)} is in the hands of {hub.name}"
         if task.state is TaskState.CANCELLING:

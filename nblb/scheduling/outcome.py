@@ -11,6 +11,7 @@ from nblb.framing import Payload
 from nblb.messages import (
     EndCommitted,
     Failure,
+    ItemsFinished,
     TaskEnded,
     TaskFinished,
     TaskProgressed,
@@ -102,49 +103,123 @@ class Outcome:
         self._committed(hub, message.task, message.attempt, message.first)
 
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
-        state, record = self.state, held.record
-        duration_s = message.duration_s if 0.0 < message.duration_s < LONGEST_S else 1e-9
+        state = self.state
+        duration_s = _believed(message.duration_s)
         held.worker = message.worker or held.worker
         state.let_go(held, now, duration_s)
-        state.placement.estimates.learn(record, duration_s, held.items)
-        failed = self._failures(held, message)
-        self._statistics(held, len(failed), duration_s, now)
+        state.placement.estimates.learn(held.record, duration_s, held.items)
+        if message.told:
+            self._untold(held, message.told, now)
+        failed = self._failures(message, held.items, message.told)
+        self._items_over(held, message, failed, 0, held.items, max(1e-9, duration_s - held.told_s), now)
+
+    def _untold(self, held: Assignment, told: int, now: float) -> None:
+        """The hub says that it has told the ends of the first so many items: those that never came run again."""
+        for task in self._part(held, 0, told):
+            if task.state is TaskState.CANCELLING:
+                continue
+            if task.record.spec.at_most_once:
+                self._may_not_again(task, "the word of its end was lost", now)
+            else:
+                self._requeue(task, "TaskReturned", "the word of its end was lost", now)
+        held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
+
+    def items_finished(self, hub: Hub, message: ItemsFinished, now: float) -> None:
+        """Calls of a slice that goes on are over: their ends need not wait for its own."""
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            self._items_finished(held, message, now)
+        end = EndCommitted(
+            task=message.task, attempt=message.attempt, first=message.first, offset=max(0, message.offset)
+        )
+        self.state.send(hub.address, end)
+
+    def _items_finished(self, held: Assignment, message: ItemsFinished, now: float) -> None:
+        first, items = message.offset, message.items
+        stopping = any(task.state is TaskState.CANCELLING for task in held.tasks)  # then nobody wants any of it
+        if first < 0 or items < 1 or first + items >= held.items or stopping:
+            return
+        duration_s = _believed(message.duration_s)
+        held.worker = message.worker or held.worker
+        failed = {first + offset: failure for offset, failure in self._failures(message, items).items()}
+        self._items_over(held, message, failed, first, items, duration_s, now)
+        held.told, held.told_s = max(held.told, first + items), held.told_s + duration_s
+        held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
+        for task in held.tasks:
+            task.progress = 0.0  # it was of all
+            self.state.notice(task, now)
+        if not held.tasks:  # the others have been cancelled
+            self.state.stop(held, "cancel")
+
+    def _part(self, held: Assignment, offset: int, items: int) -> list[Task]:
+        """What is in hand of these items of the slice, cut out of it."""
+        record, first, last = held.record, held.first + offset, held.first + offset + items
+        part = []
+        for task in list(record.covering(first, items)):
+            if task.held is held:
+                low, high = max(first, task.first), min(last, task.first + task.items)
+                part.append(record.carve(task, low, high - low))
+        return part
+
+    def _items_over(
+        self,
+        held: Assignment,
+        message: TaskFinished | ItemsFinished,
+        failed: dict[int, Failure],
+        offset: int,
+        items: int,
+        duration_s: float,
+        now: float,
+    ) -> None:
+        """These items of the slice have run; `failed` by their offsets in the slice."""
+        told = held.told if offset == 0 else 0
+        self._statistics(held, items - told, len(failed), duration_s, now)
         if failed:
             self._failed_items(held, failed, duration_s, now)
-        kept = [held.first + offset for offset in message.kept]
+        kept = [held.first + offset + number for number in message.kept]
         done = []
-        for task in held.tasks:
+        for task in held.tasks if items == held.items else self._part(held, offset, items):
             if task.state is TaskState.CANCELLING:
-                state.fail(task, "TaskFinished", None, now)
+                self.state.fail(task, "TaskFinished", None, now)
                 continue
             early = kept and any(task.first <= item < task.first + task.items for item in kept)
             task.move("StoppedAndKept" if early else "TaskFinished", now)
             done.append(task)
         if done:
-            self._done(held, done, message.payload, duration_s, now)
+            self._done(held, done, message.payload, offset, items, duration_s, now)
 
-    def _failures(self, held: Assignment, message: TaskFinished) -> dict[int, Failure]:
+    def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
         """The items that raised, and why; all that have no result where the hub's word makes no sense."""
-        if not message.failures and message.items == held.items and message.payload is not None:  # nearly always
+        if not message.failures and message.items == items and message.payload is not None:  # nearly always
             return {}
-        failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < held.items}
-        if message.items != held.items or (message.payload is None and len(failed) < held.items):
+        failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < items}
+        if message.items != items or (message.payload is None and len(failed) < items - told):
             lacking = Failure(kind="ProtocolError", message="the hub reported an end without a result")
-            failed.update({n: lacking for n in range(held.items) if n not in failed})
+            failed.update({n: lacking for n in range(told, items) if n not in failed})
         return failed
 
-    def _done(self, held: Assignment, done: list[Task], payload: Payload | None, duration_s: float, now: float) -> None:
-        """One end for all items that have a result: the payload is of the whole slice, `holes` are not part of it."""
+    def _done(
+        self,
+        held: Assignment,
+        done: list[Task],
+        payload: Payload | None,
+        offset: int,
+        items: int,
+        duration_s: float,
+        now: float,
+    ) -> None:
+        """One end for all items that have a result: the payload is of all of these, `holes` are not part of it."""
         holes: tuple[int, ...] = ()
-        if done[0].items != held.items and sum(task.items for task in done) != held.items:
-            good = {n for task in done for n in range(task.first - held.first, task.first - held.first + task.items)}
-            holes = tuple(n for n in range(held.items) if n not in good)
+        first = held.first + offset
+        if done[0].items != items and sum(task.items for task in done) != items:
+            good = {n for task in done for n in range(task.first - first, task.first - first + task.items)}
+            holes = tuple(n for n in range(items) if n not in good)
         self.state.finish(
             done,
             TaskEnded(
                 task=held.record.id,
-                first=held.first,
-                items=held.items,
+                first=first,
+                items=items,
                 state=TaskState.DONE,
                 payload=payload,
                 holes=holes,
@@ -297,10 +372,15 @@ class Outcome:
     def _committed(self, hub: Hub, task: str, attempt: int, first: int) -> None:
         self.state.send(hub.address, EndCommitted(task=task, attempt=attempt, first=first))
 
-    def _statistics(self, held: Assignment, failed: int, duration_s: float, now: float) -> None:
+    def _statistics(self, held: Assignment, items: int, failed: int, duration_s: float, now: float) -> None:
         name = held.record.spec.name
         statistics = self.state.statistics.get(name)
         if statistics is None:
             statistics = self.state.statistics[name] = Statistics()
         waited = max(0.0, now - duration_s - held.tasks[0].queued_at) if held.tasks else 0.0
-        statistics.learn(held.items, failed, duration_s, waited)
+        statistics.learn(items, failed, duration_s, waited)
+
+
+def _believed(duration_s: float) -> float:
+    """A hub's word of how long something took."""
+    return duration_s if 0.0 < duration_s < LONGEST_S else 1e-9

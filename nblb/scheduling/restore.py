@@ -112,14 +112,20 @@ class Restore:
 
     def _attempt(self, entry: AttemptKept) -> None:
         """Raises the attempt; where it goes on being open, a hub may still have it."""
-        task = self._slice(entry.task, entry.first, entry.items)
-        if task is None or task.state.ended or entry.attempt <= task.attempt:
+        record = self.state.records.get(entry.task)
+        if record is None:
             return
-        task.attempt = entry.attempt
-        if task.state is TaskState.QUEUED:
-            task.move("RunTask", self.now)
         until = self.now + self.state.policy.adopt_s
-        task.orphan = Orphan(task.record, entry.first, entry.items, entry.attempt, entry.hub, until)
+        orphan = Orphan(record, entry.first, entry.items, entry.attempt, entry.hub, until)
+        last = entry.first + entry.items
+        for found in list(record.covering(entry.first, entry.items)):
+            if found.state.ended or entry.attempt <= found.attempt:  # it has come to an end of its own meanwhile
+                continue
+            low, high = max(entry.first, found.first), min(last, found.first + found.items)
+            task = record.carve(found, low, high - low)
+            task.attempt, task.orphan = entry.attempt, orphan
+            if task.state is TaskState.QUEUED:
+                task.move("RunTask", self.now)
 
     def _attempt_failed(self, entry: AttemptFailed) -> None:
         task = self._slice(entry.task, entry.first, entry.items)

@@ -143,7 +143,7 @@ def _in_tables(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
             continue
         key_: object = number
         if isinstance(entry, AttemptKept):
-            key_ = entry.task, entry.first
+            key_ = entry.task, entry.first, entry.items
             tables[AttemptKept].pop(key_, None)
             if any(_closes(other, entry) for other in closed):
                 continue

@@ -54,7 +54,7 @@ class Ledger:
         self.batches = 0
         self.jobs: set[str] = set()
         self.fences: set[tuple[str, int, int]] = set()
-        self.produced: dict[tuple[str, int, int], int] = {}  # (task, first, attempt) that a worker has finished: items
+        self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) that a worker told: items
         self.collected: set[str] = set()  # tasks whose results some client has had
         self.given_up: set[str] = set()  # jobs that were to be forgotten
 
@@ -145,9 +145,9 @@ class Ledger:
 
     def _genuine(self, entry: EndKept) -> None:
         """A worker has really produced this result, and it is the one for these items."""
-        known = self.produced.get((entry.task, entry.first, entry.attempt))
+        known = self.produced.get((entry.task, entry.first, entry.attempt), ())
         text = bytes(entry.payload.buffers[0]) if entry.payload is not None else b""
-        if known != entry.items or text != result_text(entry.task, entry.first, entry.items, entry.attempt):
+        if entry.items not in known or text != result_text(entry.task, entry.first, entry.items, entry.attempt):
             raise Violation("I3", f"the result {text!r} was accepted as {entry}")
 
     def _forgotten(self, entry: TaskForgotten) -> None:

@@ -17,6 +17,7 @@ from nblb.messages import (
     EndCommitted,
     Failure,
     ForgetJob,
+    ItemsFinished,
     Message,
     RetryFailed,
     RunTask,
@@ -152,14 +153,23 @@ class Referee:
 
     def _check_release(self, message: EndCommitted) -> None:
         """A hub may drop a result only when it is on the disk, or was not wanted."""
-        items = self.ledger.produced.get((message.task, message.first, message.attempt))
+        items = self._released(message)
         kept = self.ledger.tasks.get(message.task)
-        if items is None or kept is None or kept.forgotten or (self.core is not None and self.core.disk.forgets):
+        if not items or kept is None or kept.forgotten or (self.core is not None and self.core.disk.forgets):
             return
-        for item in range(message.first, message.first + items):
+        for item in items:
             settled = kept.states[item] is not None or kept.attempts[item] > message.attempt
             if not settled and (item, message.attempt) not in kept.failed and not self._was_returned(kept, item):
                 raise Violation("I4", f"the hub may drop the result of {message} and it is not on the disk")
+
+    def _released(self, message: EndCommitted) -> range:
+        """The items whose results a hub may drop: of a slice, or of a part of it."""
+        sizes = self.ledger.produced.get((message.task, message.first + max(0, message.offset), message.attempt), ())
+        if not sizes:
+            return range(0)
+        if message.offset < 0:
+            return range(message.first, message.first + max(sizes))
+        return range(message.first + message.offset, message.first + message.offset + min(sizes))
 
     def _was_returned(self, kept: Kept, item: int) -> bool:
         """The core took the attempt for returned or lost before its result came; the journal need not say so."""
@@ -258,8 +268,9 @@ class Referee:
         if (run.task, item) not in self.steers and (run.task, -1) not in self.steers:
             raise Violation("steer", f"nobody has asked for {command} at {run.task}[{item}]")
 
-    def produced(self, end: TaskFinished) -> None:
-        self.ledger.produced[end.task, end.first, end.attempt] = end.items
+    def produced(self, end: TaskFinished | ItemsFinished) -> None:
+        first = end.first + (end.offset if isinstance(end, ItemsFinished) else 0)
+        self.ledger.produced.setdefault((end.task, first, end.attempt), set()).add(end.items)
 
     def killed(self, run: RunTask, item: int) -> None:
         """I7: a poisonous item kills max_crashes workers alone, one in company, and one for each other fault."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from nblb.commands import (
+    AskForItems,
     Command,
     Drop,
     GiveTask,
@@ -158,10 +159,10 @@ class SimulatedHub:
         self._tick(self._wake_at)
 
     @property
-    def open_ends(self) -> list[tuple[str, int, int]]:
+    def open_ends(self) -> list[object]:
         """Ends that the core has not yet said to be committed, and slices that wait."""
         hands = self.slots._hands
-        return [*hands.ends, *(slice_.fence for slice_ in hands.slices.values())]
+        return [*hands.ends, *hands.parts, *(slice_.fence for slice_ in hands.slices.values())]
 
     def crash(self) -> None:
         """The process is killed; its workers die with it."""
@@ -200,6 +201,8 @@ class SimulatedHub:
                 workers[name].interrupt(task, attempt, first)
             case TakeBack(worker=name) if name in workers:
                 workers[name].take_back()
+            case AskForItems(worker=name) if name in workers:
+                workers[name].say_items()
             case KillWorker(worker=name, why=why) if name in workers:
                 workers[name].die(f"killed: {why}")
             case RetireWorker(worker=name) if name in workers:

@@ -9,10 +9,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from nblb.commands import Steer
 from nblb.framing import Payload
 from nblb.messages import (
     Failure,
+    ItemsFinished,
     KnobOffered,
     Message,
     RunTask,
@@ -38,7 +41,7 @@ class Bystander(Protocol):
 
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int: ...
 
-    def produced(self, end: TaskFinished) -> None: ...
+    def produced(self, end: TaskFinished | ItemsFinished) -> None: ...
 
     def killed(self, run: RunTask, item: int) -> None: ...
 
@@ -62,6 +65,8 @@ class SimulatedWorker:
         self._kept: list[int] = []  # offsets of items that were stopped early
         self._emitted = -1  # the offset of the item that has emitted something
         self._printed = 0
+        self._told = 0  # items that were told before the end
+        self._told_at = 0.0
 
     def give(self, run: RunTask) -> None:
         self.socket.append(run)
@@ -83,6 +88,7 @@ class SimulatedWorker:
             return
         self.began_at = self.pool.simulator.now
         self._failures, self._kept, self._emitted, self._printed = [], [], -1, 0
+        self._told, self._told_at = 0, self.began_at
         self._item(self.turn, 0)
 
     def _item(self, turn: int, offset: int) -> None:
@@ -106,6 +112,8 @@ class SimulatedWorker:
         if offset == 0 and simulator.chance(0.3):
             progressed = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=40.0)
             simulator.after(seconds / 2, self._tell, turn, progressed)
+        if offset and simulator.chance(0.1):
+            self.say_items()
         if simulator.chance(0.5 if conduct.endless else 0.15):
             simulator.after(min(seconds, 0.3) / 2, self._speaks, turn, run, offset)
 
@@ -147,6 +155,30 @@ class SimulatedWorker:
             self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
         self._item(turn, offset + 1)
 
+    def say_items(self) -> None:
+        """Which calls of the slice are over; those that were told are told no more."""
+        run, now = self.run, self.pool.simulator.now
+        if run is None or not self.alive or self.stopped or self.item - run.first <= self._told:
+            return
+        first, items = self._told, self.item - run.first - self._told
+        failures = [structs.replace(failure, offset=failure.offset - first) for failure in self._failures]
+        text = result_text(run.task, run.first + first, items, run.attempt)
+        part = ItemsFinished(
+            task=run.task,
+            attempt=run.attempt,
+            first=run.first,
+            offset=first,
+            items=items,
+            payload=None if len(failures) == items else Payload((text,)),
+            failures=tuple(failures),
+            duration_s=now - self._told_at,
+            worker=self.name,
+            kept=tuple(offset - first for offset in self._kept),
+        )
+        self._told, self._told_at, self._failures, self._kept = first + items, now, [], []
+        self.pool.bystander.produced(part)
+        self.pool.says(self, part)
+
     def _finish(self, run: RunTask) -> None:
         whole = len(self._failures) == run.items
         text = result_text(run.task, run.first, run.items, run.attempt)
@@ -160,6 +192,7 @@ class SimulatedWorker:
             duration_s=self.pool.simulator.now - self.began_at,
             worker=self.name,
             kept=tuple(self._kept),
+            told=self._told,
         )
         self.pool.bystander.produced(end)
         self.pool.says(self, end)

@@ -128,6 +128,22 @@ def test_slices_of_one_record(tmp_path: Path, journal: Journal) -> None:
     assert attempts == [AttemptKept("a", 0, 10, 1, "hub"), AttemptKept("a", 20, 5, 2, "hub")]
 
 
+def test_a_slice_stays_open_while_an_item_of_it_that_was_told_is_tried_again(tmp_path: Path, journal: Journal) -> None:
+    write(journal, kept("a", items=10), AttemptKept("a", 0, 10, 1, "hub"))
+    write(journal, AttemptFailed("a", 0, 1, 1, False, raised=True), ended("a", first=1, items=3))
+    write(journal, AttemptKept("a", 0, 1, 2, "hub"))
+    write(journal, kept("b"))
+    journal.close()
+    open_now = [AttemptKept("a", 0, 10, 1, "hub"), AttemptKept("a", 0, 1, 2, "hub")]
+    assert [entry for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)] == open_now
+    again = Journal(tmp_path)
+    list(again.replay())
+    write(again, ended("a", items=1, attempt=2), ended("a", first=0, items=10))
+    write(again, kept("c"))
+    again.close()
+    assert rows(tmp_path, "attempts") == 0
+
+
 def rows(folder: Path, table: str) -> int:
     db = sqlite3.connect(folder / "journal.sqlite")
     try:

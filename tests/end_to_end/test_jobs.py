@@ -185,3 +185,20 @@ def test_who_needs_one_item_of_a_job_waits_for_no_other(cluster: Cluster, tmp_pa
     assert not last.done()
     goes_on.touch()
     assert last.result(60) == 4
+
+
+def test_results_do_not_wait_for_a_slow_call_that_was_sent_with_them(cluster: Cluster, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    @lb.task
+    def mostly_swift(x: int) -> int:
+        while x == 40 and not gate.exists():
+            pass
+        return 3 * x
+
+    mostly_swift.map([0] * 300).results(60)  # so that slices of many are sent
+    job = mostly_swift.map(range(200))
+    wait_until(lambda: all(job[n].done() for n in range(40)), 30)
+    assert not job[40].done()
+    gate.touch()
+    assert job.results(60) == [3 * n for n in range(200)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nblb.commands import ForgetBlob, Halt, KillWorker, Log, RetireWorker, StartWorker
+from nblb.commands import AskForItems, ForgetBlob, Halt, KillWorker, Log, RetireWorker, StartWorker
 from nblb.framing import Payload
 from nblb.messages import (
     BlobMissing,
@@ -17,6 +17,7 @@ from nblb.messages import (
     HubGone,
     HubHello,
     HubLeaves,
+    ItemsFinished,
     Refused,
     Running,
     RunTask,
@@ -693,3 +694,83 @@ def test_a_late_kill_is_never_blamed_on_the_next_slice() -> None:
     assert [m.task for m in rig.messages(WorkerDied)] == [""]
     assert rig.start_workers() == ["w2"]
     assert rig.given[-1] == ("b", "w2")
+
+
+# ── parts of a slice ──
+
+
+def part(run: RunTask, offset: int, items: int) -> ItemsFinished:
+    return ItemsFinished(task=run.task, attempt=run.attempt, first=run.first, offset=offset, items=items)
+
+
+def test_what_is_over_of_a_long_slice_is_asked_for_until_its_last_item_runs() -> None:
+    rig = SlotsRig(2)
+    many = rig.run("many", items=4)
+    rig.run("one")
+    rig.tick(0.03)
+    rig.tick(0.1)
+    assert not rig.commands(AskForItems)
+    rig.tick(0.08)
+    assert [command.worker for command in rig.commands(AskForItems)] == [rig.holder(many)]
+    rig.worker(rig.holder(many), part(many, 0, 1))
+    rig.tick(0.21)
+    assert len(rig.commands(AskForItems)) == 2
+    rig.worker(rig.holder(many), part(many, 1, 2))
+    rig.tick(0.21)
+    assert len(rig.commands(AskForItems)) == 3
+    rig.tick(0.21)
+    assert len(rig.commands(AskForItems)) == 3  # only the last one runs
+    rig.finish(many)
+    rig.tick(0.5)
+    assert len(rig.commands(AskForItems)) == 3
+
+
+def test_a_short_slice_is_never_asked() -> None:
+    rig = SlotsRig(1)
+    for number in range(5):
+        rig.finish(rig.run(f"t{number}", items=50))
+        rig.tick(0.1)
+    assert not rig.commands(AskForItems)
+
+
+def test_a_part_is_said_again_before_its_end_until_it_is_committed() -> None:
+    rig = SlotsRig(1)
+    run = rig.run("t", items=4)
+    rig.worker("w1", part(run, 0, 1))
+    rig.worker("w1", part(run, 1, 2))
+    rig.core(EndCommitted(task="t", attempt=1, offset=0))
+    rig.finish(run)
+    rig.forget()
+    rig.slots.line_down()
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    assert rig.messages(HubHello)[0].running == (Running(task="t", attempt=1, items=4),)
+    rig.core(Welcome(core="c", epoch=2, name="lab"))
+    told = [message for message in rig.said if isinstance(message, (ItemsFinished, TaskFinished))]
+    assert [getattr(message, "offset", -1) for message in told] == [1, -1]
+    rig.core(EndCommitted(task="t", attempt=1, offset=1))
+    rig.core(EndCommitted(task="t", attempt=1))
+    rig.forget()
+    rig.core(Welcome(core="c", epoch=3, name="lab"))
+    assert not rig.messages(ItemsFinished)
+
+
+def test_an_item_of_a_told_part_is_tried_again_and_the_slice_goes_on() -> None:
+    rig = SlotsRig(2)
+    run = rig.run("t", items=4)
+    rig.worker(rig.holder(run), part(run, 0, 1))
+    again = rig.run("t", attempt=2, items=1)
+    assert not rig.interrupts
+    rig.forget()
+    rig.worker("w1", TaskFinished(task="t", attempt=1, items=4, told=1))
+    rig.worker("w2", TaskFinished(task="t", attempt=2))
+    assert [(message.attempt, message.items) for message in rig.messages(TaskFinished)] == [(1, 4), (2, 1)]
+    rig.core(committed(again))
+
+
+def test_a_new_attempt_at_what_was_not_told_replaces_the_old_one() -> None:
+    rig = SlotsRig(2)
+    run = rig.run("t", items=4)
+    rig.worker(rig.holder(run), part(run, 0, 1))
+    rig.run("t", attempt=2, items=4)
+    assert rig.interrupts == ["t"]

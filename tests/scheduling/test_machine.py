@@ -264,6 +264,14 @@ class Machine(RuleBasedStateMachine):
             self.world.fact(hub, hub.finish(fence, () if fine else sorted({b % items for b in bad}), duration))
             self.done()
 
+    @rule(n=pick, items=st.integers(1, 4), bad=st.sets(st.integers(0, 3)))
+    def items_finish(self, n: int, items: int, bad: set[int]) -> None:
+        found = self.in_hand(n)
+        if found is not None:
+            hub, fence = found
+            self.world.fact(hub, hub.tell(fence, items, sorted(b for b in bad if b < items)))
+            self.done()
+
     @rule(n=pick, why=st.sampled_from(["cancel", "timeout", "recall"]))
     def task_stops(self, n: int, why: str) -> None:
         found = self.in_hand(n)
@@ -375,6 +383,7 @@ STEPS: dict[str, tuple[int, dict[str, Any]]] = {  # name of a rule -> how often,
     "task_starts": (16, {"n": range(99), "progress": (False, True)}),
     "task_finishes": (12, {"n": range(99), "bad": ({0}, {1}, set(range(9)), {2, 3}), "fine": (False, True),
                            "duration": (0.0, 1e-4, 0.002, 3.0)}),
+    "items_finish": (10, {"n": range(99), "items": (1, 1, 2, 3), "bad": (set(), set(), {0}, {0, 1, 2}, {1})}),
     "task_stops": (4, {"n": range(99), "why": ("cancel", "timeout", "recall")}),
     "fact_comes_again": (3, {"n": range(999), "from_another": (False, True)}),
     "time_passes": (8, {"seconds": (0.0, 0.001, 0.06, 0.5, 0.5, 2.0, 9.0, 70.0), "beat": (False, True, True, True)}),

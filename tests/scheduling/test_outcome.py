@@ -12,6 +12,7 @@ from nblb.messages import (
     EndCommitted,
     Failure,
     Group,
+    ItemsFinished,
     SubmitTask,
     TaskEnded,
     TaskFinished,
@@ -74,6 +75,81 @@ def test_all_items_of_a_large_slice_raise(world: World, hub: ModelHub) -> None:
     assert world.scheduler.state.records["t"].unended == 0
     assert len(world.scheduler.state.records["t"].slices) == 3000
     world.check()
+
+
+def test_items_that_are_over_end_while_their_slice_goes_on(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=6)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.fact(hub, hub.tell(("t", 0, 1), 2))
+    assert states(world, "t") == "0:2 DONE 2:6 RUNNING"
+    assert ends(world)[-1].payload == Payload((b"t[0:2]#1",))
+    assert not hub.parts  # committed
+    world.fact(hub, hub.tell(("t", 0, 1), 3, failures=(1,)))
+    assert states(world, "t") == "0:2 DONE 2:3 DONE 3:4 FAILED 4:5 DONE 5:6 RUNNING"
+    assert ends(world)[-1].holes == (1,)
+    assert world.scheduler.state.share.user("anna").occupied == 1
+    world.check(ticked=True)
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    assert states(world, "t") == "0:2 DONE 2:3 DONE 3:4 FAILED 4:5 DONE 5:6 DONE"
+    assert (ends(world)[-1].items, ends(world)[-1].holes) == (6, (0, 1, 2, 3, 4))
+    assert ends(world)[-1].duration_s == pytest.approx(0.5 - 2 * 0.1)
+    statistics = world.scheduler.state.statistics["work"]
+    assert (statistics.total, statistics.failed, statistics.calc_sum) == (6, 1, pytest.approx(0.5))
+    world.check(ticked=True)
+
+
+def test_an_item_that_was_told_to_have_failed_is_tried_again_beside_its_slice(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=4, retries=1)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.fact(hub, hub.tell(("t", 0, 1), 1, failures=(0,)))
+    world.tick()
+    assert list(hub.hands) == [("t", 0, 1), ("t", 0, 2)]
+    world.check(ticked=True)
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.fact(hub, hub.finish(("t", 0, 2)))
+    assert states(world, "t") == "0:1 DONE 1:4 DONE"
+
+
+def test_what_was_told_survives_the_worker(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=4)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.fact(hub, hub.tell(("t", 0, 1), 2))
+    for message in hub.die(hub.on["t", 0, 1], "killed by signal 11 (SIGSEGV)"):
+        world.fact(hub, message)
+    world.tick()
+    assert states(world, "t") == "0:2 DONE 2:4 ASSIGNED"
+    assert list(hub.hands) == [("t", 2, 2)]
+    world.check(ticked=True)
+
+
+def test_nobody_wants_the_rest_of_a_slice(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=4)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.say(ANNA, CancelTask(request=1, task="t", first=2, items=2))
+    world.fact(hub, hub.tell(("t", 0, 1), 2))
+    assert states(world, "t") == "0:2 DONE 2:4 CANCELLED"
+    assert hub.stops == {("t", 0, 1): "cancel"}
+    world.check()
+    world.fact(hub, hub.stopped(("t", 0, 1), "cancel"))
+    assert not world.scheduler.state.hubs[hub.address].in_hand
+    world.check(ticked=True)
+
+
+def test_items_that_were_told_to_nobody_run_again(world: World, hub: ModelHub) -> None:
+    submit(world, "t", items=4)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    assert hub.tell(("t", 0, 1), 2) is not None  # and it is lost
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    assert states(world, "t") == "0:2 QUEUED 2:4 DONE"
+
+
+@pytest.mark.parametrize(("offset", "items"), [(-1, 2), (0, 0), (0, 4), (3, 9)])
+def test_parts_that_cannot_be_change_nothing(world: World, hub: ModelHub, offset: int, items: int) -> None:
+    submit(world, "t", items=4)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.say(hub.address, ItemsFinished(task="t", attempt=1, offset=offset, items=items, payload=Payload((b"x",))))
+    assert states(world, "t") == "0:4 RUNNING"
+    world.check(ticked=True)
 
 
 def test_an_item_both_cancelled_and_failed_stays_cancelled(world: World, hub: ModelHub) -> None:

@@ -99,6 +99,37 @@ def test_a_running_slice_with_cancelled_items_is_adopted_as_a_whole(world: World
 
 
 @both
+def test_a_slice_of_which_a_part_was_told_is_adopted_with_the_rest(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "t", items=6, retries=1)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.fact(hub, hub.tell(("t", 0, 1), 3, failures=(0,)))  # which is tried again on the other worker
+    world.tick()
+    restart(world, grouped)
+    assert states(world, "t") == "0:1 ASSIGNED 1:3 DONE 3:6 ASSIGNED"
+    world.connect(hub)
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.fact(hub, hub.finish(("t", 0, 2)))
+    assert states(world, "t") == "0:1 DONE 1:3 DONE 3:6 DONE"
+    assert world.began["t", 4] <= 1
+    world.check()
+
+
+@both
+def test_a_part_that_is_told_while_the_core_is_away_is_taken(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", items=6)
+    world.fact(hub, hub.start(("t", 0, 1)))
+    world.crash()
+    world.fact(hub, hub.tell(("t", 0, 1), 2))
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.restart(grouped)
+    world.connect(hub)
+    assert states(world, "t") == "0:2 DONE 2:6 DONE"
+    world.check()
+
+
+@both
 def test_an_end_right_behind_the_hello_is_taken(world: World, grouped: bool) -> None:
     hub = world.hub("lab", (Group(2),))
     submit(world, "t1", "t2", at_most_once=True)

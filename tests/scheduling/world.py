@@ -24,6 +24,7 @@ from nblb.messages import (
     Hello,
     HoldBlob,
     HubHello,
+    ItemsFinished,
     Message,
     PutBlob,
     Refused,
@@ -77,6 +78,8 @@ class ModelHub:
         self.hands: dict[Fence, RunTask] = {}
         self.on: dict[Fence, str] = {}  # those that have begun -> worker
         self.ends: dict[Fence, Message] = {}  # until the core has committed them
+        self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
+        self.told: dict[Fence, int] = {}  # how many items of a slice in hand have been told
         self.stops: dict[Fence, str] = {}
         self.holds: set[str] = set()
         self.results: dict[str, int] = {}  # task -> items whose results it holds
@@ -114,16 +117,19 @@ class ModelHub:
                 self.holds.add(message.hash)
             case HoldBlob():
                 self.results[message.hash] = self.results.get(message.hash, 0) + message.items - len(message.holes)
-            case EndCommitted():
+            case EndCommitted(offset=-1):
                 self.ends.pop((message.task, message.first, message.attempt), None)
+            case EndCommitted():
+                self.parts.pop(((message.task, message.first, message.attempt), message.offset), None)
             case Welcome():
-                return list(self.ends.values())
+                return [*self.parts.values(), *self.ends.values()]
         return []
 
     def _run(self, run: RunTask) -> list[Message]:
         for old in [f for f in self.hands if f[:2] == (run.task, run.first)]:
             assert old[2] < run.attempt, f"{self.name} is given {run} and has {old}"
-            self._forget(old)  # superseded, in silence
+            if run.items > self.told.get(old, 0):
+                self._forget(old)  # superseded, in silence
         assert not run.function or run.function in self.holds, f"{self.name} can't run {run}: it lacks the function"
         assert run.function or run.name in self.functions, f"{self.name} has no task named {run.name}"
         for name in (*run.constants, *run.depends):
@@ -146,6 +152,7 @@ class ModelHub:
         self.hands.pop(fence, None)
         self.on.pop(fence, None)
         self.stops.pop(fence, None)
+        self.told.pop(fence, None)
 
     # ── facts ──
 
@@ -162,12 +169,36 @@ class ModelHub:
         self.ends[fence] = end
         return end
 
+    def tell(self, fence: Fence, items: int, failures: Iterable[int] = ()) -> Message | None:
+        """The next so many items of a slice that runs are over; `failures` by their offsets in this part."""
+        run, first = self.hands[fence], self.told.get(fence, 0)
+        if fence not in self.on or not 0 < items < run.items - first:
+            return None
+        self.told[fence] = first + items
+        failed = tuple(Failure(offset=n, kind="ValueError", message=f"item {run.first + first + n}") for n in failures)
+        text = f"{run.task}[{run.first + first}:{run.first + first + items}]#{run.attempt}".encode()
+        part = self.parts[fence, first] = ItemsFinished(
+            task=run.task,
+            first=run.first,
+            attempt=run.attempt,
+            offset=first,
+            items=items,
+            payload=None if len(failed) == items else Payload((text,)),
+            failures=failed,
+            duration_s=0.1,
+            worker=self.on[fence],
+        )
+        return part
+
     def finish(self, fence: Fence, failures: Iterable[int] = (), duration_s: float = 0.5) -> Message | None:
         run = self.hands[fence]
         worker = self.on.get(fence) or self.idle(run.group)
         if not worker:
             return None
-        failed = tuple(Failure(offset=n, kind="ValueError", message=f"item {run.first + n}") for n in failures)
+        told = self.told.get(fence, 0)
+        failed = tuple(
+            Failure(offset=n, kind="ValueError", message=f"item {run.first + n}") for n in failures if n >= told
+        )
         return self.end(
             fence,
             TaskFinished(
@@ -179,6 +210,7 @@ class ModelHub:
                 failures=failed,
                 duration_s=duration_s,
                 worker=worker,
+                told=told,
             ),
         )
 
