@@ -6,12 +6,15 @@ tasks unless its topic is about tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from nblb.messages import TaskState
+from nblb.scheduling.hubs import GroupOfWorkers
 from nblb.scheduling.record import Job, Record
+from nblb.scheduling.retention import items_behind
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.task import Task
 
@@ -38,7 +41,12 @@ def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str,
     counts: dict[str, int] = {}
     for user in state.share.users.values():
         counts["QUEUED"] = counts.get("QUEUED", 0) + user.waiting
-    running = sum(held.items for hub in state.hubs.values() for held in hub.in_hand.values())
+    given: Counter[GroupOfWorkers] = Counter()
+    for hub in state.hubs.values():
+        for held in hub.in_hand.values():
+            given[held.group] += sum(task.items for task in held.tasks)
+    running = sum(min(items, group.alive) for group, items in given.items())  # the others wait behind these
+    counts["QUEUED"] = counts.get("QUEUED", 0) + sum(given.values()) - running
     return {
         "name": policy.name,
         "core": policy.core,
@@ -177,7 +185,8 @@ def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
         for job in scheduler.state.jobs.values()
         if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
     ]
-    return [_job_row(scheduler, job) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
+    behind = items_behind(scheduler.state)
+    return [_job_row(scheduler, job, behind) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
 
 
 def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
@@ -188,11 +197,11 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     if found is None:
         return None
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
-    return {**_job_row(scheduler, found), "marks": found.spec.marks, "records": records}
+    return {**_job_row(scheduler, found, items_behind(state)), "marks": found.spec.marks, "records": records}
 
 
-def _job_row(scheduler: Scheduler, job: Job) -> dict[str, Any]:
-    counts = {state.value: n for state, n in job.counts.items() if n}
+def _job_row(scheduler: Scheduler, job: Job, behind: Mapping[Job, int]) -> dict[str, Any]:
+    counts = job.shown(behind.get(job, 0))
     known = sum(job.counts.values())
     if job.unended or known < job.items:
         word = "running"

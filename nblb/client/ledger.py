@@ -20,7 +20,7 @@ from nblb.messages import Failure, TaskChanged, TaskEnded, TaskState
 MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
 
 _ended = tuple(name in ENDED for name in STATES)
-_QUEUED, _LOST = INDEX["QUEUED"], INDEX["LOST"]
+_QUEUED, _ASSIGNED, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["LOST"]
 
 
 class Slice:
@@ -170,7 +170,11 @@ class Ledger:
         if record is None:
             return
         items = min(changed.items, record.items - changed.first)
-        self._move(record.index + changed.first, items, INDEX[changed.state.value])
+        first, state = record.index + changed.first, INDEX[changed.state.value]
+        if changed.state is TaskState.RUNNING and items > 1:  # a worker has one of them; the others wait behind it
+            self._move(first, items, _ASSIGNED)
+            first, items = first + min(int(changed.progress * items / 100.0), items - 1), 1
+        self._move(first, items, state)
         key = (changed.task, changed.first)
         if changed.state is TaskState.RUNNING:
             since = self.running[key][1] if key in self.running else now

@@ -57,8 +57,9 @@ class Hands:
     def take(self, run: RunTask) -> Slice:
         """A new slice in hand; it is queued by `queue` once all its blobs are here."""
         self._arrivals += 1
+        task, first = run.task, run.first
         slice_ = Slice(run, self._arrivals, self._durations.of(run))
-        self.slices[slice_.fence] = self.latest[run.task, run.first] = slice_
+        self.slices[task, first, run.attempt] = self.latest[task, first] = slice_
         return slice_
 
     def queue(self, slice_: Slice, now: float) -> None:
@@ -134,14 +135,9 @@ class Hands:
             self.stop(old, "superseded", False, now)
         else:
             old.state = SliceState.OVER
-        self._forget(old)
-
-    def _forget(self, slice_: Slice) -> bool:
-        """It is in hand no more; whether it was."""
-        run = slice_.run
-        if self.latest.get((run.task, run.first)) is slice_:
-            del self.latest[run.task, run.first]
-        return self.slices.pop(slice_.fence, None) is not None
+        del self.slices[old.fence]
+        if self.latest.get((old.run.task, old.run.first)) is old:
+            del self.latest[old.run.task, old.run.first]
 
     def forget_all(self, now: float) -> None:
         """Another cluster altogether has this hub now, which knows nothing of all this."""
@@ -224,9 +220,13 @@ class Hands:
         """The slice is over; say so, and keep it until the core has."""
         slice_.state = SliceState.OVER
         self.unannounced.pop(slice_, None)
-        if not self._forget(slice_):  # superseded, whatever it was stopped for at first: silence
+        run = slice_.run
+        fence = run.task, run.first, run.attempt
+        if self.slices.pop(fence, None) is None:  # superseded, whatever it was stopped for at first: silence
             return
-        self.ends[slice_.fence] = end
+        if self.latest.get(fence[:2]) is slice_:
+            del self.latest[fence[:2]]
+        self.ends[fence] = end
         self._say(end)
 
     def items_ended(self, worker: Worker, message: ItemsFinished, _now: float) -> None:

@@ -188,6 +188,14 @@ class Job:
         for task in record.slices:
             self.counts[task.state] -= task.items
 
+    def shown(self, behind: int) -> dict[str, int]:
+        """Items by state, for people: those that wait in a slice behind the one its worker is at do not run."""
+        counts = {state.value: n for state, n in self.counts.items() if n}
+        if behind:
+            counts["ASSIGNED"] = counts.get("ASSIGNED", 0) + behind
+            counts["RUNNING"] -= behind
+        return counts
+
     @property
     def unended(self) -> int:
         return sum(n for state, n in self.counts.items() if state not in ENDED)

@@ -6,9 +6,9 @@ from heapq import heapify, heappop
 from itertools import islice
 
 from nblb.commands import Record as Keep
-from nblb.messages import JobChanged, TaskChanged
+from nblb.messages import JobChanged, TaskChanged, TaskState
 from nblb.records import BlobForgotten, JobForgotten, TaskForgotten
-from nblb.scheduling.record import Record
+from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import State
 
 SWEEP_S = 1.0
@@ -46,10 +46,22 @@ class Notices:
             state.tell(task.record.watchers, message)
         if state.changed:
             state.notice_at = now + state.policy.notice_s
+        behind = items_behind(state) if state.changed_jobs else {}
         for job in state.changed_jobs:
-            counts = {each.value: n for each, n in job.counts.items() if n}
-            state.tell(job.watchers, JobChanged(job=job.id, counts=counts))
+            state.tell(job.watchers, JobChanged(job=job.id, counts=job.shown(behind.get(job, 0))))
         state.changed_jobs.clear()
+
+
+def items_behind(state: State) -> dict[Job, int]:
+    """How many items of each job wait in slices behind those that workers are at."""
+    behind: dict[Job, int] = {}
+    for hub in state.hubs.values():
+        for held in hub.in_hand.values():
+            job = held.record.job
+            if held.items > 1 and job is not None:
+                items = sum(task.items for task in held.tasks if task.state is TaskState.RUNNING)
+                behind[job] = behind.get(job, 0) + max(0, items - 1)
+    return behind
 
 
 class Retention:

@@ -227,11 +227,12 @@ def journal_turn() -> Work:
 def worker_call() -> Work:
     """A worker's way from the parcel of a slice of one call to that of its end."""
     near, far = Channel.pair()
-    pipes = os.pipe(), os.pipe()
-    for read, _ in pipes:
+    pipes = os.pipe(), os.pipe(), os.pipe()
+    for read, _ in pipes[:2]:
         os.set_blocking(read, False)
     cell = Cell(Cell.make()[1])
-    worker = Worker("w1", Channel.of_worker(far.detach()), cell, WorkerOutput(pipes[0][0], pipes[1][0]), 64)
+    output = WorkerOutput(pipes[0][0], pipes[1][0])
+    worker = Worker("w1", Channel.of_worker(far.detach()), cell, output, 64, pipes[2][0])
     worker._blobs.take(pack(to_worker, 0, HoldBlob(hash=BLOB.hash, payload=payload.dump_function(len)[1])).datagram, -1)
     call = payload.pack_call(("four",), {}).payload
 

@@ -60,6 +60,15 @@ def test_status(world: World) -> None:
     assert status["counts"] == {"QUEUED": 1, "RUNNING": 1, "DONE": 6, "FAILED": 1}
 
 
+def test_no_more_items_count_as_running_than_there_are_workers(world: World) -> None:
+    before = ask(world, "status")
+    world.say(ANNA, SubmitTask(task="chunk", name="f", function="f", payload=Payload((b"x",)), items=50))
+    world.tick()
+    status = ask(world, "status")
+    assert (before["running"], before["queued"]) == (1, 1)
+    assert (status["running"], status["queued"]) == (2, 50)
+
+
 def test_hubs_and_workers(world: World) -> None:
     (hub,) = ask(world, "hubs")
     assert (hub["hub"], hub["name"], hub["host"], hub["state"], hub["workers"], hub["busy"]) == (

@@ -207,7 +207,7 @@ def test_snapshot_of_what_runs(cluster: Cluster, core: FakeCore) -> None:
     wait_until(lambda: core.specs)
     (task,) = core.specs
     core.running(task, 50.0, first=10, items=10)
-    wait_until(lambda: job.counts().get("RUNNING") == 10)
+    wait_until(lambda: job.counts() == {"RUNNING": 1, "ASSIGNED": 9, "QUEUED": 90})
     snapshot = job.snapshot()
     assert snapshot.state == "running"
     (row,) = snapshot.running

@@ -38,8 +38,8 @@ def test_against_a_model(steps: list[tuple[str, int, int]]) -> None:
     for number, (state, first, items) in enumerate(steps):
         items = min(items, ITEMS - first)
         open_items = [n for n in range(first, first + items) if model[n] not in ENDED]
-        for n in open_items:
-            model[n] = state
+        for n in open_items:  # of those that run together a worker is at the first
+            model[n] = state if state != "RUNNING" or n == first else "ASSIGNED"
         if state == "DONE":
             values.update(dict.fromkeys(open_items, number))
             ledger.end(done("t", first, [number] * items), [(n, 1) for n in open_items])
@@ -108,3 +108,14 @@ def test_what_is_said_of_unknown_records_is_ignored() -> None:
     assert ledger.counts[STATES.index("QUEUED")] == 1
     with pytest.raises(LookupError):
         ledger.loader(0)
+
+
+def test_of_a_slice_that_runs_one_item_is_shown_as_running() -> None:
+    ledger = Ledger(ITEMS)
+    ledger.add("t", 0, ITEMS)
+    ledger.show(TaskChanged(task="t", state=TaskState.RUNNING, first=2, items=8), 0.0)
+    assert ledger.of_state("RUNNING") == [2]
+    assert ledger.of_state("ASSIGNED") == [3, 4, 5, 6, 7, 8, 9]
+    ledger.show(TaskChanged(task="t", state=TaskState.RUNNING, first=2, items=8, progress=50.0), 0.0)
+    assert ledger.of_state("RUNNING") == [6]
+    assert ledger.running_rows(0.0)[0].items == 8
