@@ -16,7 +16,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nblb.bench import machine
-from nblb.bench.cases import CASES
+from nblb.bench.cases import CASES, CONSTANTS
 from nblb.bench.limits import advise, explain
 from nblb.bench.meters import Meter, Usage
 from nblb.bench.on_cluster import OnCluster, OutOfTime
@@ -42,15 +42,19 @@ class Plan(NamedTuple):
     tasks: Callable[[Size], int]
 
 
+def _of_constants(size: Size) -> int:
+    return min(CONSTANTS, size.echoes) * (size.sharing + 1) + 10
+
+
 PLANS = {
     "latency": Plan("lone", 30, lambda s: s.lone + s.warm),
     "submit": Plan("submits", 200, lambda s: s.submits + 50),
     "map_default": Plan("items", 2_000, lambda s: s.items + 100),
     "map_chunked": Plan("items", 8_192, lambda s: len(s.chunks) * (s.items + 100)),
     "array_both_ways": Plan("mib", 8, lambda s: s.echoes + 10),
-    "constant_argument": Plan("mib", 8, lambda s: s.sharing + 11),
-    "constant_closure": Plan("mib", 8, lambda s: s.sharing + 11),
-    "constant_put": Plan("mib", 8, lambda s: s.sharing + 11),
+    "constant_argument": Plan("mib", 8, _of_constants),
+    "constant_closure": Plan("mib", 8, _of_constants),
+    "constant_put": Plan("mib", 8, _of_constants),
     "closure": Plan("closures", 50, lambda s: 2 * s.closures + 10),
     "imbalance": Plan("uneven", 20, lambda s: s.uneven),
 }
