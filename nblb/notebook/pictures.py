@@ -88,7 +88,7 @@ def _listed(rows: Iterable[Mapping[str, Any]]) -> str:
     """Jobs as a table."""
     lines = []
     for row in rows:
-        shown = [f"<b>{escape(row['name'])}</b>", escape(" ".join(row["look"]))]
+        shown = [f"<b>{escape(row['name'])}</b>", "&nbsp;".join(map(escape, row["look"]))]
         bar = ""
         if "percent" in row:
             bar = f'<progress value="{row["percent"]}" max="100" aria-label="{escape(row["name"])}"></progress> '
