@@ -20,11 +20,11 @@ from nblb.notebook.environment import shell
 AROUND = 2  # source lines before and behind the one that raised
 RED, GREEN, CYAN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"
 ARROW = "---->"
-# Colours by name, which each front-end's theme makes readable on its ground; those of a palette are dark on dark.
+# Colours by name, which each theme makes readable on its ground; those of a palette, and bold ones, are dark on dark.
 SCHEME = {
     "Token": "",
-    "Token.Keyword": "*green*",
-    "Token.Operator.Word": "*green*",
+    "Token.Keyword": "green",
+    "Token.Operator.Word": "green",
     "Token.Literal": "blue",
     "Token.Literal.String.Interpol": "",
     "Token.Name.Exception": "red",
