@@ -122,7 +122,7 @@ class OpenJob(Message):
     name: str
     items: int  # how many items its records will have in all; 0: open end (an executor)
     task_name: str = ""
-    fingerprint: str = ""  # hashes of function and arguments: the same sweep again is recognised by it
+    fingerprint: str = ""  # hashes of function and arguments, by which the same sweep is known; unnamed: the function's
     marks: str = ""  # one short hash an item, base64: what a changed sweep need not compute again
     origin: str = ""  # notebook path and cell, for lb.inbox()
     user: str = ""

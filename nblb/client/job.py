@@ -21,7 +21,7 @@ from nblb.client.printed import PrintedJob
 from nblb.client.said import SteeredJob
 from nblb.client.snapshot import ENDED, INDEX, STATES, JobSnapshot
 from nblb.client.summary import summed_up
-from nblb.client.superseding import CODE, Earlier
+from nblb.client.superseding import Earlier
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
@@ -375,7 +375,7 @@ class Job(SteeredJob, PrintedJob):
             ended_at=self._ended_at,
             output=self._output,
             connected=self.connection.connected,
-            code=self.fingerprint[:CODE],
+            fingerprint=self.fingerprint,
             earlier=self.earlier,
         )
 

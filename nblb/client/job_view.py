@@ -9,7 +9,7 @@ from nblb.client.ledger import Ledger
 from nblb.client.output import JobOutput
 from nblb.client.pace import Pace
 from nblb.client.snapshot import MOST_LINES, JobSnapshot
-from nblb.client.superseding import Earlier
+from nblb.client.superseding import CODE, Earlier
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class View:
     ended_at: float | None
     output: JobOutput
     connected: bool
-    code: str = ""  # the fingerprint of its function, where it has one
+    fingerprint: str = ""  # of function and arguments, or the hash of its function as it was sent
     earlier: Earlier | None = None
 
 
@@ -36,6 +36,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
     running = ledger.running_rows(now)
     part = sum(row.progress * row.items for row in running)
     paced = max(0, ledger.ended - view.base)
+    named = len(view.fingerprint) > CODE
     return JobSnapshot(
         job=view.job,
         name=view.name,
@@ -53,7 +54,8 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         connected=view.connected,
         output=view.output.latest(MOST_LINES),
         hosts=tuple(sorted(ledger.hosts, key=lambda host: -ledger.hosts[host])),
-        code=view.code,
+        code=view.fingerprint[:CODE] if named else "",
+        function="" if named else view.fingerprint,
         earlier=view.earlier.row() if view.earlier is not None else None,
     )
 

@@ -81,6 +81,7 @@ class JobSnapshot:
     earlier: EarlierRow | None = None
     hosts: tuple[str, ...] = ()  # where its items have ended, the busiest first
     code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
+    function: str = ""  # hash of the function as it was sent; of the other jobs
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ class Many:
     blob: PutBlob
     records: list[Packed]
     total: int
-    fingerprint: str  # of the function, then of the arguments: the same sweep again has the same
+    fingerprint: str  # of function, then arguments: the same sweep again has the same; without a name the blob's hash
     marks: str = ""  # of each item: see superseding.py
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
@@ -254,7 +254,7 @@ def pack_many(
         records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
     else:
         records = list(payload.pack_map(arguments, kwargs, steady))
-    fingerprint = ""
+    fingerprint = blob.hash  # which costs nothing; nobody compares it
     if named:
         digest = hashlib.blake2b(digest_size=16)
         for record in records:

@@ -55,7 +55,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         card["facts"] = [
             f"took {words.duration(snapshot.elapsed_s)}",
             words.places(snapshot.hosts),
-            f"code {snapshot.code[:HASH]}" if snapshot.code else "",
+            _code(snapshot),
         ]
     else:
         card["facts"] = [words.rate(snapshot.rate_per_s), words.time_left(snapshot.eta_s)]
@@ -64,6 +64,13 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
             for r in snapshot.running[:RUNNING_ROWS]
         ]
     return card
+
+
+def _code(snapshot: JobSnapshot) -> str:
+    """Which code it was: of a job with a name also a hash that comments and places do not change."""
+    if snapshot.code:
+        return f"code {snapshot.code[:HASH]}"
+    return f"function {snapshot.function[:HASH]}" if snapshot.function else ""
 
 
 def _job_notes(snapshot: JobSnapshot) -> list[str]:

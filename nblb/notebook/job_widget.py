@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STRIP_ITEMS = 10_000  # in a longer job a cell of the strip stands for several items
 WAITING = ("QUEUED", "BLOCKED")
-STRIP_S = 1.0  # 10 kB at most each time
+STRIP_S = 1.0  # between two strips of so many; of fewer items there are more, for a page gets 10 kB a second at most
 
 
 class JobCard(Card):
@@ -25,7 +25,7 @@ class JobCard(Card):
         from nblb.client.snapshot import STATES
 
         self.states = tuple((str(state), *look(str(state))) for state in STATES)
-        self._strip_at = float("-inf")
+        self._strip_due = float("-inf")
         self._pictures = said.Pictures()
         self._opened: int | None = None  # the item that was chosen in the strip
         super().__init__(thing, mode)
@@ -44,9 +44,9 @@ class JobCard(Card):
         if self._opened is not None:
             card["item"] = describe.item(self._opened, thing[self._opened].snapshot())
         found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
-        if self.widget is not None and (card["over"] or now - self._strip_at >= STRIP_S):
-            self._strip_at = now
+        if self.widget is not None and (card["over"] or now >= self._strip_due):
             found.strip = fit(thing.states(), STRIP_ITEMS, [state for state, _, _ in self.states])
+            self._strip_due = now + STRIP_S * len(found.strip) / STRIP_ITEMS
         return found
 
     def act(self, thing: Job, click: str, value: Any) -> str:

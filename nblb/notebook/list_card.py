@@ -176,7 +176,7 @@ def _order(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 def _job_row(row: Mapping[str, Any], user: str, several_users: bool) -> dict[str, Any]:
     counts, total, going = row["counts"], row["items"], row["state"] == "running"
-    mine = row["user"] == user
+    mine, failed = row["user"] == user, words.failed(counts)
     facts = [row["user"] if several_users else "", _cell(row.get("origin", ""))]
     facts.append("" if going or not row.get("ended_at") else _when(row["ended_at"]))
     return {
@@ -186,6 +186,7 @@ def _job_row(row: Mapping[str, Any], user: str, several_users: bool) -> dict[str
         "look": words.JOB_LOOK.get(row["state"], ("?", row["state"])),
         "state": row["state"],
         "percent": words.percent(100.0 * words.ended(counts) / max(1, total), counts, total),
+        "bad": max(1, round(100.0 * failed / max(1, total))) if failed else 0,  # of the bar, at its end
         "text": words.progress_text(counts, total),
         "facts": [fact for fact in facts if fact],
         "can": ["attach", *(["cancel" if going else "forget"] if mine else [])],

@@ -13,6 +13,7 @@ from typing import Any
 from nblb.notebook.words import LOOK, clip
 
 BAR_CELLS = 30
+LEFT = ' style="text-align:left"'  # for JupyterLab, which sets all tables as if they held numbers
 SAVED_BYTES = 400_000  # of images in a saved picture
 SAVED_OUTPUT = 4_000  # characters of output in a saved picture
 TRACEBACK_LIMIT = 8_000  # characters of a traceback in a saved picture
@@ -41,7 +42,9 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
     if facts:
         yield f"<p>{escape(' · '.join(facts))}</p>"
     if card.get("rows"):
-        cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in card["rows"])
+        cells = "".join(
+            f"<tr><td{LEFT}>{escape(name)}</td><td{LEFT}>{escape(value)}</td></tr>" for name, value in card["rows"]
+        )
         yield f"<table><tbody>{cells}</tbody></table>"
     if card.get("list"):
         yield _listed(card["list"])
@@ -76,8 +79,8 @@ def saved(shown: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f"<th{LEFT}>{escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td{LEFT}>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -85,13 +88,13 @@ def _listed(rows: Iterable[Mapping[str, Any]]) -> str:
     """Jobs as a table."""
     lines = []
     for row in rows:
-        shown = [f"<b>{escape(row['name'])}</b>", escape(" ".join(row["look"]))]
+        shown = [f"<b>{escape(row['name'])}</b>", "&nbsp;".join(map(escape, row["look"]))]
         bar = ""
         if "percent" in row:
             bar = f'<progress value="{row["percent"]}" max="100" aria-label="{escape(row["name"])}"></progress> '
         shown += [f"{bar}{escape(row.get('text', ''))}", escape(" · ".join(row["facts"]))]
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in shown) + "</tr>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("job", "state", "progress", "from"))
+        lines.append("<tr>" + "".join(f"<td{LEFT}>{cell}</td>" for cell in shown) + "</tr>")
+    head = "".join(f'<th scope="col"{LEFT}>{name}</th>' for name in ("job", "state", "progress", "from"))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

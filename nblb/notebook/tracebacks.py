@@ -20,6 +20,16 @@ from nblb.notebook.environment import shell
 AROUND = 2  # source lines before and behind the one that raised
 RED, GREEN, CYAN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"
 ARROW = "---->"
+# Colours by name, which each theme makes readable on its ground; those of a palette, and bold ones, are dark on dark.
+SCHEME = {
+    "Token": "",
+    "Token.Keyword": "green",
+    "Token.Operator.Word": "green",
+    "Token.Literal": "blue",
+    "Token.Literal.String.Interpol": "",
+    "Token.Name.Exception": "red",
+    "Token.Comment": "magenta",
+}
 
 _own = Path(nblb.__file__).parent
 _place = re.compile(
@@ -132,8 +142,11 @@ class _Paint:
         if self.plain or not source.strip(" ^~"):  # carets below a line
             return source
         from pygments import highlight
-        from pygments.formatters import Terminal256Formatter
+        from pygments.formatters import TerminalFormatter
         from pygments.lexers import PythonLexer
+        from pygments.token import string_to_tokentype
 
-        formatter = Terminal256Formatter(style="default")
+        formatter = TerminalFormatter(
+            colorscheme={string_to_tokentype(name): (colour, colour) for name, colour in SCHEME.items()}
+        )
         return str(highlight(source, PythonLexer(stripnl=False, ensurenl=False), formatter))

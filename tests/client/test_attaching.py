@@ -85,6 +85,20 @@ def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: 
         lb.attach("swep")
 
 
+def test_every_map_says_which_code_it_was_also_when_it_is_attached(
+    make_cluster: Callable[[], Cluster], core: FakeCore
+) -> None:
+    make_cluster()
+    named, unnamed = square.map(range(3), job="sweep"), square.map(range(3))
+    single = square.submit(3)
+    assert (len(named.snapshot().code), named.snapshot().function) == (32, "")
+    assert (unnamed.snapshot().code, unnamed.snapshot().function) == ("", single.snapshot().function)
+    again = square.map(range(3))
+    assert again.job_id != unnamed.job_id, "without a name each map is a job of its own"
+    make_cluster()
+    assert lb.attach(unnamed.name).snapshot().function == unnamed.snapshot().function != ""
+
+
 @pytest.mark.parametrize("in_another_kernel", [False, True])
 def test_attach_completes_what_its_submitter_could_not(
     make_cluster: Callable[[], Cluster], core: FakeCore, monkeypatch: pytest.MonkeyPatch, in_another_kernel: bool

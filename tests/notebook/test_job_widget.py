@@ -47,3 +47,13 @@ def test_what_becomes_of_the_job_that_lost_its_name_is_a_choice(choice: str, sai
     assert described["can"]["earlier"] is (choice == "neither")
     assert then in pictures.text(described)
     assert then in pictures.html(described)
+
+
+@pytest.mark.parametrize(("items", "strips"), [(200, 5), (10_000, 1)])
+def test_the_strip_keeps_up_with_the_counts_where_it_is_short(items: int, strips: int) -> None:
+    """Else that of a job that was attached to is grey for a second while the bar has moved already."""
+    job = FakeJob(total=items)
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    card.widget = object()  # type: ignore[assignment]
+    looks = [card.look(job, 100.0 + step / 5) for step in range(5)]  # type: ignore[arg-type]
+    assert sum(look.strip is not None for look in looks) == strips

@@ -63,8 +63,9 @@ def test_jobs_in_text_and_html(cluster: Cluster) -> None:
         "<old>: ✓ done, 200 of 200 tasks, 2 failed, lab.ipynb [7], 2026-11-24 05:30",
     ]
     html = pictures.html(described)
-    for words in ("&lt;new&gt;", '<progress value="61" max="100"', '<th scope="col">state</th>', "2026-11-24 05:30"):
+    for words in ("&lt;new&gt;", '<progress value="61" max="100"', ">state</th>", "2026-11-24 05:30"):
         assert words in html
+    assert [row["bad"] for row in described["list"]] == [1, 1]  # a bar that has failed in one place is not all red
     empty, none = jobs_card(cluster)
     assert pictures.text(empty.described(none)).startswith("jobs: no jobs\n")
 

@@ -47,5 +47,10 @@ def test_a_cluster_is_a_table() -> None:
         assert word in html
 
 
+def test_tables_are_set_as_words_everywhere() -> None:
+    cluster = pictures.html(describe.cluster(FakeCluster().snapshot()))
+    assert cluster.count("<td") + cluster.count("<th ") == cluster.count('style="text-align:left"')
+
+
 def test_states_of_a_newer_core_are_shown_by_their_name() -> None:
     assert pictures.look("DREAMING") == ("?", "dreaming")

@@ -90,6 +90,9 @@ def test_colours_are_ipythons_and_can_be_off(shell: Any, monkeypatch: pytest.Mon
     coloured = tracebacks.remote(failed(), shell)
     assert "\x1b[31mValueError\x1b[39m: too large" in coloured
     assert "\x1b[32mCell In[2], line 4\x1b[39m" in coloured
+    assert "\x1b[34m" in coloured  # a number
+    assert "8;5;" not in coloured  # a colour without a name has one shade for light and dark themes
+    assert "\x1b[01m" not in coloured  # JupyterLab makes bold colours darker
     monkeypatch.setattr(type(shell), "colors", "NoColor")
     assert "\x1b" not in tracebacks.remote(failed(), shell)
 

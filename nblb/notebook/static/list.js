@@ -16,7 +16,7 @@ const twice = (node, name, about, act) => {
 
 const list_row = (model, { id, name }) => {
   const title = h("strong"), state = h("span", { class: "nblb-state" }), text = h("span", { class: "nblb-row-text" }), facts = h("span", { class: "nblb-sub" }), parts = [];
-  const fill = h("span"), track = h("span", { class: "nblb-meter nblb-row-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": name }, fill);
+  const fill = h("span"), bad = h("span", { class: "nblb-bad" }), track = h("span", { class: "nblb-meter nblb-row-bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": name }, fill, bad);
   const buttons = new Map(Object.entries(ACTIONS).map(([action, word]) => {
     const node = action === "forget" ? h("button", { type: "button" }, word) : button(model, word, action, () => id);
     attr(node, "aria-label", `${word} ${name}`);
@@ -31,7 +31,7 @@ const list_row = (model, { id, name }) => {
     show(track, row.percent !== undefined); say(text, row.text || "");
     while (parts.length < row.facts.length) { parts.push(h("span", { class: "nblb-part" })); facts.append(parts[parts.length - 1], " "); }
     parts.forEach((part, i) => { say(part, row.facts[i] || ""); attr(part, "title", row.facts[i] || ""); });
-    if (row.percent !== undefined) { fill.style.width = `${row.percent}%`; attr(track, "aria-valuenow", row.percent); attr(track, "aria-valuetext", row.text); attr(fill, "data-state", row.state); }
+    if (row.percent !== undefined) { fill.style.width = `${row.percent - row.bad}%`; bad.style.width = `${row.bad}%`; attr(track, "aria-valuenow", row.percent); attr(track, "aria-valuetext", row.text); attr(track, "data-state", row.state); }
     for (const [action, one] of buttons) { const yes = row.can.includes(action) && !(action === "attach" && row.card); one.can(yes); show(one, yes); }
     if (row.card && beneath !== row.card) { beneath = row.card; node.append(h("div", { class: `nblb-card nblb-live-${row.card}` })); }
   } };

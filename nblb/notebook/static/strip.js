@@ -1,7 +1,7 @@
 // Every item of a job in one picture that can be walked and opened: a slider whose value is an item.
 // Left and right go to the next item, up and down to the next row, F to the next failed one, Enter opens.
 
-const BAD = new Set(["FAILED", "LOST"]);
+const BAD = new Set(["FAILED", "LOST"]), STOPPED = new Set(["CANCELLED", "CANCELLING"]);
 
 const strip = (model, root) => {
   const node = h("canvas", { class: "nblb-strip", role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-valuenow": 0, "aria-orientation": "horizontal" });
@@ -34,25 +34,29 @@ const strip = (model, root) => {
     event.preventDefault(); event.stopPropagation();
   };
   const paint = () => {
-    const items = codes(), wide = node.parentElement?.clientWidth || 0, context = node.getContext("2d");
-    if (!items.length || !wide) return;
+    const items = codes(), room = node.parentElement?.clientWidth || 0, context = node.getContext("2d");
+    if (!items.length || !room) return;
     each = Math.max(1, Math.ceil(model.get("now").total / items.length));
-    size = Math.max(2, Math.min(12, Math.floor(Math.sqrt((wide * 60) / items.length))));
-    columns = Math.max(1, Math.floor(wide / size));
+    size = Math.max(2, Math.min(12, Math.floor(Math.sqrt((room * 60) / items.length))));
+    columns = Math.max(1, Math.floor(room / size));
     const high = Math.ceil(items.length / columns) * size;
-    if (node.width !== wide || node.height !== high) { node.width = wide; node.height = high; }
+    if (node.width !== room || node.height !== high) { node.width = room; node.height = high; }
     const style = getComputedStyle(root), gap = size > 3 ? 1 : 0;
     const colours = model.get("states").map(([state]) => style.getPropertyValue(`--nblb-${state}`) || "#999");
-    context.clearRect(0, 0, wide, high);
+    context.clearRect(0, 0, room, high);
     const bad = [];
     items.forEach((code, i) => {
       const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
       context.fillStyle = colours[code];
-      context.fillRect(x, y, size - gap, size - gap);
-      if (size <= 4 && BAD.has(state)) bad.push([x, y, colours[code]]);
-      if (size > 4 && BAD.has(state)) { // a stroke, so that colour does not speak alone
-        context.strokeStyle = "#fff"; context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke();
-      }
+      const full = size - gap, half = Math.max(1, full >> 1), marked = size > 4; // a mark or a shape, so that colour does not speak alone
+      const wide = !marked && state === "RUNNING" ? half : full, tall = !marked && STOPPED.has(state) ? half : full;
+      context.fillRect(x, y + full - tall, wide, tall);
+      if (BAD.has(state) && !marked) bad.push([x, y, colours[code]]);
+      if (!marked) return;
+      context.fillStyle = context.strokeStyle = style.backgroundColor;
+      if (BAD.has(state)) { context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke(); }
+      else if (state === "RUNNING") context.fillRect(x + half, y, 1, full);
+      else if (STOPPED.has(state)) context.fillRect(x + half - 1, y + half - 1, 3, 3);
     });
     for (const [x, y] of bad) { context.fillStyle = "#fff"; context.fillRect(x - 1, y - 1, size + 2, size + 2); } // where cells are small, a halo
     for (const [x, y, colour] of bad) { context.fillStyle = colour; context.fillRect(x, y, size, size); }
