@@ -99,8 +99,15 @@ class Outcome:
     def task_finished(self, hub: Hub, message: TaskFinished, now: float) -> None:
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
+            self._tell_last_words(held)
             self._finished(held, message, now)
         self._committed(hub, message.task, message.attempt, message.first)
+
+    def _tell_last_words(self, held: Assignment) -> None:
+        """What its slices have said so shortly before their end that watchers have not heard of it."""
+        for task in held.tasks:
+            if task.note and task.progress and task in self.state.changed:
+                self.state.tell(task.record.watchers, task.news())
 
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
         state = self.state

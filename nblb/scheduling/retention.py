@@ -6,7 +6,7 @@ from heapq import heapify, heappop
 from itertools import islice
 
 from nblb.commands import Record as Keep
-from nblb.messages import JobChanged, TaskChanged, TaskState
+from nblb.messages import JobChanged, TaskState
 from nblb.records import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import State
@@ -31,19 +31,7 @@ class Notices:
         told = list(islice(state.changed, MOST_CHANGES))
         for task in told:
             del state.changed[task]
-            held = task.held
-            message = TaskChanged(
-                task=task.record.id,
-                state=task.state,
-                first=task.first,
-                items=task.items,
-                progress=task.progress,
-                note=task.note,
-                worker=held.worker if held is not None else "",
-                host=held.group.hub.hello.host if held is not None else "",
-                attempt=task.attempt,
-            )
-            state.tell(task.record.watchers, message)
+            state.tell(task.record.watchers, task.news())
         if state.changed:
             state.notice_at = now + state.policy.notice_s
         behind = items_behind(state) if state.changed_jobs else {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nblb.messages import ENDED, TaskEnded, TaskState
+from nblb.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan
@@ -169,6 +169,21 @@ class Task:
         twin.progress, twin.note = self.progress, self.note
         twin.orphan = self.orphan
         return twin
+
+    def news(self) -> TaskChanged:
+        """What watchers are told of it between the ends."""
+        held = self.held
+        return TaskChanged(
+            task=self.record.id,
+            state=self.state,
+            first=self.first,
+            items=self.items,
+            progress=self.progress,
+            note=self.note,
+            worker=held.worker if held is not None else "",
+            host=held.group.hub.hello.host if held is not None else "",
+            attempt=self.attempt,
+        )
 
     @property
     def id(self) -> str:

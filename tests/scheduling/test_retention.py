@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from nblb.framing import Payload
-from nblb.messages import ForgetJob, Group, Heartbeat, JobChanged, OpenJob, Publish, PutBlob, SubmitTask, TaskChanged
+from nblb.messages import (
+    ForgetJob,
+    Group,
+    Heartbeat,
+    JobChanged,
+    OpenJob,
+    Publish,
+    PutBlob,
+    SubmitTask,
+    TaskChanged,
+    TaskEnded,
+    TaskFinished,
+    TaskProgressed,
+)
 from nblb.records import BlobForgotten
 from nblb.scheduling import retention
 from nblb.scheduling.record import Record
@@ -38,13 +51,25 @@ def heard(world: World, kind: type) -> list[Any]:
     return [message for message in world.heard[ANNA] if type(message) is kind]
 
 
+def test_the_last_words_before_an_end_are_told_before_it(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", "silent")
+    for task in ("t", "silent"):
+        world.fact(hub, hub.start((task, 0, 1)))
+        if task == "t":
+            world.fact(hub, TaskProgressed(task="t", attempt=1, progress=90.0, note="nearly there"))
+        world.fact(hub, TaskFinished(task=task, attempt=1, payload=Payload((b"r",))))
+        world.tick()
+    told = [m for m in world.heard[ANNA] if isinstance(m, TaskChanged | TaskEnded)]
+    assert [(type(m), m.task) for m in told] == [(TaskChanged, "t"), (TaskEnded, "t"), (TaskEnded, "silent")]
+    assert (told[0].note, told[0].progress, told[0].worker) == ("nearly there", 90.0, "lab.0.0")  # type: ignore[union-attr]
+
+
 def test_changes_are_told_once_in_a_while_and_only_the_latest(world: World) -> None:
     hub = world.hub("lab", (Group(1),))
     submit(world, "t")
     fence = ("t", 0, 1)
     world.fact(hub, hub.start(fence))
-    from nblb.messages import TaskProgressed
-
     for percent in (10.0, 250.0, 55.0):
         world.fact(hub, TaskProgressed(task="t", attempt=1, progress=percent, note="x" * 9999))
     world.now += 0.05
