@@ -12,6 +12,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from nblb.client.keenness import Keenness
 from nblb.client.session import Session
 from nblb.commands import SendMany, SettleMany
 from nblb.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
@@ -60,6 +61,7 @@ class AtOnce:
         self.is_torn = False  # a caller was interrupted while it said or heard something
         self.overheard: list[Message] = []  # for the thread
         self._connection, self._session = connection, session
+        self._keenness = Keenness()
         self._heard: Heard | None = None  # while it is being heard
         self._listens_until = 0.0
 
@@ -142,7 +144,7 @@ class AtOnce:
         ended: TaskEnded | None = None
         goes_on = True
         while goes_on and ended is None and (left_s := until - monotonic()) > 0:
-            if poll.poll(left_s * 1000):
+            if self._keenness.looks(poll.poll) or poll.poll(left_s * 1000):
                 with self.turns:
                     goes_on = line is self.line and self._is_free()
                     if goes_on:
