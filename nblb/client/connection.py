@@ -72,6 +72,12 @@ class Owner(Protocol):
         """The connection was closed: nothing more will be heard."""
 
 
+class LoneOwner(Owner, Protocol):
+    """A future."""
+
+    def done(self) -> bool: ...
+
+
 class Pending:
     """A question on its way."""
 
@@ -194,8 +200,12 @@ class Connection:
     def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
         """Hand over a task of one call, with its function; its owner will hear of its fate."""
         self.owners[spec.task] = owner
-        if not self._talk.say_at_once(spec, blob):
+        if not self._talk.at_once.say(spec, blob):
             self.inbox.put((spec, blob))
+
+    def hear_at_once(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
+        """In a thread that is about to wait for this task: be the first to hear of its end, if that is near."""
+        self._talk.at_once.hear(task, owner, timeout_s)
 
     def request(self) -> int:
         """A number for a question."""

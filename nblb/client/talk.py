@@ -2,20 +2,21 @@
 
 It dials for ever. What the core has not acknowledged is said again when it is back (session.py).
 
-A lone task need not wait for the thread to wake: while that sleeps, the caller itself may send it (`say_at_once`).
+A lone task need not wait for the thread to wake: while that sleeps, its caller may do its part (at_once.py).
 """
 
 from __future__ import annotations
 
 import logging
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from nblb.client.at_once import WHOLE, AtOnce
 from nblb.client.batch import Batch
+from nblb.client.open_record import Expect
 from nblb.client.sending import Sending
 from nblb.client.session import Session
 from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
@@ -28,8 +29,6 @@ from nblb.messages import (
     JobNamed,
     KnobOffered,
     Message,
-    PutBlob,
-    SubmitTask,
     TaskEmitted,
     TaskPrinted,
     Welcome,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nblb")
 
 FAR_OFF = float("inf")
-WHOLE = ((0, 1),)  # the one item of a single task
 FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
 
 
@@ -58,22 +56,6 @@ BREATH_MS = 4
 # the cluster is would hear of it after all of them.
 LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
 LONG_LINE = 1024 * 1024  # bytes that wait to leave
-
-
-class _Asleep:
-    """While the thread sleeps on the line, the session and the line are anybody's who holds `turns`."""
-
-    def __init__(self, turns: threading.Lock) -> None:
-        self._turns = turns
-        self.now = False  # a look without the lock: nobody waits for a thread that is at its turn
-
-    def __enter__(self) -> None:
-        self.now = True
-        self._turns.release()
-
-    def __exit__(self, *_: object) -> None:
-        self._turns.acquire()
-        self.now = False
 
 
 class Talk:
@@ -91,9 +73,7 @@ class Talk:
         self._find_at = 0.0
         self._welcome: Welcome | None = None  # the one that we have acted upon
         self._sending: Sending | None = None
-        self._turns = threading.Lock()
-        self._asleep = _Asleep(self._turns)
-        self._half_said = False  # a caller was interrupted while it said something
+        self.at_once = AtOnce(connection, self.session)
         self._breathes = False  # results come in
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
@@ -110,7 +90,7 @@ class Talk:
         }
 
     def run(self) -> None:
-        with self._turns:
+        with self.at_once.turns:
             self._run()
 
     def _run(self) -> None:
@@ -127,41 +107,15 @@ class Talk:
                 self._sending.close()
             self._connection.closed()
 
-    def say_at_once(self, spec: SubmitTask, blob: PutBlob) -> bool:
-        """In a caller's thread: send this task without waking ours; False if it has to go the usual way.
-
-        Only where nothing else is under way, so that nothing is overtaken and a loop of calls still travels together.
-        """
-        if not self._asleep.now or not self._is_quiet():
-            return False
-        with self._turns:  # a plain lock, for an interrupt cannot come between its taking and the block
-            line = self._line
-            if not self._is_quiet() or not isinstance(line, LocalLine) or not line.connected or not self.session.open:
-                return False
-            self._half_said = True
-            try:
-                for command in self.session.submitted(((spec, blob),), time.monotonic()):
-                    if type(command) is SendMany:
-                        line.send(command.messages)
-            except BaseException:
-                self._connection.inbox.rouse()
-                raise
-            self._half_said = False
-            if line.is_behind:
-                self._connection.inbox.rouse()
-        return True
-
-    def _is_quiet(self) -> bool:
-        connection = self._connection
-        quiet = not (self.session.records or connection.inbox or connection.inbox.is_awake or self._half_said)
-        return quiet and connection.close_by is None
-
     def _begin_anew(self) -> None:
         """A caller's interrupt may have torn a message: on a new connection all that is owed is said again."""
-        self._half_said = False
+        heard = self.at_once.mend()
+        if heard is not None and not heard.owner.done():
+            self._connection.owners[heard.task] = heard.owner
+            self.session.handle("user", Expect(task=heard.task), time.monotonic())
         if isinstance(self._line, LocalLine):
             self._line.break_off()
-            self._line = None
+            self._line = self.at_once.line = None
             self._find_at = 0.0
             self._perform(self.session.line_down(time.monotonic()))
 
@@ -172,8 +126,10 @@ class Talk:
         return time.monotonic() >= close_by or not (self._connection.inbox or session.unaccepted or session.questions)
 
     def _turn(self) -> None:
-        if self._half_said:
+        at_once = self.at_once
+        if at_once.is_torn:
             self._begin_anew()
+        at_once.look_after()
         if self._line is None or not self._line.connected:
             self._look_for_core()
         line, inbox = self._line, self._connection.inbox
@@ -186,6 +142,8 @@ class Talk:
             poll = select.poll()
             poll.register(inbox.fileno(), select.POLLIN)
             poll.poll((self._timeout_s() or 0.0) * 1000 + 1)
+        if at_once.overheard:
+            arrived, at_once.overheard = at_once.overheard + arrived, []
         now = time.monotonic()
         commands = self._line_changed(now)
         session = self.session
@@ -248,9 +206,9 @@ class Talk:
             self._line.close()
             self._perform(self.session.line_down(now))
         self._connections = 0
-        self._line = self._dial(address)
+        self._line = self.at_once.line = self._dial(address)
         if isinstance(self._line, LocalLine):
-            self._line.asleep = self._asleep
+            self._line.asleep = self.at_once.asleep
         self.address = address
 
     def _line_changed(self, now: float) -> list[Command]:

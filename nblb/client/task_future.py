@@ -73,6 +73,8 @@ class TaskFuture(LightFuture, PrintedTask, SteeredTask):
         if self.connection.is_closed:
             self.connection.check_open()
         with interruptible(self, self.connection):
+            if not self._of_job:
+                self.connection.hear_at_once(self._record, self, timeout)
             if not wait_on(self._condition, self.done, timeout):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
 

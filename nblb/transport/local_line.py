@@ -19,12 +19,14 @@ from nblb.transport.packets import Inflow, Outflow, greeting, widen
 
 AGAIN_S = (0.02, 1.0)  # between two attempts to connect, at first and at last
 SCHEME = "unix://"
+HAS_EPOLL = hasattr(select, "epoll")  # what it waits for can be changed while it waits
 
 
 class LocalLine:
     """What Line is over ZeroMQ: it dials for ever, and says when it is through.
 
-    It belongs to one thread; with `asleep`, which is entered while that one waits, another may `send` meanwhile.
+    It belongs to one thread; with `asleep`, which is entered while that one waits, another may `send` meanwhile, and
+    `hear`, once it has been lent to it.
     `connected` and `connections` (how many times it has been) change in `receive` and `send`; `receive` returns early
     then. What was said and has not begun to leave is said on the next connection.
     """
@@ -47,8 +49,9 @@ class LocalLine:
         self._fd = -1
         self._dial_at, self._pause_s = 0.0, AGAIN_S[0]
         self._inflow, self._outflow = Inflow(self._max_bytes), Outflow()
-        self._poll = select.poll()
+        self._watched = select.epoll() if HAS_EPOLL else select.poll()
         self._wants = select.POLLIN
+        self._is_lent = False
         self._fds: tuple[int, ...] = ()
         self._told = 0  # how many of the connections `receive` has returned for
         self._is_closed = False
@@ -77,10 +80,12 @@ class LocalLine:
             timeout_s = retry_s if timeout_s is None else min(timeout_s, retry_s)
         elif self._inflow.has_more:
             timeout_s = 0.0
-        # rounded up, so that whoever waits for a deadline does not wake just before it and wait again
-        wait_ms = None if timeout_s is None else int(max(0.0, timeout_s) * 1000 + 0.999)
+        if timeout_s is not None:
+            timeout_s = max(0.0, timeout_s)
+            if not HAS_EPOLL:  # which rounds up, as whoever waits for a deadline must not wake just before it
+                timeout_s = int(timeout_s * 1000 + 0.999)
         with self.asleep:
-            ready = self._poll.poll(wait_ms)
+            ready = self._watched.poll(timeout_s)
         is_readable = self._inflow.has_more
         for fd, events in ready:
             if fd != self._fd:
@@ -112,9 +117,9 @@ class LocalLine:
 
     def _watch(self, fds: tuple[int, ...]) -> None:
         for fd in self._fds:
-            self._poll.unregister(fd)
+            self._watched.unregister(fd)
         for fd in fds:
-            self._poll.register(fd, select.POLLIN)
+            self._watched.register(fd, select.POLLIN)
         self._fds = fds
 
     # ── the connection ──
@@ -139,14 +144,15 @@ class LocalLine:
         self.connected = True
         self.connections += 1
         self._wants = select.POLLIN
-        self._poll.register(self._fd, self._wants)
+        self._is_lent = False
+        self._watched.register(self._fd, self._wants)
         self._flush()
 
     def _hang_up(self) -> None:
         """The core has closed, or says what cannot be read."""
         if self._socket is None:
             return
-        self._poll.unregister(self._fd)
+        self._watched.unregister(self._fd)
         self._socket.close()
         self._socket, self._fd = None, -1
         self.connected = False
@@ -199,8 +205,39 @@ class LocalLine:
             return  # the next look at the socket hears the last words of the core, and sees that it is gone
         wants = select.POLLIN if outflow.is_clear and not self._outbox else select.POLLIN | select.POLLOUT
         if wants != self._wants:
-            self._poll.modify(self._fd, wants)
             self._wants = wants
+            self._tell()
+
+    def _tell(self) -> None:
+        self._watched.modify(self._fd, self._wants & ~select.POLLIN if self._is_lent else self._wants)
+
+    # ── another thread's ──
+
+    def lend(self) -> bool:
+        """Another thread waits for what arrives from now on, and this one sleeps on; False where that cannot be."""
+        if not HAS_EPOLL or self._socket is None:
+            return False
+        self._is_lent = True
+        self._tell()
+        return True
+
+    def hear(self) -> list[Any]:
+        """The messages that are there, for the thread that it is lent to."""
+        return self._read(self._socket) if self._socket is not None else []
+
+    @property
+    def has_more(self) -> bool:
+        """There are more messages, whether or not anything arrives."""
+        return self._inflow.has_more
+
+    def take_back(self) -> None:
+        """This thread wakes again for what arrives, or is there."""
+        if self._is_lent:
+            self._is_lent = False
+            if self._socket is not None:
+                self._tell()
+
+    # ── the end ──
 
     def break_off(self) -> None:
         """Hang up in the middle of a word: what had begun to leave may be torn, so nothing follows it."""
