@@ -29,6 +29,8 @@ pytest_plugins = ["tests.rewriting", "tests.distribution"]  # pytest --rewrite; 
 # Each process that a test starts inherits this word, so the guard tells ours from those of other sessions.
 # Not kept if it is set: each worker of pytest-xdist is a session of its own.
 SESSION = os.environ["NBLB_TEST_SESSION"] = uuid.uuid4().hex
+hypothesis.settings.register_profile("unhurried", deadline=None)  # no test fails by the machine's speed
+hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile(
     "thorough",  # NBLB_HYPOTHESIS=thorough pytest -m decoder
     max_examples=10_000,

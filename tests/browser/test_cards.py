@@ -121,7 +121,7 @@ def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
         SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
         "cluster = fakes.FakeCluster()\ncluster",
         "task = thing = fakes.FakeTask(seconds=30)" + SPEAK,
-        "print('it', 'waits')\nfakes.FakeJob().wait()",
+        "import threading\nthreading.Timer(0.5, print, ('it', 'waits')).start()\nfakes.FakeJob().wait()",
     )
     name = f"looks-{width}.ipynb"
     write_notebook(here.root / name, *cells)

@@ -33,7 +33,7 @@ def test_close_flushes_what_was_submitted(cluster: Cluster, core: FakeCore) -> N
         same.submit(n)
     cluster._connection.close()
     assert len(core.said(SubmitTask)) == 3000
-    assert not cluster._connection._thread.is_alive()
+    wait_until(lambda: not cluster._connection._thread.is_alive())
     cluster._connection.close()
     with pytest.raises(LoadBalancerUnreachable, match="closed"):
         cluster.status()
