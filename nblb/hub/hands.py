@@ -222,8 +222,9 @@ class Hands:
         self.unannounced.pop(slice_, None)
         run = slice_.run
         fence = run.task, run.first, run.attempt
-        if self.slices.pop(fence, None) is None:  # superseded, whatever it was stopped for at first: silence
+        if self.slices.get(fence) is not slice_:  # superseded, whatever it was stopped for at first: silence
             return
+        del self.slices[fence]
         if self.latest.get(fence[:2]) is slice_:
             del self.latest[fence[:2]]
         self.ends[fence] = end
@@ -232,7 +233,7 @@ class Hands:
     def items_ended(self, worker: Worker, message: ItemsFinished, _now: float) -> None:
         """Some calls of a slice that goes on are over: told, and kept until the core has."""
         slice_ = _find(worker, message)
-        if slice_ is not None and slice_.fence in self.slices:
+        if slice_ is not None and self.slices.get(slice_.fence) is slice_:
             slice_.told_items = message.offset + message.items
             self.parts[slice_.fence, message.offset] = message
             self._say(message)

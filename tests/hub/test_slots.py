@@ -33,7 +33,7 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from tests.hub.slots_rig import SlotsRig
+from tests.hub.slots_rig import RESULT, SlotsRig
 
 
 def committed(run: RunTask) -> EndCommitted:
@@ -667,6 +667,24 @@ def test_another_cluster_gets_nothing_of_the_old_ones() -> None:
     rig.core(Welcome(core="another", epoch=1, name="lab"))
     assert rig.interrupts == ["b"]
     assert not rig.messages(TaskFinished)
+
+
+def test_what_is_left_of_another_clusters_task_does_not_end_its_namesake() -> None:
+    rig = SlotsRig(2)
+    old = rig.run("a")
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    rig.core(Welcome(core="another", epoch=1, name="lab"))
+    rig.core(HoldBlob(hash="f", payload=Payload((b"function",))))
+    new = rig.run("a")  # the same name and attempt
+    rig.worker("w1", ItemsFinished(task="a", attempt=1, first=0, offset=0, items=1, payload=RESULT))
+    rig.stopped(old, worker="w1")
+    assert not rig.messages(TaskStopped)
+    assert not rig.messages(ItemsFinished)
+    rig.finish(new, worker="w2")
+    assert [(m.task, m.attempt) for m in rig.messages(TaskFinished)] == [("a", 1)]
+    rig.run("a", attempt=2)  # which replaces nothing
+    assert rig.interrupts == ["a"]
 
 
 def test_late_events_of_workers_that_are_gone_change_nothing() -> None:
