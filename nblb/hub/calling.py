@@ -52,6 +52,15 @@ class Blobs:
         self._functions.pop(message.hash, None)
         return None
 
+    def lack(self, run: RunTask) -> bool:
+        """Whether something that this slice needs has not come."""
+        held = self._held
+        return not (
+            (run.function in held or not run.function)
+            and all(blob in held for blob in run.constants)
+            and all(blob in held for blob in run.depends)
+        )
+
     def function(self, blob: str) -> Callable[..., Any]:
         """Loaded once: what it caches in its globals stays, as in any process that calls it twice."""
         found = self._functions.get(blob)

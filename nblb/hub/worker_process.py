@@ -12,11 +12,13 @@ import contextlib
 import faulthandler
 import os
 import resource
+import select
 import signal
 import sys
 import traceback
 import types
 from _signal import getsignal  # type: ignore[import-not-found]  # an enum of signal.getsignal takes longer than a task
+from collections import deque
 from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
@@ -39,6 +41,7 @@ from nblb.payload import Call, stores
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
 TELL_EVERY_S = 0.01  # … so often: the hub looks half as often
+BLOBS_S = 5.0  # for what the hub has read back and sends again
 FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
 
 
@@ -52,6 +55,7 @@ class Worker:
         self._channel, self._cell, self._output = channel, cell, output
         self._voice = Voice(channel, cell)
         self._blobs = calling.Blobs()
+        self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
         self._results: Results | None = None
         self._max_bytes = max_message_mb * 1024 * 1024
         self._parts = Parts(channel, name, asked, self._max_bytes)
@@ -70,12 +74,25 @@ class Worker:
         label_logging()
         self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
         while True:
-            datagram, fd = receive_datagram(self._channel.socket)
+            datagram, fd = self._behind.popleft() if self._behind else receive_datagram(self._channel.socket)
             if not datagram:
                 return
             if peek_number(datagram):
                 number, run = unpack(to_worker, datagram, fd, self._blobs.find)
+                self._wait_for_blobs(run)
                 self._run_slice(number, run)
+            elif (told := self._blobs.take(datagram, fd)) is not None:
+                self._hand_to(told)
+
+    def _wait_for_blobs(self, run: RunTask) -> None:
+        """The hub may be reading back what waits here while this is taken from the midst: what it took comes again."""
+        sock = self._channel.socket
+        while self._blobs.lack(run) and select.select([sock], [], [], BLOBS_S)[0]:
+            datagram, fd = receive_datagram(sock)
+            if not datagram or peek_number(datagram):
+                self._behind.append((datagram, fd))
+                if not datagram:
+                    return
             elif (told := self._blobs.take(datagram, fd)) is not None:
                 self._hand_to(told)
 
@@ -318,7 +335,8 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     os.close(fds["stderr_write"])
     sys.stdout, sys.stderr = own_stream(1), own_stream(2)
     _settle(settings)
-    faulthandler.enable(file=2)  # a crash in C code leaves its Python lines as the last output
+    # A crash in C code leaves its Python lines as the last output: of the thread that crashed, not of our own.
+    faulthandler.enable(file=2, all_threads=False)
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
     cell = Cell(fds["cell"])
     os.close(fds["cell"])

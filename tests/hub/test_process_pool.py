@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -179,6 +180,35 @@ class _Future:
 
 
 # ── progress ──
+
+
+def test_a_slice_that_is_taken_while_its_blobs_are_read_back_waits_for_them(rig: PoolRig) -> None:
+    function, packed = payload.dump_function(sum)
+    rig.pool.hold(HoldBlob(hash=function, payload=packed))
+    seat = rig.pool._seats["worker_0"]
+    seat.held.add(
+        function
+    )  # it has been sent, and was read back an instant before the worker took what stood behind it
+    runs = [
+        RunTask(task=name, attempt=1, name="f", function=function, payload=payload.pack_call(([n, 1],), {}).payload)
+        for n, name in enumerate("ab")
+    ]
+    for run in runs:
+        rig.pool.give("worker_0", run)
+    wait_until(lambda: not _unread(seat.far), what="the worker to take both")
+    for parcel in rig.pool._blobs.of(function):
+        rig.pool._post(seat, parcel)
+    for n, run in enumerate(runs):
+        end = rig.end_of(run)
+        assert end.payload is not None, end.failures
+        assert payload.unpack_results(end.payload) == [n + 1]
+
+
+def _unread(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
 
 
 def test_the_last_progress_is_always_told(rig: PoolRig) -> None:
