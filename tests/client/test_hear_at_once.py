@@ -166,8 +166,9 @@ def test_what_else_comes_is_left_to_the_thread(
 def test_a_caller_who_goes_gives_the_line_back(
     connection: Connection, hub: Hub, settlers: list[threading.Thread]
 ) -> None:
-    future, may_end = submit(connection, "a"), threading.Event()
+    may_end = threading.Event()
     hub._ready = may_end.is_set
+    future = submit(connection, "a")
     with pytest.raises(TimeoutError):
         future.result(0.001)
     may_end.set()
