@@ -1,6 +1,6 @@
 """How `./test` spreads the suite over processes: whole files, the long ones first, and one browser at a time.
 
-Most of the suite waits more than it computes, so there are two processes for each of two cores. What drives a browser
+Most of the suite waits more than it computes, so there is a process more than there are cores. What drives a browser
 computes: it has one of the processes to itself from the start, and the others help it only in the end.
 """
 
