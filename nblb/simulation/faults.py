@@ -38,6 +38,7 @@ class Mix(msgspec.Struct, frozen=True):
     stop_core: int = 0
     withdraw: int = 0
     power_cut: int = 0
+    mute_hub: int = 0
 
 
 def plan(history: History, mix: Mix, until: float) -> None:
@@ -59,6 +60,7 @@ def plan(history: History, mix: Mix, until: float) -> None:
         "stop_core": stop_core,
         "withdraw": withdraw,
         "power_cut": power_cut,
+        "mute_hub": mute_hub,
     }
     for name, fault in kinds.items():
         most = getattr(mix, name)
@@ -218,6 +220,17 @@ def power_cut(history: History) -> None:
     history.disk.power_cut()
 
 
+def mute_hub(history: History) -> None:
+    """The core crashes, and soon after it is back it hears nothing of a hub that has greeted it, for a while."""
+    random, network = history.simulator.random, history.network
+    history.referee.interruptions += 1
+    hub = random.choice(history.hubs)
+    back_in = 0.1 + random.random() * 2.0
+    history.core.crash(back_in)
+    history.simulator.after(back_in + random.random() * 0.5, network.cut, hub.address, True, False)
+    history.simulator.after(back_in + 0.5 + random.random() * 2.0, network.mend, hub.address, True)
+
+
 def heal(history: History) -> None:
     """All that is broken is mended, and every connection is made anew."""
     history.simulator.note("history", "everything is mended")
@@ -225,7 +238,8 @@ def heal(history: History) -> None:
     history.disk.full = history.disk.brimful = history.disk.fsync_fails = False
     history.core.crash_in_mid_word = False
     network = history.network
-    network.weather = msgspec.structs.replace(network.weather, drop=0.0, repeat=0.0, reorder=0.0, slow=0.0)
+    fair = {"drop": 0.0, "repeat": 0.0, "reorder": 0.0, "slow": 0.0, "unanswered": 0.0}
+    network.weather = msgspec.structs.replace(network.weather, **fair)
     history.core.start()
     for place, hub in enumerate(history.hubs):
         if not hub.alive:

@@ -24,6 +24,7 @@ class Weather(msgspec.Struct, frozen=True):
     drop: float = 0.0  # lost; the connection breaks some time later, as TCP's would
     repeat: float = 0.0
     reorder: float = 0.0  # overtakes what was said before
+    unanswered: float = 0.0  # the first word from the core on a new connection is lost, and the connection lasts
 
 
 CALM = Weather()
@@ -50,13 +51,14 @@ class CoreEnd(Protocol):
 class Link:
     """One party's connection to the core."""
 
-    __slots__ = ("address", "cut_in", "cut_out", "ends_at", "number", "party", "stalled", "up")
+    __slots__ = ("address", "answered", "cut_in", "cut_out", "ends_at", "number", "party", "stalled", "up")
 
     def __init__(self, address: str, party: End) -> None:
         self.address = address
         self.party = party
         self.number = 0  # of the connection; what was sent on an earlier one is lost
         self.up = False
+        self.answered = False  # the core has said something on this connection
         self.cut_in = self.cut_out = False  # party to core, core to party
         self.ends_at = [0.0, 0.0]  # when the last message of each direction arrives
         self.stalled: list[tuple[bool, Message]] = []  # said during a cut, or before the connection was there
@@ -152,7 +154,7 @@ class Network:
         if link.cut_in or link.cut_out:
             self._connect_soon(link)
             return
-        link.up = True
+        link.up, link.answered = True, False
         link.number += 1
         link.ends_at = [self.simulator.now, self.simulator.now]
         self._release(link)
@@ -183,6 +185,11 @@ class Network:
             return
         if link.cut_out:
             link.stalled.append((False, message))
+            return
+        is_first, link.answered = not link.answered, True
+        if is_first and self.simulator.chance(self.weather.unanswered):
+            self.lost += 1
+            self.simulator.note("network", f"loses the first word to {address}")
             return
         self._carry(link, False, message)
 

@@ -112,7 +112,8 @@ class SimulatedCore:
         self.network.listen(self)
         self._plan_turn()
 
-    def crash(self) -> None:
+    def crash(self, back_in: float | None = None) -> None:
+        """Kill it; somebody starts it again, after so many seconds or when he notices."""
         if self.scheduler is None:
             return
         self.simulator.note("core", "crashes")
@@ -121,7 +122,9 @@ class SimulatedCore:
         self.disk.crash()
         self.network.close()
         self.when_it_ends()
-        self.simulator.after(0.1 + self.simulator.random.random() ** 2 * 6.0, self.start)  # by whoever notices
+        if back_in is None:
+            back_in = 0.1 + self.simulator.random.random() ** 2 * 6.0
+        self.simulator.after(back_in, self.start)
 
     def pause(self, seconds: float) -> None:
         """SIGSTOP, or a machine that swaps."""

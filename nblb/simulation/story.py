@@ -36,7 +36,7 @@ WEATHERS = (
     CALM,
     Weather(delay_s=0.0005, jitter_s=0.03),
     Weather(drop=0.01, slow=0.02),
-    Weather(drop=0.03, repeat=0.05, reorder=0.02, slow=0.05),
+    Weather(drop=0.03, repeat=0.05, reorder=0.02, slow=0.05, unanswered=0.3),
     Weather(repeat=0.2, reorder=0.1, jitter_s=0.05),
 )
 MIXES = (
@@ -207,6 +207,8 @@ class History:
             simulator.at(act.at, self._act, act)
         if not self.calm:
             mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(MIXES)
+            if self.disk.forgets:  # each life of the core meets hubs that have work from the one before
+                mix = msgspec.structs.replace(mix, mute_hub=3)
             faults.plan(self, mix, STORM_S)
         simulator.run(STORM_S)
         faults.heal(self)

@@ -24,7 +24,6 @@ RARE = frozenset(
         "adoption_ignored",
         "blob_pieces_by_their_first_item",
         "busy_ones_stay",
-        "claims_of_another_core",
         "gone_before_it_has_let_go",
         "late_reader_begins",
         "dropped_dependency_wake_up",

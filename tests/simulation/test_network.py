@@ -103,6 +103,19 @@ def test_weather_repeats_reorders_and_drops_and_a_drop_breaks_the_connection() -
     assert (core.heard, party.connections) == ([], 2)
 
 
+def test_a_connection_may_lose_the_first_word_of_the_core_and_last() -> None:
+    simulator, network, core, party = _pair(Weather(unanswered=1.0))
+    for _ in range(2):
+        network.to_core("hub:a", Heartbeat())
+        for attempt in range(3):
+            network.to_party("hub:a", EndCommitted(task="t", attempt=attempt))
+        simulator.run(simulator.now + 1.0)
+        network.break_connection("hub:a")
+        simulator.run(simulator.now + 1.0)
+    assert [message.attempt for message in party.heard] == [1, 2, 1, 2]
+    assert (len(core.heard), party.connections) == (2, 3)
+
+
 def test_without_a_core_nobody_is_connected_and_a_new_one_is_found() -> None:
     simulator, network, _, party = _pair()
     network.close()

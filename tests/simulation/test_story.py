@@ -30,7 +30,7 @@ def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
     words = (
         "core       crashes", "a write was torn", "is killed", "is full", "connection of hub", "is cut off", "loses",
         "'DONE'", "'FAILED'", "'CANCELLED'", "'LOST'", "TooManyQueuedTasks", "JournalFull", "DependencyFailed",
-        "worker='cache'", "TaskTimeout", "why='recall'",
+        "worker='cache'", "TaskTimeout", "why='recall'", "loses the first word",
     )  # fmt: skip
     for seed in range(200):
         trace = "\n".join(play(seed, tracing=True).trace)
