@@ -61,6 +61,7 @@ class Card(ABC):
         self._said = ""
         self._said_until = 0.0
         self._late = False  # a place may show less than the last look has found
+        self._just_over = False  # the last picture was drawn after the last cell's end, or in it
         self._seen = False  # a page has taken the picture up
         self._started: float | None = None
         self._drawn_at = 0.0
@@ -175,8 +176,22 @@ class Card(ABC):
             self._draw(over)
         if over:
             self._thing = self._started = None
+            self._just_over = True
             return self._said_until - now if self._said else None
         return self.pace(now - self._started)
+
+    def has_last_word(self) -> bool:
+        """The story is over, and who keeps only what is drawn while a cell runs may not have seen its end."""
+        done = getattr(self._thing, "done", None)
+        return self._just_over or (callable(done) and bool(done()))
+
+    def cell_over(self, now: float) -> None:
+        """Draws the end before the cell that has just run is told to be over."""
+        if self._thing is not None:
+            self.tick(now)
+        elif self._just_over:
+            self._draw(over=True)
+        self._just_over = False
 
     def _draw(self, over: bool) -> None:
         self._late = False

@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 MESSAGES_PER_S = 25.0  # of all cards together
 Tick = Callable[[float], float | None]  # now -> seconds until the next tick, None to sleep until woken
@@ -32,6 +32,13 @@ class Sampler:
                 self._thread = threading.Thread(target=self._work, name="nblb-sampler", daemon=True)
                 self._thread.start()
             self._changed.notify()
+
+    def settle(self, ticks: Iterable[Tick], most_s: float) -> None:
+        """These are due now; returns when they have been, or after `most_s`."""
+        seen = threading.Event()
+        for tick in (*ticks, lambda _now: seen.set()):
+            self.wake(tick)
+        seen.wait(most_s)
 
     def _put(self, tick: Tick, when: float) -> None:
         if when < self._when.get(tick, float("inf")):

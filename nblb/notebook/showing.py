@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from nblb.notebook.cluster_card import ClusterCard
 from nblb.notebook.environment import Mode, cell, kernel, mode, shell
 from nblb.notebook.job_widget import JobCard
 from nblb.notebook.list_card import InboxCard, JobsCard
+from nblb.notebook.sampler import sampler
 from nblb.notebook.task_card import TaskCard
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
@@ -22,6 +24,7 @@ KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class,
     "jobs": ("nblb.client.rows", "JobList", JobsCard),
     "inbox": ("nblb.client.inbox", "Inbox", InboxCard),
 }
+LAST_WORD_S = 1.0  # a cell's end waits for the last picture of what has ended
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
 
 
@@ -104,6 +107,12 @@ def pump() -> None:
         pumping.pump(here)
 
 
+def draw_ends(*_: Any) -> None:
+    """Draws what has ended: who executes a notebook without a page (nbconvert, papermill) hears running cells only."""
+    if ended := [card for card in list(_cards.values()) if card.has_last_word()]:
+        sampler.settle([card.cell_over for card in ended], LAST_WORD_S)
+
+
 def install(ipython: Any) -> None:
     """From now on the client's objects show themselves as cards in this IPython."""
     from nblb.client import display
@@ -116,6 +125,7 @@ def install(ipython: Any) -> None:
     display.register("interrupted", interrupts.interrupted)
     display.register("here", speaking.bind)
     display.register("superseded", superseded)
+    ipython.events.register("post_run_cell", draw_ends)
     tracebacks.install()
 
 
@@ -126,6 +136,8 @@ def remove(ipython: Any) -> None:
     formatter = ipython.display_formatter.ipython_display_formatter
     for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
         display.register(kind, None)
+    with contextlib.suppress(ValueError):  # it was not there
+        ipython.events.unregister("post_run_cell", draw_ends)
     tracebacks.remove()
     for module, name, _ in KINDS.values():
         formatter.deferred_printers.pop((module, name), None)

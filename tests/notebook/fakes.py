@@ -322,5 +322,6 @@ def install() -> None:
 
     shell: Any = sys.modules["IPython"].get_ipython()  # type: ignore[attr-defined]
     formatter = shell.display_formatter.ipython_display_formatter
+    shell.events.register("post_run_cell", showing.draw_ends)
     for kind, fake in (("job", FakeJob), ("task", FakeTask), ("cluster", FakeCluster)):
         formatter.for_type(fake, lambda thing, kind=kind: showing.show(kind, thing))

@@ -17,8 +17,8 @@ from tests.notebook.kernels import models, run, said, shown
 @pytest.mark.timeout(120)
 def test_a_job_leaves_its_last_picture_in_the_notebook_and_no_dead_box() -> None:
     notebook = run(
-        "job = fakes.FakeJob(total=300, seconds=0.1, workers=20, bad={3})\njob",
-        "fakes.until_drawn(job)",
+        "job = fakes.FakeJob(total=300, seconds=0.1, workers=20, bad={3}, age=-3600)\njob",
+        "job.started -= 3600\nfakes.until_drawn(job)",  # nbclient hears no picture that is drawn between two cells
     )
     data = shown(notebook, 0)
     assert sorted(data) == ["text/html", "text/plain"]
@@ -30,6 +30,33 @@ def test_a_job_leaves_its_last_picture_in_the_notebook_and_no_dead_box() -> None
     assert model["now"]["can"]["retry"]
     assert f"nblb-live-{model['key']}" in data["text/html"]
     assert model["failures"][0]["traceback"].startswith("Traceback")
+
+
+@pytest.mark.timeout(120)
+def test_an_executed_notebook_keeps_the_end_of_what_ended_in_its_last_cell() -> None:
+    notebook = run(
+        "job = fakes.FakeJob(total=50, age=-3600)\njob",
+        "task = fakes.FakeTask(age=-3600)\ntask",
+        "task.started -= 7200\njob.started -= 7200",
+    )
+    assert "50 of 50 tasks" in shown(notebook, 0)["text/plain"]
+    assert "✓ done" in shown(notebook, 1)["text/plain"]
+
+
+def test_an_end_between_two_cells_is_drawn_again_in_the_next_one() -> None:
+    job = FakeJob(total=4, age=-1000)
+    card = JobCard(job, Mode.HTML)
+    drawn: list[dict[str, Any]] = []
+    card._places = [SimpleNamespace(update=drawn.append)]  # type: ignore[list-item]
+    card.tick(1.0)
+    assert not card.has_last_word()
+    job.started -= 5000
+    assert card.has_last_word()
+    card.tick(2.0)
+    assert (card.has_last_word(), len(drawn)) == (True, 1)
+    card.cell_over(3.0)
+    assert (card.has_last_word(), len(drawn)) == (False, 2)
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.timeout(120)
@@ -57,9 +84,9 @@ def test_without_widgets_the_picture_is_drawn_anew(wish: str, kinds: list[str]) 
 @pytest.mark.timeout(120)
 def test_where_outputs_are_apart_the_view_gives_way_to_the_picture_at_the_end() -> None:
     notebook = run(
-        "__vsc_ipynb_file__ = 'a.ipynb'\njob = fakes.FakeJob(total=50, seconds=0.1, workers=10)\njob",
+        "__vsc_ipynb_file__ = 'a.ipynb'\njob = fakes.FakeJob(total=50, seconds=0.1, workers=10, age=-3600)\njob",
         "slow = fakes.FakeJob(total=5000, seconds=1)\nslow",
-        "fakes.until_drawn(job)",
+        "job.started -= 3600\nfakes.until_drawn(job)",  # nbclient hears no picture that is drawn between two cells
     )
     assert "application/vnd.jupyter.widget-view+json" not in shown(notebook, 0)
     assert "50 of 50 tasks" in shown(notebook, 0)["text/html"]

@@ -36,13 +36,14 @@ def test_the_client_finds_the_pictures_by_their_kind(monkeypatch: pytest.MonkeyP
 @pytest.mark.timeout(60)
 def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
     notebook = run(
-        "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import display\n"
+        "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import display\nfrom nblb.notebook import showing\n"
         "print(sorted(display._pictures), display.pump() is not None)",
-        "%unload_ext nblb\nprint(sorted(display._pictures), display.pump())",
+        "heard = get_ipython().events.callbacks['post_run_cell']\nbefore = heard.count(showing.draw_ends)\n"
+        "%unload_ext nblb\nprint(sorted(display._pictures), display.pump(), before - heard.count(showing.draw_ends))",
     )
     kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
     assert said(notebook, 0) == f"{kinds} True\n"
-    assert said(notebook, 1) == "[] None\n"
+    assert said(notebook, 1) == "[] None 1\n"
 
 
 @pytest.mark.timeout(60)
