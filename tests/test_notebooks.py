@@ -54,7 +54,9 @@ def first_task(notebook: Any) -> None:
     pictures = [cell for cell in notebook.cells if "text/html" in kinds_of(cell)]
     assert cards or pictures, "the cards of cluster and job"
     job = next(cell for cell in notebook.cells if cell.source.rstrip().endswith("\njob"))
-    assert "44" in text_of(job)
+    assert "100 %, 44 of 44 tasks" in text_of(job), "the end of the job, not how it began"
+    cluster = next(cell for cell in notebook.cells if cell.source.startswith("%lb_start"))
+    assert "stopped" in text_of(cluster), "the last cell has stopped it"
 
 
 def kinds_of(cell: Any) -> set[str]:

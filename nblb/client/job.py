@@ -371,7 +371,7 @@ class Job(SteeredJob, PrintedJob):
             task_name=self.task_name,
             ledger=self._ledger,
             pace=self._pace,
-            base=self._base or 0,
+            base=self._ledger.ended if self._base is None else self._base,
             ended_at=self._ended_at,
             output=self._output,
             connected=self.connection.connected,

@@ -21,7 +21,7 @@ class View:
     task_name: str
     ledger: Ledger
     pace: Pace
-    base: int  # items that had ended before this process came
+    base: int  # items that had ended before
     ended_at: float | None
     output: JobOutput
     connected: bool
@@ -57,6 +57,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         code=view.fingerprint[:CODE] if named else "",
         function="" if named else view.fingerprint,
         earlier=view.earlier.row() if view.earlier is not None else None,
+        before=view.base,
     )
 
 

@@ -82,6 +82,7 @@ class JobSnapshot:
     hosts: tuple[str, ...] = ()  # where its items have ended, the busiest first
     code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
     function: str = ""  # hash of the function as it was sent; of the other jobs
+    before: int = 0  # items that had ended before this process came, or in the job whose name this one took over
 
 
 @dataclass(frozen=True)

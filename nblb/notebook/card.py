@@ -183,7 +183,8 @@ class Card(ABC):
     def has_last_word(self) -> bool:
         """The story is over, and who keeps only what is drawn while a cell runs may not have seen its end."""
         done = getattr(self._thing, "done", None)
-        return self._just_over or (callable(done) and bool(done()))
+        ended = bool(done()) if callable(done) else bool(getattr(self._thing, "stopped", False))
+        return self._just_over or ended
 
     def cell_over(self, now: float) -> None:
         """Draws the end before the cell that has just run is told to be over."""

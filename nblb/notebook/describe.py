@@ -53,7 +53,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         card["lines"] = said.lines(snapshot.output)
     if over:
         card["facts"] = [
-            f"took {words.duration(snapshot.elapsed_s)}",
+            _took(snapshot),
             words.places(snapshot.hosts),
             _code(snapshot),
         ]
@@ -64,6 +64,15 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
             for r in snapshot.running[:RUNNING_ROWS]
         ]
     return card
+
+
+def _took(snapshot: JobSnapshot) -> str:
+    """How long it went on, as far as this process has seen it."""
+    if not snapshot.before:
+        return f"took {words.duration(snapshot.elapsed_s)}"
+    if snapshot.before >= snapshot.total:
+        return "had ended before"
+    return f"{snapshot.before:,} had ended before, the rest took {words.duration(snapshot.elapsed_s)}"
 
 
 def _code(snapshot: JobSnapshot) -> str:

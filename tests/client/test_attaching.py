@@ -76,6 +76,7 @@ def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: 
     assert found is not job
     assert found.wait(10)
     assert found.counts() == {"DONE": 6, "FAILED": 4}
+    assert (found.snapshot().before, job.snapshot().before) == (10, 0)
     assert found.results(errors="skip") == [1, 2, 4, 5, 7, 8]
     assert len(found.snapshot().failures) == 1
     assert (found.name, found.task_name) == ("sweep", "picky")

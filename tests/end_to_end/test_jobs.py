@@ -156,6 +156,7 @@ def test_jobs_without_a_name_take_over_nobody_elses(cluster: Cluster, parameters
     for name in ("triple-1", "triple-2"):
         job = lb.attach(name)
         assert (job.name, job.results(20)) == (name, [0, 3, 6])
+        wait_until(lambda job=job: job.snapshot().before == 3, 10, "it to be known that all had ended before")
         ids[name] = job.job_id
     assert len(set(ids.values())) == 2
     mine = lb.task(cell("triple")).map(range(4))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from nblb.client.snapshot import (
     ClusterSnapshot,
@@ -84,6 +85,9 @@ def test_a_task_that_failed_says_how_far_it_said_that_it_was() -> None:
 def test_the_last_picture_says_where_it_ran_and_which_code() -> None:
     over = snapshot(counts={"DONE": 200}, state="done", hosts=("lab1", "lab2"), code="00c0ffee" * 4)
     assert describe.job(over)["facts"] == ["took 41 s", "on lab1, lab2", "code 00c0ffee"]
+    again = replace(over, before=over.total - 20)
+    assert describe.job(again)["facts"][0] == f"{over.total - 20:,} had ended before, the rest took 41 s"
+    assert describe.job(replace(over, before=over.total))["facts"][0] == "had ended before"
     unnamed = snapshot(counts={"DONE": 200}, state="done", function="decade00" * 4)
     assert describe.job(unnamed)["facts"][-1] == "function decade00"  # as a single task's record says it
     task = TaskSnapshot("1.0", "fit", "DONE", host="lab1", duration_s=2.0, function="decade00" * 4)
