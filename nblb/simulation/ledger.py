@@ -147,8 +147,11 @@ class Ledger:
         """A worker has really produced this result, and it is the one for these items."""
         known = self.produced.get((entry.task, entry.first, entry.attempt), ())
         text = bytes(entry.payload.buffers[0]) if entry.payload is not None else b""
-        if entry.items not in known or text != result_text(entry.task, entry.first, entry.items, entry.attempt):
+        told = int(text.partition(b"-")[2] or 0)
+        if entry.items not in known or text != result_text(entry.task, entry.first, entry.items, entry.attempt, told):
             raise Violation("I3", f"the result {text!r} was accepted as {entry}")
+        if not set(range(told)) <= set(entry.holes):
+            raise Violation("I3", f"{entry} ends items that its result holds nothing for")
 
     def _forgotten(self, entry: TaskForgotten) -> None:
         kept = self._kept(entry.task, entry)

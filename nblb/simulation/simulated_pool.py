@@ -181,7 +181,7 @@ class SimulatedWorker:
 
     def _finish(self, run: RunTask) -> None:
         whole = len(self._failures) == run.items
-        text = result_text(run.task, run.first, run.items, run.attempt)
+        text = result_text(run.task, run.first, run.items, run.attempt, self._told)
         end = TaskFinished(
             task=run.task,
             attempt=run.attempt,

@@ -66,9 +66,9 @@ def blob(name: str) -> PutBlob:
     return PutBlob(hash=name, payload=Payload((name.encode(),)), name=name)
 
 
-def result_text(task: str, first: int, items: int, attempt: int) -> bytes:
-    """What the attempt at this slice returns."""
-    return f"{task}/{first}+{items}#{attempt}".encode()
+def result_text(task: str, first: int, items: int, attempt: int, told: int = 0) -> bytes:
+    """What the attempt at this slice returns; of the first `told` items it has told before, and holds nothing here."""
+    return f"{task}/{first}+{items}#{attempt}{f'-{told}' if told else ''}".encode()
 
 
 class Draw:

@@ -271,7 +271,26 @@ def claims_of_another_core() -> Patches:
     return [swap(Liveness, "_claims", make)]
 
 
+def lost_parts_count_as_done() -> Patches:
+    """Calls of a slice whose ends were told and never came are not run again."""
+    return [patch.object(Outcome, "_untold", nothing)]
+
+
+def parts_by_their_first_item() -> Patches:
+    """Results that are told before their slice's end are taken for those of its first items."""
+
+    def make(original: Any) -> Any:
+        def items_finished(self: Outcome, held: Any, message: Any, now: float) -> None:
+            original(self, held, msgspec.structs.replace(message, offset=0), now)
+
+        return items_finished
+
+    return [swap(Outcome, "_items_finished", make)]
+
+
 CORE_MUTANTS = (
+    lost_parts_count_as_done,
+    parts_by_their_first_item,
     time_is_not_charged,
     by_name_anywhere,
     output_to_everybody,

@@ -26,6 +26,7 @@ RARE = frozenset(
         "busy_ones_stay",
         "gone_before_it_has_let_go",
         "late_reader_begins",
+        "lost_parts_count_as_done",
         "dropped_dependency_wake_up",
         "full_is_not_synced",
         "lease_longer_than_the_cores",

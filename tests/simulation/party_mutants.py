@@ -105,6 +105,20 @@ def hub_forgets_ends() -> Patches:
     return [patch.object(Slots, "__init__", _with_welcome(make))]
 
 
+def hub_forgets_parts() -> Patches:
+    """What it has told of slices that go on is not said again to a core that has not committed it."""
+
+    def make(original: Any) -> Any:
+        def welcome(self: Slots, message: Any, now: float) -> None:
+            parts, self._hands.parts = self._hands.parts, {}
+            original(self, message, now)
+            self._hands.parts = parts
+
+        return welcome
+
+    return [patch.object(Slots, "__init__", _with_welcome(make))]
+
+
 def _with_welcome(make: Callable[[Any], Any]) -> Any:
     original = Slots.__init__
 
@@ -339,6 +353,7 @@ PARTY_MUTANTS = (
     full_disk_ignored,
     torn_batch_replayed,
     hub_forgets_ends,
+    hub_forgets_parts,
     hub_keeps_ends_for_ever,
     interrupt_without_kill,
     blob_pieces_by_their_first_item,
