@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import sys
 from collections.abc import Callable, Iterator
 
@@ -32,6 +31,7 @@ from nblb.messages import (
 )
 from nblb.transport.local_line import SCHEME as LOCAL
 from nblb.transport.packets import greeting
+from tests.noise import throw_bytes
 
 VARIANTS = 1500  # made at first, thrown again and again
 A_CONNECTION = 500  # messages before the thrower comes as somebody else
@@ -114,22 +114,6 @@ def shouters(addresses: list[str], context: zmq.Context[zmq.Socket[bytes]]) -> I
             dealer.connect(address)
             with dealer:
                 yield dealer
-
-
-def throw_bytes(address: str, noise: bytes) -> None:
-    """Bytes that are not even ZeroMQ's."""
-    if address.startswith(("ipc://", LOCAL)):
-        line = socket.socket(socket.AF_UNIX)
-        line.connect(address.removeprefix("ipc://").removeprefix(LOCAL))
-    else:
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        line = socket.create_connection((host, int(port)))
-    with line:
-        line.settimeout(5)
-        try:
-            line.sendall(noise)
-        except OSError:
-            pass  # it hung up, as it may
 
 
 def main(addresses: list[str], number: int, seed: int) -> None:

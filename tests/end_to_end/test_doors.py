@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import zmq
 import nblb as lb
 from nblb import launch
 from nblb.client.core_file import read_core_file
+from tests.noise import throw_bytes
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -111,28 +111,12 @@ def test_noise_on_every_door(open_cluster: Cluster, settings: dict[str, Any], do
     }
     assert len(addresses) >= 5
     for address in addresses.values():
-        _raw_noise(address, chance.randbytes(100_000))
+        throw_bytes(address, chance.randbytes(100_000))
         if not address.startswith("unix://"):  # where no ZeroMQ is spoken
             _frames_of_noise(address, chance)
     assert doors["health"].ask({"HEALTH": "GIVEMEWORKERSLIST"})
     assert lb.task(abs).submit(-3).result(20) == 3
     wait_until(lambda: len(open_cluster.workers()) == 2, 10, "both workers")
-
-
-def _raw_noise(address: str, noise: bytes) -> None:
-    """Bytes that are not even ZeroMQ's."""
-    if address.startswith(("ipc://", "unix://")):
-        line = socket.socket(socket.AF_UNIX)
-        line.connect(address.partition("://")[2])
-    else:
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        line = socket.create_connection((host, int(port)))
-    with line:
-        line.settimeout(5)
-        try:
-            line.sendall(noise)
-        except OSError:
-            pass  # it hung up, as it may
 
 
 def _frames_of_noise(address: str, chance: random.Random) -> None:

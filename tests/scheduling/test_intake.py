@@ -35,9 +35,7 @@ from nblb.messages import (
 from nblb.records import JobForgotten, TaskForgotten
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, World
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from nblb.messages import Group, OpenJob, SubmitTask, TaskState, WorkerStarted
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, World
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from nblb.framing import Payload
 from nblb.messages import (
     Group,
     Heartbeat,
@@ -25,9 +24,8 @@ from nblb.messages import (
 )
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ModelHub, World
+from tests.scheduling.world import ANNA, ModelHub, World, submit
 
-ANNA = "client:anna"
 POLICY = Policy(core="c", suspect_s=5.0, lease_s=15.0, heartbeat_s=1.0, adopt_s=30.0, epoch=3)
 
 
@@ -36,13 +34,6 @@ def world() -> World:
     world = World(POLICY)
     world.client(ANNA, "anna")
     return world
-
-
-def submit(world: World, *tasks: str, **fields: Any) -> None:
-    for task in tasks:
-        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-        world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def state(world: World, task: str) -> TaskState:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from nblb.framing import Payload
@@ -13,7 +11,6 @@ from nblb.messages import (
     Failure,
     Group,
     ItemsFinished,
-    SubmitTask,
     TaskEnded,
     TaskFinished,
     TaskPrinted,
@@ -26,9 +23,7 @@ from nblb.messages import (
 )
 from nblb.scheduling.state import Policy
 from nblb.scheduling.task import InvalidTransition, Task
-from tests.scheduling.world import ModelHub, World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, ModelHub, World, submit
 
 
 @pytest.fixture
@@ -41,12 +36,6 @@ def world() -> World:
 @pytest.fixture
 def hub(world: World) -> ModelHub:
     return world.hub("lab", (Group(2),))
-
-
-def submit(world: World, task: str, **fields: Any) -> None:
-    spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-    world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def states(world: World, task: str) -> str:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import Group, Heartbeat, StopTask, SubmitTask, TaskState
+from nblb.messages import Group, Heartbeat, StopTask, TaskState
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ModelHub, World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, ModelHub, World, submit
 
 
 @pytest.fixture
@@ -19,13 +14,6 @@ def world() -> World:
     world = World(Policy(core="c", prefetch_s=0.010))
     world.client(ANNA, "anna")
     return world
-
-
-def submit(world: World, *tasks: str, **fields: Any) -> None:
-    for task in tasks:
-        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-        world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from nblb.framing import Payload
@@ -11,9 +9,7 @@ from nblb.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, T
 from nblb.records import AttemptKept, EndKept, TaskKept
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ModelHub, World, picture
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, ModelHub, World, picture, submit
 
 
 @pytest.fixture
@@ -21,13 +17,6 @@ def world() -> World:
     world = World(Policy(core="c", adopt_s=30.0))
     world.client(ANNA, "anna")
     return world
-
-
-def submit(world: World, *tasks: str, **fields: Any) -> None:
-    for task in tasks:
-        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-        world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def restart(world: World, grouped: bool) -> None:

@@ -17,7 +17,6 @@ from nblb.messages import (
     OpenJob,
     Publish,
     PutBlob,
-    SubmitTask,
     TaskChanged,
     TaskEnded,
     TaskFinished,
@@ -28,9 +27,7 @@ from nblb.scheduling import retention
 from nblb.scheduling.record import Record
 from nblb.scheduling.retention import MOST_CHANGES
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, World, submit
 
 
 @pytest.fixture
@@ -38,13 +35,6 @@ def world() -> World:
     world = World(Policy(core="c", max_queued=0, notice_s=0.1, job_ttl_s=1000.0, client_silence_s=1e9, lease_s=1e9))
     world.client(ANNA, "anna")
     return world
-
-
-def submit(world: World, *tasks: str, **fields: Any) -> None:
-    for task in tasks:
-        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-        world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def heard(world: World, kind: type) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from nblb.commands import Halt
@@ -24,9 +22,7 @@ from nblb.messages import (
 )
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import World
-
-ANNA = "client:anna"
+from tests.scheduling.world import ANNA, World, submit
 
 
 @pytest.fixture
@@ -34,12 +30,6 @@ def world() -> World:
     world = World(Policy(core="c"))
     world.client(ANNA, "anna")
     return world
-
-
-def submit(world: World, task: str, **fields: Any) -> None:
-    spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-    world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def said(world: World, sender: str, message: Message) -> list[tuple[str, Message]]:

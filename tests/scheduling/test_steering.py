@@ -19,7 +19,6 @@ from nblb.messages import (
     OpenJob,
     PutBlob,
     StopAndKeep,
-    SubmitTask,
     TaskEmitted,
     TaskEnded,
     TaskFinished,
@@ -29,9 +28,9 @@ from nblb.messages import (
     TurnKnob,
 )
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ModelHub, World
+from tests.scheduling.world import ANNA, ModelHub, World, submit
 
-ANNA, BERT = "client:anna", "client:bert"
+BERT = "client:bert"
 VALUE = Payload((b"value",))
 
 
@@ -46,12 +45,6 @@ def world() -> World:
 @pytest.fixture
 def hub(world: World) -> ModelHub:
     return world.hub("lab", (Group(2),))
-
-
-def submit(world: World, task: str, **fields: Any) -> None:
-    spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
-    world.say(ANNA, SubmitTask(**spec))
-    world.tick()
 
 
 def heard(world: World, kind: type, address: str = ANNA) -> list[Any]:

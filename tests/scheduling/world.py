@@ -31,6 +31,7 @@ from nblb.messages import (
     Running,
     RunTask,
     StopTask,
+    SubmitTask,
     TaskEnded,
     TaskFinished,
     TaskStarted,
@@ -60,6 +61,7 @@ from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 
 Fence = tuple[str, int, int]
+ANNA = "client:anna"
 EVERYTHING = Group(workers=1, minP=-1e6, maxP=1e6)
 
 
@@ -526,3 +528,11 @@ def _given_alike(counts: dict[TaskState, int]) -> dict[str, int]:
     for state, n in counts.items():
         alike["given" if state in (TaskState.ASSIGNED, TaskState.RUNNING) else state.value] += n
     return {name: n for name, n in alike.items() if n}
+
+
+def submit(world: World, *tasks: str, **fields: Any) -> None:
+    """Anna submits these, and the core has its turn."""
+    for task in tasks:
+        spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), **fields}
+        world.say(ANNA, SubmitTask(**spec))
+    world.tick()

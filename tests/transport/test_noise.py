@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket as sockets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from nblb.messages import (
 )
 from nblb.parameters import load
 from nblb.transport.doors import Doors
+from tests.noise import throw_bytes
 from tests.transport.parties import AnyLine, arrivals, greet
 
 
@@ -95,7 +95,7 @@ def test_noise_deafens_no_door(
 ) -> None:
     chance = random.Random(5)
     for name, address in open_doors.addresses.items():
-        raw_noise(address, chance.randbytes(100_000))
+        throw_bytes(address, chance.randbytes(100_000))
         if name.endswith("_local"):  # for nblb's own parties, who speak no ZeroMQ there
             continue
         frames = noise_frames(chance)
@@ -108,22 +108,6 @@ def test_noise_deafens_no_door(
             found += arrivals(open_doors)
         assert [each.messages for each in found if each.error is None] == [[Heartbeat()]]
     assert open_doors.garbage >= 6 * len(noise_frames(chance)) + 3
-
-
-def raw_noise(address: str, noise: bytes) -> None:
-    """Bytes that are not even ZeroMQ's."""
-    if address.startswith(("ipc://", "unix://")):
-        line = sockets.socket(sockets.AF_UNIX)
-        line.connect(address.partition("://")[2])
-    else:
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
-        line = sockets.create_connection((host, int(port)))
-    with line:
-        line.settimeout(5)
-        try:
-            line.sendall(noise)
-        except OSError:
-            pass  # it hung up, as it may
 
 
 def test_a_frame_beyond_the_limit_costs_its_sender(settings: dict[str, Any], dial: Callable[..., AnyLine]) -> None:
