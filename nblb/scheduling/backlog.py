@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.messages import TaskState
-from nblb.scheduling.record import Kind
+from nblb.scheduling.record import Kind, Record
 from nblb.scheduling.task import Task
 
 if TYPE_CHECKING:
@@ -34,18 +34,27 @@ class Line:
     when it comes to the head, or when half of the line is such.
     """
 
-    __slots__ = ("dead", "late", "tasks")
+    __slots__ = ("dead", "items", "late", "tasks")
 
     def __init__(self) -> None:
         self.tasks: deque[Task] = deque()
         self.late: list[Task] = []
         self.dead = 0
+        self.items: dict[str, int] = {}  # that wait here, by the task's name, for display
 
     def add(self, task: Task) -> None:
         if self.tasks and task < self.tasks[-1]:
             heappush(self.late, task)
         else:
             self.tasks.append(task)
+
+    def count(self, name: str, items: int) -> None:
+        """So many items more (or fewer) wait here."""
+        left = self.items.get(name, 0) + items
+        if left:
+            self.items[name] = left
+        else:
+            del self.items[name]
 
     def head(self) -> Task | None:
         tasks, late = self.tasks, self.late
@@ -91,7 +100,6 @@ class UserQueue:
     __slots__ = (
         "_lines",
         "_looks",
-        "counts",
         "done",
         "failed",
         "levels",
@@ -112,7 +120,6 @@ class UserQueue:
         self.done = self.failed = 0  # items
         self.waiting = 0  # items that wait here
         self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
-        self.counts: dict[tuple[str, float], int] = {}  # items that wait, by name and priority, for display
         self.levels: dict[float, dict[Kind, Line]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
@@ -120,12 +127,16 @@ class UserQueue:
 
     def add(self, task: Task) -> bool:
         """Wait, behind all that were accepted before; is it the first of its line now?"""
-        self._count(task, task.items)
-        return self.stand(task)
+        line = self._line(task.record)
+        self._count(line, task.record, task.items)
+        return self._join(line, task)
 
     def stand(self, task: Task) -> bool:
         """Take a place in the line without being counted: a piece that was cut off a waiting task."""
-        record = task.record
+        return self._join(self._line(task.record), task)
+
+    def _line(self, record: Record) -> Line:
+        """Where the record's tasks wait."""
         priority, kind = record.spec.priority, record.kind
         level = self.levels.get(priority)
         if level is None:
@@ -135,6 +146,9 @@ class UserQueue:
         if line is None:
             line = level[kind] = Line()
             self._lines.clear()
+        return line
+
+    def _join(self, line: Line, task: Task) -> bool:
         line.add(task)
         if line.head() is not task:
             return False
@@ -143,10 +157,9 @@ class UserQueue:
 
     def cancelled(self, task: Task) -> None:
         """The task, which has left the state QUEUED, waits no more."""
-        self._count(task, -task.items)
-        line = self.levels.get(task.record.spec.priority, {}).get(task.record.kind)
-        if line is not None:
-            line.died()
+        line = self._line(task.record)
+        self._count(line, task.record, -task.items)
+        line.died()
 
     def turn(self, band: Band) -> Entry | None:
         """Where the user stands in the band, and with which task; None when none waits for it."""
@@ -158,11 +171,10 @@ class UserQueue:
         look = self.look(band)
         return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
 
-    def drop(self, task: Task) -> None:
-        """The task, which `best` or `others` gave, leaves the line for a hub."""
+    def drop(self, task: Task, band: Band) -> None:
+        """The task, which is the next one or one of the `others` for this band, leaves its line for a hub."""
         record, items = task.record, task.items
-        spec = record.spec
-        line = self.levels[spec.priority][record.kind]
+        line = self._lines.get(band) or self._line(record)
         if line.late:
             line.drop_head()
         else:
@@ -170,43 +182,39 @@ class UserQueue:
         self.waiting -= items
         if record.job is None:
             self.single -= items
-        key = spec.name, spec.priority
-        left = self.counts[key] - items
+        waiting, name = line.items, record.spec.name  # `line.count`, made quick
+        left = waiting[name] - items
         if left:
-            self.counts[key] = left
+            waiting[name] = left
         else:
-            del self.counts[key]
+            del waiting[name]
 
     def taken(self, task: Task, items: int) -> None:
         """`items` were cut off the front of `task`, which goes on waiting."""
-        self._count(task, -items)
+        self._count(self._line(task.record), task.record, -items)
 
-    def _count(self, task: Task, items: int) -> None:
-        record = task.record
-        spec = record.spec
+    def _count(self, line: Line, record: Record, items: int) -> None:
         self.waiting += items
         if record.job is None:
             self.single += items
-        key = spec.name, spec.priority
-        left = self.counts.get(key, 0) + items
-        if left:
-            self.counts[key] = left
-        else:
-            del self.counts[key]
+        line.count(record.spec.name, items)
 
     @property
     def by_name(self) -> Counter[str]:
         """Items that wait, for display."""
         waiting: Counter[str] = Counter()
-        for (name, _), items in self.counts.items():
-            waiting[name] += items
+        for level in self.levels.values():
+            for line in level.values():
+                waiting.update(line.items)
         return waiting
 
     @property
     def by_priority(self) -> Counter[float]:
         waiting: Counter[float] = Counter()
-        for (_, priority), items in self.counts.items():
-            waiting[priority] += items
+        for priority, level in self.levels.items():
+            items = sum(sum(line.items.values()) for line in level.values())
+            if items:
+                waiting[priority] = items
         return waiting
 
     def heads(self, priority: float) -> list[Task]:

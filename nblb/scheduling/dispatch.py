@@ -14,7 +14,7 @@ from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.record import Record
 from nblb.scheduling.state import State
-from nblb.scheduling.task import Task
+from nblb.scheduling.task import Task, given_at
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 
@@ -25,6 +25,9 @@ class Dispatch:
     def __init__(self, state: State) -> None:
         self.state = state
         self.held = False  # the disk is full: nothing new is started
+        self._estimates = state.placement.estimates
+        self._now = 0.0
+        self._step = given_at(0.0)
 
     def run(self, now: float) -> None:
         """Assign until no free worker has anybody waiting for it."""
@@ -32,13 +35,14 @@ class Dispatch:
         if not state.dispatch_due or self.held:
             return
         state.dispatch_due = False
+        self._now, self._step = now, given_at(now)
         left = MAX_A_TURN
         for band in state.placement.bands:
-            left -= self._serve(band, left, now)
+            left -= self._serve(band, left)
         if left <= 0:
             state.dispatch_due = True
 
-    def _serve(self, band: Band, most: int, now: float) -> int:
+    def _serve(self, band: Band, most: int) -> int:
         """Serve the users whose turn it is in this band; how many slices were assigned."""
         placement, given = self.state.placement, 0
         room = placement.rooms[band]
@@ -55,9 +59,10 @@ class Dispatch:
                 passed.append(user)
                 entry = band.first()
                 continue
-            self._assign(task, items, user, group, now)
+            self._assign(task, items, user, band, group)
             given += 1
-            entry = band.second(user)
+            band.put_right(user)
+            entry = band.first()
         band.changed.update(dict.fromkeys(passed))
         return given
 
@@ -72,26 +77,27 @@ class Dispatch:
                     return task, items, group
         return best, 0, None
 
-    def _assign(self, task: Task, items: int, user: UserQueue, group: GroupOfWorkers, now: float) -> None:
-        state, record, hub = self.state, task.record, group.hub
-        spec = record.spec
+    def _assign(self, task: Task, items: int, user: UserQueue, band: Band, group: GroupOfWorkers) -> None:
+        record, hub, out = task.record, group.hub, self.state.out
         if items < task.items:
             user.taken(task, items)
             task = record.take(task, items)
         else:
-            user.drop(task)
-        task.attempt += 1
-        held = Assignment(task, group, user, state.placement.estimates.slice_s(record, items) or 0.0, now)
-        task.give(held, now)
-        hub.in_hand[held.fence] = held
-        group.given_one(held.estimate_s)
+            user.drop(task, band)
+        first = task.first
+        task.attempt = attempt = task.attempt + 1
+        estimate_s = self._estimates.slice_s(record, items) or 0.0
+        fence = record.id, first, attempt
+        held = Assignment(fence, record, first, items, attempt, [task], group, user, self._now, estimate_s)
+        task.give(held, self._step)
+        hub.in_hand[fence] = held
+        group.given_one(estimate_s)
         user.occupied += 1
-        out = state.out
-        out.append(Keep(AttemptKept(record.id, task.first, items, task.attempt, hub.id)))
-        if spec.function not in hub.holds or spec.constants or spec.depends:
+        out.append(Keep(AttemptKept(record.id, first, items, attempt, hub.id)))
+        if not record.alone or record.spec.function not in hub.holds:
             self._send_inputs(hub, record)
         out.append(Send(hub.address, run_task(task, record, group.number)))
-        hub.said_at = now
+        hub.said_at = self._now
 
     def _send_inputs(self, hub: Hub, record: Record) -> None:
         """Say what the hub lacks of what the record needs."""

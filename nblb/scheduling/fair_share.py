@@ -2,11 +2,12 @@
 
 Recent use is worker time that decays exponentially (half-life LB_FAIR_HALFLIFE_S). Instead of shrinking every
 user's sum as time passes, what is added grows: a second used at time t counts 2 ** (t / half-life), so the order
-of two users never changes by waiting and a heap of them stays valid. (Forward decay: Cormode et al., ICDE 2009.)
+of two users never changes by waiting and a line of them stays sorted. (Forward decay: Cormode et al., ICDE 2009.)
 When the scale gets large, all sums are rescaled.
 
-Each band (a range of priorities that some workers take) has a heap of the users with a task for it, so that a choice
-costs O(log users) however long the backlog is. The place of a user is looked after when it matters:
+Each band (a range of priorities that some workers take) has a sorted line of the users with a task for it. A choice
+looks at its head however long the backlog is; whoever gets a worker nearly always goes to its end, else to a place
+that O(log users) comparisons find. (A heap compares as often at every choice.) A place is looked after when it matters:
 
 - Whoever gets a worker sinks, in all bands. Nothing is done about it: an entry that tells of fewer workers than the
   user has is put right when it comes to the top.
@@ -18,7 +19,7 @@ An entry tells the user's next task, too, so that a choice needs no second look 
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush, heapreplace
+from bisect import insort
 
 from nblb.scheduling.backlog import Entry, UserQueue
 
@@ -28,13 +29,13 @@ MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overfl
 class Band:
     """The users with a task for workers of minP..maxP, in the order of their turns."""
 
-    __slots__ = ("changed", "entries", "heap", "high", "low", "share")
+    __slots__ = ("changed", "entries", "high", "line", "low", "share")
 
     def __init__(self, low: float, high: float, share: FairShare) -> None:
         self.low, self.high = low, high
         self.share = share
-        self.heap: list[Entry] = []
-        self.entries: dict[UserQueue, Entry] = {}  # those in the heap that are valid
+        self.line: list[Entry] = []  # sorted
+        self.entries: dict[UserQueue, Entry] = {}  # those in the line that are valid
         self.changed: dict[UserQueue, None] = {}  # those who may deserve a better place than their entry
 
     def takes(self, priority: float) -> bool:
@@ -43,62 +44,55 @@ class Band:
     def refresh(self) -> None:
         """Give all who were marked the places that they deserve."""
         self.share.tell_bands()
-        entries, heap = self.entries, self.heap
+        entries, line = self.entries, self.line
         few = 4 * len(self.changed) < len(entries)  # else it is cheaper to order all of them anew
         for user in self.changed:
             entry = user.turn(self)
             if entry is None:
                 entries.pop(user, None)
+            elif not few:
+                entries[user] = entry
             elif entry != entries.get(user):
                 entries[user] = entry
-                if few:
-                    heappush(heap, entry)
+                insort(line, entry)
         self.changed.clear()
-        if not few or len(heap) > 64 + 4 * len(entries):
-            self.heap = list(entries.values())
-            heapify(self.heap)
+        if not few or len(line) > 64 + 4 * len(entries):
+            self.line = sorted(entries.values())
 
     def first(self) -> Entry | None:
         """Whose turn it is, and with which task; None when nobody waits."""
         if self.changed or self.share.changed:
             self.refresh()
-        return self._valid()
+        line, entries = self.line, self.entries
+        while line:
+            entry = line[0]
+            occupied, usage, _, user, _ = entry
+            if entries.get(user) is not entry:
+                del line[0]
+            elif occupied == user.occupied and usage == user.usage:
+                return entry
+            else:
+                self.put_right(user)
+        return None
 
-    def second(self, user: UserQueue) -> Entry | None:
-        """`first`, right after the first, this user, has got something and nothing else has changed."""
+    def put_right(self, user: UserQueue) -> None:
+        """The first, this user, gets the place that it deserves now: it has got something."""
+        line = self.line
+        del line[0]
         entry = user.turn(self)
         if entry is None:
             del self.entries[user]
-            heappop(self.heap)
-        else:
-            self.entries[user] = entry
-            heapreplace(self.heap, entry)
-        return self._valid()
-
-    def _valid(self) -> Entry | None:
-        """The first of the heap, when all entries before it have been put right."""
-        heap, entries = self.heap, self.entries
-        while heap:
-            entry = heap[0]
-            user = entry[3]
-            if entries.get(user) is not entry:
-                heappop(heap)
-                continue
-            if entry[0] == user.occupied and entry[1] == user.usage:
-                return entry
-            true = user.turn(self)
-            if true is None:
-                del entries[user]
-                heappop(heap)
-            else:
-                entries[user] = true
-                heapreplace(heap, true)
-        return None
+            return
+        self.entries[user] = entry
+        if line and entry < line[-1]:
+            insort(line, entry)
+        else:  # nearly always, where nobody has more workers than the others
+            line.append(entry)
 
     def pass_over(self, user: UserQueue) -> None:
         """The first, whom nothing can be given, has no turn until it is marked again."""
         del self.entries[user]
-        heappop(self.heap)
+        del self.line[0]
 
     def __repr__(self) -> str:
         return f"<Band {self.low:g}..{self.high:g}>"
@@ -135,7 +129,7 @@ class FairShare:
     def tell_bands(self) -> None:
         """Mark those whose standing has changed where they have a turn; before a choice, not at each change."""
         for band in self.bands.values():
-            band.changed.update((user, None) for user in self.changed if user in band.entries)
+            band.changed.update(dict.fromkeys(filter(band.entries.__contains__, self.changed)))
         self.changed.clear()
 
     def line_changed(self, user: UserQueue, priority: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import msgspec
+
 from nblb.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
@@ -15,33 +17,27 @@ NO_WORKERS = 1e9  # the load of a group without any
 Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
 
 
-class Assignment:
+class Assignment(msgspec.Struct, eq=False):  # a Struct because one is made for each decision, and that is quick
     """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
 
-    __slots__ = ("attempt", "estimate_s", "fence", "first", "given_at", "group", "items", "recalled", "record",
-                 "started_at", "tasks", "told", "told_s", "user", "worker")  # fmt: skip
+    fence: Fence
+    record: Record
+    first: int
+    items: int
+    attempt: int
+    tasks: list[Task]  # those that still hope for it: several, or smaller, after some items were cancelled
+    group: GroupOfWorkers
+    user: UserQueue
+    given_at: float
+    estimate_s: float = 0.0
+    started_at: float = 0.0
+    recalled: bool = False
+    worker: str = ""
+    told: int = 0  # items of it, from the first on, whose end its hub has told …
+    told_s: float = 0.0  # … and how long they took
 
-    def __init__(self, task: Task, group: GroupOfWorkers, user: UserQueue, estimate_s: float, now: float) -> None:
-        self.record = record = task.record
-        self.group = group
-        self.user = user
-        self.estimate_s = estimate_s
-        self.given_at = now
-        self.started_at = 0.0
-        self.recalled = False
-        self.worker = ""
-        self.told = 0  # items of it, from the first on, whose end its hub has told …
-        self.told_s = 0.0  # … and how long they took
-        self.tasks = [task]  # those that still hope for it: several, or smaller, after some items were cancelled
-        self.first = first = task.first
-        self.items = task.items
-        self.attempt = attempt = task.attempt
-        self.fence: Fence = (record.id, first, attempt)
-
-    def cover(self, orphan: Orphan, tasks: list[Task]) -> None:
-        """Take the place of an attempt that a core before this one gave."""
-        self.first, self.items, self.attempt, self.tasks = orphan.first, orphan.items, orphan.attempt, tasks
-        self.fence = orphan.fence
+    def __repr__(self) -> str:
+        return f"<Assignment {self.fence}>"
 
 
 class Orphan:
@@ -99,11 +95,8 @@ class GroupOfWorkers:
         self.given = given = self.given + 1
         self.pending_s += seconds
         alive = self.alive
-        if given < alive and self.line is not None:  # it stays where it is: it had a free worker, and has one
-            self.load = given / alive
-            self.line.sink(self)
-        else:
-            self.load = given / alive if alive else NO_WORKERS
+        self.load = given / alive if alive else NO_WORKERS
+        if given >= alive or self.line is None:  # else it stays where it is: it had a free worker, and has one
             self.room.place(self)
 
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:

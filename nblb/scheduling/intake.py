@@ -332,7 +332,7 @@ class Intake:
 def run_task(task: Task, record: Record, group: int) -> RunTask:
     """The order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
-    if record.items == 1 and spec.call == "python" and not (spec.timeout_s or spec.depends or spec.constants):
+    if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:
         return RunTask(  # nearly always: what is not said need not be set
             task=record.id,
             attempt=task.attempt,

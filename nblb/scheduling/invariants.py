@@ -197,7 +197,7 @@ def _line(user: UserQueue, queued: list[Task]) -> None:
 
 
 def _turns(state: State) -> None:
-    """Whoever waits for a worker of a band has a valid entry in its heap, at the user's true place or before it."""
+    """Whoever waits for a worker of a band has a valid entry in its line, at the user's true place or before it."""
     for band in state.share.bands.values():
         band.refresh()
         for user in state.share.users.values():
@@ -206,8 +206,8 @@ def _turns(state: State) -> None:
             if entry is None:
                 assert best is None, f"{user.name} waits for {band}: {best}, with the entry {entry}"
                 continue
-            valid = [one for one in band.heap if one is entry]
-            assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the heap of {band}"
+            valid = [one for one in band.line if one is entry]
+            assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the line of {band}"
             if entry[0] < user.occupied and entry[1] <= user.usage:
                 continue  # it will be put right when it comes to the top
             look = user.look(band)

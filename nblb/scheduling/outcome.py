@@ -364,8 +364,10 @@ class Outcome:
         if group is None or not tasks:
             return None
         del state.orphans[orphan.fence]
-        held = Assignment(tasks[0], group, state.share.user(record.user), 0.0, now)
-        held.cover(orphan, tasks)
+        user = state.share.user(record.user)
+        held = Assignment(
+            orphan.fence, record, orphan.first, orphan.items, orphan.attempt, tasks, group, user, given_at=now
+        )
         for task in tasks:
             task.orphan = None
             state.notice(task, now)

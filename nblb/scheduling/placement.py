@@ -102,8 +102,7 @@ class Placement:
         group = rooms[0].free.first() if len(rooms) == 1 else None
         if group is not None:  # nearly always this one will do
             hub = group.hub
-            if (record.kind is hub.ran and not hub.suspect and spec.function in hub.holds
-                    and not spec.constants and not spec.depends):  # fmt: skip
+            if record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect:
                 return group
         group = self._best(record, rooms, None)
         if group is not None:
@@ -183,6 +182,6 @@ def holds_inputs(hub: Hub, record: Record) -> bool:
     spec = record.spec
     if spec.function and spec.function not in hub.holds:
         return False
-    if not spec.constants and not spec.depends:
+    if record.alone:
         return True
     return all(name in hub.holds for name in (*spec.constants, *spec.depends))

@@ -29,6 +29,7 @@ class Record:
 
     __slots__ = (
         "accepted_at",
+        "alone",
         "blocked_on",
         "closed",
         "dependents",
@@ -58,6 +59,7 @@ class Record:
         self.number = number  # order of acceptance
         self.items = spec.items
         self.kind = _kind(spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
+        self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must hold
         self.accepted_at = now
         self.ended_at = 0.0
         self.closed = False  # every item has ended, and all that follows from it is done

@@ -50,13 +50,6 @@ class ByLoad:
             self._heap = list(self._entries.values())
             heapify(self._heap)
 
-    def sink(self, group: GroupOfWorkers) -> None:
-        """Its load has grown; if it was the first, another one may be now."""
-        old = self._heap[0]
-        if old[2] is group and self._entries[group] is old:
-            self._entries[group] = entry = (group.load, old[1], group)
-            heapreplace(self._heap, entry)
-
     def leave(self, group: GroupOfWorkers) -> None:
         del self._entries[group]
         self._risen.pop(group, None)
@@ -77,13 +70,13 @@ class ByLoad:
         heap, entries = self._heap, self._entries
         while heap:
             entry = heap[0]
-            group = entry[2]
+            load, number, group = entry
             if entries.get(group) is not entry:
                 heappop(heap)
-            elif entry[0] == group.load:
+            elif load == group.load:
                 return group
             else:
-                entries[group] = entry = (group.load, entry[1], group)
+                entries[group] = entry = (group.load, number, group)
                 heapreplace(heap, entry)
         return None
 

@@ -8,7 +8,7 @@ normal, stand in the table and lead back to the same state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
@@ -82,6 +82,7 @@ _STEPS: dict[TaskState, dict[str, tuple[TaskState, int]]] = {
 }
 
 STORY_LENGTH = 24
+Story: TypeAlias = "tuple[tuple[float, str, str, str], ...]"  # (when, cause, from, to)
 
 
 class InvalidTransition(Exception):  # the name says what it is; it is a bug, never a user's error
@@ -91,6 +92,11 @@ class InvalidTransition(Exception):  # the name says what it is; it is a bug, ne
         told = "; ".join(f"{at:.3f} {why}: {old} -> {new}" for at, why, old, new in task.story)
         super().__init__(f"{cause} came to {task!r}, whose story is: {told or 'just accepted'}")
         self.task, self.cause = task, cause
+
+
+def given_at(now: float) -> Story:
+    """What the story of a task tells when it is given to a hub."""
+    return ((now, "RunTask", QUEUED, ASSIGNED),)
 
 
 class Task:
@@ -126,7 +132,7 @@ class Task:
         self.ended: TaskEnded | None = None
         self.progress = 0.0
         self.note = ""
-        self.story: tuple[tuple[float, str, str, str], ...] = ()
+        self.story: Story = ()
         self.orphan: Orphan | None = None  # after a restart: the attempt that some hub may still have
 
     def move(self, cause: str, now: float) -> TaskState:
@@ -150,13 +156,16 @@ class Task:
                 self.record.count(old, new, self.items)
         return old
 
-    def give(self, held: Assignment, now: float) -> None:
-        """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does."""
+    def give(self, held: Assignment, step: Story) -> None:
+        """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does.
+
+        `step` is `given_at(now)`, one for all that are given at that moment.
+        """
         if self.state is not QUEUED:
             raise InvalidTransition(self, "RunTask")
         self.state, self.held = ASSIGNED, held
         story = self.story
-        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((now, "RunTask", QUEUED, ASSIGNED),)
+        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + step if story else step
         record = self.record
         if record.job is not None:
             record.count(QUEUED, ASSIGNED, self.items)

@@ -10,6 +10,8 @@ from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.record import Record
 from nblb.scheduling.task import Task
 
+ALL = FairShare(600.0).band(0.0, 1000.0)
+
 
 @pytest.fixture
 def user() -> UserQueue:
@@ -24,9 +26,9 @@ def task(number: int, priority: float = 0.0, items: int = 1, name: str = "", pyt
 
 
 def drain(user: UserQueue, low: float = 0.0, high: float = 1000.0) -> list[str]:
-    order = []
+    order, band = [], FairShare(600.0).band(low, high)
     while (best := user.best(low, high)) is not None:
-        user.drop(best)
+        user.drop(best, band)
         best.move("RunTask", 0.0)
         order.append(best.id)
     return order
@@ -55,7 +57,7 @@ def test_what_comes_back_stands_where_it_stood(user: UserQueue) -> None:
     for one in tasks:
         user.add(one)
     for one in tasks[:3]:
-        user.drop(one)
+        user.drop(one, ALL)
         one.move("RunTask", 0.0)
     for one in (tasks[1], tasks[2], tasks[0]):  # in whatever order their hub lost them
         one.move("HubSilent", 1.0)

@@ -36,7 +36,7 @@ class Bench:
             return ""
         user, task = entry[3:]
         assert task is user.best(band.low, band.high)
-        user.drop(task)
+        user.drop(task, band)
         task.move("RunTask", 0.0)
         user.occupied += 1
         self.given.append(task)
@@ -157,14 +157,14 @@ def test_a_band_that_comes_late_learns_of_all_who_wait() -> None:
     assert bench.next(low) == ""
 
 
-def test_the_heap_stays_small() -> None:
+def test_the_line_stays_short() -> None:
     bench = Bench()
     for name in ("anna", "bob", "cleo"):
         bench.add(name, count=400)
     for turn in range(1000):
         name = bench.next()
         bench.finish(name, 0.001, now=turn * 0.01)
-    assert len(bench.band.heap) <= 64 + 4 * 3
+    assert len(bench.band.line) <= 64 + 4 * 3
 
 
 @settings(max_examples=200)

@@ -81,7 +81,7 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
     "and some still wait for it": lambda s: setattr(s.state.records["done"], "dependents", {-1: [1]}),
     "stands in": lambda s: setattr(user(s), "usage", -1.0),
     "with the entry None": lambda s: [band.entries.clear() for band in s.state.share.bands.values()],
-    "in the heap of": lambda s: [band.heap.clear() for band in s.state.share.bands.values()],
+    "in the line of": lambda s: [band.line.clear() for band in s.state.share.bands.values()],
     "outside the band": lambda s: setattr(slice_of(s, "runs").held, "group", the_hub(s).groups[1]),
     "commands were left behind": lambda s: s.state.log("info", "x"),
 }

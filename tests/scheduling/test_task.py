@@ -8,7 +8,7 @@ import pytest
 
 from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.record import Job, Record
-from nblb.scheduling.task import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task
+from nblb.scheduling.task import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task, given_at
 
 
 def a_task(items: int = 1) -> Task:
@@ -66,14 +66,14 @@ def test_to_give_a_task_is_the_move_of_the_table() -> None:
     moved, given = (record.begin(TaskState.QUEUED, 0.0) for record in twins)
     for n in range(2 * STORY_LENGTH):
         moved.move("RunTask", n)
-        given.give(held := object(), n)  # type: ignore[arg-type]
+        given.give(held := object(), given_at(n))  # type: ignore[arg-type]
         assert (given.state, given.held, given.story) == (moved.state, held, moved.story)
         assert job.counts == {TaskState.QUEUED: 0, TaskState.ASSIGNED: 6}
         for task in (moved, given):
             task.move("TaskReturned", n)
     given.move("CancelTask", 99.0)
     with pytest.raises(InvalidTransition, match="RunTask came to"):
-        given.give(object(), 100.0)  # type: ignore[arg-type]
+        given.give(object(), given_at(100.0))  # type: ignore[arg-type]
 
 
 def test_ids_and_repr_say_which_items() -> None:

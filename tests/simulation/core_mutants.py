@@ -175,18 +175,18 @@ def unfair_turns() -> Patches:
     """Whoever came first is served first, however many workers they have."""
 
     def make(original: Any) -> Any:
-        def first(self: Band, *before: Any) -> Any:
-            true = original(self, *before)
+        def first(self: Band) -> Any:
+            true = original(self)
             for entry in sorted(self.entries.values(), key=lambda entry: entry[2]):
                 if entry[3].turn(self) is not None:
-                    self.heap.remove(entry)
-                    self.heap.insert(0, entry)
+                    self.line.remove(entry)
+                    self.line.insert(0, entry)
                     return entry[3].turn(self)
             return true
 
         return first
 
-    return [swap(Band, "first", make), swap(Band, "second", make)]
+    return [swap(Band, "first", make)]
 
 
 def priority_upside_down() -> Patches:
