@@ -333,15 +333,8 @@ def run_task(task: Task, record: Record, group: int) -> RunTask:
     """The order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
     if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:
-        return RunTask(  # nearly always: what is not said need not be set
-            task=record.id,
-            attempt=task.attempt,
-            name=spec.name,
-            function=spec.function,
-            payload=spec.payload,
-            group=group,
-            split=spec.split,
-            user=spec.user,
+        return RunTask(  # nearly always: what is not said need not be set, and names before arguments take time
+            record.id, task.attempt, spec.name, spec.function, spec.payload, group, split=spec.split, user=spec.user
         )
     return RunTask(
         task=record.id,

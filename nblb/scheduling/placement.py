@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil
+from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
@@ -23,6 +24,7 @@ LEAST_S = 10 * OVERHEAD_S  # shorter slices, at the end of a record, would cost 
 SMOOTHING = 0.25
 MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
 MOST_PRIORITIES = 1000  # whose rooms are remembered
+Rooms: TypeAlias = "tuple[Room | None, tuple[Room, ...]]"  # the only one that takes a priority; all, narrowest first
 
 
 class Estimates:
@@ -63,7 +65,7 @@ class Placement:
         self.by_band: dict[Band, list[GroupOfWorkers]] = {}
         self.rooms: dict[Band, Room] = {}
         self.bands: list[Band] = []  # narrowest first
-        self._rooms: dict[float, tuple[Room, ...]] = {}  # priority -> those that take it, narrowest first
+        self._rooms: dict[float, Rooms] = {}  # by priority
 
     def add(self, hub: Hub) -> None:
         for group in hub.groups:
@@ -98,8 +100,8 @@ class Placement:
         """The group for this slice among all that take it and have room."""
         record = task.record
         spec = record.spec
-        rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
-        group = rooms[0].free.first() if len(rooms) == 1 else None
+        only, rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
+        group = only.free.first() if only is not None else None
         if group is not None:  # nearly always this one will do
             hub = group.hub
             if record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect:
@@ -112,11 +114,12 @@ class Placement:
             return None
         return self._best(record, rooms, estimate)
 
-    def _find_rooms(self, priority: float) -> tuple[Room, ...]:
+    def _find_rooms(self, priority: float) -> Rooms:
         if len(self._rooms) >= MOST_PRIORITIES:
             self._rooms.clear()
-        self._rooms[priority] = rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority))
-        return rooms
+        rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority))
+        self._rooms[priority] = found = rooms[0] if len(rooms) == 1 else None, rooms
+        return found
 
     def _best(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
         """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.

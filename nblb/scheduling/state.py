@@ -208,19 +208,19 @@ class State:
     def keep_end(self, ended: TaskEnded) -> None:
         self.out.append(
             Keep(
-                EndKept(
-                    task=ended.task,
-                    first=ended.first,
-                    items=ended.items,
-                    attempt=ended.attempt,
-                    state=ended.state,
-                    at=ended.ended_at,
-                    payload=ended.payload,
-                    failure=ended.failure,
-                    duration_s=ended.duration_s,
-                    worker=ended.worker,
-                    host=ended.host,
-                    holes=ended.holes,
+                EndKept(  # in the order of its fields, for names before arguments take time
+                    ended.task,
+                    ended.first,
+                    ended.items,
+                    ended.attempt,
+                    ended.state,
+                    ended.ended_at,
+                    ended.payload,
+                    ended.failure,
+                    ended.duration_s,
+                    ended.worker,
+                    ended.host,
+                    ended.holes,
                 )
             )
         )
