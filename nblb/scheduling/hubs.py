@@ -10,7 +10,7 @@ from nblb.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.record import Kind, Record
-from nblb.scheduling.room import ByLoad, Room
+from nblb.scheduling.room import ByLoad, Place, Room
 from nblb.scheduling.task import Task
 
 NO_WORKERS = 1e9  # the load of a group without any
@@ -62,7 +62,7 @@ class Orphan:
 class GroupOfWorkers:
     """Alike workers of one hub; they share a line of slices, kept by the hub."""
 
-    __slots__ = ("alive", "band", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
+    __slots__ = ("alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
 
     room: Room  # placement's, from the moment when it knows the group
 
@@ -75,7 +75,8 @@ class GroupOfWorkers:
         self.given = 0  # slices in hand
         self.pending_s = 0.0  # their estimated work
         self.load = NO_WORKERS  # slices in hand for each worker
-        self.line: ByLoad | None = None  # of its room, where it stands
+        self.line: ByLoad | None = None  # of its room, where it stands …
+        self.entry: Place | None = None  # … and its place in there
 
     def workers_changed(self, more: int) -> None:
         self.alive += more

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.scheduling.fair_share import Band
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import GroupOfWorkers
+
+Place: TypeAlias = "tuple[float, int, GroupOfWorkers]"  # load, number of arrival (no two have the same), group
 
 
 class ByLoad:
@@ -19,64 +21,64 @@ class ByLoad:
     and a group that may deserve a better place is only marked: it gets its new entry before the next choice.
     """
 
-    __slots__ = ("_entries", "_heap", "_number", "_risen")
+    __slots__ = ("_groups", "_heap", "_number", "_risen")
 
     def __init__(self) -> None:
-        self._entries: dict[GroupOfWorkers, tuple[float, int, GroupOfWorkers]] = {}  # those that are here
-        self._heap: list[tuple[float, int, GroupOfWorkers]] = []
+        self._groups: dict[GroupOfWorkers, None] = {}  # those that are here; what is valid of the heap is their `entry`
+        self._heap: list[Place] = []
         self._number = 0
         self._risen: dict[GroupOfWorkers, None] = {}  # those that may have less load than their entry says
 
     def __contains__(self, group: object) -> bool:
-        return group in self._entries
+        return group in self._groups
 
     def __iter__(self) -> Iterator[GroupOfWorkers]:
         """Longest here, first."""
-        return iter(self._entries)
+        return iter(self._groups)
 
     def put(self, group: GroupOfWorkers) -> None:
         """It is here; its load may have changed."""
-        entry = self._entries.get(group)
-        if entry is None:
+        if group not in self._groups:
+            self._groups[group] = None
             self._number += 1
-            self._push((group.load, self._number, group))
-        elif group.load < entry[0]:
+            self._push(group, self._number)
+        elif group.entry is not None and group.load < group.entry[0]:
             self._risen[group] = None
 
-    def _push(self, entry: tuple[float, int, GroupOfWorkers]) -> None:
-        self._entries[entry[2]] = entry
+    def _push(self, group: GroupOfWorkers, number: int) -> None:
+        group.entry = entry = group.load, number, group
         heappush(self._heap, entry)
-        if len(self._heap) > 64 + 4 * len(self._entries):
-            self._heap = list(self._entries.values())
+        if len(self._heap) > 64 + 4 * len(self._groups):
+            self._heap = [one.entry for one in self._groups if one.entry is not None]
             heapify(self._heap)
 
     def leave(self, group: GroupOfWorkers) -> None:
-        del self._entries[group]
+        del self._groups[group]
+        group.entry = None
         self._risen.pop(group, None)
 
     def _lift(self) -> None:
         """Give those that were marked their places."""
-        entries = self._entries
         for group in self._risen:
-            entry = entries[group]
-            if group.load < entry[0]:
-                self._push((group.load, entry[1], group))
+            entry = group.entry
+            if entry is not None and group.load < entry[0]:
+                self._push(group, entry[1])
         self._risen.clear()
 
     def first(self) -> GroupOfWorkers | None:
         """The least loaded."""
         if self._risen:
             self._lift()
-        heap, entries = self._heap, self._entries
+        heap = self._heap
         while heap:
             entry = heap[0]
             load, number, group = entry
-            if entries.get(group) is not entry:
+            if group.entry is not entry:
                 heappop(heap)
             elif load == group.load:
                 return group
             else:
-                entries[group] = entry = (group.load, number, group)
+                group.entry = entry = group.load, number, group
                 heapreplace(heap, entry)
         return None
 
