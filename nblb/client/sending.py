@@ -1,7 +1,8 @@
 """Where this process puts large buffers that it submits: in files of the core's folder, each content once.
 
-An array that is submitted again is compared with the file that it went to before, byte by byte: that takes half the
-time of writing it, and none of the disk. So what was changed in place meanwhile is seen, as everywhere.
+An array that is submitted again is compared with the file that it went to before, byte by byte unless the kernel says
+that it was not written to: that takes half the time of writing it, or hardly any, and none of the disk. So what was
+changed in place meanwhile is seen, as everywhere.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 
 from nblb.framing import Buffer, Part
 from nblb.handover import BY_FILE, FilePart, Folder
-from nblb.mapping import address_of, are_equal
+from nblb.mapping import address_of
 from nblb.payload import Alike, stores
+from nblb.written import are_same
 
 RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared
 RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memory that is soon free is soon reused
@@ -88,7 +90,7 @@ class Sending:
             return alike[key][0]
         with self._lock:
             found = self._recent.get(key)
-        if found is None or not are_equal(buffer, found[1]):
+        if found is None or not are_same(buffer, found[1]):
             return None
         if alike is not None:
             alike[key] = found[0], buffer

@@ -32,8 +32,8 @@ from typing import Any
 from nblb import payload
 from nblb.framing import Buffer
 from nblb.handover import are_there
-from nblb.mapping import are_equal
 from nblb.messages import PutBlob
+from nblb.written import are_same
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
 LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to
@@ -109,7 +109,7 @@ class Watch:
                 return False
         for buffer, copy, shape in self._buffers:
             view = memoryview(buffer)
-            if (view.format, view.shape) != shape or copy is None or not are_equal(view, copy):
+            if (view.format, view.shape) != shape or copy is None or not are_same(view, copy):
                 return False
         return True
 
@@ -192,7 +192,8 @@ class Watch:
             view = memoryview(value)
             if not view.c_contiguous or view.format == "O":
                 raise _Opaque
-            copy = bytearray(view.cast("B")) if view.nbytes < LARGEST_COPY or not payload.stores.store else None
+            here = view.nbytes < LARGEST_COPY or not payload.stores.store
+            copy = memoryview(bytearray(view.cast("B"))) if here else None
         except (TypeError, ValueError, BufferError):  # dates, records, a shape with a zero in it
             raise _Opaque from None
         self._buffers.append((value, copy, (view.format, view.shape)))

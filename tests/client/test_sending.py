@@ -42,7 +42,7 @@ def test_the_same_bytes_at_the_same_place_are_written_once(store: Sending) -> No
 def test_while_nothing_can_change_nothing_is_compared(store: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
     array = bytearray(RECENT_FROM)
     alike: payload.Alike = {}
-    monkeypatch.setattr(sending, "are_equal", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(sending, "are_same", lambda *_: pytest.fail("compared"))
     assert store.put([array], alike)[0] is store.put([array], alike)[0]
 
 
