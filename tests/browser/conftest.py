@@ -30,9 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profile() -> Iterator[Path]:
     """Where Chromium keeps JupyterLab's compiled scripts from one file to the next."""
-    return tmp_path_factory.mktemp("chromium")
+    with tempfile.TemporaryDirectory(prefix="nblb", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module", autouse=True)

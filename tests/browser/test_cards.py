@@ -208,6 +208,7 @@ def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:
     with browser_page(here, "d.ipynb") as page:
         received: list[int] = []
         page.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+        page.page.emulate_media(reduced_motion="no-preference")  # with all that moves
         page.open()
         page.page.evaluate(WATCH_LONG_TASKS)
         page.run_all()
