@@ -16,6 +16,8 @@ pytest.importorskip("matplotlib")
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# What a test has less of: what is shown does not depend on how much scikit-learn computes.
+LESS = {"1-first-task": [("folds=5", "folds=2")]}
 
 
 @pytest.mark.slow
@@ -31,6 +33,9 @@ def test_runs(path: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(folder / path.name, as_version=4)
+    for before, after in LESS.get(path.stem, []):
+        (cell,) = [cell for cell in notebook.cells if cell.cell_type == "code" and before in cell.source]
+        cell.source = cell.source.replace(before, after)
     client = nbclient.NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )

@@ -1,4 +1,4 @@
-"""One JupyterLab for all browser tests of a process; each test opens a notebook of its own in a browser of its own."""
+"""One JupyterLab for all browser tests of a process, one browser for those of a file, a notebook for each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nblb import launch
+from tests.browser import chromium
 from tests.browser.lab import Lab, lab, missing
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(180))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def profile() -> Iterator[Path]:
+    """Where Chromium keeps JupyterLab's compiled scripts from one file to the next."""
+    with tempfile.TemporaryDirectory(prefix="nblb", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_browser(profile: Path) -> Iterator[None]:
+    """For a file and no longer: while it lives, its driver's event loop is the running one of this thread."""
+    with chromium.shared(profile):
+        yield
 
 
 @pytest.fixture(scope="session")

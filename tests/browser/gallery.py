@@ -18,7 +18,7 @@ LOOKS = [(LIGHT, 1280), (DARK, 1280), (LIGHT, 600), (DARK, 600), (LIGHT, 320)]
 def open_gallery(page: Page, scenes: list[str], theme: str) -> None:
     """The notebook `gallery.ipynb` with a cell for each scene, run, once every card is alive."""
     page.open()
-    page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    page.look(theme)
     page.run_all()
     ready = f"() => document.querySelectorAll('.nblb-root').length >= {len(scenes)}"
     page.page.wait_for_function(ready, timeout=90_000)

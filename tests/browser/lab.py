@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,16 +25,8 @@ from typing import Any
 
 import nbformat
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-extensions",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--force-color-profile=srgb",
-)
+from tests.browser import chromium
+
 START_S = 150.0  # on a machine of which others take the most
 # ipykernel 6 has no thread that takes messages while a cell computes: a press waits for the cell's end there.
 PRESSED_WHILE_COMPUTING_S = 2.0 if int(version("ipykernel").partition(".")[0]) >= 7 else 20.0
@@ -43,14 +35,11 @@ LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
 def missing() -> str:
     """Why a browser test cannot run here, "" if it can."""
-    if not Path(CHROMIUM).exists() and not shutil.which(CHROMIUM):
-        return f"no Chromium at {CHROMIUM} (the variable CHROMIUM names another)"
-    for module in ("playwright", "jupyterlab"):
-        try:
-            __import__(module)
-        except ImportError:
-            return f"{module} is not installed"
-    return ""
+    try:
+        import jupyterlab  # noqa: F401
+    except ImportError:
+        return "jupyterlab is not installed"
+    return chromium.missing()
 
 
 def write_notebook(path: Path, *cells: str) -> Path:
@@ -78,6 +67,7 @@ def lab(root: Path, runtime: Path, theme: str = LIGHT, app: str = "jupyterlab", 
     work = root / ".jupyter"
     environment = {**os.environ, **_folders(work), "NBLB_RUNTIME_DIR": str(runtime), **environment}
     _settings(work / "settings", theme)
+    _without_build(work / "config")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -126,6 +116,13 @@ def _settings(folder: Path, theme: str) -> None:
         file = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value))
+
+
+def _without_build(folder: Path) -> None:
+    """Else each page has the server compare its build with its extensions, which takes it a second and a Node."""
+    config = folder / "labconfig" / "page_config.json"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps({"buildAvailable": False, "buildCheck": False}))
 
 
 def _command(app: str, port: int, token: str, root: Path) -> list[str]:
@@ -181,6 +178,16 @@ class Page:
         """Like wait_kernel, for a kernel that may be busy."""
         self._wait("k && k.connectionStatus === 'connected'")
 
+    def wait_settled(self) -> None:
+        """A server that is to end a kernel which it is only starting takes half a minute over it."""
+        self.page.evaluate(
+            """() => {
+                const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+                const started = (async () => { await context?.ready; await context?.session?.kernel?.info })();
+                return Promise.race([started.then(() => {}), new Promise((late) => setTimeout(late, 20_000))]);
+            }"""
+        )
+
     def _wait(self, condition: str) -> None:
         script = f"""() => {{
             const w = window.jupyterapp?.shell?.currentWidget, sc = w?.sessionContext, k = sc?.session?.kernel;
@@ -194,6 +201,17 @@ class Page:
 
     def command(self, name: str) -> None:
         self.page.evaluate("(name) => { void window.jupyterapp.commands.execute(name) }", name)
+
+    def look(self, theme: str, width: int | None = None) -> None:
+        """JupyterLab's theme, what the system says of light and dark, and a width of the page."""
+        self.page.emulate_media(color_scheme="dark" if theme == DARK else "light")
+        self.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+        there = (
+            "(theme) => document.body.dataset.jpThemeName === theme && !document.querySelector('#jupyterlab-splash')"
+        )
+        self.page.wait_for_function(there, arg=theme)  # the splash is over everything
+        if width is not None:
+            self.page.set_viewport_size({"width": width, "height": self.page.viewport_size["height"]})
 
     def save(self) -> dict[str, Any]:
         """Saves the notebook and returns what is in the file."""
@@ -219,23 +237,33 @@ class Page:
 
 @contextlib.contextmanager
 def browser_page(here: Lab, notebook: str, size: tuple[int, int] = (1280, 1000), dark: bool = False) -> Iterator[Page]:
-    """A browser with one page on `notebook`."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(ARGUMENTS))
-        try:
-            context = browser.new_context(
-                viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
-            )
-            page = Page(context.new_page(), here, notebook)
+    """A page on `notebook`; in the end it is closed, and its kernel with it."""
+    try:
+        with chromium.page(size, dark) as tab:
+            page = Page(tab, here, notebook)
             try:
                 yield page
+                page.wait_settled()
             except BaseException:
                 _last_picture(page)
                 raise
-        finally:
-            browser.close()
+    finally:
+        _end_kernels(here)
+
+
+def _end_kernels(here: Lab) -> None:
+    """Or a job that nobody looks at any more would go on, and cost what the next test needs."""
+    with contextlib.suppress(urllib.error.HTTPError):  # one has ended by itself
+        for kernel in json.loads(_ask(here, "api/kernels")):
+            _ask(here, f"api/kernels/{kernel['id']}", "DELETE")
+
+
+def _ask(here: Lab, path: str, method: str = "GET") -> bytes:
+    request = urllib.request.Request(f"{here.url}/{path}", method=method)
+    request.add_header("Authorization", f"token {here.token}")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: bytes = answer.read()
+    return found
 
 
 def _last_picture(page: Page) -> None:

@@ -37,30 +37,27 @@ def found(page: Page, checked: set[str]) -> list[str]:
     page.page.evaluate(axe.AXE_SCRIPT)
     result = page.page.evaluate(AXE)
     print(f"\naxe: {len(result['passes'])} rules passed")
-    assert set(result["passes"]) >= checked
-    return [f"{rule['id']}: {rule['help']}: {node['html'][:200]}" for rule in result["wrong"] for node in rule["nodes"]]
+    wrong = [
+        f"{rule['id']}: {rule['help']}: {node['html'][:200]}" for rule in result["wrong"] for node in rule["nodes"]
+    ]
+    assert set(result["passes"]) >= checked, wrong
+    return wrong
 
 
-@pytest.mark.parametrize(("theme", "width"), [(LIGHT, 1280), (DARK, 600)])
-def test_axe_finds_nothing_on_any_card_in_any_state(here: Lab, theme: str, width: int) -> None:
+MARKED = [("done", 3, True), ("running", 90, False), ("failed", 3, False), ("cancelled", 99, False)]
+LOOKS = [(LIGHT, 1280), (DARK, 600)]
+
+
+def test_axe_finds_nothing_on_any_card_in_any_state(here: Lab) -> None:
     write_gallery(here, list(SCENES))
-    with browser_page(here, "gallery.ipynb", (width, 1000), dark=theme == DARK) as page:
-        open_gallery(page, list(SCENES), theme)
-        page.page.evaluate(OPEN_ALL)
-        page.page.wait_for_timeout(500)
-        assert found(page, CHECKED) == []
-        bars = page.page.locator(".nblb-card [role=progressbar]:visible").all()
-        assert len(bars) >= 20
-        for name, item, plain in (
-            ("done", 3, True),
-            ("running", 90, False),
-            ("failed", 3, False),
-            ("cancelled", 99, False),
-        ):
-            assert page.page.evaluate(PLAIN, [name, item]) is plain, name  # who sees no colours sees a mark
-        for bar in bars:
-            assert bar.get_attribute("aria-label")
-            assert bar.get_attribute("aria-valuetext")
+    with browser_page(here, "gallery.ipynb") as page:
+        open_gallery(page, list(SCENES), LIGHT)
+        for look in LOOKS:
+            page.look(*look)
+            page.page.evaluate(OPEN_ALL)
+            page.page.wait_for_timeout(500)
+            assert found(page, CHECKED) == [], look
+            without_colours(page)
         assert page.errors == []
         page.save()
         page.kill_kernel()
@@ -69,8 +66,22 @@ def test_axe_finds_nothing_on_any_card_in_any_state(here: Lab, theme: str, width
         page.page.evaluate(OPEN_ALL)
         assert page.page.locator(".nblb-root").count() == 0
         page.page.add_style_tag(content=IN_VIEW)
-        page.page.set_viewport_size({"width": width, "height": 8000})  # what is half scrolled away is not measured
-        assert found(page, {"summary-name", "color-contrast"}) == []
+        for theme, width in LOOKS:
+            page.look(theme)
+            page.page.set_viewport_size({"width": width, "height": 8000})  # what is half scrolled away is not measured
+            page.page.wait_for_function("() => document.querySelector('.jp-NotebookPanel').clientHeight > 7000")
+            assert found(page, {"summary-name", "color-contrast"}) == [], (theme, width)
+
+
+def without_colours(page: Page) -> None:
+    """Who sees no colours sees marks, and each bar has words."""
+    bars = page.page.locator(".nblb-card [role=progressbar]:visible").all()
+    assert len(bars) >= 20
+    for bar in bars:
+        assert bar.get_attribute("aria-label")
+        assert bar.get_attribute("aria-valuetext")
+    for name, item, plain in MARKED:
+        assert page.page.evaluate(PLAIN, [name, item]) is plain, name
 
 
 FOCUS = """() => {
@@ -94,36 +105,43 @@ def tab(page: Page) -> Any:
     return page.page.evaluate(FOCUS)
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_a_keyboard_reaches_everything_in_order_and_sees_where_it_is(here: Lab, artifacts: Path, theme: str) -> None:
-    job = "\njob = fakes.FakeJob(total=10_000, seconds=2, workers=1000, bad={40, 200}, age=5)\njob"
+def walk(page: Page, artifacts: Path, theme: str) -> list[Any]:
+    """What Tab reaches on the card, from the cell above it on."""
+    card = page.card("sweep")
+    page.page.locator(".jp-CodeCell .cm-content").first.click()
+    page.page.keyboard.press("Escape")  # Lab's command mode: from here no mouse is used
+    at = next((at for _ in range(20) if (at := tab(page)) is not None), None)
+    stops = []
+    while at is not None:
+        stops.append(at)
+        if at["tag"] == "CANVAS":
+            page.page.keyboard.press("Home")
+            page.page.keyboard.press("f")
+            card.get_by_role("slider", name="every item").and_(page.page.locator("[aria-valuenow='40']")).wait_for()
+            page.page.screenshot(path=artifacts / f"focus-{theme.rsplit(maxsplit=1)[-1].lower()}.png")
+        at = tab(page)
+    return stops
+
+
+def test_a_keyboard_reaches_everything_in_order_and_sees_where_it_is(here: Lab, artifacts: Path) -> None:
+    job = "\njob = fakes.FakeJob(total=10_000, seconds=2, workers=100, bad={40, 200}, age=10)\njob"
     write_notebook(here.root / "keys.ipynb", SETUP + job)
-    with browser_page(here, "keys.ipynb", dark=theme == DARK) as page:
+    with browser_page(here, "keys.ipynb") as page:
         page.open()
-        page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
         page.run_all()
         card = page.card("sweep")
         card.get_by_text("2 × ValueError").wait_for()
-        page.page.locator(".jp-CodeCell .cm-content").first.click()
-        page.page.keyboard.press("Escape")  # Lab's command mode: from here no mouse is used
-        at = next((at for _ in range(20) if (at := tab(page)) is not None), None)
-        stops = []
-        while at is not None:
-            stops.append(at)
-            if at["tag"] == "CANVAS":
-                page.page.keyboard.press("f")
-                card.get_by_role("slider", name="every item").and_(page.page.locator("[aria-valuenow='40']")).wait_for()
-                page.page.screenshot(path=artifacts / f"focus-{theme.rsplit(maxsplit=1)[-1].lower()}.png")
-            at = tab(page)
-        names = [stop["name"].partition(":")[0] for stop in stops]
-        assert names == [
-            "Cancel",
-            "Retry failed",
-            "every item",
-            "items in words",
-            "✗ 2 × ValueError at cell In[3] line 4",
-        ]
-        assert all(stop["ring"] >= 2 and stop["contrast"] >= 3 for stop in stops), stops
+        for theme in (DARK, LIGHT):
+            page.look(theme)
+            stops = walk(page, artifacts, theme)
+            assert [stop["name"].partition(":")[0] for stop in stops] == [
+                "Cancel",
+                "Retry failed",
+                "every item",
+                "items in words",
+                "✗ 2 × ValueError at cell In[3] line 4",
+            ]
+            assert all(stop["ring"] >= 2 and stop["contrast"] >= 3 for stop in stops), (theme, stops)
 
         card.get_by_role("slider", name="every item").focus()
         for key, said in (("End", "9999"), ("Home", "0"), ("ArrowRight", "1"), ("f", "40"), ("f", "200"), ("f", "40")):
@@ -167,27 +185,33 @@ def go():
 threading.Thread(target=go, daemon=True).start()"""
 
 
-@pytest.mark.parametrize("width", [1280, 500])
-def test_nothing_jumps_while_a_job_goes_on(here: Lab, width: int) -> None:
+def test_nothing_jumps_while_a_job_goes_on(here: Lab) -> None:
     job = "from tests.notebook import scenes\nimport time\njob = scenes.StillJob(total=400, running=8)\n"
     show = "from nblb.notebook import showing\nshowing.install(get_ipython())\nshowing.show('job', job)"
     write_notebook(here.root / "still.ipynb", job + show, STEP)
-    with browser_page(here, "still.ipynb", (width, 1000)) as page:
+    with browser_page(here, "still.ipynb") as page:
         page.open()
-        page.page.locator(".jp-CodeCell .cm-content").first.click()
-        page.command("notebook:run-cell")
-        card = page.card("sweep")
-        card.get_by_text("8 running").wait_for()
-        card.get_by_role("slider", name="every item").wait_for()
-        page.page.wait_for_timeout(1500)  # the saved picture has been redrawn meanwhile
-        before = page.page.evaluate(HEIGHT)
-        page.page.evaluate(WATCH_SHIFTS)
-        page.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
-        page.command("notebook:run-cell")
-        card.get_by_text("✗ 3 failed").wait_for()
-        card.get_by_text("3 × ValueError").wait_for()
-        card.get_by_text("390 done").or_(card.get_by_text("393 done")).first.wait_for()
-        shifts = page.page.evaluate("() => window.shifts")
-        print(f"\n{width}: {len(shifts)} shifts, {sum(s[0] for s in shifts):.4f} in all; {shifts[:6]}")
-        assert sum(shift[0] for shift in shifts) < 0.001  # of the page's height and width; below 0.1 is called good
-        assert page.page.evaluate(HEIGHT) - before < 60  # the failures' own lines, below all that was there
+        for width in (1280, 500):
+            page.look(LIGHT, width)
+            nothing_jumps(page, width)
+
+
+def nothing_jumps(page: Page, width: int) -> None:
+    """The job is shown anew, and goes on."""
+    page.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0")
+    page.command("notebook:run-cell")
+    card = page.card("sweep")
+    card.get_by_text("8 running").wait_for()
+    card.get_by_role("slider", name="every item").wait_for()
+    page.page.wait_for_timeout(1500)  # the saved picture has been redrawn meanwhile
+    before = page.page.evaluate(HEIGHT)
+    page.page.evaluate(WATCH_SHIFTS)
+    page.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
+    page.command("notebook:run-cell")
+    card.get_by_text("✗ 3 failed").wait_for()
+    card.get_by_text("3 × ValueError").wait_for()
+    card.get_by_text("390 done").or_(card.get_by_text("393 done")).first.wait_for()
+    shifts = page.page.evaluate("() => window.shifts")
+    print(f"\n{width}: {len(shifts)} shifts, {sum(s[0] for s in shifts):.4f} in all; {shifts[:6]}")
+    assert sum(shift[0] for shift in shifts) < 0.001, width  # of the page's height and width; below 0.1 is called good
+    assert page.page.evaluate(HEIGHT) - before < 60  # the failures' own lines, below all that was there

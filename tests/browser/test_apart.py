@@ -23,12 +23,12 @@ SETUP = "from tests.notebook import fakes\nfakes.install()\n"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-@pytest.fixture
-def vscode(tmp_path: Path, runtime_base: Path) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def vscode(tmp_path_factory: pytest.TempPathFactory, runtime_base: Path) -> Iterator[Lab]:
     """A JupyterLab whose kernels are told that they were started by VS Code."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     runtime = Path(tempfile.mkdtemp(dir=runtime_base))
-    with lab(tmp_path, runtime, PYTHONPATH=path, VSCODE_PID="1") as here:
+    with lab(tmp_path_factory.mktemp("vscode"), runtime, PYTHONPATH=path, VSCODE_PID="1") as here:
         yield here
 
 

@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.browser.lab import DARK, LIGHT, PRESSED_WHILE_COMPUTING_S, Lab, Page, browser_page, write_notebook
 
 SETUP = (
@@ -115,31 +113,30 @@ def test_the_saved_notebook_holds_the_end_also_when_a_card_was_redrawn_under_the
         assert len(json.dumps(saved)) < 20_000
 
 
-@pytest.mark.parametrize(("theme", "width"), [(LIGHT, 600), (DARK, 1280), (LIGHT, 320)])
-def test_looks(here: Lab, artifacts: Path, theme: str, width: int) -> None:
+def test_looks(here: Lab, artifacts: Path) -> None:
+    """One page in three looks: no card is wider than it may be in any of them."""
     cells = (
         SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
         "cluster = fakes.FakeCluster()\ncluster",
         "task = thing = fakes.FakeTask(seconds=30)" + SPEAK,
         "import threading\nthreading.Timer(0.5, print, ('it', 'waits')).start()\nfakes.FakeJob().wait()",
     )
-    name = f"looks-{width}.ipynb"
-    write_notebook(here.root / name, *cells)
-    with browser_page(here, name, size=(width, 1300), dark=theme == DARK) as page:
+    write_notebook(here.root / "looks.ipynb", *cells)
+    with browser_page(here, "looks.ipynb", size=(600, 1300)) as page:
         page.open()
-        page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
         page.run_all()
         page.card("simulate").wait_for()
         page.page.get_by_text("ValueError").first.click()
         page.page.get_by_text("it waits", exact=True).wait_for()  # an interrupt between two cells would be lost
         page.command("notebook:interrupt-kernel")
         page.card("stopped waiting for sweep").wait_for()
-        page.page.wait_for_timeout(1500)
-        page.page.screenshot(path=artifacts / f"looks-{theme.rsplit(maxsplit=1)[-1].lower()}-{width}.png")
-        assert page.page.evaluate(OVERFLOW) <= 1
-        for name in ("Scale", "Open monitor", "Stop"):
-            assert page.card("lab-5799").get_by_role("button", name=name, exact=True).is_enabled()
-        page.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", LIGHT)
+        for theme, width in ((LIGHT, 600), (DARK, 1280), (LIGHT, 320)):
+            page.look(theme, width)
+            page.page.wait_for_timeout(1000)  # the card is drawn anew, also by what comes from the kernel
+            page.page.screenshot(path=artifacts / f"looks-{theme.rsplit(maxsplit=1)[-1].lower()}-{width}.png")
+            assert page.page.evaluate(OVERFLOW) <= 1, (theme, width)
+            for name in ("Scale", "Open monitor", "Stop"):
+                assert page.card("lab-5799").get_by_role("button", name=name, exact=True).is_enabled()
 
 
 SPEAK = """
@@ -211,6 +208,7 @@ def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:
     with browser_page(here, "d.ipynb") as page:
         received: list[int] = []
         page.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+        page.page.emulate_media(reduced_motion="no-preference")  # with all that moves
         page.open()
         page.page.evaluate(WATCH_LONG_TASKS)
         page.run_all()

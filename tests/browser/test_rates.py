@@ -17,7 +17,7 @@ FRAMES_PER_S = 2 * 25
 CARD_BYTES = 4_000  # a description with eight running rows; a strip of 10,000 items is sent once a second at most
 MESSAGES_PER_S = 25  # of all cards together, as nblb/notebook/sampler.py says
 STRIP_BYTES = 6_000  # of 1,000 items, with each message
-WATCHED_S = 4.0
+WATCHED_S = 3.0
 
 
 class Frames:

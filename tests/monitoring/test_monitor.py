@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,11 +20,11 @@ from nblb.errors import NblbError, NotAllowed
 from nblb.monitoring import monitor
 from nblb.monitoring.poller import QUESTIONS
 from nblb.parameters import load
+from tests.browser import chromium
 from tests.monitoring.fake_source import NASTY, FakeSource
 from tests.waiting import wait_until
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
+needs_browser = pytest.mark.skipif(bool(chromium.missing()), reason=chromium.missing())
 
 
 @contextlib.contextmanager
@@ -98,22 +96,21 @@ def test_table_sends_only_cells_that_differ() -> None:
     assert list(table.widget.value["Task"]) == ["c"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with chromium.shared(tmp_path_factory.mktemp("chromium")):
+        yield
+
+
 @contextlib.contextmanager
 def browser_page(width: int = 1280, height: int = 800) -> Iterator[Any]:
     """A page that keeps what it complained of in `complaints`, and what it asked of other computers."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        try:
-            page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-            page.complaints = []
-            page.on("console", lambda m: page.complaints.append(m.text) if m.type in {"error", "warning"} else None)
-            page.on("pageerror", lambda error: page.complaints.append(str(error)))
-            page.on("request", lambda r: None if _is_local(r.url) else page.complaints.append(f"asked for {r.url}"))
-            yield page
-        finally:
-            browser.close()
+    with chromium.page((width, height), dark=False) as page:
+        page.complaints = []
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("request", lambda r: None if _is_local(r.url) else page.complaints.append(f"asked for {r.url}"))
+        yield page
 
 
 def _is_local(url: str) -> bool:
@@ -196,6 +193,8 @@ def test_many_browsers_are_one_for_the_core() -> None:
         wait_until(lambda: source.step >= number + 3, 20, "three more rounds")
         rounds = source.step - number
         assert len(source.asked) - asked <= (rounds + 1) * len(QUESTIONS)
+        for one in pages[1:]:
+            one.close()
 
 
 @needs_browser
