@@ -174,12 +174,14 @@ class CollectTask(Message):
 class FetchTask(Message):
     """Send the end of this record's (or job's) slices again, results included, and all that comes after.
 
-    With `first` only the result that begins at this item, or what is running there has said last.
+    With `first` only the result that begins at this item, or what is running there has said last. Several may begin
+    there, since a slice that takes long tells some results before its end: `items` is of how many it is, 0 for any.
     """
 
     task: str = ""
     job: str = ""
     first: int = -1
+    items: int = 0
 
 
 class RetryFailed(Message):

@@ -11,13 +11,13 @@ RESULTS_A_TURN = 64  # for one client, so that others do not wait
 
 
 class Withheld:
-    """By address, the record and the first item of each result; the results themselves stay where they lie.
+    """By address, the record, first item and items of each result; the results themselves stay where they lie.
 
     Each by itself: a record that is told as a whole, again and again, never gets beyond what its client takes at once.
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[tuple[str, int], None]] = {}
+        self._of: dict[str, dict[tuple[str, int, int], None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._of)
@@ -25,7 +25,7 @@ class Withheld:
     def add(self, address: str, message: Message) -> bool:
         """Whether it is the first of this client."""
         first_of_all = address not in self._of
-        key = getattr(message, "task", ""), getattr(message, "first", 0)
+        key = getattr(message, "task", ""), getattr(message, "first", 0), getattr(message, "items", 0)
         self._of.setdefault(address, {})[key] = None
         return first_of_all
 
@@ -38,8 +38,9 @@ class Withheld:
         for address, results in list(self._of.items()):
             if is_slow(address):
                 continue
-            for task, first in [*islice(results, RESULTS_A_TURN)]:
-                del results[task, first]
-                yield address, FetchTask(task=task, first=first)
+            for key in [*islice(results, RESULTS_A_TURN)]:
+                del results[key]
+                task, first, items = key
+                yield address, FetchTask(task=task, first=first, items=items)
             if not results:
                 del self._of[address]

@@ -257,7 +257,7 @@ class Intake:
         for record in records:
             if client.address not in record.watchers:
                 record.watchers = state.watched_by(record.watchers, client.address)
-            if message.first >= 0 and self._tell_result(client, record, message.first):
+            if message.first >= 0 and self._tell_result(client, record, message.first, message.items):
                 continue
             if message.first < 0:
                 self._tell_ends(client, record)
@@ -273,11 +273,12 @@ class Intake:
                 told.add(id(task.ended))
                 self.state.send(client.address, task.ended)
 
-    def _tell_result(self, client: Client, record: Record, first: int) -> bool:
-        """Say the one result that begins at this item; False if there is none (any more)."""
+    def _tell_result(self, client: Client, record: Record, first: int, items: int) -> bool:
+        """Say the one result that begins at this item and is of so many; False if there is none (any more)."""
         for task in record.slices[record.position(first) :]:  # not always the first: that item may be a hole in it
-            if task.ended is not None and task.ended.first == first and task.ended.payload is not None:
-                self.state.send(client.address, task.ended)
+            end = task.ended
+            if end is not None and end.first == first and items in (0, end.items) and end.payload is not None:
+                self.state.send(client.address, end)
                 return True
         return False
 

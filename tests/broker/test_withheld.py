@@ -7,8 +7,12 @@ from nblb.framing import Payload
 from nblb.messages import FetchTask, TaskEnded, TaskState
 
 
-def ended(first: int) -> TaskEnded:
-    return TaskEnded(task="t", first=first, items=2, state=TaskState.DONE, payload=Payload((b"r",)))
+def ended(first: int, items: int = 2) -> TaskEnded:
+    return TaskEnded(task="t", first=first, items=items, state=TaskState.DONE, payload=Payload((b"r",)))
+
+
+def wish(first: int, items: int = 2) -> tuple[str, FetchTask]:
+    return "client:1", FetchTask(task="t", first=first, items=items)
 
 
 def test_each_result_is_fetched_by_itself_and_once() -> None:
@@ -17,8 +21,16 @@ def test_each_result_is_fetched_by_itself_and_once() -> None:
     assert list(withheld.take(lambda _address: True)) == []
     assert withheld
     wishes = list(withheld.take(lambda _address: False))
-    assert wishes == [("client:1", FetchTask(task="t", first=0)), ("client:1", FetchTask(task="t", first=2))]
+    assert wishes == [wish(0), wish(2)]
     assert not withheld
+
+
+def test_what_a_slice_told_before_its_end_and_that_end_are_two_results() -> None:
+    """Both begin at its first item."""
+    withheld = Withheld()
+    withheld.add("client:1", ended(4, items=3))
+    withheld.add("client:1", ended(4, items=9))
+    assert list(withheld.take(lambda _address: False)) == [wish(4, 3), wish(4, 9)]
 
 
 def test_a_turn_has_some_for_everybody() -> None:

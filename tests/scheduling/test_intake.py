@@ -197,6 +197,24 @@ def test_one_result_of_a_record_can_be_fetched(world: World) -> None:
     assert len(heard(world, TaskEnded, "client:b")) == 2 * len(ends) - 1
 
 
+def test_results_that_begin_at_the_same_item_can_be_fetched_each_by_itself(world: World) -> None:
+    """A slice that takes long tells some of its results before its end; both begin at its first item."""
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, spec("t", items=9, payload=Payload((b"abcdefghi",), [1] * 9)))
+    world.tick()
+    [fence] = hub.hands
+    world.fact(hub, hub.start(fence))
+    world.fact(hub, hub.tell(fence, 4))
+    world.fact(hub, hub.finish(fence))
+    world.tick()
+    part, end = heard(world, TaskEnded)
+    assert ((part.first, part.items), (end.first, end.items)) == ((0, 4), (0, 9))
+    world.client("client:b", "bob")
+    for each in (end, part):
+        world.say("client:b", FetchTask(task="t", first=each.first, items=each.items))
+        assert heard(world, TaskEnded, "client:b")[-1] is each
+
+
 def test_who_has_gone_hears_nothing_and_can_come_back(world: World) -> None:
     hub = world.hub("lab", (Group(1),))
     world.say(ANNA, spec("t1"))
