@@ -224,7 +224,7 @@ def test_results_wait_for_a_core_that_was_away(parameters: Parameters, core: Fak
 
 
 def test_a_hub_that_is_cut_off_stops_its_work(settings: dict[str, Any], tmp_path: Path) -> None:
-    parameters = load({**settings, "LB_HEARTBEAT_S": 0.1, "LB_SUSPECT_S": 0.3, "LB_LEASE_S": 0.6})
+    parameters = load({**settings, "LB_HEARTBEAT_S": 0.2, "LB_SUSPECT_S": 1.5, "LB_LEASE_S": 3.0})
     core = FakeCore(parameters)
     running = Running(parameters).start()
     try:
