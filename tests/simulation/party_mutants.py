@@ -93,26 +93,23 @@ def torn_batch_replayed() -> Patches:
 
 def hub_forgets_ends() -> Patches:
     """Ends that the core has not committed are not said again."""
-
-    def make(original: Any) -> Any:
-        def welcome(self: Slots, message: Any, now: float) -> None:
-            ends, self._hands.ends = self._hands.ends, {}
-            original(self, message, now)
-            self._hands.ends = ends
-
-        return welcome
-
-    return [patch.object(Slots, "__init__", _with_welcome(make))]
+    return _welcome_without("ends")
 
 
 def hub_forgets_parts() -> Patches:
     """What it has told of slices that go on is not said again to a core that has not committed it."""
+    return _welcome_without("parts")
+
+
+def _welcome_without(name: str) -> Patches:
+    """A hub that is welcomed has nothing of these to say."""
 
     def make(original: Any) -> Any:
         def welcome(self: Slots, message: Any, now: float) -> None:
-            parts, self._hands.parts = self._hands.parts, {}
+            kept = getattr(self._hands, name)
+            setattr(self._hands, name, {})
             original(self, message, now)
-            self._hands.parts = parts
+            setattr(self._hands, name, kept)
 
         return welcome
 
