@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nblb.late_import import when_imported
+from nblb.system.import_hooks import when_imported
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_init.py compares
     from nblb.broker.load_balancer import LoadBalancer as LoadBalancer
@@ -54,12 +54,12 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.launch import start as start
     from nblb.launch import startAll as startAll
     from nblb.launch import startWorkerHub as startWorkerHub
-    from nblb.messages import TaskState as TaskState
     from nblb.monitoring.health_check import HealthCheck as HealthCheck
-    from nblb.running import emit as emit
-    from nblb.running import knob as knob
-    from nblb.running import progress as progress
-    from nblb.running import track as track
+    from nblb.protocol.messages import TaskState as TaskState
+    from nblb.task_api import emit as emit
+    from nblb.task_api import knob as knob
+    from nblb.task_api import progress as progress
+    from nblb.task_api import track as track
 
 __version__ = "0.1.0"
 
@@ -74,7 +74,7 @@ _HOMES = {
     "Task": "client.decorator",
     "TaskFuture": "client.task_future",
     "Job": "client.job",
-    "TaskState": "messages",
+    "TaskState": "protocol.messages",
     "publish": "client.decorator",
     "executor": "client.executor",
     "put": "client.collect",
@@ -86,10 +86,10 @@ _HOMES = {
     "inbox": "client.inbox",
     "debug": "client.debug",
     # inside a task
-    "progress": "running",
-    "track": "running",
-    "emit": "running",
-    "knob": "running",
+    "progress": "task_api",
+    "track": "task_api",
+    "emit": "task_api",
+    "knob": "task_api",
     # the names of pyLoadBalancer
     "startAll": "launch",
     "startWorkerHub": "launch",

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from nblb.errors import ParametersError
-from nblb.messages import Group
+from nblb.protocol.messages import Group
 
 __all__ = ["Parameters", "WorkerGroup", "load"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from nblb.framing import LARGE, Payload
+from nblb.protocol.framing import LARGE, Payload
 
 buffers = st.binary(max_size=40) | st.sampled_from([b"L" * LARGE, b"M" * (LARGE + 3)])
 several = st.lists(buffers, max_size=5).map(Payload)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "nblb"
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
 # A literal vocabulary is a table: it is read by looking a line up, and a second file would hide half of it.
-LONG_FILES_ALLOWED = {"nblb/messages.py"}
+LONG_FILES_ALLOWED = {"nblb/protocol/messages.py"}
 
 
 def sources() -> list[Path]:

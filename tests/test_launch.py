@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nblb import launch
-from nblb.client.core_file import read_core_file
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
-from nblb.launch import pids, processes, starting
+from nblb.launch import processes, starting
 from nblb.launch.presence import Presence, present
-from nblb.security import runtime_folder
+from nblb.system import pids
+from nblb.system.core_file import read_core_file
+from nblb.system.private_folder import runtime_folder
 from tests.conftest import nblb_processes
 from tests.waiting import wait_until
 

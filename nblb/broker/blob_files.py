@@ -19,8 +19,8 @@ import msgspec
 
 from nblb.broker.claims import Claims
 from nblb.errors import JournalError
-from nblb.framing import Buffer, Payload
-from nblb.handover import FilePart, write_all
+from nblb.protocol.framing import Buffer, Payload
+from nblb.shared_files.transfer import FilePart, write_all
 
 MAPPED = 1024 * 1024  # files from here on are mapped for their reader; mapping smaller ones costs more than reading
 

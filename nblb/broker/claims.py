@@ -14,18 +14,9 @@ from collections.abc import Container
 from pathlib import Path
 
 from nblb.broker.state_folder import network_file_system
-from nblb.framing import Buffer, Part, Payload
-from nblb.handover import (
-    BLOBS,
-    INCOMING,
-    TOKEN,
-    FilePart,
-    checked,
-    has_ended,
-    open_file,
-    swept_names,
-)
-from nblb.mapping import private_memory
+from nblb.protocol.framing import Buffer, Part, Payload
+from nblb.shared_files.memory_map import private_memory
+from nblb.shared_files.transfer import BLOBS, INCOMING, TOKEN, FilePart, checked, has_ended, open_file, swept_names
 
 SWEEP_S = 60.0
 GRACE_S = 60.0  # the last words of a sender that has died may still be on their way

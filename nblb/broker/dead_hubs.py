@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nblb.commands import Command
+from nblb.protocol.commands import Command
 from nblb.scheduling.scheduler import Scheduler
-from nblb.transport.incarnation import has_ended
+from nblb.system.processes import has_ended
 
 LOOK_S = 0.5
 

@@ -12,9 +12,9 @@ from typing import Any
 from nblb.broker.journal import Journal
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
-from nblb.commands import Command
 from nblb.errors import JournalFull
-from nblb.messages import Message, PutBlob, SubmitTask, TaskRejected, TaskStopped
+from nblb.protocol.commands import Command
+from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskRejected, TaskStopped
 from nblb.scheduling.scheduler import Scheduler
 
 RETRY_COMMIT_S = 0.5

@@ -29,13 +29,8 @@ from nblb.broker.needed_files import NeededFiles
 from nblb.broker.reserve import Reserve
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
-from nblb.framing import Payload
-from nblb.records import (
-    AnyEntry,
-    BlobKept,
-    Published,
-    TaskKept,
-)
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AnyEntry, BlobKept, Published, TaskKept
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # written since the last checkpoint, before an idle moment is used for one
 WAL_BYTES = 64 * 1024 * 1024  # … and before one is made without waiting for an idle moment

@@ -15,8 +15,8 @@ import msgspec
 from nblb.broker.blob_files import BlobFiles
 from nblb.broker.journal_rows import SPAN, Attempt, Numbers, OpenAttempts, keys
 from nblb.broker.needed_files import NeededFiles
-from nblb.framing import Payload
-from nblb.records import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,

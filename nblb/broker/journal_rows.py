@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from nblb.broker.blob_files import BlobFiles
-from nblb.framing import IN_MEMORY, Part, Payload
-from nblb.records import (
+from nblb.protocol.framing import IN_MEMORY, Part, Payload
+from nblb.protocol.journal_entries import (
     AnyEntry,
     ArgumentsSpent,
     AttemptFailed,

@@ -13,7 +13,7 @@ import msgspec
 
 from nblb.broker.journal_rows import TABLES
 from nblb.errors import JournalError
-from nblb.records import SCHEMA
+from nblb.protocol.journal_entries import SCHEMA
 
 SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from nblb.broker import questions
-from nblb.commands import Command, Send
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Command, Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     CancelAnswer,
     CancelTask,
     CollectTask,

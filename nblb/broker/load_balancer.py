@@ -22,7 +22,6 @@ import msgspec
 
 from nblb import __version__
 from nblb.broker import questions
-from nblb.broker.console import Console
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal import Journal
@@ -34,19 +33,15 @@ from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.broker.state_folder import account
 from nblb.broker.withheld import Withheld
-from nblb.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
-from nblb.messages import (
-    Failure,
-    Refused,
-    TaskEnded,
-    TaskState,
-)
 from nblb.parameters import Parameters, Source, load
-from nblb.records import TaskForgotten
+from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
+from nblb.protocol.journal_entries import TaskForgotten
+from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
+from nblb.system.console import Console
+from nblb.system.processes import is_process_alive
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
-from nblb.transport.incarnation import is_process_alive
 
 
 class LoadBalancer:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import msgspec
 
 from nblb.broker.claims import is_lost
-from nblb.commands import Command, Send
-from nblb.messages import (
+from nblb.protocol.commands import Command, Send
+from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
     Message,

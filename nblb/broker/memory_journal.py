@@ -10,8 +10,16 @@ from nblb.broker.blob_files import BlobFiles
 from nblb.broker.claims import Claims, settled
 from nblb.broker.journal_rows import INLINE
 from nblb.broker.state_folder import StateFolder
-from nblb.framing import IN_MEMORY, Payload
-from nblb.records import AnyEntry, ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
+from nblb.protocol.framing import IN_MEMORY, Payload
+from nblb.protocol.journal_entries import (
+    AnyEntry,
+    ArgumentsSpent,
+    BlobForgotten,
+    BlobKept,
+    EndKept,
+    TaskForgotten,
+    TaskKept,
+)
 
 
 class MemoryJournal:

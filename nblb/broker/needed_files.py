@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from nblb.broker.blob_files import BlobFiles
 from nblb.broker.claims import settled
 from nblb.broker.journal_rows import Batch
-from nblb.handover import is_handed_over
+from nblb.shared_files.transfer import is_handed_over
 
 
 class NeededFiles:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nblb.broker.patience import Patience
-from nblb.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
+from nblb.protocol.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
 
 if TYPE_CHECKING:
     from nblb.transport.doors import Doors

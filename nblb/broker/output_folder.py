@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from nblb.output_files import folder_name
+from nblb.shared_files.output_log import folder_name
 
 FREED_BYTES = 64 * 1024 * 1024  # at one go, when the journal finds no room
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nblb.messages import EndCommitted, Message, TaskAccepted
+from nblb.protocol.messages import EndCommitted, Message, TaskAccepted
 
 PATIENT_S = 0.02
 MOST_PATIENT = 8  # more than a few are worth a message of their own

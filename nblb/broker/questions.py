@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from nblb.messages import TaskState
+from nblb.protocol.messages import TaskState
 from nblb.scheduling.hubs import GroupOfWorkers
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.retention import items_behind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from nblb.messages import FetchTask, Message
+from nblb.protocol.messages import FetchTask, Message
 
 RESULTS_A_TURN = 64  # for one client, so that others do not wait
 

@@ -23,7 +23,7 @@ from nblb.errors import NblbError
 from nblb.launch.presence import Presence
 from nblb.launch.processes import LONE
 from nblb.parameters import load
-from nblb.security import runtime_folder
+from nblb.system.private_folder import runtime_folder
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -186,8 +186,8 @@ def _functions(path: str | None) -> dict[str, Callable[..., object]]:
         return {}
     import msgspec
 
-    from nblb.framing import Payload
     from nblb.payload import load_function
+    from nblb.protocol.framing import Payload
 
     file = Path(path)
     packed = msgspec.msgpack.decode(file.read_bytes(), type=dict[str, bytes])

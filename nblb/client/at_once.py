@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nblb.client.keenness import Keenness
 from nblb.client.session import Session
-from nblb.commands import SendMany, SettleMany
-from nblb.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
+from nblb.protocol.commands import SendMany, SettleMany
+from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
 from nblb.transport.dialling import Dialled
 from nblb.transport.local_line import LocalLine
 

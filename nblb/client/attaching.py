@@ -15,7 +15,7 @@ from nblb.client.origin import origin
 from nblb.client.submitting import Many, Options, give_back
 from nblb.client.superseding import Earlier
 from nblb.errors import UnknownTask
-from nblb.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
+from nblb.protocol.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

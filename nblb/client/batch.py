@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from nblb.client.ids import new_id
 from nblb.client.ledger import Slice
 from nblb.client.task_future import TaskFuture
-from nblb.framing import Buffer, Payload
-from nblb.messages import (
+from nblb.protocol.framing import Buffer, Payload
+from nblb.protocol.messages import (
     Failure,
     FetchTask,
     KnobOffered,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb import payload
 from nblb.errors import NblbError
-from nblb.messages import CallTold, FetchCall, HoldBlob, RunTask
+from nblb.protocol.messages import CallTold, FetchCall, HoldBlob, RunTask
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection

@@ -21,8 +21,8 @@ from nblb.client.rows import Hub, JobList, JobRow, Status, User, Worker
 from nblb.client.session import Session
 from nblb.client.snapshot import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.messages import Ask, ScaleHub, StopCore
 from nblb.parameters import Parameters
+from nblb.protocol.messages import Ask, ScaleHub, StopCore
 
 LEAST_PATIENCE_S = 2.0
 REFRESH_S = 0.8  # a snapshot is not older than this and a round trip, if somebody takes them

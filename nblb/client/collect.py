@@ -15,8 +15,8 @@ from nblb.client.job import Job
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import NblbError
-from nblb.handover import are_there
-from nblb.messages import PutBlob
+from nblb.protocol.messages import PutBlob
+from nblb.shared_files.transfer import are_there
 
 
 class Held:

@@ -25,10 +25,9 @@ from nblb import errors
 from nblb.client import display
 from nblb.client.open_record import Expect
 from nblb.client.talk import Talk
-from nblb.commands import Deliver
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.handover import close_folders
-from nblb.messages import (
+from nblb.protocol.commands import Deliver
+from nblb.protocol.messages import (
     Ask,
     Failure,
     Hello,
@@ -41,6 +40,7 @@ from nblb.messages import (
     TaskEnded,
     TaskPrinted,
 )
+from nblb.shared_files.transfer import close_folders
 from nblb.transport.dialling import Dialled
 
 if TYPE_CHECKING:

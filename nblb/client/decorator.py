@@ -17,7 +17,7 @@ from nblb.client.submitting import Options, pack_many, submit
 from nblb.client.superseding import CHOICES
 from nblb.client.task_future import TaskFuture
 from nblb.errors import NblbError
-from nblb.messages import Publish
+from nblb.protocol.messages import Publish
 
 _unnamed = itertools.count(1)
 _STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no code of the caller's

@@ -14,7 +14,7 @@ from nblb.client.ids import new_id
 from nblb.client.origin import origin
 from nblb.client.submitting import Options, submit
 from nblb.client.task_future import TaskFuture
-from nblb.messages import ForgetJob, OpenJob
+from nblb.protocol.messages import ForgetJob, OpenJob
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

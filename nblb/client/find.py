@@ -8,11 +8,11 @@ import socket
 import sys
 import time
 
-from nblb.client.core_file import read_core_file
 from nblb.client.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
-from nblb.messages import Hello
 from nblb.parameters import Parameters
+from nblb.protocol.messages import Hello
+from nblb.system.core_file import read_core_file
 from nblb.transport.dialling import best_address
 
 

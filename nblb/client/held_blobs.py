@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.messages import PutBlob
+from nblb.protocol.messages import PutBlob
 
 IDLE_BYTES = 64 * 1024 * 1024  # blobs that no open record names are kept up to this, should they be wanted again
 

@@ -18,7 +18,7 @@ from nblb.client.attaching import attach
 from nblb.client.batch import attached
 from nblb.client.origin import notebook
 from nblb.client.task_future import TaskFuture
-from nblb.messages import CollectTask, ForgetJob
+from nblb.protocol.messages import CollectTask, ForgetJob
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

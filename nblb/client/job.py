@@ -25,7 +25,16 @@ from nblb.client.superseding import Earlier
 from nblb.client.task_future import TaskFuture
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
-from nblb.messages import CancelTask, Failure, ForgetJob, SubmitTask, TaskChanged, TaskEnded, TaskPrinted, TaskState
+from nblb.protocol.messages import (
+    CancelTask,
+    Failure,
+    ForgetJob,
+    SubmitTask,
+    TaskChanged,
+    TaskEnded,
+    TaskPrinted,
+    TaskState,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ import msgspec
 
 from nblb import payload
 from nblb.client.snapshot import ENDED, INDEX, MOST_ITEMS, MOST_RUNNING, STATES, FailureGroup, RunningRow
-from nblb.framing import Payload
-from nblb.messages import Failure, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
 
 MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
 

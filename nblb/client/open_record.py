@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from nblb.messages import Message, TaskEnded
+from nblb.protocol.messages import Message, TaskEnded
 
 
 class Expect(Message, frozen=True):

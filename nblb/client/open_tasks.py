@@ -7,7 +7,7 @@ from typing import Any
 
 from nblb.client.held_blobs import HeldBlobs
 from nblb.client.open_record import OpenRecord
-from nblb.messages import Message, OpenJob, PutBlob, SubmitTask
+from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask
 
 
 class OpenTasks:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from nblb.client.snapshot import OutputLine
-from nblb.output_files import size
+from nblb.shared_files.output_log import size
 
 TAIL_CHARS = 64 * 1024  # of a stream of a task
 LINES = 100  # of a job

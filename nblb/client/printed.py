@@ -1,4 +1,4 @@
-"""What tasks have printed and displayed, whole: read from the files in which their hubs keep it (nblb/output_files.py).
+"""What tasks have printed and displayed, whole: read from the files in which their hubs keep it (nblb/shared_files/output_log.py).
 
 `PrintedTask` and `PrintedJob` are the parts of TaskFuture and Job for it. Where the files cannot be read (the task is
 forgotten, or the core belongs to another account) there is the tail that the core and this process hold.
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from nblb.client.output import TAIL_CHARS, JobOutput, TaskOutput, Text
 from nblb.errors import NblbError
-from nblb.messages import TaskPrinted
-from nblb.output_files import Following, KeptOutput, Piece, decoded, latest
+from nblb.protocol.messages import TaskPrinted
+from nblb.shared_files.output_log import Following, KeptOutput, Piece, decoded, latest
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection

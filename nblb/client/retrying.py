@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nblb.messages import FetchTask, RetryFailed
+from nblb.protocol.messages import FetchTask, RetryFailed
 
 if TYPE_CHECKING:
     from nblb.client.connection import Pending

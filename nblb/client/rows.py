@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client import display
 from nblb.client.snapshot import ENDED
 from nblb.errors import LoadBalancerUnreachable
-from nblb.messages import Ask
+from nblb.protocol.messages import Ask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

@@ -17,12 +17,12 @@ from nblb import payload
 from nblb.client import display
 from nblb.client.summary import summary
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
+from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection
     from nblb.client.ledger import Ledger
-    from nblb.output_files import Piece
+    from nblb.shared_files.output_log import Piece
 
 MOST_PICTURES = 50  # of a task or job
 MOST_ITEMS = 64  # of a job, whose latest words are kept here

@@ -11,11 +11,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from nblb.framing import Buffer, Part
-from nblb.handover import BY_FILE, FilePart, Folder
-from nblb.mapping import address_of
 from nblb.payload import Alike, stores
-from nblb.written import are_same
+from nblb.protocol.framing import Buffer, Part
+from nblb.shared_files.dirty_pages import are_same
+from nblb.shared_files.memory_map import address_of
+from nblb.shared_files.transfer import BY_FILE, FilePart, Folder
 
 RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared
 RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memory that is soon free is soon reused

@@ -20,8 +20,8 @@ from typing import Any
 from nblb.client.open_record import Expect
 from nblb.client.open_tasks import OpenTasks
 from nblb.client.unwanted import Unwanted
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
-from nblb.messages import (
+from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.messages import (
     Answer,
     Ask,
     BlobMissing,

@@ -30,10 +30,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nblb import payload
-from nblb.framing import Buffer
-from nblb.handover import are_there
-from nblb.messages import PutBlob
-from nblb.written import are_same
+from nblb.protocol.framing import Buffer
+from nblb.protocol.messages import PutBlob
+from nblb.shared_files.dirty_pages import are_same
+from nblb.shared_files.transfer import are_there
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
 LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to

@@ -18,9 +18,9 @@ from nblb.client.origin import origin
 from nblb.client.shelf import shelf
 from nblb.client.superseding import marks, runs_of
 from nblb.client.task_future import TaskFuture
-from nblb.framing import Buffer, Payload
-from nblb.messages import Message, PutBlob, SubmitTask
 from nblb.payload import Call, Packed
+from nblb.protocol.framing import Buffer, Payload
+from nblb.protocol.messages import Message, PutBlob, SubmitTask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

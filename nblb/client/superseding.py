@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from nblb import payload
 from nblb.client.snapshot import ENDED, EarlierRow
 from nblb.client.waiting import wait_on
-from nblb.messages import Ask, CancelTask, SubmitTask, TaskEnded, TaskState
 from nblb.payload import Packed
+from nblb.protocol.messages import Ask, CancelTask, SubmitTask, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection, Pending

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.ledger import Ledger
-from nblb.messages import TaskState
+from nblb.protocol.messages import TaskState
 
 if TYPE_CHECKING:
     import pandas as pd

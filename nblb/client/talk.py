@@ -19,9 +19,9 @@ from nblb.client.batch import Batch
 from nblb.client.open_record import Expect
 from nblb.client.sending import Sending
 from nblb.client.session import Session
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
 from nblb.errors import LoadBalancerUnreachable
-from nblb.messages import (
+from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.messages import (
     Ask,
     FilesSeen,
     Hello,

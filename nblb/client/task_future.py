@@ -17,7 +17,7 @@ from nblb.client.said import SteeredTask
 from nblb.client.snapshot import FailureGroup, TaskSnapshot
 from nblb.client.waiting import interruptible, wait_on
 from nblb.errors import LoadBalancerUnreachable, TaskCancelled, TaskFailed
-from nblb.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.client.connection import Connection

@@ -6,7 +6,7 @@ ever ask for what it gives.
 
 from __future__ import annotations
 
-from nblb.messages import CancelTask
+from nblb.protocol.messages import CancelTask
 
 MOST = 10_000  # refused tasks that are remembered
 

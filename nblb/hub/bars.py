@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from nblb import running
+from nblb import task_api
 from nblb.hub.marks import marks
 
 _markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
@@ -44,7 +44,7 @@ class Bars:
             return
         done, total, _ = parts[0]
         words = [_words(part, part is parts[0] and len(parts) == 1) for part in parts]
-        running.progress(100.0 * done / total if total else 0.0, " · ".join(filter(None, words)))
+        task_api.progress(100.0 * done / total if total else 0.0, " · ".join(filter(None, words)))
 
 
 def _words(part: Part, alone: bool) -> str:
@@ -106,7 +106,7 @@ def patch_tqdm(module: Any) -> None:
         if not getattr(self, "disable", True):
             try:
                 bars.moved(self, [_part_of_tqdm(self)])
-            except running.StopAndKeep:  # said again at the next step, which is not in the midst of cleaning up
+            except task_api.StopAndKeep:  # said again at the next step, which is not in the midst of cleaning up
                 pass
         close(self)
         bars.closed(self)

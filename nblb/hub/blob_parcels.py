@@ -6,10 +6,10 @@ import os
 
 from msgspec.structs import replace
 
-from nblb.framing import IN_MEMORY, Payload
-from nblb.handover import Folder
 from nblb.hub.pipe import Parcel, pack, to_worker
-from nblb.messages import HoldBlob
+from nblb.protocol.framing import IN_MEMORY, Payload
+from nblb.protocol.messages import HoldBlob
+from nblb.shared_files.transfer import Folder
 
 
 class BlobParcels:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.framing import LARGE
 from nblb.hub.slices import Slice
-from nblb.messages import HoldBlob, RunTask
+from nblb.protocol.framing import LARGE
+from nblb.protocol.messages import HoldBlob, RunTask
 
 MAX_LARGE = 256  # blobs that each take a descriptor in the hub and in its workers
 

@@ -13,10 +13,10 @@ import msgspec
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
-from nblb.framing import MAX_FRAMES, Find, Payload
 from nblb.hub.pipe import to_worker, unpack
 from nblb.hub.results import HandTo
-from nblb.messages import Failure, HoldBlob, RunTask, TaskFinished
+from nblb.protocol.framing import MAX_FRAMES, Find, Payload
+from nblb.protocol.messages import Failure, HoldBlob, RunTask, TaskFinished
 
 MAX_FUNCTIONS = 256  # kept loaded
 MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down

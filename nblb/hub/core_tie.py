@@ -7,7 +7,7 @@ is over. So whatever is lost or late in between, this hub has stopped before tha
 
 from __future__ import annotations
 
-from nblb.messages import Welcome
+from nblb.protocol.messages import Welcome
 
 
 class CoreTie:

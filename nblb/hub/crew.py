@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nblb.commands import Command, RetireWorker, StartWorker, TakeBack
 from nblb.hub.slices import GroupOfSlots, Worker
-from nblb.messages import Group
+from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
+from nblb.protocol.messages import Group
 
 BACKOFF_S = (0.05, 10.0)  # before a worker that died at once is started again, at first and at last
 AT_ONCE_S = 5.0

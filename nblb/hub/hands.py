@@ -6,11 +6,11 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
-from nblb.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
 from nblb.hub.crew import Crew
 from nblb.hub.past import Past
 from nblb.hub.slices import Durations, GroupOfSlots, Slice, SliceState, Worker
-from nblb.messages import (
+from nblb.protocol.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
+from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
     Message,

@@ -1,4 +1,4 @@
-"""Keeps what tasks print and display in files (nblb/output_files.py), whole up to a bound: head and tail beyond it.
+"""Keeps what tasks print and display in files (nblb/shared_files/output_log.py), whole up to a bound: head and tail beyond it.
 
 The hub writes them itself, so that nothing of it passes the core. Output is the first thing that is given up: a disk
 that is nearly full gets none, so that the journal finds room, and what is not kept is counted where it is missing.
@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 
 from nblb.hub.worker_seat import Key, WorkerSeat
-from nblb.output_files import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
+from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
 
 RESERVE_BYTES = 256 * 1024 * 1024  # of a disk that output leaves to the journal …
 RESERVE_SHARE = 20  # … or this part of a small one

@@ -21,7 +21,7 @@ from nblb.hub.calling import MAX_BUFFERS
 from nblb.hub.marks import marks
 from nblb.hub.pipe import Channel
 from nblb.hub.results import Results
-from nblb.messages import Failure, ItemsFinished, RunTask
+from nblb.protocol.messages import Failure, ItemsFinished, RunTask
 
 PATIENCE_S = 0.02  # for the call at hand to end: what is pickled between two calls nobody changes meanwhile
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nblb.messages import RunTask
+from nblb.protocol.messages import RunTask
 
 MOST = 10_000  # slices that are remembered
 

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nblb.errors import ProtocolError
-from nblb.framing import Buffer, Codec, Find, Refer, _Deal
 from nblb.hub.cell import shared_memory
 from nblb.hub.results import HandTo
-from nblb.messages import (
+from nblb.protocol.framing import Buffer, Codec, Find, Refer, _Deal
+from nblb.protocol.messages import (
     HoldBlob,
     ItemsFinished,
     KnobOffered,

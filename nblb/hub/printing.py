@@ -11,7 +11,7 @@ from collections.abc import Callable
 from nblb.hub.cell import AFTER
 from nblb.hub.output_store import OutputStore
 from nblb.hub.worker_seat import STREAMS, WorkerSeat
-from nblb.messages import Message, TaskPrinted
+from nblb.protocol.messages import Message, TaskPrinted
 
 PAUSE_S = 0.02  # between two reads of one stream: what comes meanwhile is gathered
 AGAIN_S = 0.2  # between two looks at whether what had to wait may pass

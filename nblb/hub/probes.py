@@ -12,7 +12,7 @@ import zmq
 
 from nblb.errors import NblbError
 from nblb.parameters import Parameters
-from nblb.security import loopback_address, runtime_folder, socket_address
+from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 
 TURN_PROBES = 100
 

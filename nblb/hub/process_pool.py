@@ -15,10 +15,7 @@ from heapq import heappop, heappush
 from time import monotonic
 from typing import Any
 
-from nblb.commands import Steer
 from nblb.errors import ProtocolError
-from nblb.framing import Find, Refer
-from nblb.handover import Folder
 from nblb.hub import blame
 from nblb.hub.blob_parcels import BlobParcels
 from nblb.hub.memory_watch import MemoryWatch
@@ -29,7 +26,9 @@ from nblb.hub.printing import Printing
 from nblb.hub.results import HandTo
 from nblb.hub.slices import WorkerSpent
 from nblb.hub.worker_seat import Key, WorkerSeat, not_given
-from nblb.messages import (
+from nblb.protocol.commands import Steer
+from nblb.protocol.framing import Find, Refer
+from nblb.protocol.messages import (
     HoldBlob,
     ItemsFinished,
     Message,
@@ -41,6 +40,7 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.shared_files.transfer import Folder
 
 PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
 STACK_S = 0.05  # a worker that is to be killed has that long to write down where it is

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from nblb.framing import IN_MEMORY, Buffer, Part, Payload
-from nblb.handover import Folder
-from nblb.messages import Message
 from nblb.payload import Alike
+from nblb.protocol.framing import IN_MEMORY, Buffer, Part, Payload
+from nblb.protocol.messages import Message
+from nblb.shared_files.transfer import Folder
 
 
 class HandTo(Message, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from nblb.messages import Group, Message, RunTask, TaskProgressed, TurnKnob
+from nblb.protocol.messages import Group, Message, RunTask, TaskProgressed, TurnKnob
 
 MAX_AHEAD = 64  # slices that wait in a worker's socket
 MAX_KNOWN = 4096

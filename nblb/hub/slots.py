@@ -20,14 +20,14 @@ from typing import Any
 
 import msgspec
 
-from nblb.commands import Command, ForgetBlob, Halt, Log, Send
 from nblb.hub.blob_shelf import BlobShelf
 from nblb.hub.core_tie import CoreTie
 from nblb.hub.crew import Crew
 from nblb.hub.hands import INFINITY, Hands
 from nblb.hub.slices import Slice, SliceState, Worker, WorkerSpent
 from nblb.hub.steering import Steering
-from nblb.messages import (
+from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
+from nblb.protocol.messages import (
     BlobMissing,
     BlobWanted,
     EndCommitted,

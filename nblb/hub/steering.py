@@ -7,7 +7,7 @@ from typing import Any
 
 from nblb.hub.hands import Hands
 from nblb.hub.slices import Slice, Worker
-from nblb.messages import KnobOffered, Message, StopAndKeep, TaskEmitted, TurnKnob
+from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskEmitted, TurnKnob
 
 
 class Steering:

@@ -1,4 +1,4 @@
-"""The worker's side of `emit`, `knob` and "stop early and keep" (see nblb/running.py).
+"""The worker's side of `emit`, `knob` and "stop early and keep" (see nblb/task_api.py).
 
 What is emitted is packed in the task's own thread while that is cheap, and sent at most every 100 ms and for a fifth
 of the time at most (a figure of matplotlib takes 25 to 50 ms, so it is drawn some five times a second); a timer sends
@@ -16,13 +16,13 @@ from typing import Any
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
-from nblb.framing import Payload
 from nblb.hub import bundles
 from nblb.hub.cell import Cell
 from nblb.hub.marks import marks
 from nblb.hub.pipe import Channel
-from nblb.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinted
-from nblb.running import StopAndKeep
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinted
+from nblb.task_api import StopAndKeep
 
 EVERY_S = 0.1
 SHARE = 5.0  # packing may take one fifth of a task's time

@@ -22,7 +22,14 @@ from typing import Any
 
 import cloudpickle
 
-from nblb.commands import (
+from nblb.errors import NblbError
+from nblb.hub.output_store import OutputStore
+from nblb.hub.probes import Probes
+from nblb.hub.process_pool import ProcessPool
+from nblb.hub.slots import CORE, Slots, SlotSettings
+from nblb.parameters import Parameters, load
+from nblb.payload import dump_constant, dump_function
+from nblb.protocol.commands import (
     AskForItems,
     Command,
     ForgetBlob,
@@ -37,20 +44,22 @@ from nblb.commands import (
     Steer,
     TakeBack,
 )
-from nblb.errors import NblbError
-from nblb.framing import Payload
-from nblb.handover import Folder
-from nblb.hub import machine
-from nblb.hub.output_store import OutputStore
-from nblb.hub.probes import Probes
-from nblb.hub.process_pool import ProcessPool
-from nblb.hub.slots import CORE, Slots, SlotSettings
-from nblb.messages import BlobMissing, FilesSeen, HoldBlob, HubHello, Message, Welcome, core_to_hub, hub_to_core
-from nblb.parameters import Parameters, load
-from nblb.payload import dump_constant, dump_function
-from nblb.security import runtime_folder
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
+    BlobMissing,
+    FilesSeen,
+    HoldBlob,
+    HubHello,
+    Message,
+    Welcome,
+    core_to_hub,
+    hub_to_core,
+)
+from nblb.shared_files.transfer import Folder
+from nblb.system import machine
+from nblb.system.private_folder import runtime_folder
+from nblb.system.processes import new_name
 from nblb.transport.dialling import dial, local_address
-from nblb.transport.incarnation import new_name
 
 INFINITY = float("inf")
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}

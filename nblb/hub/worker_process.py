@@ -23,9 +23,8 @@ from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
-from nblb import running
-from nblb.framing import Payload
-from nblb.hub import calling, displays, offspring, patches
+from nblb import task_api
+from nblb.hub import calling, displays, patches
 from nblb.hub.bars import bars
 from nblb.hub.cell import NOTE_BYTES, Cell
 from nblb.hub.marks import marks
@@ -35,8 +34,10 @@ from nblb.hub.parts import Parts
 from nblb.hub.pipe import Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.hub.results import HandTo, Results
 from nblb.hub.voice import Voice
-from nblb.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
 from nblb.payload import Call, stores
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
+from nblb.system import child_processes
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
@@ -68,7 +69,7 @@ class Worker:
 
     def serve(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
-        running.reporter, running.voice = self._report, self._voice
+        task_api.reporter, task_api.voice = self._report, self._voice
         displays.install(self._voice.show)
         patches.install()
         label_logging()
@@ -128,7 +129,7 @@ class Worker:
         if os.getpid() != self._pid:
             os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
         if stopped:
-            offspring.end_since(perf_counter() - started)
+            child_processes.end_since(perf_counter() - started)
         self._tidy_up(number, run)
         end: TaskFinished | TaskStopped
         if stopped:
@@ -192,7 +193,7 @@ class Worker:
         for args, kwargs in portion:
             try:
                 result = function(*args, **kwargs)
-            except running.StopAndKeep:
+            except task_api.StopAndKeep:
                 result = self._kept(run, offset, failures, kept)
             except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
                 result = None
@@ -300,7 +301,7 @@ class Worker:
         """What the slice has written leaves under its name, before its end is told."""
         if getsignal(signal.SIGINT) != self._on_interrupt:
             signal.signal(signal.SIGINT, self._on_interrupt)
-        running.reporter, running.voice = self._report, self._voice
+        task_api.reporter, task_api.voice = self._report, self._voice
         self._voice.end()
         displays.forget_warnings()
         signal.alarm(0)

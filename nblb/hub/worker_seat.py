@@ -10,10 +10,10 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nblb.commands import Steer
 from nblb.hub.cell import STEER_BYTES, Cell
 from nblb.hub.pipe import Channel, Parcel, receive_datagram
-from nblb.messages import Failure, RunTask, TaskFinished
+from nblb.protocol.commands import Steer
+from nblb.protocol.messages import Failure, RunTask, TaskFinished
 
 if TYPE_CHECKING:
     from nblb.hub.output_store import SliceFile

@@ -2,7 +2,7 @@
 
 Each role's process holds a lock on a file of its own in the runtime folder for as long as it lives; the kernel
 drops the lock however the process ends. So a held lock is a living process (a pid alone may be somebody else's by
-now), and a free one is a file to remove. Where the core listens says core.json (client/core_file.py).
+now), and a free one is a file to remove. Where the core listens says core.json (system/core_file.py).
 """
 
 from __future__ import annotations

@@ -9,10 +9,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from nblb import errors
-from nblb.client.core_file import CoreFile, read_core_file
 from nblb.client.find import account, find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.messages import (
+from nblb.protocol.messages import (
     Answer,
     Ask,
     CancelAnswer,
@@ -24,6 +23,7 @@ from nblb.messages import (
     client_to_core,
     core_to_client,
 )
+from nblb.system.core_file import CoreFile, read_core_file
 from nblb.transport.dialling import best_address, dial
 
 if TYPE_CHECKING:

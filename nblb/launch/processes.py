@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nblb.errors import NblbError
-from nblb.launch.pids import children, is_alive, wait_gone
 from nblb.launch.presence import Presence
-from nblb.security import runtime_folder
+from nblb.system.pids import children, is_alive, wait_gone
+from nblb.system.private_folder import runtime_folder
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters

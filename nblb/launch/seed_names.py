@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.client.core_file import read_core_file
 from nblb.launch import probe, starting
-from nblb.launch.pids import is_alive
 from nblb.launch.presence import present
 from nblb.launch.processes import Echo, RoleProcess, spawn, write_private
+from nblb.system.core_file import read_core_file
+from nblb.system.pids import is_alive
 
 if TYPE_CHECKING:
     from nblb.launch.starting import Source

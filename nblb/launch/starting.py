@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nblb import parameters as parameters_module
-from nblb.client.core_file import CoreFile, read_core_file
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import probe
-from nblb.launch.pids import end, is_alive, wait_gone
 from nblb.launch.presence import lock_file, present
 from nblb.launch.processes import RoleProcess, spawn
-from nblb.security import runtime_folder
+from nblb.system.core_file import CoreFile, read_core_file
+from nblb.system.pids import end, is_alive, wait_gone
+from nblb.system.private_folder import runtime_folder
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client import superseding
 from nblb.notebook import said, words
 from nblb.notebook.pictures import look
-from nblb.output_files import size
+from nblb.shared_files.output_log import size
 
 if TYPE_CHECKING:
     from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot

@@ -12,10 +12,10 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nblb.client.inbox import variable
-from nblb.messages import CancelTask, ForgetJob
 from nblb.notebook import words
 from nblb.notebook.card import Card, Look
 from nblb.notebook.environment import Mode, shell
+from nblb.protocol.messages import CancelTask, ForgetJob
 
 if TYPE_CHECKING:
     from nblb.client.inbox import Finished, Inbox

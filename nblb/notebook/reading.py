@@ -10,7 +10,7 @@ from nblb.client.printed import folder as output_folder
 from nblb.errors import UnknownTask
 from nblb.launch import logs
 from nblb.notebook import finding
-from nblb.output_files import Following, KeptOutput, decoded, size
+from nblb.shared_files.output_log import Following, KeptOutput, decoded, size
 
 AGAIN_S = 0.25
 SHOWN_CHARS = 2_000_000

@@ -23,11 +23,11 @@ from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from nblb.errors import NotSerializable
-from nblb.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
-from nblb.messages import HoldBlob, RunTask
 from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load
+from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
+from nblb.protocol.messages import HoldBlob, RunTask
 
 NAMED_BY_PLACE = 8 * 1024 * 1024  # bytes in files from which on a blob is not read once more to be named
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeAlias, overload
 
-from nblb.framing import PIECE, Payload
+from nblb.protocol.framing import PIECE, Payload
 
 Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 Row: TypeAlias = "tuple[Any, ...]"  # the positional arguments of a call

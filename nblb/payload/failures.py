@@ -18,12 +18,12 @@ from typing import Any
 import nblb
 from nblb import errors
 from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
-from nblb.framing import Payload
-from nblb.messages import Failure, TaskState
 from nblb.payload.frame_values import MAX_VALUES
 from nblb.payload.frames import pack_frames
 from nblb.payload.functions import cell_label
 from nblb.payload.pickling import dump, load
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, TaskState
 
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from nblb.framing import Payload
 from nblb.payload.frame_values import MAX_VALUES, pack_value
 from nblb.payload.functions import cell_label
+from nblb.protocol.framing import Payload
 
 MAX_FRAMES = 20
 MAX_LOCALS = 100  # of a frame

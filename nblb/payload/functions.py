@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from nblb.errors import NotSerializable
-from nblb.framing import Payload
 from nblb.payload.calls import blob_name
 from nblb.payload.explain import explain_unpicklable
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
+from nblb.protocol.framing import Payload
 
 MAX_SOURCE = 256 * 1024
 

@@ -8,10 +8,10 @@ from itertools import chain
 from typing import Any
 
 from nblb.errors import NotSerializable
-from nblb.framing import Payload
 from nblb.payload.calls import Packed, cannot_pickle, needs, pack_call
 from nblb.payload.columns import Call, Columns, Row, are_plain, pack_pieces, take_plain
 from nblb.payload.pickling import Alike, Pickler, dump, kept
+from nblb.protocol.framing import Payload
 
 MAX_ITEMS = 1024  # of one record
 MAX_PLAIN = 4096  # of one record in pieces: as many as the core sends at once

@@ -26,8 +26,8 @@ from typing import Any, Protocol, TypeAlias
 import cloudpickle
 
 from nblb.errors import NotSerializable
-from nblb.framing import LARGE, Buffer, Part
-from nblb.handover import BY_FILE
+from nblb.protocol.framing import LARGE, Buffer, Part
+from nblb.shared_files.transfer import BY_FILE
 
 PROTOCOL = 5
 

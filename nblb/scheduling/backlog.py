@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING, TypeAlias
 
-from nblb.messages import TaskState
+from nblb.protocol.messages import TaskState
 from nblb.scheduling.record import Kind, Record
 from nblb.scheduling.task import Task
 

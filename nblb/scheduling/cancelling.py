@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.commands import Record as Keep
-from nblb.messages import CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
-from nblb.records import Collected, JobForgotten
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.journal_entries import Collected, JobForgotten
+from nblb.protocol.messages import CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.record import Record
 from nblb.scheduling.retention import Retention

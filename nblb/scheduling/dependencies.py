@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from nblb.messages import ENDED, Failure, TaskState
+from nblb.protocol.messages import ENDED, Failure, TaskState
 from nblb.scheduling.record import WHOLE, Record
 from nblb.scheduling.task import Task
 

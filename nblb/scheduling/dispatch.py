@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from nblb.commands import Record as Keep
-from nblb.commands import Send
-from nblb.messages import TaskState
-from nblb.records import AttemptKept
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Send
+from nblb.protocol.journal_entries import AttemptKept
+from nblb.protocol.messages import TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from nblb.messages import Group, HubHello
+from nblb.protocol.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.record import Kind, Record

@@ -7,9 +7,10 @@ from math import isfinite
 
 import msgspec
 
-from nblb.commands import Record as Keep
-from nblb.framing import pieces
-from nblb.messages import (
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.framing import pieces
+from nblb.protocol.journal_entries import AttemptFailed, BlobKept, JobKept, Published, TaskKept
+from nblb.protocol.messages import (
     ENDED,
     Answer,
     BlobMissing,
@@ -26,7 +27,6 @@ from nblb.messages import (
     TaskRejected,
     TaskState,
 )
-from nblb.records import AttemptFailed, BlobKept, JobKept, Published, TaskKept
 from nblb.scheduling import dependencies
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import Blob, Client, State

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from nblb.messages import ENDED, TaskState
+from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.record import Job, Record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from nblb.messages import KnobOffered, TaskEmitted, TaskPrinted
+from nblb.protocol.messages import KnobOffered, TaskEmitted, TaskPrinted
 
 OUTPUT_TAIL = 64 * 1024  # of a stream of an item
 DISPLAY_BYTES = 2 * 1024 * 1024  # of the pictures of an item

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from nblb.messages import (
+from nblb.protocol.messages import (
     EndCommitted,
     Heartbeat,
     Hello,

@@ -6,9 +6,10 @@ has taken over, or the end is known already): it is counted, acknowledged and ch
 
 from __future__ import annotations
 
-from nblb.commands import Record as Keep
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AttemptFailed
+from nblb.protocol.messages import (
     EndCommitted,
     Failure,
     ItemsFinished,
@@ -21,7 +22,6 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.records import AttemptFailed
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
 from nblb.scheduling.state import State, Statistics
 from nblb.scheduling.task import Task

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from nblb.framing import Payload
-from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.task import Task
 
 DONE = TaskState.DONE

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nblb.messages import TaskEnded, TaskState
-from nblb.records import (
+from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,
@@ -19,6 +18,7 @@ from nblb.records import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
 from nblb.scheduling.record import Job, Record

@@ -5,9 +5,9 @@ from __future__ import annotations
 from heapq import heapify, heappop
 from itertools import islice
 
-from nblb.commands import Record as Keep
-from nblb.messages import JobChanged, TaskState
-from nblb.records import BlobForgotten, JobForgotten, TaskForgotten
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
+from nblb.protocol.messages import JobChanged, TaskState
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import State
 

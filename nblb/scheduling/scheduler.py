@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nblb.commands import Command, Halt, NameFiles, Send
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Command, Halt, NameFiles, Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AnyEntry
+from nblb.protocol.messages import (
     Answer,
     Ask,
     BlobMissing,
@@ -53,7 +54,6 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.records import AnyEntry
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub

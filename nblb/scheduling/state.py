@@ -11,11 +11,11 @@ from heapq import heappush
 
 import msgspec
 
-from nblb.commands import Command, Log, Send
-from nblb.commands import Record as Keep
-from nblb.framing import Payload
-from nblb.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
-from nblb.records import ArgumentsSpent, EndKept
+from nblb.protocol.commands import Command, Log, Send
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import ArgumentsSpent, EndKept
+from nblb.protocol.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan

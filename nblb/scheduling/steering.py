@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nblb.framing import PIECE
-from nblb.messages import (
+from nblb.protocol.framing import PIECE
+from nblb.protocol.messages import (
     Answer,
     CallTold,
     FetchCall,

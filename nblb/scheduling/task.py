@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from nblb.messages import ENDED, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan

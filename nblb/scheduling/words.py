@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import force_setattr
 
-from nblb.messages import SubmitTask
+from nblb.protocol.messages import SubmitTask
 
 MOST = 4096  # that are known; they are few unless somebody makes them up
 

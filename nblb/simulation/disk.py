@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nblb.errors import JournalError, JournalFull
-from nblb.records import (
+from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,

@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nblb.commands import Command, Send
-from nblb.messages import RunTask, TaskState
+from nblb.protocol.commands import Command, Send
+from nblb.protocol.messages import RunTask, TaskState
 from nblb.scheduling.hubs import Assignment
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.task import Task

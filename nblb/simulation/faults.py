@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nblb.messages import ScaleHub, StopCore
+from nblb.protocol.messages import ScaleHub, StopCore
 from nblb.simulation.workload import NAMED
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nblb.messages import TaskState
+from nblb.protocol.messages import TaskState
 from nblb.simulation.ledger import Kept
 from nblb.simulation.referee import Referee
 from nblb.simulation.simulator import Violation
@@ -13,7 +13,7 @@ from nblb.simulation.workload import may_end
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nblb.messages import Group
+    from nblb.protocol.messages import Group
     from nblb.simulation.simulated_hub import SimulatedHub
     from nblb.simulation.story import History
 

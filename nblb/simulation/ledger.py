@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nblb.messages import SubmitTask, TaskState
-from nblb.records import (
+from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,
@@ -19,6 +18,7 @@ from nblb.records import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.simulation.simulator import Violation
 from nblb.simulation.workload import result_text
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nblb.messages import TaskState
-from nblb.records import AnyEntry
+from nblb.protocol.journal_entries import AnyEntry
+from nblb.protocol.messages import TaskState
 from nblb.scheduling.record import Record
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from nblb.messages import Message
+from nblb.protocol.messages import Message
 from nblb.simulation.simulator import Simulator
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nblb.broker.dead_hubs import LOOK_S
-from nblb.commands import Command, Steer
-from nblb.messages import (
+from nblb.protocol.commands import Command, Steer
+from nblb.protocol.journal_entries import AnyEntry
+from nblb.protocol.messages import (
     CancelAnswer,
     CancelTask,
     EndCommitted,
@@ -31,7 +32,6 @@ from nblb.messages import (
     TaskState,
     TurnKnob,
 )
-from nblb.records import AnyEntry
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.simulation.fairness import Shares, check_turns

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from nblb.client.open_record import Expect
 from nblb.client.session import Session
-from nblb.commands import Command, Deliver, Reject, Send, Settle
-from nblb.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
+from nblb.protocol.commands import Command, Deliver, Reject, Send, Settle
+from nblb.protocol.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
 from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 

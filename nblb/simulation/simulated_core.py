@@ -13,9 +13,10 @@ import msgspec
 
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.patience import Patience
-from nblb.commands import Command, Halt, Log, Record, Send
 from nblb.errors import JournalError, JournalFull
-from nblb.messages import (
+from nblb.protocol.commands import Command, Halt, Log, Record, Send
+from nblb.protocol.journal_entries import TaskKept
+from nblb.protocol.messages import (
     Answer,
     Heartbeat,
     Message,
@@ -27,7 +28,6 @@ from nblb.messages import (
     TaskStopped,
     Welcome,
 )
-from nblb.records import TaskKept
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.simulation.disk import Disk

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nblb.commands import (
+from nblb.hub.slots import Slots, SlotSettings
+from nblb.protocol.commands import (
     AskForItems,
     Command,
     Drop,
@@ -18,8 +19,7 @@ from nblb.commands import (
     Steer,
     TakeBack,
 )
-from nblb.hub.slots import Slots, SlotSettings
-from nblb.messages import Group, HubHello, Message, StopHub, Welcome
+from nblb.protocol.messages import Group, HubHello, Message, StopHub, Welcome
 from nblb.simulation.network import Network
 from nblb.simulation.simulated_pool import Bystander, SimulatedPool
 from nblb.simulation.simulator import MOMENT_S, Simulator

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
-from nblb.commands import Steer
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Steer
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
     KnobOffered,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from nblb.hub.slots import SlotSettings
-from nblb.messages import Group
+from nblb.protocol.messages import Group
 from nblb.scheduling.state import Policy
 from nblb.scheduling.task import InvalidTransition
 from nblb.simulation import faults

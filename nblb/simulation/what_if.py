@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from nblb.commands import Send
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Group,
     Hello,
     HubHello,

@@ -10,8 +10,8 @@ from random import Random
 
 import msgspec
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     CancelTask,
     ForgetJob,
     Message,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nblb.framing import Buffer
-from nblb.messages import Message
+from nblb.protocol.framing import Buffer
+from nblb.protocol.messages import Message
 
 MIB = 1024 * 1024
 TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock …

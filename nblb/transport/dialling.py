@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from nblb.framing import Codec, Find, Refer
-from nblb.messages import Message
+from nblb.protocol.framing import Codec, Find, Refer
+from nblb.protocol.messages import Message
 from nblb.transport.local_line import SCHEME, LocalLine
 
 

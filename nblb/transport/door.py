@@ -8,7 +8,7 @@ import msgspec
 import zmq
 
 from nblb.errors import ProtocolError
-from nblb.framing import VERSION, Buffer, Codec, Find
+from nblb.protocol.framing import VERSION, Buffer, Codec, Find
 
 WORD = VERSION[:4]  # what every version of the protocol begins with
 

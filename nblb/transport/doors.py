@@ -18,10 +18,10 @@ import msgspec
 import zmq
 
 from nblb.errors import NblbError
-from nblb.framing import Buffer, Find, Refer
-from nblb.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.parameters import Parameters
-from nblb.security import loopback_address, runtime_folder, socket_address
+from nblb.protocol.framing import Buffer, Find, Refer
+from nblb.protocol.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
+from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
 from nblb.transport.holder import holder_of

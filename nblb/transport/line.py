@@ -12,8 +12,8 @@ from typing import Any
 import zmq
 
 from nblb.errors import NblbError, ProtocolError
-from nblb.framing import Buffer, Codec, Find, Refer
-from nblb.messages import Message
+from nblb.protocol.framing import Buffer, Codec, Find, Refer
+from nblb.protocol.messages import Message
 from nblb.transport.batching import TURN_MESSAGES, batches, frames_nbytes
 from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 from nblb.errors import ProtocolError
-from nblb.framing import VERSION, Buffer
+from nblb.protocol.framing import VERSION, Buffer
 from nblb.transport.batching import FLUSH_S, MIB
 from nblb.transport.door import WORD, Arrived, Door
 from nblb.transport.local_line import SCHEME, linger

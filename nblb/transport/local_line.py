@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from nblb.errors import ProtocolError
-from nblb.framing import Buffer, Codec, Find, Refer
-from nblb.messages import Message
+from nblb.protocol.framing import Buffer, Codec, Find, Refer
+from nblb.protocol.messages import Message
 from nblb.transport.batching import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_nbytes
 from nblb.transport.packets import Inflow, Outflow, greeting, widen
 

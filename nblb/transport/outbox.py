@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from nblb.framing import Buffer
+from nblb.protocol.framing import Buffer
 
 RETRY_S = (0.001, 0.2)  # how soon a slow peer of ZeroMQ is tried again, at first and at last
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nblb.errors import ProtocolError
-from nblb.framing import MAX_FRAMES, VERSION, Buffer
+from nblb.protocol.framing import MAX_FRAMES, VERSION, Buffer
 
 IDENTITY_BYTES = 16
 GREETING_BYTES = len(VERSION) + IDENTITY_BYTES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from nblb.framing import MAX_FRAMES, Buffer
+from nblb.protocol.framing import MAX_FRAMES, Buffer
 from nblb.transport.batching import FLUSH_S, MIB
 
 HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer

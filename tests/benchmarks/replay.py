@@ -12,9 +12,9 @@ from pathlib import Path
 from time import monotonic, perf_counter, process_time
 
 from nblb.broker.journal import Journal
-from nblb.framing import Payload
-from nblb.messages import SubmitTask, TaskState
-from nblb.records import AttemptKept, BlobKept, EndKept, TaskKept
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AttemptKept, BlobKept, EndKept, TaskKept
+from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 

@@ -23,9 +23,9 @@ import resource
 import time
 from pathlib import Path
 
-from nblb.commands import Command, Send
-from nblb.framing import Payload
-from nblb.messages import Group, Hello, HubHello, PutBlob, RunTask, SubmitTask, TaskFinished, WorkerStarted
+from nblb.protocol.commands import Command, Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, Hello, HubHello, PutBlob, RunTask, SubmitTask, TaskFinished, WorkerStarted
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 

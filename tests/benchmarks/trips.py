@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 from nblb import payload
 from nblb.broker.journal import Journal
 from nblb.client.session import Session
-from nblb.commands import GiveTask, Send, StartWorker
-from nblb.framing import Codec, Payload
 from nblb.hub.cell import Cell
 from nblb.hub.output import WorkerOutput
 from nblb.hub.pipe import Channel, pack, to_worker
 from nblb.hub.slots import Slots, SlotSettings
 from nblb.hub.worker_process import Worker
-from nblb.messages import (
+from nblb.protocol.commands import GiveTask, Send, StartWorker
+from nblb.protocol.framing import Codec, Payload
+from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
+from nblb.protocol.messages import (
     EndCommitted,
     Group,
     Hello,
@@ -41,7 +42,6 @@ from nblb.messages import (
     core_to_hub,
     hub_to_core,
 )
-from nblb.records import AttemptKept, EndKept, TaskKept
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 

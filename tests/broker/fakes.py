@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from nblb.commands import Command, Halt, Log, Record, Send
-from nblb.messages import (
+from nblb.protocol.commands import Command, Halt, Log, Record, Send
+from nblb.protocol.journal_entries import AnyEntry, AttemptKept, EndKept, TaskKept
+from nblb.protocol.messages import (
     EndCommitted,
     FetchTask,
     Heartbeat,
@@ -25,7 +26,6 @@ from nblb.messages import (
     TaskStopped,
     Welcome,
 )
-from nblb.records import AnyEntry, AttemptKept, EndKept, TaskKept
 
 
 class FakeScheduler:

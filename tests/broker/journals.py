@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nblb.broker.journal import Journal
-from nblb.framing import Payload
-from nblb.messages import SubmitTask, TaskState
-from nblb.records import (
-    AnyEntry,
-    EndKept,
-    TaskKept,
-)
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AnyEntry, EndKept, TaskKept
+from nblb.protocol.messages import SubmitTask, TaskState
 
 MIB = 1024 * 1024
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import zmq
 
-from nblb.broker.console import Console
 from nblb.broker.load_balancer import LoadBalancer
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Hello,
     HubHello,
     RunTask,
@@ -27,6 +26,7 @@ from nblb.messages import (
     core_to_hub,
     hub_to_core,
 )
+from nblb.system.console import Console
 from nblb.transport.line import Line
 from tests.broker.fakes import FakeScheduler
 

@@ -16,10 +16,10 @@ from nblb.broker.claims import is_lost
 from nblb.broker.journal import Journal
 from nblb.broker.lost_files import without_lost
 from nblb.broker.memory_journal import MemoryJournal
-from nblb.commands import Send
-from nblb.framing import Payload
-from nblb.handover import IN_FILE, Folder
-from nblb.messages import (
+from nblb.protocol.commands import Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
+from nblb.protocol.messages import (
     BlobMissing,
     Hello,
     PutBlob,
@@ -30,9 +30,9 @@ from nblb.messages import (
     TaskState,
     WorkerDied,
 )
-from nblb.records import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
+from nblb.shared_files.transfer import IN_FILE, Folder
 
 LARGE = b"large" * IN_FILE
 
@@ -188,7 +188,7 @@ def test_what_the_dead_have_left_is_swept_at_the_next_start(tmp_path: Path) -> N
     journal = Journal(tmp_path)
     root, token = journal.claims.root, journal.claims.token
     script = (
-        "import sys, os; from nblb.handover import Folder\n"
+        "import sys, os; from nblb.shared_files.transfer import Folder\n"
         "placed = Folder.seen(*sys.argv[1:]).write([b'x' * 100_000]); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", script, root, token], check=True)

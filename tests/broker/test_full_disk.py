@@ -12,16 +12,9 @@ from nblb.broker.journal import Journal
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing, is_unbound
 from nblb.errors import JournalError, JournalFull
-from nblb.framing import Payload
-from nblb.messages import (
-    EndCommitted,
-    Heartbeat,
-    RunTask,
-    TaskAccepted,
-    TaskEnded,
-    TaskRejected,
-)
 from nblb.parameters import Parameters
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import EndCommitted, Heartbeat, RunTask, TaskAccepted, TaskEnded, TaskRejected
 from tests.broker.fakes import FakeScheduler
 from tests.broker.running import DEADLINE_S, Running, asking, done, hear, task
 from tests.waiting import wait_until

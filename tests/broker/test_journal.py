@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from nblb.broker.journal import Journal
 from nblb.broker.journal_rows import INLINE, SPAN
 from nblb.errors import JournalError
-from nblb.framing import Payload
-from nblb.messages import Failure, OpenJob, TaskState
-from nblb.records import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,
@@ -33,6 +32,7 @@ from nblb.records import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.protocol.messages import Failure, OpenJob, TaskState
 from tests.broker.journals import ended, files, kept, reopened, write
 from tests.strategies import fill, spoilt
 
@@ -293,9 +293,9 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from nblb.broker.journal import Journal
-from nblb.framing import Payload
-from nblb.messages import SubmitTask
-from nblb.records import TaskKept
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import SubmitTask
+from nblb.protocol.journal_entries import TaskKept
 journal = Journal(Path(sys.argv[1]))
 number = sum(1 for _ in journal.replay())
 while True:

@@ -19,9 +19,8 @@ from nblb.broker.journal_rows import INLINE
 from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull, JournalLocked
-from nblb.framing import Payload
-from nblb.messages import OpenJob, SubmitTask, TaskState
-from nblb.records import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import (
     SCHEMA,
     AttemptKept,
     BlobForgotten,
@@ -31,6 +30,7 @@ from nblb.records import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.protocol.messages import OpenJob, SubmitTask, TaskState
 from tests.broker.journals import MIB, ended, files, kept, reopened, write
 
 # ── payloads ──

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from nblb.broker import questions
 from nblb.broker.json_door import DOOR, handle_json
-from nblb.commands import Command, Record, Send
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Command, Record, Send
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import TaskKept
+from nblb.protocol.messages import (
     Failure,
     Group,
     Hello,
@@ -28,7 +29,6 @@ from nblb.messages import (
     TaskStarted,
     TaskStopped,
 )
-from nblb.records import TaskKept
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.parameters import Parameters
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     EndCommitted,
     FetchTask,
     Group,
@@ -34,7 +35,6 @@ from nblb.messages import (
     core_to_hub,
     hub_to_core,
 )
-from nblb.parameters import Parameters
 from nblb.transport.line import Line
 
 DEADLINE_S = 60.0

@@ -21,7 +21,8 @@ import zmq
 from nblb.broker import load_balancer
 from nblb.broker.load_balancer import LoadBalancer
 from nblb.errors import JournalLocked, NblbError, ParametersError
-from nblb.messages import (
+from nblb.parameters import Parameters
+from nblb.protocol.messages import (
     EndCommitted,
     FetchTask,
     Heartbeat,
@@ -31,7 +32,6 @@ from nblb.messages import (
     TaskEnded,
     TaskState,
 )
-from nblb.parameters import Parameters
 from nblb.transport.line import Line
 from tests.broker.running import DEADLINE_S, Running, asking, done, hear, task
 from tests.waiting import wait_until

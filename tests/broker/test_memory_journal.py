@@ -9,9 +9,9 @@ import pytest
 
 from nblb.broker.journal_rows import INLINE
 from nblb.broker.memory_journal import MemoryJournal
-from nblb.framing import Payload
-from nblb.messages import SubmitTask, TaskState
-from nblb.records import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
+from nblb.protocol.messages import SubmitTask, TaskState
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 from nblb.broker.outgoing import Outgoing
 from nblb.broker.patience import MOST_PATIENT, PATIENT_S
-from nblb.framing import Payload
-from nblb.messages import EndCommitted, Heartbeat, TaskAccepted, TaskEnded, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import EndCommitted, Heartbeat, TaskAccepted, TaskEnded, TaskState
 
 
 class Doors:

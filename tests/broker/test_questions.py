@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nblb.broker.questions import TOPICS, answer
-from nblb.framing import Payload
-from nblb.messages import CancelTask, Group, OpenJob, Publish, SubmitTask, TaskPrinted, TaskProgressed
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import CancelTask, Group, OpenJob, Publish, SubmitTask, TaskPrinted, TaskProgressed
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import World
 

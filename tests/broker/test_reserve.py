@@ -13,7 +13,7 @@ import pytest
 from nblb.broker.journal import Journal
 from nblb.broker.reserve import LEAST_BYTES, MOST_BYTES, STEPS, Reserve
 from nblb.errors import JournalFull
-from nblb.records import AttemptKept, BlobKept, Published
+from nblb.protocol.journal_entries import AttemptKept, BlobKept, Published
 from tests.broker.journals import MIB, ended, files, kept, reopened, write
 
 

@@ -17,7 +17,7 @@ import pytest
 from nblb.broker import journal_schema
 from nblb.broker.journal import Journal
 from nblb.errors import JournalError
-from nblb.records import SCHEMA
+from nblb.protocol.journal_entries import SCHEMA
 from tests.broker import schemas
 from tests.broker.journals import reopened
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nblb.broker.withheld import RESULTS_A_TURN, Withheld
-from nblb.framing import Payload
-from nblb.messages import FetchTask, TaskEnded, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import FetchTask, TaskEnded, TaskState
 
 
 def ended(first: int, items: int = 2) -> TaskEnded:

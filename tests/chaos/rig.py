@@ -18,9 +18,9 @@ import psutil
 
 from nblb import launch
 from nblb.errors import NblbError
-from nblb.launch import pids
 from nblb.launch.presence import present
 from nblb.parameters import Parameters
+from nblb.system import pids
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("core", "hub", "worker", "client", "core and hub", "nursery", "all", "core, twice")

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from nblb import payload
-from nblb.messages import (
+from nblb.protocol.messages import (
     Answer,
     Ask,
     BlobMissing,

@@ -11,7 +11,7 @@ import nblb as lb
 from nblb.client import decorator
 from nblb.client.cluster import Cluster
 from nblb.client.job import Job
-from nblb.messages import FetchTask, SubmitTask
+from nblb.protocol.messages import FetchTask, SubmitTask
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

@@ -15,7 +15,7 @@ from nblb.client.cluster import Cluster
 from nblb.client.connection import Connection
 from nblb.client.task_future import TaskFuture
 from nblb.errors import TaskFailed, TooManyQueuedTasks
-from nblb.messages import CancelTask, CollectTask, SubmitTask, TaskChanged, TaskPrinted, TaskState
+from nblb.protocol.messages import CancelTask, CollectTask, SubmitTask, TaskChanged, TaskPrinted, TaskState
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

@@ -11,7 +11,7 @@ import pytest
 import nblb as lb
 from nblb.client import current, decorator, display
 from nblb.client.cluster import Cluster
-from nblb.messages import ScaleHub
+from nblb.protocol.messages import ScaleHub
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

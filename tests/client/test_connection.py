@@ -17,7 +17,7 @@ from nblb.client.cluster import Cluster
 from nblb.client.connection import Connection
 from nblb.client.find import hello
 from nblb.errors import LoadBalancerUnreachable
-from nblb.messages import Ask, Refused, SubmitTask
+from nblb.protocol.messages import Ask, Refused, SubmitTask
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -76,7 +76,7 @@ from nblb.client import cluster
 from nblb.client.connection import Connection
 from nblb.client.decorator import task
 from nblb.client.find import hello
-from nblb.messages import SubmitTask
+from nblb.protocol.messages import SubmitTask
 from tests.client.fake_core import FakeCore
 core = FakeCore(hold=True)
 cluster.find_core = lambda parameters: "fake://core"

@@ -15,7 +15,7 @@ from nblb.client.cluster import Cluster
 from nblb.client.debug import PostMortem, debug
 from nblb.client.job import Job
 from nblb.client.task_future import TaskFuture
-from nblb.messages import TaskEnded, TaskState
+from nblb.protocol.messages import TaskEnded, TaskState
 
 
 def outer(number: int) -> float:

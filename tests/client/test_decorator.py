@@ -14,7 +14,7 @@ import pytest
 import nblb as lb
 from nblb.client import decorator
 from nblb.client.cluster import Cluster
-from nblb.messages import Publish, SubmitTask
+from nblb.protocol.messages import Publish, SubmitTask
 from tests.client.fake_core import FakeCore
 
 

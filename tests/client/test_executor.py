@@ -9,7 +9,7 @@ import pytest
 
 from nblb.client.cluster import Cluster
 from nblb.errors import TaskFailed
-from nblb.messages import CancelTask, ForgetJob, OpenJob, SubmitTask
+from nblb.protocol.messages import CancelTask, ForgetJob, OpenJob, SubmitTask
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

@@ -12,10 +12,11 @@ from nblb.client.connection import Connection
 from nblb.client.find import hello
 from nblb.client.session import Session
 from nblb.client.task_future import TaskFuture
-from nblb.commands import Command
 from nblb.errors import TaskFailed
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.parameters import Parameters
+from nblb.protocol.commands import Command
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Failure,
     Group,
     HubHello,
@@ -31,7 +32,6 @@ from nblb.messages import (
     core_to_hub,
     hub_to_core,
 )
-from nblb.parameters import Parameters
 from nblb.transport.local_line import HAS_EPOLL, LocalLine
 from tests.broker.running import Running
 from tests.waiting import wait_until

@@ -11,7 +11,7 @@ import nblb as lb
 from nblb.client import decorator
 from nblb.client.cluster import Cluster
 from nblb.client.snapshot import INDEX
-from nblb.messages import CancelTask, JobChanged, OpenJob, SubmitTask, TaskState
+from nblb.protocol.messages import CancelTask, JobChanged, OpenJob, SubmitTask, TaskState
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nblb import payload
 from nblb.client.ledger import MOST_FULL_FAILURES, Ledger
 from nblb.client.snapshot import ENDED, STATES
-from nblb.messages import Failure, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
 
 ITEMS = 12
 

@@ -10,7 +10,7 @@ import pytest
 import nblb as lb
 from nblb.client import decorator
 from nblb.client.cluster import Cluster
-from nblb.messages import FetchTask, RetryFailed, SubmitTask
+from nblb.protocol.messages import FetchTask, RetryFailed, SubmitTask
 from tests.client.fake_core import FakeCore, FakeLine
 from tests.waiting import wait_until
 

@@ -14,7 +14,7 @@ from nblb.client.job import Job
 from nblb.client.said import MOST_ITEMS, MOST_PICTURES, Knob, Picture, Said, check_turn
 from nblb.client.task_future import TaskFuture
 from nblb.errors import NblbError
-from nblb.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
+from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

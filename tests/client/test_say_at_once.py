@@ -11,9 +11,9 @@ import pytest
 from nblb.client.connection import Connection
 from nblb.client.find import hello
 from nblb.client.task_future import TaskFuture
-from nblb.framing import Payload
-from nblb.messages import Message, PutBlob, SubmitTask
 from nblb.parameters import Parameters
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Message, PutBlob, SubmitTask
 from nblb.transport.local_line import LocalLine
 from tests.broker.running import Running
 from tests.waiting import wait_until

@@ -10,8 +10,8 @@ import pytest
 from nblb import payload
 from nblb.client import sending
 from nblb.client.sending import RECENT_FROM, Sending
-from nblb.framing import Payload
-from nblb.handover import FilePart
+from nblb.protocol.framing import Payload
+from nblb.shared_files.transfer import FilePart
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from nblb.client.open_record import Expect
 from nblb.client.session import COLLECT_AFTER_S, SILENT_BEATS, Session
-from nblb.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Answer,
     Ask,
     BlobMissing,

@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nblb.client.session import Session
-from nblb.commands import Command, Send, Settle
-from nblb.messages import BlobMissing, FetchTask, Hello, Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded, Welcome
+from nblb.protocol.commands import Command, Send, Settle
+from nblb.protocol.messages import (
+    BlobMissing,
+    FetchTask,
+    Hello,
+    Message,
+    PutBlob,
+    SubmitTask,
+    TaskAccepted,
+    TaskEnded,
+    Welcome,
+)
 from tests.client.test_session import BLOB, HELLO, end, submit
 
 

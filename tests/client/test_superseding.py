@@ -9,8 +9,8 @@ import pytest
 from nblb import payload
 from nblb.client import decorator, superseding
 from nblb.client.cluster import Cluster
-from nblb.messages import CancelTask, SubmitTask
 from nblb.payload import pack_calls
+from nblb.protocol.messages import CancelTask, SubmitTask
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 

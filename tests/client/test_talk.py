@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from nblb.client.talk import LONG_LINE, LOOKS, Talk
-from nblb.commands import Send, SendMany
-from nblb.framing import Payload
-from nblb.messages import Ask, Message, SubmitTask
+from nblb.protocol.commands import Send, SendMany
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Ask, Message, SubmitTask
 
 CORE = "core"
 TASKS: list[Message] = [SubmitTask(task=f"t{n}", name="f", payload=Payload((b"x",))) for n in range(3)]

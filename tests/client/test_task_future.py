@@ -14,7 +14,7 @@ import pytest
 import nblb as lb
 from nblb.client import decorator, waiting
 from nblb.client.cluster import Cluster
-from nblb.messages import (
+from nblb.protocol.messages import (
     CancelTask,
     CollectTask,
     Failure,

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import zmq
 
 from nblb.errors import ProtocolError
-from nblb.framing import VERSION, Payload
-from nblb.messages import (
+from nblb.protocol.framing import VERSION, Payload
+from nblb.protocol.messages import (
     Ask,
     Heartbeat,
     Hello,

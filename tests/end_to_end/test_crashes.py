@@ -14,8 +14,8 @@ import pytest
 
 import nblb as lb
 from nblb import launch
-from nblb.launch import pids
 from nblb.launch.presence import present
+from nblb.system import pids
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import zmq
 
 import nblb as lb
 from nblb import launch
-from nblb.client.core_file import read_core_file
+from nblb.system.core_file import read_core_file
 from tests.noise import throw_bytes
 from tests.waiting import wait_until
 

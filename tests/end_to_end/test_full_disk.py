@@ -15,7 +15,7 @@ import pytest
 
 import nblb as lb
 from nblb import launch
-from nblb.launch import pids
+from nblb.system import pids
 from tests.waiting import all_accepted, wait_until
 
 if TYPE_CHECKING:

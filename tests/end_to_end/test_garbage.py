@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 import nblb as lb
-from nblb.client.core_file import read_core_file
 from nblb.parameters import load
+from nblb.system.core_file import read_core_file
 from tests.end_to_end.garbage import A_CONNECTION
 from tests.end_to_end.latency import in_words, ping, round_trips
 

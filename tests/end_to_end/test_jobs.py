@@ -15,8 +15,8 @@ import pytest
 
 import nblb as lb
 from nblb import launch
-from nblb.launch import pids
 from nblb.launch.presence import present
+from nblb.system import pids
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
 
 HALF = """
 from nblb.client.connection import Connection
-from nblb.messages import SubmitTask
+from nblb.protocol.messages import SubmitTask
 
 say, left = Connection.say, 6
 def stop_half_way(self, *messages):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nblb as lb
-from nblb.messages import TaskState
+from nblb.protocol.messages import TaskState
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

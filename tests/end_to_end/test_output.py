@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nblb as lb
 from nblb import launch
-from nblb.launch import pids
+from nblb.system import pids
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

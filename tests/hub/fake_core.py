@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nblb import payload
-from nblb.messages import (
+from nblb.parameters import Parameters
+from nblb.protocol.messages import (
     EndCommitted,
     Heartbeat,
     HoldBlob,
@@ -21,7 +22,6 @@ from nblb.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.parameters import Parameters
 from nblb.transport.doors import Doors
 
 T = TypeVar("T", bound=Message)
@@ -92,7 +92,7 @@ class FakeCore:
         """Send one call: of a function, or of a name that the hub knows (then args[0] is the task's dict)."""
         task = fields.pop("task", None) or uuid.uuid4().hex
         if isinstance(function, str):
-            from nblb.framing import Payload
+            from nblb.protocol.framing import Payload
 
             run = RunTask(task=task, attempt=1, name=function, function="", payload=Payload((args[0],)), **fields)
         else:

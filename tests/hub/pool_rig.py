@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from nblb import payload
 from nblb.hub.process_pool import ProcessPool
-from nblb.messages import HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
+from nblb.protocol.messages import HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
 
 T = TypeVar("T", bound=Message)
 DEADLINE_S = 15.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from nblb.commands import Command, GiveTask, Interrupt, KillWorker, Send, StartWorker, TakeBack
-from nblb.framing import Payload
 from nblb.hub.slots import CORE, Slots, SlotSettings
-from nblb.messages import (
+from nblb.protocol.commands import Command, GiveTask, Interrupt, KillWorker, Send, StartWorker, TakeBack
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Group,
     HoldBlob,
     HubHello,

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from nblb.commands import Send
 from nblb.hub.core_tie import CoreTie
-from nblb.messages import Heartbeat, HubHello, Message, RunTask, TaskStopped, Welcome
+from nblb.protocol.commands import Send
+from nblb.protocol.messages import Heartbeat, HubHello, Message, RunTask, TaskStopped, Welcome
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from tests.hub.slots_rig import SlotsRig

@@ -23,7 +23,7 @@ HUB = """
 import sys
 from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text("0")
-from nblb.messages import WorkerDied
+from nblb.protocol.messages import WorkerDied
 from tests.hub.pool_rig import PoolRig
 def swallow():
     import time

@@ -11,8 +11,8 @@ import pytest
 
 from nblb.hub import output_store
 from nblb.hub.output_store import OutputStore
-from nblb.output_files import KeptOutput
-from tests.test_output_files import seat, store
+from nblb.shared_files.output_log import KeptOutput
+from tests.shared_files.test_output_log import seat, store
 
 
 def text(folder: Path, record: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nblb import payload
-from nblb.messages import ItemsFinished, RunTask, TaskFinished, TaskPrinted, TaskStopped
+from nblb.protocol.messages import ItemsFinished, RunTask, TaskFinished, TaskPrinted, TaskStopped
 from tests.hub.pool_rig import DEADLINE_S, PoolRig
 from tests.waiting import wait_until
 

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nblb.errors import ProtocolError
-from nblb.framing import Payload
 from nblb.hub.pipe import (
     MAP_BYTES,
     Channel,
@@ -26,7 +25,8 @@ from nblb.hub.pipe import (
     to_worker,
     unpack,
 )
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Failure,
     HoldBlob,
     KnobOffered,

@@ -20,7 +20,7 @@ import pytest
 import nblb
 from nblb import payload
 from nblb.hub.slices import WorkerSpent
-from nblb.messages import (
+from nblb.protocol.messages import (
     HoldBlob,
     RunTask,
     TaskFinished,

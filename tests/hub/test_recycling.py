@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nblb.commands import RetireWorker, StartWorker, TakeBack
 from nblb.hub.slices import WorkerSpent
-from nblb.messages import Group, StopHub
+from nblb.protocol.commands import RetireWorker, StartWorker, TakeBack
+from nblb.protocol.messages import Group, StopHub
 from tests.hub.slots_rig import SlotsRig
 
 

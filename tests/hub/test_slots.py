@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nblb.commands import AskForItems, ForgetBlob, Halt, KillWorker, Log, RetireWorker, StartWorker
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import AskForItems, ForgetBlob, Halt, KillWorker, Log, RetireWorker, StartWorker
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     BlobMissing,
     BlobWanted,
     EndCommitted,

@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nblb.commands import Command, GiveTask, Interrupt, KillWorker, RetireWorker, Send, StartWorker, TakeBack
-from nblb.framing import Payload
 from nblb.hub.slices import SliceState
 from nblb.hub.slots import CORE, Slots, SlotSettings
-from nblb.messages import (
+from nblb.protocol.commands import Command, GiveTask, Interrupt, KillWorker, RetireWorker, Send, StartWorker, TakeBack
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     BlobMissing,
     EndCommitted,
     Group,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nblb.commands import Steer
-from nblb.framing import Payload
-from nblb.messages import KnobOffered, StopAndKeep, TaskEmitted, TurnKnob, Welcome
+from nblb.protocol.commands import Steer
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TurnKnob, Welcome
 from tests.hub.slots_rig import SlotsRig
 
 VALUE = Payload((b"value",))

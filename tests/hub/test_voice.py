@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nblb import payload
-from nblb.commands import Steer
-from nblb.messages import KnobOffered, RunTask, TaskEmitted, TaskFinished, TaskPrinted, TaskProgressed
+from nblb.protocol.commands import Steer
+from nblb.protocol.messages import KnobOffered, RunTask, TaskEmitted, TaskFinished, TaskPrinted, TaskProgressed
 from tests.hub.pool_rig import PoolRig
 
 

@@ -16,9 +16,10 @@ import zmq
 
 from nblb import payload
 from nblb.errors import NblbError
-from nblb.framing import Payload
 from nblb.hub.worker_hub import WorkerHub
-from nblb.messages import (
+from nblb.parameters import Parameters, load
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     EndCommitted,
     Heartbeat,
     HubGone,
@@ -33,7 +34,6 @@ from nblb.messages import (
     TaskStopped,
     WorkerDied,
 )
-from nblb.parameters import Parameters, load
 from tests.hub.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -321,7 +321,7 @@ def test_published_functions_get_the_dict_as_they_want_it(
     core: FakeCore, running: Running, function: Any, expected: Any
 ) -> None:
     blob, packed = payload.dump_function(function)
-    from nblb.messages import HoldBlob
+    from nblb.protocol.messages import HoldBlob
 
     core.say(HoldBlob(hash=blob, payload=packed))
     run = RunTask(task="t", attempt=1, name="f", function=blob, call="json", payload=Payload((b'{"x": 3, "y": 4}',)))

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from nblb.monitoring.health_check import HealthCheck
-from nblb.security import runtime_folder
+from nblb.system.private_folder import runtime_folder
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

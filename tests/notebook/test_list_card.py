@@ -11,10 +11,10 @@ import pytest
 from nblb.client import inbox as inboxes
 from nblb.client.inbox import Finished, Inbox, variable
 from nblb.client.rows import JobList, JobRow
-from nblb.messages import CancelTask, CollectTask, ForgetJob
 from nblb.notebook import list_card, pictures
 from nblb.notebook.environment import Mode
 from nblb.notebook.list_card import InboxCard, JobsCard
+from nblb.protocol.messages import CancelTask, CollectTask, ForgetJob
 from tests.notebook.fakes import FakeJob
 
 NOVEMBER = time.mktime((2026, 11, 24, 5, 30, 0, 0, 0, -1))

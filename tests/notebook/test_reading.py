@@ -9,7 +9,7 @@ import pytest
 from nblb.errors import NblbError, UnknownTask
 from nblb.notebook import reading
 from tests.notebook.fakes import FakeCluster
-from tests.test_output_files import seat, store
+from tests.shared_files.test_output_log import seat, store
 
 SHELL = SimpleNamespace(user_ns={})
 

@@ -11,9 +11,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nblb import payload
 from nblb.errors import NblbError, NotSerializable, TaskFailed
-from nblb.framing import Payload
-from nblb.messages import Failure
 from nblb.notebook import load_ipython_extension, tracebacks, unload_ipython_extension
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure
 
 SOURCE = """def fit(x):
     y = x + 1

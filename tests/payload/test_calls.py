@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from nblb import payload
 from nblb.errors import NotSerializable
-from nblb.framing import LARGE, Payload
-from nblb.messages import RunTask, SubmitTask, client_to_core
 from nblb.payload import Packed
+from nblb.protocol.framing import LARGE, Payload
+from nblb.protocol.messages import RunTask, SubmitTask, client_to_core
 
 numpy = pytest.importorskip("numpy")
 

@@ -12,7 +12,7 @@ import pytest
 from nblb import errors, payload
 from nblb.errors import TaskFailed
 from nblb.hub import worker_process
-from nblb.messages import Failure, TaskState
+from nblb.protocol.messages import Failure, TaskState
 
 
 def caught(function: Callable[[], Any]) -> BaseException:

@@ -34,7 +34,7 @@ def elsewhere(function: Callable[..., Any], call: str) -> str:
     """What a call of the function gives in a process that knows nothing of this one's modules."""
     _, blob = payload.dump_function(function)
     code = (
-        "import sys; from nblb.framing import Payload; from nblb.payload import load_function\n"
+        "import sys; from nblb.protocol.framing import Payload; from nblb.payload import load_function\n"
         f"f = load_function(Payload.frombytes(sys.stdin.buffer.read())); print({call})"
     )
     root = str(Path(__file__).parents[2])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from nblb import payload
 from nblb.errors import NotSerializable
-from nblb.framing import PIECE, pieces
-from nblb.messages import RunTask
 from nblb.payload import Packed, many
+from nblb.protocol.framing import PIECE, pieces
+from nblb.protocol.messages import RunTask
 
 plain = (
     st.integers() | st.floats(allow_nan=False) | st.text(max_size=9) | st.booleans() | st.none() | st.binary(max_size=9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nblb.messages import ENDED, TaskState
+from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.task import TRANSITIONS
 
 

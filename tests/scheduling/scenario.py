@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AttemptFailed, AttemptKept, EndKept, JobForgotten, TaskForgotten, TaskKept
+from nblb.protocol.messages import (
     Answer,
     CancelAnswer,
     CancelTask,
@@ -42,7 +43,6 @@ from nblb.messages import (
     TaskStopped,
     WorkerDied,
 )
-from nblb.records import AttemptFailed, AttemptKept, EndKept, JobForgotten, TaskForgotten, TaskKept
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 

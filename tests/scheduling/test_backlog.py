@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.messages import SubmitTask, TaskState
+from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.record import Record

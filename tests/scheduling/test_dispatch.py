@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb.framing import Payload
-from nblb.messages import Group, OpenJob, RunTask, SubmitTask, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, OpenJob, RunTask, SubmitTask, TaskState
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb.messages import SubmitTask, TaskState
+from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, FairShare
 from nblb.scheduling.record import Record

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import JobForgotten, TaskForgotten
+from nblb.protocol.messages import (
     Answer,
     Ask,
     BlobMissing,
@@ -32,7 +33,6 @@ from nblb.messages import (
     TaskRejected,
     TaskState,
 )
-from nblb.records import JobForgotten, TaskForgotten
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, World

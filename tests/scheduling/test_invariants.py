@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import Group, OpenJob, SubmitTask, TaskState, WorkerStarted
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, OpenJob, SubmitTask, TaskState, WorkerStarted
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nblb.framing import Payload
-from nblb.messages import KnobOffered, TaskEmitted, TaskPrinted
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import KnobOffered, TaskEmitted, TaskPrinted
 from nblb.scheduling.live import DISPLAY_BYTES, MOST_DISPLAYS, MOST_KNOBS, OUTPUT_TAIL, Live
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nblb.messages import (
+from nblb.protocol.messages import (
     Group,
     Heartbeat,
     Hello,
@@ -223,7 +223,7 @@ def test_an_attempt_that_is_not_wanted_is_sent_away(world: World) -> None:
 
 
 def test_a_stop_that_was_not_heard_is_said_again(world: World) -> None:
-    from nblb.messages import CancelTask
+    from nblb.protocol.messages import CancelTask
 
     hub = world.hub("lab", (Group(1),))
     submit(world, "t")

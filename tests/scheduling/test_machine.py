@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     CancelTask,
     CollectTask,
     FetchTask,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     CancelTask,
     EndCommitted,
     Failure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.messages import SubmitTask
+from nblb.protocol.messages import SubmitTask
 from nblb.scheduling.placement import SMOOTHING, Estimates
 from nblb.scheduling.record import Record
 

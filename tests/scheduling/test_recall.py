@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.messages import Group, Heartbeat, StopTask, TaskState
+from nblb.protocol.messages import Group, Heartbeat, StopTask, TaskState
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.framing import PIECE, Payload
-from nblb.messages import OpenJob, SubmitTask, TaskState
+from nblb.protocol.framing import PIECE, Payload
+from nblb.protocol.messages import OpenJob, SubmitTask, TaskState
 from nblb.scheduling.record import Job, Record
 
 ITEMS = 12

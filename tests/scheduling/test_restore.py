@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, TaskState
-from nblb.records import AttemptKept, EndKept, TaskKept
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
+from nblb.protocol.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, picture, submit

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import BlobForgotten
+from nblb.protocol.messages import (
     ForgetJob,
     Group,
     Heartbeat,
@@ -22,7 +23,6 @@ from nblb.messages import (
     TaskFinished,
     TaskProgressed,
 )
-from nblb.records import BlobForgotten
 from nblb.scheduling import retention
 from nblb.scheduling.record import Record
 from nblb.scheduling.retention import MOST_CHANGES

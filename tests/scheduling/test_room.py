@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.framing import Payload
-from nblb.messages import Group, HubHello, SubmitTask, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, HubHello, SubmitTask, TaskState
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.placement import Placement, holds_inputs

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.commands import Halt
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Halt
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import (
     Answer,
     BlobMissing,
     BlobWanted,

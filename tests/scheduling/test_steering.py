@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nblb.framing import PIECE, Payload
-from nblb.messages import (
+from nblb.protocol.framing import PIECE, Payload
+from nblb.protocol.messages import (
     Answer,
     CallTold,
     Failure,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from nblb.messages import ENDED, OpenJob, SubmitTask, TaskState
+from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.record import Job, Record
 from nblb.scheduling.task import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task, given_at
 

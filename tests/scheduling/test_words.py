@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nblb.framing import Payload
-from nblb.messages import SubmitTask, client_to_core
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import SubmitTask, client_to_core
 from nblb.scheduling import words as words_module
 from nblb.scheduling.state import Policy
 from nblb.scheduling.words import Words

@@ -13,10 +13,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nblb.broker.questions import answer
-from nblb.commands import Command, Halt, Log, Send
-from nblb.commands import Record as Keep
-from nblb.framing import Payload
-from nblb.messages import (
+from nblb.protocol.commands import Command, Halt, Log, Send
+from nblb.protocol.commands import Record as Keep
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import (
+    AnyEntry,
+    AttemptFailed,
+    AttemptKept,
+    BlobForgotten,
+    BlobKept,
+    Collected,
+    EndKept,
+    JobForgotten,
+    JobKept,
+    Published,
+    TaskForgotten,
+    TaskKept,
+)
+from nblb.protocol.messages import (
     BlobMissing,
     EndCommitted,
     Failure,
@@ -40,20 +54,6 @@ from nblb.messages import (
     Welcome,
     WorkerDied,
     WorkerStarted,
-)
-from nblb.records import (
-    AnyEntry,
-    AttemptFailed,
-    AttemptKept,
-    BlobForgotten,
-    BlobKept,
-    Collected,
-    EndKept,
-    JobForgotten,
-    JobKept,
-    Published,
-    TaskForgotten,
-    TaskKept,
 )
 from nblb.scheduling import invariants
 from nblb.scheduling.record import Record

@@ -8,8 +8,8 @@ from unittest.mock import patch
 import msgspec
 
 from nblb.client.session import Session
-from nblb.messages import TaskPrinted
-from nblb.records import EndKept
+from nblb.protocol.journal_entries import EndKept
+from nblb.protocol.messages import TaskPrinted
 from nblb.scheduling import dependencies
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling

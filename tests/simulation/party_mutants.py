@@ -9,14 +9,14 @@ from unittest.mock import patch
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.client.open_record import OpenRecord
 from nblb.client.session import Session
-from nblb.commands import Record, Send
 from nblb.hub.blob_shelf import BlobShelf
 from nblb.hub.core_tie import CoreTie
 from nblb.hub.crew import Crew
 from nblb.hub.hands import Hands
 from nblb.hub.slots import Slots
-from nblb.messages import EndCommitted, HubGone, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
-from nblb.records import AttemptFailed, AttemptKept, BlobKept, EndKept
+from nblb.protocol.commands import Record, Send
+from nblb.protocol.journal_entries import AttemptFailed, AttemptKept, BlobKept, EndKept
+from nblb.protocol.messages import EndCommitted, HubGone, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
 from nblb.simulation.disk import Disk
 from nblb.simulation.simulated_core import SimulatedCore
 from tests.simulation.planting import Patches, nothing, swap

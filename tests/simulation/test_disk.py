@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nblb.errors import JournalError, JournalFull
-from nblb.messages import SubmitTask, TaskState
-from nblb.records import AttemptKept, EndKept, TaskKept
+from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
+from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.simulation.disk import Disk
 from nblb.simulation.simulator import Simulator
 

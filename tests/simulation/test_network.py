@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nblb.messages import EndCommitted, Heartbeat, Message, TaskStarted
+from nblb.protocol.messages import EndCommitted, Heartbeat, Message, TaskStarted
 from nblb.simulation.network import CALM, Network, Weather
 from nblb.simulation.simulator import Simulator
 

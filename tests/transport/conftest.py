@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 import zmq
 
-from nblb.messages import (
-    client_to_core,
-    core_to_client,
-    core_to_hub,
-    hub_to_core,
-)
 from nblb.parameters import Parameters, load
+from nblb.protocol.messages import client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.transport import dialling
 from nblb.transport.doors import Doors
 from nblb.transport.local_line import SCHEME

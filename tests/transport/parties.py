@@ -5,11 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from nblb.messages import (
-    Heartbeat,
-    Hello,
-    Welcome,
-)
+from nblb.protocol.messages import Heartbeat, Hello, Welcome
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
 from nblb.transport.line import Line

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from nblb.framing import LARGE, Payload
-from nblb.messages import (
+from nblb.protocol.framing import LARGE, Payload
+from nblb.protocol.messages import (
     EndCommitted,
     Heartbeat,
     Hello,

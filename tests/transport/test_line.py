@@ -10,16 +10,10 @@ import pytest
 import zmq
 
 from nblb.errors import NblbError
-from nblb.framing import VERSION, Payload
-from nblb.messages import (
-    Heartbeat,
-    Hello,
-    SubmitTask,
-    client_to_core,
-    core_to_client,
-)
 from nblb.parameters import Parameters
-from nblb.security import private_folder
+from nblb.protocol.framing import VERSION, Payload
+from nblb.protocol.messages import Heartbeat, Hello, SubmitTask, client_to_core, core_to_client
+from nblb.system.private_folder import private_folder
 from nblb.transport.doors import Doors
 from nblb.transport.line import Line
 from tests.transport.parties import DEADLINE_S, WELCOME, AnyLine, arrivals, greet, heard

@@ -7,8 +7,8 @@ from time import monotonic
 
 import pytest
 
-from nblb.framing import VERSION
-from nblb.messages import Ask, Heartbeat, client_to_core, core_to_client
+from nblb.protocol.framing import VERSION
+from nblb.protocol.messages import Ask, Heartbeat, client_to_core, core_to_client
 from nblb.transport.batching import TURN_WORDS
 from nblb.transport.dialling import best_address, dial, local_address
 from nblb.transport.doors import Doors

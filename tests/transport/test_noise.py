@@ -14,12 +14,9 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb.framing import VERSION, Payload
-from nblb.messages import (
-    Heartbeat,
-    SubmitTask,
-)
 from nblb.parameters import load
+from nblb.protocol.framing import VERSION, Payload
+from nblb.protocol.messages import Heartbeat, SubmitTask
 from nblb.transport.doors import Doors
 from tests.noise import throw_bytes
 from tests.transport.parties import AnyLine, arrivals, greet

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from nblb.errors import ProtocolError
-from nblb.framing import LARGE, VERSION, Buffer
+from nblb.protocol.framing import LARGE, VERSION, Buffer
 from nblb.transport.packets import MAPPED, READ_BYTES, Inflow, Outflow, Packet, widen
 
 LIMIT = 8 * MAPPED

@@ -8,8 +8,8 @@ from time import monotonic
 import pytest
 import zmq
 
-from nblb.framing import VERSION
-from nblb.messages import Heartbeat, client_to_core, core_to_client, hub_to_core
+from nblb.protocol.framing import VERSION
+from nblb.protocol.messages import Heartbeat, client_to_core, core_to_client, hub_to_core
 from nblb.transport import refusing, routers
 from nblb.transport.dialling import dial
 from nblb.transport.doors import Doors

@@ -15,7 +15,7 @@ import pytest
 
 from nblb.errors import NblbError
 from nblb.parameters import Parameters, load
-from nblb.security import loopback_address, private_folder, socket_address
+from nblb.system.private_folder import loopback_address, private_folder, socket_address
 from nblb.transport.doors import Doors
 from tests.transport.parties import AnyLine, greet
 

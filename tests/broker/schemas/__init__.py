@@ -21,9 +21,8 @@ import msgspec
 
 from nblb.broker.journal import Journal
 from nblb.broker.journal_rows import INLINE, TABLES
-from nblb.framing import Payload
-from nblb.messages import Failure, OpenJob, SubmitTask, TaskState
-from nblb.records import (
+from nblb.protocol.framing import Payload
+from nblb.protocol.journal_entries import (
     SCHEMA,
     AnyEntry,
     AttemptFailed,
@@ -35,6 +34,7 @@ from nblb.records import (
     Published,
     TaskKept,
 )
+from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.simulation.mirror import picture

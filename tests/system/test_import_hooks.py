@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from nblb.late_import import when_imported
+from nblb.system.import_hooks import when_imported
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb import messages
 from nblb.errors import ProtocolError
-from nblb.framing import LARGE, MAX_FRAMES, VERSION, Codec, Payload
-from nblb.messages import (
+from nblb.protocol import messages
+from nblb.protocol.framing import LARGE, MAX_FRAMES, VERSION, Codec, Payload
+from nblb.protocol.messages import (
     HoldBlob,
     RunTask,
     SubmitTask,

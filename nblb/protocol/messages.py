@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from nblb.framing import Codec, Payload
+from nblb.protocol.framing import Codec, Payload
 
 
 class TaskState(str, Enum):
@@ -77,7 +77,7 @@ class Welcome(Message):
     pid: int = 0
     heartbeat_s: float = 1.0
     echo: float = 0.0  # to a hub: its lease counts from when its own clock said this
-    output: str = ""  # the folder of this machine in which the whole output of tasks is kept (output_files.py)
+    output: str = ""  # the folder of this machine in which the whole output of tasks is kept (output_log.py)
     files: str = ""  # the state folder, in whose files large buffers can be handed over; "" if in none
     token: str = ""  # lies there: who finds it sees the same folder
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nblb.transport.incarnation import is_process_alive
+from nblb.system.processes import is_process_alive
 
 
 @dataclass(frozen=True)

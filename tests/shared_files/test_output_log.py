@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nblb.hub.output_store import OutputStore
 from nblb.hub.worker_seat import Key, WorkerSeat
-from nblb.output_files import Following, KeptOutput, Piece, decoded, folder_name, latest, size
+from nblb.shared_files.output_log import Following, KeptOutput, Piece, decoded, folder_name, latest, size
 
 
 class Seat:

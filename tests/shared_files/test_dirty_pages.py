@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nblb import mapping, written
-from nblb.framing import Buffer
-from nblb.mapping import address_of
-from nblb.written import SMALLEST, are_same
+from nblb.protocol.framing import Buffer
+from nblb.shared_files import dirty_pages, memory_map
+from nblb.shared_files.dirty_pages import SMALLEST, are_same
+from nblb.shared_files.memory_map import address_of
 
 PAGE = mmap.PAGESIZE
 HUGE = 2 * 1024 * 1024
@@ -35,9 +35,9 @@ def afresh() -> Iterator[None]:
 
 def forget() -> None:
     """As a process that has watched nothing yet."""
-    if written._opened is not None:
-        os.close(written._opened[0])
-    written._start_anew()
+    if dirty_pages._opened is not None:
+        os.close(dirty_pages._opened[0])
+    dirty_pages._start_anew()
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def are_equal(one: Buffer, other: Buffer) -> bool:
         sizes.append(memoryview(one).nbytes)
-        return mapping.are_equal(one, other)
+        return memory_map.are_equal(one, other)
 
-    monkeypatch.setattr(written, "are_equal", are_equal)
-    monkeypatch.setattr(written, "_SAMPLE", SIZE)
-    monkeypatch.setattr("nblb.written.random.randrange", lambda _: SIZE)
+    monkeypatch.setattr(dirty_pages, "are_equal", are_equal)
+    monkeypatch.setattr(dirty_pages, "_SAMPLE", SIZE)
+    monkeypatch.setattr("nblb.shared_files.dirty_pages.random.randrange", lambda _: SIZE)
     return sizes
 
 
@@ -59,7 +59,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def able(compared: list[int]) -> None:
     buffer, copy = bytearray(2 * SMALLEST), memoryview(bytearray(2 * SMALLEST))
     assert are_same(buffer, copy)
-    if not written._watched:
+    if not dirty_pages._watched:
         pytest.skip("this kernel does not say which pages were written to, or not to this user")
     compared.clear()
 
@@ -195,12 +195,12 @@ def test_a_write_while_it_is_compared_is_seen_the_next_time(
     copy = copy_of(buffer)
 
     def are_equal(one: Buffer, other: Buffer) -> bool:
-        equal = mapping.are_equal(one, other)
+        equal = memory_map.are_equal(one, other)
         by_thread(buffer, tmp_path)
         return equal
 
     with monkeypatch.context() as during:
-        during.setattr(written, "are_equal", are_equal)
+        during.setattr(dirty_pages, "are_equal", are_equal)
         assert are_same(buffer, copy)
     assert not are_same(buffer, copy)
 
@@ -255,7 +255,7 @@ def test_memory_that_others_reach_is_compared_each_time(kind: str, compared: lis
     copy = copy_of(memory)
     assert [are_same(memory, copy) for _ in range(3)] == [True] * 3
     assert compared == [SIZE] * 3
-    assert address_of(memory) not in {key[0] for key in written._watched}
+    assert address_of(memory) not in {key[0] for key in dirty_pages._watched}
 
 
 @pytest.mark.usefixtures("able")
@@ -279,10 +279,10 @@ def test_a_watch_goes_with_the_copy(compared: list[int]) -> None:
     buffer = filled()
     copy = watch(buffer, compared)
     key = address_of(buffer), SIZE
-    assert key in written._watched
+    assert key in dirty_pages._watched
     del copy
     gc.collect()
-    assert key not in written._watched
+    assert key not in dirty_pages._watched
 
 
 @pytest.mark.usefixtures("able")
@@ -292,7 +292,7 @@ def test_what_is_written_to_again_and_again_is_soon_left_alone() -> None:
         buffer[MIDDLE] = number
         copy = copy_of(buffer)
         assert are_same(buffer, copy)
-        watched += (address_of(buffer), SIZE) in written._watched
+        watched += (address_of(buffer), SIZE) in dirty_pages._watched
     assert 1 <= watched <= 6
 
 
@@ -307,30 +307,30 @@ def test_without_the_kernel_everything_is_compared(
     buffer = filled()
     copy = watch(buffer, compared)
     if fault == "no such call":
-        monkeypatch.setattr(written, "_SYSCALL", None)
+        monkeypatch.setattr(dirty_pages, "_SYSCALL", None)
     elif fault == "not allowed":
         forget()
-        monkeypatch.setattr(written, "_userfaultfd", refuse)
+        monkeypatch.setattr(dirty_pages, "_userfaultfd", refuse)
     elif fault == "no page map":
-        monkeypatch.setattr(written, "_scan", refuse)
+        monkeypatch.setattr(dirty_pages, "_scan", refuse)
     else:
-        assert written._opened is not None
-        os.close(written._opened[0])
+        assert dirty_pages._opened is not None
+        os.close(dirty_pages._opened[0])
     assert are_same(buffer, copy)
     assert are_same(buffer, copy)
     assert compared == [SIZE] * 2
     buffer[MIDDLE] ^= 1
     assert not are_same(buffer, copy)
     if fault == "closed":
-        written._opened = None
+        dirty_pages._opened = None
 
 
 def test_a_device_that_fills_a_buffer_is_seen_by_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = filled()
     copy = copy_of(buffer)
     assert are_same(buffer, copy)
-    monkeypatch.setattr(written, "_is_unwritten", lambda _: True)
-    monkeypatch.setattr(written, "are_equal", lambda *_: True)
+    monkeypatch.setattr(dirty_pages, "_is_unwritten", lambda _: True)
+    monkeypatch.setattr(dirty_pages, "are_equal", lambda *_: True)
     for at in range(0, SIZE, 64 * 1024):
         buffer[at : at + 64 * 1024] = bytes(64 * 1024)
     assert not are_same(buffer, copy)
@@ -343,7 +343,7 @@ def test_a_device_that_fills_a_buffer_is_seen_by_the_sample(monkeypatch: pytest.
     start=st.integers(0, PAGE + 1),
 )
 def test_random_writes(writes: list[tuple[int, int, int]], start: int) -> None:
-    written._restless.clear()
+    dirty_pages._restless.clear()
     buffer = bytearray(start + SMALLEST + 5000)
     view = memoryview(buffer)[start:]
     copy = copy_of(view)

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from nblb.transport import incarnation
+from nblb.system import processes
 from tests.waiting import wait_until
 
-MAKE = "from nblb.transport.incarnation import new_name; print(new_name(), flush=True); input()"
+MAKE = "from nblb.system.processes import new_name; print(new_name(), flush=True); input()"
 
 
 def test_a_name_lives_as_long_as_its_process_even_unreaped() -> None:
@@ -18,20 +18,20 @@ def test_a_name_lives_as_long_as_its_process_even_unreaped() -> None:
     with subprocess.Popen([sys.executable, "-c", MAKE], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        assert not incarnation.has_ended(name)
+        assert not processes.has_ended(name)
         process.kill()
-        wait_until(lambda: incarnation.has_ended(name), 10, "a zombie to count as dead")
-    assert incarnation.has_ended(name)
+        wait_until(lambda: processes.has_ended(name), 10, "a zombie to count as dead")
+    assert processes.has_ended(name)
 
 
 def test_names_of_one_process_differ() -> None:
-    assert incarnation.new_name() != incarnation.new_name()
+    assert processes.new_name() != processes.new_name()
 
 
 @pytest.mark.parametrize("name", ["", "lab", "c0b28c1f2b3a", "0badc0de-1-x", "x-", "x-99999999999999999999-y", "--"])
 def test_of_others_nothing_is_known(name: str) -> None:
-    assert not incarnation.has_ended(name)
+    assert not processes.has_ended(name)
 
 
 def test_a_number_that_no_process_can_have_is_nobody() -> None:
-    assert not incarnation.is_process_alive(2**70)
+    assert not processes.is_process_alive(2**70)

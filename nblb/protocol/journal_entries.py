@@ -21,8 +21,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from nblb.framing import Payload
-from nblb.messages import Failure, OpenJob, SubmitTask, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 
 # 2: a row may name the file of each large buffer; arguments are let go of when their task is done
 # 3: the row of a task of one item names the hub that has been given it in the same turn

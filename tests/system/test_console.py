@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from nblb.broker.console import Console
+from nblb.system.console import Console
 
 
 class Terminal(io.StringIO):

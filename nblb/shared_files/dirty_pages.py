@@ -32,8 +32,8 @@ import sys
 import threading
 import weakref
 
-from nblb.framing import Buffer
-from nblb.mapping import address_of, are_equal
+from nblb.protocol.framing import Buffer
+from nblb.shared_files.memory_map import address_of, are_equal
 
 SMALLEST = 1024 * 1024  # what is smaller is as soon compared
 MOST_RESTLESS = 64  # places of which it is known that they are written to again and again

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from nblb.messages import Failure, Message, RunTask, SubmitTask, TaskChanged, TaskEnded
-from nblb.records import AnyEntry
+from nblb.protocol.journal_entries import AnyEntry
+from nblb.protocol.messages import Failure, Message, RunTask, SubmitTask, TaskChanged, TaskEnded
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):

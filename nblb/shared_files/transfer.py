@@ -24,8 +24,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-from nblb.framing import IN_MEMORY, Buffer, Part, Payload
-from nblb.mapping import private_memory, untouched
+from nblb.protocol.framing import IN_MEMORY, Buffer, Part, Payload
+from nblb.shared_files.memory_map import private_memory, untouched
 
 BY_FILE = 256 * 1024  # a payload of so many bytes goes by file; what writes and names of a file cost is less from here
 IN_FILE = 32 * 1024  # its buffers below that go with the message

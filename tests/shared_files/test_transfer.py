@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nblb import handover
-from nblb.framing import IN_MEMORY, Payload
-from nblb.handover import IN_FILE, FilePart, Folder, has_ended, owner
-from nblb.mapping import are_equal
+from nblb.protocol.framing import IN_MEMORY, Payload
+from nblb.shared_files import transfer
+from nblb.shared_files.memory_map import are_equal
+from nblb.shared_files.transfer import IN_FILE, FilePart, Folder, has_ended, owner
 
 PAGE = 4096
 
@@ -87,7 +87,7 @@ def test_a_forked_child_takes_no_name_with_it(root: Path, folder: Folder) -> Non
     if pid == 0:
         placed.clear()
         gc.collect()
-        handover.close_folders()
+        transfer.close_folders()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert len(names(root)) == 1
@@ -129,7 +129,7 @@ def test_another_name_keeps_what_the_core_lets_go_of(root: Path, folder: Folder)
 @given(name=st.text(max_size=60) | st.from_regex(r"[0-9a-f/.]{44}", fullmatch=True) | st.just("../" + "a" * 41))
 def test_only_names_of_files_are_names(name: str) -> None:
     folder = Folder("/nonexistent")
-    if handover.is_handed_over(name):
+    if transfer.is_handed_over(name):
         assert folder.find(name, 0, 1).name == name
     else:
         with pytest.raises(ValueError, match="is not the name of a file"):
@@ -171,7 +171,7 @@ def test_a_folder_is_shared_by_those_who_see_the_same_one(root: Path) -> None:
 def test_names_of_the_dead_are_told_from_those_of_the_living() -> None:
     ours = owner() + "0" * 16
     assert not has_ended(ours)
-    script = "from nblb.handover import owner; print(owner())"
+    script = "from nblb.shared_files.transfer import owner; print(owner())"
     theirs = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     assert has_ended(theirs + "0" * 16)
     assert not has_ended("f" * 8 + theirs[8:] + "0" * 16)  # another machine's: nothing is known

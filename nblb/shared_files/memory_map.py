@@ -10,7 +10,7 @@ import weakref
 from functools import cache
 from typing import Any
 
-from nblb.framing import Buffer
+from nblb.protocol.framing import Buffer
 
 _PAGE = mmap.PAGESIZE
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 
-from nblb.transport.incarnation import is_process_alive
+from nblb.system.processes import is_process_alive
 
 children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
 

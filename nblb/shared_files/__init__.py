@@ -1,0 +1,1 @@
+"""Bytes that processes of one computer exchange through files instead of messages."""
