@@ -16,7 +16,7 @@ from nblb.client.keenness import Keenness
 from nblb.client.session import Session
 from nblb.protocol.commands import SendMany, SettleMany
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
-from nblb.transport.dialling import Dialled
+from nblb.transport.dialing import Dialled
 from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:

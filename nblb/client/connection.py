@@ -41,7 +41,7 @@ from nblb.protocol.messages import (
     TaskPrinted,
 )
 from nblb.shared_files.transfer import close_folders
-from nblb.transport.dialling import Dialled
+from nblb.transport.dialing import Dialled
 
 if TYPE_CHECKING:
     from nblb.client.batch import Batch

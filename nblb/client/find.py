@@ -13,7 +13,7 @@ from nblb.errors import LoadBalancerUnreachable
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
-from nblb.transport.dialling import best_address
+from nblb.transport.dialing import best_address
 
 
 def find_core(parameters: Parameters, zeromq: bool = False) -> str:

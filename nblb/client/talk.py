@@ -35,7 +35,7 @@ from nblb.protocol.messages import (
     client_to_core,
     core_to_client,
 )
-from nblb.transport.dialling import Dialled, dial
+from nblb.transport.dialing import Dialled, dial
 from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ from nblb.shared_files.transfer import Folder
 from nblb.system import machine
 from nblb.system.private_folder import runtime_folder
 from nblb.system.processes import new_name
-from nblb.transport.dialling import dial, local_address
+from nblb.transport.dialing import dial, local_address
 
 INFINITY = float("inf")
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}

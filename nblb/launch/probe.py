@@ -24,7 +24,7 @@ from nblb.protocol.messages import (
     core_to_client,
 )
 from nblb.system.core_file import CoreFile, read_core_file
-from nblb.transport.dialling import best_address, dial
+from nblb.transport.dialing import best_address, dial
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters

@@ -24,9 +24,9 @@ from nblb.protocol.messages import Message, client_to_core, core_to_client, core
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, batches, frames_nbytes, turned
 from nblb.transport.door import Arrived, Door
-from nblb.transport.holder import holder_of
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.outbox import RETRY_S, Outbox
+from nblb.transport.port_holder import holder_of
 from nblb.transport.routers import Routers
 from nblb.transport.sockets import bound, notice_silence, write_frames
 

@@ -15,7 +15,7 @@ import zmq
 
 from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes
 from nblb.transport.door import Arrived, Door
-from nblb.transport.refusing import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, Refusing
+from nblb.transport.garbage_limits import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, Refusing
 from nblb.transport.sockets import read_frames, skip_frames
 
 TURN_BYTES = 64 * MIB

@@ -10,7 +10,7 @@ import zmq
 
 from nblb.parameters import Parameters, load
 from nblb.protocol.messages import client_to_core, core_to_client, core_to_hub, hub_to_core
-from nblb.transport import dialling
+from nblb.transport import dialing
 from nblb.transport.doors import Doors
 from nblb.transport.local_line import SCHEME
 from tests.transport.parties import AnyLine
@@ -42,7 +42,7 @@ def dial(request: pytest.FixtureRequest) -> Iterator[Callable[..., AnyLine]]:
         if request.param == "local" and address.startswith("ipc://"):
             address = f"{SCHEME}{address[6:]}.local"
         words = (hub_to_core, core_to_hub) if hub else (client_to_core, core_to_client)
-        lines.append(dialling.dial(address, *words))  # type: ignore[arg-type]
+        lines.append(dialing.dial(address, *words))  # type: ignore[arg-type]
         return lines[-1]
 
     yield dial
