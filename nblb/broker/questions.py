@@ -13,10 +13,10 @@ from typing import Any
 
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.hubs import GroupOfWorkers
-from nblb.scheduling.record import Job, Record
 from nblb.scheduling.retention import items_behind
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Job, Record
 
 MOST_ROWS = 10_000
 MOST_LOOKED_AT = 1_000  # waiting tasks of a user

@@ -21,7 +21,7 @@ from nblb.protocol.framing import Codec, Payload
 
 
 class TaskState(str, Enum):
-    """Where a task is in its life; scheduling/task.py holds the table of transitions."""
+    """Where a task is in its life; scheduling/slice.py holds the table of transitions."""
 
     BLOCKED = "BLOCKED"  # waits for other tasks' results
     QUEUED = "QUEUED"

@@ -14,8 +14,8 @@ from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.messages import TaskState
-from nblb.scheduling.record import Kind, Record
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Kind, Record
 
 if TYPE_CHECKING:
     from nblb.scheduling.fair_share import Band

@@ -12,10 +12,10 @@ from nblb.protocol.commands import Record as Keep
 from nblb.protocol.journal_entries import Collected, JobForgotten
 from nblb.protocol.messages import CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
 from nblb.scheduling import dependencies
-from nblb.scheduling.record import Record
 from nblb.scheduling.retention import Retention
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import Client, State
-from nblb.scheduling.task import Task
+from nblb.scheduling.submission import Record
 
 OVER = (TaskState.CANCELLED, TaskState.FAILED, TaskState.LOST)
 WAITING = (TaskState.BLOCKED, TaskState.QUEUED)

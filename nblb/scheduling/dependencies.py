@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from nblb.protocol.messages import ENDED, Failure, TaskState
-from nblb.scheduling.record import WHOLE, Record
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import WHOLE, Record
 
 if TYPE_CHECKING:
     from nblb.scheduling.state import State

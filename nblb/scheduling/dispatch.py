@@ -12,9 +12,9 @@ from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
-from nblb.scheduling.record import Record
+from nblb.scheduling.slice import Task, given_at
 from nblb.scheduling.state import State
-from nblb.scheduling.task import Task, given_at
+from nblb.scheduling.submission import Record
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 

@@ -9,9 +9,9 @@ import msgspec
 from nblb.protocol.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.record import Kind, Record
-from nblb.scheduling.room import ByLoad, Place, Room
-from nblb.scheduling.task import Task
+from nblb.scheduling.free_capacity import ByLoad, Place, Room
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Kind, Record
 
 NO_WORKERS = 1e9  # the load of a group without any
 Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything

@@ -28,11 +28,11 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
-from nblb.scheduling.record import Job, Record
+from nblb.scheduling.interning import Words
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import Blob, Client, State
 from nblb.scheduling.steering import Steering
-from nblb.scheduling.task import Task
-from nblb.scheduling.words import Words
+from nblb.scheduling.submission import Job, Record
 
 MAX_PARKED = 100_000
 MAX_ITEMS = 2**31 - 1

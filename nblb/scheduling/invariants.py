@@ -11,10 +11,10 @@ from collections import Counter, defaultdict
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
-from nblb.scheduling.record import Job, Record
 from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import State
-from nblb.scheduling.task import Task
+from nblb.scheduling.submission import Job, Record
 
 GIVEN = (TaskState.ASSIGNED, TaskState.RUNNING, TaskState.CANCELLING)
 

@@ -24,8 +24,8 @@ from nblb.protocol.messages import (
     Welcome,
     WorkerStarted,
 )
+from nblb.scheduling.attempt_reports import Outcome
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
-from nblb.scheduling.outcome import Outcome
 from nblb.scheduling.state import Client, State
 
 DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us

@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
+from nblb.scheduling.free_capacity import Room
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
-from nblb.scheduling.record import Record
-from nblb.scheduling.room import Room
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Record
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded

@@ -21,10 +21,10 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
-from nblb.scheduling.record import Job, Record
+from nblb.scheduling.interning import Words
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import Blob, State
-from nblb.scheduling.task import Task
-from nblb.scheduling.words import Words
+from nblb.scheduling.submission import Job, Record
 
 
 class Restore:

@@ -8,8 +8,8 @@ from itertools import islice
 from nblb.protocol.commands import Record as Keep
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged, TaskState
-from nblb.scheduling.record import Job, Record
 from nblb.scheduling.state import State
+from nblb.scheduling.submission import Job, Record
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0

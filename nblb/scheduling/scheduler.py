@@ -54,12 +54,12 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.attempt_reports import Outcome
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
-from nblb.scheduling.outcome import Outcome
 from nblb.scheduling.recall import Recall
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention

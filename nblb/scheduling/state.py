@@ -21,8 +21,8 @@ from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
 from nblb.scheduling.placement import Placement
-from nblb.scheduling.record import WHOLE, Job, Record
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import WHOLE, Job, Record
 
 MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures

@@ -17,8 +17,8 @@ from nblb.protocol.messages import (
     TurnKnob,
 )
 from nblb.scheduling.hubs import Assignment, Hub
-from nblb.scheduling.record import Record
 from nblb.scheduling.state import Client, State
+from nblb.scheduling.submission import Record
 
 MOST_TURNED = 1000  # values kept of a record or a job for what begins later
 

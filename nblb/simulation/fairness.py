@@ -16,7 +16,7 @@ from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import RunTask, TaskState
 from nblb.scheduling.hubs import Assignment
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
 from nblb.simulation.simulator import Violation
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import TaskState
-from nblb.scheduling.record import Record
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
+from nblb.scheduling.submission import Record
 
 CANCELLED = (TaskState.CANCELLED, TaskState.CANCELLING)
 

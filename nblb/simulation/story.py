@@ -12,8 +12,8 @@ import msgspec
 
 from nblb.hub.slots import SlotSettings
 from nblb.protocol.messages import Group
+from nblb.scheduling.slice import InvalidTransition
 from nblb.scheduling.state import Policy
-from nblb.scheduling.task import InvalidTransition
 from nblb.simulation import faults
 from nblb.simulation.disk import Disk
 from nblb.simulation.fairness import Shares

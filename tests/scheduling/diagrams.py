@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nblb.protocol.messages import ENDED, TaskState
-from nblb.scheduling.task import TRANSITIONS
+from nblb.scheduling.slice import TRANSITIONS
 
 
 def state_diagram() -> str:

@@ -7,8 +7,8 @@ import pytest
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
 from nblb.scheduling.fair_share import FairShare
-from nblb.scheduling.record import Record
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Record
 
 ALL = FairShare(600.0).band(0.0, 1000.0)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, FairShare
-from nblb.scheduling.record import Record
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Record
 
 
 class Bench:

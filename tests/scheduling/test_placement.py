@@ -6,7 +6,7 @@ import pytest
 
 from nblb.protocol.messages import SubmitTask
 from nblb.scheduling.placement import SMOOTHING, Estimates
-from nblb.scheduling.record import Record
+from nblb.scheduling.submission import Record
 
 
 def a_record() -> Record:

@@ -24,9 +24,9 @@ from nblb.protocol.messages import (
     TaskProgressed,
 )
 from nblb.scheduling import retention
-from nblb.scheduling.record import Record
 from nblb.scheduling.retention import MOST_CHANGES
 from nblb.scheduling.state import Policy
+from nblb.scheduling.submission import Record
 from tests.scheduling.world import ANNA, World, submit
 
 

@@ -56,9 +56,9 @@ from nblb.protocol.messages import (
     WorkerStarted,
 )
 from nblb.scheduling import invariants
-from nblb.scheduling.record import Record
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
+from nblb.scheduling.submission import Record
 
 Fence = tuple[str, int, int]
 ANNA = "client:anna"

@@ -11,17 +11,17 @@ from nblb.client.session import Session
 from nblb.protocol.journal_entries import EndKept
 from nblb.protocol.messages import TaskPrinted
 from nblb.scheduling import dependencies
+from nblb.scheduling.attempt_reports import Outcome
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.fair_share import Band, FairShare
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
-from nblb.scheduling.outcome import Outcome
-from nblb.scheduling.record import Record as LiveRecord
 from nblb.scheduling.restore import Restore
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import State
-from nblb.scheduling.task import Task
+from nblb.scheduling.submission import Record as LiveRecord
 from tests.simulation.planting import Patches, nothing, swap
 
 

@@ -41,7 +41,7 @@ def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
 
 
 def test_a_bug_in_a_machine_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nblb.scheduling.outcome import Outcome
+    from nblb.scheduling.attempt_reports import Outcome
 
     monkeypatch.setattr(Outcome, "task_finished", lambda *_: {}["a bug"])
     bad = first_bad(range(5), play)

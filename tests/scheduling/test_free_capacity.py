@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Group, HubHello, SubmitTask, TaskState
 from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.free_capacity import ByLoad
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.placement import Placement, holds_inputs
-from nblb.scheduling.record import Record
-from nblb.scheduling.room import ByLoad
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
+from nblb.scheduling.submission import Record
 
 BANDS = ((0.0, 10.0), (5.0, 15.0), (0.0, 100.0))  # two as wide as each other, and one around them
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.record import Job, Record
-from nblb.scheduling.task import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task, given_at
+from nblb.scheduling.slice import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task, given_at
+from nblb.scheduling.submission import Job, Record
 
 
 def a_task(items: int = 1) -> Task:

@@ -21,8 +21,8 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.slice import InvalidTransition, Task
 from nblb.scheduling.state import Policy
-from nblb.scheduling.task import InvalidTransition, Task
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 
 

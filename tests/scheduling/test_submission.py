@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nblb.protocol.framing import PIECE, Payload
 from nblb.protocol.messages import OpenJob, SubmitTask, TaskState
-from nblb.scheduling.record import Job, Record
+from nblb.scheduling.submission import Job, Record
 
 ITEMS = 12
 

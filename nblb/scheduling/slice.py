@@ -14,7 +14,7 @@ from nblb.protocol.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan
-    from nblb.scheduling.record import Record
+    from nblb.scheduling.submission import Record
 
 BLOCKED, QUEUED, ASSIGNED, RUNNING, CANCELLING, DONE, FAILED, CANCELLED, LOST = TaskState
 

@@ -23,8 +23,8 @@ from nblb.protocol.messages import (
     WorkerStarted,
 )
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
+from nblb.scheduling.slice import Task
 from nblb.scheduling.state import State, Statistics
-from nblb.scheduling.task import Task
 
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a duration beyond that is not believed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import SubmitTask, client_to_core
-from nblb.scheduling import words as words_module
+from nblb.scheduling import interning as words_module
+from nblb.scheduling.interning import Words
 from nblb.scheduling.state import Policy
-from nblb.scheduling.words import Words
 from tests.scheduling.world import World
 
 FIELDS = ("name", "function", "user", "python", "origin", "job")

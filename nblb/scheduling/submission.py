@@ -11,7 +11,7 @@ import msgspec
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.task import Task
+from nblb.scheduling.slice import Task
 
 DONE = TaskState.DONE
 WHOLE = -1  # in place of an item: all of them
