@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nblb.broker.journal import Journal
-from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.errors import JournalFull
 from nblb.protocol.commands import Command

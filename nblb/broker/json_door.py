@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from nblb.broker import questions
+from nblb.broker import queries
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
@@ -163,7 +163,7 @@ class _Request:
     # ── the Health Check and the Monitor ──
 
     def _rows(self, topic: str) -> Any:
-        return questions.answer(self.scheduler, topic, {}, self.now)
+        return queries.answer(self.scheduler, topic, {}, self.now)
 
     def _workers_list(self, _request: dict[str, Any]) -> dict[str, Any]:
         wall = self.now + self.scheduler.wall_offset

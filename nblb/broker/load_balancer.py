@@ -21,18 +21,18 @@ from typing import Any
 import msgspec
 
 from nblb import __version__
-from nblb.broker import questions
+from nblb.broker import queries
+from nblb.broker.backpressure import Withheld
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.lost_files import without_lost
+from nblb.broker.journal.memory import MemoryJournal
+from nblb.broker.journal.state_folder import account
 from nblb.broker.json_door import handle_json
-from nblb.broker.lost_files import without_lost
-from nblb.broker.memory_journal import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
-from nblb.broker.state_folder import account
-from nblb.broker.withheld import Withheld
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.protocol.journal_entries import TaskForgotten
@@ -313,7 +313,7 @@ class LoadBalancer:
         return not is_process_alive(hub.hello.pid)
 
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
-        value = questions.answer(scheduler, topic, about, now)
+        value = queries.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = time.time() - self._started_at
             journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}

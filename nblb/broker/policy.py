@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nblb.broker.journal import Journal
-from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.memory import MemoryJournal
 from nblb.parameters import Parameters
 from nblb.scheduling.state import Policy
 

@@ -219,7 +219,7 @@ class Connection:
         return pending
 
     def ask(self, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 10.0) -> Any:
-        """The core's answer to a question of broker/questions.py."""
+        """The core's answer to a question of broker/queries.py."""
         return self.wait_for(self.question(Ask(request=self.request(), topic=topic, about=about or {})), timeout_s)
 
     def wait_for(self, pending: Pending, timeout_s: float = 10.0) -> Any:

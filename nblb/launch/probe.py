@@ -48,7 +48,7 @@ def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
 
 
 def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 5.0) -> Any:
-    """The core's answer to a question of broker/questions.py."""
+    """The core's answer to a question of broker/queries.py."""
     return _question(address, Ask(request=1, topic=topic, about=about or {}), timeout_s)
 
 

@@ -1,6 +1,6 @@
 """What the journal keeps, apart from the live objects that it restores.
 
-The scheduler says what must be kept (`commands.Record`), broker/journal.py keeps it, and `Scheduler.restore`
+The scheduler says what must be kept (`commands.Record`), broker/journal/journal.py keeps it, and `Scheduler.restore`
 builds the live state from the same records.
 
 The rule for SCHEMA. It counts what is written: the classes below, those of messages.py that they hold (SubmitTask,
@@ -9,7 +9,7 @@ mean), and the tables.
 
 - A field with a default may be added without raising it: old rows read as if they had the default, and a core from
   before overlooks the field. If overlooking it would do harm, raise SCHEMA.
-- Anything else raises it: add the step from the version before to UPGRADES in broker/journal_schema.py. An older
+- Anything else raises it: add the step from the version before to UPGRADES in broker/journal/schema.py. An older
   journal is upgraded in one transaction when it is opened; a newer one is refused.
 - Either way `python -m tests.broker.schemas` writes down the new shapes, and with a new SCHEMA a journal to be kept as
   a sample. tests/broker/test_schema.py fails until that is done, and opens the samples of all schemas.

@@ -209,7 +209,7 @@ class Publish(Message):
 
 
 class Ask(Message):
-    """A question about the cluster; see broker/questions.py for the topics. Answer: Answer."""
+    """A question about the cluster; see broker/queries.py for the topics. Answer: Answer."""
 
     request: int
     topic: str

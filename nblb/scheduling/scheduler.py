@@ -79,7 +79,7 @@ class TaskView:
 
 
 class Scheduler:
-    """Decides. `answers` looks up what an Ask wants to know (broker/questions.py)."""
+    """Decides. `answers` looks up what an Ask wants to know (broker/queries.py)."""
 
     def __init__(self, policy: Policy, answers: Answers | None = None) -> None:
         self.policy = policy

@@ -123,7 +123,7 @@ class Disk:
     def replay(self, in_tables: bool = False) -> list[AnyEntry]:
         """What a new process finds: all batches that have their mark; the rest of a torn one is cut off.
 
-        `in_tables`: in the order of broker/journal.py, which keeps a table for each kind of entry.
+        `in_tables`: in the order of broker/journal/journal.py, which keeps a table for each kind of entry.
         """
         while self.pages and self.pages[-1] is not MARK:
             self.pages.pop()

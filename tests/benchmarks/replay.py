@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from time import monotonic, perf_counter, process_time
 
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AttemptKept, BlobKept, EndKept, TaskKept
 from nblb.protocol.messages import SubmitTask, TaskState

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nblb import payload
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
 from nblb.client.session import Session
 from nblb.hub.cell import Cell
 from nblb.hub.output import WorkerOutput

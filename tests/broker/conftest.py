@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nblb.broker import full_disk, load_balancer
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
 from nblb.parameters import Parameters
 from tests.broker.fakes import FakeScheduler
 from tests.broker.running import Running

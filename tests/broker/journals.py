@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry, EndKept, TaskKept
 from nblb.protocol.messages import SubmitTask, TaskState

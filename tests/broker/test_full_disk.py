@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from nblb.broker.full_disk import FullDisk
-from nblb.broker.journal import Journal
-from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.outgoing import Outgoing, is_unbound
 from nblb.errors import JournalError, JournalFull
 from nblb.parameters import Parameters

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from nblb.broker import journal as journal_module
-from nblb.broker import journal_schema
-from nblb.broker.journal import Journal
-from nblb.broker.journal_rows import INLINE
-from nblb.broker.memory_journal import MemoryJournal
-from nblb.broker.state_folder import StateFolder, network_file_system
+from nblb.broker.journal import journal as journal_module
+from nblb.broker.journal import schema
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.memory import MemoryJournal
+from nblb.broker.journal.rows import INLINE
+from nblb.broker.journal.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull, JournalLocked
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
@@ -234,8 +234,8 @@ def test_a_journal_of_a_newer_nblb_is_refused(tmp_path: Path) -> None:
 def test_an_older_journal_is_upgraded_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Journal(tmp_path).close()
     steps: list[int] = []
-    monkeypatch.setattr(journal_schema, "SCHEMA", SCHEMA + 2)
-    monkeypatch.setattr(journal_schema, "UPGRADES", {n: lambda _db, n=n: steps.append(n) for n in (SCHEMA, SCHEMA + 1)})
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 2)
+    monkeypatch.setattr(schema, "UPGRADES", {n: lambda _db, n=n: steps.append(n) for n in (SCHEMA, SCHEMA + 1)})
     for _ in range(2):
         Journal(tmp_path).close()
     assert steps == [SCHEMA, SCHEMA + 1]

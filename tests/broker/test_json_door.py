@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb.broker import questions
+from nblb.broker import queries
 from nblb.broker.json_door import DOOR, handle_json
 from nblb.protocol.commands import Command, Record, Send
 from nblb.protocol.framing import Payload
@@ -39,7 +39,7 @@ class Lab:
     """A scheduler with one hub of one worker that knows HELLO, and a clock that a test turns."""
 
     def __init__(self, max_queued: int = 1000, hub: bool = True) -> None:
-        self.scheduler = Scheduler(Policy(max_queued=max_queued, result_ttl_s=60.0), questions.answer)
+        self.scheduler = Scheduler(Policy(max_queued=max_queued, result_ttl_s=60.0), queries.answer)
         self.scheduler.wall_offset = 1_000_000.0
         self.now = 100.0
         self.made = 0

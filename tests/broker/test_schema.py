@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nblb.broker import journal_schema
-from nblb.broker.journal import Journal
+from nblb.broker.journal import schema
+from nblb.broker.journal.journal import Journal
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 from tests.broker import schemas
@@ -48,7 +48,7 @@ def test_what_is_written_changes_only_with_the_schema() -> None:
     assert not wrong, f"raise records.SCHEMA, add a step to UPGRADES, and {AGAIN}"
     assert known == schemas.shapes(), f"fields with a default are new: {AGAIN}"
     assert list(range(1, SCHEMA + 1)) == SCHEMAS, f"a sample of each schema: {AGAIN}"
-    assert set(journal_schema.UPGRADES) == set(range(1, SCHEMA))
+    assert set(schema.UPGRADES) == set(range(1, SCHEMA))
 
 
 def test_the_rule_sees_what_it_has_to() -> None:
@@ -103,8 +103,8 @@ def give_collections_a_reason(db: sqlite3.Connection) -> None:
 
 def tomorrow(monkeypatch: pytest.MonkeyPatch, step: Any = give_collections_a_reason) -> None:
     """From here on this nblb is of the next schema."""
-    monkeypatch.setattr(journal_schema, "SCHEMA", SCHEMA + 1)
-    monkeypatch.setattr(journal_schema, "UPGRADES", journal_schema.UPGRADES | {SCHEMA: step})
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
+    monkeypatch.setattr(schema, "UPGRADES", schema.UPGRADES | {SCHEMA: step})
 
 
 def test_an_upgrade_changes_tables_and_rows(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +177,6 @@ def test_a_step_that_would_commit_by_itself_is_a_bug_that_is_seen(
 
 
 def test_a_journal_that_nobody_can_upgrade_is_said_so(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_schema, "SCHEMA", SCHEMA + 1)
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
     with pytest.raises(JournalError, match=f"has schema {SCHEMA}, and this nblb cannot upgrade from {SCHEMA}"):
         Journal(sample)

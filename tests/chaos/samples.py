@@ -13,7 +13,7 @@ import psutil
 from tests.chaos.rig import Rig
 
 MIB = 2**20
-WAL_MIB = 64.0  # nblb.broker.journal.WAL_BYTES, beyond which a commit does not wait for an idle moment
+WAL_MIB = 64.0  # nblb.broker.journal.journal.WAL_BYTES, beyond which a commit does not wait for an idle moment
 LEAST_OF_A_LIFE = 4  # samples, below which nothing is said of it
 WARM_UP = 0.2  # of the samples are not judged
 

@@ -1,4 +1,4 @@
-"""A cluster for the Monitor's tests: answers of the shapes that broker/questions.py gives, which a test can change."""
+"""A cluster for the Monitor's tests: answers of the shapes that broker/queries.py gives, which a test can change."""
 
 from __future__ import annotations
 

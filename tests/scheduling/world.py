@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nblb.broker.questions import answer
+from nblb.broker.queries import answer
 from nblb.protocol.commands import Command, Halt, Log, Send
 from nblb.protocol.commands import Record as Keep
 from nblb.protocol.framing import Payload
@@ -424,7 +424,7 @@ def _items(entry: EndKept | TaskEnded) -> list[int]:
 
 
 def as_journal(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
-    """The order in which broker/journal.py gives back what it was given: by kind, without what is over."""
+    """The order in which broker/journal/journal.py gives back what it was given: by kind, without what is over."""
     gone = {e.task for e in entries if isinstance(e, TaskForgotten)}
     blobs: dict[str, AnyEntry] = {}
     published: dict[str, AnyEntry] = {}

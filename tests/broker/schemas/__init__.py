@@ -19,8 +19,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from nblb.broker.journal import Journal
-from nblb.broker.journal_rows import INLINE, TABLES
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.rows import INLINE, TABLES
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     SCHEMA,
@@ -182,7 +182,7 @@ def main(arguments: Iterable[str]) -> None:
         return
     wrong = differences(known_shapes(SCHEMA), shapes())
     if wrong:
-        raise SystemExit("raise records.SCHEMA and add the step to broker/journal_schema.py:\n  " + "\n  ".join(wrong))
+        raise SystemExit("raise records.SCHEMA and add the step to broker/journal/schema.py:\n  " + "\n  ".join(wrong))
     _say(folder / "shapes.json", shapes())
     if "--replayed" in arguments:
         for each in sorted(HERE.glob("[0-9]*")):

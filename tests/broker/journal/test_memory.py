@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nblb.broker.journal_rows import INLINE
-from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.journal.memory import MemoryJournal
+from nblb.broker.journal.rows import INLINE
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
 from nblb.protocol.messages import SubmitTask, TaskState

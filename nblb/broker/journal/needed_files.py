@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.broker.blob_files import BlobFiles
-from nblb.broker.claims import settled
-from nblb.broker.journal_rows import Batch
+from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.file_claims import settled
+from nblb.broker.journal.rows import Batch
 from nblb.shared_files.transfer import is_handed_over
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nblb.broker.withheld import RESULTS_A_TURN, Withheld
+from nblb.broker.backpressure import RESULTS_A_TURN, Withheld
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import FetchTask, TaskEnded, TaskState
 

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from nblb.broker.blob_files import BlobFiles
-from nblb.broker.claims import Claims, settled
-from nblb.broker.journal_rows import INLINE
-from nblb.broker.state_folder import StateFolder
+from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.file_claims import Claims, settled
+from nblb.broker.journal.rows import INLINE
+from nblb.broker.journal.state_folder import StateFolder
 from nblb.protocol.framing import IN_MEMORY, Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nblb.broker.journal import Journal
-from nblb.broker.journal_rows import INLINE, SPAN
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.rows import INLINE, SPAN
 from nblb.errors import JournalError
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
@@ -292,7 +292,7 @@ def test_attempts_that_begin_and_end_in_one_commit_take_no_others_along(tmp_path
 WRITER = """
 import os, sys
 from pathlib import Path
-from nblb.broker.journal import Journal
+from nblb.broker.journal.journal import Journal
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import SubmitTask
 from nblb.protocol.journal_entries import TaskKept

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Container
 from pathlib import Path
 
-from nblb.broker.state_folder import network_file_system
+from nblb.broker.journal.state_folder import network_file_system
 from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory
 from nblb.shared_files.transfer import BLOBS, INCOMING, TOKEN, FilePart, checked, has_ended, open_file, swept_names

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nblb.broker.questions import TOPICS, answer
+from nblb.broker.queries import TOPICS, answer
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import CancelTask, Group, OpenJob, Publish, SubmitTask, TaskPrinted, TaskProgressed
 from nblb.scheduling.state import Policy

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nblb.broker.blob_files import BlobFiles
-from nblb.broker.journal_rows import SPAN, Attempt, Numbers, OpenAttempts, keys
-from nblb.broker.needed_files import NeededFiles
+from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.needed_files import NeededFiles
+from nblb.broker.journal.rows import SPAN, Attempt, Numbers, OpenAttempts, keys
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from nblb.broker.blob_files import BlobFiles
+from nblb.broker.journal.blob_files import BlobFiles
 from nblb.protocol.framing import IN_MEMORY, Part, Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from nblb.broker.claims import Claims
+from nblb.broker.journal.file_claims import Claims
 from nblb.errors import JournalError
 from nblb.protocol.framing import Buffer, Payload
 from nblb.shared_files.transfer import FilePart, write_all

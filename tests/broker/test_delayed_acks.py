@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nblb.broker.delayed_acks import MOST_PATIENT, PATIENT_S
 from nblb.broker.outgoing import Outgoing
-from nblb.broker.patience import MOST_PATIENT, PATIENT_S
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import EndCommitted, Heartbeat, TaskAccepted, TaskEnded, TaskState
 

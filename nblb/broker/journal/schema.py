@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nblb.broker.journal_rows import TABLES
+from nblb.broker.journal.rows import TABLES
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from nblb.broker.claims import is_lost
+from nblb.broker.journal.file_claims import is_lost
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import (
     Failure,

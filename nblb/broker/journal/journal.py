@@ -6,7 +6,7 @@ The loop appends what must be kept and commits once a turn, so that a thousand t
     commit()                          all of them, or none and JournalFull; then they can be tried again
 
 A start raises the epoch, replays, and sweeps files that no row needs. What a database of another schema needs stands
-in journal_schema.py.
+in schema.py.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from time import perf_counter
 
 import msgspec
 
-from nblb.broker.blob_files import BlobFiles
-from nblb.broker.claims import Claims
-from nblb.broker.journal_replay import Replay
-from nblb.broker.journal_rows import Attempt, Batch, Numbers, OpenAttempts, RowEncoder
-from nblb.broker.journal_schema import damaged, prepare
-from nblb.broker.needed_files import NeededFiles
-from nblb.broker.reserve import Reserve
-from nblb.broker.state_folder import StateFolder, network_file_system
+from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.file_claims import Claims
+from nblb.broker.journal.needed_files import NeededFiles
+from nblb.broker.journal.replay import Replay
+from nblb.broker.journal.reserve import Reserve
+from nblb.broker.journal.rows import Attempt, Batch, Numbers, OpenAttempts, RowEncoder
+from nblb.broker.journal.schema import damaged, prepare
+from nblb.broker.journal.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry, BlobKept, Published, TaskKept

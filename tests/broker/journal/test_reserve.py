@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nblb.broker.journal import Journal
-from nblb.broker.reserve import LEAST_BYTES, MOST_BYTES, STEPS, Reserve
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.reserve import LEAST_BYTES, MOST_BYTES, STEPS, Reserve
 from nblb.errors import JournalFull
 from nblb.protocol.journal_entries import AttemptKept, BlobKept, Published
 from tests.broker.journals import MIB, ended, files, kept, reopened, write

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from nblb.broker.claims import is_lost
-from nblb.broker.journal import Journal
-from nblb.broker.lost_files import without_lost
-from nblb.broker.memory_journal import MemoryJournal
+from nblb.broker.journal.file_claims import is_lost
+from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.lost_files import without_lost
+from nblb.broker.journal.memory import MemoryJournal
 from nblb.protocol.commands import Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, BlobForgotten, BlobKept, EndKept, TaskForgotten, TaskKept
