@@ -6,7 +6,7 @@ import pytest
 
 from tests.distribution import choose
 
-SHORT, LONG, BROWSER = "tests/hub/test_slots.py", "tests/chaos/test_soak.py", "tests/browser/test_cards.py"
+SHORT, LONG, BROWSER = "tests/hub/slots/test_slots.py", "tests/chaos/test_soak.py", "tests/browser/test_cards.py"
 
 
 @pytest.mark.parametrize(

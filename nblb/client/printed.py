@@ -1,4 +1,4 @@
-"""What tasks have printed and displayed, whole: read from the files in which their hubs keep it (nblb/shared_files/output_log.py).
+"""Access to all that tasks have printed and displayed, read from the files in which their hubs keep it.
 
 `PrintedTask` and `PrintedJob` are the parts of TaskFuture and Job for it. Where the files cannot be read (the task is
 forgotten, or the core belongs to another account) there is the tail that the core and this process hold.

@@ -89,7 +89,7 @@ class Said:
         self._recalled = {text for text, _ in found}
 
     def displayed(self, text: str, item: int = 0) -> Picture | None:
-        """The JSON of a display (hub/bundles.py); the picture, if it is one."""
+        """The JSON of a display (worker/mime_bundles.py); the picture, if it is one."""
         if text in self._recalled:
             self._recalled.discard(text)
             return None

@@ -23,10 +23,10 @@ from typing import Any
 import cloudpickle
 
 from nblb.errors import NblbError
-from nblb.hub.output_store import OutputStore
+from nblb.hub.pool.output_store import OutputStore
+from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
-from nblb.hub.process_pool import ProcessPool
-from nblb.hub.slots import CORE, Slots, SlotSettings
+from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.parameters import Parameters, load
 from nblb.payload import dump_constant, dump_function
 from nblb.protocol.commands import (

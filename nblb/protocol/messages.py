@@ -585,7 +585,7 @@ class TaskPrinted(Message):
     task: str
     attempt: int
     first: int = 0
-    stream: str = "stdout"  # "stdout" | "stderr" | "display" (then `text` is JSON, see hub/bundles.py)
+    stream: str = "stdout"  # "stdout" | "stderr" | "display" (then `text` is JSON, see worker/mime_bundles.py)
     text: str = ""
     offset: int = 0  # which item of the slice wrote it
     heard: int = 0  # bytes that it has written to this stream so far, whether they were passed on or not

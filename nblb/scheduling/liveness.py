@@ -1,7 +1,7 @@
 """Which hubs and clients are there: hellos, heartbeats, silence, and attempts that outlived a core.
 
 A hub that says nothing for suspect_s gets no new work. Its lease counts from the last heartbeat that was heard and
-answered, and the hub's own from when it said that one (hub/core_tie.py), so it has stopped its attempts before they
+answered, and the hub's own from when it said that one (hub/slots/lease.py), so it has stopped its attempts before they
 are given to others. After a restart of the core, attempts that were in some hub's
 hands are orphans: the hub that returns with them keeps them, and any that nobody claims within adopt_s runs again.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nblb.hub.slots import Slots, SlotSettings
+from nblb.hub.slots.slots import Slots, SlotSettings
 from nblb.protocol.commands import (
     AskForItems,
     Command,

@@ -1,6 +1,6 @@
 """A hub's worker processes in the simulation: they take slices, run, raise, print, hang and die as told.
 
-The same words pass as between hub/process_pool.py and the slots. What a call does is its record's Conduct.
+The same words pass as between hub/pool/process_pool.py and the slots. What a call does is its record's Conduct.
 """
 
 from __future__ import annotations

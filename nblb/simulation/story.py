@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nblb.hub.slots import SlotSettings
+from nblb.hub.slots.slots import SlotSettings
 from nblb.protocol.messages import Group
 from nblb.scheduling.slice import InvalidTransition
 from nblb.scheduling.state import Policy

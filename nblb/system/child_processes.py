@@ -14,7 +14,7 @@ SLACK_S = 0.02  # the kernel counts starts in hundredths of a second
 def end_since(seconds: float) -> None:
     """Kill this process's descendants that were started at most so many seconds ago, whatever session they are in.
 
-    A worker keeps all that its tasks leave below it (nursery.py), so none escapes; what an earlier task has left
+    A worker keeps all that its tasks leave below it (fork_server.py), so none escapes; what an earlier task has left
     running on purpose is older, and stays.
     """
     if not hasattr(time, "CLOCK_BOOTTIME"):

@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING
 from nblb import payload
 from nblb.broker.journal.journal import Journal
 from nblb.client.session import Session
-from nblb.hub.cell import Cell
-from nblb.hub.output import WorkerOutput
-from nblb.hub.pipe import Channel, pack, to_worker
-from nblb.hub.slots import Slots, SlotSettings
-from nblb.hub.worker_process import Worker
+from nblb.hub.slots.slots import Slots, SlotSettings
 from nblb.protocol.commands import GiveTask, Send, StartWorker
 from nblb.protocol.framing import Codec, Payload
 from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
@@ -44,6 +40,10 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
+from nblb.worker.capture import WorkerOutput
+from nblb.worker.channel import Channel, pack, to_worker
+from nblb.worker.control_page import Cell
+from nblb.worker.main import Worker
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nblb import payload
-from nblb.hub.process_pool import ProcessPool
+from nblb.hub.pool.process_pool import ProcessPool
 from nblb.protocol.messages import HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
 
 T = TypeVar("T", bound=Message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from nblb.hub.slots import CORE, Slots, SlotSettings
+from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.protocol.commands import Command, GiveTask, Interrupt, KillWorker, Send, StartWorker, TakeBack
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (

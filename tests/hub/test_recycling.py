@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nblb.hub.slices import WorkerSpent
+from nblb.hub.slots.attempts import WorkerSpent
 from nblb.protocol.commands import RetireWorker, StartWorker, TakeBack
 from nblb.protocol.messages import Group, StopHub
 from tests.hub.slots_rig import SlotsRig

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nblb.hub.slices import SliceState
-from nblb.hub.slots import CORE, Slots, SlotSettings
+from nblb.hub.slots.attempts import SliceState
+from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.protocol.commands import Command, GiveTask, Interrupt, KillWorker, RetireWorker, Send, StartWorker, TakeBack
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (

@@ -11,8 +11,8 @@ import pytest
 
 from nblb import errors, payload
 from nblb.errors import TaskFailed
-from nblb.hub import worker_process
 from nblb.protocol.messages import Failure, TaskState
+from nblb.worker import main
 
 
 def caught(function: Callable[[], Any]) -> BaseException:
@@ -63,7 +63,7 @@ def test_the_innermost_line_of_the_users_own_code() -> None:
 
 
 def test_a_call_that_does_not_fit_the_function_has_no_place() -> None:
-    worker = compile("function(tims=3)", worker_process.__file__, "exec")  # where functions are called
+    worker = compile("function(tims=3)", main.__file__, "exec")  # where functions are called
     error = caught(lambda: exec(worker, {"function": lambda times: times}))
     while error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # without this test
         error.__traceback__ = error.__traceback__.tb_next

@@ -66,7 +66,7 @@ EVERYTHING = Group(workers=1, minP=-1e6, maxP=1e6)
 
 
 class ModelHub:
-    """A hub that does nothing by itself; it keeps to the rules of nblb/hub/slots.py."""
+    """A hub that does nothing by itself; it keeps to the rules of nblb/hub/slots/slots.py."""
 
     def __init__(self, name: str, groups: Sequence[Group], functions: tuple[str, ...], python: tuple[int, int]) -> None:
         self.name = name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nblb.hub.output_store import OutputStore
-from nblb.hub.worker_seat import Key, WorkerSeat
+from nblb.hub.pool.output_store import OutputStore
+from nblb.hub.pool.worker_handle import Key, WorkerSeat
 from nblb.shared_files.output_log import Following, KeptOutput, Piece, decoded, folder_name, latest, size
 
 

@@ -9,11 +9,11 @@ from unittest.mock import patch
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.client.open_record import OpenRecord
 from nblb.client.session import Session
-from nblb.hub.blob_shelf import BlobShelf
-from nblb.hub.core_tie import CoreTie
-from nblb.hub.crew import Crew
-from nblb.hub.hands import Hands
-from nblb.hub.slots import Slots
+from nblb.hub.slots.blob_cache import BlobShelf
+from nblb.hub.slots.in_flight import Hands
+from nblb.hub.slots.lease import CoreTie
+from nblb.hub.slots.slots import Slots
+from nblb.hub.slots.workers import Crew
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptFailed, AttemptKept, BlobKept, EndKept
 from nblb.protocol.messages import EndCommitted, HubGone, Refused, RunTask, TaskAccepted, TaskEnded, Welcome

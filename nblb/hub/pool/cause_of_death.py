@@ -1,0 +1,120 @@
+"""Why a worker died, in a sentence that its task's owner can use."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from nblb.hub.pool.memory_watch import Trail, size_words
+
+LAST_CHARACTERS = 500
+OWN_FRAMES = "nblb/hub/"
+STACKS = (
+    "Fatal Python error",
+    "Stack (most recent call first)",
+)  # as faulthandler begins, after a crash and when asked
+SUSPICIOUS = 0.5  # of the memory there is: killed with more in use than that, memory is the likely reason
+
+
+class OutOfMemoryWatch:
+    """Has the kernel killed for want of memory lately? Counts are read, never events, so nothing polls."""
+
+    def __init__(self) -> None:
+        self._files = [Path("/proc/vmstat"), *_cgroup_files("memory.events", "memory.oom_control")]
+        self._seen = self._count()
+
+    def has_struck(self) -> bool:
+        """True once for each rise of the kernel's counts."""
+        now = self._count()
+        struck, self._seen = now > self._seen, now
+        return struck
+
+    def _count(self) -> int:
+        total = 0
+        for path in self._files:
+            try:
+                for line in path.read_text().splitlines():
+                    name, _, number = line.partition(" ")
+                    if name == "oom_kill":
+                        total += int(number)
+            except (OSError, ValueError):
+                continue
+        return total
+
+
+def _cgroup_files(unified: str, legacy: str) -> list[Path]:
+    """This process's files of the memory controller, in a cgroup of version 2 or 1."""
+    files = []
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                files.append(Path("/sys/fs/cgroup") / path.lstrip("/") / unified)
+            elif "memory" in controllers.split(","):
+                root = Path("/sys/fs/cgroup/memory")
+                files += [root / path.lstrip("/") / legacy, root / legacy]  # a container sees its own as the root
+    except (OSError, ValueError):
+        pass
+    return [path for path in files if path.exists()]
+
+
+def memory_limit_mb() -> float:
+    """What this machine, or the cgroup that this process is in, has at most."""
+    limits = [float("inf")]
+    try:
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (OSError, ValueError):
+        pass
+    for path in _cgroup_files("memory.max", "memory.limit_in_bytes"):
+        try:
+            limits.append(float(path.read_text()))
+        except (OSError, ValueError):  # "max": none
+            continue
+    return min(limits) / 2**20
+
+
+def sentence(
+    status: int, peak_kib: int, killed_why: str, struck: bool, last_output: str, trail: Trail | None, now: float
+) -> str:
+    """What wait(2) said of the worker, with the likely reason, its memory and its last words."""
+    limit_mb = memory_limit_mb()
+    used = f"{size_words(peak_kib / 1024)} of {size_words(limit_mb)}"
+    if trail is not None:
+        used += f", after {trail.after_s(now):.0f} s"
+    for_memory = killed_why.startswith("killed for memory")
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        words = f"killed by signal {number} ({_name(number)})"
+        if killed_why:
+            words = killed_why if for_memory else f"killed by its hub: {killed_why}"
+        elif number == signal.SIGKILL and struck:
+            words, for_memory = f"killed by the kernel for memory: {used}", True
+        elif number == signal.SIGKILL and peak_kib / 1024 > SUSPICIOUS * limit_mb:
+            words, for_memory = f"{words}, perhaps for memory: {used}", True
+        elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT):
+            words += ": a crash in compiled code"
+    else:
+        words = f"exit code {os.WEXITSTATUS(status)} (os._exit?)"
+    if for_memory and trail is not None and trail.points:
+        words += f"; its memory was {trail}"
+    said = last_words(last_output)
+    return f"{words}; its last output: {said}" if said else words
+
+
+def last_words(output: str) -> str:
+    """The end of what was printed; of a stack the lines of the task, not of its worker."""
+    at = max(output.rfind(word) for word in STACKS)
+    if at < 0:
+        return output.strip()[-LAST_CHARACTERS:]
+    fatal = output.rfind(STACKS[0])
+    lines = output[fatal if fatal >= 0 else at :].splitlines()
+    own = next((n for n, line in enumerate(lines) if OWN_FRAMES in line), len(lines))
+    return "\n".join(lines[:own]).strip()[:LAST_CHARACTERS]
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

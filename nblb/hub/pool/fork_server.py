@@ -1,0 +1,247 @@
+"""The process that workers are forked from: small, single-threaded, with the imports of a worker already done.
+
+Forking from the hub itself would copy its sockets and whatever threads the host program has; starting a fresh
+Python for each worker costs 80 ms each. The nursery does one thing: fork, signal, and wait, so that it can say
+exactly how each worker ended. It is told what to do in datagrams of JSON:
+
+    ["start", worker, {settings}] with the worker's descriptors      ["signal", worker, number, whole_group]
+
+and says ["started", worker, pid], ["failed", worker, reason] and ["died", worker, status, peak_kib].
+
+It outlives nobody: when the hub is gone, in whatever way, it kills every worker's process group, then all
+processes that were left to it (it is their reaper), and ends. Should the nursery itself be killed, PR_SET_PDEATHSIG
+takes the workers along.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write", "asked")
+KEPT_PATH = "NBLB_KEPT_PYTHONPATH"
+_LINUX = sys.platform == "linux"
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2), where there is one."""
+    if _LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def die_with_parent(parent: int, number: int) -> None:
+    """This process shall get the signal when its parent has ended; also when that has happened already."""
+    prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Nursery:
+    """Forks workers for the hub at the other end of `control`."""
+
+    def __init__(self, control: socket.socket, hub: int) -> None:
+        self._control = control
+        self._hub = hub
+        self._pids: dict[str, int] = {}
+        self._workers: dict[int, str] = {}
+        self._leaving = False
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+
+    def serve(self) -> None:
+        """Until the hub has closed its end, or SIGTERM."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._leave)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        die_with_parent(self._hub, signal.SIGTERM)
+        ready = select.poll()
+        ready.register(self._control, select.POLLIN)
+        ready.register(self._wake_read, select.POLLIN)
+        while not self._leaving:
+            for fd, _ in ready.poll():
+                if fd == self._wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(fd, 4096)
+                    self._reap()
+                elif not self._obey():
+                    self._leaving = True
+        self._end_all()
+
+    def _leave(self, *_: object) -> None:
+        self._leaving = True
+
+    def _say(self, *words: object) -> None:
+        with contextlib.suppress(OSError):  # the hub is gone; the loop will see it
+            self._control.send(json.dumps(words).encode())
+
+    def _obey(self) -> bool:
+        """Do one thing that the hub wants; False when there is no hub any more."""
+        flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        try:
+            order, ancillary, _, _ = self._control.recvmsg(65536, socket.CMSG_SPACE(4 * len(FDS)), flags)
+        except OSError:
+            return False
+        if not order:
+            return False
+        fds: list[int] = []
+        for _, kind, data in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                fds += array.array("i", data)
+        word, worker, *rest = json.loads(order)
+        if word == "start":
+            self._start(worker, rest[0], fds)
+        elif word == "signal":
+            self._signal(worker, *rest)
+        return True
+
+    def _start(self, worker: str, settings: Mapping[str, Any], fds: list[int]) -> None:
+        nursery = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say("failed", worker, f"it could not be started: {error.strerror}")
+            pid = -1
+        if pid == 0:
+            self._become_worker(worker, settings, dict(zip(FDS, fds, strict=True)), nursery)
+        for fd in fds:
+            os.close(fd)
+        if pid > 0:
+            self._pids[worker], self._workers[pid] = pid, worker
+            self._say("started", worker, pid)
+
+    def _become_worker(self, worker: str, settings: Mapping[str, Any], fds: dict[str, int], nursery: int) -> None:
+        """In the new process; never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            os.setpgid(0, 0)
+            die_with_parent(nursery, signal.SIGKILL)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)  # what its tasks start stays below it for as long as it lives
+            self._control.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            from nblb.worker import main
+
+            code = main.main(worker, settings, fds)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _signal(self, worker: str, number: int, whole_group: bool) -> None:
+        """Only here is it certain that the pid is still that worker's: nobody else reaps it."""
+        pid = self._pids.get(worker)
+        if pid is None:
+            return
+        with contextlib.suppress(OSError):
+            if whole_group:
+                os.killpg(pid, number)
+        with contextlib.suppress(OSError):  # it may not have made its group yet
+            os.kill(pid, number)
+
+    def _reap(self) -> None:
+        """Report the workers that have ended; what is left of their process groups ends too."""
+        while True:
+            try:
+                if hasattr(os, "waitid"):
+                    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if found is None:
+                        return
+                    if found.si_pid in self._workers:
+                        self._kill_group(found.si_pid)  # while the pid cannot be anybody else's
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                self._kill_group(pid)
+                del self._pids[worker]
+                self._say("died", worker, status, usage.ru_maxrss // (1 if _LINUX else 1024))
+            self._kill_strays()
+
+    @staticmethod
+    def _kill_group(pid: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+
+    def _kill_strays(self) -> None:
+        """What a dead worker's tasks have started, wherever it has gone: it is a child of this process now.
+
+        As each worker keeps the strays of its own tasks, those found here are no living worker's. The death of each
+        comes here too, so what it leaves is found then.
+        """
+        for pid in _children():
+            if pid not in self._workers and not _is_zombie(pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _end_all(self) -> None:
+        """Kill what is there, and what that leaves to this process, until nothing is."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for pid in self._workers:
+            self._kill_group(pid)
+        while True:
+            for pid in _children():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                os.wait()
+            except ChildProcessError:
+                return
+
+
+def _children() -> list[int]:
+    """The children of this process, those it inherited from dead workers too."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return True
+
+
+def main(arguments: list[str]) -> None:
+    fd, hub = map(int, arguments)
+    control = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    os.environ.pop("PYTHONPATH", None)
+    if kept := os.environ.pop(KEPT_PATH, ""):
+        os.environ["PYTHONPATH"] = kept
+    # What every worker needs, loaded once and shared by all of them.
+    from nblb.worker import main  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # so that a collection in a worker does not copy these pages
+    Nursery(control, hub).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

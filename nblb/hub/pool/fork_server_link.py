@@ -1,0 +1,101 @@
+"""The hub's side of its nursery: starts the process, sends it orders, hears what it says (see fork_server.py)."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nblb.hub.pool.fork_server import KEPT_PATH
+from nblb.worker.channel import PACKET
+
+END_S = 5.0
+
+
+class NurseryLink:
+    """Keeps a nursery alive; `on_word` gets what it says, and "gone" when it has ended by itself."""
+
+    def __init__(self, selector: selectors.BaseSelector, on_word: Callable[..., None]) -> None:
+        self._selector = selector
+        self._on_word = on_word
+        self._is_open = False
+        with contextlib.suppress(OSError):  # no process to be had just now: `start` tries again, and says so
+            self._open()
+
+    def _open(self) -> None:
+        self._control, far = socket.socketpair(socket.AF_UNIX, PACKET)
+        with far:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "nblb.hub.pool.fork_server", str(far.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[far.fileno()],
+                start_new_session=True,
+                env=self._environment(),
+            )
+        self._is_open = True
+        self._control.setblocking(False)
+        self._selector.register(self._control, selectors.EVENT_READ, lambda _: self._read())
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """What this process can import, its workers can; the tasks' own children do not inherit that."""
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        return {**os.environ, "PYTHONPATH": path, KEPT_PATH: os.environ.get("PYTHONPATH", "")}
+
+    def start(self, worker: str, settings: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """Have a worker forked; raises OSError when there is no nursery and none can be started."""
+        if not self._is_open:
+            self._open()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+        self._order([json.dumps(["start", worker, settings]).encode()], [rights])
+
+    def signal(self, worker: str, number: int, whole_group: bool) -> None:
+        self._order([json.dumps(["signal", worker, int(number), whole_group]).encode()], [])
+
+    def _order(self, data: list[bytes], ancillary: list[Any]) -> None:
+        if not self._is_open:
+            return
+        self._control.setblocking(True)  # it is quick, and an order must not be lost
+        try:
+            self._control.sendmsg(data, ancillary)
+        except OSError:
+            pass  # it has ended; `_read` will find out
+        finally:
+            self._control.setblocking(False)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                said = self._control.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                said = b""
+            if not said:
+                self._end()
+                self._on_word("gone", "")
+                return
+            self._on_word(*json.loads(said))
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._selector.unregister(self._control)
+        self._control.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End the nursery, which ends all its workers first."""
+        if self._is_open:
+            self._end()

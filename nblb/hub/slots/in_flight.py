@@ -1,0 +1,356 @@
+"""The slices that a hub has in hand, from their RunTask to their end; the part of slots.py that deals and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, TypeAlias
+
+from nblb.hub.slots.attempts import Durations, GroupOfSlots, Slice, SliceState, Worker
+from nblb.hub.slots.ended_attempts import Past
+from nblb.hub.slots.workers import Crew
+from nblb.protocol.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
+from nblb.protocol.messages import (
+    Failure,
+    ItemsFinished,
+    Message,
+    Running,
+    RunTask,
+    TaskFinished,
+    TaskStopped,
+    TurnKnob,
+    WorkerDied,
+)
+
+AHEAD_S = 0.002  # of short work in a worker's socket at most
+OVERDUE_S = 0.005  # the first slice of a worker has taken so long: take back what waits behind it
+
+ASK_AFTER_S = 0.2  # a slice of many has taken so long: which of its items are over is asked for, again and again
+
+INFINITY = float("inf")
+
+Fence: TypeAlias = "tuple[str, int, int]"
+End: TypeAlias = "TaskFinished | TaskStopped | WorkerDied"
+
+
+class Hands:
+    """Gives slices to the crew, in their order, and knows which have ended how."""
+
+    def __init__(self, crew: Crew, say: Callable[[Message], None], grace_s: float, prefetch_s: float) -> None:
+        self.out: list[Command] = []  # of the event at hand
+        self.slices: dict[Fence, Slice] = {}  # until their end, but for those that a later attempt has replaced
+        self.latest: dict[tuple[str, int], Slice] = {}  # of these, by record and first item
+        self.ends: dict[Fence, End] = {}  # until the core has committed them
+        self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
+        self.past = Past()
+        self.unannounced: dict[Slice, None] = {}  # running ones, in order of their start
+        self._crew = crew
+        self._say = say
+        self._grace_s = grace_s
+        self._ahead_s = min(AHEAD_S, prefetch_s)
+        self._durations = Durations()
+        self._timers: list[tuple[float, int, Slice]] = []
+        self._arrivals = 0
+
+    # ── slices in ──
+
+    def take(self, run: RunTask) -> Slice:
+        """A new slice in hand; it is queued by `queue` once all its blobs are here."""
+        self._arrivals += 1
+        task, first = run.task, run.first
+        slice_ = Slice(run, self._arrivals, self._durations.of(run))
+        self.slices[task, first, run.attempt] = self.latest[task, first] = slice_
+        return slice_
+
+    def queue(self, slice_: Slice, now: float) -> None:
+        slice_.state = SliceState.QUEUED
+        group = self._crew.groups[slice_.run.group]
+        group.line_up(slice_)
+        self.deal(group, now)
+
+    def deal(self, group: GroupOfSlots, now: float) -> None:
+        """Give away what the group's workers can take."""
+        queue, most_s = group.queue, self._ahead_s
+        while queue:
+            slice_ = queue[0]
+            if slice_.state is not SliceState.QUEUED:
+                queue.popleft()  # stopped while it stood in line
+                continue
+            if slice_.estimate_s is None:
+                slice_.estimate_s = self._durations.of(slice_.run)
+            worker = self._crew.taker(group, slice_.estimate_s, most_s)
+            if worker is None:
+                return
+            queue.popleft()
+            slice_.worker = worker.id
+            worker.given.append(slice_)
+            worker.planned_s += slice_.estimate_s or most_s
+            self.out.append(GiveTask(worker.id, slice_.run))
+            if len(worker.given) == 1:
+                self._begun(slice_, now)
+                self._crew.list_open(worker)
+            else:
+                slice_.state = SliceState.AHEAD
+                self._crew.ahead[worker] = None
+
+    def _begun(self, slice_: Slice, now: float) -> None:
+        """Its worker is at it now."""
+        slice_.state = SliceState.RUNNING
+        slice_.started_at = now
+        self.unannounced[slice_] = None
+        if slice_.run.timeout_s > 0.0:
+            self._wake_at(slice_, now + slice_.run.timeout_s)
+        if slice_.turned is not None:
+            for message in slice_.turned:
+                self.turn(slice_, message)
+        if slice_.stop:
+            self._interrupt(slice_, slice_.stop, False, now)
+
+    def turn(self, slice_: Slice, message: TurnKnob) -> None:
+        """A knob has another value: told to its worker, now or when it begins."""
+        if slice_.state is SliceState.RUNNING:
+            self.out.append(self._steer(slice_, message.item, knob=message.name, value=message.value))
+        elif slice_.turned is None:
+            slice_.turned = [message]
+        else:
+            slice_.turned = [*(m for m in slice_.turned if (m.item, m.name) != (message.item, message.name)), message]
+
+    def keep(self, slice_: Slice, item: int) -> None:
+        """Let an item that runs end with what it emitted last."""
+        if slice_.state is SliceState.RUNNING:
+            self.out.append(self._steer(slice_, item, keep=True))
+
+    @staticmethod
+    def _steer(slice_: Slice, item: int, knob: str = "", value: Any = None, keep: bool = False) -> Steer:
+        run = slice_.run
+        return Steer(slice_.worker, run.task, run.attempt, run.first, item, knob, value, keep)
+
+    def _wake_at(self, slice_: Slice, at: float) -> None:
+        slice_.stop_at = at
+        heappush(self._timers, (at, slice_.number, slice_))
+
+    def replace(self, old: Slice, now: float) -> None:
+        """The core has given this slice a new attempt: the old one ends in silence."""
+        if old.state in (SliceState.AHEAD, SliceState.RUNNING):
+            self.stop(old, "superseded", False, now)
+        else:
+            old.state = SliceState.OVER
+        del self.slices[old.fence]
+        if self.latest.get((old.run.task, old.run.first)) is old:
+            del self.latest[old.run.task, old.run.first]
+
+    def forget_all(self, now: float) -> None:
+        """Another cluster altogether has this hub now, which knows nothing of all this."""
+        self.ends.clear()
+        self.parts.clear()
+        for slice_ in list(self.slices.values()):
+            self.replace(slice_, now)
+
+    # ── ends ──
+
+    def task_ended(self, worker: Worker, message: TaskFinished | TaskStopped, now: float) -> None:
+        """The worker says how a slice ended, or the pool that it was read back from the worker's socket."""
+        given = worker.given
+        slice_ = _find(worker, message)
+        if slice_ is None:
+            return
+        was_first = slice_ is given[0]
+        if was_first:
+            given.popleft()
+        else:
+            given.remove(slice_)
+        worker.planned_s -= slice_.estimate_s or self._ahead_s
+        if type(message) is TaskStopped and not message.ran:
+            self.returned(slice_)
+            if not was_first:
+                self.deal(worker.group, now)
+                return
+        else:
+            if self._crew.has_run(worker, slice_.run.items) and given:
+                self.out.append(self._crew.nothing_ahead(worker))
+            if type(message) is TaskFinished:
+                self._durations.learn(slice_.run, message.duration_s)
+            self.end(slice_, self._as_told(slice_, message))
+        if given:
+            if len(given) == 1:
+                self._crew.ahead.pop(worker, None)
+            if was_first:
+                self._begun(given[0], now)
+            self._crew.list_open(worker)
+        else:
+            self.out += self._crew.free(worker, now)
+        self.deal(worker.group, now)
+
+    def _as_told(self, slice_: Slice, message: TaskFinished | TaskStopped) -> End:
+        """A result that came before the interrupt counts, except after a timeout."""
+        if type(message) is TaskFinished and slice_.stop != "timeout":
+            return message
+        return self.stopped(slice_, True)
+
+    def stopped(self, slice_: Slice, ran: bool) -> TaskStopped:
+        run, why = slice_.run, slice_.stop
+        return TaskStopped(
+            task=run.task,
+            attempt=run.attempt,
+            first=run.first,
+            why="recall" if why in ("", "lease") else why,
+            ran=ran,
+            worker=slice_.worker,
+        )
+
+    def returned(self, slice_: Slice) -> None:
+        """A worker never began it: it is stopped, or stands in line again."""
+        self.unannounced.pop(slice_, None)
+        if slice_.stop:
+            self.end(slice_, self.stopped(slice_, False))
+        else:
+            slice_.state, slice_.worker, slice_.stop_at = SliceState.QUEUED, "", 0.0
+            self._crew.groups[slice_.run.group].line_up(slice_)
+
+    def bereaved(self, worker: Worker, message: WorkerDied) -> Slice | None:
+        """A worker has died: the slice that it was at, if any; those behind it stand in line again."""
+        blamed = _find(worker, message)
+        for slice_ in worker.given:
+            if slice_ is not blamed:
+                self.returned(slice_)
+        worker.given.clear()
+        return blamed
+
+    def end(self, slice_: Slice, end: End) -> None:
+        """The slice is over; say so, and keep it until the core has."""
+        slice_.state = SliceState.OVER
+        self.unannounced.pop(slice_, None)
+        run = slice_.run
+        fence = run.task, run.first, run.attempt
+        if self.slices.get(fence) is not slice_:  # superseded, whatever it was stopped for at first: silence
+            return
+        del self.slices[fence]
+        if self.latest.get(fence[:2]) is slice_:
+            del self.latest[fence[:2]]
+        self.ends[fence] = end
+        self._say(end)
+
+    def items_ended(self, worker: Worker, message: ItemsFinished, _now: float) -> None:
+        """Some calls of a slice that goes on are over: told, and kept until the core has."""
+        slice_ = _find(worker, message)
+        if slice_ is not None and self.slices.get(slice_.fence) is slice_:
+            slice_.told_items = message.offset + message.items
+            self.parts[slice_.fence, message.offset] = message
+            self._say(message)
+
+    def fail(self, slice_: Slice, reason: str) -> None:
+        """It cannot be run here at all."""
+        run = slice_.run
+        failures = tuple(Failure(offset=n, kind="TaskLost", message=reason) for n in range(run.items))
+        self.end(
+            slice_,
+            TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures),
+        )
+
+    def committed(self, fence: Fence, offset: int) -> None:
+        """The core has kept the end of this attempt, or a part of it."""
+        if offset >= 0:
+            self.parts.pop((fence, offset), None)
+        elif self.ends.pop(fence, None) is not None:
+            self.past.add(*fence)
+
+    def say_again(self) -> None:
+        """All that the core has not committed, of each slice the parts first."""
+        for told in (*self.parts.values(), *self.ends.values()):
+            self._say(told)
+
+    def in_hand(self) -> list[Running]:
+        """Attempts that have begun, wait, or have ended without the core knowing."""
+        runs = [(slice_.run, slice_.worker) for slice_ in self.slices.values()]
+        return [
+            *(Running(run.task, run.attempt, run.first, run.items, worker) for run, worker in runs),
+            *(
+                Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
+                for end in self.ends.values()
+            ),
+        ]
+
+    def stop(self, slice_: Slice, why: str, kill: bool, now: float) -> None:
+        if slice_.state is SliceState.RUNNING:
+            if kill or not slice_.stop:
+                self._interrupt(slice_, why, kill, now)
+        elif slice_.state is SliceState.AHEAD:
+            slice_.stop = why
+            self.out.append(self._crew.nothing_ahead(self._crew.workers[slice_.worker]))
+        else:
+            slice_.stop = why
+            self.end(slice_, self.stopped(slice_, False))
+
+    def _interrupt(self, slice_: Slice, why: str, kill: bool, now: float) -> None:
+        slice_.stop = slice_.stop or why
+        run, worker = slice_.run, self._crew.workers[slice_.worker]
+        # Nothing may follow in this worker's socket: a kill that comes late would be blamed on it.
+        self.out.append(self._crew.nothing_ahead(worker))
+        if kill:
+            slice_.stop_at = 0.0
+            self._kill(worker, f"the end of task {run.name} was asked for at once ({why})")
+        else:
+            self.out.append(Interrupt(worker.id, run.task, run.attempt, run.first))
+            self._wake_at(slice_, now + self._grace_s)
+
+    def _kill(self, worker: Worker, why: str) -> None:
+        worker.is_doomed = True
+        self.out.append(KillWorker(worker.id, why))
+
+    def _time_is_up(self, slice_: Slice, now: float) -> None:
+        """The timeout has passed, or the grace after an interrupt."""
+        if not slice_.stop:
+            self._interrupt(slice_, "timeout", False, now)
+            return
+        grace_s = self._grace_s
+        why = f"task {slice_.run.name} did not stop within {grace_s:g} s of its interrupt ({slice_.stop})"
+        self._kill(self._crew.workers[slice_.worker], why)
+
+    def stop_all(self, why: str, now: float) -> None:
+        for slice_ in list(self.slices.values()):
+            if slice_.state is not SliceState.OVER and not slice_.stop:
+                self.stop(slice_, why, False, now)
+
+    def take_back_overdue(self, now: float) -> None:
+        """A slice takes longer than was thought: those behind it go to whoever is free first."""
+        for worker in list(self._crew.ahead):
+            if worker.given[0].started_at + OVERDUE_S <= now:
+                self._durations.learn(worker.given[0].run, now - worker.given[0].started_at)
+                self.out.append(self._crew.nothing_ahead(worker))
+
+    # ── time ──
+
+    def watch(self, slice_: Slice, since: float) -> None:
+        """It takes long: what is over of it shall not wait for the rest."""
+        if slice_.told_items + 1 < slice_.run.items:
+            slice_.ask_at = since + ASK_AFTER_S
+            heappush(self._timers, (slice_.ask_at, slice_.number, slice_))
+
+    def tick(self, now: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            at, _, slice_ = heappop(timers)
+            if slice_.state is not SliceState.RUNNING:
+                continue
+            if slice_.stop_at == at:
+                self._time_is_up(slice_, now)
+            if slice_.ask_at == at:
+                self.out.append(AskForItems(slice_.worker))
+                self.watch(slice_, now)
+        if self._crew.ahead:
+            self.take_back_overdue(now)
+
+    def deadline(self) -> float:
+        at = self._timers[0][0] if self._timers else INFINITY
+        for worker in self._crew.ahead:
+            at = min(at, worker.given[0].started_at + OVERDUE_S)
+        return at
+
+
+def _find(worker: Worker, message: End | ItemsFinished) -> Slice | None:
+    """The slice in the worker's hands that the message speaks of: nearly always the first."""
+    for slice_ in worker.given:
+        run = slice_.run
+        if run.task == message.task and run.first == message.first and run.attempt == message.attempt:
+            return slice_
+    return None

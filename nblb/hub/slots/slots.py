@@ -1,0 +1,400 @@
+"""What a hub decides: which worker takes which slice, what is stopped, restarted, told and told again.
+
+Pure: events are messages (from the core, and from workers through the pool), time is an argument, effects are
+commands. Slots is the machine that a shell or the simulator drives; its parts are in_flight.py (slices), workers.py
+(workers), blob_cache.py and lease.py. The rules:
+
+- Each RunTask is answered by one end: TaskFinished, TaskStopped, or WorkerDied with the task's id. The end is kept,
+  and said again after each new Welcome, until the core says EndCommitted. Only an attempt that a later one of the
+  same slice has replaced ends in silence.
+- A worker runs one slice at a time, the first of `given`; those behind it lie in its socket, are known to be short,
+  and are taken back when the first turns out to be long.
+- While the core is away nothing is said but HubHello. When it has acknowledged nothing for nearly `lease_s`, what
+  runs is stopped, for another hub will be given it then (lease.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from nblb.hub.slots.attempts import Slice, SliceState, Worker, WorkerSpent
+from nblb.hub.slots.blob_cache import BlobShelf
+from nblb.hub.slots.in_flight import INFINITY, Hands
+from nblb.hub.slots.lease import CoreTie
+from nblb.hub.slots.steering import Steering
+from nblb.hub.slots.workers import Crew
+from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
+from nblb.protocol.messages import (
+    BlobMissing,
+    BlobWanted,
+    EndCommitted,
+    Heartbeat,
+    HoldBlob,
+    HubGone,
+    HubHello,
+    HubLeaves,
+    ItemsFinished,
+    Message,
+    Refused,
+    RunTask,
+    ScaleHub,
+    StopHub,
+    StopTask,
+    TaskFinished,
+    TaskPrinted,
+    TaskProgressed,
+    TaskStarted,
+    TaskStopped,
+    Welcome,
+    WorkerDied,
+    WorkerStarted,
+)
+
+CORE = "core"
+NEWS_AFTER_S = 0.02  # a slice that has ended before is not announced
+
+
+class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that decisions depend on; times in seconds."""
+
+    heartbeat_s: float = 1.0
+    suspect_s: float = 5.0
+    lease_s: float = 15.0
+    grace_s: float = 0.4
+    prefetch_s: float = 0.010
+    blob_bytes: int = 1 << 30
+
+
+class Slots:
+    """The workers of one hub and the slices in their hands."""
+
+    def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
+        self._hello = hello
+        lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
+        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, lease_s)
+        self._shelf = BlobShelf(settings.blob_bytes)
+        self._crew = Crew(hello.groups, new_worker_id)
+        self._hands = Hands(self._crew, self._say, settings.grace_s, settings.prefetch_s)
+        self._functions: dict[str, tuple[str, str]] = {}  # by name: the hashes of the function and its arguments
+        self._arrivals = 0
+        self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
+        self._leaving: str | None = None
+        self._has_left = False
+        self.load = self.memory = 0.0  # of this machine, for the next heartbeat
+        self._from_core: dict[type, Callable[[Any, float], None]] = {
+            RunTask: self._run_task,
+            StopTask: self._stop_task,
+            EndCommitted: self._end_committed,
+            HoldBlob: self._hold_blob,
+            BlobMissing: self._blob_missing,
+            ScaleHub: self._scale,
+            StopHub: lambda message, now: self._leave(message.reason, now),
+            Welcome: self._welcome,
+            Refused: self._refused,
+            Heartbeat: lambda message, _now: self._tie.acknowledge(message.echo),
+        }
+        self._from_worker: dict[type, Callable[[Worker, Any, float], None]] = {
+            WorkerStarted: self._worker_started,
+            WorkerDied: self._worker_died,
+            TaskStarted: lambda *_: None,  # known from the order of ends
+            TaskProgressed: self._task_progressed,
+            TaskFinished: self._hands.task_ended,
+            ItemsFinished: self._hands.items_ended,
+            TaskStopped: self._hands.task_ended,
+            TaskPrinted: lambda _worker, message, _now: self._say(message),
+            WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
+        }
+        steering = Steering(self._hands, self._say)
+        self._from_core.update(steering.from_core)
+        self._from_worker.update(steering.from_worker)
+
+    # ── the machine ──
+
+    def start(self, now: float) -> list[Command]:
+        """The first commands: workers. The core hears of this hub as soon as there is a line to it."""
+        out = self._begin()
+        out += [command for group in self._crew.groups for command in self._crew.fill(group, now)]
+        self._tie.break_(now)
+        return out
+
+    def handle(self, sender: str, message: Message, now: float) -> list[Command]:
+        """What follows from what the core says (sender "core"), or a worker (its id)."""
+        out = self._begin()
+        if self._tie.has_lapsed(now):  # this hub has stood still: it begins nothing on what it reads only now
+            self._keep_tie(now)
+        if sender == CORE:
+            self._tie.hear(now)
+            self._from_core[type(message)](message, now)
+        elif (worker := self._crew.workers.get(sender)) is not None:
+            self._from_worker[type(message)](worker, message, now)
+        return out
+
+    def tick(self, now: float) -> list[Command]:
+        """What follows from the time alone."""
+        out, hands = self._begin(), self._hands
+        hands.tick(now)
+        while hands.unannounced:
+            slice_ = next(iter(hands.unannounced))
+            if slice_.started_at + NEWS_AFTER_S > now:
+                break
+            del hands.unannounced[slice_]
+            self._announce(slice_)
+            hands.watch(slice_, slice_.started_at)
+        self._keep_tie(now)
+        if self._leaving is not None and not self._has_left and not self._crew.is_busy:
+            self._has_left = True
+            self._say(HubGone(reason=self._leaving))
+            out.append(Halt(self._leaving))
+        return out
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do; None if only another event can bring it something."""
+        at = min(self._tie.deadline(), self._hands.deadline())
+        for slice_ in self._hands.unannounced:
+            return min(at, slice_.started_at + NEWS_AFTER_S)
+        return at if at < INFINITY else None
+
+    def stop(self, reason: str, now: float) -> list[Command]:
+        """The hub shall end: Halt follows when its workers have let go."""
+        out = self._begin()
+        self._leave(reason, now)
+        return out
+
+    def set_functions(self, functions: Mapping[str, tuple[str, str]], now: float) -> None:
+        """The functions that this hub runs by name; their blobs must have been put on the pool's shelf."""
+        self._functions = dict(functions)
+        for hashes in functions.values():
+            for blob in hashes:
+                self._shelf.pin(blob)
+        self._hello = msgspec.structs.replace(self._hello, functions=tuple(functions))
+        self._tie.break_(now)
+
+    def wants(self, message: HoldBlob) -> bool:
+        """Must its bytes be kept?"""
+        return self._shelf.wants(message)
+
+    def _begin(self) -> list[Command]:
+        out = self._hands.out = []
+        return out
+
+    def _say(self, message: Message) -> None:
+        if self._tie.is_up:
+            self._hands.out.append(Send(CORE, message))
+
+    # ── slices ──
+
+    def _run_task(self, run: RunTask, now: float) -> None:
+        hands, fence = self._hands, (run.task, run.first, run.attempt)
+        old = hands.latest.get((run.task, run.first))
+        if fence in hands.slices or (old is not None and old.run.attempt >= run.attempt):
+            return
+        if old is not None:
+            if run.items > old.told_items:  # else an item that was told to have failed is tried again: the rest goes on
+                hands.replace(old, now)
+        elif fence in hands.ends:
+            self._say(hands.ends[fence])
+            return
+        elif hands.past.knows(run):
+            return
+        if not 0 <= run.group < len(self._crew.groups) or self._leaving is not None:
+            self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
+            return
+        by_name = "" if run.function else run.name
+        if by_name in self._functions:
+            run = self._called_by_name(run)
+        slice_ = hands.take(run)
+        if self._tie.is_over or not self._tie.is_up:  # long on its way, or not in our hello: others may have it
+            hands.stop(slice_, "lease", False, now)
+            return
+        if not run.function:
+            known = ", ".join(sorted(self._functions)) or "none"
+            hands.fail(slice_, f"this hub has no task named {run.name!r}; those that it has: {known}")
+            return
+        slice_.missing = self._shelf.missing(run, slice_.number)
+        if slice_.missing:
+            slice_.state = SliceState.WAITING
+            for blob in self._shelf.wait(slice_):
+                self._say(BlobWanted(hash=blob))
+        else:
+            hands.queue(slice_, now)
+
+    def _called_by_name(self, run: RunTask) -> RunTask:
+        """A task for a function that was added here: called in the seed's way."""
+        function, arguments = self._functions[run.name]
+        return msgspec.structs.replace(run, function=function, constants=(arguments,), call="seed")
+
+    def _stop_task(self, message: StopTask, now: float) -> None:
+        hands = self._hands
+        fence = message.task, message.first, message.attempt
+        slice_ = hands.slices.get(fence)
+        if slice_ is None:
+            if fence not in hands.ends:  # it never came here
+                hands.past.add(*fence)
+                end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
+                self._say(end)
+        elif slice_.state is not SliceState.RUNNING or message.why != "recall":
+            hands.stop(slice_, message.why, message.kill, now)
+
+    def _end_committed(self, message: EndCommitted, _now: float) -> None:
+        self._hands.committed((message.task, message.first, message.attempt), message.offset)
+
+    def _announce(self, slice_: Slice) -> None:
+        run = slice_.run
+        self._say(TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=slice_.worker))
+        for word in (slice_.progress, *(slice_.told or {}).values()):
+            if word is not None:
+                self._say(word)
+
+    def _task_progressed(self, _worker: Worker, message: TaskProgressed, _now: float) -> None:
+        slice_ = self._hands.slices.get((message.task, message.first, message.attempt))
+        if slice_ is None or slice_.state is not SliceState.RUNNING:
+            return
+        slice_.progress = message
+        if slice_ not in self._hands.unannounced:
+            self._say(message)
+
+    # ── blobs ──
+
+    def _hold_blob(self, message: HoldBlob, now: float) -> None:
+        if not self._shelf.wants(message):
+            return
+        for slice_ in self._shelf.put(message):
+            if slice_.state is SliceState.WAITING:
+                self._hands.queue(slice_, now)
+        for blob in self._shelf.evict(self._hands.slices.values()):
+            self._hands.out.append(ForgetBlob(blob))
+
+    def _blob_missing(self, message: BlobMissing, _now: float) -> None:
+        for slice_ in self._shelf.give_up(message.hash):
+            if slice_.state is SliceState.WAITING:
+                words = f"the core does not hold {message.hash} any more, which the task {slice_.run.name} needs"
+                self._hands.fail(slice_, words)
+
+    # ── workers ──
+
+    def _worker_started(self, worker: Worker, message: WorkerStarted, now: float) -> None:
+        worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
+        self._say(message)
+        self._hands.out += self._crew.free(worker, now)
+        self._hands.deal(worker.group, now)
+
+    def _worker_died(self, worker: Worker, message: WorkerDied, now: float) -> None:
+        self._crew.bury(worker)
+        blamed = self._hands.bereaved(worker, message)
+        killed = blamed is not None and blamed.stop != ""
+        if blamed is not None and not killed:
+            self._hands.end(blamed, message)
+        else:
+            if blamed is not None:
+                self._hands.end(blamed, self._hands.stopped(blamed, True))
+            if worker.is_ready:
+                self._say(msgspec.structs.replace(message, task="", attempt=0, first=0))
+        delay_s = self._crew.delay_s(worker, blamed is not None, killed or worker.leaves, now)
+        if not worker.leaves and not killed:
+            again = f"; a new one starts in {delay_s:g} s" if delay_s >= 1.0 else ""
+            self._hands.out.append(Log("warning", f"{worker.id} (pid {worker.pid}) ended: {message.reason}{again}"))
+        if self._leaving is None:
+            self._hands.out += self._crew.fill(worker.group, now, delay_s)
+        self._hands.deal(worker.group, now)
+
+    def _scale(self, message: ScaleHub, now: float) -> None:
+        if self._leaving is not None or message.workers < 0:
+            return
+        first, *others = self._hello.groups
+        groups = (msgspec.structs.replace(first, workers=message.workers), *others)
+        self._hello = msgspec.structs.replace(self._hello, groups=groups)
+        self._hands.out += self._crew.scale(self._crew.groups[0], message.workers, now)
+
+    # ── the core ──
+
+    def line_up(self, now: float) -> None:
+        """There is a (new) line to a core: the next tick says hello."""
+        self._tie.is_wired = True
+        self._tie.break_(now)
+
+    def line_down(self) -> None:
+        """The line is cut: nothing can be said."""
+        self._tie.is_wired = self._tie.is_up = False
+
+    def is_heartbeat_due(self, now: float) -> bool:
+        """The next tick says a heartbeat: `load` and `memory` should be fresh."""
+        return self._tie.is_up and now >= self._tie.heartbeat_at
+
+    def states(self) -> dict[str, int]:
+        """Each worker in the seed's words: 100 free, 0 busy, -1 not there (yet)."""
+        workers = self._crew.workers.values()
+        return {worker.id: -1 if not worker.is_ready else 0 if worker.given else 100 for worker in workers}
+
+    def core_ended(self) -> None:
+        """The core's process on this machine has ended: what runs may go on until another one comes."""
+        self._tie.forgive()
+
+    def _keep_tie(self, now: float) -> None:
+        hello, heartbeat, lease_is_over = self._tie.check(now)
+        if hello:
+            self._hands.out.append(Send(CORE, self._hub_hello(now)))
+        if heartbeat:
+            self._say(Heartbeat(load=self.load, memory=self.memory, at=now))
+        if lease_is_over:
+            self._hands.out.append(Log("warning", "the core has acknowledged nothing for long: what runs is stopped"))
+            self._hands.stop_all("lease", now)
+
+    def _hub_hello(self, now: float) -> HubHello:
+        workers = self._crew.workers.values()
+        self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
+        self._tie.greet(now)
+        return msgspec.structs.replace(
+            self._hello,
+            workers=tuple(self._listed.items()),
+            running=tuple(self._hands.in_hand()),
+            core=self._tie.core,
+            said_at=now,
+            leased_at=self._tie.leased_at,
+            leaves=self._leaving is not None,
+        )
+
+    def _catch_up(self) -> None:
+        """Workers that came or went between our hello and the core's answer, when nothing else was said."""
+        for worker in self._crew.workers.values():
+            if worker.is_ready and worker.id not in self._listed:
+                self._say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid))
+        for name, group in self._listed.items():
+            if name not in self._crew.workers:
+                self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))
+
+    def _welcome(self, message: Welcome, now: float) -> None:
+        before, epoch = self._tie.core, self._tie.epoch
+        if not self._tie.welcome(message, now):
+            return
+        hands = self._hands
+        if before and before != message.core:
+            hands.forget_all(now)
+        if (before, epoch) != (message.core, message.epoch):
+            hands.past.forget()
+        hands.out.append(Log("good", f"connected to the Load Balancer {message.name} (pid {message.pid})"))
+        self._catch_up()
+        hands.say_again()
+        for blob in self._shelf.wanted:
+            self._say(BlobWanted(hash=blob))
+        for slice_ in hands.slices.values():
+            if slice_.state is SliceState.RUNNING and slice_ not in hands.unannounced:
+                self._announce(slice_)
+
+    def _refused(self, message: Refused, now: float) -> None:
+        if message.kind == "UnknownParty":  # a core that was started anew has heard a word before our hello
+            if self._tie.is_up:
+                self._tie.break_(now)
+            return
+        self._hands.out.append(Log("error", f"the core refuses this hub: {message.reason}"))
+        self._leave(message.reason, now)
+
+    def _leave(self, reason: str, now: float) -> None:
+        """Hand back what has not begun, interrupt what has; when all is over the hub goes."""
+        if self._leaving is None:
+            self._leaving = reason or "stopped"
+            self._crew.is_closing = True
+            self._say(HubLeaves())
+            self._hands.stop_all("recall", now)

@@ -1,0 +1,48 @@
+"""What a running task says to those who watch it, and what they tell it; the part of slots.py for that; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nblb.hub.slots.attempts import Slice, Worker
+from nblb.hub.slots.in_flight import Hands
+from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskEmitted, TurnKnob
+
+
+class Steering:
+    """Passes words on, if they are about the attempt that is in hand."""
+
+    def __init__(self, hands: Hands, say: Callable[[Message], None]) -> None:
+        self._hands, self._say = hands, say
+        self.from_core: dict[type, Callable[[Any, float], None]] = {
+            TurnKnob: self._turn_knob,
+            StopAndKeep: self._stop_and_keep,
+        }
+        self.from_worker: dict[type, Callable[[Worker, Any, float], None]] = {
+            TaskEmitted: self._told,
+            KnobOffered: self._told,
+        }
+
+    def _slice(self, message: Any) -> Slice | None:
+        return self._hands.slices.get((message.task, message.first, message.attempt))
+
+    def _told(self, _worker: Worker, message: Any, _now: float) -> None:
+        """Something for whoever watches; the latest of each is said again after a Welcome."""
+        slice_ = self._slice(message)
+        if slice_ is None:
+            return
+        if slice_.told is None:
+            slice_.told = {}
+        slice_.told[f"knob {message.name}" if type(message) is KnobOffered else ""] = message
+        self._say(message)
+
+    def _turn_knob(self, message: TurnKnob, _now: float) -> None:
+        slice_ = self._slice(message)
+        if slice_ is not None:
+            self._hands.turn(slice_, message)
+
+    def _stop_and_keep(self, message: StopAndKeep, _now: float) -> None:
+        slice_ = self._slice(message)
+        if slice_ is not None:
+            self._hands.keep(slice_, message.item)

@@ -1,0 +1,128 @@
+"""The workers of a hub as its slots see them: who is free, who can take one more, when a dead one comes back; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nblb.hub.slots.attempts import GroupOfSlots, Worker
+from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
+from nblb.protocol.messages import Group
+
+BACKOFF_S = (0.05, 10.0)  # before a worker that died at once is started again, at first and at last
+AT_ONCE_S = 5.0
+NO_MORE = 1e9  # as the planned work of a worker that shall get nothing ahead
+
+
+class Crew:
+    """All workers, by group."""
+
+    def __init__(self, groups: Sequence[Group], new_worker_id: Callable[[], str]) -> None:
+        self.groups = [GroupOfSlots(number, spec) for number, spec in enumerate(groups)]
+        self.workers: dict[str, Worker] = {}
+        self.ahead: dict[Worker, None] = {}  # those with slices waiting in their sockets
+        self.is_closing = False  # nobody is replaced any more
+        self._new_worker_id = new_worker_id
+
+    @property
+    def is_busy(self) -> bool:
+        return any(worker.given for worker in self.workers.values())
+
+    def fill(self, group: GroupOfSlots, now: float, delay_s: float = 0.0) -> list[Command]:
+        """Start the workers that the group lacks."""
+        commands: list[Command] = []
+        staying = sum(not worker.leaves for worker in group.workers.values())
+        for _ in range(group.wanted - staying):
+            worker = Worker(self._new_worker_id(), group, now + delay_s)
+            self.workers[worker.id] = group.workers[worker.id] = worker
+            commands.append(StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0))
+        return commands
+
+    def taker(self, group: GroupOfSlots, estimate_s: float | None, most_s: float) -> Worker | None:
+        """Who takes a slice of this length now: a free worker, or one with room for a short one."""
+        if group.idle:
+            return group.idle.popleft()
+        if estimate_s is None or estimate_s > most_s:
+            return None
+        candidates = group.open
+        while candidates:
+            worker = candidates[0]
+            most = group.spec.max_tasks
+            if worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) <= most):
+                candidates.rotate(-1)
+                return worker
+            candidates.popleft().is_listed = False
+        return None
+
+    def list_open(self, worker: Worker) -> None:
+        """It is busy, and may have room for short slices."""
+        if not worker.is_listed:
+            worker.is_listed = True
+            worker.group.open.append(worker)
+
+    def has_run(self, worker: Worker, calls: int) -> bool:
+        """Count its calls; True when it shall be given nothing more."""
+        worker.done += 1
+        worker.calls += calls
+        most = worker.group.spec.max_tasks
+        if most and worker.calls >= most:
+            worker.is_spent = True
+        return worker.is_spent
+
+    def free(self, worker: Worker, now: float) -> list[Command]:
+        """It has nothing in hand."""
+        worker.planned_s = 0.0
+        self.ahead.pop(worker, None)
+        if worker.is_doomed:
+            return []
+        if worker.is_spent and not worker.leaves and not self.is_closing:
+            worker.leaves, worker.planned_s = True, NO_MORE
+            why = f"it is replaced after {worker.calls} tasks"
+            return [RetireWorker(worker.id, why), *self.fill(worker.group, now)]
+        if worker.leaves:
+            worker.planned_s = NO_MORE  # it may still stand among its group's open ones
+            return [RetireWorker(worker.id)]
+        worker.group.idle.append(worker)
+        return []
+
+    def nothing_ahead(self, worker: Worker) -> Command:
+        """Take back what waits behind its slice, and give it nothing more before that has ended."""
+        self.ahead.pop(worker, None)
+        worker.planned_s = NO_MORE
+        return TakeBack(worker.id)
+
+    def bury(self, worker: Worker) -> None:
+        """It is dead: nobody looks for it any more."""
+        group = worker.group
+        del self.workers[worker.id], group.workers[worker.id]
+        self.ahead.pop(worker, None)
+        if worker in group.idle:
+            group.idle.remove(worker)
+        if worker in group.open:
+            group.open.remove(worker)
+
+    def delay_s(self, worker: Worker, ran: bool, killed: bool, now: float) -> float:
+        """How long its place stays empty. A task that kills its worker must not cost others theirs for long."""
+        group = worker.group
+        at_once = now - worker.started_at < AT_ONCE_S
+        if killed or not at_once or worker.done:
+            group.deaths = 0
+            return 0.0
+        if ran:
+            return BACKOFF_S[0]
+        group.deaths += 1
+        return min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** (group.deaths - 1))
+
+    def scale(self, group: GroupOfSlots, wanted: int, now: float) -> list[Command]:
+        """The group shall have this many: start some, or let idle ones go, and busy ones when they are done."""
+        group.wanted = wanted
+        commands = self.fill(group, now)
+        staying = [worker for worker in group.workers.values() if not worker.leaves]
+        staying.sort(key=lambda worker: (worker.is_ready, len(worker.given)))
+        for worker in staying[: len(staying) - wanted]:
+            worker.leaves = True
+            if worker in group.idle:
+                group.idle.remove(worker)
+                commands.append(RetireWorker(worker.id))
+            elif worker.given:
+                commands.append(self.nothing_ahead(worker))
+        return commands

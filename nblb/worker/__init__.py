@@ -1,0 +1,1 @@
+"""The worker process: it loads the functions of users and calls them."""

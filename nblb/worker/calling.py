@@ -1,0 +1,253 @@
+"""How a worker turns a RunTask into calls: its blobs, the seed's calling form, results and failures as payloads."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from nblb import payload as packing
+from nblb.errors import NotSerializable
+from nblb.protocol.framing import MAX_FRAMES, Find, Payload
+from nblb.protocol.messages import Failure, HoldBlob, RunTask, TaskFinished
+from nblb.worker.channel import to_worker, unpack
+from nblb.worker.result_files import HandTo
+
+MAX_FUNCTIONS = 256  # kept loaded
+MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down
+MAX_VALUED = 3  # of these, with the values of variables
+VALUES_BYTES = 16 * 1024 * 1024  # of values that one worker writes down in its life: the core keeps them in memory
+MAX_KINDS = 1000
+MAX_BUFFERS = MAX_FRAMES - 64  # of one message
+
+
+class Blobs:
+    """What the hub has handed to this worker: functions, constants, results of other tasks.
+
+    They are kept as they came and opened anew for each slice, so that a task which changes an array changes its own
+    copy only. That costs no copying: a large buffer is memory that all workers share until they write to it.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[tuple[bytes, int]]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self.find: Find | None = None  # what lies in files
+
+    def take(self, datagram: bytes, fd: int) -> HandTo | None:
+        """A blob, or the word to drop one, or of where results can be handed over."""
+        message = self._open(datagram, fd)
+        if type(message) is HandTo:
+            return message
+        if type(message) is HoldBlob:
+            self._held.setdefault(message.hash, []).append((datagram, fd))
+            return None
+        for _, held_fd in self._held.pop(message.hash, ()):
+            if held_fd >= 0:
+                os.close(held_fd)
+        self._functions.pop(message.hash, None)
+        return None
+
+    def lack(self, run: RunTask) -> bool:
+        """Whether something that this slice needs has not come."""
+        held = self._held
+        return not (
+            (run.function in held or not run.function)
+            and all(blob in held for blob in run.constants)
+            and all(blob in held for blob in run.depends)
+        )
+
+    def function(self, blob: str) -> Callable[..., Any]:
+        """Loaded once: what it caches in its globals stays, as in any process that calls it twice."""
+        found = self._functions.get(blob)
+        if found is None:
+            if len(self._functions) >= MAX_FUNCTIONS:
+                del self._functions[next(iter(self._functions))]
+            found = self._functions[blob] = packing.load_function(self._open(*self._held[blob][0]).payload)
+        return found
+
+    def constant(self, blob: str) -> Any:
+        return packing.load_constant(self._open(*self._held[blob][0]).payload)
+
+    def results(self, task: str) -> list[Any]:
+        """All results of another task, in their order, from however many pieces."""
+        return packing.joined_results([self._open(*held) for held in self._held[task]])
+
+    def _open(self, datagram: bytes, fd: int) -> Any:
+        return unpack(to_worker, datagram, os.dup(fd) if fd >= 0 else -1, self.find)[1]
+
+
+class _Loading(dict[str, Any]):
+    """Values that are loaded when they are asked for."""
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._load = load
+
+    def __missing__(self, name: str) -> Any:
+        value = self[name] = self._load(name)
+        return value
+
+
+class Prepared:
+    """The slice's function, and the arguments of its calls."""
+
+    def __init__(
+        self, run: RunTask, function: Callable[..., Any], calls: Any, call: Callable[..., Any] | None = None
+    ) -> None:
+        self.function = call or function
+        self._run, self._function, self._calls, self._is_json = run, function, calls, call is not None
+
+    def portion(self, offset: int) -> Iterable[packing.Call]:
+        """The arguments of this call, and of as many behind it as can be had; raises what opening them raises."""
+        return (((), {}),) if self._is_json else self._calls.portion(offset)
+
+    def said(self, offset: int) -> str:
+        """The call as one would write it, bounded: with its arguments as they came, whatever became of them."""
+        try:
+            args, kwargs = self._calls[offset]
+            return packing.describe_call(self._function, self._run.name, args, kwargs)
+        except Exception:  # arguments that cannot be loaded, or shown: that is the failure at hand
+            return ""
+
+
+def prepare(run: RunTask, blobs: Blobs) -> Prepared:
+    """The slice's function and arguments, ready to be called."""
+    function = blobs.function(run.function)
+    if run.call != "python":
+        task = json.loads(bytes(run.payload.buffers[0]))
+        shown: list[Any] = [((task,), {})]
+        if run.call == "seed":
+            arguments = blobs.constant(run.constants[0]) if run.constants else {}
+            return Prepared(run, function, shown, lambda: function(task=task, arguments=arguments))
+        return Prepared(run, function, shown, lambda: _call_published(function, task))
+    if run.depends or run.constants:
+        return Prepared(run, function, packing.unpack_calls(run, _Loading(blobs.results), _Loading(blobs.constant)))
+    return Prepared(run, function, packing.unpack_calls(run))
+
+
+def _call_published(function: Callable[..., Any], task: Any) -> Any:
+    """A function that was not written for JSON tasks gets the dict in the way that its signature asks for."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function(task)
+    parameters = signature.parameters.values()
+    if "task" in signature.parameters or any(p.kind is p.VAR_KEYWORD for p in parameters):
+        try:
+            signature.bind(task=task, arguments={})
+        except TypeError:
+            return function(task=task)
+        return function(task=task, arguments={})
+    if isinstance(task, Mapping) and all(isinstance(key, str) for key in task):
+        try:
+            signature.bind(**task)
+        except TypeError as error:
+            try:
+                signature.bind(task)
+            except TypeError:
+                raise TypeError(f"{getattr(function, '__name__', 'the function')}: {error}") from None
+        else:
+            return function(**task)
+    return function(task)
+
+
+def pack(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: int) -> Payload | None:
+    """The results as one payload; a result that cannot travel becomes a failure of its item."""
+    if run.call != "python":
+        return _pack_json(results[0], failures)
+    try:
+        payload = packing.pack_results(results)
+    except NotSerializable:
+        return _pack_apart(run, results, failures, max_bytes)
+    if payload.nbytes <= max_bytes and len(payload.buffers) <= MAX_BUFFERS:
+        return payload
+    if run.items > 1:
+        return _pack_apart(run, results, failures, max_bytes)
+    failures.append(_too_large(0, payload, max_bytes))
+    return None
+
+
+def _pack_json(result: Any, failures: list[Failure]) -> Payload | None:
+    try:
+        return Payload((json.dumps(result, allow_nan=False, ensure_ascii=False).encode(),))
+    except (TypeError, ValueError, RecursionError) as error:
+        words = f"the result of a task of the JSON door must be JSON, and this is not: {error}"
+        failures.append(Failure(kind="NotSerializable", message=words))
+        return None
+
+
+def _pack_apart(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: int) -> Payload | None:
+    """Find the results that cannot travel, and pack the others."""
+    failed = {failure.offset for failure in failures}
+    for offset, result in enumerate(results):
+        if offset in failed:
+            continue
+        try:
+            one = packing.pack_results([result])
+        except NotSerializable as error:
+            failures.append(Failure(offset=offset, kind="NotSerializable", message=str(error)))
+            results[offset] = None
+            continue
+        if one.nbytes > max_bytes // run.items or len(one.buffers) > MAX_BUFFERS // run.items:
+            failures.append(_too_large(offset, one, max_bytes // run.items))
+            results[offset] = None
+    failures.sort(key=lambda failure: failure.offset)
+    if len(failures) == run.items:
+        return None
+    return packing.pack_results(results)
+
+
+def _too_large(offset: int, result: Payload, limit: int) -> Failure:
+    words = (
+        f"the result has {result.nbytes / 2**20:,.1f} MiB in {len(result.buffers):,} parts; LB_MAX_MESSAGE_MB allows "
+        f"{limit / 2**20:,.1f} MiB here, in {MAX_BUFFERS:,} parts of a slice at most"
+    )
+    return Failure(offset=offset, kind="NotSerializable", message=words)
+
+
+def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, call: str = "") -> Failure:
+    """What a call raised; what nblb itself says (an argument that cannot be loaded) needs no traceback."""
+    failure = packing.pack_exception(error, offset, call, _wanted)
+    if failure.frames is not None:
+        _written[0] += failure.frames.nbytes
+    return msgspec.structs.replace(failure, host=socket.gethostname(), worker=worker, attempt=run.attempt)
+
+
+_alike: dict[tuple[str, str], int] = {}
+_written = [0]
+
+
+def _wanted(kind: str, where: str) -> int | None:
+    """Frames are kept of some failures of a kind only: a sweep that fails a million times must not fill the core."""
+    if len(_alike) >= MAX_KINDS:
+        _alike.clear()
+    _alike[kind, where] = number = _alike.get((kind, where), 0) + 1
+    if number > MAX_ALIKE:
+        return None
+    return packing.MAX_VALUES if number <= MAX_VALUED and _written[0] < VALUES_BYTES else 0
+
+
+def nothing_emitted(run: RunTask, offset: int) -> Failure:
+    """The end of a call that was to stop early and keep what it had emitted."""
+    words = f"{run.name} was told to stop and keep what it had emitted, and it had emitted nothing: there is no result"
+    return Failure(offset=offset, kind="NothingEmitted", message=words)
+
+
+def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:
+    """The same end without results: each item that had one fails with these words."""
+    known = {failure.offset: failure for failure in end.failures}
+    failures = [known.get(n) or Failure(offset=n, kind=kind, message=words) for n in range(end.items)]
+    return TaskFinished(
+        task=end.task,
+        attempt=end.attempt,
+        first=end.first,
+        items=end.items,
+        failures=tuple(failures),
+        duration_s=end.duration_s,
+        worker=end.worker,
+    )

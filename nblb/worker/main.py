@@ -1,0 +1,381 @@
+"""A worker: the process that calls the users' functions, one slice of calls at a time.
+
+It is forked from the nursery (fork_server.py), reads slices from its channel and answers each with its end. Whatever a
+task does (raise, exit, print, change signal handlers) must not reach the next one, and SIGINT stops the attempt
+that the hub meant or none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import resource
+import select
+import signal
+import sys
+import traceback
+import types
+from _signal import getsignal  # type: ignore[import-not-found]  # an enum of signal.getsignal takes longer than a task
+from collections import deque
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+from typing import Any
+
+from nblb import task_api
+from nblb.payload import Call, stores
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
+from nblb.system import child_processes
+from nblb.worker import calling, displays, patches
+from nblb.worker.capture import WorkerOutput, label_logging, own_stream
+from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
+from nblb.worker.control_page import NOTE_BYTES, Cell
+from nblb.worker.early_results import Parts
+from nblb.worker.live import Voice
+from nblb.worker.progress_bars import bars
+from nblb.worker.result_files import HandTo, Results
+from nblb.worker.side_effects import marks
+
+SPARE_MB = 512  # libraries reserve memory that they never touch
+TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
+TELL_EVERY_S = 0.01  # … so often: the hub looks half as often
+BLOBS_S = 5.0  # for what the hub has read back and sends again
+FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
+
+
+class Worker:
+    """Serves one channel until it is closed."""
+
+    def __init__(
+        self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int, asked: int
+    ) -> None:
+        self.name = name
+        self._channel, self._cell, self._output = channel, cell, output
+        self._voice = Voice(channel, cell)
+        self._blobs = calling.Blobs()
+        self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
+        self._results: Results | None = None
+        self._max_bytes = max_message_mb * 1024 * 1024
+        self._parts = Parts(channel, name, asked, self._max_bytes)
+        self._number = 0  # of the slice that may be interrupted
+        self._interrupted = False
+        self._run: RunTask | None = None
+        self._tell_at = 0.0  # when a slice of many calls reports how far it is
+        self._folder = os.getcwd()  # noqa: PTH109  # compared after each slice, where a Path costs as much as a task
+        self._pid = os.getpid()
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        task_api.reporter, task_api.voice = self._report, self._voice
+        displays.install(self._voice.show)
+        patches.install()
+        label_logging()
+        self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
+        while True:
+            datagram, fd = self._behind.popleft() if self._behind else receive_datagram(self._channel.socket)
+            if not datagram:
+                return
+            if peek_number(datagram):
+                number, run = unpack(to_worker, datagram, fd, self._blobs.find)
+                self._wait_for_blobs(run)
+                self._run_slice(number, run)
+            elif (told := self._blobs.take(datagram, fd)) is not None:
+                self._hand_to(told)
+
+    def _wait_for_blobs(self, run: RunTask) -> None:
+        """The hub may be reading back what waits here while this is taken from the midst: what it took comes again."""
+        sock = self._channel.socket
+        while self._blobs.lack(run) and select.select([sock], [], [], BLOBS_S)[0]:
+            datagram, fd = receive_datagram(sock)
+            if not datagram or peek_number(datagram):
+                self._behind.append((datagram, fd))
+                if not datagram:
+                    return
+            elif (told := self._blobs.take(datagram, fd)) is not None:
+                self._hand_to(told)
+
+    def _hand_to(self, told: HandTo) -> None:
+        """Large results, and what they are made of, lie in files from here on."""
+        stores.store = self._results = self._parts.store = Results(told)
+        self._blobs.find, self._channel.refer = self._results.folder.find, self._results.folder.refers
+
+    # ── one slice ──
+
+    def _run_slice(self, number: int, run: RunTask) -> None:
+        started = perf_counter()
+        self._interrupted, self._run, self._tell_at = False, run, started + TELL_AFTER_S
+        payload: Payload | None = None
+        failures: list[Failure] = []
+        kept: list[int] = []
+        self._cell.begin(number)
+        self._voice.begin(number, run)
+        try:
+            try:
+                self._number = number  # from here to the end of the block KeyboardInterrupt may come
+                if self._cell.is_to_stop(number):  # SIGINT came before the slice was begun
+                    self._number, self._interrupted = 0, True
+                    raise KeyboardInterrupt
+                payload = self._call_all(run, failures, kept)
+                stopped = False
+            finally:
+                self._number = 0
+        except KeyboardInterrupt:
+            stopped = True
+        told = self._parts.end() if run.items > 1 else 0
+        self._run = None
+        if os.getpid() != self._pid:
+            os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
+        if stopped:
+            child_processes.end_since(perf_counter() - started)
+        self._tidy_up(number, run)
+        end: TaskFinished | TaskStopped
+        if stopped:
+            end = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, ran=True, worker=self.name)
+        else:
+            end = TaskFinished(
+                task=run.task,
+                attempt=run.attempt,
+                first=run.first,
+                items=run.items,
+                payload=payload,
+                failures=tuple(failures),
+                duration_s=perf_counter() - started,
+                worker=self.name,
+                kept=tuple(kept),
+                told=told,
+            )
+        if self._results is not None:
+            self._results.settle(payload if type(end) is TaskFinished else None)
+        self._send_end(number, end)
+        self._cell.end(number)
+
+    def _call_all(self, run: RunTask, failures: list[Failure], kept: list[int]) -> Payload | None:
+        """The results of the slice's calls, packed; what they raised goes to `failures`."""
+        try:
+            calls = calling.prepare(run, self._blobs)
+        except BaseException as error:
+            self._stop_if_asked(error)
+            failures += [calling.failure_of(error, offset, run, self.name) for offset in range(run.items)]
+            return None
+        results: list[Any] = []
+        if run.items > 1:
+            self._parts.begin(self._number, run, results, failures, kept)
+        while (at := len(results)) < run.items:
+            try:
+                portion = calls.portion(at)
+            except BaseException as error:
+                self._failed(run, calls, at, error, failures)
+                results.append(None)
+                self._passed(run, at)
+            else:
+                self._call_each(run, calls, portion, results, failures, kept)
+        if run.items > 1:
+            self._parts.end()
+        if len(failures) == run.items:
+            return None
+        return calling.pack(run, results, failures, self._max_bytes)
+
+    def _call_each(
+        self,
+        run: RunTask,
+        calls: calling.Prepared,
+        portion: Iterable[Call],
+        results: list[Any],
+        failures: list[Failure],
+        kept: list[int],
+    ) -> None:
+        """Calls that lie ready, one after another: what stands in the loop is what each costs beside itself."""
+        function, modules, items, offset = calls.function, sys.modules, run.items, len(results)
+        words, place = self._cell.place
+        for args, kwargs in portion:
+            try:
+                result = function(*args, **kwargs)
+            except task_api.StopAndKeep:
+                result = self._kept(run, offset, failures, kept)
+            except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
+                result = None
+                self._failed(run, calls, offset, error, failures)
+            results.append(result)
+            if marks.raised or FIGURES in modules or perf_counter() > self._tell_at:
+                self._passed(run, offset)
+            offset += 1
+            if offset < items:
+                words[place] = offset
+
+    def _failed(
+        self, run: RunTask, calls: calling.Prepared, offset: int, error: BaseException, failures: list[Failure]
+    ) -> None:
+        """The call has raised this; its place among the results is empty."""
+        self._stop_if_asked(error)
+        failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
+
+    def _passed(self, run: RunTask, offset: int) -> None:
+        """A call is over, and there is something to be done before the next."""
+        marks.raised = False
+        if self._interrupted:  # the task has swallowed the KeyboardInterrupt
+            raise KeyboardInterrupt
+        if self._voice.spoke or bars.open or FIGURES in sys.modules:
+            self._end_item()
+        if offset + 1 == run.items:
+            return
+        if self._output.has_written:
+            self._label_output(run, offset)
+        if self._parts.due:
+            self._say_parts()
+        words, place = self._cell.place
+        words[place] = offset + 1
+        if perf_counter() > self._tell_at:
+            self._tell_at = perf_counter() + TELL_EVERY_S
+            self._tell(0.0, "")
+
+    def _say_parts(self) -> None:
+        """No interrupt may come between saying it and knowing that it was said."""
+        number, self._number = self._number, 0
+        self._parts.say()
+        self._number = number
+        if self._cell.is_to_stop(number):
+            self._number, self._interrupted = 0, True
+            raise KeyboardInterrupt
+
+    def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
+        """The result of a call that was stopped early."""
+        if self._voice.has_emitted:
+            kept.append(offset)
+            return self._voice.emitted
+        failures.append(calling.nothing_emitted(run, offset))
+        return None
+
+    def _label_output(self, run: RunTask, offset: int) -> None:
+        """What this item has printed leaves under its number, before the next one begins."""
+        number = self._number
+        self._output.flush_own()
+        self._cell.tidy()
+        for message in self._output.take(run, offset):
+            self._channel.send(number, message)
+        self._cell.resume(number)
+
+    def _end_item(self) -> None:
+        """What the call has left waiting: figures, its last word; bars that it has not closed."""
+        if FIGURES in sys.modules:
+            try:
+                displays.show_figures()
+            except Exception:
+                traceback.print_exc()
+        bars.clear()
+        self._voice.end_item()
+
+    def _stop_if_asked(self, error: BaseException) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt from error
+
+    def _on_interrupt(self, *_: object) -> None:
+        """SIGINT: stops the attempt that the hub has named in the cell, if this is still it."""
+        if self._number and self._cell.is_to_stop(self._number):
+            self._number, self._interrupted, marks.raised = 0, True, True
+            raise KeyboardInterrupt
+
+    # ── what it says on the way ──
+
+    def _report(self, percent: float, note: str) -> None:
+        """Progress of the call at hand; raises StopAndKeep if that is to end now."""
+        self._tell(percent, note)
+        self._voice.check()
+
+    def _tell(self, percent: float, note: str) -> None:
+        """Progress of the call at hand, told as progress of its slice."""
+        run = self._run
+        if run is None:
+            return
+        if run.items > 1:
+            told = self._parts.told
+            percent = (100.0 * max(0, self._cell.item - told) + percent) / (run.items - told)
+        number = self._number
+        if number and self._cell.report(number, percent, note.encode()[:NOTE_BYTES] if note else b""):
+            message = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=percent, note=note)
+            self._channel.send(number, message)
+
+    def _tidy_up(self, number: int, run: RunTask) -> None:
+        """What the slice has written leaves under its name, before its end is told."""
+        if getsignal(signal.SIGINT) != self._on_interrupt:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+        task_api.reporter, task_api.voice = self._report, self._voice
+        self._voice.end()
+        displays.forget_warnings()
+        signal.alarm(0)
+        with contextlib.suppress(OSError):
+            if os.getcwd() != self._folder:  # noqa: PTH109
+                os.chdir(self._folder)
+        self._output.flush()
+        self._cell.tidy()
+        for message in self._output.take(run, self._cell.item):
+            self._channel.send(number, message)
+
+    def _send_end(self, number: int, end: TaskFinished | TaskStopped) -> None:
+        try:
+            self._channel.send(number, end)
+        except OSError as error:  # no memory to hand a large result over
+            if not isinstance(end, TaskFinished) or isinstance(error, ConnectionError):
+                raise
+            failures = calling.all_failed(end, "MemoryError", f"the result could not be handed to the hub: {error}")
+            self._channel.send(number, failures)
+
+
+# ── becoming one ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
+    """The life of a worker, in the process that the nursery has just forked; returns its exit code."""
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(fds["stdout_write"], 1)
+    os.dup2(fds["stderr_write"], 2)
+    os.close(fds["stdout_write"])
+    os.close(fds["stderr_write"])
+    sys.stdout, sys.stderr = own_stream(1), own_stream(2)
+    _settle(settings)
+    # A crash in C code leaves its Python lines as the last output: of the thread that crashed, not of our own.
+    faulthandler.enable(file=2, all_threads=False)
+    faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
+    cell = Cell(fds["cell"])
+    os.close(fds["cell"])
+    output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
+    channel, most_mb = Channel.of_worker(fds["channel"]), settings.get("max_message_mb", 1024)
+    worker = Worker(name, channel, cell, output, most_mb, fds["asked"])
+    with contextlib.suppress(ConnectionError):  # the hub is gone
+        worker.serve()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    output.flush()
+    return 0
+
+
+def _settle(settings: Mapping[str, Any]) -> None:
+    """The group's environment, niceness and limits; a __main__ that is the tasks' own."""
+    if os.environ.get("MPLBACKEND", "").startswith("module:"):
+        os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which the hub has inherited
+    os.environ.update(settings.get("env", {}))
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        # Each worker has its share of the cores; libraries that take them all slow each other down.
+        os.environ.setdefault(variable, str(settings.get("threads", 1)))
+    niceness = min(int(settings.get("niceness", 0)), 19)
+    try:
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
+    max_processes = int(settings.get("max_processes", 0))
+    if max_processes:  # of the whole account: what a fork bomb stops at
+        soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        if soft == resource.RLIM_INFINITY or soft > max_processes:
+            resource.setrlimit(resource.RLIMIT_NPROC, (max_processes, hard))
+    memory_mb = int(settings.get("memory_mb", 0))
+    if memory_mb:
+        # The hub looks at what is in use (memory_watch.py). This is for what is too much at one go: MemoryError.
+        most = (memory_mb * 3 // 2 + SPARE_MB) << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("300")  # for want of memory the kernel shall take a worker, not the hub, core or notebook
+    sys.argv = [""]
+    sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,0 +1,63 @@
+"""Changes to libraries that are made in a worker at the moment when a task first imports them, and never before."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from nblb.worker import displays, progress_bars
+
+Patch = Callable[[Any], None]
+
+PATCHES: dict[str, Patch] = {
+    "tqdm.std": progress_bars.patch_tqdm,
+    "tqdm.notebook": progress_bars.patch_tqdm_notebook,
+    "rich.progress": progress_bars.patch_rich,
+    "IPython.core.display_functions": displays.patch_ipython,
+    "matplotlib": displays.patch_matplotlib,
+}
+
+
+class Patching:
+    """A finder in front of all others: it lets them find, and patches what they have loaded."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        patch = PATCHES.get(name)
+        if patch is None:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            if finder is self or find is None:
+                continue
+            spec: importlib.machinery.ModuleSpec | None = find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    _patch_after(spec.loader, patch)
+                return spec
+        return None
+
+
+def _patch_after(loader: Any, patch: Patch) -> None:
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        try:
+            patch(module)
+        except Exception as error:  # a version of it that is built otherwise: the task can do without
+            print(f"nblb cannot follow {module.__name__} in tasks: {error!r}", file=sys.stderr)
+
+    loader.exec_module = exec_module
+
+
+def install() -> None:
+    """Once in each worker."""
+    for name, patch in PATCHES.items():
+        if name in sys.modules:
+            patch(sys.modules[name])
+    sys.meta_path.insert(0, Patching())

@@ -1,0 +1,171 @@
+"""tqdm and rich.progress inside a task become its progress, without a change to the code.
+
+Their classes are patched when they are first imported in a worker (patches.py). A patched bar draws nothing, so no
+escape codes get into the task's output. Of nested bars the outermost gives the percentage, the others the note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from nblb import task_api
+from nblb.worker.side_effects import marks
+
+_markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
+
+Part: TypeAlias = "tuple[float, float | None, str]"  # how far, of how much, what it is called
+
+
+class Bars:
+    """The bars that are open, the outermost first."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, list[Part]] = {}
+
+    def clear(self) -> None:
+        """A task has ended, with or without closing its bars."""
+        if self.open:
+            self.open = {}
+
+    def moved(self, bar: Any, parts: Sequence[Part]) -> None:
+        """A bar (with several parts, if it is one of rich) has got further, or is new."""
+        self.open[id(bar)] = list(parts)
+        marks.raised = True
+        self._say()
+
+    def closed(self, bar: Any) -> None:
+        self.open.pop(id(bar), None)
+
+    def _say(self) -> None:
+        parts = [part for each in self.open.values() for part in each]
+        if not parts:
+            return
+        done, total, _ = parts[0]
+        words = [_words(part, part is parts[0] and len(parts) == 1) for part in parts]
+        task_api.progress(100.0 * done / total if total else 0.0, " · ".join(filter(None, words)))
+
+
+def _words(part: Part, alone: bool) -> str:
+    done, total, label = part
+    if alone and total:
+        return label  # the percentage says the rest
+    count = f"{_number(done)}/{_number(total)}" if total else _number(done)
+    return f"{label} {count}".strip()
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+bars = Bars()
+
+
+class _Nowhere:
+    """The file that a patched bar writes to."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """There is nothing."""
+
+    def isatty(self) -> bool:
+        return True  # else a bar with disable=None would count nothing
+
+
+# ── tqdm ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def patch_tqdm(module: Any) -> None:
+    """tqdm.std, whose class all the others are made of."""
+    tqdm = module.tqdm
+    tqdm.monitor_interval = 0  # no thread that watches over the drawing
+    begin, close = tqdm.__init__, tqdm.close
+
+    def beginning(self: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) > 4:  # iterable, desc, total, leave, file
+            args = (*args[:4], _Nowhere(), *args[5:])
+        else:
+            kwargs["file"] = _Nowhere()
+        kwargs.pop("gui", None)
+        begin(self, *args, **kwargs)
+
+    def refresh(self: Any, *_: Any, **__: Any) -> bool:
+        if not self.disable:
+            bars.moved(self, [_part_of_tqdm(self)])
+        return True
+
+    def display(self: Any, *_: Any, **__: Any) -> bool:
+        return not self.disable
+
+    def closing(self: Any) -> None:
+        if not getattr(self, "disable", True):
+            try:
+                bars.moved(self, [_part_of_tqdm(self)])
+            except task_api.StopAndKeep:  # said again at the next step, which is not in the midst of cleaning up
+                pass
+        close(self)
+        bars.closed(self)
+
+    tqdm.__init__, tqdm.refresh, tqdm.display, tqdm.close = beginning, refresh, display, closing
+
+
+def _part_of_tqdm(bar: Any) -> Part:
+    label = (bar.desc or "").rstrip(": ")
+    return bar.n, bar.total, f"{label} {bar.postfix}".strip() if bar.postfix else label
+
+
+def patch_tqdm_notebook(module: Any) -> None:
+    """tqdm.notebook: a worker has no widgets, and needs none."""
+    from tqdm import std
+
+    module.tqdm = module.tqdm_notebook = std.tqdm
+    module.trange = module.tnrange = std.trange
+
+
+# ── rich ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def patch_rich(module: Any) -> None:
+    """rich.progress: its bars are counted, and never drawn."""
+    progress = module.Progress
+    begin = progress.__init__
+
+    def beginning(self: Any, *columns: Any, **kwargs: Any) -> None:
+        # Without a thread that refreshes, `track` counts in the task's own thread.
+        kwargs.update(auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        begin(self, *columns, **kwargs)
+
+    def start(self: Any) -> None:
+        if not self.disable:
+            _tell_rich(self)
+
+    def stop(self: Any) -> None:
+        bars.closed(self)
+
+    progress.__init__, progress.start, progress.stop, progress.refresh = beginning, start, stop, _tell_rich
+    for name in ("advance", "update", "add_task"):
+        setattr(progress, name, _telling(getattr(progress, name)))
+
+
+def _telling(method: Any) -> Any:
+    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        _tell_rich(self)
+        return result
+
+    return told
+
+
+def _tell_rich(progress: Any) -> None:
+    if progress.disable:
+        return
+    shown = [task for task in progress.tasks if task.visible]
+    working = [task for task in shown if not task.finished] or shown[:1]
+    parts = [(task.completed, task.total, _markup.sub("", task.description)) for task in working]
+    if parts:
+        bars.moved(progress, parts)
