@@ -13,22 +13,22 @@ from nblb.system.import_hooks import when_imported
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_init.py compares
     from nblb.broker.load_balancer import LoadBalancer as LoadBalancer
-    from nblb.client.client import Client as Client
     from nblb.client.cluster import Cluster as Cluster
-    from nblb.client.collect import as_completed as as_completed
-    from nblb.client.collect import gather as gather
-    from nblb.client.collect import put as put
-    from nblb.client.collect import wait as wait
     from nblb.client.current import attach as attach
     from nblb.client.current import jobs as jobs
-    from nblb.client.debug import debug as debug
-    from nblb.client.decorator import Task as Task
-    from nblb.client.decorator import publish as publish
-    from nblb.client.decorator import task as task
+    from nblb.client.debug.post_mortem import debug as debug
     from nblb.client.executor import executor as executor
-    from nblb.client.inbox import inbox as inbox
-    from nblb.client.job import Job as Job
-    from nblb.client.task_future import TaskFuture as TaskFuture
+    from nblb.client.futures.collect import as_completed as as_completed
+    from nblb.client.futures.collect import gather as gather
+    from nblb.client.futures.collect import put as put
+    from nblb.client.futures.collect import wait as wait
+    from nblb.client.futures.task_future import TaskFuture as TaskFuture
+    from nblb.client.jobs.inbox import inbox as inbox
+    from nblb.client.jobs.job import Job as Job
+    from nblb.client.seed_client import Client as Client
+    from nblb.client.task_decorator import Task as Task
+    from nblb.client.task_decorator import publish as publish
+    from nblb.client.task_decorator import task as task
     from nblb.errors import DependencyFailed as DependencyFailed
     from nblb.errors import JournalError as JournalError
     from nblb.errors import JournalFull as JournalFull
@@ -70,21 +70,21 @@ _HOMES = {
     "connect": "launch",
     "Cluster": "client.cluster",
     # tasks
-    "task": "client.decorator",
-    "Task": "client.decorator",
-    "TaskFuture": "client.task_future",
-    "Job": "client.job",
+    "task": "client.task_decorator",
+    "Task": "client.task_decorator",
+    "TaskFuture": "client.futures.task_future",
+    "Job": "client.jobs.job",
     "TaskState": "protocol.messages",
-    "publish": "client.decorator",
+    "publish": "client.task_decorator",
     "executor": "client.executor",
-    "put": "client.collect",
-    "as_completed": "client.collect",
-    "wait": "client.collect",
-    "gather": "client.collect",
+    "put": "client.futures.collect",
+    "as_completed": "client.futures.collect",
+    "wait": "client.futures.collect",
+    "gather": "client.futures.collect",
     "jobs": "client.current",
     "attach": "client.current",
-    "inbox": "client.inbox",
-    "debug": "client.debug",
+    "inbox": "client.jobs.inbox",
+    "debug": "client.debug.post_mortem",
     # inside a task
     "progress": "task_api",
     "track": "task_api",
@@ -95,7 +95,7 @@ _HOMES = {
     "startWorkerHub": "launch",
     "LoadBalancer": "broker.load_balancer",
     "WorkerHub": "hub.worker_hub",
-    "Client": "client.client",
+    "Client": "client.seed_client",
     "HealthCheck": "monitoring.health_check",
     # what can go wrong
     "NblbError": "errors",

@@ -168,9 +168,9 @@ def test_the_hello_example_runs_as_written(parameters_file: str, tmp_path: Path)
         core = start("core.py", block("startAll("))
         hub = start("hub.py", block("helloFunction"))
         wait_until(lambda: _answers(parameters_file), 30, "a core that answers")
-        client = start("client.py", _until_done(block("CL.sendTask")))
-        assert client.wait(60) == 0, (tmp_path / "client.py.out").read_text()
-        assert (tmp_path / "client.py.out").read_text().strip().endswith("100 Hello John Doe !")
+        client = start("seed_client.py", _until_done(block("CL.sendTask")))
+        assert client.wait(60) == 0, (tmp_path / "seed_client.py.out").read_text()
+        assert (tmp_path / "seed_client.py.out").read_text().strip().endswith("100 Hello John Doe !")
         assert core.poll() in {None, 0}
     finally:
         launch.stop(parameters_file)

@@ -43,7 +43,10 @@ def test_an_unknown_name_is_an_AttributeError() -> None:
 
 
 def test_star_import() -> None:
-    assert run("from nblb import *; print(task.__module__, __version__)") == f"nblb.client.decorator {nblb.__version__}"
+    assert (
+        run("from nblb import *; print(task.__module__, __version__)")
+        == f"nblb.client.task_decorator {nblb.__version__}"
+    )
 
 
 def test_type_checkers_see_the_same_names() -> None:

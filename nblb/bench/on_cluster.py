@@ -12,13 +12,13 @@ import cloudpickle
 
 from nblb.bench import work
 from nblb.bench.system import System
-from nblb.client.collect import put
-from nblb.client.decorator import Task, task
+from nblb.client.futures.collect import put
+from nblb.client.task_decorator import Task, task
 from nblb.errors import NblbError
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.job import Job
+    from nblb.client.jobs.job import Job
 
 NAME = "nblb-bench"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
-from nblb.client.find import account
+from nblb.client.connection.locate import account
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import probe
 from nblb.parameters import load

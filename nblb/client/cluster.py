@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nblb.client import current, display
-from nblb.client.attaching import attach
-from nblb.client.connection import Connection, Pending, close_all
+from nblb.client import current, front_end
+from nblb.client.connection.connection import Connection, Pending, close_all
+from nblb.client.connection.locate import find_core, hello
 from nblb.client.executor import Executor
-from nblb.client.find import find_core, hello
-from nblb.client.job import Job
+from nblb.client.jobs.attach import attach
+from nblb.client.jobs.job import Job
 from nblb.client.rows import Hub, JobList, JobRow, Status, User, Worker
-from nblb.client.session import Session
-from nblb.client.snapshot import ClusterSnapshot, HubRow
+from nblb.client.session.session import Session
+from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
@@ -246,7 +246,7 @@ class Cluster:
         return f"<Cluster {self.name}: {state}, {self.address}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return display.bundle("cluster", self)
+        return front_end.bundle("cluster", self)
 
 
 def _snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> ClusterSnapshot:

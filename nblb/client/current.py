@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nblb.client import display, waiting
+from nblb.client import front_end
+from nblb.client.connection import waiting
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.job import Job
+    from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
 
 _open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
@@ -41,7 +42,7 @@ def use(cluster: Cluster) -> None:
     _drop(cluster)
     _open.append(cluster)
     waiting.on_interrupt = cluster.parameters.LB_ON_INTERRUPT
-    display.meet_front_end()
+    front_end.meet_front_end()
 
 
 def forget(cluster: Cluster) -> None:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from nblb.client.decorator import Task
-from nblb.client.ids import new_id
-from nblb.client.origin import origin
-from nblb.client.submitting import Options, submit
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.submit.ids import new_id
+from nblb.client.submit.origin import origin
+from nblb.client.submit.submit import Options, submit
+from nblb.client.task_decorator import Task
 from nblb.protocol.messages import ForgetJob, OpenJob
 
 if TYPE_CHECKING:

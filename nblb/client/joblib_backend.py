@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 
 from nblb.client import current
-from nblb.client.decorator import Task
 from nblb.client.executor import Executor
-from nblb.client.shelf import name_of
-from nblb.client.submitting import Options
+from nblb.client.submit.function_cache import name_of
+from nblb.client.submit.submit import Options
+from nblb.client.task_decorator import Task
 
 if TYPE_CHECKING:
-    from nblb.client.task_future import TaskFuture
+    from nblb.client.futures.task_future import TaskFuture
 
 _numbers = itertools.count(1)
 

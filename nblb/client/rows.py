@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nblb.client import display
-from nblb.client.snapshot import ENDED
+from nblb.client import front_end
+from nblb.client.snapshots import ENDED
 from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.messages import Ask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.connection import Pending
+    from nblb.client.connection.connection import Pending
 
 AGAIN_S = 0.8  # between two questions of a list that is watched
 
@@ -98,7 +98,7 @@ class JobList(list[JobRow]):
         )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return display.bundle("jobs", self)
+        return front_end.bundle("jobs", self)
 
 
 def _ended(row: JobRow) -> str:

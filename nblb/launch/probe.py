@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from nblb import errors
-from nblb.client.find import account, find_core
+from nblb.client.connection.locate import account, find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.protocol.messages import (
     Answer,

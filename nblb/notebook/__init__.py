@@ -15,7 +15,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def show_cards(ipython: Any) -> None:
-    """Cards alone: what the client asks for when a kernel uses a cluster without %load_ext (client/display.py)."""
+    """Cards alone: what the client asks for when a kernel uses a cluster without %load_ext (client/front_end.py)."""
     from nblb.notebook import showing
 
     showing.install(ipython)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from nblb.client.waiting import interruptible
+from nblb.client.connection.waiting import interruptible
 from nblb.errors import NotSerializable, TaskError
 from nblb.notebook import cell_task, speaking
 from nblb.notebook.cell_names import CellNames, names
 
 if TYPE_CHECKING:
-    from nblb.client.task_future import TaskFuture
+    from nblb.client.futures.task_future import TaskFuture
 
 LOOK_S = 0.1  # how often what the cell prints is looked for
 MAGIC = "get_ipython()."
@@ -27,7 +27,7 @@ log = logging.getLogger("nblb")
 
 def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
     """The cell as a task on the cluster; its variables come back with its result."""
-    from nblb.client.decorator import task
+    from nblb.client.task_decorator import task
 
     found, source = _read(shell, source)
     token = uuid.uuid4().hex

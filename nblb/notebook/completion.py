@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
 from nblb.launch import logs
 from nblb.notebook import magics
 from nblb.notebook.environment import shell as _shell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nblb.client.calls import fetch_call
+from nblb.client.debug.fetch_call import fetch_call
 from nblb.notebook.tracebacks import of_the_user
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nblb.client import superseding
+from nblb.client.jobs import reuse
 from nblb.notebook import said, words
 from nblb.notebook.pictures import look
 from nblb.shared_files.output_log import size
 
 if TYPE_CHECKING:
-    from nblb.client.snapshot import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
+    from nblb.client.snapshots import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
 
 RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
 ITEMS_NAMED = 12
@@ -47,7 +47,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "notes": _job_notes(snapshot),
     }
     if snapshot.earlier is not None:
-        card["earlier"] = superseding.words(snapshot.earlier)
+        card["earlier"] = reuse.words(snapshot.earlier)
         card["can"]["earlier"] = snapshot.earlier.left > 0 and not snapshot.earlier.fate
     if snapshot.output:
         card["lines"] = said.lines(snapshot.output)

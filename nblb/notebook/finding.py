@@ -6,8 +6,8 @@ import ast
 import re
 from typing import Any
 
-from nblb.client.batch import attached
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.submit.batch import attached
 from nblb.errors import UnknownTask
 
 LOOKED_AT = 1000  # tasks whose ids are compared, the latest first

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from nblb.client.waiting import AGAIN_S
+from nblb.client.connection.waiting import AGAIN_S
 from nblb.notebook import clicks, pumping
 from nblb.notebook.environment import Mode, kernel, mode, shell
 from nblb.notebook.stop_card import FATES, StopCard, called

@@ -9,7 +9,7 @@ from nblb.notebook.card import Card, Look
 from nblb.notebook.pictures import look
 
 if TYPE_CHECKING:
-    from nblb.client.job import Job
+    from nblb.client.jobs.job import Job
     from nblb.notebook.environment import Mode
     from nblb.notebook.widget import CardWidget
 
@@ -22,7 +22,7 @@ class JobCard(Card):
     """Progress, counts, what runs, what failed, what is said and shown; Cancel, Retry failed, Stop early and keep."""
 
     def __init__(self, thing: Job, mode: Mode) -> None:
-        from nblb.client.snapshot import STATES
+        from nblb.client.snapshots import STATES
 
         self.states = tuple((str(state), *look(str(state))) for state in STATES)
         self._strip_due = float("-inf")

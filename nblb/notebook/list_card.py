@@ -11,14 +11,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nblb.client.inbox import variable
+from nblb.client.jobs.inbox import variable
 from nblb.notebook import words
 from nblb.notebook.card import Card, Look
 from nblb.notebook.environment import Mode, shell
 from nblb.protocol.messages import CancelTask, ForgetJob
 
 if TYPE_CHECKING:
-    from nblb.client.inbox import Finished, Inbox
+    from nblb.client.jobs.inbox import Finished, Inbox
     from nblb.client.rows import JobList
     from nblb.notebook.widget import CardWidget
 

@@ -136,7 +136,7 @@ class LbMagics(Magics):
     @spoken
     def lb_inbox(self, args: Any) -> Any:
         """List what ended while no kernel of this notebook was there, ready to be variables again."""
-        from nblb.client.inbox import inbox
+        from nblb.client.jobs.inbox import inbox
 
         current()
         found = inbox(args.everywhere)
@@ -199,7 +199,7 @@ class LbMagics(Magics):
     def lb_debug(self, args: Any) -> Any:
         """Run a failed task's very call here, and look at what it raises with the debugger."""
         if args.saved or args.post_mortem:
-            from nblb.client.debug import debug
+            from nblb.client.debug.post_mortem import debug
 
             failed = finding.taken_up(self.shell, current(), args.task)
             failed.exception(FETCHED_S)

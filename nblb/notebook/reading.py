@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nblb.client.printed import folder as output_folder
+from nblb.client.futures.output_access import folder as output_folder
 from nblb.errors import UnknownTask
 from nblb.launch import logs
 from nblb.notebook import finding

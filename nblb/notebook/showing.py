@@ -18,11 +18,11 @@ from nblb.notebook.sampler import sampler
 from nblb.notebook.task_card import TaskCard
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
-    "job": ("nblb.client.job", "Job", JobCard),
-    "task": ("nblb.client.task_future", "TaskFuture", TaskCard),
+    "job": ("nblb.client.jobs.job", "Job", JobCard),
+    "task": ("nblb.client.futures.task_future", "TaskFuture", TaskCard),
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
     "jobs": ("nblb.client.rows", "JobList", JobsCard),
-    "inbox": ("nblb.client.inbox", "Inbox", InboxCard),
+    "inbox": ("nblb.client.jobs.inbox", "Inbox", InboxCard),
 }
 LAST_WORD_S = 1.0  # a cell's end waits for the last picture of what has ended
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
@@ -115,27 +115,27 @@ def draw_ends(*_: Any) -> None:
 
 def install(ipython: Any) -> None:
     """From now on the client's objects show themselves as cards in this IPython."""
-    from nblb.client import display
+    from nblb.client import front_end
 
     for kind, (module, name, _) in KINDS.items():
         formatter = ipython.display_formatter.ipython_display_formatter
         formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
-        display.register(kind, lambda thing, kind=kind: picture(kind, thing))
-    display.register("pump", pump)
-    display.register("interrupted", interrupts.interrupted)
-    display.register("here", speaking.bind)
-    display.register("superseded", superseded)
+        front_end.register(kind, lambda thing, kind=kind: picture(kind, thing))
+    front_end.register("pump", pump)
+    front_end.register("interrupted", interrupts.interrupted)
+    front_end.register("here", speaking.bind)
+    front_end.register("superseded", superseded)
     ipython.events.register("post_run_cell", draw_ends)
     tracebacks.install()
 
 
 def remove(ipython: Any) -> None:
     """Takes `install` back; cards on show go on."""
-    from nblb.client import display
+    from nblb.client import front_end
 
     formatter = ipython.display_formatter.ipython_display_formatter
     for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
-        display.register(kind, None)
+        front_end.register(kind, None)
     with contextlib.suppress(ValueError):  # it was not there
         ipython.events.unregister("post_run_cell", draw_ends)
     tracebacks.remove()

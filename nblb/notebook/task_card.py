@@ -8,7 +8,7 @@ from nblb.notebook import describe, said
 from nblb.notebook.card import Card, Look
 
 if TYPE_CHECKING:
-    from nblb.client.task_future import TaskFuture
+    from nblb.client.futures.task_future import TaskFuture
     from nblb.notebook.environment import Mode
     from nblb.notebook.widget import CardWidget
 

@@ -2,7 +2,7 @@
 
 Each is a pickle of its own, so that one that cannot be loaded takes no other with it. What is too large, holds what is
 called like a secret, or cannot be pickled stays the text that frames.py writes. Failures are kept in the core's
-memory, so the bounds are small. Nothing here is loaded before somebody asks for it (client/debug.py).
+memory, so the bounds are small. Nothing here is loaded before somebody asks for it (client/debug/post_mortem.py).
 """
 
 from __future__ import annotations

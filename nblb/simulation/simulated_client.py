@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nblb.client.open_record import Expect
-from nblb.client.session import Session
+from nblb.client.session.open_record import Expect
+from nblb.client.session.session import Session
 from nblb.protocol.commands import Command, Deliver, Reject, Send, Settle
 from nblb.protocol.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
 from nblb.simulation.network import Network

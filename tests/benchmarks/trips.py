@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nblb import payload
 from nblb.broker.journal.journal import Journal
-from nblb.client.session import Session
+from nblb.client.session.session import Session
 from nblb.hub.slots.slots import Slots, SlotSettings
 from nblb.protocol.commands import GiveTask, Send, StartWorker
 from nblb.protocol.framing import Codec, Payload

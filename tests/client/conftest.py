@@ -9,8 +9,8 @@ import pytest
 from nblb import parameters
 from nblb.client import current
 from nblb.client.cluster import Cluster
-from nblb.client.connection import Connection
-from nblb.client.find import hello
+from nblb.client.connection.connection import Connection
+from nblb.client.connection.locate import hello
 from tests.client.fake_core import FakeCore
 
 
@@ -41,7 +41,7 @@ def make_cluster(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each single call is a record of its own, however fast they follow; test_batch.py is about those that are not."""
-    monkeypatch.setattr("nblb.client.submitting.gather", lambda *call: None)
+    monkeypatch.setattr("nblb.client.submit.submit.gather", lambda *call: None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import nblb as lb
-from nblb.client import current, decorator, display
+from nblb.client import current, front_end, task_decorator
 from nblb.client.cluster import Cluster
 from nblb.protocol.messages import ScaleHub
 from tests.client.fake_core import FakeCore
@@ -29,7 +29,7 @@ def test_rows_and_status(cluster: Cluster) -> None:
 
 
 def test_jobs(cluster: Cluster) -> None:
-    decorator.task(abs).map([1, 2], job="mine").results(10)
+    task_decorator.task(abs).map([1, 2], job="mine").results(10)
     (row,) = lb.jobs()
     assert (row.name, row["items"], row.counts) == ("mine", 2, {"DONE": 2})
 
@@ -102,17 +102,17 @@ def test_without_a_launcher(cluster: Cluster) -> None:
 
 
 def test_pictures(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "_pictures", {})
-    future = decorator.task(abs).submit(-1)
+    monkeypatch.setattr(front_end, "_pictures", {})
+    future = task_decorator.task(abs).submit(-1)
     bundle = future._repr_mimebundle_(include=None, exclude=None)
     assert bundle["text/plain"].startswith("<TaskFuture abs")
     assert bundle["text/html"].startswith("<code>&lt;TaskFuture")
     for kind in ("task", "job", "cluster"):
-        display.register(kind, lambda thing, kind=kind: {"text/plain": kind})
+        front_end.register(kind, lambda thing, kind=kind: {"text/plain": kind})
     assert future._repr_mimebundle_() == {"text/plain": "task"}
-    assert decorator.task(abs).map([1])._repr_mimebundle_() == {"text/plain": "job"}
+    assert task_decorator.task(abs).map([1])._repr_mimebundle_() == {"text/plain": "job"}
     assert cluster._repr_mimebundle_() == {"text/plain": "cluster"}
-    display.register("task", None)
+    front_end.register("task", None)
     assert "text/html" in future._repr_mimebundle_()
 
 
@@ -120,28 +120,28 @@ def test_buttons_work_while_the_main_thread_waits(
     cluster: Cluster, core: FakeCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     core.hold = True
-    monkeypatch.setattr(display, "_pictures", {})
-    future = decorator.task(abs).submit(-5)
+    monkeypatch.setattr(front_end, "_pictures", {})
+    future = task_decorator.task(abs).submit(-5)
     wait_until(lambda: core.specs)
-    display.register("pump", core.run)  # a click that lets the task run
+    front_end.register("pump", core.run)  # a click that lets the task run
     assert future.result(10) == 5
-    job = decorator.task(abs).map([-1, -2])
+    job = task_decorator.task(abs).map([-1, -2])
     assert job.results(10) == [1, 2]
-    assert [f.result() for f in lb.as_completed([decorator.task(abs).submit(3)], timeout=10)] == [3]
+    assert [f.result() for f in lb.as_completed([task_decorator.task(abs).submit(3)], timeout=10)] == [3]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_makes_its_own_connection(cluster: Cluster) -> None:
-    assert decorator.task(abs).submit(-1).result(10) == 1
+    assert task_decorator.task(abs).submit(-1).result(10) == 1
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            code = 0 if decorator.task(abs).submit(-7).result(10) == 7 else 2
+            code = 0 if task_decorator.task(abs).submit(-7).result(10) == 7 else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert decorator.task(abs).submit(-2).result(10) == 2
+    assert task_decorator.task(abs).submit(-2).result(10) == 2
 
 
 def test_when_a_cluster_closes_the_one_before_it_is_in_use_again(make_cluster: Callable[[], Cluster]) -> None:

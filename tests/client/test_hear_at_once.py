@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nblb import payload
-from nblb.client.connection import Connection
-from nblb.client.find import hello
-from nblb.client.session import Session
-from nblb.client.task_future import TaskFuture
+from nblb.client.connection.connection import Connection
+from nblb.client.connection.locate import hello
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.session.session import Session
 from nblb.errors import TaskFailed
 from nblb.parameters import Parameters
 from nblb.protocol.commands import Command
@@ -126,7 +126,7 @@ def submit(connection: Connection, task: str) -> TaskFuture:
 
 def listening(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, the caller listens until the end."""
-    monkeypatch.setattr("nblb.client.at_once.LONGEST_S", 30.0)
+    monkeypatch.setattr("nblb.client.connection.fast_path.LONGEST_S", 30.0)
 
 
 def test_a_lone_end_is_heard_by_who_waits_for_it(

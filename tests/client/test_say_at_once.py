@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nblb.client.connection import Connection
-from nblb.client.find import hello
-from nblb.client.task_future import TaskFuture
+from nblb.client.connection.connection import Connection
+from nblb.client.connection.locate import hello
+from nblb.client.futures.task_future import TaskFuture
 from nblb.parameters import Parameters
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask

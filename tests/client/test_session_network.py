@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nblb.client.session import Session
+from nblb.client.session.session import Session
 from nblb.protocol.commands import Command, Send, Settle
 from nblb.protocol.messages import (
     BlobMissing,
@@ -22,7 +22,7 @@ from nblb.protocol.messages import (
     TaskEnded,
     Welcome,
 )
-from tests.client.test_session import BLOB, HELLO, end, submit
+from tests.client.session.test_session import BLOB, HELLO, end, submit
 
 
 class Network:

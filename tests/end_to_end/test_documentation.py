@@ -64,7 +64,7 @@ def test_the_first_warning_of_startAll_is_the_documented_one(folder: Path) -> No
 def test_the_HELLO_example(folder: Path) -> None:
     run(folder, "core.py", CORE)
     with script(folder, "hub.py", HUB):
-        said = run(folder, "client.py", CLIENT)
+        said = run(folder, "seed_client.py", CLIENT)
     assert said.splitlines()[-1] == "{'progress': 100, 'result': 'Hello John Doe !'}"
     log = next(folder.rglob("core.log")).read_text()
     assert "LB - ADDING WORKER (worker_" in log

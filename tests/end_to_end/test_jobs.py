@@ -98,7 +98,7 @@ def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
 
 
 HALF = """
-from nblb.client.connection import Connection
+from nblb.client.connection.connection import Connection
 from nblb.protocol.messages import SubmitTask
 
 say, left = Connection.say, 6

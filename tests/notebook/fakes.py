@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from nblb.client import waiting
-from nblb.client.said import Knob, Picture
-from nblb.client.snapshot import (
+from nblb.client.connection import waiting
+from nblb.client.futures.live import Knob, Picture
+from nblb.client.snapshots import (
     INDEX,
     ClusterSnapshot,
     EarlierRow,

@@ -10,10 +10,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from nblb.client.inbox import Finished, Inbox
+from nblb.client.futures.live import Picture
+from nblb.client.jobs.inbox import Finished, Inbox
 from nblb.client.rows import JobList, JobRow
-from nblb.client.said import Picture
-from nblb.client.snapshot import INDEX, FailureGroup, HubRow, JobSnapshot, OutputLine, TaskSnapshot
+from nblb.client.snapshots import INDEX, FailureGroup, HubRow, JobSnapshot, OutputLine, TaskSnapshot
 from tests.notebook.fakes import TRACEBACK, FakeCluster, FakeEarlier, FakeJob, FakeTask
 
 OUTPUT = "".join(f"epoch {n}: loss {1 / (n + 1):.4f}\n" for n in range(40))

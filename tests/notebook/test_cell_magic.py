@@ -9,7 +9,7 @@ import pytest
 from IPython.core.error import UsageError
 
 from nblb.client.cluster import Cluster
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
 from nblb.errors import TaskFailed, TaskTimeout
 from tests.notebook.kernels import evaluated, kernel, outputs_of, until_printed
 from tests.waiting import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
 from nblb.notebook import completion, magics
 from tests.notebook.fakes import FakeCluster
 from tests.notebook.kernels import kernel

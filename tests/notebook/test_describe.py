@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from nblb.client.snapshot import (
+from nblb.client.snapshots import (
     ClusterSnapshot,
     FailureGroup,
     HubRow,

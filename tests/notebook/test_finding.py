@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nblb.client.task_future import TaskFuture
+from nblb.client.futures.task_future import TaskFuture
 from nblb.errors import UnknownTask
 from nblb.notebook import finding
 from tests.notebook.fakes import FakeCluster

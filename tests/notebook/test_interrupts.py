@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from nblb.client import display, waiting
+from nblb.client import front_end
+from nblb.client.connection import waiting
 from nblb.notebook import interrupts
 from tests.notebook.fakes import FakeJob, Line
 from tests.notebook.kernels import evaluated, kernel, outputs_of, until_printed
@@ -47,9 +48,9 @@ def test_the_stop_button_frees_the_kernel_and_a_second_press_cancels() -> None:
 
 
 def test_the_default_is_a_parameter_and_a_second_stop_of_the_same_wait_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "_pictures", {})
+    monkeypatch.setattr(front_end, "_pictures", {})
     told: list[Any] = []
-    display.register("interrupted", lambda thing, fate, stop: told.append(fate) or True)
+    front_end.register("interrupted", lambda thing, fate, stop: told.append(fate) or True)
     job = FakeJob()
     stop_wait(job)
     assert job.calls == []
@@ -64,9 +65,9 @@ def test_the_default_is_a_parameter_and_a_second_stop_of_the_same_wait_cancels(m
 
 
 def test_of_waits_inside_each_other_the_innermost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "_pictures", {})
+    monkeypatch.setattr(front_end, "_pictures", {})
     told: list[Any] = []
-    display.register("interrupted", lambda thing, fate, stop: told.append(thing.name) or True)
+    front_end.register("interrupted", lambda thing, fate, stop: told.append(thing.name) or True)
     with pytest.raises(KeyboardInterrupt), waiting.interruptible(FakeJob("outer"), Line()):  # type: ignore[arg-type]
         stop_wait_inside(FakeJob("inner"))
     assert told == ["inner"]

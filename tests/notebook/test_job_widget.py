@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.client.snapshot import INDEX, STATES
+from nblb.client.snapshots import INDEX, STATES
 from nblb.notebook import pictures
 from nblb.notebook.environment import Mode
 from nblb.notebook.job_widget import JobCard, fit

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nblb.client import inbox as inboxes
-from nblb.client.inbox import Finished, Inbox, variable
+from nblb.client.jobs import inbox as inboxes
+from nblb.client.jobs.inbox import Finished, Inbox, variable
 from nblb.client.rows import JobList, JobRow
 from nblb.notebook import list_card, pictures
 from nblb.notebook.environment import Mode

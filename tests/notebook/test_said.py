@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from nblb.client.said import Knob, Picture
+from nblb.client.futures.live import Knob, Picture
 from nblb.notebook import pictures, said
 from nblb.notebook.environment import Mode
 from nblb.notebook.job_widget import JobCard

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.client import display
+from nblb.client import front_end
 from nblb.notebook import showing
 from nblb.notebook.environment import Mode
 from tests.notebook.fakes import FakeCluster, FakeJob, FakeTask
@@ -27,10 +27,10 @@ def test_without_a_kernel_the_repr_is_shown(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_client_finds_the_pictures_by_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(display, "_pictures", {})
+    monkeypatch.setattr(front_end, "_pictures", {})
     for kind in showing.KINDS:
-        display.register(kind, lambda thing, kind=kind: {"text/plain": kind})
-    assert display.bundle("job", FakeJob()) == {"text/plain": "job"}
+        front_end.register(kind, lambda thing, kind=kind: {"text/plain": kind})
+    assert front_end.bundle("job", FakeJob()) == {"text/plain": "job"}
 
 
 @pytest.mark.timeout(60)

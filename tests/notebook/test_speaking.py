@@ -11,7 +11,7 @@ from tests.notebook.kernels import kernel
 
 GIVEN = """
 import sys, threading
-from nblb.client.light_future import LightFuture
+from nblb.client.futures.light_future import LightFuture
 from nblb.notebook import showing
 showing.install(get_ipython())
 f = LightFuture.__new__(LightFuture)

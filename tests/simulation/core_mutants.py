@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from nblb.client.session import Session
+from nblb.client.session.session import Session
 from nblb.protocol.journal_entries import EndKept
 from nblb.protocol.messages import TaskPrinted
 from nblb.scheduling import dependencies

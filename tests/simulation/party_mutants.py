@@ -7,8 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.client.open_record import OpenRecord
-from nblb.client.session import Session
+from nblb.client.session.open_record import OpenRecord
+from nblb.client.session.session import Session
 from nblb.hub.slots.blob_cache import BlobShelf
 from nblb.hub.slots.in_flight import Hands
 from nblb.hub.slots.lease import CoreTie

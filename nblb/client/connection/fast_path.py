@@ -1,0 +1,205 @@
+"""What a caller does itself while the connection's thread sleeps: it sends a lone task, and hears of its end.
+
+So a lone call needs no thread to wake on its way, neither there nor back. Everything else is the thread's: what a
+caller hears beside the end that it waits for, it leaves for the thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from nblb.client.connection.adaptive_spin import Keenness
+from nblb.client.session.session import Session
+from nblb.protocol.commands import SendMany, SettleMany
+from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
+from nblb.transport.dialing import Dialled
+from nblb.transport.local_line import LocalLine
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection, LoneOwner
+
+log = logging.getLogger("nblb")
+
+WHOLE = ((0, 1),)  # the one item of a single task
+LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, another wake-up is nothing
+
+
+class _Asleep:
+    """While the thread sleeps on the line, the session and the line are anybody's who holds `turns`."""
+
+    def __init__(self, turns: threading.Lock) -> None:
+        self._turns = turns
+        self.now = False  # a look without the lock: nobody waits for a thread that is at its turn
+
+    def __enter__(self) -> None:
+        self.now = True
+        self._turns.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._turns.acquire()
+        self.now = False
+
+
+class Heard(NamedTuple):
+    """Whose end a caller hears of."""
+
+    task: str
+    owner: LoneOwner
+
+
+class AtOnce:
+    """The callers' way past the thread of one connection; where it is closed they go the usual one."""
+
+    def __init__(self, connection: Connection, session: Session) -> None:
+        self.turns = threading.Lock()
+        self.asleep = _Asleep(self.turns)
+        self.line: Dialled | None = None
+        self.is_torn = False  # a caller was interrupted while it said or heard something
+        self.overheard: list[Message] = []  # for the thread
+        self._connection, self._session = connection, session
+        self._keenness = Keenness()
+        self._heard: Heard | None = None  # while it is being heard
+        self._listens_until = 0.0
+
+    def _is_free(self) -> bool:
+        """Would nothing be overtaken, and is nothing under way?"""
+        connection = self._connection
+        inbox = connection.inbox
+        return not (inbox or inbox.is_awake or self.is_torn) and connection.close_by is None
+
+    def _usable_line(self) -> LocalLine | None:
+        """With `turns` held: where one can speak and listen without the thread."""
+        line = self.line
+        if isinstance(line, LocalLine) and line.connected and self._session.open and self._is_free():
+            return line
+        return None
+
+    # ── saying ──
+
+    def say(self, spec: SubmitTask, blob: PutBlob) -> bool:
+        """In a caller's thread: send this task without waking ours; False if it has to go the usual way.
+
+        Only where nothing else is under way, so that nothing is overtaken and a loop of calls still travels together.
+        """
+        if not self.asleep.now or self._session.records or not self._is_free():
+            return False
+        with self.turns:  # a plain lock, for an interrupt cannot come between its taking and the block
+            line = self._usable_line()
+            if line is None or self._session.records:
+                return False
+            self.is_torn = True
+            try:
+                for command in self._session.submitted(((spec, blob),), monotonic()):
+                    if type(command) is SendMany:
+                        line.send(command.messages)
+            except BaseException:
+                self._connection.inbox.rouse()
+                raise
+            self.is_torn = False
+            if line.is_behind:
+                self._connection.inbox.rouse()
+        return True
+
+    # ── hearing ──
+
+    def hear(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
+        """In a caller's thread: wait for the end of a lone task, at most a moment, and settle it; or do nothing."""
+        if not self.asleep.now or len(self._session.records) != 1 or not self._is_free():
+            return
+        until = monotonic() + (LONGEST_S if timeout_s is None else min(timeout_s, LONGEST_S))
+        with self.turns:
+            line = self._usable_line()
+            if line is None or self._listens_until or not self._is_alone(task, owner, line) or not line.lend():
+                return
+            # The thread looks after the time, should an interrupt come before the line is given back below.
+            self._listens_until, self._heard = until, Heard(task, owner)
+        try:
+            try:
+                ended = self._listen(line, task, until)
+            finally:
+                with self.turns:
+                    self._give_back(line)
+            if ended is not None:
+                self._settle(ended, owner)
+        except BaseException:
+            if task not in self._session.records and not owner.done():
+                self.is_torn = True  # the end has been read, and lost
+                self._connection.inbox.rouse()
+            raise
+
+    def _is_alone(self, task: str, owner: LoneOwner, line: LocalLine) -> bool:
+        """Is this task all that can be heard of?"""
+        records = self._session.records
+        known = len(records) == 1 and task in records and self._connection.owners.get(task) is owner
+        return known and not self.overheard and not line.has_more
+
+    def _listen(self, line: LocalLine, task: str, until: float) -> TaskEnded | None:
+        """The end, unless something else comes first or the time is over."""
+        poll = select.poll()
+        poll.register(line.fileno(), select.POLLIN)
+        ended: TaskEnded | None = None
+        goes_on = True
+        while goes_on and ended is None and (left_s := until - monotonic()) > 0:
+            if self._keenness.looks(poll.poll) or poll.poll(left_s * 1000):
+                with self.turns:
+                    goes_on = line is self.line and self._is_free()
+                    if goes_on:
+                        ended, goes_on = self._take(line, task)
+        return ended
+
+    def _take(self, line: LocalLine, task: str) -> tuple[TaskEnded | None, bool]:
+        """The end, if it is there, and whether more can be heard here."""
+        ended: TaskEnded | None = None
+        self.is_torn = True
+        try:
+            arrived = line.hear()
+            if not all(_is_expected(message, task) for message in arrived):
+                self.overheard += arrived
+            else:
+                for command in self._session.heard(arrived, monotonic()):
+                    if type(command) is SettleMany:
+                        ended = command.ends[0]
+        except BaseException:
+            self._connection.inbox.rouse()
+            raise
+        self.is_torn = False
+        goes_on = line.connected and not line.has_more and not self.overheard
+        if not goes_on:
+            self._connection.inbox.rouse()
+        return ended, goes_on
+
+    def _settle(self, ended: TaskEnded, owner: LoneOwner) -> None:
+        try:
+            if owner.settle(ended, WHOLE):
+                owner.turned()
+        except Exception:
+            log.exception("a callback has failed")
+        self._connection.owners.pop(ended.task, None)
+
+    # ── the thread's ──
+
+    def look_after(self) -> None:
+        """The line is the thread's again if a caller has not given it back in time."""
+        if self._listens_until and monotonic() > self._listens_until and isinstance(self.line, LocalLine):
+            self._give_back(self.line)
+
+    def _give_back(self, line: LocalLine) -> None:
+        self._listens_until = 0.0
+        line.take_back()
+
+    def mend(self) -> Heard | None:
+        """A message may be torn, so the connection is given up; whose end may have been lost with it."""
+        self.is_torn = False
+        self._listens_until = 0.0
+        heard, self._heard = self._heard, None
+        return heard
+
+
+def _is_expected(message: Message, task: str) -> bool:
+    """Is this of the kind that a caller can handle?"""
+    kind = type(message)
+    return (kind is TaskEnded and message.task == task) or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]

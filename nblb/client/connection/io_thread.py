@@ -1,0 +1,332 @@
+"""The client's thread: it owns the line to the core, and performs what the Session decides.
+
+It dials for ever. What the core has not acknowledged is said again when it is back (session.py).
+
+A lone task need not wait for the thread to wake: while that sleeps, its caller may do its part (fast_path.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from nblb.client.connection.fast_path import WHOLE, AtOnce
+from nblb.client.session.open_record import Expect
+from nblb.client.session.session import Session
+from nblb.client.submit.batch import Batch
+from nblb.client.submit.upload import Sending
+from nblb.errors import LoadBalancerUnreachable
+from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.messages import (
+    Ask,
+    FilesSeen,
+    Hello,
+    JobChanged,
+    JobNamed,
+    KnobOffered,
+    Message,
+    TaskEmitted,
+    TaskPrinted,
+    Welcome,
+    client_to_core,
+    core_to_client,
+)
+from nblb.transport.dialing import Dialled, dial
+from nblb.transport.local_line import LocalLine
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection, Owner
+
+log = logging.getLogger("nblb")
+
+FAR_OFF = float("inf")
+FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
+
+
+# While results of so many records are awaited, each turn lets some of them gather: nobody waits for the very next of
+# hundreds, and turns of a few would take the processor from the tasks. What callers say is heard at once all the same.
+MANY_RECORDS = 500
+BREATH_MS = 4
+
+# Questions about the cluster, not about what this client has said before: behind a million submits, whoever asks how
+# the cluster is would hear of it after all of them.
+LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
+LONG_LINE = 1024 * 1024  # bytes that wait to leave
+
+
+class Talk:
+    """The loop: receive until the next deadline, read the clock once, handle, perform."""
+
+    def __init__(
+        self, connection: Connection, find: Callable[[], str], hello: Hello, dialled: Callable[[str], Dialled] | None
+    ) -> None:
+        self.session = Session(hello)
+        self.address = ""
+        self._connection = connection
+        self._find, self._dial = find, dialled or _dial
+        self._line: Dialled | None = None
+        self._connections = 0  # how many of the line's connections the session has been told of
+        self._find_at = 0.0
+        self._welcome: Welcome | None = None  # the one that we have acted upon
+        self._sending: Sending | None = None
+        self.at_once = AtOnce(connection, self.session)
+        self._breathes = False  # results come in
+        self._breath = select.poll()
+        self._breath.register(connection.inbox.fileno(), select.POLLIN)
+        self._touched: dict[int, Owner] = {}  # who has heard something in this turn
+        self._heard_of: list[str] = []  # records
+        self._perform_one: dict[type, Callable[[Any], None]] = {
+            SettleMany: self._settle_many,
+            Settle: self._settle,
+            Show: self._show,
+            Reject: self._reject,
+            Told: self._told,
+            Deliver: connection.deliver,
+            Log: self._log,
+        }
+
+    def run(self) -> None:
+        with self.at_once.turns:
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            while not self._may_go():
+                self._turn()
+            self._perform(self.session.flush(time.monotonic()))
+        except Exception:
+            log.exception("the client's thread has failed; tasks go on, lb.connect() makes a new connection")
+        finally:
+            if self._line is not None:
+                self._line.close()
+            if self._sending is not None:
+                self._sending.close()
+            self._connection.closed()
+
+    def _begin_anew(self) -> None:
+        """A caller's interrupt may have torn a message: on a new connection all that is owed is said again."""
+        heard = self.at_once.mend()
+        if heard is not None and not heard.owner.done():
+            self._connection.owners[heard.task] = heard.owner
+            self.session.handle("user", Expect(task=heard.task), time.monotonic())
+        if isinstance(self._line, LocalLine):
+            self._line.break_off()
+            self._line = self.at_once.line = None
+            self._find_at = 0.0
+            self._perform(self.session.line_down(time.monotonic()))
+
+    def _may_go(self) -> bool:
+        close_by, session = self._connection.close_by, self.session
+        if close_by is None:
+            return False
+        return time.monotonic() >= close_by or not (self._connection.inbox or session.unaccepted or session.questions)
+
+    def _turn(self) -> None:
+        at_once = self.at_once
+        if at_once.is_torn:
+            self._begin_anew()
+        at_once.look_after()
+        if self._line is None or not self._line.connected:
+            self._look_for_core()
+        line, inbox = self._line, self._connection.inbox
+        arrived: list[Any] = []
+        if self._breathes and len(self.session.records) >= MANY_RECORDS:
+            self._breath.poll(BREATH_MS)
+        if line is not None:
+            arrived = line.receive(self._timeout_s(), (inbox.fileno(),))
+        else:
+            poll = select.poll()
+            poll.register(inbox.fileno(), select.POLLIN)
+            poll.poll((self._timeout_s() or 0.0) * 1000 + 1)
+        if at_once.overheard:
+            arrived, at_once.overheard = at_once.overheard + arrived, []
+        now = time.monotonic()
+        commands = self._line_changed(now)
+        session = self.session
+        for kind, said in groupby(inbox.take(), type):
+            run: Iterator[Any] = said
+            if kind is tuple:
+                commands += session.submitted(run, now)
+            elif kind is Batch:
+                commands += session.submitted(((batch.spec(), batch.blob) for batch in run), now)
+            else:
+                for message in run:
+                    commands += session.handle("user", message, now)
+        if arrived:
+            commands += session.heard(arrived, now)
+            if session.welcome is not self._welcome and line is not None:
+                self._share_files(session.welcome, line)
+        self._breathes = bool(arrived)
+        commands += session.tick(now)
+        self._perform(commands)
+
+    def _share_files(self, welcome: Welcome | None, line: Dialled) -> None:
+        """A core has greeted us: where it and we see one folder, large buffers need not go through it."""
+        self._welcome = welcome
+        if welcome is None or not welcome.files:
+            return
+        self._sending = Sending.to(welcome.files, welcome.token, self._sending)
+        if self._sending is None:
+            line.share(None, None)
+            return
+        line.share(self._sending.folder.read, self._sending.folder.refers)
+        line.send([FilesSeen(token=welcome.token)])
+
+    def _timeout_s(self) -> float | None:
+        now = time.monotonic()
+        due, close_by = self.session.next_deadline(), self._connection.close_by
+        at = FAR_OFF if due is None else due
+        if close_by is not None:
+            at = min(at, close_by, now + 0.02)  # whether all is accepted
+        if self._line is None or not self._line.connected:
+            at = min(at, self._find_at)
+        return max(0.0, at - now) if at < FAR_OFF else None
+
+    # ── the line ──
+
+    def _look_for_core(self) -> None:
+        """Dial where the core is now; it may have come back at another address."""
+        now = time.monotonic()
+        if now < self._find_at:
+            return
+        self._find_at = now + FIND_AGAIN_S
+        try:
+            address = self._find()
+        except LoadBalancerUnreachable as error:
+            if not self.session.open:
+                self._connection.is_away(str(error))
+            return
+        if self._line is not None and self._line.address == address:
+            return
+        if self._line is not None:
+            self._line.close()
+            self._perform(self.session.line_down(now))
+        self._connections = 0
+        self._line = self.at_once.line = self._dial(address)
+        if isinstance(self._line, LocalLine):
+            self._line.asleep = self.at_once.asleep
+        self.address = address
+
+    def _line_changed(self, now: float) -> list[Command]:
+        line = self._line
+        if line is None:
+            return []
+        if line.connections != self._connections:
+            self._connections = line.connections
+            if line.connected:
+                return self.session.line_up(now)
+        if not line.connected and self.session.open:
+            return self.session.line_down(now)
+        return []
+
+    # ── commands ──
+
+    def _perform(self, commands: list[Command]) -> None:
+        if self._line is not None:
+            self._say(self._line, commands)  # first: callbacks of futures may take their time
+        for command in commands:
+            perform = self._perform_one.get(type(command))
+            if perform is None:
+                continue
+            try:
+                perform(command)
+            except Exception:  # a user's callback; the next future must hear of its result all the same
+                log.exception("a callback has failed")
+        for task in self._heard_of:
+            if task not in self.session.records:  # nothing more can come of it
+                self._connection.owners.pop(task, None)
+        self._heard_of.clear()
+        touched, self._touched = self._touched, {}
+        for owner in touched.values():
+            try:
+                owner.turned()
+            except Exception:
+                log.exception("a listener has failed")
+
+    @staticmethod
+    def _say(line: Dialled, commands: list[Command]) -> None:
+        """What is sent, in its order; questions about the cluster pass by a long line of other things."""
+        sends: list[Message] = []
+        looks: list[Message] = []
+        for command in commands:
+            if type(command) is Send:
+                message = command.message
+                (looks if type(message) is Ask and message.topic in LOOKS else sends).append(message)
+            elif type(command) is SendMany:
+                sends += command.messages
+        if sends:
+            line.send(sends)
+        for message in looks:
+            if line.unsent_bytes > LONG_LINE:
+                line.send_ahead(message)
+            else:
+                line.send((message,))
+
+    def _settle_many(self, command: SettleMany) -> None:
+        """Of each of these nothing more can come."""
+        owners, touched = self._connection.owners, self._touched
+        for ended in command.ends:
+            owner = owners.pop(ended.task, None)
+            if owner is None:
+                continue
+            try:
+                if owner.settle(ended, WHOLE):
+                    touched[id(owner)] = owner
+            except Exception:
+                log.exception("a callback has failed")
+
+    def _settle(self, command: Settle) -> None:
+        owner = self._owner(command.ended.task)
+        if owner is not None:
+            owner.settle(command.ended, command.fresh)
+
+    def _show(self, command: Show) -> None:
+        owner = self._owner(command.changed.task)
+        if owner is not None:
+            owner.show(command.changed)
+
+    def _reject(self, command: Reject) -> None:
+        owner = self._owner(command.task)
+        if owner is not None:
+            owner.reject(command.task, command.failure, command.spec, command.first)
+
+    def _told(self, command: Told) -> None:
+        message = command.message
+        if isinstance(message, (TaskPrinted, TaskEmitted, KnobOffered)):
+            owner = self._connection.owners.get(message.task)
+            if owner is not None:
+                self._touched[id(owner)] = owner
+                if isinstance(message, TaskPrinted) and message.stream != "display":
+                    owner.printed(message)
+                else:
+                    owner.heard(message)
+        elif isinstance(message, (JobChanged, JobNamed)):
+            job = self._connection.jobs.get(message.job)
+            if job is not None:
+                self._touched[id(job)] = job
+                if isinstance(message, JobChanged):
+                    job.counted(message.counts)
+                else:
+                    job.name = message.name
+
+    def _owner(self, task: str) -> Owner | None:
+        """Who hears of this record."""
+        owner = self._connection.owners.get(task)
+        if owner is not None:
+            self._heard_of.append(task)
+            self._touched[id(owner)] = owner
+        return owner
+
+    def _log(self, command: Log) -> None:
+        if command.level == "good":
+            self._connection.is_here()
+        else:
+            self._connection.is_away(command.text, for_good=command.level == "error")
+
+
+def _dial(address: str) -> Dialled:
+    return dial(address, client_to_core, core_to_client)

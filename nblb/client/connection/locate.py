@@ -1,0 +1,63 @@
+"""Where the core of a cluster is, and who we are."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+
+from nblb.client.submit.origin import notebook
+from nblb.errors import LoadBalancerUnreachable
+from nblb.parameters import Parameters
+from nblb.protocol.messages import Hello
+from nblb.system.core_file import read_core_file
+from nblb.transport.dialing import best_address
+
+
+def find_core(parameters: Parameters, zeromq: bool = False) -> str:
+    """The address of the clients' door; with `zeromq` one for sockets of ZeroMQ.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        There is no core, or the one that was there is gone.
+    """
+    core = read_core_file(parameters.connection_file)
+    if core is not None:
+        address = best_address(core.addresses, "clients", zeromq)
+        if core.stale:
+            raise LoadBalancerUnreachable(f"the core '{parameters.name}' (pid {core.pid}, {address}) is gone")
+        if address:
+            return address
+    if parameters.LB_SECURITY == "none" and parameters.LB_CLIENTPULLPORT:
+        return f"tcp://{parameters.LB_IP}:{parameters.LB_CLIENTPULLPORT}"
+    raise LoadBalancerUnreachable(
+        f"no core '{parameters.name}' runs here: there is no {parameters.connection_file}; "
+        "start one with %lb_start, lb.start() or 'nblb start'"
+    )
+
+
+def account() -> str:
+    """The name of the account that runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        return str(os.getuid())
+
+
+def hello(user: str = "") -> Hello:
+    """This process, as it greets the core."""
+    import cloudpickle
+
+    return Hello(
+        client=os.urandom(16).hex(),
+        user=user or account(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        python=(sys.version_info[0], sys.version_info[1]),
+        cloudpickle=str(cloudpickle.__version__),
+        notebook=notebook(),
+        since=time.time(),
+    )

@@ -1,0 +1,84 @@
+"""Waiting in the caller's thread: interruptible, with live buttons meanwhile, and never a poll without a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nblb.client import front_end
+from nblb.client.futures.light_future import SharedCondition
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection
+
+log = logging.getLogger("nblb")
+
+PUMP_S = 0.05  # between two looks at the front-end's clicks, where there is a front-end
+
+on_interrupt = "detach"  # LB_ON_INTERRUPT of the current cluster
+
+
+class Cancellable(Protocol):
+    def cancel(self, kill: bool = False) -> Any: ...
+
+
+AGAIN_S = 3.0  # a second stop within this time cancels
+_interrupted: tuple[weakref.ref[Any], float] | None = None  # what the last stop was for, and when
+
+
+def wait_on(
+    condition: threading.Condition | SharedCondition, done: Callable[[], bool], timeout_s: float | None
+) -> bool:
+    """Whether `done()` becomes true within the time; `condition` is notified when it may have."""
+    pump = front_end.pump()
+    if pump is None:
+        with condition:
+            return condition.wait_for(done, timeout_s)
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left = PUMP_S if until is None else min(PUMP_S, max(0.0, until - time.monotonic()))
+        with condition:
+            if condition.wait_for(done, left):
+                return True
+        if until is not None and time.monotonic() >= until:
+            return False
+        pump()
+
+
+@contextlib.contextmanager
+def interruptible(thing: Cancellable, connection: Connection) -> Iterator[None]:
+    """A wait for `thing`: the stop button frees the caller at once, and what becomes of the thing is a choice.
+
+    "detach" lets it run (a second stop within three seconds cancels it), "cancel" and "kill" end it; LB_ON_INTERRUPT
+    says which. A front-end shows the choice (display.register("interrupted", …)).
+    """
+    try:
+        with connection.someone_waits():
+            yield
+    except KeyboardInterrupt as stop:
+        _stopped(thing, stop)
+        raise
+
+
+def _stopped(thing: Cancellable, stop: KeyboardInterrupt) -> None:
+    global _interrupted
+    if getattr(stop, "told", False):  # by a wait inside this one
+        return
+    stop.told = True  # type: ignore[attr-defined]
+    before, now = _interrupted, time.monotonic()
+    _interrupted = weakref.ref(thing), now
+    again = before is not None and before[0]() is thing and now - before[1] < AGAIN_S
+    fate = "cancel" if again and on_interrupt == "detach" else on_interrupt
+    if fate != "detach":
+        thing.cancel(kill=fate == "kill")
+    if front_end.interrupted(thing, fate, stop):
+        return
+    if fate == "detach":
+        log.warning("%r goes on; its cancel() ends it, and so does a second stop of a wait for it within 3 s", thing)
+    else:
+        log.warning("%r is %s", thing, "killed" if fate == "kill" else "cancelled")

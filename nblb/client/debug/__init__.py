@@ -1,0 +1,1 @@
+"""Debugging of failed tasks without their process."""

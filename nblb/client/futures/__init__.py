@@ -1,0 +1,1 @@
+"""Futures of tasks, and what they show while the task runs."""

@@ -1,0 +1,166 @@
+"""Several futures at once, and values that are shipped once: as_completed, wait, gather, put."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from nblb import payload
+from nblb.client.connection.waiting import interruptible, wait_on
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.job import Job
+from nblb.errors import NblbError
+from nblb.protocol.messages import PutBlob
+from nblb.shared_files.transfer import are_there
+
+
+class Held:
+    """A value that hubs keep: pass it to as many tasks as you like, it travels once to each hub.
+
+    What you change afterwards in the object that you put has no effect.
+    """
+
+    def __init__(self, value: Any) -> None:
+        name, dumped = payload.dump_constant(value)
+        self.hash = name
+        self.nbytes = dumped.nbytes
+        self._blob = PutBlob(hash=name, payload=dumped, name=f"a {type(value).__name__}")
+        self._shown = type(value).__name__
+
+    @property
+    def blob(self) -> PutBlob:
+        """What is shipped; raises NblbError when it went with the folder of a cluster."""
+        if not are_there(self._blob.payload):
+            raise NblbError(f"{self!r} lay in the state folder of a cluster, and that is gone; put the value again")
+        return self._blob
+
+    @functools.cached_property
+    def content(self) -> str:
+        """The hash of its content, which is its name too, unless it is so large that this was spared."""
+        return payload.content_hash(self.blob.payload.buffers)
+
+    @property
+    def value(self) -> Any:
+        """A copy of the value as it was put."""
+        return payload.load_constant(self.blob.payload)
+
+    def __nblb_argument__(self) -> payload.Constant:
+        return payload.Constant(self.hash, self)
+
+    def __repr__(self) -> str:
+        return f"<Held {self._shown}, {self.nbytes:,} bytes, {self.hash[:8]}>"
+
+
+def put(value: Any) -> Held:
+    """Ship a value once per hub, however many tasks use it: pass what this returns in its place."""
+    return value if isinstance(value, Held) else Held(value)
+
+
+def _futures(things: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
+    """Futures, and those of the items of jobs."""
+    found: list[concurrent.futures.Future[Any]] = []
+    for thing in [things] if isinstance(things, Job) else things:
+        if isinstance(thing, Job):
+            found += [thing[item] for item in range(len(thing))]
+        elif isinstance(thing, concurrent.futures.Future):
+            found.append(thing)
+        else:
+            raise TypeError(f"{thing!r} is neither a future nor a job")
+    return found
+
+
+class _Several:
+    """Futures that are waited for together."""
+
+    def __init__(self, futures: Sequence[concurrent.futures.Future[Any]]) -> None:
+        self.futures = list(dict.fromkeys(futures))
+        self.ended: deque[concurrent.futures.Future[Any]] = deque()
+        self.condition = threading.Condition()
+        for future in self.futures:
+            future.add_done_callback(self._note)
+
+    def _note(self, future: concurrent.futures.Future[Any]) -> None:
+        with self.condition:
+            self.ended.append(future)
+            self.condition.notify_all()
+
+    def wait(self, enough: Callable[[], bool], timeout: float | None) -> bool:
+        ours = next((future for future in self.futures if isinstance(future, TaskFuture)), None)
+        if ours is None:
+            return wait_on(self.condition, enough, timeout)
+        with interruptible(self, ours.connection):
+            return wait_on(self.condition, enough, timeout)
+
+    def done(self) -> bool:
+        return all(future.done() for future in self.futures)
+
+    def cancel(self, kill: bool = False) -> None:
+        for future in self.futures:
+            if isinstance(future, TaskFuture):
+                future.cancel(kill)
+
+    def __repr__(self) -> str:
+        return f"<{len(self.futures):,} futures, {len(self.futures) - len(self.ended):,} of them open>"
+
+
+def as_completed(things: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+    """The futures of these (jobs stand for those of their items), in the order in which they end."""
+    if isinstance(things, Job):
+        return things.as_completed(timeout)
+    return _as_completed(_Several(_futures(things)), timeout)
+
+
+def _as_completed(several: _Several, timeout: float | None) -> Iterator[Any]:
+    until = None if timeout is None else time.monotonic() + timeout
+    for left in range(len(several.futures), 0, -1):
+        left_s = None if until is None else max(0.0, until - time.monotonic())
+        if not several.wait(lambda: bool(several.ended), left_s):
+            raise concurrent.futures.TimeoutError(f"{left:,} of {len(several.futures):,} futures are open")
+        yield several.ended.popleft()
+
+
+def wait(
+    things: Iterable[Any], timeout: float | None = None, return_when: str = concurrent.futures.ALL_COMPLETED
+) -> DoneAndNotDone:
+    """Wait for futures and jobs, as concurrent.futures.wait does: returns the sets `done` and `not_done`."""
+    several = _Several(_futures(things))
+
+    def enough() -> bool:
+        ended = list(several.ended)
+        if return_when == concurrent.futures.FIRST_COMPLETED and ended:
+            return True
+        if return_when == concurrent.futures.FIRST_EXCEPTION and any(map(_is_bad, ended)):
+            return True
+        return len(ended) == len(several.futures)
+
+    if return_when not in (
+        concurrent.futures.FIRST_COMPLETED,
+        concurrent.futures.FIRST_EXCEPTION,
+        concurrent.futures.ALL_COMPLETED,
+    ):
+        raise ValueError(f"return_when is {return_when!r}; it is one of the constants of concurrent.futures.wait")
+    several.wait(enough, timeout)
+    done = set(several.ended)
+    return DoneAndNotDone(done, set(several.futures) - done)
+
+
+class DoneAndNotDone(NamedTuple):
+    done: set[Any]
+    not_done: set[Any]
+
+
+def _is_bad(future: concurrent.futures.Future[Any]) -> bool:
+    return not future.cancelled() and future.exception() is not None
+
+
+def gather(*things: Any) -> list[Any]:
+    """The results of these futures and jobs (a job's is the list of its results), in this order."""
+    for thing in things:
+        if not isinstance(thing, (Job, concurrent.futures.Future)):
+            raise TypeError(f"{thing!r} is neither a future nor a job")
+    return [thing.results() if isinstance(thing, Job) else thing.result() for thing in things]

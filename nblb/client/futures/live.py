@@ -1,0 +1,392 @@
+"""What tasks say while they run, as the client keeps it: what they emitted, their knobs, their pictures.
+
+`SteeredTask` and `SteeredJob` are the parts of TaskFuture and Job for it. Callbacks are called in the connection's
+thread; everything here may be read from any thread, as often as a front-end likes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nblb import payload
+from nblb.client import front_end
+from nblb.client.jobs.summary import summary
+from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection
+    from nblb.client.jobs.ledger import Ledger
+    from nblb.shared_files.output_log import Piece
+
+MOST_PICTURES = 50  # of a task or job
+MOST_ITEMS = 64  # of a job, whose latest words are kept here
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A value in a running task that can be turned: `future.turn(name, value)`."""
+
+    name: str
+    value: Any  # that the task goes on with
+    default: Any = None
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Something that a task displayed or emitted: a mime bundle, shown as it is in any front-end."""
+
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    item: int = 0  # of a job
+    display_id: str = ""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return dict(self.data), dict(self.metadata)
+
+    def __repr__(self) -> str:
+        return str(self.data.get("text/plain") or f"<Picture {', '.join(self.data)}>")
+
+
+class Said:
+    """The latest words of one task."""
+
+    def __init__(self) -> None:
+        self.knobs: dict[str, Knob] = {}
+        self.pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        self.count = 0  # of all emissions so far
+        self.asked = False  # the core, for what was displayed before this process listened
+        self._emitted: TaskEmitted | None = None
+        self._value: Any = None
+        self._clears = False  # when the next picture comes
+        self._recalled: set[str] = set()  # texts that may arrive once more
+
+    def emitted(self, message: TaskEmitted) -> None:
+        self._emitted, self._value = message, None
+        self.count += 1
+
+    def offered(self, message: KnobOffered) -> None:
+        knob = Knob(message.name, message.value, message.default, message.minimum, message.maximum, message.step)
+        self.knobs = {**self.knobs, message.name: knob}
+
+    def recall(self, texts: Iterable[tuple[str, int]]) -> None:
+        """What was displayed before this process listened, read from where it is kept: it has what came meanwhile, too.
+
+        So each of them that still arrives is one that is there already.
+        """
+        self.pictures, self._recalled = deque(maxlen=MOST_PICTURES), set()
+        found = list(texts)
+        for text, item in found:
+            self.displayed(text, item)
+        self._recalled = {text for text, _ in found}
+
+    def displayed(self, text: str, item: int = 0) -> Picture | None:
+        """The JSON of a display (worker/mime_bundles.py); the picture, if it is one."""
+        if text in self._recalled:
+            self._recalled.discard(text)
+            return None
+        try:
+            shown = json.loads(text)
+            if shown.get("clear"):
+                self._clear(bool(shown.get("wait")))
+                return None
+            picture = Picture(shown["data"], shown.get("metadata") or {}, item, str(shown.get("id") or ""))
+        except (ValueError, KeyError, AttributeError):
+            return None
+        if self._clears:
+            self._clear(False)
+        if shown.get("update"):
+            self._replace(picture)
+        else:
+            self.pictures.append(picture)
+        return picture
+
+    def _clear(self, wait: bool) -> None:
+        self._clears = wait
+        if not wait:
+            self.pictures = deque(maxlen=MOST_PICTURES)
+
+    def _replace(self, picture: Picture) -> None:
+        pictures = [picture if old.display_id == picture.display_id else old for old in self.pictures]
+        self.pictures = deque(pictures, maxlen=MOST_PICTURES)
+
+    def value(self) -> Any:
+        """What was emitted last; a Picture for what cannot travel as a value; None before the first."""
+        message = self._emitted
+        if message is None:
+            return None
+        if message.payload is None:
+            return self.picture()
+        if self._value is None:
+            value = payload.unpack_results(message.payload)[0]
+            if self._emitted is message:
+                self._value = value
+            return value
+        return self._value
+
+    def picture(self) -> Picture | None:
+        """How what was emitted last looks, where it has a picture."""
+        message = self._emitted
+        if message is None or not message.bundle:
+            return None
+        shown = json.loads(message.bundle)
+        return Picture(shown["data"], shown.get("metadata") or {}, message.first + message.offset)
+
+
+def check_turn(knobs: Mapping[str, Knob], name: str, value: Any, who: str) -> None:
+    """Raises what is wrong with turning a knob to a value, as far as its task has told of it."""
+    if not isinstance(value, (bool, int, float, str)):
+        raise TypeError(f"knob {name!r} cannot be {value!r}: it is a number, a text, True or False")
+    if not knobs:
+        return  # the task has not begun, or not come to its knobs: it gets the value there
+    knob = knobs.get(name)
+    if knob is None:
+        close = difflib.get_close_matches(name, knobs, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(knobs)}"
+        raise NblbError(f"{who} has no knob {name!r}; {hint}")
+    if isinstance(knob.default, str) is not isinstance(value, str):
+        raise TypeError(f"knob {name!r} is {knob.default!r} by default; {value!r} is of another kind")
+    if isinstance(value, str):
+        return
+    if (knob.min is not None and value < knob.min) or (knob.max is not None and value > knob.max):
+        raise ValueError(f"knob {name!r} goes from {knob.min} to {knob.max}; {value!r} is beyond")
+
+
+class _Steered(Protocol):
+    connection: Connection
+    name: str
+
+
+def _steer(thing: _Steered, name: str, value: Any, **what: Any) -> None:
+    request = thing.connection.request()
+    thing.connection.say(TurnKnob(name=name, value=value, request=request, **what))
+
+
+def _stop_and_keep(thing: _Steered, **what: Any) -> int:
+    connection = thing.connection
+    question = StopAndKeep(request=connection.request(), **what)
+    return int(connection.wait_for(connection.question(question)))
+
+
+class SteeredTask:
+    """TaskFuture's part: emitted, knobs, turn, stop_and_keep, displays."""
+
+    connection: Connection
+    name: str
+    _record: str
+    _item: int
+    _said: Said | None = None
+    _on_emit: tuple[Callable[[Any], Any], ...] = ()
+
+    def done(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def said(self) -> Said:
+        """The latest words of the task."""
+        if self._said is None:
+            self._said = Said()
+        return self._said
+
+    @property
+    def emitted(self) -> Any:
+        """What the task emitted last (lb.emit), a Picture if it was a figure; None before the first."""
+        return self._said.value() if self._said is not None else None
+
+    def on_emit(self, callback: Callable[[Any], Any]) -> None:
+        """`callback(value)` is called, in another thread, with what the task emits (ten times a second at most)."""
+        self._on_emit = (*self._on_emit, front_end.here(callback))
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The knobs of the task (lb.knob), by name, with the values that it uses."""
+        return dict(self._said.knobs) if self._said is not None else {}
+
+    def turn(self, name: str, value: Any) -> None:
+        """Give a knob another value; the running task has it when it asks for the knob next."""
+        check_turn(self.knobs, name, value, self.name)
+        _steer(self, name, value, task=self._record, item=self._item)
+
+    def stop_and_keep(self) -> bool:
+        """End the running task at its next word (emit, progress, track, knob): its result is what it emitted last.
+
+        False if it has ended already. A task that has emitted nothing fails.
+        """
+        if self.done():
+            return False
+        return _stop_and_keep(self, task=self._record, item=self._item) > 0
+
+    @property
+    def displays(self) -> list[Picture]:
+        """What the task has displayed: display(), plt.show(), figures; the latest 50.
+
+        Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
+        """
+        said = self.said
+        if not said.pictures and not said.asked:
+            said.asked = True
+            self.recall()
+            if not said.pictures:
+                for text in self._asked_displays():
+                    said.displayed(text)
+        return list(said.pictures)
+
+    def recall(self) -> None:
+        raise NotImplementedError
+
+    def _asked_displays(self) -> list[str]:
+        try:
+            about = self.connection.ask("task", {"task": self._record, "first": self._item})
+        except (NblbError, LoadBalancerUnreachable):
+            return []
+        return list(about["displays"]) if about else []
+
+    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+        """A word of the task, in the connection's thread."""
+        if isinstance(message, TaskEmitted):
+            self.said.emitted(message)
+            self.tell_emitted()
+        elif isinstance(message, KnobOffered):
+            self.said.offered(message)
+        else:
+            picture = self.said.displayed(message.text)
+            if picture is not None:
+                front_end.shown(self, picture)
+
+    def tell_emitted(self) -> None:
+        if self._on_emit:
+            value = self.emitted
+            for callback in self._on_emit:
+                callback(value)
+
+
+class SteeredJob:
+    """Job's part: the same for its items."""
+
+    connection: Connection
+    name: str
+    job_id: str
+    _ledger: Ledger
+    _futures: dict[int, Any]
+
+    def _begin_steering(self) -> None:
+        self._listeners: tuple[Callable[[], Any], ...] = ()
+        self._said: OrderedDict[int, Said] = OrderedDict()
+        self._pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        self._on_emit: tuple[Callable[[int, Any], Any], ...] = ()
+
+    def add_listener(self, listener: Callable[[], Any]) -> None:
+        """`listener()` is called, in another thread, when something has changed."""
+        self._listeners = (*self._listeners, listener)
+
+    def remove_listener(self, listener: Callable[[], Any]) -> None:
+        self._listeners = tuple(known for known in self._listeners if known != listener)
+
+    def summary(self) -> str:
+        """What has become of the items: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …'."""
+        return summary(self._ledger)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.summary()}"
+
+    def said_of(self, item: int) -> Said | None:
+        """The latest words of an item, if they are still kept."""
+        return self._said.get(item)
+
+    @property
+    def emitted(self) -> dict[int, Any]:
+        """What items emitted last, by item: the 64 that spoke latest."""
+        return {item: said.value() for item, said in list(self._said.items()) if said.count}
+
+    def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
+        """`callback(item, value)` is called, in another thread, with each value that an item emits."""
+        self._on_emit = (*self._on_emit, front_end.here(callback))
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        """The knobs of the items, by name; with the value that was taken up last."""
+        found: dict[str, Knob] = {}
+        for said in list(self._said.values()):
+            found.update(said.knobs)
+        return found
+
+    def turn(self, name: str, value: Any) -> None:
+        """Give a knob another value in all items: those that run, and those that begin later."""
+        check_turn(self.knobs, name, value, self.name)
+        _steer(self, name, value, job=self.job_id)
+
+    def stop_and_keep(self) -> int:
+        """Let every item that runs end with what it emitted last; how many slices were told. The others go on."""
+        return _stop_and_keep(self, job=self.job_id)
+
+    def live(self: Any, every_s: float = 0.2) -> Iterator[Any]:
+        """The job itself, again and again while it runs, and once more at its end: what draws it stands in the loop."""
+        done = False
+        while not done:
+            done = self.wait(every_s)
+            yield self
+
+    @property
+    def displays(self) -> list[Picture]:
+        """What the items have displayed: the latest 50; `picture.item` says which it was."""
+        return list(self._pictures)
+
+    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+        """A word of an item, in the connection's thread."""
+        record = self._ledger.records.get(message.task)
+        if record is None:
+            return
+        item = record.index + message.first + message.offset
+        future, said = self._futures.get(item), self._said_here(item)
+        if isinstance(message, TaskEmitted):
+            said.emitted(message)
+            for callback in self._on_emit:
+                callback(item, said.value())
+            if future is not None:
+                future.tell_emitted()
+        elif isinstance(message, KnobOffered):
+            said.offered(message)
+        else:
+            self._display(said, item, message.text)
+
+    def _said_here(self, item: int) -> Said:
+        """The words of an item, of which only those of the latest are kept."""
+        future, said = self._futures.get(item), self._said.get(item)
+        if said is None:
+            said = self._said[item] = future.said if future is not None else Said()
+            while len(self._said) > MOST_ITEMS:
+                self._said.popitem(last=False)
+        if future is not None and future._said is None:
+            future._said = said
+        return said
+
+    def _recall_displays(self, found: Iterable[tuple[str, int, Piece]], index: Mapping[str, int]) -> None:
+        """What items have displayed, as read from where it is kept: (record, item of it, display)."""
+        by_item: dict[int, list[tuple[str, int]]] = {}
+        for record, of, piece in [*found][-MOST_PICTURES:]:
+            item = index[record] + of
+            by_item.setdefault(item, []).append((piece.read().decode("utf-8", "replace"), item))
+        pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        for item, texts in by_item.items():
+            said = self._said_here(item)
+            said.recall(texts)
+            pictures.extend(said.pictures)
+        self._pictures = pictures
+
+    def _display(self, said: Said, item: int, text: str) -> None:
+        picture = said.displayed(text, item)
+        if picture is None:
+            return
+        if picture.display_id:
+            kept = [p for p in self._pictures if (p.item, p.display_id) != (item, picture.display_id)]
+            self._pictures = deque(kept, maxlen=MOST_PICTURES)
+        self._pictures.append(picture)
+        front_end.shown(self, replace(picture, item=item))

@@ -1,0 +1,298 @@
+"""TaskFuture: the future of one task, or of one item of a job."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nblb import payload
+from nblb.client import front_end
+from nblb.client.connection.waiting import interruptible, wait_on
+from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, LightFuture
+from nblb.client.futures.live import SteeredTask
+from nblb.client.futures.output_access import PrintedTask
+from nblb.client.snapshots import FailureGroup, TaskSnapshot
+from nblb.errors import LoadBalancerUnreachable, TaskCancelled, TaskFailed
+from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection
+
+
+class TaskFuture(LightFuture, PrintedTask, SteeredTask):
+    """The result of a task, some day: a concurrent.futures.Future that can be awaited and cancelled while it runs.
+
+    `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original
+    exception), TaskTimeout, TaskLost, DependencyFailed or TaskCancelled. Results are unpickled when they are first
+    asked for, in the thread that asks.
+    """
+
+    # Defaults of the class, since most futures never need their own: a pending one is small and quickly made.
+    _item = 0
+    _of_job = False
+    _changed: TaskChanged | None = None
+    _ended: TaskEnded | None = None
+    _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
+    _failure: Failure | None = None
+    _listeners: list[Callable[[], Any]] | None = None
+    function = ""  # hash of its function as it was sent, where this process has done that
+    _raises_original = False  # as the futures of an Executor do
+
+    def __init__(self, connection: Connection, record: str, name: str, item: int = 0, task_id: str = "") -> None:
+        self.task_id = task_id or record
+        self.name = name
+        self.connection = connection
+        self._record = record
+        if item:
+            self._item = item
+
+    # ── results ──
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self._state != FINISHED:
+            self._wait(timeout)
+            if self.cancelled():
+                raise self._as_cancelled()
+        if self._exception is not None:
+            raise self._error().with_traceback(None)  # not the lines that have asked for it before
+        return self._value()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._wait(timeout)
+        if self.cancelled():
+            raise self._as_cancelled()
+        return None if self._exception is None else self._error()
+
+    def _wait(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        if self.connection.is_closed:
+            self.connection.check_open()
+        with interruptible(self, self.connection):
+            if not self._of_job:
+                self.connection.hear_at_once(self._record, self, timeout)
+            if not wait_on(self._condition, self.done, timeout):
+                raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
+
+    def _value(self) -> Any:
+        load, ended = self._load, self._ended
+        whole = ended.payload if ended is not None else None
+        if load is None and whole is None:
+            return self._result
+        try:
+            value = load() if load is not None else payload.unpack_results(whole)[0]  # type: ignore[arg-type]
+        except Exception as error:
+            text = f"the result of {self.name} cannot be loaded here: {type(error).__name__}: {error}"
+            raise TaskFailed(text, self.task_id) from error
+        self._result, self._load = value, None
+        if ended is not None and whole is not None:
+            self._ended = msgspec.structs.replace(ended, payload=None)
+        return value
+
+    def _error(self) -> BaseException:
+        """The error, with the original exception as its cause (or the other way round, for an executor)."""
+        error, failure = self._exception, self._failure
+        assert error is not None
+        if failure is not None:
+            self._failure = None
+            original = payload.original_exception(failure) if isinstance(error, TaskFailed) else None
+            if original is not None and self._raises_original:
+                original.__cause__ = error
+                self._exception = error = original
+            else:
+                error.__cause__ = original
+        return error
+
+    def _as_cancelled(self) -> TaskCancelled:
+        failure = self._failure
+        return TaskCancelled(failure.message if failure is not None else f"{self.name} was cancelled", self.task_id)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._exception is not None:
+            self._exception.__traceback__ = None
+        # Shielded: a coroutine that is stopped while it waits does not stop the task.
+        return asyncio.shield(asyncio.wrap_future(self)).__await__()
+
+    # ── cancel ──
+
+    def cancel(self, kill: bool = False) -> bool:
+        """Cancel the task, also a running one (KeyboardInterrupt, then a kill; `kill` at once); False if it has ended.
+
+        Returns at once: from now on the future is cancelled and done, as concurrent.futures has it. The worker may need
+        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that it runs no more.
+        """
+        if not self._cancel_here():
+            return self.cancelled()
+        request = self.connection.request()
+        self.connection.say(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
+        return True
+
+    def _cancel_here(self) -> bool:
+        """Settle as cancelled; False if it was too late."""
+        with self._condition:
+            if self._state != PENDING:
+                return False
+            self._state = CANCELLED
+            self._condition.notify_all()
+        self.set_running_or_notify_cancel()  # wakes concurrent.futures.wait and as_completed
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+        return True
+
+    def running(self) -> bool:
+        return self.state is TaskState.RUNNING
+
+    # ── from the connection's thread ──
+
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:  # noqa: ARG002  # it has one item
+        if ended.state is TaskState.DONE:
+            self._ended = ended
+            self.finish_well()
+        else:
+            self.finish(ended, None)
+        return self._listeners is not None
+
+    def finish(self, ended: TaskEnded, load: Callable[[], Any] | None) -> None:
+        """The end is known; a future that was cancelled here stays so."""
+        self._ended = ended
+        if ended.state is TaskState.DONE:
+            self._load = load
+            self.finish_well()
+            return
+        self._failure = ended.failure
+        if ended.state is TaskState.CANCELLED:
+            self._cancel_here()
+        else:
+            failure = ended.failure or Failure(message="the core gave no reason")
+            self.finish_badly(payload.to_exception(failure, self.task_id, ended.state, cause=False))
+
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int = 0) -> None:  # noqa: ARG002
+        self.finish(TaskEnded(task=task, state=TaskState.FAILED, failure=failure), None)
+
+    def show(self, changed: TaskChanged) -> None:
+        if not self.done():
+            self._changed = changed
+
+    def hung_up(self, error: LoadBalancerUnreachable) -> None:
+        self.finish_badly(error)
+
+    def turned(self) -> None:
+        for listener in [*(self._listeners or ())]:
+            listener()
+
+    # ── what is known ──
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task is in its life, as the core last said.
+
+        An ended state when the future is done, and only then (but for one whose connection was closed: it is done
+        with an error, and the task goes on).
+        """
+        if self.cancelled():
+            return TaskState.CANCELLED
+        if self._ended is not None:
+            return self._ended.state
+        return self._changed.state if self._changed is not None else TaskState.QUEUED
+
+    @property
+    def progress(self) -> float:
+        """0 to 100, as the task reports it; 100 when it is done."""
+        if self._ended is not None and self._ended.state is TaskState.DONE:
+            return 100.0
+        return self._changed.progress if self._changed is not None else 0.0
+
+    @property
+    def note(self) -> str:
+        """What the task said with its progress, or why it waits."""
+        return self._changed.note if self._changed is not None else ""
+
+    @property
+    def worker(self) -> str:
+        return str(self._last("worker") or "")
+
+    @property
+    def host(self) -> str:
+        return str(self._last("host") or "")
+
+    @property
+    def attempt(self) -> int:
+        return int(self._last("attempt") or 0)
+
+    def _last(self, name: str) -> Any:
+        return getattr(self._ended, name, None) or getattr(self._changed, name, None)
+
+    def _about(self) -> dict[str, Any] | None:
+        about: dict[str, Any] | None = self.connection.ask("task", {"task": self._record, "first": self._item})
+        return about
+
+    def story(self) -> list[tuple[float, str, str, str]]:
+        """What happened to the task: (time, cause, from, to) each."""
+        about = self._about()
+        return [tuple(step) for step in about["story"]] if about else []
+
+    def why(self) -> str:
+        """Why the task still waits, in a sentence."""
+        return str(self.connection.ask("why", {"task": self._record, "first": self._item}))
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """Where it failed: the frames of your own code, with source lines and the reprs of their variables."""
+        return self._exception.frames if isinstance(self._exception, TaskFailed) else []
+
+    def rerun_here(self) -> Any:
+        """Make this very call in this process, with the function and the arguments that the task got."""
+        from nblb.client.debug.fetch_call import fetch_call
+
+        function, args, kwargs = fetch_call(self.connection, self._record, self._item)
+        return function(*args, **kwargs)
+
+    def add_listener(self, listener: Callable[[], Any]) -> None:
+        """`listener()` is called, in another thread, when something has changed."""
+        self._listeners = [*(self._listeners or ()), listener]
+
+    def remove_listener(self, listener: Callable[[], Any]) -> None:
+        self._listeners = [known for known in self._listeners or () if known != listener]
+
+    def snapshot(self) -> TaskSnapshot:
+        ended, changed, failure = self._ended, self._changed, None
+        if ended is not None and ended.failure is not None and ended.state is not TaskState.CANCELLED:
+            said = ended.failure
+            failure = FailureGroup(said.kind, said.message, said.where, 1, (self._item,), said.traceback)
+        waits = changed is not None and changed.state in (TaskState.QUEUED, TaskState.BLOCKED) and ended is None
+        return TaskSnapshot(
+            task=self.task_id,
+            name=self.name,
+            state=(TaskState.CANCELLING if ended is None and self.cancelled() else self.state).value,
+            progress=self.progress,
+            note="" if waits else self.note,
+            worker=self.worker,
+            host=self.host,
+            attempt=self.attempt,
+            duration_s=ended.duration_s if ended is not None else 0.0,
+            failure=failure,
+            waiting=self.note if waits else "",
+            stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
+            output_bytes=self._printed.nbytes if self._printed is not None else 0,
+            function=self.function,
+            connected=self.connection.connected,
+        )
+
+    # ── as an argument, and on the screen ──
+
+    def __nblb_argument__(self) -> payload.Input | payload.Given:
+        # The core drops the result of a single task soon after it was collected: then the value itself travels.
+        if not self._of_job and self._ended is not None and self._ended.state is TaskState.DONE:
+            return payload.Given(self.result())
+        return payload.Input(self.task_id)  # of its record this item only: nobody has to wait for the others
+
+    def __repr__(self) -> str:
+        progress = f" {self.progress:.0f} %" if 0 < self.progress < 100 and not self.done() else ""
+        place = f" on {self.host}" if self.host else ""
+        return f"<TaskFuture {self.name} {self.task_id[-8:]}: {self.state}{progress}{place}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return front_end.bundle("task", self)

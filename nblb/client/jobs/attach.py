@@ -1,0 +1,181 @@
+"""Jobs that exist already: found by their name, taken up, and completed where their submitter died half-way."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nblb.client import front_end
+from nblb.client.jobs import reuse
+from nblb.client.jobs.job import Job
+from nblb.client.jobs.reuse import Earlier
+from nblb.client.submit.ids import new_id
+from nblb.client.submit.origin import origin
+from nblb.client.submit.submit import Many, Options, give_back
+from nblb.errors import UnknownTask
+from nblb.protocol.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+
+log = logging.getLogger("nblb")
+
+SETTLE_S = 2.0  # how long what has ended is waited for; larger results come later
+STILL_SUBMITTING_S = 1.0  # a job without all of its records is looked at again for so long
+
+
+def open_or_attach(
+    cluster: Cluster, many: Many, options: Options, task_name: str, name: str, named: bool, supersede: str = "ask"
+) -> Job:
+    """The job of a map: a new one, or the one that has its name, function and arguments."""
+    user, about = options.user or cluster.user, None
+    if named and many.total:
+        about = cluster.connection.ask("job", {"name": name, "user": user})
+        if about is not None and about["fingerprint"] == many.fingerprint and not about["counts"].get("CANCELLED"):
+            return _go_on(cluster, about, many, options)
+    job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint)
+    opening = OpenJob(
+        job=job.job_id,
+        name=name,
+        items=many.total,
+        task_name=task_name,
+        fingerprint=many.fingerprint,
+        marks=many.marks,
+        origin=origin(),
+        user=options.user,
+        made=not named,
+    )
+    if many.total:
+        cluster.connection.check_open()
+        values = _supersede(cluster, job, about, many, supersede) if about is not None else {}
+        cluster.connection.say(*many.blobs(), opening)
+        taken = give_back(values, job.job_id, options, job.task_name) if values else []
+        _say(job, taken, values)
+        given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
+        _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
+        if job.earlier is not None:
+            _tell(job, job.earlier, len(given))
+    return job
+
+
+def _supersede(cluster: Cluster, job: Job, about: dict[str, Any], many: Many, supersede: str) -> dict[int, Any]:
+    """Note which job loses its name, and do with it as was asked; the results that need not be computed again."""
+    job.earlier = Earlier(cluster.connection, about, many.fingerprint, many.marks)
+    values: dict[int, Any] = {}
+    if job.earlier.same_code and about["counts"].get("DONE"):
+        values = reuse.taken_values(job.earlier, _join(cluster, about), about.get("marks", ""), many.marks)
+    if supersede == "cancel" and job.earlier.left:
+        job.earlier.cancel()
+    elif supersede == "keep" and job.earlier.left:
+        job.earlier.keep()
+    return values
+
+
+def _tell(job: Job, earlier: Earlier, taken: int) -> None:
+    """One line for those who see no card."""
+    earlier.taken = taken
+    row = earlier.row()
+    ask = " (job.earlier.cancel() ends them)" if row.left and not row.fate else ""
+    said = f"job {job.name} takes over the name; {reuse.words(row)}{ask}"
+    if not front_end.superseded(job, said):
+        log.log(logging.WARNING if row.changed else logging.INFO, said)
+
+
+def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | None = None) -> None:
+    _say(job, many.messages(job.job_id, options, job.task_name, wanted))
+
+
+def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> None:
+    """Submit records of a job, of which the results may be known."""
+    for spec in _records(messages):
+        job.add_record(spec.task, spec.index, spec.items)
+        job.connection.owners[spec.task] = job
+        if known is not None:
+            reuse.settle_here(job, spec, known)
+    job.connection.say(*messages)
+
+
+def _records(messages: Sequence[Message]) -> list[SubmitTask]:
+    return [message for message in messages if isinstance(message, SubmitTask)]
+
+
+def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options) -> Job:
+    """Take up a job whose arguments are at hand: what its submitter did not bring in any more is submitted now."""
+    about = _complete(cluster, about)
+    job = _join(cluster, about)
+    missing = _missing(about, many.total)
+    if any(missing):
+        job.connection.say(*many.blobs())
+        _say_records(job, many, options, missing)
+        job.turned()
+    return job
+
+
+def attach(cluster: Cluster, name: str) -> Job:
+    """The latest job of this name (or with this id): its results so far, and all that come.
+
+    Raises
+    ------
+    UnknownTask
+        There is none; the message names those that there are.
+    """
+    about = cluster.connection.ask("job", {"name": name, "user": cluster.user})
+    if about is None:
+        about = cluster.connection.ask("job", {"job": name})
+    if about is None:
+        known = sorted({row["name"] for row in cluster.connection.ask("jobs", {"user": cluster.user})})
+        close = difflib.get_close_matches(name, known, n=3)
+        there = f"there are {', '.join(known[:20])}" if known else "there is none"
+        there = f"did you mean {' or '.join(close)}?" if close else there
+        raise UnknownTask(f"the core knows no job {name!r} of {cluster.user}; {there}")
+    about = _complete(cluster, about)
+    job = _join(cluster, about)
+    missing = [item for item, lacks in enumerate(_missing(about, len(job))) if lacks]
+    if missing:
+        job.lose(
+            missing,
+            f"it was never submitted, because its notebook ended first; run the map again with job={about['name']!r}",
+        )
+        job.turned()
+    return job
+
+
+def _complete(cluster: Cluster, about: dict[str, Any]) -> dict[str, Any]:
+    """What the core knows of a job, after a moment for one that is being submitted."""
+    until = time.monotonic() + STILL_SUBMITTING_S
+    while any(_missing(about, about["items"])) and time.monotonic() < until:
+        time.sleep(0.1)
+        about = cluster.connection.ask("job", {"job": about["job"]}) or about
+    return about
+
+
+def _missing(about: dict[str, Any], total: int) -> list[bool]:
+    """Which items no record holds."""
+    lacks = [True] * total
+    for record in about["records"]:
+        lacks[record["index"] : record["index"] + record["items"]] = [False] * record["items"]
+    return lacks
+
+
+def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
+    """A Job for what the core has; the ends come as they are fetched."""
+    connection = cluster.connection
+    known: Job | None = connection.jobs.get(about["job"])
+    if known is not None:
+        return known
+    records = about["records"]
+    total = max([about["items"], *(record["index"] + record["items"] for record in records)])
+    job = Job(connection, about["job"], about["name"], about["task_name"], total, about["fingerprint"])
+    job.attached()
+    for record in records:
+        job.add_record(record["task"], record["index"], record["items"])
+        connection.expect(record["task"], record["items"], job.job_id, job)
+    opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job.task_name)
+    connection.say(opened, FetchTask(job=job.job_id))
+    behind = connection.question(Ask(request=connection.request(), topic="published"))  # answered after the ends
+    behind.ready.wait(SETTLE_S)
+    job.recall()
+    return job

@@ -1,0 +1,279 @@
+"""The books of a job: one byte of state an item, the slices that hold the results, the failures.
+
+Small for a million items, and without threads: the Job that owns it holds the lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from nblb import payload
+from nblb.client.snapshots import ENDED, INDEX, MOST_ITEMS, MOST_RUNNING, STATES, FailureGroup, RunningRow
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
+
+MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
+
+_ended = tuple(name in ENDED for name in STATES)
+_QUEUED, _ASSIGNED, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["LOST"]
+
+
+class Slice:
+    """Results that arrived together; unpickled when the first of them is asked for."""
+
+    __slots__ = ("_results", "_whole", "first")
+
+    def __init__(self, first: int, whole: Payload | None) -> None:
+        self.first = first
+        self._whole = whole
+        self._results: list[Any] | None = None
+
+    def values(self, start: int, stop: int) -> list[Any]:
+        """The results of these items of the record."""
+        whole = self._whole
+        if whole is not None:
+            self._results = payload.unpack_results(whole)
+            self._whole = None
+        assert self._results is not None
+        return self._results[start - self.first : stop - self.first]
+
+    def value(self, item: int) -> Any:
+        """The result of this item of the record."""
+        return self.values(item, item + 1)[0]
+
+
+@dataclass
+class _Record:
+    """A record of the job: its items stand in the job from `index` on."""
+
+    task: str
+    index: int
+    items: int
+    starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
+    slices: list[Slice] = field(default_factory=list)
+
+
+class Ledger:
+    """States, results and failures of `total` items."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.states = bytearray([_QUEUED]) * total
+        self.counts = [0] * len(STATES)
+        self.counts[_QUEUED] = total
+        self.records: dict[str, _Record] = {}
+        self.failures: dict[int, Failure] = {}
+        self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
+        self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
+        self.hosts: dict[str, int] = {}  # where how many items have ended
+        self.waiting = ""
+        self.given: set[str] = set()  # records whose results were known from the start: the core repeats them
+        self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
+        self._ordered: list[_Record] = []
+
+    # ── records ──
+
+    def add(self, task: str, index: int, items: int) -> list[int]:
+        """A record holds these items from now on; those that were lost because none did are returned."""
+        record = self.records[task] = _Record(task, index, items)
+        self.grow(index + items)
+        span = range(index, index + items) if self.counts[_LOST] else ()
+        at = bisect_right(self._starts, index)
+        self._starts.insert(at, index)
+        self._ordered.insert(at, record)
+        return [item for item in span if self.states[item] == _LOST]
+
+    def grow(self, total: int) -> None:
+        """A job with an open end has more items than were known."""
+        if total > self.total:
+            more = total - self.total
+            self.states += bytes([_QUEUED]) * more
+            self.counts[_QUEUED] += more
+            self.total = total
+
+    def _holder(self, item: int) -> _Record | None:
+        at = bisect_right(self._starts, item) - 1
+        record = self._ordered[at] if at >= 0 else None
+        return record if record is not None and item < record.index + record.items else None
+
+    def place(self, item: int) -> tuple[str, int] | None:
+        """The record that an item is in, and which of its items it is."""
+        record = self._holder(item)
+        return (record.task, item - record.index) if record is not None else None
+
+    def in_records(self, items: Iterable[int]) -> dict[str, tuple[tuple[int, int], ...]]:
+        """The runs (first, items) that these items of the job, in order, are in their records."""
+        runs: dict[str, list[tuple[int, int]]] = {}
+        for item in items:
+            record = self._holder(item)
+            if record is None:
+                continue
+            offset, known = item - record.index, runs.setdefault(record.task, [])
+            if known and known[-1][0] + known[-1][1] == offset:
+                known[-1] = known[-1][0], known[-1][1] + 1
+            else:
+                known.append((offset, 1))
+        return {task: tuple(known) for task, known in runs.items()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether every item is in a record."""
+        return sum(record.items for record in self._ordered) == self.total
+
+    # ── what happens ──
+
+    def end(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The end of a slice; the runs of items of the job that it ends are returned."""
+        record = self.records.get(ended.task)
+        if record is None or ended.task in self.given:
+            return []
+        if ended.host:
+            self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
+        whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
+        runs = [(record.index + first, items) for first, items in fresh]
+        for first, items in fresh:
+            if whole is not None:
+                at = bisect_right(record.starts, first)
+                record.starts.insert(at, first)
+                record.slices.insert(at, whole)
+            elif ended.state is not TaskState.CANCELLED:
+                self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
+            self._move(record.index + first, items, INDEX[ended.state.value])
+        last = ended.first + ended.items
+        for key in [key for key in self.running if key[0] == ended.task and ended.first <= key[1] < last]:
+            del self.running[key]
+        return runs
+
+    def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:
+        """The core did not take a record."""
+        record = self.records.get(task)
+        if record is None:
+            return []
+        fresh = [(n, 1) for n in range(record.items) if not _ended[self.states[record.index + n]]]
+        ended = TaskEnded(task=task, items=record.items, state=TaskState.FAILED, failure=failure)
+        return self.end(ended, fresh)
+
+    def lose(self, items: Sequence[int], failure: Failure) -> list[tuple[int, int]]:
+        """No record holds these items, and none will."""
+        for item in items:
+            self._failed(item, 1, failure)
+            self._move(item, 1, INDEX["LOST"])
+        return [(item, 1) for item in items]
+
+    def show(self, changed: TaskChanged, now: float) -> None:
+        record = self.records.get(changed.task)
+        if record is None:
+            return
+        items = min(changed.items, record.items - changed.first)
+        first, state = record.index + changed.first, INDEX[changed.state.value]
+        if changed.state is TaskState.RUNNING and items > 1:  # a worker has one of them; the others wait behind it
+            self._move(first, items, _ASSIGNED)
+            first, items = first + min(int(changed.progress * items / 100.0), items - 1), 1
+        self._move(first, items, state)
+        key = (changed.task, changed.first)
+        if changed.state is TaskState.RUNNING:
+            since = self.running[key][1] if key in self.running else now
+            self.running[key] = changed, since
+            self.waiting = ""
+        else:
+            self.running.pop(key, None)
+            if changed.state in (TaskState.QUEUED, TaskState.BLOCKED):
+                self.waiting = changed.note
+
+    def again(self, items: Sequence[int]) -> None:
+        """These items, which failed or were lost, are to run once more."""
+        for item in items:
+            self.failures.pop(item, None)
+            self._move(item, 1, _QUEUED, reopen=True)
+        left, self.groups = self.failures, {}
+        for item, failure in left.items():
+            self._group(item, 1, failure)
+
+    def _move(self, first: int, items: int, new: int, reopen: bool = False) -> None:
+        """Items that have ended stay as they are."""
+        states, counts = self.states, self.counts
+        old = states[first : first + items]
+        for state in set(old):
+            if not _ended[state] or reopen:
+                number = old.count(state)
+                counts[state] -= number
+                counts[new] += number
+                if number == len(old):
+                    states[first : first + items] = bytes([new]) * items
+                    return
+                old = old.replace(bytes([state]), bytes([255]))
+        states[first : first + items] = old.replace(b"\xff", bytes([new]))
+
+    def _failed(self, first: int, items: int, failure: Failure) -> None:
+        if len(self.failures) >= MOST_FULL_FAILURES:
+            like = self.groups.get((failure.kind, failure.where))
+            text = like[2].traceback if like is not None else failure.traceback
+            failure = msgspec.structs.replace(failure, payload=None, frames=None, traceback=text)
+        for item in range(first, first + items):
+            self.failures[item] = failure
+        self._group(first, items, failure)
+
+    def _group(self, first: int, items: int, failure: Failure) -> None:
+        group = self.groups.setdefault((failure.kind, failure.where), [0, [], failure])
+        group[0] += items
+        group[1] += range(first, first + min(items, MOST_ITEMS - len(group[1])))
+
+    # ── what is known ──
+
+    @property
+    def ended(self) -> int:
+        return sum(number for number, over in zip(self.counts, _ended, strict=True) if over)
+
+    def has_ended(self, item: int) -> bool:
+        return _ended[self.states[item]]
+
+    def state(self, item: int) -> TaskState:
+        return TaskState(STATES[self.states[item]])
+
+    def of_state(self, *names: str) -> list[int]:
+        """The items in any of these states, in order."""
+        wanted = {INDEX[name] for name in names}
+        if not any(self.counts[number] for number in wanted):
+            return []
+        return [item for item, state in enumerate(self.states) if state in wanted]
+
+    def loader(self, item: int) -> Callable[[], Any]:
+        """What unpickles the result of an item that is DONE."""
+        record = self._holder(item)
+        if record is None:
+            raise LookupError(item)
+        offset = item - record.index
+        found = record.slices[bisect_right(record.starts, offset) - 1]
+        return lambda: found.values(offset, offset + 1)[0]
+
+    def all_values(self) -> list[Any]:
+        """The results of all items; each must be DONE."""
+        values: list[Any] = []
+        for record in self._ordered:
+            stops = [*record.starts[1:], record.items]
+            for start, stop, found in zip(record.starts, stops, record.slices, strict=True):
+                values += found.values(start, stop)
+        return values
+
+    def failure_groups(self) -> tuple[FailureGroup, ...]:
+        """Alike failures together, the most frequent first."""
+        return tuple(
+            FailureGroup(failure.kind, failure.message, failure.where, count, tuple(items), failure.traceback)
+            for count, items, failure in sorted(self.groups.values(), key=lambda group: -group[0])
+        )
+
+    def running_rows(self, now: float) -> tuple[RunningRow, ...]:
+        rows = []
+        for changed, since in list(self.running.values())[:MOST_RUNNING]:
+            index = self.records[changed.task].index + changed.first
+            rows.append(
+                RunningRow(
+                    index, changed.progress, changed.note, changed.worker, changed.host, now - since, changed.items
+                )
+            )
+        return tuple(rows)

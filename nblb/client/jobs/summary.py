@@ -1,0 +1,43 @@
+"""A job's failures in a sentence: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, 1 × KeyError …'."""
+
+from __future__ import annotations
+
+from nblb.client.jobs.ledger import Ledger
+from nblb.client.snapshots import INDEX
+from nblb.errors import NblbError, TaskError
+
+MOST_GROUPS = 5
+
+
+def summary(ledger: Ledger) -> str:
+    """What has become of the items, with their failures summed up."""
+    number = {name: ledger.counts[place] for name, place in INDEX.items()}
+    bad = number["FAILED"] + number["LOST"]
+    open_items = ledger.total - ledger.ended
+    words = []
+    if bad:
+        words.append(f"{bad:,} of {ledger.total:,} failed: {_groups(ledger)}")
+    else:
+        words.append(f"{number['DONE']:,} of {ledger.total:,} done")
+    if number["CANCELLED"]:
+        words.append(f"{number['CANCELLED']:,} cancelled")
+    if open_items:
+        words.append(f"{open_items:,} to come")
+    return "; ".join(words)
+
+
+def _groups(ledger: Ledger) -> str:
+    groups = ledger.failure_groups()
+    told = [
+        f"{group.count:,} × {group.kind or 'no reason'}{f' at {group.where}' if group.where else ''}"
+        for group in groups[:MOST_GROUPS]
+    ]
+    more = sum(group.count for group in groups[MOST_GROUPS:])
+    return ", ".join([*told, f"{more:,} × others"] if more else told)
+
+
+def summed_up(error: NblbError, ledger: Ledger, item: int) -> NblbError:
+    """The error of an item as that of its job: with the sum of all failures in front."""
+    if ledger.total > 1 and isinstance(error, TaskError):
+        error.args = (f"{summary(ledger)}; the first of them is item {item}:\n{error}", *error.args[1:])
+    return error

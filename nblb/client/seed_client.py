@@ -1,0 +1,100 @@
+"""The seed's Client: send a task by name, ask for it, cancel it; plain dicts in, plain dicts out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import msgspec
+import zmq
+
+from nblb.client.connection.locate import account, find_core
+from nblb.errors import LoadBalancerUnreachable
+from nblb.parameters import load
+
+LEAST_PATIENCE_MS = 5_000
+
+
+class Client:
+    """A client that speaks the JSON door, as pyLoadBalancer's did.
+
+        CL = Client('parameters.json')
+        taskid = CL.sendTask('HELLO', {'firstName': 'John', 'lastName': 'Doe'}).get('taskid')
+        CL.getTask(taskid)   # {'progress': 100, 'result': 'Hello John Doe !'}
+
+    What goes wrong is said under 'error', in a sentence; nothing is raised.
+    """
+
+    def __init__(self, parametersfile: Any = None) -> None:
+        self._parameters = load(parametersfile)
+        self._lock = threading.Lock()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._pid = os.getpid()
+        self._address = ""
+
+    def sendTask(self, taskname: str, taskdict: Any, priority: float = 0, userid: str | None = None) -> dict[str, Any]:
+        """{'taskid': …}; userid is the account's name by default."""
+        user = account() if userid is None else userid
+        request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority, "userid": user}
+        return self._ask(request)
+
+    def getTask(self, taskid: Any) -> dict[str, Any]:
+        """{'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}.
+
+        progress is None for a task that is unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it
+        reports, 100 when it is done, 'cancelled' when it was.
+        """
+        if isinstance(taskid, (list, tuple)):
+            return self._ask({"toLB": "GETTASKS", "tasksid": list(taskid)}) if taskid else {}
+        answer = self._ask({"toLB": "GETTASK", "taskid": taskid})
+        return answer if "progress" in answer else {"progress": None, "result": None, **answer}
+
+    def cancelTask(self, taskid: str) -> dict[str, Any]:
+        """{'deleted': True, 'from': 'queue' | 'pending' | 'done'}, or {'deleted': False, 'from': None}."""
+        answer = self._ask({"toLB": "CANCELTASK", "taskid": taskid})
+        return answer if "deleted" in answer else {"deleted": False, "from": None, **answer}
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock:
+            self._hang_up()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            frame = msgspec.json.encode(request)
+        except (TypeError, ValueError, RecursionError) as error:
+            return {"error": f"The task cannot be said in JSON: {error}."}
+        with self._lock:
+            try:
+                return self._talk(frame)
+            except LoadBalancerUnreachable as error:
+                return {"error": f"{error}."}
+
+    def _talk(self, frame: bytes) -> dict[str, Any]:
+        """One request and its answer. Never asked twice: the core would take it for two tasks."""
+        socket = self._dialled()
+        patience_ms = max(LEAST_PATIENCE_MS, 4 * self._parameters.SOCKET_TIMEOUT)
+        socket.send_multipart([b"", frame])
+        if not socket.poll(patience_ms):
+            self._hang_up()  # an answer that comes late must not be taken for that of the next request
+            raise LoadBalancerUnreachable(f"No core answers at {self._address} within {patience_ms / 1000:g} s")
+        answer = msgspec.json.decode(socket.recv_multipart()[-1])
+        return answer if isinstance(answer, dict) else {"error": f"The core answered {answer!r}."}
+
+    def _dialled(self) -> zmq.Socket[bytes]:
+        address = find_core(self._parameters, zeromq=True)
+        if self._socket is not None and self._pid == os.getpid() and self._address == address:
+            return self._socket
+        if self._socket is not None and self._pid == os.getpid():
+            self._hang_up()
+        self._pid, self._address = os.getpid(), address
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(address)
+        return self._socket
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close(0)
+            self._socket = None

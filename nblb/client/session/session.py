@@ -1,0 +1,397 @@
+"""What a client and the core owe each other; pure, so the simulator and the tests can break the connection at will.
+
+Events come from two senders: "user" (this process: the messages of FromClient, and Expect) and "core" (the messages
+of ToClient); `line_up` and `line_down` tell of the connection. The rules:
+
+- What has no answer yet is said again after each Welcome: jobs and blobs before the tasks that name them, then tasks,
+  then questions. All of it has ids made here, so saying it twice is harmless.
+- What was accepted and has not ended is fetched after each Welcome, since its end may have been told to nobody.
+- An end counts once for each item, however often and in whatever order it arrives. Items that run again after
+  RetryFailed are expected again once the core has answered: all that arrives then is from their new life.
+- Results of single tasks that have arrived are said to be collected, a little later and many at a time.
+- A task that was refused and is accepted all the same (a late copy of it) is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nblb.client.session.open_record import Expect
+from nblb.client.session.open_tasks import OpenTasks
+from nblb.client.session.refused import Unwanted
+from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.messages import (
+    Answer,
+    Ask,
+    BlobMissing,
+    CallTold,
+    CancelAnswer,
+    CancelTask,
+    CollectTask,
+    Failure,
+    FetchCall,
+    FetchTask,
+    ForgetJob,
+    Heartbeat,
+    Hello,
+    JobChanged,
+    JobNamed,
+    KnobOffered,
+    Message,
+    OpenJob,
+    Publish,
+    PutBlob,
+    Refused,
+    RetryFailed,
+    ScaleHub,
+    StopAndKeep,
+    StopCore,
+    SubmitTask,
+    TaskAccepted,
+    TaskChanged,
+    TaskEmitted,
+    TaskEnded,
+    TaskPrinted,
+    TaskRejected,
+    TurnKnob,
+    Welcome,
+)
+
+CORE = "core"
+QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall)  # with a request
+NEWS = (TaskPrinted, TaskEmitted, KnobOffered, JobChanged, JobNamed)
+SILENT_BEATS = 5  # heartbeats without a word, after which the core counts as away
+HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
+COLLECT_AFTER_S = 0.25
+MOST_COLLECTED = 1000  # tasks in one message
+
+
+class Session:
+    """One client's talk with one cluster, over any number of connections and of cores that come and go."""
+
+    def __init__(self, hello: Hello) -> None:
+        self.hello = hello
+        self.now = 0.0
+        self.welcome: Welcome | None = None  # the latest
+        self.open = False  # greeted and not known to be away
+        self.refusal: Refused | None = None
+        self._tasks = tasks = OpenTasks()
+        self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
+        self.questions: dict[int, Message] = {}
+        self._unwanted = Unwanted()
+        self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
+        self._collected: list[str] = []
+        self._collect_at: float | None = None
+        self._line = False
+        self._hello_at: float | None = None  # when to greet (again)
+        self._hellos = 0
+        self._heard_at = self._said_at = self._beat_at = 0.0
+        self._on: dict[tuple[str, type], Callable[[Any], list[Command]]] = {
+            ("user", PutBlob): self._put_blob,
+            ("user", OpenJob): self._open_job,
+            ("user", SubmitTask): self._submit,
+            ("user", Expect): self._expect,
+            ("user", FetchTask): self._say,
+            ("user", ForgetJob): self._forget_job,
+            ("user", Publish): self._say,
+            ("user", CollectTask): self._say,
+            **{("user", kind): self._question for kind in QUESTIONS},
+            ("core", Welcome): self._welcomed,
+            ("core", Refused): self._refused,
+            ("core", TaskAccepted): self._accepted,
+            ("core", TaskRejected): self._rejected,
+            ("core", BlobMissing): self._blob_missing,
+            ("core", TaskChanged): self._changed,
+            ("core", TaskEnded): self._ended,
+            **{("core", kind): lambda message: [Told(message)] for kind in NEWS},
+            ("core", CancelAnswer): self._cancel_answer,
+            ("core", Answer): self._answer,
+            ("core", CallTold): self._call_told,
+            ("core", Heartbeat): lambda _: [],
+        }
+
+    # ── the methods of every machine ──
+
+    def handle(self, sender: str, message: Message, now: float) -> list[Command]:
+        self.now = now
+        if sender == CORE:
+            self._heard_at = now
+        return self._on[sender, type(message)](message)
+
+    def submitted(self, calls: Iterable[tuple[SubmitTask, PutBlob]], now: float) -> list[Command]:
+        """Single calls, each with its function: as `handle` of each PutBlob and SubmitTask, in less time."""
+        self.now = now
+        said = self._tasks.enter_many(calls)
+        if not self.open or not said:
+            return []
+        self._said_at = now
+        return [SendMany(CORE, said)]
+
+    def heard(self, messages: Iterable[Message], now: float) -> list[Command]:
+        """What the core says, as `handle` of each, in less time: the ends of single tasks come together."""
+        self.now = self._heard_at = now
+        out: list[Command] = []
+        ends: list[TaskEnded] | None = None
+        records, unaccepted, collected = self.records, self.unaccepted, len(self._collected)
+        for message in messages:
+            if type(message) is TaskEnded:
+                record = records.get(message.task)
+                if record is None:
+                    continue
+                if record.items == 1 and not message.first and not message.holes:
+                    task = message.task
+                    unaccepted.pop(task, None)
+                    if record.open > 1:
+                        record.open -= 1
+                        del records[task]
+                    else:
+                        self._tasks.close(task)
+                    if not record.job:
+                        self._collected.append(task)
+                    if ends is None:
+                        ends = []
+                        out.append(SettleMany(ends))
+                    ends.append(message)
+                    continue
+            elif type(message) is TaskAccepted and not message.items:
+                out += self._accepted(message)
+                continue
+            ends = None  # what comes behind is performed behind
+            out += self._on[CORE, type(message)](message)
+        if len(self._collected) > collected and self._collect_at is None:
+            self._collect_at = now + COLLECT_AFTER_S
+        return out
+
+    def line_up(self, now: float) -> list[Command]:
+        """A connection stands; whether the core is the one from before, its Welcome will say."""
+        self.now = now
+        self._line, self.open, self._hellos = True, False, 0
+        return self._greet()
+
+    def line_down(self, now: float) -> list[Command]:
+        self.now = now
+        was_open, self.open, self._line, self._hello_at = self.open, False, False, None
+        return [Log("warning", "the core has hung up")] if was_open else []
+
+    def tick(self, now: float) -> list[Command]:
+        self.now = now
+        out: list[Command] = []
+        if self._hello_at is not None and now >= self._hello_at:
+            out += self._greet()
+        if self.open:
+            if now - self._heard_at > SILENT_BEATS * self._heartbeat_s:
+                self.open, self._hellos = False, 0
+                out += [Log("warning", f"the core says nothing for {now - self._heard_at:.0f} s"), *self._greet()]
+            elif now >= self._beat_due():
+                self._beat_at = now
+                out.append(Send(CORE, Heartbeat()))
+        if self._collect_at is not None and now >= self._collect_at:
+            out += self.flush(now)
+        return out
+
+    def flush(self, now: float) -> list[Command]:
+        """Say now what may wait; the last thing before the client goes."""
+        self.now = now
+        collected, self._collected, self._collect_at = self._collected, [], None
+        parts = [tuple(collected[at : at + MOST_COLLECTED]) for at in range(0, len(collected), MOST_COLLECTED)]
+        return [command for part in parts for command in self._say(CollectTask(tasks=part))]
+
+    def next_deadline(self) -> float | None:
+        if self.open:
+            due = min(self._beat_due(), self._heard_at + SILENT_BEATS * self._heartbeat_s + 0.001)
+            return due if self._collect_at is None else min(due, self._collect_at)
+        return min((time for time in (self._hello_at, self._collect_at) if time is not None), default=None)
+
+    @property
+    def _heartbeat_s(self) -> float:
+        return self.welcome.heartbeat_s if self.welcome is not None else 1.0
+
+    def _beat_due(self) -> float:
+        # The core answers each one: so it is sent when nothing was said, and also when nothing was heard.
+        return max(min(self._said_at, self._heard_at), self._beat_at) + self._heartbeat_s
+
+    # ── greeting ──
+
+    def _greet(self) -> list[Command]:
+        self._hello_at = self.now + HELLO_AGAIN_S[min(self._hellos, len(HELLO_AGAIN_S) - 1)] if self._line else None
+        self._hellos += 1
+        return [Send(CORE, self.hello)]
+
+    def _welcomed(self, message: Welcome) -> list[Command]:
+        known = self.welcome
+        same = known is not None and (known.core, known.epoch) == (message.core, message.epoch)
+        self.welcome, self.refusal, self._hello_at = message, None, None
+        if self.open and same:
+            return []
+        self.open = True
+        self._tasks.told_blobs.clear()
+        self._said_at = self._beat_at = self.now
+        return [Log("good", "the core is here"), *map(self._to_core, self._owed(known, message))]
+
+    def _owed(self, before: Welcome | None, welcome: Welcome) -> Iterator[Message]:
+        """All that the core may not have heard, and all that we may not have heard from it."""
+        yield from self.jobs.values()
+        for spec in self.unaccepted.values():
+            for name in (spec.function, *spec.constants):
+                if name in self.blobs and name not in self._tasks.told_blobs:
+                    self._tasks.told_blobs.add(name)
+                    yield self.blobs[name]
+            yield spec
+        for task in self.records:
+            if task not in self.unaccepted:
+                yield FetchTask(task=task)
+        unsaid, self._unsaid = self._unsaid, []
+        yield from (*unsaid, *self._unwanted.owed)
+        for request, question in list(self.questions.items()):
+            if isinstance(question, StopCore) and before is not None and before.epoch != welcome.epoch:
+                del self.questions[request]  # it was meant for the core that is gone
+            else:
+                yield question
+
+    def _refused(self, message: Refused) -> list[Command]:
+        if message.kind == "UnknownParty":  # it has restarted, or forgot us: greet it
+            if self._hello_at is not None:
+                return []  # under way
+            self.open, self._hellos = False, 0
+            return self._greet()
+        self.open, self.refusal, self._hello_at = False, message, None
+        failure = Failure(kind=message.kind, message=message.reason)
+        out: list[Command] = [Log("error", message.reason)]
+        out += [Reject(task, failure, self.unaccepted.get(task)) for task in self.records]
+        out += [Deliver(request, error=message.reason, kind=message.kind) for request in self.questions]
+        for task in list(self.records):
+            self._tasks.close(task)
+        self.unaccepted.clear()
+        self.questions.clear()
+        return out
+
+    # ── what the user asks ──
+
+    def _to_core(self, message: Message) -> Command:
+        return Send(CORE, message)
+
+    def _say(self, message: Message) -> list[Command]:
+        if not self.open:
+            self._unsaid.append(message)
+            return []
+        self._said_at = self.now
+        return [Send(CORE, message)]
+
+    def _put_blob(self, message: PutBlob) -> list[Command]:
+        self.blobs.put(message)
+        if not self.open or message.hash in self._tasks.told_blobs:
+            return []  # if the core is away, it goes with the first task that names it
+        self._tasks.told_blobs.add(message.hash)
+        self._said_at = self.now
+        return [Send(CORE, message)]
+
+    def _open_job(self, message: OpenJob) -> list[Command]:
+        self.jobs[message.job] = message
+        return self._now(message)
+
+    def _submit(self, message: SubmitTask) -> list[Command]:
+        if message.task in self.records:
+            return []
+        self.unaccepted[message.task] = message
+        self._tasks.enter(message)
+        return self._now(message)
+
+    def _expect(self, message: Expect) -> list[Command]:
+        record = self.records.get(message.task)
+        known = record is not None
+        if record is None:
+            record = self._tasks.enter(SubmitTask(task=message.task, name="", items=message.items, job=message.job))
+        if message.again:
+            record.reopen(message.again, others=known)
+        return []
+
+    def _forget_job(self, message: ForgetJob) -> list[Command]:
+        self.jobs.pop(message.job, None)
+        return self._say(message)
+
+    def _question(self, message: Any) -> list[Command]:
+        self.questions[message.request] = message
+        return self._now(message)
+
+    def _now(self, message: Message) -> list[Command]:
+        """Said at once if the core is here; else with all that is owed."""
+        if not self.open:
+            return []
+        self._said_at = self.now
+        return [Send(CORE, message)]
+
+    # ── what the core says ──
+
+    def _accepted(self, message: TaskAccepted) -> list[Command]:
+        out: list[Command] = []
+        for task in message.tasks or (message.task,):
+            if self.unaccepted.pop(task, None) is None and task not in self.records:
+                out += map(self._to_core, self._unwanted.accepted(task))
+        record = self.records.get(message.task) if message.items else None
+        if record is None or not record.refused(message.items):
+            return out
+        self._close_ended(message.task)
+        failure = Failure(kind="TooManyQueuedTasks", message=message.reason)
+        return [*out, Reject(message.task, failure, first=message.items)]
+
+    def _rejected(self, message: TaskRejected) -> list[Command]:
+        if message.task not in self.records:
+            return []
+        spec = self.unaccepted.get(message.task)
+        self._tasks.close(message.task)
+        self._unwanted.refused(message.task)
+        return [Reject(message.task, Failure(kind=message.kind, message=message.reason), spec)]
+
+    def _blob_missing(self, message: BlobMissing) -> list[Command]:
+        blob = self.blobs.get(message.hash)
+        if blob is not None:
+            self._said_at = self.now
+            return [Send(CORE, blob)]
+        failure = Failure(kind="TaskRejected", message=f"the core does not hold blob {message.hash}, nor do we")
+        waiting = [spec for spec in self.unaccepted.values() if message.hash in (spec.function, *spec.constants)]
+        for spec in waiting:
+            self._tasks.close(spec.task)
+        return [Reject(spec.task, failure, spec) for spec in waiting]
+
+    def _changed(self, message: TaskChanged) -> list[Command]:
+        return [Show(message)] if message.task in self.records else []
+
+    def _ended(self, message: TaskEnded) -> list[Command]:
+        record = self.records.get(message.task)
+        if record is None:
+            return []
+        if record.items == 1:  # of several the core may have taken the first ones only, which its acceptance says
+            self.unaccepted.pop(message.task, None)
+        fresh = record.fresh(message)
+        if not fresh:
+            return []
+        self._close_ended(message.task)
+        return [Settle(message, fresh)]
+
+    def _close_ended(self, task: str) -> None:
+        """If nothing more can come of the record, it is closed; the core may drop the results of a single one."""
+        record = self.records[task]
+        if record.items > 1 and record.left:
+            return
+        self._tasks.close(task)
+        if not record.job:
+            self._collected.append(task)
+            if self._collect_at is None:
+                self._collect_at = self.now + COLLECT_AFTER_S
+
+    def _told(self, message: Message) -> list[Command]:
+        return [Told(message)]
+
+    def _cancel_answer(self, message: CancelAnswer) -> list[Command]:
+        self._unwanted.answered(message.request)
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, (message.cancelled, message.source))] if known else []
+
+    def _call_told(self, message: CallTold) -> list[Command]:
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, message)] if known else []
+
+    def _answer(self, message: Answer) -> list[Command]:
+        known = self.questions.pop(message.request, None) is not None
+        return [Deliver(message.request, message.value, message.error, message.kind)] if known else []

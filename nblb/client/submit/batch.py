@@ -1,0 +1,174 @@
+"""Single calls that travel together: what is submitted while the connection's thread has not come round yet.
+
+A lone call leaves at once, as a record of its own. Those of the same function and options that follow before the
+thread has taken it are one record, which the core cuts by the time its items take, as it does a map's. To their user
+each is a task like any other, with a future, a state and an end of its own; its id is that of the record and its
+number in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.ledger import Slice
+from nblb.client.submit.ids import new_id
+from nblb.protocol.framing import Buffer, Payload
+from nblb.protocol.messages import (
+    Failure,
+    FetchTask,
+    KnobOffered,
+    PutBlob,
+    SubmitTask,
+    TaskChanged,
+    TaskEmitted,
+    TaskEnded,
+    TaskPrinted,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    from nblb.client.connection.connection import Connection
+    from nblb.errors import LoadBalancerUnreachable
+
+MAX_ITEMS = 1024  # of one record
+MAX_BYTES = 1024 * 1024
+MAX_CALL_BYTES = 32 * 1024  # larger ones travel by themselves
+ONE = ((0, 1),)
+
+
+def gather(connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer) -> TaskFuture | None:
+    """Let a call go with others that wait to be taken; None if none wait, so that it may go by itself."""
+    inbox = connection.inbox
+    if not inbox.is_awake:
+        return None
+    with inbox.batching:
+        batch = inbox.batch
+        if batch is not None and batch.takes(form):
+            return batch.add(connection, call)
+        batch = Batch(new_id(), form, blob)
+        connection.owners[batch.task] = batch
+        future = batch.add(connection, call)
+        inbox.put(batch)
+        inbox.batch = batch
+        return future
+
+
+def attached(connection: Connection, task: str, items: int, name: str) -> list[TaskFuture]:
+    """The futures of a record of single calls that was submitted before, by whomever, in the order of its items."""
+    owner = connection.owners.get(task)
+    if isinstance(owner, Batch):
+        return owner.futures
+    if isinstance(owner, TaskFuture):  # another in its place would leave whoever waits for this one waiting
+        return [owner]
+    futures = [
+        TaskFuture(connection, task, name, item, f"{task}.{item}" if items > 1 else task) for item in range(items)
+    ]
+    connection.expect(task, items, "", Batch.of(task, futures) if items > 1 else futures[0])
+    connection.say(FetchTask(task=task))
+    return futures
+
+
+class Batch:
+    """The calls of one record that were submitted one by one; hears of the record's fate and tells each future.
+
+    `form` is what all have in common. Calls are added by callers (under the inbox's lock) and read by the connection's
+    thread after the last was added.
+    """
+
+    __slots__ = ("_calls", "_form", "_nbytes", "_touched", "blob", "task")
+
+    def __init__(self, task: str, form: SubmitTask, blob: PutBlob) -> None:
+        self.task = task
+        self.blob = blob
+        self._form = form
+        self._calls: list[tuple[Buffer, TaskFuture]] = []
+        self._nbytes = 0
+        self._touched: dict[int, TaskFuture] = {}
+
+    def takes(self, form: SubmitTask) -> bool:
+        """Whether a call with these options may be added."""
+        return form is self._form and len(self._calls) < MAX_ITEMS and self._nbytes < MAX_BYTES
+
+    def add(self, connection: Connection, call: Buffer) -> TaskFuture:
+        item = len(self._calls)
+        future = TaskFuture(connection, self.task, self._form.name, item, f"{self.task}.{item}")
+        self._calls.append((call, future))
+        self._nbytes += len(call)
+        return future
+
+    @classmethod
+    def of(cls, task: str, futures: Sequence[TaskFuture]) -> Batch:
+        """Of a record that was submitted before, with the future of each item."""
+        batch = cls(task, SubmitTask(task=task, name=""), PutBlob(hash="", payload=Payload()))
+        batch._calls = [(b"", future) for future in futures]
+        return batch
+
+    @property
+    def futures(self) -> list[TaskFuture]:
+        return [future for _, future in self._calls]
+
+    def spec(self) -> SubmitTask:
+        """The record, complete."""
+        calls = [call for call, _ in self._calls]
+        if len(calls) == 1:
+            return replace(self._form, task=self.task, payload=Payload((calls[0],)))
+        payload = Payload((b"".join(calls),), [len(call) for call in calls])
+        return replace(self._form, task=self.task, payload=payload, items=len(calls), split=True)
+
+    # ── from the connection's thread ──
+
+    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
+        if ended.items == 1:
+            self._calls[ended.first][1].settle(ended, ONE)
+            self._touch(ended.first)
+            return True
+        told = replace(ended, payload=None, duration_s=ended.duration_s / ended.items)
+        results = Slice(ended.first, ended.payload)
+        for first, items in fresh:
+            for item in range(first, first + items):
+                load = partial(results.value, item) if ended.state is TaskState.DONE else None
+                self._calls[item][1].finish(told, load)
+                self._touch(item)
+        return True
+
+    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:
+        for item in range(first, len(self._calls)):
+            future = self._calls[item][1]
+            if not future.done():
+                future.reject(task, failure, spec, 0)
+                self._touch(item)
+
+    def show(self, changed: TaskChanged) -> None:
+        for item in range(changed.first, changed.first + changed.items):
+            self._calls[item][1].show(changed)
+            self._touch(item)
+
+    def printed(self, printed: TaskPrinted) -> None:
+        item = printed.first + printed.offset
+        self._calls[item][1].printed(printed)
+        self._touch(item)
+
+    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+        item = message.first + message.offset
+        self._calls[item][1].heard(message)
+        self._touch(item)
+
+    def turned(self) -> None:
+        touched, self._touched = self._touched, {}
+        for future in touched.values():
+            future.turned()
+
+    def hung_up(self, error: LoadBalancerUnreachable) -> None:
+        for _, future in self._calls:
+            if not future.done():
+                future.hung_up(error)
+
+    def _touch(self, item: int) -> None:
+        future = self._calls[item][1]
+        if future._listeners is not None:
+            self._touched[item] = future

@@ -1,0 +1,288 @@
+"""From a call of Python to the messages that submit it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace as replaced
+
+from nblb import payload
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.reuse import marks, runs_of
+from nblb.client.submit.batch import MAX_CALL_BYTES, gather
+from nblb.client.submit.function_cache import shelf
+from nblb.client.submit.ids import new_id
+from nblb.client.submit.origin import origin
+from nblb.payload import Call, Packed
+from nblb.protocol.framing import Buffer, Payload
+from nblb.protocol.messages import Message, PutBlob, SubmitTask
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+
+PYTHON = (sys.version_info[0], sys.version_info[1])
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a task is to run; each is checked when it is given, so that a mistake is said there."""
+
+    name: str = ""
+    priority: float = 0.0
+    retries: int = 0
+    timeout: float | None = None  # seconds for one call
+    cache: bool = False
+    job: str = ""
+    engine: str = ""
+    at_most_once: bool = False
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        _number(self.priority, "priority", "a finite number")
+        if self.timeout is not None:
+            _number(self.timeout, "timeout", "a number of seconds above 0, or None for no limit")
+            if self.timeout <= 0:
+                raise ValueError(f"timeout is {self.timeout!r}; it must be above 0, or None for no limit")
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int):
+            raise TypeError(f"retries is {self.retries!r}; it must be a whole number, 0 or more")
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries!r}; it must be 0 or more")
+        for name in ("name", "job", "engine", "user"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        if self.engine not in ("", "processes"):
+            raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
+        if self.at_most_once and self.retries:
+            raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other")
+
+    def changed(self, changes: dict[str, Any]) -> Options:
+        """The same but for these; an unknown name is an error that lists the known ones."""
+        known = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"{name!r} is not an option of a task; there are {', '.join(known)}")
+        return replace(self, **changes)
+
+
+def _number(value: Any, name: str, what: str) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} is {value!r}; it must be {what}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; it must be {what}")
+
+
+# ── one call ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def submit(
+    cluster: Cluster, function: Callable[..., Any], options: Options, call: Call, name: str = "", job: str = ""
+) -> TaskFuture:
+    """One call as a task of its own; returns at once."""
+    blob = shelf.blob(function)
+    if options.cache and blob.hash not in _fingerprints:
+        _fingerprints[blob.hash] = payload.fingerprint(function)
+    packed = payload.pack_call(*call)
+    name = name or options.name or blob.name
+    form = _form(blob, options, name, job)
+    connection = cluster.connection
+    if connection.is_closed:
+        connection.check_open()
+    if _may_go_with_others(packed, options):
+        batched = gather(connection, form, blob, packed.payload.buffers[0])
+        if batched is not None:
+            batched.function = blob.hash
+            return batched
+    spec = _filled_in(form, new_id(), blob, packed, options)
+    future = TaskFuture(connection, spec.task, name)
+    future.function = blob.hash
+    if packed.holders:
+        connection.say(*(holder.blob for holder in packed.holders))
+    connection.submit(spec, blob, future)
+    return future
+
+
+def _may_go_with_others(packed: Packed, options: Options) -> bool:
+    """What waits for other tasks, is served from a cache, or must not share its worker's fate stays by itself."""
+    buffers = packed.payload.buffers
+    return (
+        len(buffers) == 1
+        and len(buffers[0]) <= MAX_CALL_BYTES
+        and not (packed.depends or packed.constants or options.cache or options.at_most_once or options.timeout)
+    )
+
+
+_forms: dict[tuple[str, int, str, str, str], tuple[Options, SubmitTask]] = {}  # the latest ones
+MAX_FORMS = 64
+
+
+def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
+    """What tasks that a cell makes of a function with the same options share: copied, not written again, for each."""
+    where = origin()
+    key = blob.hash, id(options), name, job, where
+    kept = _forms.get(key)
+    if kept is not None:
+        return kept[1]
+    form = SubmitTask(
+        task="",
+        name=name,
+        function=blob.hash,
+        job=job,
+        priority=float(options.priority),
+        user=options.user,
+        retries=options.retries,
+        timeout_s=float(options.timeout or 0.0),
+        at_most_once=options.at_most_once,
+        python=PYTHON,
+        origin=where,
+    )
+    while len(_forms) >= MAX_FORMS:
+        _forms.pop(next(iter(_forms)), None)
+    _forms[key] = options, form  # the options are kept too, or another's could get their id
+    return form
+
+
+def _filled_in(
+    form: SubmitTask, task: str, blob: PutBlob, packed: Packed, options: Options, index: int = 0
+) -> SubmitTask:
+    if packed.items == 1 and not (packed.split or packed.depends or packed.constants or options.cache):
+        return replaced(form, task=task, payload=packed.payload, index=index)
+    return replaced(
+        form,
+        task=task,
+        payload=packed.payload,
+        items=packed.items,
+        split=packed.split,
+        index=index,
+        depends=packed.depends,
+        constants=packed.constants,
+        cache=_cache_key(blob, packed) if options.cache else "",
+    )
+
+
+_fingerprints: dict[str, str] = {}  # of blobs, by their hash
+
+
+def _cache_key(blob: PutBlob, packed: Packed) -> str:
+    return payload.content_hash([_fingerprints[blob.hash].encode(), *_content(packed)])
+
+
+def _content(packed: Packed) -> list[Buffer]:
+    """What the arguments are, also those that are known by another name than their content's hash."""
+    pickled, *large = packed.payload.buffers
+    names = {holder.hash: holder.content for holder in packed.holders}
+    for name, content in names.items():
+        if name != content:
+            pickled = bytes(pickled).replace(name.encode(), content.encode())
+    return [pickled, *large, *(names.get(name, name).encode() for name in packed.constants)]
+
+
+# ── many calls ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Many:
+    """The records of a map, ready to go."""
+
+    blob: PutBlob
+    records: list[Packed]
+    total: int
+    fingerprint: str  # of function, then arguments: the same sweep again has the same; without a name the blob's hash
+    marks: str = ""  # of each item: see reuse.py
+
+    def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
+        """The records of the items that are wanted (all, without a list)."""
+        specs, index, form = [], 0, _form(self.blob, options, name, job)
+        for record in self.records:
+            for first, packed in _wanted_parts(record, index, wanted):
+                specs.append(_filled_in(form, new_id(), self.blob, packed, options, first))
+            index += record.items
+        return specs
+
+    def blobs(self) -> list[Message]:
+        holders = {holder.hash: holder for record in self.records for holder in record.holders}
+        return [self.blob, *(holder.blob for holder in holders.values())]
+
+
+def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> Iterator[tuple[int, Packed]]:
+    """(its place in the job, record) of what is wanted of a record: all, none, or single items of it."""
+    if wanted is None or all(wanted[index : index + record.items]):
+        yield index, record
+        return
+    for offset in range(record.items):
+        if wanted[index + offset]:
+            yield index + offset, _part(record, offset, 1)
+
+
+def pack_many(
+    function: Callable[..., Any],
+    arguments: Sequence[Iterator[Any]],
+    kwargs: dict[str, Any],
+    options: Options,
+    chunksize: int | str,
+    named: bool,
+    steady: bool = False,
+) -> Many:
+    """The calls of a map as records: one for each tuple of positional arguments, with the same keywords.
+
+    With `steady`, nothing of the caller's runs while `arguments` are gone through, so that an array which occurs more
+    than once is the same each time.
+
+    `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
+    that many which stay together.
+    """
+    if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
+        raise TypeError(f'chunksize is {chunksize!r}; it must be "auto" or a whole number, 1 or more')
+    if isinstance(chunksize, int) and chunksize < 1:
+        raise ValueError(f'chunksize is {chunksize}; it must be "auto" or 1 or more')
+    blob = shelf.blob(function)
+    if named or options.cache:
+        code = _fingerprints[blob.hash] = payload.fingerprint(function)
+    if isinstance(chunksize, int):
+        alike: payload.Alike | None = {} if steady else None
+        chunks = iter(lambda: payload.take(arguments, chunksize, steady), [])
+        records = [payload.pack_columns(chunk, kwargs, alike) for chunk in chunks]
+    elif named or options.cache or options.at_most_once:
+        # A cached result, and a call that may run only once, must not hang together with others; items of a named
+        # job are told by their pickles (reuse.py).
+        alone = options.cache or options.at_most_once
+        calls = ((args, kwargs) for args in zip(*arguments))  # noqa: B905  # as zip does it
+        records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
+    else:
+        records = list(payload.pack_map(arguments, kwargs, steady))
+    fingerprint = blob.hash  # which costs nothing; nobody compares it
+    if named:
+        digest = hashlib.blake2b(digest_size=16)
+        for record in records:
+            digest.update(payload.content_hash(_content(record)).encode())
+        fingerprint = f"{code}{digest.hexdigest()}"
+    return Many(blob, records, sum(record.items for record in records), fingerprint, marks(records) if named else "")
+
+
+def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) -> list[Message]:
+    """Records of a job whose results are known already: item -> value."""
+    blob = shelf.blob(payload.as_it_is)
+    plain = options.changed({"cache": False, "timeout": None, "retries": 0, "at_most_once": False})
+    form = _form(blob, plain, f"{name} (taken)", job)
+    specs = [_filled_in(form, new_id(), blob, packed, plain, at) for at, packed in runs_of(values)]
+    return [blob, *specs] if specs else []
+
+
+def _part(record: Packed, offset: int, items: int) -> Packed:
+    """Some items of a record as one that can be split, whatever it was."""
+    if items == record.items:
+        return record
+    if record.split:
+        return record._replace(payload=record.payload.slice(offset, items), items=items)
+    # A chunk is one pickle: open it, and pack these calls anew. Their stand-ins for futures stay what they are.
+    calls = payload.load_constant(record.payload)[offset : offset + items]
+    buffers = [payload.pack_call(*call).payload for call in calls]
+    if any(len(one.buffers) > 1 for one in buffers):
+        return record._replace(payload=payload.pack_chunk(calls).payload, items=items)
+    sizes = [one.nbytes for one in buffers]
+    whole = b"".join(bytes(one.buffers[0]) for one in buffers)
+    return record._replace(payload=Payload((whole,), sizes), items=items, split=True)

@@ -1,0 +1,213 @@
+"""@task: a function that can also be submitted."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, overload
+
+from nblb import payload
+from nblb.client import current
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.attach import open_or_attach
+from nblb.client.jobs.job import Job
+from nblb.client.jobs.reuse import CHOICES
+from nblb.client.submit.function_cache import name_of, shelf
+from nblb.client.submit.submit import Options, pack_many, submit
+from nblb.errors import NblbError
+from nblb.protocol.messages import Publish
+
+_unnamed = itertools.count(1)
+_STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no code of the caller's
+
+
+class Task:
+    """A function and how it is to run on the cluster. Called, it is the function and runs here.
+
+    `submit` runs one call on the cluster, `map` many, `options` makes the same task with other options.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Options) -> None:
+        if not callable(function):
+            raise TypeError(f"a task is made of a function, and this is {function!r}")
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__} is async; a task is a plain function, which may call asyncio.run")
+        self.function = function
+        self._options = options
+        self._name = options.name or name_of(function)
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """What people see of it: the name that was given, or the function's."""
+        return self._name
+
+    def options(self, **changes: Any) -> Task:
+        """The same task with other options, the same as those of `task`, and `user`."""
+        return Task(self.function, self._options.changed(changes))
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> TaskFuture:
+        """Run one call on the cluster; returns its future at once.
+
+        Futures and jobs among the arguments (also inside lists and dicts) are dependencies: the call runs when they
+        are done, with their results in their place.
+        """
+        return submit(current.get(), self.function, self._options, (args, kwargs), self._name)
+
+    def map(
+        self,
+        iterable: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        job: str = "",
+        chunksize: int | str = "auto",
+        supersede: str = "ask",
+        **kwargs: Any,
+    ) -> Job:
+        """Run one call for each item (for each tuple of items, with several iterables) as one job.
+
+        Parameters
+        ----------
+        job
+            A name to find the job by. Where a job of this name with the same function and the same arguments exists
+            already, it is taken up: nothing is computed twice. With changed arguments, results of those that the
+            earlier job has finished are taken from it; with changed code none.
+        chunksize
+            "auto": the core sends items in portions by the time that they take. A number: so many stay together.
+        supersede
+            What becomes of an earlier job of this name, with other code or arguments, that has not ended: "ask" (it
+            goes on; the new job's card offers to cancel it, `job.earlier.cancel()` does), "cancel" or "keep".
+        **kwargs
+            Passed to each call.
+        """
+        if supersede not in CHOICES:
+            raise ValueError(f"supersede is {supersede!r}; it must be one of {', '.join(map(repr, CHOICES))}")
+        cluster = current.get()
+        options = self._options
+        if not isinstance(job, str):
+            raise TypeError(f"job is {job!r}; it must be the name of a job")
+        arguments = self._checked([iter(each) for each in (iterable, *more)], kwargs)
+        named = job or options.job
+        steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
+        many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
+        name = named or f"{self.name}-{next(_unnamed)}"
+        return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
+
+    def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
+        """The arguments; the first are tried on the signature, so that a mistake is said here and once."""
+        for first in itertools.islice(zip(*arguments), 1):  # noqa: B905  # as zip does it
+            self._check(first, kwargs)
+            return [itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)]
+        return []
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # functions written in C may have none
+            return
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}{signature} cannot be called like this: {error}") from None
+
+    def publish(self) -> str:
+        """Let every client, in any language, run this function by its name; the name is returned."""
+        return publish(self)
+
+    @property
+    def __nblb_function__(self) -> Callable[..., Any]:
+        return self.function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In a worker a task is what it is when called: the plain function.
+        return payload.Given(self.function).__reduce__()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: bound when called through an object, as the function would be."""
+        if instance is None:
+            return self
+        return Task(functools.partial(self.function, instance), self._options.changed({"name": self.name}))
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}{_signature(self.function)}>"
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return "(...)"
+
+
+@overload
+def task(function: Callable[..., Any], /) -> Task: ...
+
+
+@overload
+def task(
+    *,
+    name: str = "",
+    priority: float = 0.0,
+    retries: int = 0,
+    timeout: float | None = None,
+    cache: bool = False,
+    job: str = "",
+    engine: str = "",
+    at_most_once: bool = False,
+    user: str = "",
+) -> Callable[[Callable[..., Any]], Task]: ...
+
+
+def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a task of a function: `@lb.task` or `@lb.task(name=, priority=, retries=, timeout=, cache=, job=, engine=)`.
+
+    The task is still the function, and runs here when it is called; `.submit(...)` and `.map(...)` run it on the
+    cluster.
+
+    Parameters
+    ----------
+    name
+        What people see, and what statistics are kept by; the function's name by default.
+    priority
+        A higher one goes first among your own tasks, and chooses the workers whose band it is in.
+    retries
+        How often it may run again after it raised.
+    timeout
+        Seconds for one call; TaskTimeout after them.
+    cache
+        The same function on the same arguments is computed once per cluster.
+    job
+        A name for the jobs of `map`.
+    at_most_once
+        Never run a call again after its worker or hub was lost: it is LOST then.
+    """
+    if function is None:
+        chosen = Options().changed(options)
+        return lambda function: Task(function, chosen)
+    if isinstance(function, Task):
+        return function
+    return Task(function, Options())
+
+
+def publish(function: Callable[..., Any], name: str = "") -> str:
+    """Let every client, in any language, run a function by its name; the name is returned.
+
+    It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`.
+    """
+
+    plain = function.function if isinstance(function, Task) else function
+    name = name or (function.name if isinstance(function, Task) else getattr(function, "__name__", ""))
+    if not name or name in ("<lambda>", "lambda"):
+        raise TypeError("a function without a name is published under one: publish(function, name='...')")
+    connection = current.get().connection
+    blob = shelf.blob(plain)
+    for _ in range(3):  # the core may ask for the blob first
+        connection.say(blob, Publish(name=name, hash=blob.hash))
+        if connection.ask("published").get(name) == blob.hash:
+            return name
+    raise NblbError(f"the core did not take {name}; its log says why")

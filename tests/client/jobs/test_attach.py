@@ -1,0 +1,184 @@
+"""Jobs that are found again, by name, by the same map, and after the core was away."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+
+import pytest
+
+import nblb as lb
+from nblb.client import task_decorator
+from nblb.client.cluster import Cluster
+from nblb.client.jobs.job import Job
+from nblb.protocol.messages import FetchTask, SubmitTask
+from tests.client.fake_core import FakeCore
+from tests.waiting import wait_until
+
+
+@task_decorator.task
+def square(x: int) -> int:
+    return x * x
+
+
+@task_decorator.task
+def picky(x: int) -> int:
+    if x % 3 == 0:
+        raise ValueError(f"{x} is divisible")
+    return x
+
+
+# ── found again ──
+
+
+def test_the_same_map_again_attaches(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
+    core.hold = True
+    make_cluster()
+    first = square.map(range(2000), job="sweep")
+    wait_until(lambda: len(core.specs) == 2)
+    core.run(next(iter(core.specs)))
+    make_cluster()  # the kernel has restarted
+    again = square.map(range(2000), job="sweep")
+    assert again is not first
+    assert again.job_id == first.job_id
+    wait_until(lambda: again.counts().get("DONE") == 1024)
+    core.run()
+    assert again.results(10) == [n * n for n in range(2000)]
+    assert len(core.specs) == 2
+    assert len(core.said(SubmitTask)) == 2
+    assert square.map(range(2000), job="sweep") is again, "in one kernel it is one object"
+
+
+def test_another_map_takes_over_the_name(cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
+    first = square.map(range(10), job="sweep")
+    second = square.map(range(11), job="sweep")
+    assert first.job_id != second.job_id
+    assert "takes over the name" in caplog.text
+    assert lb.attach("sweep").job_id == second.job_id
+
+
+def test_a_cancelled_job_is_not_taken_up(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    first = square.map(range(10), job="sweep")
+    wait_until(lambda: core.specs)
+    first.cancel()
+    assert first.wait(10)
+    assert square.map(range(10), job="sweep").job_id != first.job_id
+
+
+def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
+    make_cluster()
+    job = picky.map(range(10), job="sweep")
+    assert job.wait(10)
+    make_cluster()
+    found = lb.attach("sweep")
+    assert isinstance(found, Job)
+    assert found is not job
+    assert found.wait(10)
+    assert found.counts() == {"DONE": 6, "FAILED": 4}
+    assert (found.snapshot().before, job.snapshot().before) == (10, 0)
+    assert found.results(errors="skip") == [1, 2, 4, 5, 7, 8]
+    assert len(found.snapshot().failures) == 1
+    assert (found.name, found.task_name) == ("sweep", "picky")
+    assert core.said(FetchTask)[-1].job == job.job_id
+    assert picky.map(range(10), job="sweep") is found
+    with pytest.raises(lb.UnknownTask, match="did you mean sweep"):
+        lb.attach("swep")
+
+
+def test_every_map_says_which_code_it_was_also_when_it_is_attached(
+    make_cluster: Callable[[], Cluster], core: FakeCore
+) -> None:
+    make_cluster()
+    named, unnamed = square.map(range(3), job="sweep"), square.map(range(3))
+    single = square.submit(3)
+    assert (len(named.snapshot().code), named.snapshot().function) == (32, "")
+    assert (unnamed.snapshot().code, unnamed.snapshot().function) == ("", single.snapshot().function)
+    again = square.map(range(3))
+    assert again.job_id != unnamed.job_id, "without a name each map is a job of its own"
+    make_cluster()
+    assert lb.attach(unnamed.name).snapshot().function == unnamed.snapshot().function != ""
+
+
+@pytest.mark.parametrize("in_another_kernel", [False, True])
+def test_attach_completes_what_its_submitter_could_not(
+    make_cluster: Callable[[], Cluster], core: FakeCore, monkeypatch: pytest.MonkeyPatch, in_another_kernel: bool
+) -> None:
+    monkeypatch.setattr("nblb.client.jobs.attach.STILL_SUBMITTING_S", 0.0)
+    core.hold = True
+    make_cluster()
+    square.map(range(3000), job="sweep")
+    wait_until(lambda: len(core.specs) == 3)
+    last = list(core.specs)[-1]
+    del core.specs[last]  # the kernel died before it was sent
+    make_cluster()
+    found = lb.attach("sweep")
+    assert found.counts() == {"QUEUED": 2048, "LOST": 952}
+    with pytest.raises(lb.TaskLost, match="never submitted"):
+        found[2999].result(5)
+    if in_another_kernel:
+        make_cluster()
+    again = square.map(range(3000), job="sweep")
+    assert (again is found) is not in_another_kernel
+    wait_until(lambda: len(core.specs) == 3 or sum(spec.items for spec in core.specs.values()) == 3000)
+    assert again.counts() == {"QUEUED": 3000}
+    core.run()
+    assert again.results(10) == [n * n for n in range(3000)]
+    assert again[2999].result(0) == 2999 * 2999
+
+
+def test_changed_code_is_another_job(cluster: Cluster) -> None:
+    ids = set()
+    for text in ("x + 1", "x + 1  # the same", "x + 2"):
+        namespace: dict[str, Callable[..., int]] = {}
+        exec(f"\n\ndef step(x):\n    return {text}", namespace)
+        ids.add(task_decorator.task(namespace["step"]).map(range(3), job="steps").job_id)
+    assert len(ids) == 2
+
+
+# ── the core goes and comes ──
+
+
+def test_a_job_goes_on_when_the_core_returns(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    core.hang_up()
+    wait_until(lambda: not cluster.connected)
+    job = square.map(range(9000))
+    assert job.snapshot().connected is False
+    core.come_back()
+    wait_until(lambda: len(core.specs) == 3)
+    core.hang_up()
+    core.run()  # and nobody hears of it
+    core.come_back()
+    assert job.results(10) == [n * n for n in range(9000)]
+    assert cluster.connected
+    assert job.snapshot().connected
+
+
+def test_a_core_without_memory_is_told_again_only_what_it_had_not_accepted(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    future = square.submit(1)
+    wait_until(lambda: future.task_id in core.specs)
+    wait_until(lambda: not cluster.session.unaccepted)
+    core.hang_up(forget=True)
+    core.come_back()
+    with pytest.raises(lb.UnknownTask, match="does not know task"):
+        future.result(10)
+    core.hold = False
+    assert square.submit(2).result(10) == 4
+
+
+def test_waiting_says_once_that_the_core_is_away(
+    cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    core.hang_up()
+    wait_until(lambda: not cluster.connected)
+    assert "hung up" in cluster.warning
+    future = square.submit(5)
+    for _ in range(3):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            future.result(0.01)
+    assert caplog.text.count("waits for its return") == 1
+    core.come_back()
+    assert future.result(10) == 25
+    assert cluster.warning == ""

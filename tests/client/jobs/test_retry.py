@@ -1,0 +1,179 @@
+"""Items that run once more: in the kernel that submitted them, in another, and over the restart of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nblb as lb
+from nblb.client import task_decorator
+from nblb.client.cluster import Cluster
+from nblb.protocol.messages import FetchTask, RetryFailed, SubmitTask
+from tests.client.fake_core import FakeCore, FakeLine
+from tests.waiting import wait_until
+
+
+@task_decorator.task
+def moody(x: int, lucky: str) -> int:
+    """Multiples of 3 fail until the file is there."""
+    if x % 3 == 0 and not Path(lucky).exists():
+        raise OSError(f"{x} is out of luck")
+    return x * x
+
+
+@pytest.fixture
+def lucky(tmp_path: Path) -> Path:
+    return tmp_path / "lucky"
+
+
+def luckless(lucky: Path, core: FakeCore, **how: int) -> lb.Job:
+    """A job of 10 of which 0, 3, 6 and 9 have failed."""
+    job = moody.map(range(10), lucky=str(lucky), job="moods", **how)
+    assert job.wait(10)
+    assert job.counts() == {"DONE": 6, "FAILED": 4}
+    core.hold = True
+    return job
+
+
+def test_only_what_failed_runs_again(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    failed = job[3]
+    assert isinstance(failed.exception(), lb.TaskFailed)
+    assert job.retry_failed() == 4
+    assert not job.done()
+    assert job.counts() == {"DONE": 6, "QUEUED": 4}
+    wait_until(lambda: core.again)
+    assert list(core.again.values()) == [{0, 3, 6, 9}]
+    again = job[3]
+    assert again is not failed
+    assert not again.done()
+    lucky.touch()
+    core.run()
+    assert job.results(10) == [n * n for n in range(10)]
+    assert again.result(0) == 9
+    assert job.snapshot().failures == ()
+    assert len(core.said(SubmitTask)) == 1
+    assert job.retry_failed() == 0
+    assert len(core.said(RetryFailed)) == 1
+
+
+def test_what_fails_again_can_be_tried_again(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core, chunksize=4)
+    core.hold = False
+    for _ in range(2):
+        assert job.retry_failed() == 4
+        assert job.wait(10)
+        assert job.counts() == {"DONE": 6, "FAILED": 4}
+    lucky.touch()
+    assert job.retry_failed() == 4
+    assert job.results(10) == [n * n for n in range(10)]
+
+
+def test_as_completed_tells_each_item_once(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    before = job.as_completed(10)
+    told = [next(before).task_id for _ in range(8)]  # two of the ends at least were failures
+    assert job.retry_failed() == 4
+    after = job.as_completed(10)
+    wait_until(lambda: core.again)
+    lucky.touch()
+    core.run()
+    told += [future.task_id for future in before]
+    assert sorted(told) == sorted(future.task_id for future in after)
+    assert len(set(told)) == 10
+
+
+def test_after_attach_from_another_process(make_cluster: Callable[[], Cluster], core: FakeCore, lucky: Path) -> None:
+    make_cluster()
+    luckless(lucky, core)
+    make_cluster()
+    job = lb.attach("moods")
+    assert job.counts() == {"DONE": 6, "FAILED": 4}, "all that has ended is there when attach returns"
+    assert job.retry_failed() == 4
+    wait_until(lambda: core.again)
+    lucky.touch()
+    core.run()
+    assert job.results(10) == [n * n for n in range(10)]
+
+
+def test_while_the_core_is_away(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    core.hang_up()
+    wait_until(lambda: not cluster.connected)
+    assert job.retry_failed() == 4
+    lucky.touch()
+    core.hold = False
+    core.come_back()
+    assert job.results(10) == [n * n for n in range(10)]
+
+
+def test_the_answer_is_lost_with_the_connection(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    core.deaf = True
+    assert job.retry_failed() == 4
+    wait_until(lambda: core.said(RetryFailed))
+    nowhere = FakeLine(core, "")
+    core._retry(nowhere, core.said(RetryFailed)[0])  # it was heard, but nobody hears the answer
+    nowhere.close()
+    core.hang_up()
+    lucky.touch()
+    core.run()
+    core.deaf = False
+    core.come_back()
+    assert job.results(10) == [n * n for n in range(10)]
+    assert len(core.said(RetryFailed)) == 2
+
+
+def test_what_failed_meanwhile_runs_again_too(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    core.hold = True
+    job = moody.map(range(10), lucky=str(lucky), chunksize=5)
+    wait_until(lambda: len(core.specs) == 2)
+    first, second = core.specs
+    core.run(first)
+    wait_until(lambda: job.counts() == {"DONE": 3, "FAILED": 2, "QUEUED": 5})
+    with core._lock:  # the core hears of both ends before it is asked, and the client of one
+        core.ends[second] = core._call(core.specs[second])
+        assert job.retry_failed() == 2
+    wait_until(lambda: len(core.again) == 2)
+    lucky.touch()
+    core.run()
+    wait_until(lambda: core.said(FetchTask))
+    core.tell(*[end for end in core.ends[second] if end.state is lb.TaskState.DONE])
+    assert job.results(10) == [n * n for n in range(10)]
+
+
+def test_what_the_core_refused_is_said_again(cluster: Cluster, core: FakeCore) -> None:
+    core.refuse = lambda spec: "JournalFull" if spec.index else ""
+    job = moody.map([1, 2, 4, 5], lucky="", chunksize=2)
+    assert job.wait(10)
+    assert job.counts() == {"DONE": 2, "FAILED": 2}
+    with pytest.raises(lb.NblbError, match="refused: JournalFull"):
+        job[3].result()
+    core.refuse = lambda spec: ""
+    assert job.retry_failed() == 2
+    assert job.results(10) == [1, 4, 16, 25]
+    said = core.said(SubmitTask)
+    assert said[-1] == said[-2], "the same record, not another one"
+    assert core.said(RetryFailed) == []
+
+
+def test_a_core_that_knows_nothing_of_it(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    core.hang_up(forget=True)
+    core.come_back()
+    assert job.retry_failed() == 4
+    assert job.wait(10)
+    with pytest.raises(lb.UnknownTask):
+        job.results()
+
+
+def test_what_was_never_submitted_stays_lost(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    job._ledger.grow(12)
+    job.lose([10, 11], "it was never submitted")
+    assert job.retry_failed() == 4
+    lucky.touch()
+    core.run()
+    assert job.counts()["LOST"] == 2

@@ -1,0 +1,48 @@
+"""Which notebook and cell this is, without importing IPython."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from nblb.client.submit import origin
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "_latest", (None, ""))
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+
+
+def in_ipython(monkeypatch: pytest.MonkeyPatch, **shell: Any) -> types.SimpleNamespace:
+    made = types.SimpleNamespace(**{"user_ns": {}, "execution_count": 3, **shell})
+    module = types.ModuleType("IPython")
+    module.get_ipython = lambda: made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    return made
+
+
+def test_a_script_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert (origin.notebook(), origin.origin()) == ("", "")
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))  # being imported this moment
+    assert origin.origin() == ""
+
+
+def test_a_cell_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/anna/sweep.ipynb")
+    parent = {"metadata": {"cellId": "c0ffee"}, "header": {"msg_id": "1"}}
+    shell = in_ipython(monkeypatch, get_parent=lambda: parent)
+    assert origin.origin() == "/home/anna/sweep.ipynb#c0ffee"
+    shell.get_parent = lambda: {"metadata": {}, "header": {"msg_id": "2"}}
+    assert origin.origin() == "/home/anna/sweep.ipynb#3"
+
+
+def test_a_terminal_and_vs_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = in_ipython(monkeypatch)
+    assert origin.origin() == "#3"
+    shell.execution_count, shell.user_ns["__vsc_ipynb_file__"] = 4, "/x.ipynb"
+    assert origin.origin() == "/x.ipynb#4"
