@@ -61,7 +61,7 @@ def test_examples_of_parameters_are_valid(text: str) -> None:
 
 
 def test_every_magic_is_documented() -> None:
-    from nblb.notebook.magics import LbMagics
+    from nblb.notebook.magics.magics import LbMagics
 
     names = [*LbMagics.magics["line"], *LbMagics.magics["cell"]]
     assert names

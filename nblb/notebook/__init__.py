@@ -7,24 +7,26 @@ from typing import Any
 
 def load_ipython_extension(ipython: Any) -> None:
     """Registers magics, completion and cards; doing so twice is harmless."""
-    from nblb.notebook import completion, magics, showing
+    from nblb.notebook import display_hooks
+    from nblb.notebook.magics import completion, magics
 
     magics.install(ipython)
     completion.install(ipython)
-    showing.install(ipython)
+    display_hooks.install(ipython)
 
 
 def show_cards(ipython: Any) -> None:
     """Cards alone: what the client asks for when a kernel uses a cluster without %load_ext (client/front_end.py)."""
-    from nblb.notebook import showing
+    from nblb.notebook import display_hooks
 
-    showing.install(ipython)
+    display_hooks.install(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Takes back what load_ipython_extension did; the cluster goes on."""
-    from nblb.notebook import completion, magics, showing
+    from nblb.notebook import display_hooks
+    from nblb.notebook.magics import completion, magics
 
     completion.remove(ipython)
     magics.remove(ipython)
-    showing.remove(ipython)
+    display_hooks.remove(ipython)

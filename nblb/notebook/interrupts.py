@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from nblb.client.connection.waiting import AGAIN_S
-from nblb.notebook import clicks, pumping
-from nblb.notebook.environment import Mode, kernel, mode, shell
-from nblb.notebook.stop_card import FATES, StopCard, called
+from nblb.notebook.cards.stop_card import FATES, StopCard, called
+from nblb.notebook.kernel import comm, message_pump
+from nblb.notebook.kernel.environment import Mode, kernel, mode, shell
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
@@ -22,8 +22,8 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
     here = mode()
     if here is Mode.OFF or threading.current_thread() is not threading.main_thread():
         return False
-    clicks.watch(kernel())
-    pumping.prepare(kernel())
+    comm.watch(kernel())
+    message_pump.prepare(kernel())
     card = StopCard(thing, here, "" if fate == "detach" else fate)
     card.show()
     word = FATES[card.chosen][0][1]

@@ -15,7 +15,7 @@ from typing import Any
 
 import nblb
 from nblb.errors import NblbError, TaskFailed
-from nblb.notebook.environment import shell
+from nblb.notebook.kernel.environment import shell
 
 AROUND = 2  # source lines before and behind the one that raised
 RED, GREEN, CYAN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"

@@ -15,7 +15,7 @@ UPDATES_PER_S = 10  # of one card, at most
 # Of all cards together: the sampler's messages (25 a second at most), and now and then a picture for the saved file.
 FRAMES_PER_S = 2 * 25
 CARD_BYTES = 4_000  # a description with eight running rows; a strip of 10,000 items is sent once a second at most
-MESSAGES_PER_S = 25  # of all cards together, as nblb/notebook/sampler.py says
+MESSAGES_PER_S = 25  # of all cards together, as nblb/notebook/cards/refresh.py says
 STRIP_BYTES = 6_000  # of 1,000 items, with each message
 WATCHED_S = 3.0
 

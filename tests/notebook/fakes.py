@@ -309,19 +309,19 @@ class FakeCluster(Listened):
 
 def until_drawn(thing: Any, deadline_s: float = 60.0) -> None:
     """Returns when the card of `thing` has drawn its end; runs in a kernel."""
-    from nblb.notebook import showing
+    from nblb.notebook import display_hooks
 
-    wait_until(lambda: showing._cards[thing]._thing is None, deadline_s, "the last picture")
+    wait_until(lambda: display_hooks._cards[thing]._thing is None, deadline_s, "the last picture")
 
 
 def install() -> None:
     """Shows the fakes as their models are shown; runs in a kernel."""
     import sys
 
-    from nblb.notebook import showing
+    from nblb.notebook import display_hooks
 
     shell: Any = sys.modules["IPython"].get_ipython()  # type: ignore[attr-defined]
     formatter = shell.display_formatter.ipython_display_formatter
-    shell.events.register("post_run_cell", showing.draw_ends)
+    shell.events.register("post_run_cell", display_hooks.draw_ends)
     for kind, fake in (("job", FakeJob), ("task", FakeTask), ("cluster", FakeCluster)):
-        formatter.for_type(fake, lambda thing, kind=kind: showing.show(kind, thing))
+        formatter.for_type(fake, lambda thing, kind=kind: display_hooks.show(kind, thing))

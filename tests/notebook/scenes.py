@@ -192,8 +192,8 @@ _kept: list[Any] = []  # a card whose object is gone has nothing more to say
 
 def show(name: str) -> None:
     """Displays a scene in the cell that runs now; runs in a kernel."""
-    from nblb.notebook import showing
+    from nblb.notebook import display_hooks
 
     kind, make = SCENES[name]
     _kept.append(make())
-    showing.show(kind, _kept[-1])
+    display_hooks.show(kind, _kept[-1])

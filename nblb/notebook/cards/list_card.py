@@ -1,0 +1,222 @@
+"""Cards that list jobs: what the core knows (`lb.jobs()`) and what ended while nobody was there (`lb.inbox()`).
+
+A row can be taken up (its job becomes a variable, and its own card appears in the row), cancelled, or forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nblb.client.jobs.inbox import variable
+from nblb.notebook.cards import wording
+from nblb.notebook.cards.card import Card, Look
+from nblb.notebook.kernel.environment import Mode, shell
+from nblb.protocol.messages import CancelTask, ForgetJob
+
+if TYPE_CHECKING:
+    from nblb.client.jobs.inbox import Finished, Inbox
+    from nblb.client.rows import JobList
+    from nblb.notebook.cards.widget import CardWidget
+
+MOST_ROWS = 40
+BUSY_S, QUIET_S = 1.0, 3.0  # between two looks
+OVERTAKEN = "lb.jobs() was shown again since; this is how it was at"
+
+
+class ListCard(Card):
+    """Rows with buttons."""
+
+    title = ""
+
+    def __init__(self, thing: Any, mode: Mode) -> None:
+        self._beneath: dict[str, str] = {}  # row -> the card that is shown in it
+        super().__init__(thing, mode)
+
+    @abstractmethod
+    def rows(self, thing: Any) -> list[dict[str, Any]]:
+        """What is listed: id, name, group, look, facts, can, and for those that have a bar percent and text."""
+
+    @abstractmethod
+    def take(self, thing: Any, row: str) -> Any:
+        """The job or future of a row."""
+
+    def described(self, thing: Any) -> dict[str, Any]:
+        rows = self.rows(thing)
+        for row in rows:
+            row["card"] = self._beneath.get(row["id"], "")
+        return {
+            "title": self.title,
+            "look": ("", ""),
+            "state": "",
+            "over": False,
+            "can": {"rows": any(row["can"] for row in rows)},
+            "notes": [f"and {len(rows) - MOST_ROWS:,} more"] if len(rows) > MOST_ROWS else [],
+            "list": rows[:MOST_ROWS],
+        }
+
+    def look(self, thing: Any, _now: float) -> Look:
+        return Look(self.described(thing))
+
+    def act(self, thing: Any, click: str, value: Any) -> str:
+        if click == "attach":
+            return self._attach(self.take(thing, str(value)), str(value))
+        return ""
+
+    def _attach(self, found: Any, row: str) -> str:
+        """It becomes a variable, and where the page can hold one card in another its own card appears."""
+        from nblb.notebook import display_hooks
+
+        here = shell()
+        space: MutableMapping[str, Any] = here.user_ns if here is not None else {}
+        name = variable(found.name, space, found)
+        space[name] = found
+        if self.mode is Mode.LIVE:
+            self._beneath[row] = display_hooks.beneath(found)
+            return f"{name} is a variable now"
+        return f"{name} is a variable now: as the last line of a cell it shows its card"
+
+    def make_widget(self, **traits: Any) -> CardWidget:
+        from nblb.notebook.cards.widget import ListWidget
+
+        return ListWidget(**traits)
+
+
+class JobsCard(ListCard):
+    """The core's jobs, live. One at a time: an older one becomes a picture when a new one is shown."""
+
+    title = "jobs"
+    _latest: ClassVar[JobsCard | None] = None
+
+    def __init__(self, thing: JobList, mode: Mode) -> None:
+        self._over = ""
+        before, JobsCard._latest = JobsCard._latest, self
+        super().__init__(thing, mode)
+        if before is not None:
+            before._overtaken()
+
+    def _overtaken(self) -> None:
+        self._over = f"{OVERTAKEN} {time.strftime('%H:%M:%S')}"
+        self.changed()
+
+    def rows(self, thing: JobList) -> list[dict[str, Any]]:
+        told = thing.latest() if not self._over else list(thing)
+        users = {row["user"] for row in told}
+        return [_job_row(row, thing.user, len(users) > 1) for row in sorted(told, key=_order)]
+
+    def described(self, thing: JobList) -> dict[str, Any]:
+        card = super().described(thing)
+        going = sum(row["group"] == GOING_ON for row in card["list"])
+        card["look"] = ("▶", f"{wording.number(going, 'job')} going on") if going else ("", "none is going on")
+        card["subtitle"] = thing.place
+        if not card["list"]:
+            card["look"] = ("", "no jobs")
+            card["notes"].append('task.map(items, job="name") makes one')
+        if self._over:
+            card.update(over=True, notes=[*card["notes"], self._over])
+        return card
+
+    def pace(self, _shown_s: float) -> float:
+        going = any(row["group"] == GOING_ON for row in self._look.now["list"])
+        return BUSY_S if going else QUIET_S
+
+    def take(self, thing: JobList, row: str) -> Any:
+        return thing.cluster.attach(row)
+
+    def act(self, thing: JobList, click: str, value: Any) -> str:
+        connection, row = thing.cluster.connection, str(value)
+        if click == "cancel":
+            connection.say(CancelTask(request=connection.request(), job=row))
+            return "cancelling what has not ended"
+        if click == "forget":
+            connection.say(ForgetJob(job=row))
+            return "forgotten, with its results"
+        return super().act(thing, click, value)
+
+
+class InboxCard(ListCard):
+    """What ended while nobody was there."""
+
+    title = "inbox"
+
+    def rows(self, thing: Inbox) -> list[dict[str, Any]]:
+        return [_inbox_row(entry, thing.fate(entry.id)) for entry in thing]
+
+    def described(self, thing: Inbox) -> dict[str, Any]:
+        card = super().described(thing)
+        new = sum(not thing.fate(entry.id) for entry in thing)
+        card["look"] = ("●", f"{new:,} ended while nobody was here") if new else ("", "nothing new")
+        card["subtitle"] = _cell(thing.place)
+        card["over"] = True  # nothing moves by itself
+        if new:
+            card["notes"].append("Attach makes a variable of it; .recover() of all of them")
+        return card
+
+    def take(self, thing: Inbox, row: str) -> Any:
+        return thing.attach(row)
+
+    def act(self, thing: Inbox, click: str, value: Any) -> str:
+        if click == "forget":
+            thing.forget(str(value))
+            return "forgotten, with its results"
+        return super().act(thing, click, value)
+
+
+GOING_ON, ENDED = "going on", "ended"
+
+
+def _order(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """What goes on first, then what ended last."""
+    going = row["state"] == "running"
+    return not going, -(row.get("created_at", 0.0) if going else row.get("ended_at", 0.0))
+
+
+def _job_row(row: Mapping[str, Any], user: str, several_users: bool) -> dict[str, Any]:
+    counts, total, going = row["counts"], row["items"], row["state"] == "running"
+    mine, failed = row["user"] == user, wording.failed(counts)
+    facts = [row["user"] if several_users else "", _cell(row.get("origin", ""))]
+    facts.append("" if going or not row.get("ended_at") else _when(row["ended_at"]))
+    return {
+        "id": str(row["job"]),
+        "name": str(row["name"]),
+        "group": GOING_ON if going else ENDED,
+        "look": wording.JOB_LOOK.get(row["state"], ("?", row["state"])),
+        "state": row["state"],
+        "percent": wording.percent(100.0 * wording.ended(counts) / max(1, total), counts, total),
+        "bad": max(1, round(100.0 * failed / max(1, total))) if failed else 0,  # of the bar, at its end
+        "text": wording.progress_text(counts, total),
+        "facts": [fact for fact in facts if fact],
+        "can": ["attach", *(["cancel" if going else "forget"] if mine else [])],
+    }
+
+
+def _inbox_row(entry: Finished, fate: str) -> dict[str, Any]:
+    look = wording.JOB_LOOK.get(entry.state, ("?", entry.state))
+    tasks = "" if entry.kind == "task" else wording.number(entry.items, "task")
+    failed = f"{entry.failed:,} failed" if entry.failed and entry.items > 1 else ""
+    facts = [_cell(f"{entry.notebook}#{entry.cell}"), _when(entry.ended_at)]
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "group": fate or "new",
+        "look": look,
+        "state": entry.state,
+        "text": ", ".join(filter(None, [tasks, failed])),
+        "facts": [fact for fact in facts if fact],
+        "can": [] if fate == "forgotten" else ["forget"] if fate else ["attach", "forget"],
+    }
+
+
+def _when(wall: float) -> str:
+    """A date, since a saved notebook is read at any time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall))
+
+
+def _cell(origin: str) -> str:
+    """'sweeps.ipynb [7]' of a path and a cell; ids of cells say nothing to people."""
+    path, _, cell = origin.partition("#")
+    name = re.split(r"[/\\]", path)[-1]
+    return f"{name} [{cell}]".strip() if cell.isdecimal() else name

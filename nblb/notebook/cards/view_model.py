@@ -1,0 +1,230 @@
+"""Snapshot -> description: the small dict that a live card is sent and that the saved pictures are made of.
+
+Pure functions, one per kind of card. Keys that a card does not need are not there; all values are JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nblb.client.jobs import reuse
+from nblb.notebook.cards import live, wording
+from nblb.notebook.cards.static_html import look
+from nblb.shared_files.output_log import size
+
+if TYPE_CHECKING:
+    from nblb.client.snapshots import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
+
+RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
+ITEMS_NAMED = 12
+TRACEBACK_LIMIT = 16_000
+OUTPUT_LIMIT = 4_000
+SLACK = 1_000  # bytes and characters are not the same, and line ends may have been left out
+ITEM_LIMIT = 6_000
+MOST_HUBS = 40
+HASH = 8  # of a hash's digits
+AWAY = "the core is away; the {} goes on when it is back"
+LAST_HEARD = "this is how it was when it was last heard of; what was accepted goes on when it is back"
+STOPPED = "%lb_start starts it again, with what the journal holds"
+
+
+def job(snapshot: JobSnapshot) -> dict[str, Any]:
+    """The job card, without what changes seldom (see job_failures)."""
+    counts = snapshot.counts
+    over = wording.ended(counts) >= snapshot.total
+    card: dict[str, Any] = {
+        "title": snapshot.name,
+        "subtitle": snapshot.task_name if snapshot.task_name != snapshot.name else "",
+        "state": snapshot.state,
+        "look": wording.JOB_LOOK.get(snapshot.state, ("?", snapshot.state)),
+        "percent": wording.percent(snapshot.done_percent, counts, snapshot.total),
+        "text": wording.progress_text(counts, snapshot.total),
+        "counts": wording.count_rows(counts),
+        "total": snapshot.total,
+        "over": over,
+        "can": {"cancel": not over, "retry": wording.failed(counts) > 0, "why": snapshot.state == "waiting"},
+        "notes": _job_notes(snapshot),
+    }
+    if snapshot.earlier is not None:
+        card["earlier"] = reuse.words(snapshot.earlier)
+        card["can"]["earlier"] = snapshot.earlier.left > 0 and not snapshot.earlier.fate
+    if snapshot.output:
+        card["lines"] = live.lines(snapshot.output)
+    if over:
+        card["facts"] = [
+            _took(snapshot),
+            wording.places(snapshot.hosts),
+            _code(snapshot),
+        ]
+    else:
+        card["facts"] = [wording.rate(snapshot.rate_per_s), wording.time_left(snapshot.eta_s)]
+        card["running"] = [
+            [r.item, round(r.progress), wording.clip(r.note, 80), r.host or r.worker, wording.duration(r.since_s)]
+            for r in snapshot.running[:RUNNING_ROWS]
+        ]
+    return card
+
+
+def _took(snapshot: JobSnapshot) -> str:
+    """How long it went on, as far as this process has seen it."""
+    if not snapshot.before:
+        return f"took {wording.duration(snapshot.elapsed_s)}"
+    if snapshot.before >= snapshot.total:
+        return "had ended before"
+    return f"{snapshot.before:,} had ended before, the rest took {wording.duration(snapshot.elapsed_s)}"
+
+
+def _code(snapshot: JobSnapshot) -> str:
+    """Which code it was: of a job with a name also a hash that comments and places do not change."""
+    if snapshot.code:
+        return f"code {snapshot.code[:HASH]}"
+    return f"function {snapshot.function[:HASH]}" if snapshot.function else ""
+
+
+def _job_notes(snapshot: JobSnapshot) -> list[str]:
+    notes = []
+    if not snapshot.connected:
+        notes.append(AWAY.format("job"))
+    if snapshot.waiting:
+        notes.append(f"waiting: {snapshot.waiting}")
+    return notes
+
+
+def job_failures(snapshot: JobSnapshot) -> list[dict[str, Any]]:
+    """What failed, alike failures together, the most frequent first."""
+    return [_failure(group) for group in snapshot.failures]
+
+
+def _failure(group: FailureGroup) -> dict[str, Any]:
+    number = f"{group.count:,} × " if group.count > 1 else ""
+    where = f" at {group.where}" if group.where else ""
+    message = group.message.strip().partition("\n")[0]
+    shown = ", ".join(str(item) for item in group.items[:ITEMS_NAMED])
+    more = ", …" if group.count > len(group.items[:ITEMS_NAMED]) else ""
+    return {
+        "key": f"{group.kind} {group.where}",
+        "title": wording.clip(f"{number}{group.kind}{where}{': ' if message else ''}{message}", 300),
+        "items": f"item{'' if group.count == 1 else 's'} {shown}{more}" if shown else "",
+        "traceback": wording.clip(group.traceback, TRACEBACK_LIMIT),
+    }
+
+
+def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
+    """One item of a job, opened: its traceback if it failed, else the end of its output."""
+    sign, word = look(snapshot.state)
+    facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
+    facts += [
+        f"{wording.duration(snapshot.duration_s)}" if snapshot.duration_s else "",
+        snapshot.waiting or snapshot.note,
+    ]
+    text = snapshot.failure.traceback or snapshot.failure.message if snapshot.failure is not None else ""
+    title = " · ".join(part for part in (f"item {number:,}: {sign} {word}", *facts) if part)
+    if text or not snapshot.stdout_tail:
+        return {"title": title, "text": wording.clip(text, ITEM_LIMIT)}
+    said = snapshot.stdout_tail[-OUTPUT_LIMIT:]
+    note = output_note(len(said), snapshot.output_bytes, f"job[{number}]")
+    return {"title": title, "text": f"… {note} …\n{said}" if note else said}
+
+
+def as_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The same with the time of the picture, for one that is saved before its story is over."""
+    if card.get("over"):
+        return card
+    return {**card, "notes": [*card.get("notes", ()), f"picture of {time.strftime('%Y-%m-%d %H:%M:%S')}"]}
+
+
+def task(snapshot: TaskSnapshot) -> dict[str, Any]:
+    """The card of a single task."""
+    over = snapshot.state in wording.ENDED
+    percent, label = _reached(snapshot, over)
+    card: dict[str, Any] = {
+        "title": snapshot.name,
+        "subtitle": snapshot.task[-8:],  # as its repr has it
+        "state": snapshot.state,
+        "look": look(snapshot.state),
+        "percent": percent,
+        "label": label,
+        "over": over,
+        "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED")},
+        "notes": [],
+        "facts": [],
+    }
+    _, word = card["look"]
+    card["text"] = f"{word}, {label}" if not over else f"{word} at {label}" if label and percent < 100 else word
+    if not snapshot.connected and not over:
+        card["notes"].append(AWAY.format("task"))
+    if snapshot.note:
+        card["facts"].append(wording.clip(snapshot.note, 200))
+    if snapshot.worker or snapshot.host:
+        card["facts"].append(f"on {snapshot.host or snapshot.worker}")
+    if snapshot.attempt > 1:
+        card["facts"].append(f"attempt {snapshot.attempt}")
+    if snapshot.duration_s:
+        card["facts"].append(f"{'took ' if over else ''}{wording.duration(snapshot.duration_s)}")
+    if over and snapshot.function:
+        card["facts"].append(f"function {snapshot.function[:HASH]}")
+    if snapshot.waiting:
+        card["notes"].append(f"waiting: {snapshot.waiting}")
+    if snapshot.stdout_tail:
+        card["output"] = snapshot.stdout_tail[-OUTPUT_LIMIT:]
+        card["output_note"] = output_note(len(card["output"]), snapshot.output_bytes)
+    if snapshot.failure is not None:
+        card["failures"] = [_failure(snapshot.failure)]
+    return card
+
+
+def _reached(snapshot: TaskSnapshot, over: bool) -> tuple[int, str]:
+    """How long the bar is, and what stands beside it: of a task that failed, how far it said that it was."""
+    said = max(0, min(100 if over else 99, int(snapshot.progress)))
+    if over and (snapshot.state == "DONE" or not said):
+        return 100, "100 %" if snapshot.state == "DONE" else ""
+    return said, f"{said} %"
+
+
+def output_note(shown: int, written: int, future: str = "f") -> str:
+    """How much of the output a card shows; "" for all of it."""
+    return f"{size(shown)} of {size(written)} shown; {future}.stdout has all" if written > shown + SLACK else ""
+
+
+def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
+    """The cluster card."""
+    up = snapshot.connected and not stopped
+    state = "up" if up else "stopped" if stopped else "away"
+    hubs = len(snapshot.hubs)
+    shown = () if stopped else snapshot.hubs[:MOST_HUBS]
+    notes = [{"up": snapshot.warning, "away": LAST_HEARD, "stopped": STOPPED}[state]]
+    notes = [*filter(None, notes), *([f"and {hubs - len(shown):,} more hubs"] if shown and hubs > len(shown) else [])]
+    return {
+        "title": snapshot.name,
+        "state": state,
+        "look": {"up": ("●", "up"), "away": ("○", "the core is away"), "stopped": ("■", "stopped")}[state],
+        "over": stopped,
+        "rows": ([] if stopped else _busy_rows(snapshot))
+        + [("durability", durability(snapshot.durability)), ("owner", snapshot.owner)],
+        "hubs": [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in shown],
+        "workers": snapshot.workers,
+        "unfinished": snapshot.queued + snapshot.running,
+        "monitor": snapshot.monitor_url,
+        "can": {"scale": up and hubs > 0, "stop": up, "monitor": up and bool(snapshot.monitor_url)},
+        "notes": notes,
+    }
+
+
+def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
+    return [
+        ("address", snapshot.address),
+        ("hubs", str(len(snapshot.hubs))),
+        ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
+        ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
+    ]
+
+
+def durability(level: str) -> str:
+    """What LB_DURABILITY promises, in a few words."""
+    promise = {
+        "process": "survives any process dying",
+        "full": "survives power loss too",
+        "none": "memory only: lost with the core",
+    }.get(level, "")
+    return f"{level}: {promise}" if promise else level

@@ -1,0 +1,147 @@
+"""Where the client's objects meet their cards: what happens when one is the last line of a cell."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from nblb.notebook import interrupts, tracebacks
+from nblb.notebook.cards import static_html, view_model
+from nblb.notebook.cards.card import Card
+from nblb.notebook.cards.cluster_card import ClusterCard
+from nblb.notebook.cards.job_card import JobCard
+from nblb.notebook.cards.list_card import InboxCard, JobsCard
+from nblb.notebook.cards.refresh import sampler
+from nblb.notebook.cards.task_card import TaskCard
+from nblb.notebook.kernel import comm, message_pump, output_routing
+from nblb.notebook.kernel.environment import Mode, cell, kernel, mode, shell
+
+KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
+    "job": ("nblb.client.jobs.job", "Job", JobCard),
+    "task": ("nblb.client.futures.task_future", "TaskFuture", TaskCard),
+    "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
+    "jobs": ("nblb.client.rows", "JobList", JobsCard),
+    "inbox": ("nblb.client.jobs.inbox", "Inbox", InboxCard),
+}
+LAST_WORD_S = 1.0  # a cell's end waits for the last picture of what has ended
+_cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
+
+
+def show(kind: str, thing: Any) -> None:
+    """Displays `thing` as a card that follows it; NotImplementedError lets IPython print its repr instead."""
+    here = mode()
+    if here is Mode.OFF:
+        raise NotImplementedError
+    comm.watch(kernel())
+    message_pump.prepare(kernel())
+    card = _card(kind, thing, here)
+    if card.shown_in is not None and card.shown_in == cell():
+        card.shown_in = None  # the magic of this cell has shown it already
+    else:
+        card.show()
+
+
+def _card(kind: str, thing: Any, here: Mode) -> Card:
+    """The one card of a thing."""
+    card = _cards.get(thing)
+    if card is None or card.mode is not here:
+        card = KINDS[kind][2](thing, here)
+        _cards[thing] = card
+        if hasattr(thing, "add_listener"):
+            thing.add_listener(card.changed)
+    return card
+
+
+def beneath(thing: Any) -> str:
+    """Makes the card of a job or a task live without a cell of its own; the key by which another card gives it room."""
+    card = _card("job" if hasattr(thing, "states") else "task", thing, Mode.LIVE)
+    card.bring()
+    return card.key
+
+
+def show_now(kind: str, thing: Any) -> None:
+    """Displays `thing` here; as the last line of the same cell it is then not shown twice."""
+    if mode() is not Mode.OFF:
+        show(kind, thing)
+        _cards[thing].shown_in = cell()
+
+
+def picture(kind: str, thing: Any) -> dict[str, Any]:
+    """A mime bundle for whoever asks for one outside a cell's last line: what is so now."""
+    card = _cards.get(thing)
+    if card is not None:
+        return card.bundle()
+    if kind == "job":
+        snapshot = thing.snapshot()
+        found = {**view_model.job(snapshot), "failures": view_model.job_failures(snapshot)}
+    elif kind == "task":
+        found = view_model.task(thing.snapshot())
+    elif kind in ("jobs", "inbox"):
+        found = KINDS[kind][2](thing, Mode.OFF).described(thing)
+    else:
+        found = view_model.cluster(thing.snapshot(), stopped=bool(getattr(thing, "stopped", False)))
+    found = view_model.as_of(found)
+    return {"text/plain": static_html.text(found), "text/html": static_html.html(found)}
+
+
+def superseded(job: Any, said: str) -> bool:
+    """The client calls this when a job has taken over a name: its card says so, or a line where it is not shown."""
+    here = shell()
+    if here is None or mode() is Mode.OFF or threading.current_thread() is not threading.main_thread():
+        return False
+
+    def cell_over(*_: Any) -> None:
+        here.events.unregister("post_run_cell", cell_over)
+        if job not in _cards:
+            print(said)
+
+    here.events.register("post_run_cell", cell_over)
+    return True
+
+
+def pump() -> None:
+    """The client calls this while the main thread waits, so that buttons work meanwhile."""
+    here = kernel()
+    if here is not None:
+        message_pump.pump(here)
+
+
+def draw_ends(*_: Any) -> None:
+    """Draws what has ended: who executes a notebook without a page (nbconvert, papermill) hears running cells only."""
+    if ended := [card for card in list(_cards.values()) if card.has_last_word()]:
+        sampler.settle([card.cell_over for card in ended], LAST_WORD_S)
+
+
+def install(ipython: Any) -> None:
+    """From now on the client's objects show themselves as cards in this IPython."""
+    from nblb.client import front_end
+
+    for kind, (module, name, _) in KINDS.items():
+        formatter = ipython.display_formatter.ipython_display_formatter
+        formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
+        front_end.register(kind, lambda thing, kind=kind: picture(kind, thing))
+    front_end.register("pump", pump)
+    front_end.register("interrupted", interrupts.interrupted)
+    front_end.register("here", output_routing.bind)
+    front_end.register("superseded", superseded)
+    ipython.events.register("post_run_cell", draw_ends)
+    tracebacks.install()
+
+
+def remove(ipython: Any) -> None:
+    """Takes `install` back; cards on show go on."""
+    from nblb.client import front_end
+
+    formatter = ipython.display_formatter.ipython_display_formatter
+    for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
+        front_end.register(kind, None)
+    with contextlib.suppress(ValueError):  # it was not there
+        ipython.events.unregister("post_run_cell", draw_ends)
+    tracebacks.remove()
+    for module, name, _ in KINDS.values():
+        formatter.deferred_printers.pop((module, name), None)
+        for known in [cls for cls in formatter.type_printers if (cls.__module__, cls.__name__) == (module, name)]:
+            formatter.type_printers.pop(known, None)

@@ -1,0 +1,1 @@
+"""The Jupyter kernel around the cards: messages, outputs and what the front-end can show."""

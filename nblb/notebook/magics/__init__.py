@@ -1,0 +1,1 @@
+"""The %lb_ magics and the %%lb cell magic."""

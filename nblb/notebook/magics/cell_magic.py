@@ -1,0 +1,141 @@
+"""`%%lb`: the cell runs as a task. What it reads travels with it, what it gives comes back."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import sys
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from nblb.client.connection.waiting import interruptible
+from nblb.errors import NotSerializable, TaskError
+from nblb.notebook.kernel import output_routing
+from nblb.notebook.magics import cell_task
+from nblb.notebook.magics.cell_names import CellNames, names
+
+if TYPE_CHECKING:
+    from nblb.client.futures.task_future import TaskFuture
+
+LOOK_S = 0.1  # how often what the cell prints is looked for
+MAGIC = "get_ipython()."
+log = logging.getLogger("nblb")
+
+
+def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
+    """The cell as a task on the cluster; its variables come back with its result."""
+    from nblb.client.task_decorator import task
+
+    found, source = _read(shell, source)
+    token = uuid.uuid4().hex
+    filename = f"<ipython-input-{shell.execution_count}-{token[:8]}>"
+    wanted = sorted(found.binds)
+    run = task(**{"name": "cell", **options})(cell_task.run_cell)
+    space = _space(shell, found)
+    left_here = []
+    while True:
+        try:
+            future: TaskFuture = run.submit(source, filename, wanted, space, token)
+            break
+        except NotSerializable as problem:
+            bad = next((name for name, value in space.items() if cell_task.unfit(value)), None)
+            if bad is None or bad not in found.binds:  # a name that the cell binds may not be read at all
+                where = f"{bad}, which the cell reads, cannot travel: " if bad else ""
+                raise UsageError(f"{where}{problem}") from None
+            left_here.append(bad)
+            del space[bad]
+    cell_task.landings[token] = lambda variables, left: _land(shell, variables, left)
+    shell.user_ns["_lb"] = future
+    return future
+
+
+def _read(shell: Any, cell: str) -> tuple[CellNames, str]:
+    """The cell's names and its source; its lines are counted as the notebook counts them, %%lb being the first."""
+    source = shell.transform_cell(cell)
+    if MAGIC in source and MAGIC not in cell:
+        raise UsageError("a cell under %%lb runs in a worker, where there is no IPython: it has no magics, ! or ?")
+    try:
+        return names(source), f"\n{source}"
+    except SyntaxError as problem:
+        said = (problem.text or "").strip()
+        raise UsageError(f"line {(problem.lineno or 0) + 1} of the cell: {problem.msg}: {said}") from None
+
+
+def _space(shell: Any, found: CellNames) -> dict[str, Any]:
+    """What the cell reads of the notebook's namespace, without what IPython itself has put there."""
+    space, own = shell.user_ns, shell.user_ns_hidden
+    there = sorted(name for name in found.reads if name in space)
+    return {name: space[name] for name in there if name not in own or own[name] is not space[name]}
+
+
+def _land(shell: Any, variables: dict[str, Any], left: dict[str, str]) -> None:
+    shell.push(variables)
+    for name, why in left.items():
+        log.warning("%s stays in the worker, for it cannot be pickled (%s)", name, why)
+
+
+def in_background(future: TaskFuture) -> TaskFuture:
+    """The future itself; its variables arrive when it ends, in a thread of their own, for unpickling takes its time."""
+
+    def fetch() -> None:
+        with contextlib.suppress(Exception):  # the future's card says it
+            future.result()
+
+    speak = output_routing.bind(fetch)
+    future.add_done_callback(lambda _: threading.Thread(target=speak, name="nblb-cell", daemon=True).start())
+    return future
+
+
+def watch(future: TaskFuture) -> Any:
+    """The value of the cell, once it has run; what it prints appears meanwhile, as that of any cell.
+
+    The stop button frees the kernel as in every wait; `_lb` is the future then.
+    """
+    printed = {"stdout": 0, "stderr": 0}
+    displayed: dict[str, Any] = {}
+    try:
+        with interruptible(future, future.connection):
+            while not future.done():
+                with contextlib.suppress(concurrent.futures.TimeoutError):
+                    future.exception(LOOK_S)
+                _print_on(future, printed)
+                _display_on(future, displayed)
+        value = future.result()
+    except TaskError as error:
+        _show_as_text(error)
+        raise
+    finally:
+        _print_on(future, printed)
+        _display_on(future, displayed)
+    return value
+
+
+def _print_on(future: TaskFuture, printed: dict[str, int]) -> None:
+    for name, at in printed.items():
+        text, printed[name] = future.printed_after(name, at)
+        if text:
+            stream = getattr(sys, name)
+            stream.write(text)
+            stream.flush()
+
+
+def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
+    """What the cell has displayed since, in the notebook's cell; a picture that was drawn anew takes its old place."""
+    from IPython.display import publish_display_data
+
+    for number, picture in enumerate(list(future.said.pictures)):
+        name = f"nblb-{future.task_id}-{picture.display_id or number}"
+        if displayed.get(name) is not picture:
+            update = name in displayed
+            displayed[name] = picture
+            transient = {"display_id": name}
+            publish_display_data(dict(picture.data), dict(picture.metadata), transient=transient, update=update)
+
+
+def _show_as_text(error: TaskError) -> None:
+    """IPython is to show what happened in the worker, and not how we waited for it."""
+    error._render_traceback_ = lambda: str(error).splitlines()  # type: ignore[attr-defined]

@@ -1,0 +1,109 @@
+"""`%lb_logs`: what core and hubs have written, and what a task has printed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nblb.client.futures.output_access import folder as output_folder
+from nblb.errors import UnknownTask
+from nblb.launch import logs
+from nblb.notebook.magics import task_lookup
+from nblb.shared_files.output_log import Following, KeptOutput, decoded, size
+
+AGAIN_S = 0.25
+SHOWN_CHARS = 2_000_000
+MOST_LINES = 100_000
+ENDED = ("DONE", "FAILED", "CANCELLED", "LOST")
+
+
+def read(shell: Any, cluster: Any, what: str, lines: int | None) -> Iterator[str]:
+    """The end of it: of a process's log, of a task's output (None: all of that), or of every log."""
+    if not what:
+        for role, path in logs.files(cluster.parameters).items():
+            yield f"── {role} ({path})\n{logs.last_lines(path, lines or MOST_LINES)}\n"
+    elif is_process(cluster, what):
+        yield f"{logs.last_lines(logs.file_of(cluster.parameters, what), lines or MOST_LINES)}\n"
+    else:
+        task = _Task(shell, cluster, what)
+        if lines is None:
+            yield from bounded(task.whole())
+        else:
+            yield _with_end(task.tail(lines))
+
+
+def bounded(texts: Iterable[str]) -> Iterator[str]:
+    """As much as a cell can show: its page would not bear 100 MB."""
+    left, more = SHOWN_CHARS, 0
+    for text in texts:
+        yield text[: max(0, left)]
+        more += max(0, len(text) - max(0, left))
+        left -= len(text)
+    if more:
+        yield f"\n… {size(more)} more: stdout and stderr of its future have all, read_output() gives it in pieces …\n"
+
+
+def _with_end(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+def follow(shell: Any, cluster: Any, what: str, pause: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """What is written from now on, until the task has ended or the reader has enough."""
+    if is_process(cluster, what or "core"):
+        for text in logs.new_text(logs.file_of(cluster.parameters, what or "core")):
+            yield text
+            pause(AGAIN_S)
+    else:
+        yield from _Task(shell, cluster, what).follow(pause)
+
+
+class _Task:
+    """A task's output: from the files in which it is kept, or as much as the core holds."""
+
+    def __init__(self, shell: Any, cluster: Any, what: str) -> None:
+        self._cluster = cluster
+        self._place = task_lookup.place(shell, cluster, what)
+        self._about = self._ask()
+        if self._about is None:
+            raise UnknownTask(f"the core does not know {what} any more")
+        where = output_folder(cluster.connection), self._place["task"], self._place["first"]
+        self._kept, self._following = KeptOutput(*where), Following(*where)
+
+    def _ask(self) -> dict[str, Any] | None:
+        about: dict[str, Any] | None = self._cluster.connection.ask("task", self._place)
+        return about
+
+    def whole(self) -> Iterator[str]:
+        return self._kept.text() if self._kept else iter([_with_end(_output(self._about))])
+
+    def tail(self, lines: int) -> str:
+        return self._kept.tail(lines) if self._kept else "\n".join(_output(self._about).splitlines()[-lines:])
+
+    def follow(self, pause: Callable[[float], None]) -> Iterator[str]:
+        for _ in self._following.new():
+            pass  # it was there before
+        before, ended, kept = _output(self._about), False, bool(self._kept)
+        while not ended:
+            about = self._ask()
+            ended = about is None or about["state"] in ENDED
+            new, kept = "".join(decoded(self._following.new())), kept or bool(self._kept)
+            if kept:
+                yield new
+            else:
+                now = _output(about)
+                # The core keeps the output's end: what was seen may have lost its begin meanwhile.
+                overlap = before[-200:]
+                yield now[now.rfind(overlap) + len(overlap) :] if overlap in now else now
+                before = now or before
+            if not ended:
+                pause(AGAIN_S)
+
+
+def is_process(cluster: Any, what: str) -> bool:
+    """Whether this names a process rather than a task."""
+    return what.partition("-")[0] in logs.ORDER or what in logs.files(cluster.parameters)
+
+
+def _output(about: dict[str, Any] | None) -> str:
+    return "".join(str((about or {}).get(stream) or "") for stream in ("stdout", "stderr"))

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from nblb.client.snapshots import INDEX, STATES
+from nblb.notebook.cards import static_html
+from nblb.notebook.cards.job_card import JobCard, fit
+from nblb.notebook.kernel.environment import Mode
+from tests.notebook.fakes import FakeEarlier, FakeJob
+
+
+def test_a_longer_job_is_folded_and_a_single_failure_stays_visible() -> None:
+    states = bytearray([INDEX["DONE"]] * 1_000_000)
+    states[777_777] = INDEX["FAILED"]
+    states[5] = INDEX["RUNNING"]
+    folded = fit(bytes(states), 10_000, list(STATES))
+    assert len(folded) == 10_000
+    assert folded[7777] == INDEX["FAILED"]
+    assert folded[0] == INDEX["RUNNING"]
+    assert set(folded[1:7777]) == {INDEX["DONE"]}
+
+
+def test_every_state_keeps_its_number() -> None:
+    states = bytes(range(len(STATES)))
+    assert fit(states, 10_000, list(STATES)) == states
+    for code in states:
+        assert fit(bytes([code]) * 4, 1, list(STATES)) == bytes([code])
+
+
+@pytest.mark.parametrize(
+    ("choice", "said", "then"),
+    [
+        ("cancel", "cancelling the earlier one", "the earlier job was cancelled (other arguments); 163 results"),
+        ("keep", "both go on; lb.attach('j0')", "the earlier job (other arguments) goes on beside this one, 37 of 200"),
+        ("neither", "", "the earlier job (other arguments) goes on, 37 of 200 tasks left; 163 results"),
+    ],
+)
+def test_what_becomes_of_the_job_that_lost_its_name_is_a_choice(choice: str, said: str, then: str) -> None:
+    job = FakeJob()
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    assert "earlier" not in card.described(job)  # type: ignore[arg-type]
+    assert card.act(job, "earlier", "cancel") == ""  # type: ignore[arg-type]
+    job.earlier = FakeEarlier()
+    assert card.described(job)["can"]["earlier"]  # type: ignore[arg-type]
+    assert card.act(job, "earlier", choice).startswith(said)  # type: ignore[arg-type]
+    described = card.described(job)  # type: ignore[arg-type]
+    assert described["can"]["earlier"] is (choice == "neither")
+    assert then in static_html.text(described)
+    assert then in static_html.html(described)
+
+
+@pytest.mark.parametrize(("items", "strips"), [(200, 5), (10_000, 1)])
+def test_the_strip_keeps_up_with_the_counts_where_it_is_short(items: int, strips: int) -> None:
+    """Else that of a job that was attached to is grey for a second while the bar has moved already."""
+    job = FakeJob(total=items)
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    card.widget = object()  # type: ignore[assignment]
+    looks = [card.look(job, 100.0 + step / 5) for step in range(5)]  # type: ignore[arg-type]
+    assert sum(look.strip is not None for look in looks) == strips
