@@ -15,7 +15,7 @@ import pytest
 from nblb import cli, launch
 from nblb.cli.command import table
 from nblb.errors import NblbError
-from nblb.launch import processes
+from nblb.launch import roles
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -145,13 +145,13 @@ def test_table() -> None:
 
 
 def test_the_monitor_says_where_it_is_and_ends_on_sigterm(parameters: Parameters) -> None:
-    process = processes.spawn("monitor", parameters)
+    process = roles.spawn("monitor", parameters)
     try:
         url = wait_until(lambda: launch.monitor_url(parameters), 60, "the Monitor's address")
         with urllib.request.urlopen(f"{url}liveness", timeout=10) as answer:
             assert answer.status == 200
         with pytest.raises(NblbError, match="the monitor of 't' runs already"):
-            processes.spawn("monitor", parameters)
+            roles.spawn("monitor", parameters)
         second = nblb("monitor", "-p", str(parameters.runtime_dir / "parameters.json"))
         assert (second.returncode, "runs already" in second.stderr) == (1, True)
     finally:

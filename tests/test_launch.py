@@ -18,8 +18,8 @@ import pytest
 
 from nblb import launch
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
-from nblb.launch import processes, starting
-from nblb.launch.presence import Presence, present
+from nblb.launch import cluster_processes, roles
+from nblb.launch.role_locks import Presence, present
 from nblb.system import pids
 from nblb.system.core_file import read_core_file
 from nblb.system.private_folder import runtime_folder
@@ -128,39 +128,39 @@ def test_a_stale_core_file_is_recognised(parameters: Parameters) -> None:
 def test_parameters_are_handed_over_in_private(parameters: Parameters) -> None:
     from nblb.parameters import load
 
-    path = processes.hand_over(parameters)
+    path = roles.hand_over(parameters)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert load(path).runtime_dir == parameters.runtime_dir
 
 
 def test_a_long_log_is_set_aside(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "LOG_BYTES", 10)
-    log = processes._open_log(parameters, "core")
+    monkeypatch.setattr(roles, "LOG_BYTES", 10)
+    log = roles._open_log(parameters, "core")
     log.write_text("x" * 20)
-    assert processes._open_log(parameters, "core").stat().st_size == 0
+    assert roles._open_log(parameters, "core").stat().st_size == 0
     assert log.with_suffix(".log.1").read_text() == "x" * 20
 
 
 def test_the_import_path_has_the_callers_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = processes._import_path()
+    found = roles._import_path()
     assert found[0] == str(tmp_path)
     assert str(Path(os.__file__).parent) not in found
 
 
 def test_a_role_that_dies_says_why(parameters: Parameters, stopped: None) -> None:
-    started = starting.Started(parameters)
-    address = starting.ensure_core(parameters, started)
+    started = cluster_processes.Started(parameters)
+    address = cluster_processes.ensure_core(parameters, started)
     with pytest.raises(NblbError, match=r"(?s)the hub ended while it started \(exit code 2\).*unrecognized arguments"):
-        starting.start_hub(parameters, address, 1, started, ("--nonsense",))
+        cluster_processes.start_hub(parameters, address, 1, started, ("--nonsense",))
 
 
 def test_a_role_that_is_never_ready_says_so(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "START_DEADLINE_S", 0.1)
-    me = processes.RoleProcess("hub", os.getpid(), Path("nowhere"))
+    monkeypatch.setattr(cluster_processes, "START_DEADLINE_S", 0.1)
+    me = roles.RoleProcess("hub", os.getpid(), Path("nowhere"))
     with pytest.raises(NblbError, match="the hub was not ready within"):
-        starting._wait_for(me, "hub", lambda: None)
+        cluster_processes._wait_for(me, "hub", lambda: None)
 
 
 # ── a cluster ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,14 +208,14 @@ def test_racing_starters_end_with_one_core_and_one_hub(parameters: Parameters, s
 
 
 def test_cores_that_race_without_the_starters_lock(parameters: Parameters, stopped: None) -> None:
-    racers = [processes.spawn("core", parameters, log_name=f"core-{n}") for n in range(3)]
-    started = starting.Started(parameters, [])
-    address = starting.ensure_core(parameters, started)
+    racers = [roles.spawn("core", parameters, log_name=f"core-{n}") for n in range(3)]
+    started = cluster_processes.Started(parameters, [])
+    address = cluster_processes.ensure_core(parameters, started)
     assert launch.probe.ask(address, "status")["hubs"] == 0
     everybody = {process.pid: process for process in [*racers, *started.processes]}.values()
     wait_until(lambda: sum(process.is_alive() for process in everybody) == 1, 10, "one core to be left")
     losers = [process for process in racers if not process.is_alive()]
-    assert [loser.exitcode for loser in losers] == [starting.RUNS_ALREADY] * len(losers)
+    assert [loser.exitcode for loser in losers] == [cluster_processes.RUNS_ALREADY] * len(losers)
 
 
 def test_with_stops_what_it_started_and_only_that(parameters: Parameters, stopped: None) -> None:
@@ -238,7 +238,7 @@ def test_stop_leaves_nothing_even_when_the_core_is_dead(cluster: Cluster, parame
 
 
 def test_stop_ends_a_core_that_hangs(cluster: Cluster, parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "STOP_GRACE_S", 0.3)
+    monkeypatch.setattr(cluster_processes, "STOP_GRACE_S", 0.3)
     [core] = present(parameters.runtime_dir, "core")
     os.kill(core.pid, signal.SIGSTOP)
     assert launch.stop(parameters)

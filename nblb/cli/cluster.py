@@ -10,7 +10,7 @@ from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
 from nblb.client.connection.locate import account
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.launch import probe
+from nblb.launch import one_shot
 from nblb.parameters import load
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _print_status(options: argparse.Namespace, parameters: Parameters) -> None:
-    address, core = probe.find(parameters)
-    said = (core.about if core else {}) | probe.ask(address, "status")
+    address, core = one_shot.find(parameters)
+    said = (core.about if core else {}) | one_shot.ask(address, "status")
     said["monitor"] = launch.monitor_url(parameters)
     show(options, said, lambda: _status_text(said, address))
 
@@ -120,19 +120,19 @@ def cancel(options: argparse.Namespace) -> int:
     """Cancel tasks by id, and jobs by name or id; exit code 1 when nothing was there to cancel."""
     if not options.ids and not options.job:
         raise NblbError("say what to cancel: ids of tasks, or --job NAME")
-    address, _ = probe.find(load(options.parameters))
-    cancelled = {task: probe.cancel(address, task=task, kill=options.kill) for task in options.ids}
+    address, _ = one_shot.find(load(options.parameters))
+    cancelled = {task: one_shot.cancel(address, task=task, kill=options.kill) for task in options.ids}
     for name in options.job:
-        known = probe.ask(address, "job", {"job": name, "name": name, "user": options.user or account()})
-        cancelled[name] = probe.cancel(address, job=known["job"], kill=options.kill) if known else 0
+        known = one_shot.ask(address, "job", {"job": name, "name": name, "user": options.user or account()})
+        cancelled[name] = one_shot.cancel(address, job=known["job"], kill=options.kill) if known else 0
     lines = [f"{name}: {number} cancelled" for name, number in cancelled.items()]
     show(options, cancelled, lambda: "\n".join(lines))
     return 0 if any(cancelled.values()) else 1
 
 
 def _ask(options: argparse.Namespace, topic: str, about: dict[str, Any] | None = None) -> Any:
-    address, _ = probe.find(load(options.parameters))
-    answer = probe.ask(address, topic, {key: value for key, value in (about or {}).items() if value})
+    address, _ = one_shot.find(load(options.parameters))
+    answer = one_shot.ask(address, topic, {key: value for key, value in (about or {}).items() if value})
     if answer is None:
         raise LoadBalancerUnreachable(f"the load balancer at {address} has no answer to {topic!r}")
     return answer

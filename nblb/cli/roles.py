@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from nblb.cli.command import Commands, add, count
 from nblb.errors import NblbError
-from nblb.launch.presence import Presence
-from nblb.launch.processes import LONE
+from nblb.launch.role_locks import Presence
+from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.private_folder import runtime_folder
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.launch import probe, starting
-from nblb.launch.presence import present
-from nblb.launch.processes import Echo, RoleProcess, spawn, write_private
+from nblb.launch import cluster_processes, one_shot
+from nblb.launch.role_locks import present
+from nblb.launch.roles import Echo, RoleProcess, spawn, write_private
 from nblb.system.core_file import read_core_file
 from nblb.system.pids import is_alive
 
 if TYPE_CHECKING:
-    from nblb.launch.starting import Source
+    from nblb.launch.cluster_processes import Source
     from nblb.parameters import Parameters
 
 ROLES = ("core", "health", "monitor")
@@ -35,13 +35,13 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
         [LB, HC, Monitor], each with pid, is_alive(), terminate(), join(timeout); with `returnStartFct`
         [[LB, HC, Monitor], [functions that start them again]]. They go on when this process ends: `nblb stop`.
     """
-    parameters = starting.settle(pfile)
-    started = starting.Started(parameters)
+    parameters = cluster_processes.settle(pfile)
+    started = cluster_processes.Started(parameters)
     try:
-        with starting.only_one_starter(parameters):
-            starting.ensure_core(parameters, started)
-            starting.ensure_alone("health", parameters, started)
-            starting.ensure_alone("monitor", parameters, started)
+        with cluster_processes.only_one_starter(parameters):
+            cluster_processes.ensure_core(parameters, started)
+            cluster_processes.ensure_alone("health", parameters, started)
+            cluster_processes.ensure_alone("monitor", parameters, started)
             processes = [_process(role, parameters, started) for role in ROLES]
     except BaseException:
         started.leave()
@@ -63,14 +63,14 @@ def startWorkerHub(
     RoleProcess
         With pid, is_alive(), terminate(), join(timeout); with `returnStartFct` [process, function that starts it].
     """
-    parameters = starting.settle(pfile)
+    parameters = cluster_processes.settle(pfile)
 
     def start() -> RoleProcess:
-        address, _ = probe.find(parameters)
-        started = starting.Started(parameters)
+        address, _ = one_shot.find(parameters)
+        started = cluster_processes.Started(parameters)
         functions = _hand_over_functions(parameters, dict(tasks or {}))
         try:
-            process = starting.start_hub(parameters, address, None, started, ("--tasks", str(functions)))
+            process = cluster_processes.start_hub(parameters, address, None, started, ("--tasks", str(functions)))
         except BaseException:
             started.leave()
             raise
@@ -90,7 +90,7 @@ def _hand_over_functions(parameters: Parameters, tasks: dict[str, Callable[..., 
     return write_private(parameters.runtime_dir, f"tasks-{uuid.uuid4().hex[:8]}", msgspec.msgpack.encode(packed))
 
 
-def _process(role: str, parameters: Parameters, started: starting.Started) -> RoleProcess:
+def _process(role: str, parameters: Parameters, started: cluster_processes.Started) -> RoleProcess:
     """The handle of a role, also when somebody else started it."""
     for process in started.processes:
         if process.role == role:
@@ -106,9 +106,9 @@ def _process(role: str, parameters: Parameters, started: starting.Started) -> Ro
 def _starter(role: str, parameters: Parameters) -> Callable[[], RoleProcess]:
     def start_again() -> RoleProcess:
         if role == "core":
-            started = starting.Started(parameters)
-            with starting.only_one_starter(parameters):
-                starting.ensure_core(parameters, started)
+            started = cluster_processes.Started(parameters)
+            with cluster_processes.only_one_starter(parameters):
+                cluster_processes.ensure_core(parameters, started)
             return _process(role, parameters, started)
         return spawn(role, parameters)
 

@@ -20,7 +20,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
 from nblb.errors import NblbError, NotAllowed
-from nblb.monitoring import pages, words
+from nblb.monitoring import pages, wording
 from nblb.monitoring.poller import Picture, Poller, Source
 from nblb.monitoring.table import Table
 from nblb.parameters import Parameters, load
@@ -95,12 +95,12 @@ class Monitor(pn.viewable.Viewer):
         """Bring the page up to the latest picture; called twice a second, cheap when nothing is new."""
         picture = self.poller.look()
         age_s = self.poller.age_s(picture)
-        _set(self.banner, words.banner(picture, age_s))
-        _set(self.note, words.note(picture, age_s, pn.config.theme == "dark"))
+        _set(self.banner, wording.banner(picture, age_s))
+        _set(self.note, wording.note(picture, age_s, pn.config.theme == "dark"))
         if picture.number == self.shown or not picture.answers:
             return
         self.shown = picture.number
-        _set(self.summary, words.summary(picture))
+        _set(self.summary, wording.summary(picture))
         of = picture.answers
         self.workers.show(pages.workers(of["workers"] or []))
         self.queues.show(pages.queues(of["queue"] or {}))
@@ -165,7 +165,7 @@ def view(poller: Poller) -> Any:
     pn.extension("tabulator")
     # of the stock templates, this one loads nothing from other computers
     return pn.template.BootstrapTemplate(
-        title=words.TITLE,
+        title=wording.TITLE,
         main=[Monitor(poller)],
         busy_indicator=None,
         header_background="#1b3a57",
@@ -197,7 +197,7 @@ def open_server(
             {"/": page, "/monitor": page},
             address=address,
             port=port,
-            title=words.TITLE,
+            title=wording.TITLE,
             prefix=prefix.strip("/"),
             websocket_origin=[f"{address}:{port}", f"localhost:{port}", *allow_websocket_origin],
             liveness=True,
@@ -287,7 +287,7 @@ def _free_port(address: str) -> int:
 
 
 def _html(text: str) -> Any:
-    return pn.pane.HTML(text, stylesheets=[words.CSS], sizing_mode="stretch_width", margin=(0, 10))
+    return pn.pane.HTML(text, stylesheets=[wording.CSS], sizing_mode="stretch_width", margin=(0, 10))
 
 
 def _heading(text: str) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nblb.protocol.messages import TaskState
-from nblb.simulation.ledger import Kept
 from nblb.simulation.referee import Referee
 from nblb.simulation.simulator import Violation
+from nblb.simulation.submission_log import Kept
 from nblb.simulation.workload import may_end
 
 if TYPE_CHECKING:

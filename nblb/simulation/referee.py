@@ -35,13 +35,13 @@ from nblb.protocol.messages import (
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.simulation.fairness import Shares, check_turns
-from nblb.simulation.ledger import Kept, Ledger
-from nblb.simulation.mirror import differences
+from nblb.simulation.replay_check import differences
 from nblb.simulation.simulated_client import SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
+from nblb.simulation.submission_log import Kept, Ledger
 from nblb.simulation.workload import NAMED, Conduct
 
 

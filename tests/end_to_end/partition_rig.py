@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nblb as lb
-from nblb.launch.processes import hand_over
+from nblb.launch.roles import hand_over
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

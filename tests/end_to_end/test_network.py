@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nblb import launch
-from nblb.launch.processes import hand_over
+from nblb.launch.roles import hand_over
 from nblb.system.core_file import read_core_file
 from tests.end_to_end.network import Cable, Network, why_not
 from tests.end_to_end.partition_rig import LEASE_S, SCALE, SLACK_S, TIMES, begun, elsewhere, hub, lines, process, run

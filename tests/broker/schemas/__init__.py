@@ -37,7 +37,7 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from nblb.simulation.mirror import picture
+from nblb.simulation.replay_check import picture
 
 HERE = Path(__file__).parent
 Shapes = dict[str, Any]

@@ -18,7 +18,7 @@ from nblb.errors import (
     TooManyQueuedTasks,
     UnknownTask,
 )
-from nblb.launch.starting import Started
+from nblb.launch.cluster_processes import Started
 from nblb.notebook import load_ipython_extension, unload_ipython_extension
 from nblb.notebook.magics import magics
 from tests.notebook.fakes import FakeCluster, FakeJob

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nblb import parameters as parameters_module
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.launch import probe
-from nblb.launch.presence import lock_file, present
-from nblb.launch.processes import RoleProcess, spawn
+from nblb.launch import one_shot
+from nblb.launch.role_locks import lock_file, present
+from nblb.launch.roles import RoleProcess, spawn
 from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder
@@ -126,7 +126,7 @@ def connect(parameters: Source = None) -> Cluster:
         No core answers; the message names the address and what to run.
     """
     chosen = settle(parameters)
-    probe.find(chosen)  # knows best why there is none
+    one_shot.find(chosen)  # knows best why there is none
     return join(chosen, Started(chosen))
 
 
@@ -148,7 +148,7 @@ def stop(parameters: Source = None) -> bool:
 def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
     """Starts one more hub on this machine; returns when the core knows it."""
     chosen = settle(parameters)
-    address, _ = probe.find(chosen)
+    address, _ = one_shot.find(chosen)
     started = Started(chosen)
     try:
         return start_hub(chosen, address, workers, started)
@@ -203,8 +203,8 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
     core = read_core_file(parameters.connection_file)
     if core is not None and not core.stale:
         try:
-            address, _ = probe.find(parameters)
-            probe.ask(address, "status")
+            address, _ = one_shot.find(parameters)
+            one_shot.ask(address, "status")
         except LoadBalancerUnreachable as error:
             raise LoadBalancerUnreachable(
                 f"core pid {core.pid} is alive but does not answer; end it with 'nblb stop' ({error})"
@@ -227,8 +227,8 @@ def _core_answers(parameters: Parameters) -> tuple[str, int] | None:
     core = read_core_file(parameters.connection_file)
     if core is None or core.stale:
         return None
-    address, _ = probe.find(parameters)
-    probe.ask(address, "status")
+    address, _ = one_shot.find(parameters)
+    one_shot.ask(address, "status")
     return address, core.pid
 
 
@@ -243,7 +243,7 @@ def ensure_hub(parameters: Parameters, address: str, workers: int | None, starte
     here = socket.gethostname()
     if present(parameters.runtime_dir, "hub"):
         return
-    if any(hub["host"] == here and is_alive(hub["pid"]) for hub in probe.ask(address, "hubs")):
+    if any(hub["host"] == here and is_alive(hub["pid"]) for hub in one_shot.ask(address, "hubs")):
         return
     start_hub(parameters, address, workers, started)
 
@@ -272,7 +272,7 @@ def _wait_for_hub(process: RoleProcess, parameters: Parameters, address: str, wo
     wanted = sum(group.workers for group in parameters.groups(workers))
 
     def known() -> bool | None:
-        rows = [row for row in probe.ask(address, "hubs") if row["pid"] == process.pid]
+        rows = [row for row in one_shot.ask(address, "hubs") if row["pid"] == process.pid]
         return bool(rows) and rows[0]["workers"] >= wanted
 
     _wait_for(process, "hub", known)
@@ -311,7 +311,7 @@ def _ended(process: RoleProcess, sentence: str) -> str:
 def _stop_core(core: CoreFile) -> None:
     """Tells a living core to end with its hubs, and waits until it has; one that hangs is left to be killed."""
     try:
-        probe.stop_core(core, hubs=True)
+        one_shot.stop_core(core, hubs=True)
     except (NblbError, KeyError):
         return
     until = time.monotonic() + STOP_GRACE_S

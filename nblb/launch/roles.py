@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nblb.errors import NblbError
-from nblb.launch.presence import Presence
+from nblb.launch.role_locks import Presence
 from nblb.system.pids import children, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder
 
