@@ -15,7 +15,7 @@ T = TypeVar("T")
 Reporter = Callable[[float, str], None]
 
 
-class Voice(Protocol):
+class WorkerPort(Protocol):
     """What a worker gives to the task that it runs."""
 
     def emit(self, thing: Any) -> None: ...
@@ -24,7 +24,7 @@ class Voice(Protocol):
     ) -> Any: ...
 
 
-class StopAndKeep(BaseException):
+class StoppedAndKept(BaseException):
     """Raised inside a task that is to end early: its result is what it emitted last.
 
     Not an Exception, so that a task which catches all errors of a step ends all the same; `finally` blocks run.
@@ -32,7 +32,7 @@ class StopAndKeep(BaseException):
 
 
 reporter: Reporter | None = None
-voice: Voice | None = None
+voice: WorkerPort | None = None
 
 
 def progress(percent: float, note: str = "") -> None:

@@ -19,7 +19,7 @@ import pytest
 from nblb import launch
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
 from nblb.launch import cluster_processes, roles
-from nblb.launch.role_locks import Presence, present
+from nblb.launch.role_locks import RoleLock, present
 from nblb.system import pids
 from nblb.system.core_file import read_core_file
 from nblb.system.private_folder import runtime_folder
@@ -51,7 +51,7 @@ def dead_pid() -> int:
 
 def test_presence_is_seen_while_held_and_only_then(parameters: Parameters) -> None:
     folder = runtime_folder(parameters)
-    here = Presence(folder, "hub")
+    here = RoleLock(folder, "hub")
     assert here.take()
     here.say(url="http://x")
     [one] = present(folder, "hub")
@@ -65,7 +65,7 @@ def test_presence_is_seen_while_held_and_only_then(parameters: Parameters) -> No
 
 def test_only_one_of_a_lone_role(parameters: Parameters) -> None:
     folder = runtime_folder(parameters)
-    first, second = Presence(folder, "health", alone=True), Presence(folder, "health", alone=True)
+    first, second = RoleLock(folder, "health", alone=True), RoleLock(folder, "health", alone=True)
     assert first.take()
     assert not second.take()
     first.leave()
@@ -75,14 +75,14 @@ def test_only_one_of_a_lone_role(parameters: Parameters) -> None:
 
 def test_a_presence_handed_over_ends_with_its_heir(parameters: Parameters) -> None:
     folder = runtime_folder(parameters)
-    here = Presence(folder, "health", alone=True)
+    here = RoleLock(folder, "health", alone=True)
     assert here.take(for_child=True)
     assert present(folder) == []  # else whoever stops the cluster at this moment ends its starter, a notebook perhaps
-    assert not Presence(folder, "health", alone=True).take()
+    assert not RoleLock(folder, "health", alone=True).take()
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(here.file,))
     here.hand_over(child.pid)
     assert [one.pid for one in present(folder)] == [child.pid]
-    assert not Presence(folder, "health", alone=True).take()
+    assert not RoleLock(folder, "health", alone=True).take()
     child.kill()
     child.communicate()
     assert present(folder) == []

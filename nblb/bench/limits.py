@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nblb.bench.meters import PARTS, Usage
-from nblb.bench.report import Measured, Report
+from nblb.bench.report import BenchReport, Measured
 
 BUSY = 0.8  # a process that computes so much of the time is the narrow part
 DISK = 0.35  # of the time in commits
@@ -73,7 +73,7 @@ def _narrow(usage: Usage, cores: int, but: str = "") -> str:
     return f"no single part: {WHO[narrow]} computes most ({shares}), the rest is waiting for each other"
 
 
-def advise(report: Report, state_dir: str = "") -> list[str]:
+def advise(report: BenchReport, state_dir: str = "") -> list[str]:
     """What its user can do about it."""
     said = []
     load, cores = report.machine["load"][0], report.machine["cores"]
@@ -93,7 +93,7 @@ def advise(report: Report, state_dir: str = "") -> list[str]:
     return said
 
 
-def _commit_us(report: Report) -> float:
+def _commit_us(report: BenchReport) -> float:
     """Of the core's own commits while single tasks came, which are small; or of the trial beside it."""
     for each in report.cases:
         if each.case == "latency" and each.usage is not None and each.usage.commits:
@@ -101,7 +101,7 @@ def _commit_us(report: Report) -> float:
     return report.best.get("commit_us", 0.0)
 
 
-def _on_small_tasks(report: Report) -> list[str]:
+def _on_small_tasks(report: BenchReport) -> list[str]:
     """From what length on single tasks, items and chunks are worth their way."""
     alone, item = report.figure("submit", "tasks_per_s"), report.figure("map_default", "items_per_s")
     chunked = report.figure("map_chunked", "items_per_s")

@@ -36,7 +36,7 @@ class Measured:
 
 
 @dataclass
-class Report:
+class BenchReport:
     """All of a run of `nblb bench`."""
 
     cluster: dict[str, Any]

@@ -20,7 +20,7 @@ from nblb.bench.cases import CASES, CONSTANTS
 from nblb.bench.limits import advise, explain
 from nblb.bench.meters import Meter, Usage
 from nblb.bench.on_cluster import OnCluster, OutOfTime
-from nblb.bench.report import Measured, Report
+from nblb.bench.report import BenchReport, Measured
 from nblb.bench.system import FULL, Impossible, Size
 from nblb.bench.work import pid
 from nblb.errors import NblbError
@@ -34,7 +34,7 @@ LEAST_PATIENCE_S = 4.0
 OF_THE_BOUND = 0.8  # of the tasks that a user may have queued
 
 
-class Plan(NamedTuple):
+class GrowthPlan(NamedTuple):
     """How a case grows: which size, from where, and how many tasks that makes."""
 
     grows: str
@@ -47,16 +47,16 @@ def _of_constants(size: Size) -> int:
 
 
 PLANS = {
-    "latency": Plan("lone", 30, lambda s: s.lone + s.warm),
-    "submit": Plan("submits", 200, lambda s: s.submits + 50),
-    "map_default": Plan("items", 2_000, lambda s: s.items + 100),
-    "map_chunked": Plan("items", 8_192, lambda s: len(s.chunks) * (s.items + 100)),
-    "array_both_ways": Plan("mib", 8, lambda s: s.echoes + 10),
-    "constant_argument": Plan("mib", 8, _of_constants),
-    "constant_closure": Plan("mib", 8, _of_constants),
-    "constant_put": Plan("mib", 8, _of_constants),
-    "closure": Plan("closures", 50, lambda s: 2 * s.closures + 10),
-    "imbalance": Plan("uneven", 20, lambda s: s.uneven),
+    "latency": GrowthPlan("lone", 30, lambda s: s.lone + s.warm),
+    "submit": GrowthPlan("submits", 200, lambda s: s.submits + 50),
+    "map_default": GrowthPlan("items", 2_000, lambda s: s.items + 100),
+    "map_chunked": GrowthPlan("items", 8_192, lambda s: len(s.chunks) * (s.items + 100)),
+    "array_both_ways": GrowthPlan("mib", 8, lambda s: s.echoes + 10),
+    "constant_argument": GrowthPlan("mib", 8, _of_constants),
+    "constant_closure": GrowthPlan("mib", 8, _of_constants),
+    "constant_put": GrowthPlan("mib", 8, _of_constants),
+    "closure": GrowthPlan("closures", 50, lambda s: 2 * s.closures + 10),
+    "imbalance": GrowthPlan("uneven", 20, lambda s: s.uneven),
 }
 NAMES = ("startup", *CASES)
 
@@ -68,7 +68,7 @@ def run(
     cases: Iterable[str] = NAMES,
     full: Size = FULL,
     tell: Callable[[str], object] = lambda _: None,
-) -> Report:
+) -> BenchReport:
     """Measures a running cluster: no case is larger than `full`, and `tell` hears the name of each when it begins.
 
     Raises
@@ -83,7 +83,7 @@ def run(
     workers = _workers(cluster, priority)
     status = cluster.status()
     cluster_said = {key: status.get(key) for key in ("name", "workers", "hubs", "durability", "version", "host")}
-    report = Report(cluster_said, machine.describe(), {})
+    report = BenchReport(cluster_said, machine.describe(), {})
     tell("this machine without nblb")
     state_dir = Path(status.get("state_dir", "")) if status.get("host") == socket.gethostname() else None
     report.best = _best(state_dir, str(status.get("durability")))
@@ -199,11 +199,11 @@ class _Bench:
             self.system.clean()
         return measured
 
-    def _sized(self, plan: Plan, number: int) -> Size:
+    def _sized(self, plan: GrowthPlan, number: int) -> Size:
         changed: dict[str, Any] = {plan.grows: number}
         return replace(self._size, **changed)
 
-    def _once(self, name: str, plan: Plan, size: Size) -> Measured:
+    def _once(self, name: str, plan: GrowthPlan, size: Size) -> Measured:
         usage = Usage()
         with self.meter.around(usage):
             figures: dict[str, float] = CASES[name](self.system, size)

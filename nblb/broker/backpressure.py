@@ -10,7 +10,7 @@ from nblb.protocol.messages import FetchTask, Message
 RESULTS_A_TURN = 64  # for one client, so that others do not wait
 
 
-class Withheld:
+class Backpressure:
     """By address, the record, first item and items of each result; the results themselves stay where they lie.
 
     Each by itself: a record that is told as a whole, again and again, never gets beyond what its client takes at once.

@@ -20,7 +20,7 @@ def is_patient(message: Message) -> bool:
     return kind is EndCommitted or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
 
 
-class Patience:
+class DelayedAcks:
     """For which addresses something waits, and until when."""
 
     def __init__(self) -> None:

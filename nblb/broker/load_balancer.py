@@ -22,7 +22,7 @@ import msgspec
 
 from nblb import __version__
 from nblb.broker import queries
-from nblb.broker.backpressure import Withheld
+from nblb.broker.backpressure import Backpressure
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal.journal import Journal
@@ -60,7 +60,7 @@ class LoadBalancer:
         self._stopping = threading.Event()
         self._again = False  # there is more to do before anything arrives
         self._disk: FullDisk
-        self._withheld = Withheld()
+        self._withheld = Backpressure()
         self._started_at = 0.0
         self._account = ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nblb.broker.delayed_acks import Patience
+from nblb.broker.delayed_acks import DelayedAcks
 from nblb.protocol.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Outgoing:
     def __init__(self) -> None:
         self.sends: dict[str, list[Message]] = {}
         self.replies: list[tuple[str, Any, str]] = []  # to whom, what, and the task that it promises
-        self._patience = Patience()
+        self._patience = DelayedAcks()
 
     def add(self, to: str, message: Message) -> None:
         waiting = self.sends.get(to)

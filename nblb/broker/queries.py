@@ -15,8 +15,8 @@ from nblb.protocol.messages import TaskState
 from nblb.scheduling.hubs import GroupOfWorkers
 from nblb.scheduling.retention import items_behind
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 MOST_ROWS = 10_000
 MOST_LOOKED_AT = 1_000  # waiting tasks of a user
@@ -200,7 +200,7 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     return {**_job_row(scheduler, found, items_behind(state)), "marks": found.spec.marks, "records": records}
 
 
-def _job_row(scheduler: Scheduler, job: Job, behind: Mapping[Job, int]) -> dict[str, Any]:
+def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJob, int]) -> dict[str, Any]:
     counts = job.shown(behind.get(job, 0))
     known = sum(job.counts.values())
     if job.unended or known < job.items:
@@ -226,7 +226,7 @@ def _job_row(scheduler: Scheduler, job: Job, behind: Mapping[Job, int]) -> dict[
 
 def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
     state = scheduler.state
-    chosen: Iterator[Record] = iter(list(state.records.values()))
+    chosen: Iterator[Submission] = iter(list(state.records.values()))
     if about.get("job"):
         found = state.jobs.get(about["job"])
         chosen = iter(list(found.records.values()) if found is not None else [])
@@ -267,7 +267,7 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
     }
 
 
-def _task_row(scheduler: Scheduler, task: Task, now: float) -> dict[str, Any]:
+def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
     record, held, ended = task.record, task.held, task.ended
     failure = ended.failure if ended is not None else None
     started = held.started_at if held is not None else 0.0

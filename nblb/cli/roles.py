@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from nblb.cli.command import Commands, add, count
 from nblb.errors import NblbError
-from nblb.launch.role_locks import Presence
+from nblb.launch.role_locks import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.private_folder import runtime_folder
@@ -130,9 +130,9 @@ def monitor(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _role(
     options: argparse.Namespace, parameters: Parameters, role: str, stop: Callable[[], object]
-) -> Iterator[Presence]:
+) -> Iterator[RoleLock]:
     """What every role does: says that it is here, ends in good order on a signal, and bounds its log."""
-    presence = Presence(runtime_folder(parameters), role, alone=role in LONE)
+    presence = RoleLock(runtime_folder(parameters), role, alone=role in LONE)
     if options.presence:
         presence.adopt(int(options.presence[0]), Path(options.presence[1]))
     elif not presence.take():

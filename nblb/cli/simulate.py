@@ -12,7 +12,7 @@ import msgspec
 from nblb.cli.command import Commands, add, count, show, table
 
 if TYPE_CHECKING:
-    from nblb.simulation.story import Outcome
+    from nblb.simulation.story import HistoryResult
     from nblb.simulation.what_if import Load, WhatIf
 
 
@@ -77,7 +77,7 @@ def _explore(options: argparse.Namespace) -> int:
     return 1 if report.bad else 0
 
 
-def _violation(bad: Outcome) -> str:
+def _violation(bad: HistoryResult) -> str:
     from nblb.simulation.runner import replay_command
 
     return f"seed {bad.seed}: {bad.violation}\n  see it again: {replay_command(bad.seed)}"

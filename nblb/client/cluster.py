@@ -17,7 +17,7 @@ from nblb.client.connection.locate import find_core, hello
 from nblb.client.executor import Executor
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
-from nblb.client.rows import Hub, JobList, JobRow, Status, User, Worker
+from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
 from nblb.client.session.session import Session
 from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError
@@ -111,26 +111,26 @@ class Cluster:
 
     # ── questions ──
 
-    def status(self) -> Status:
+    def status(self) -> ClusterStatus:
         """How the cluster is: `.core.pid`, `.addresses`, `.counts`, `.queued`, `.running`, …"""
-        return Status(self.connection.ask("status"))
+        return ClusterStatus(self.connection.ask("status"))
 
-    def hubs(self) -> list[Hub]:
+    def hubs(self) -> list[HubInfo]:
         """The hubs: name, host, pid, workers, busy, engine, …"""
-        return [Hub(row) for row in self.connection.ask("hubs")]
+        return [HubInfo(row) for row in self.connection.ask("hubs")]
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerInfo]:
         """The workers, and what each does."""
-        return [Worker(row) for row in self.connection.ask("workers")]
+        return [WorkerInfo(row) for row in self.connection.ask("workers")]
 
-    def users(self) -> list[User]:
+    def users(self) -> list[UserInfo]:
         """Who uses the cluster, and how much of it."""
-        return [User(row) for row in self.connection.ask("users")]
+        return [UserInfo(row) for row in self.connection.ask("users")]
 
     def jobs(self, user: str | None = None) -> JobList:
         """The jobs that the core knows, of one user or of all: a list, which shows itself as a live card."""
         told = self.connection.ask("jobs", {} if user is None else {"user": user})
-        return JobList([JobRow(row) for row in told], self, user)
+        return JobList([JobInfo(row) for row in told], self, user)
 
     def attach(self, name: str) -> Job:
         """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""

@@ -41,41 +41,41 @@ class Row(dict[str, Any]):
         return list(self)
 
 
-class Hub(Row):
+class HubInfo(Row):
     def _shown(self) -> list[str]:
         return ["name", "host", "pid", "workers", "busy", "state"]
 
 
-class Worker(Row):
+class WorkerInfo(Row):
     def _shown(self) -> list[str]:
         return ["worker", "hub", "state", "task_name", "progress", "user"]
 
 
-class User(Row):
+class UserInfo(Row):
     def _shown(self) -> list[str]:
         return ["user", "queued", "running", "done", "failed"]
 
 
-class JobRow(Row):
+class JobInfo(Row):
     def _shown(self) -> list[str]:
         return ["name", "state", "items", "counts", "user"]
 
 
-class JobList(list[JobRow]):
+class JobList(list[JobInfo]):
     """The jobs of a cluster as they were; in a notebook it shows itself as a card that follows them."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # so that a card can be kept for it
 
-    def __init__(self, rows: Iterable[JobRow] = (), cluster: Cluster | None = None, of: str | None = None) -> None:
+    def __init__(self, rows: Iterable[JobInfo] = (), cluster: Cluster | None = None, of: str | None = None) -> None:
         super().__init__(rows)
         self.cluster: Any = cluster
         self.user = cluster.user if cluster is not None else ""
         self.place = cluster.name if cluster is not None else ""
         self._about = {} if of is None else {"user": of}
-        self._latest: list[JobRow] = list(self)
+        self._latest: list[JobInfo] = list(self)
         self._asked_at = time.monotonic()
 
-    def latest(self) -> list[JobRow]:
+    def latest(self) -> list[JobInfo]:
         """The rows that were told last; they are asked for anew in the background."""
         now = time.monotonic()
         if self.cluster is not None and self.cluster.connected and now - self._asked_at > AGAIN_S:
@@ -88,7 +88,7 @@ class JobList(list[JobRow]):
 
     def _told(self, answer: Pending) -> None:
         if answer.value is not None:
-            self._latest = [JobRow(row) for row in answer.value]
+            self._latest = [JobInfo(row) for row in answer.value]
 
     def __repr__(self) -> str:
         if not self:
@@ -101,20 +101,20 @@ class JobList(list[JobRow]):
         return front_end.bundle("jobs", self)
 
 
-def _ended(row: JobRow) -> str:
+def _ended(row: JobInfo) -> str:
     return f"{sum(number for state, number in row.counts.items() if state in ENDED):,}"
 
 
-class Core(Row):
+class CoreInfo(Row):
     """The core's process."""
 
 
-class Status(Row):
+class ClusterStatus(Row):
     """How a cluster is: `status.core.pid`, `.addresses`, `.counts`, …"""
 
     def __init__(self, told: dict[str, Any]) -> None:
         core = {"id": told.get("core"), **{key: told.get(key) for key in ("pid", "epoch", "host", "started_at")}}
-        super().__init__({**told, "core": Core(core)})
+        super().__init__({**told, "core": CoreInfo(core)})
 
     def _shown(self) -> list[str]:
         return ["name", "core", "hubs", "workers", "busy", "queued", "running"]

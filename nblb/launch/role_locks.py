@@ -20,7 +20,7 @@ SUFFIX = ".here"
 
 
 @dataclass(frozen=True)
-class Present:
+class RunningRole:
     """A living process of a cluster: its role ("core", "hub", "health", "monitor") and what it said of itself."""
 
     role: str
@@ -29,7 +29,7 @@ class Present:
     path: Path
 
 
-class Presence:
+class RoleLock:
     """Held for a role's process while it lives. `alone`: one process of this role per cluster.
 
     A starter takes it and hands it to the process that it starts, so that there is no moment at which a process is
@@ -94,7 +94,7 @@ def lock_file(path: Path) -> int | None:
         os.close(file)  # it was removed between opening and locking: once more
 
 
-def present(runtime_dir: Path, role: str = "") -> list[Present]:
+def present(runtime_dir: Path, role: str = "") -> list[RunningRole]:
     """The living processes of the cluster on this machine; files of dead ones are removed on the way."""
     found = []
     for path in sorted(runtime_dir.glob(f"{role}*{SUFFIX}")):
@@ -104,7 +104,7 @@ def present(runtime_dir: Path, role: str = "") -> list[Present]:
     return found
 
 
-def _read(path: Path) -> Present | None:
+def _read(path: Path) -> RunningRole | None:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -115,7 +115,7 @@ def _read(path: Path) -> Present | None:
         except OSError:
             about = json.loads(os.pread(file, 65536, 0) or b"{}")
             pid = int(about["pid"])
-            return Present(about["role"], pid, about, path) if pid else None  # about to be started
+            return RunningRole(about["role"], pid, about, path) if pid else None  # about to be started
         path.unlink(missing_ok=True)  # the lock was free: nobody lives here
     except (OSError, ValueError, KeyError):  # written this very moment, or not by us
         pass

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nblb.errors import NblbError
-from nblb.launch.role_locks import Presence
+from nblb.launch.role_locks import RoleLock
 from nblb.system.pids import children, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder
 
@@ -104,7 +104,7 @@ def write_private(folder: Path, name: str, content: bytes) -> Path:
 def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
     """Starts `python -m nblb ROLE` detached."""
     settings = hand_over(parameters)
-    presence = Presence(parameters.runtime_dir, role, alone=role in LONE)
+    presence = RoleLock(parameters.runtime_dir, role, alone=role in LONE)
     if not presence.take(for_child=True):
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
     log = _open_log(parameters, log_name or role)

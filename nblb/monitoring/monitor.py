@@ -21,7 +21,7 @@ from bokeh.plotting import figure
 
 from nblb.errors import NblbError, NotAllowed
 from nblb.monitoring import pages, wording
-from nblb.monitoring.poller import Picture, Poller, Source
+from nblb.monitoring.poller import ClusterPicture, Poller, Source
 from nblb.monitoring.table import Table
 from nblb.parameters import Parameters, load
 
@@ -146,7 +146,7 @@ class Monitor(pn.viewable.Viewer):
             pn.FlexBox(*boxes, sizing_mode="stretch_width"),
         )
 
-    def _draw(self, picture: Picture) -> None:
+    def _draw(self, picture: ClusterPicture) -> None:
         offset = datetime.now(timezone.utc).astimezone().utcoffset()
         shift = offset.total_seconds() if offset else 0.0  # bokeh's time axis knows no zones
         new = [point for point in picture.history if 1000 * (point[0] + shift) > self._last_point()]

@@ -27,7 +27,7 @@ __all__ = [
     "workers",
 ]
 
-Row = tuple[Any, ...]
+TableRow = tuple[Any, ...]
 
 WORKERS = (
     "Worker",
@@ -57,7 +57,7 @@ WAITING = ("BLOCKED", "QUEUED", "ASSIGNED")
 LONGEST_TEXT = 200  # of a cell; a note or a name can be as long as a user likes
 
 
-def workers(answer: Iterable[Mapping[str, Any]]) -> list[Row]:
+def workers(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
     """One row a worker; the processor's load is the load of its whole machine, as its hub tells it."""
     rows = []
     for w in answer:
@@ -82,14 +82,14 @@ def workers(answer: Iterable[Mapping[str, Any]]) -> list[Row]:
     return sorted(rows)
 
 
-def queues(answer: Mapping[str, Any]) -> list[Row]:
+def queues(answer: Mapping[str, Any]) -> list[TableRow]:
     """What waits, by the task's name, the longest wait first."""
     by_name: Mapping[str, Mapping[str, Any]] = answer.get("by_name") or {}
     found = sorted(by_name.items(), key=lambda pair: (-float(pair[1].get("waitingtime") or 0), pair[0]))
     return [(_text(name), int(q.get("number") or 0), duration(q.get("waitingtime"))) for name, q in found]
 
 
-def users(answer: Iterable[Mapping[str, Any]]) -> list[Row]:
+def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
     rows = [
         (
             _text(u.get("user")),
@@ -104,7 +104,7 @@ def users(answer: Iterable[Mapping[str, Any]]) -> list[Row]:
     return sorted(rows, key=lambda row: (-row[2], -row[1], row[0]))
 
 
-def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[Row]:
+def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[TableRow]:
     """What waits, by priority, and whether any worker there is would ever take it."""
     bands = [(float(w.get("minP", 0)), float(w.get("maxP", 0)), w.get("state")) for w in workers]
     rows = []
@@ -117,7 +117,7 @@ def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) 
     return rows
 
 
-def statistics(answer: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def statistics(answer: Mapping[str, Mapping[str, Any]]) -> list[TableRow]:
     """What has been computed, by the task's name, the most time first."""
     total = sum(float(s.get("totalcalctimes") or 0) for s in answer.values())
     rows = []
@@ -137,7 +137,7 @@ def statistics(answer: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def jobs(answer: Iterable[Mapping[str, Any]]) -> list[Row]:
+def jobs(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
     """The latest jobs, the newest first."""
     rows = []
     for job in sorted(answer, key=lambda j: -float(j.get("created_at") or 0)):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-__all__ = ["Picture", "Poller", "Source"]
+__all__ = ["ClusterPicture", "Poller", "Source"]
 
 EVERY_S = 1.0
 IDLE_AFTER_S = 10.0  # nobody has looked for that long: ask nothing until somebody does
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Picture:
+class ClusterPicture:
     """The cluster at one moment: an answer for each topic, and how good it is."""
 
     number: int = 0  # raised with every change, so that a page knows whether it has shown this one
@@ -60,7 +60,7 @@ class Poller:
         self._connect = connect
         self._clock = clock
         self._source: Source | None = None
-        self._picture = Picture()
+        self._picture = ClusterPicture()
         self._history: deque[tuple[float, int, int]] = deque(maxlen=HISTORY)
         self._looked_at = clock()
         self._looked = threading.Event()
@@ -69,7 +69,7 @@ class Poller:
         self._started = False
         self._start_lock = threading.Lock()
 
-    def look(self) -> Picture:
+    def look(self) -> ClusterPicture:
         """The latest picture; never waits. Says as well that somebody is looking."""
         with self._start_lock:
             if not self._started:
@@ -79,7 +79,7 @@ class Poller:
         self._looked.set()
         return self._picture
 
-    def age_s(self, picture: Picture) -> float:
+    def age_s(self, picture: ClusterPicture) -> float:
         return self._clock() - picture.taken_at if picture.taken_at else float("inf")
 
     def stop(self) -> None:
@@ -103,7 +103,7 @@ class Poller:
             return
         status = answers["status"] or {}
         self._history.append((time.time(), int(status.get("queued", 0)), int(status.get("running", 0))))
-        self._picture = Picture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
+        self._picture = ClusterPicture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
 
     def _run(self) -> None:
         while not self._stopping.is_set():

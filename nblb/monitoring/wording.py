@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from nblb.monitoring import pages
-from nblb.monitoring.poller import Picture
+from nblb.monitoring.poller import ClusterPicture
 
 __all__ = ["CSS", "TITLE", "banner", "note", "summary"]
 
@@ -29,7 +29,7 @@ h2 { font-size: 1.15rem; margin: .9rem 0 .3rem; }
 """
 
 
-def banner(picture: Picture, age_s: float) -> str:
+def banner(picture: ClusterPicture, age_s: float) -> str:
     """What stands above everything while the data is not fresh; nothing when all is well."""
     if picture.error:
         seen = f" What is shown is {pages.duration(age_s)} old." if picture.taken_at else ""
@@ -48,7 +48,7 @@ def banner(picture: Picture, age_s: float) -> str:
     return ""
 
 
-def summary(picture: Picture) -> str:
+def summary(picture: ClusterPicture) -> str:
     status = picture.answers["status"] or {}
     counts = status.get("counts") or {}
     facts = [
@@ -65,7 +65,7 @@ def summary(picture: Picture) -> str:
     return f'<h1>{TITLE}</h1><dl class="facts">{boxes}</dl>'
 
 
-def note(picture: Picture, age_s: float, dark: bool) -> str:
+def note(picture: ClusterPicture, age_s: float, dark: bool) -> str:
     """The line of small print: which cluster, how old, and the other theme."""
     status = picture.answers.get("status") or {}
     name = html.escape(str(status.get("name") or "?"))

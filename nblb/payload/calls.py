@@ -43,14 +43,14 @@ class Packed(NamedTuple):
     holders: tuple[Any, ...] = ()  # the handles of the constants, alive until the blobs are on their way
 
 
-class _Values(threading.local):
+class _StandIns(threading.local):
     """What stand-ins are replaced by while this thread unpickles."""
 
     inputs: Mapping[str, Sequence[Any]] | None = None
     constants: Mapping[str, Any] | None = None
 
 
-_values = _Values()
+_values = _StandIns()
 
 
 class Input:

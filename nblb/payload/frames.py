@@ -108,7 +108,7 @@ def pack_frames(
     chosen = [pair for pair in found if is_user(pair[0].f_code.co_filename)] or found[-1:]
     until, left = perf_counter() + MAX_TIME_S, MAX_BYTES
     packed: list[bytes] = []
-    values = _Values(most_values, until)
+    values = _FrameValues(most_values, until)
     for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost matter most
         one = json.dumps(_frame(frame, line, until, left, values), ensure_ascii=False).encode("utf-8", "replace")
         left -= len(one)
@@ -121,7 +121,7 @@ def pack_frames(
     return Payload((text, bytes(values.pickled)) if values.pickled else (text,))
 
 
-class _Values:
+class _FrameValues:
     """The pickles of variables, one behind another."""
 
     def __init__(self, most: int, until: float) -> None:
@@ -140,7 +140,7 @@ class _Values:
         return [begin, len(one)]
 
 
-def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _Values) -> dict[str, Any]:
+def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _FrameValues) -> dict[str, Any]:
     code = frame.f_code
     lines = linecache.getlines(code.co_filename, frame.f_globals)
     first = max(1, line - AROUND)
@@ -157,7 +157,7 @@ def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _
 
 
 def _locals(
-    frame: types.FrameType, until: float, left: int, values: _Values
+    frame: types.FrameType, until: float, left: int, values: _FrameValues
 ) -> tuple[dict[str, str], dict[str, list[int]]]:
     """The variables as texts, and where the pickles of some of them are."""
     shown: dict[str, str] = {}

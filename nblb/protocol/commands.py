@@ -179,7 +179,7 @@ class Deliver(Command):
     kind: str = ""
 
 
-class Told(Command):
+class BlobReceived(Command):
     """Something to show: JobChanged, JobNamed, TaskPrinted, …"""
 
     message: Message
@@ -207,5 +207,5 @@ AnyCommand: TypeAlias = (
     | Show
     | Reject
     | Deliver
-    | Told
+    | BlobReceived
 )

@@ -6,7 +6,7 @@ has taken over, or the end is known already): it is counted, acknowledged and ch
 
 from __future__ import annotations
 
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Record
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AttemptFailed
 from nblb.protocol.messages import (
@@ -23,14 +23,14 @@ from nblb.protocol.messages import (
     WorkerStarted,
 )
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
-from nblb.scheduling.slice import Task
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State, Statistics
 
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a duration beyond that is not believed
 
 
-class Outcome:
+class AttemptReports:
     """Handles the facts of hubs."""
 
     def __init__(self, state: State) -> None:
@@ -158,7 +158,7 @@ class Outcome:
         if not held.tasks:  # the others have been cancelled
             self.state.stop(held, "cancel")
 
-    def _part(self, held: Assignment, offset: int, items: int) -> list[Task]:
+    def _part(self, held: Assignment, offset: int, items: int) -> list[Slice]:
         """What is in hand of these items of the slice, cut out of it."""
         record, first, last = held.record, held.first + offset, held.first + offset + items
         part = []
@@ -208,7 +208,7 @@ class Outcome:
     def _done(
         self,
         held: Assignment,
-        done: list[Task],
+        done: list[Slice],
         payload: Payload | None,
         offset: int,
         items: int,
@@ -272,7 +272,7 @@ class Outcome:
                     self._requeue(task, "TaskReturned", "", now)
         self._committed(hub, message.task, message.attempt, message.first)
 
-    def _timed_out(self, task: Task, now: float) -> None:
+    def _timed_out(self, task: Slice, now: float) -> None:
         spec = task.record.spec
         if task.tries < spec.retries and not spec.at_most_once:
             self._requeue(task, "RetryTask", "timeout", now, raised=True)
@@ -307,11 +307,11 @@ class Outcome:
             else:
                 self._requeue(task, "HubSilent", reason, now)
 
-    def _may_not_again(self, task: Task, reason: str, now: float) -> None:
+    def _may_not_again(self, task: Slice, reason: str, now: float) -> None:
         text = f"{task.record.spec.name} may have run once and may not run again (at_most_once): {reason}"
         self.state.fail(task, "AtMostOnce", Failure(kind="TaskLost", message=text), now)
 
-    def _crashed(self, task: Task, reason: str, now: float) -> None:
+    def _crashed(self, task: Slice, reason: str, now: float) -> None:
         record = task.record
         if task.items > 1 and record.spec.split:
             # One of the items did it. Each goes on alone, so that the guilty one is found and no other is blamed.
@@ -326,7 +326,7 @@ class Outcome:
         self._requeue(task, "WorkerDied", reason, now, crashed=True)
 
     def _requeue(
-        self, task: Task, cause: str, reason: str, now: float, crashed: bool = False, raised: bool = False
+        self, task: Slice, cause: str, reason: str, now: float, crashed: bool = False, raised: bool = False
     ) -> None:
         task.move(cause, now)
         task.held = None
@@ -335,7 +335,7 @@ class Outcome:
         task.progress = 0.0
         task.note = reason = reason[:LONGEST_NOTE]
         self.state.out.append(
-            Keep(AttemptFailed(task.record.id, task.first, task.items, task.attempt, crashed, reason, raised))
+            Record(AttemptFailed(task.record.id, task.first, task.items, task.attempt, crashed, reason, raised))
         )
         self.state.enqueue(task)
         self.state.notice(task, now)

@@ -14,20 +14,20 @@ from heapq import heapify, heappop, heappush, merge
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.messages import TaskState
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Kind, Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Kind, Submission
 
 if TYPE_CHECKING:
     from nblb.scheduling.fair_share import Band
 
 QUEUED = TaskState.QUEUED
 FEW_LEVELS = 32
-Look: TypeAlias = "tuple[Task, Task]"  # the next task for a worker of a band, and the oldest
+Look: TypeAlias = "tuple[Slice, Slice]"  # the next task for a worker of a band, and the oldest
 #: A user's turn in a band: occupied, usage, number of the oldest task (no two users have the same), user, next task.
-Entry: TypeAlias = "tuple[int, float, int, UserQueue, Task]"
+Entry: TypeAlias = "tuple[int, float, int, UserQueue, Slice]"
 
 
-class Line:
+class SliceQueue:
     """Waiting tasks of one user, priority and kind, oldest first.
 
     Nearly all come in order and stand in `tasks`; the others in the heap `late`. One that was cancelled is dropped
@@ -37,12 +37,12 @@ class Line:
     __slots__ = ("dead", "items", "late", "tasks")
 
     def __init__(self) -> None:
-        self.tasks: deque[Task] = deque()
-        self.late: list[Task] = []
+        self.tasks: deque[Slice] = deque()
+        self.late: list[Slice] = []
         self.dead = 0
         self.items: dict[str, int] = {}  # that wait here, by the task's name, for display
 
-    def add(self, task: Task) -> None:
+    def add(self, task: Slice) -> None:
         if self.tasks and task < self.tasks[-1]:
             heappush(self.late, task)
         else:
@@ -56,7 +56,7 @@ class Line:
         else:
             del self.items[name]
 
-    def head(self) -> Task | None:
+    def head(self) -> Slice | None:
         tasks, late = self.tasks, self.late
         if tasks and not late and tasks[0].state is QUEUED:  # nearly always
             return tasks[0]
@@ -87,7 +87,7 @@ class Line:
             heapify(self.late)
             self.dead = 0
 
-    def waiting(self) -> Iterator[Task]:
+    def waiting(self) -> Iterator[Slice]:
         """All of them, in order."""
         alive = (task for task in self.tasks if task.state is QUEUED)
         late = sorted(task for task in self.late if task.state is QUEUED)
@@ -120,22 +120,22 @@ class UserQueue:
         self.done = self.failed = 0  # items
         self.waiting = 0  # items that wait here
         self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
-        self.levels: dict[float, dict[Kind, Line]] = {}
+        self.levels: dict[float, dict[Kind, SliceQueue]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
-        self._lines: dict[Band, Line] = {}  # where all that wait for a worker of the band stand in one line: it
+        self._lines: dict[Band, SliceQueue] = {}  # where all that wait for a worker of the band stand in one line: it
 
-    def add(self, task: Task) -> bool:
+    def add(self, task: Slice) -> bool:
         """Wait, behind all that were accepted before; is it the first of its line now?"""
         line = self._line(task.record)
         self._count(line, task.record, task.items)
         return self._join(line, task)
 
-    def stand(self, task: Task) -> bool:
+    def stand(self, task: Slice) -> bool:
         """Take a place in the line without being counted: a piece that was cut off a waiting task."""
         return self._join(self._line(task.record), task)
 
-    def _line(self, record: Record) -> Line:
+    def _line(self, record: Submission) -> SliceQueue:
         """Where the record's tasks wait."""
         priority, kind = record.spec.priority, record.kind
         level = self.levels.get(priority)
@@ -144,18 +144,18 @@ class UserQueue:
             insort(self.priorities, priority)
         line = level.get(kind)
         if line is None:
-            line = level[kind] = Line()
+            line = level[kind] = SliceQueue()
             self._lines.clear()
         return line
 
-    def _join(self, line: Line, task: Task) -> bool:
+    def _join(self, line: SliceQueue, task: Slice) -> bool:
         line.add(task)
         if line.head() is not task:
             return False
         self._looks.clear()
         return True
 
-    def cancelled(self, task: Task) -> None:
+    def cancelled(self, task: Slice) -> None:
         """The task, which has left the state QUEUED, waits no more."""
         line = self._line(task.record)
         self._count(line, task.record, -task.items)
@@ -171,7 +171,7 @@ class UserQueue:
         look = self.look(band)
         return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
 
-    def drop(self, task: Task, band: Band) -> None:
+    def drop(self, task: Slice, band: Band) -> None:
         """The task, which is the next one or one of the `others` for this band, leaves its line for a hub."""
         record, items = task.record, task.items
         line = self._lines.get(band) or self._line(record)
@@ -189,11 +189,11 @@ class UserQueue:
         else:
             del waiting[name]
 
-    def taken(self, task: Task, items: int) -> None:
+    def taken(self, task: Slice, items: int) -> None:
         """`items` were cut off the front of `task`, which goes on waiting."""
         self._count(self._line(task.record), task.record, -items)
 
-    def _count(self, line: Line, record: Record, items: int) -> None:
+    def _count(self, line: SliceQueue, record: Submission, items: int) -> None:
         self.waiting += items
         if record.job is None:
             self.single += items
@@ -217,7 +217,7 @@ class UserQueue:
                 waiting[priority] = items
         return waiting
 
-    def heads(self, priority: float) -> list[Task]:
+    def heads(self, priority: float) -> list[Slice]:
         """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
         level = self.levels[priority]
         heads = []
@@ -233,7 +233,7 @@ class UserQueue:
             del self.priorities[bisect_left(self.priorities, priority)]
         return heads
 
-    def head(self, priority: float) -> Task | None:
+    def head(self, priority: float) -> Slice | None:
         """The oldest task at this priority."""
         level = self.levels[priority]
         if len(level) == 1:  # nearly always
@@ -273,7 +273,7 @@ class UserQueue:
         self._looks[band] = look = task, oldest
         return look
 
-    def best(self, low: float, high: float) -> Task | None:
+    def best(self, low: float, high: float) -> Slice | None:
         """The next task for a worker that takes priorities low..high: highest priority, then first in."""
         priorities = self.priorities
         while True:
@@ -284,7 +284,7 @@ class UserQueue:
             if task is not None:
                 return task
 
-    def _oldest(self, best: Task, low: float) -> Task:
+    def _oldest(self, best: Slice, low: float) -> Slice:
         """Among the heads at the priorities from `low` up to the best one's."""
         priorities, high = self.priorities, best.record.spec.priority
         first, last = bisect_left(priorities, low), bisect_left(priorities, high)
@@ -296,7 +296,7 @@ class UserQueue:
                 best = task
         return best
 
-    def others(self, low: float, high: float) -> Iterator[Task]:
+    def others(self, low: float, high: float) -> Iterator[Slice]:
         """For each kind the next task, in the order of rule 4.3: for a worker that can't run the best one."""
         seen: set[Kind] = set()
         for priority in self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]:
@@ -305,7 +305,7 @@ class UserQueue:
                     seen.add(task.record.kind)
                     yield task
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[Slice]:
         """All that wait, in the order in which an unlimited worker would take them."""
         for priority in reversed(self.priorities):
             lines = [line.waiting() for line in self.levels[priority].values()]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import Collected, JobForgotten
 from nblb.protocol.messages import CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.retention import Retention
-from nblb.scheduling.slice import Task
-from nblb.scheduling.state import Client, State
-from nblb.scheduling.submission import Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import ConnectedClient, State
+from nblb.scheduling.submission import Submission
 
 OVER = (TaskState.CANCELLED, TaskState.FAILED, TaskState.LOST)
 WAITING = (TaskState.BLOCKED, TaskState.QUEUED)
@@ -29,7 +29,7 @@ class Cancelling:
         self.retention = retention
         self._called_off: dict[str, list[tuple[int, int, bool]]] = {}  # before they were accepted
 
-    def cancel_task(self, client: Client, message: CancelTask, now: float) -> None:
+    def cancel_task(self, client: ConnectedClient, message: CancelTask, now: float) -> None:
         state = self.state
         cancelled, source = 0, ""
         if message.job:
@@ -66,7 +66,7 @@ class Cancelling:
                 if record is not None:
                     self.cancel(record, first, items, kill, now)
 
-    def cancel(self, record: Record, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
+    def cancel(self, record: Submission, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
         """Cancel these items of a record (0 items: all); how many will not run any more, and where they were."""
         if items == 0:
             first, items = 0, record.items
@@ -81,7 +81,7 @@ class Cancelling:
             source = source or where
         return cancelled, source
 
-    def _cancel_slice(self, task: Task, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
+    def _cancel_slice(self, task: Slice, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
         """Cancel the items first..first+items of this slice."""
         record, whole = task.record, items == task.items
         if task.state in OVER:
@@ -102,7 +102,7 @@ class Cancelling:
             return 0, "pending"
         return self._cancel_given(task, first, items, kill, now), "pending"
 
-    def _cancel_given(self, task: Task, first: int, items: int, kill: bool, now: float) -> int:
+    def _cancel_given(self, task: Slice, first: int, items: int, kill: bool, now: float) -> int:
         """A hub has it. While other items of the same attempt are wanted it can't be stopped: let it run on unheard."""
         state, held = self.state, task.held
         if held is not None and items == task.items and held.tasks == [task]:
@@ -120,7 +120,7 @@ class Cancelling:
             state.orphans.pop(orphan.fence, None)
         return items
 
-    def _cut_waiting(self, task: Task, first: int, items: int) -> Task:
+    def _cut_waiting(self, task: Slice, first: int, items: int) -> Slice:
         """A slice of just these items of a waiting task; what is cut off keeps its place in the line."""
         if items == task.items:
             return task
@@ -134,7 +134,7 @@ class Cancelling:
                     user.stand(other)
         return piece
 
-    def _ended(self, task: Task, now: float) -> TaskEnded:
+    def _ended(self, task: Slice, now: float) -> TaskEnded:
         return TaskEnded(
             task=task.record.id,
             first=task.first,
@@ -144,14 +144,14 @@ class Cancelling:
             ended_at=self.state.wall(now),
         )
 
-    def _end(self, task: Task, now: float) -> None:
+    def _end(self, task: Slice, now: float) -> None:
         if task.move("CancelTask", now) is TaskState.QUEUED:
             self.state.unqueue(task)
         self.state.finish([task], self._ended(task, now), now)
 
     # ── jobs, and second thoughts ──
 
-    def forget_job(self, _client: Client, message: ForgetJob, now: float) -> None:
+    def forget_job(self, _client: ConnectedClient, message: ForgetJob, now: float) -> None:
         """Cancel what is open; the results go with the next sweep, or when their hubs have let go of them."""
         state = self.state
         job = state.jobs.get(message.job)
@@ -162,10 +162,10 @@ class Cancelling:
             record.expires = now
             if record.closed:
                 state.expire_at(record, now)
-            state.out.append(Keep(Collected(record.id, state.wall(now))))
+            state.out.append(Record(Collected(record.id, state.wall(now))))
         if not job.records:
             state.drop_job(job)
-            state.out.append(Keep(JobForgotten(job.id)))
+            state.out.append(Record(JobForgotten(job.id)))
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> None:
         """Undo records whose acceptance could not be kept: nobody has heard of them, no hub has got them."""

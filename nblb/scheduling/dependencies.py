@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from nblb.protocol.messages import ENDED, Failure, TaskState
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import WHOLE, Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import WHOLE, Submission
 
 if TYPE_CHECKING:
     from nblb.scheduling.state import State
 
-Need: TypeAlias = "tuple[Record, int]"  # a record, and its item that is needed or WHOLE
-Obstacle: TypeAlias = "Record | str | list[Need] | None"  # to follow, reason to fail, to wait for, nothing
+Need: TypeAlias = "tuple[Submission, int]"  # a record, and its item that is needed or WHOLE
+Obstacle: TypeAlias = "Submission | str | list[Need] | None"  # to follow, reason to fail, to wait for, nothing
 
 
-def pin(state: State, record: Record) -> None:
+def pin(state: State, record: Submission) -> None:
     """The results that this record needs may not expire before it has ended."""
     for name in record.spec.depends:
         needed, item = state.needed(name)
@@ -38,14 +38,14 @@ def pin(state: State, record: Record) -> None:
             needed.needed_items.add(item)
 
 
-def unpin(state: State, record: Record) -> None:
+def unpin(state: State, record: Submission) -> None:
     for name in record.spec.depends:
         needed, _ = state.needed(name)
         if needed is not None:
             needed.pins -= 1
 
 
-def obstacle(state: State, record: Record) -> Obstacle:
+def obstacle(state: State, record: Submission) -> Obstacle:
     """What keeps the record from being queued; it becomes the source of its cache entry where there is none."""
     if record.spec.cache and record.items == 1:
         source = state.cache.setdefault(record.spec.cache, record)
@@ -64,9 +64,9 @@ def obstacle(state: State, record: Record) -> Obstacle:
     return waits or None
 
 
-def block(state: State, record: Record, because: Obstacle, now: float) -> None:
+def block(state: State, record: Submission, because: Obstacle, now: float) -> None:
     """Let the BLOCKED slices of the record wait, or end them, as the obstacle says."""
-    if isinstance(because, Record):
+    if isinstance(because, Submission):
         if because.unended:
             because.followers = [*(because.followers or ()), record]
             record.follows = because
@@ -82,7 +82,7 @@ def block(state: State, record: Record, because: Obstacle, now: float) -> None:
             needed.dependents.setdefault(item, []).append(record)
 
 
-def untie(state: State, record: Record) -> None:
+def untie(state: State, record: Submission) -> None:
     """The record waits for nothing any more."""
     source, record.follows = record.follows, None
     if source is not None and source.followers is not None and record in source.followers:
@@ -94,14 +94,14 @@ def untie(state: State, record: Record) -> None:
             waiting.remove(record)
 
 
-def wake(state: State, record: Record, items: range, now: float) -> None:
+def wake(state: State, record: Submission, items: range, now: float) -> None:
     """These items of `record` have ended: tell those that wait for one of them."""
     waiting = record.dependents or {}
     for item in [item for item in (items if len(items) < len(waiting) else list(waiting)) if item in items]:
         _wake(state, record, item, waiting.pop(item, ()), now)
 
 
-def wake_all(state: State, record: Record, now: float) -> None:
+def wake_all(state: State, record: Submission, now: float) -> None:
     """All items of `record` have ended: tell those that wait for the whole of it."""
     done = record.done
     source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
@@ -117,7 +117,7 @@ def wake_all(state: State, record: Record, now: float) -> None:
         _wake(state, record, item, waiting, now)
 
 
-def _wake(state: State, record: Record, item: int, waiting: Iterable[Record], now: float) -> None:
+def _wake(state: State, record: Submission, item: int, waiting: Iterable[Submission], now: float) -> None:
     """What these have waited for has come, or never will."""
     done = record.has_result(item)
     for dependent in waiting:
@@ -129,7 +129,7 @@ def _wake(state: State, record: Record, item: int, waiting: Iterable[Record], no
             queue_blocked(state, dependent, now)
 
 
-def queue_blocked(state: State, record: Record, now: float) -> None:
+def queue_blocked(state: State, record: Submission, now: float) -> None:
     """Nothing stands in the way any more."""
     for task in record.slices:
         if task.state is TaskState.BLOCKED:
@@ -138,14 +138,14 @@ def queue_blocked(state: State, record: Record, now: float) -> None:
             state.notice(task, now)
 
 
-def fail_blocked(state: State, record: Record, reason: str, now: float) -> None:
+def fail_blocked(state: State, record: Submission, reason: str, now: float) -> None:
     """A task whose result it needs did not succeed: it waits for the others no more, unless it is tried again."""
     untie(state, record)
     for task in [task for task in record.slices if task.state is TaskState.BLOCKED]:
         state.fail(task, "DependencyFailed", Failure(kind="DependencyFailed", message=reason), now)
 
 
-def _follow(state: State, follower: Record, source: Record | None, now: float) -> None:
+def _follow(state: State, follower: Submission, source: Submission | None, now: float) -> None:
     """The computation that this record hoped to share has ended: take its result, or compute after all."""
     follower.follows = None
     if follower.closed or follower.slices[0].state in ENDED:  # it was cancelled, and perhaps forgotten since
@@ -160,7 +160,7 @@ def _follow(state: State, follower: Record, source: Record | None, now: float) -
         block(state, follower, because, now)
 
 
-def serve(state: State, task: Task, source: Record, now: float) -> None:
+def serve(state: State, task: Slice, source: Submission, now: float) -> None:
     """Give a record of one call the result of another."""
     ended = source.slices[0].ended
     assert ended is not None
@@ -171,7 +171,7 @@ def serve(state: State, task: Task, source: Record, now: float) -> None:
     state.finish([task], own, now)
 
 
-def _reason(needed: Record, item: int) -> str:
+def _reason(needed: Submission, item: int) -> str:
     slices = needed.slices if item == WHOLE else [needed.at(item)]
     bad = next((task for task in slices if task.state is not TaskState.DONE), slices[0])
     text = f"it needs the result of task {needed.spec.name} ({bad.id}), which is {bad.state}"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 
-from nblb.protocol.commands import Record as Keep
-from nblb.protocol.commands import Send
+from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
-from nblb.scheduling.slice import Task, given_at
+from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Record
+from nblb.scheduling.submission import Submission
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 
@@ -66,7 +65,7 @@ class Dispatch:
         band.changed.update(dict.fromkeys(passed))
         return given
 
-    def _another(self, best: Task, user: UserQueue, band: Band) -> tuple[Task, int, GroupOfWorkers | None]:
+    def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, int, GroupOfWorkers | None]:
         """No hub with room can run the user's best task: the next one of another kind that some hub can run."""
         placement = self.state.placement
         for task in user.others(band.low, band.high):
@@ -77,7 +76,7 @@ class Dispatch:
                     return task, items, group
         return best, 0, None
 
-    def _assign(self, task: Task, items: int, user: UserQueue, band: Band, group: GroupOfWorkers) -> None:
+    def _assign(self, task: Slice, items: int, user: UserQueue, band: Band, group: GroupOfWorkers) -> None:
         record, hub, out = task.record, group.hub, self.state.out
         if items < task.items:
             user.taken(task, items)
@@ -93,20 +92,20 @@ class Dispatch:
         hub.in_hand[fence] = held
         group.given_one(estimate_s)
         user.occupied += 1
-        out.append(Keep(AttemptKept(record.id, first, items, attempt, hub.id)))
+        out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id)))
         if not record.alone or record.spec.function not in hub.holds:
             self._send_inputs(hub, record)
         out.append(Send(hub.address, run_task(task, record, group.number)))
         hub.said_at = self._now
 
-    def _send_inputs(self, hub: Hub, record: Record) -> None:
+    def _send_inputs(self, hub: Hub, record: Submission) -> None:
         """Say what the hub lacks of what the record needs."""
         spec = record.spec
         for name in (spec.function, *spec.constants, *spec.depends):
             if name:
                 self.state.hold(hub, name)
 
-    def why(self, task: Task) -> str:
+    def why(self, task: Slice) -> str:
         """Why a task still waits, in a sentence for its owner."""
         state, record = self.state, task.record
         if task.state is TaskState.BLOCKED:
@@ -128,7 +127,7 @@ class Dispatch:
             return self._no_taker(task)
         return self._place_in_line(task, takers)
 
-    def _no_taker(self, task: Task) -> str:
+    def _no_taker(self, task: Slice) -> str:
         state, spec = self.state, task.record.spec
         bands = [band for band in state.placement.bands if state.placement.workers(band)]
         if not any(band.takes(spec.priority) for band in bands):
@@ -142,7 +141,7 @@ class Dispatch:
         version = ".".join(map(str, spec.python))
         return f"waiting: no hub runs Python {version}, which its function needs"
 
-    def _place_in_line(self, task: Task, takers: list[GroupOfWorkers]) -> str:
+    def _place_in_line(self, task: Slice, takers: list[GroupOfWorkers]) -> str:
         state, record = self.state, task.record
         user = state.share.user(record.user)
         place, ahead_s, known = 1, 0.0, True

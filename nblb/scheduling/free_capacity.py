@@ -83,7 +83,7 @@ class ByLoad:
         return None
 
 
-class Room:
+class FreeCapacity:
     """The groups of one band that can take work."""
 
     __slots__ = ("ahead", "free", "open", "prefetch_s", "width", "workers")

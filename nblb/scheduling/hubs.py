@@ -9,9 +9,9 @@ import msgspec
 from nblb.protocol.messages import Group, HubHello
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.free_capacity import ByLoad, Place, Room
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Kind, Record
+from nblb.scheduling.free_capacity import ByLoad, FreeCapacity, Place
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Kind, Submission
 
 NO_WORKERS = 1e9  # the load of a group without any
 Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
@@ -21,11 +21,11 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct because one is made for 
     """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
 
     fence: Fence
-    record: Record
+    record: Submission
     first: int
     items: int
     attempt: int
-    tasks: list[Task]  # those that still hope for it: several, or smaller, after some items were cancelled
+    tasks: list[Slice]  # those that still hope for it: several, or smaller, after some items were cancelled
     group: GroupOfWorkers
     user: UserQueue
     given_at: float
@@ -45,7 +45,7 @@ class Orphan:
 
     __slots__ = ("attempt", "first", "hub", "items", "record", "until")
 
-    def __init__(self, record: Record, first: int, items: int, attempt: int, hub: str, until: float) -> None:
+    def __init__(self, record: Submission, first: int, items: int, attempt: int, hub: str, until: float) -> None:
         self.record, self.first, self.items, self.attempt = record, first, items, attempt
         self.hub = hub  # the incarnation
         self.until = until  # then it runs again
@@ -54,7 +54,7 @@ class Orphan:
     def fence(self) -> Fence:
         return self.record.id, self.first, self.attempt
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Slice]:
         """What is left of its slice: some items may have been cancelled."""
         return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
 
@@ -64,7 +64,7 @@ class GroupOfWorkers:
 
     __slots__ = ("alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
 
-    room: Room  # placement's, from the moment when it knows the group
+    room: FreeCapacity  # placement's, from the moment when it knows the group
 
     def __init__(self, hub: Hub, number: int, spec: Group, band: Band) -> None:
         self.hub = hub

@@ -7,7 +7,7 @@ from math import isfinite
 
 import msgspec
 
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Record
 from nblb.protocol.framing import pieces
 from nblb.protocol.journal_entries import AttemptFailed, BlobKept, JobKept, Published, TaskKept
 from nblb.protocol.messages import (
@@ -28,11 +28,11 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
-from nblb.scheduling.interning import Words
-from nblb.scheduling.slice import Task
-from nblb.scheduling.state import Blob, Client, State
+from nblb.scheduling.interning import Interning
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 MAX_PARKED = 100_000
 MAX_ITEMS = 2**31 - 1
@@ -44,15 +44,15 @@ class Intake:
     def __init__(self, state: State, steering: Steering) -> None:
         self.state = state
         self.steering = steering
-        self._words = Words()
+        self._words = Interning()
 
     # ── blobs and jobs ──
 
-    def put_blob(self, _client: Client, message: PutBlob, now: float) -> None:
+    def put_blob(self, _client: ConnectedClient, message: PutBlob, now: float) -> None:
         state = self.state
         if message.hash not in state.blobs:
             state.blobs[message.hash] = Blob(message.payload, message.name, now)
-            state.out.append(Keep(BlobKept(message.hash, message.payload, message.name)))
+            state.out.append(Record(BlobKept(message.hash, message.payload, message.name)))
         else:
             state.blobs[message.hash].used_at = now
         for address, spec in state.parked.pop(message.hash, ()):
@@ -67,7 +67,7 @@ class Intake:
             self.state.parked_on.pop(spec.task, None)
             self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
 
-    def open_job(self, client: Client, message: OpenJob, now: float) -> None:
+    def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> None:
         state = self.state
         job = state.jobs.get(message.job)
         if job is None:
@@ -75,10 +75,10 @@ class Intake:
             spec = (
                 msgspec.structs.replace(message, name=self._free_name(user, message.name)) if message.made else message
             )
-            job = Job(spec, user, now)
+            job = SubmittedJob(spec, user, now)
             state.jobs[job.id] = job
             state.job_names[user, spec.name] = job.id
-            state.out.append(Keep(JobKept(spec, user, state.wall(now))))
+            state.out.append(Record(JobKept(spec, user, state.wall(now))))
         if message.made and job.spec.name != message.name:
             state.send(client.address, JobNamed(job=job.id, name=job.spec.name))
         self.watch_job(client, job)
@@ -93,11 +93,11 @@ class Intake:
             stem, digits = name, "1"
         return next(f"{stem}-{n}" for n in count(int(digits) + 1) if (user, f"{stem}-{n}") not in names)
 
-    def watch_job(self, client: Client, job: Job) -> None:
+    def watch_job(self, client: ConnectedClient, job: SubmittedJob) -> None:
         if client.address not in job.watchers:
             job.watchers = self.state.watched_by(job.watchers, client.address)
 
-    def publish(self, client: Client, message: Publish, _now: float) -> None:
+    def publish(self, client: ConnectedClient, message: Publish, _now: float) -> None:
         state = self.state
         if message.hash and message.hash not in state.blobs:
             state.send(client.address, BlobMissing(hash=message.hash))
@@ -106,11 +106,11 @@ class Intake:
             state.published[message.name] = message.hash
         else:
             state.published.pop(message.name, None)
-        state.out.append(Keep(Published(message.name, message.hash)))
+        state.out.append(Record(Published(message.name, message.hash)))
 
     # ── tasks in ──
 
-    def submit_task(self, client: Client, spec: SubmitTask, now: float) -> None:
+    def submit_task(self, client: ConnectedClient, spec: SubmitTask, now: float) -> None:
         """Accept, reject, or wait for the blob that the task names."""
         state = self.state
         known = state.records.get(spec.task)
@@ -144,7 +144,7 @@ class Intake:
             return
         state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
 
-    def _again(self, client: Client, record: Record, spec: SubmitTask) -> None:
+    def _again(self, client: ConnectedClient, record: Submission, spec: SubmitTask) -> None:
         """The same id once more: its acknowledgement was lost, or its client came back."""
         if client.address not in record.watchers:
             record.watchers = self.state.watched_by(record.watchers, client.address)
@@ -155,7 +155,7 @@ class Intake:
         self.state.send(client.address, accepted)
         self._tell_ends(client, record)
 
-    def _completed(self, client: Client, spec: SubmitTask) -> SubmitTask:
+    def _completed(self, client: ConnectedClient, spec: SubmitTask) -> SubmitTask:
         """Fill in what the core knows: whose task it is, and which function a published name means."""
         user = spec.user or client.user
         function = spec.function or self.state.published.get(spec.name, "")
@@ -204,24 +204,24 @@ class Intake:
         room = self.state.policy.max_queued - self.state.share.user(spec.user).single
         return room if spec.split or room >= spec.items else 0
 
-    def accept(self, spec: SubmitTask, watcher: str, now: float, accepted: TaskAccepted | None = None) -> Record:
+    def accept(self, spec: SubmitTask, watcher: str, now: float, accepted: TaskAccepted | None = None) -> Submission:
         """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
         state = self.state
         state.accepted += 1
         self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
-        record = Record(spec, spec.user, state.accepted, now, job)
+        record = Submission(spec, spec.user, state.accepted, now, job)
         record.watchers = self._words.alone(watcher) if watcher else ()
         state.records[record.id] = record
         if job is not None:
             job.records[record.id] = record
-        state.out.append(Keep(TaskKept(spec, state.wall(now))))
+        state.out.append(Record(TaskKept(spec, state.wall(now))))
         if watcher:
             state.send(watcher, accepted or TaskAccepted(task=record.id))
         self.begin(record, now)
         return record
 
-    def begin(self, record: Record, now: float) -> None:
+    def begin(self, record: Submission, now: float) -> None:
         """Count the blobs in use, tie the dependencies, and queue what can run."""
         state, spec = self.state, record.spec
         for name in (spec.function, *spec.constants):
@@ -239,7 +239,7 @@ class Intake:
 
     # ── tasks out ──
 
-    def fetch_task(self, client: Client, message: FetchTask, now: float) -> None:
+    def fetch_task(self, client: ConnectedClient, message: FetchTask, now: float) -> None:
         """Say all ends again, and watch from now on."""
         state = self.state
         if message.job:
@@ -266,14 +266,14 @@ class Intake:
                 if task.state not in ENDED:
                     state.notice(task, now)
 
-    def _tell_ends(self, client: Client, record: Record) -> None:
+    def _tell_ends(self, client: ConnectedClient, record: Submission) -> None:
         told: set[int] = set()
         for task in record.slices:
             if task.ended is not None and id(task.ended) not in told:
                 told.add(id(task.ended))
                 self.state.send(client.address, task.ended)
 
-    def _tell_result(self, client: Client, record: Record, first: int, items: int) -> bool:
+    def _tell_result(self, client: ConnectedClient, record: Submission, first: int, items: int) -> bool:
         """Say the one result that begins at this item and is of so many; False if there is none (any more)."""
         for task in record.slices[record.position(first) :]:  # not always the first: that item may be a hole in it
             end = task.ended
@@ -282,7 +282,7 @@ class Intake:
                 return True
         return False
 
-    def collect_task(self, _client: Client, message: CollectTask, now: float) -> None:
+    def collect_task(self, _client: ConnectedClient, message: CollectTask, now: float) -> None:
         """A single task's result may go soon; a job's stays for its own time."""
         for task in message.tasks or (message.task,):
             record = self.state.records.get(task)
@@ -291,7 +291,7 @@ class Intake:
 
     # ── again ──
 
-    def retry_failed(self, client: Client, message: RetryFailed, now: float) -> None:
+    def retry_failed(self, client: ConnectedClient, message: RetryFailed, now: float) -> None:
         """Give what has FAILED or is LOST a new life; in order of acceptance, so that a chain waits for its links."""
         state = self.state
         if message.job:
@@ -303,7 +303,7 @@ class Intake:
         count = sum(self._retry(record, now) for record in records)
         state.send(client.address, Answer(request=message.request, value=count))
 
-    def _retry(self, record: Record, now: float) -> int:
+    def _retry(self, record: Submission, now: float) -> int:
         state = self.state
         again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
         if not again:
@@ -315,7 +315,7 @@ class Intake:
         user = state.share.user(record.user)
         for task in again:
             state.out.append(
-                Keep(AttemptFailed(record.id, task.first, task.items, task.attempt, False, "again", again=True))
+                Record(AttemptFailed(record.id, task.first, task.items, task.attempt, False, "again", again=True))
             )
             task.attempt += 1  # so that the end to come is told from the one that is void
             task.tries = task.crashes = 0
@@ -330,7 +330,7 @@ class Intake:
         return sum(task.items for task in again)
 
 
-def run_task(task: Task, record: Record, group: int) -> RunTask:
+def run_task(task: Slice, record: Submission, group: int) -> RunTask:
     """The order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
     if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:

@@ -9,7 +9,7 @@ from nblb.protocol.messages import SubmitTask
 MOST = 4096  # that are known; they are few unless somebody makes them up
 
 
-class Words:
+class Interning:
     """Those that were met lately."""
 
     def __init__(self) -> None:

@@ -12,9 +12,9 @@ from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.slice import Task
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 GIVEN = (TaskState.ASSIGNED, TaskState.RUNNING, TaskState.CANCELLING)
 
@@ -41,13 +41,13 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
         _nobody_waits_in_vain(state)
 
 
-def story(task: Task) -> str:
+def story(task: Slice) -> str:
     """The slice and what has happened to it, for the sentence of a failed check."""
     told = "; ".join(f"{at:.3f} {cause}: {old} -> {new}" for at, cause, old, new in task.story)
     return f"{task!r} ({told or 'just accepted'})"
 
 
-def _partition(record: Record) -> None:
+def _partition(record: Submission) -> None:
     at = 0
     for task in record.slices:
         assert task.record is record, f"{story(task)} is in another record's slices"
@@ -57,7 +57,7 @@ def _partition(record: Record) -> None:
     assert at == record.items, f"the slices of {record.id} hold {at} of its {record.items} items"
 
 
-def _record(state: State, record: Record) -> None:
+def _record(state: State, record: Submission) -> None:
     unended = sum(task.items for task in record.slices if task.state not in ENDED)
     assert record.unended == unended, f"{record.id} counts {record.unended} open items, there are {unended}"
     assert record.closed == (unended == 0), f"{record.id} is closed: {record.closed}, with {unended} open items"
@@ -75,7 +75,7 @@ def _record(state: State, record: Record) -> None:
         assert not waiting, f"{record.id} has ended and some still wait for it"
 
 
-def _slice(state: State, task: Task) -> None:
+def _slice(state: State, task: Slice) -> None:
     held, orphan = task.held, task.orphan
     if task.state in ENDED:
         assert task.ended is not None, f"{story(task)} has the end None"
@@ -99,7 +99,7 @@ def _slice(state: State, task: Task) -> None:
         assert _has_cause_to_wait(state, task.record), f"{story(task)} waits for nothing"
 
 
-def _has_cause_to_wait(state: State, record: Record) -> bool:
+def _has_cause_to_wait(state: State, record: Submission) -> bool:
     if any(record in (other.followers or ()) for other in state.records.values() if not other.closed):
         return True
     needs = [state.needed(name) for name in dict.fromkeys(record.spec.depends)]
@@ -109,7 +109,7 @@ def _has_cause_to_wait(state: State, record: Record) -> bool:
     )
 
 
-def _job(state: State, job: Job) -> None:
+def _job(state: State, job: SubmittedJob) -> None:
     counts: Counter[TaskState] = Counter()
     for record in job.records.values():
         assert state.records.get(record.id) is record, f"job {job.id} holds {record.id}, which has been dropped"
@@ -173,7 +173,7 @@ def _orphans(state: State) -> None:
 
 def _users(state: State) -> None:
     occupied = Counter(held.user.name for hub in state.hubs.values() for held in hub.in_hand.values())
-    queued: defaultdict[str, list[Task]] = defaultdict(list)
+    queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
         queued[record.user] += [task for task in record.slices if task.state is TaskState.QUEUED]
     for name, tasks in queued.items():  # whose first record waits for something has no line yet
@@ -183,7 +183,7 @@ def _users(state: State) -> None:
         _line(user, queued[name])
 
 
-def _line(user: UserQueue, queued: list[Task]) -> None:
+def _line(user: UserQueue, queued: list[Slice]) -> None:
     items = sum(task.items for task in queued)
     single = sum(task.items for task in queued if task.record.job is None)
     assert user.waiting == items, f"{user.name} counts {user.waiting} waiting items, has {items}"

@@ -24,9 +24,9 @@ from nblb.protocol.messages import (
     Welcome,
     WorkerStarted,
 )
-from nblb.scheduling.attempt_reports import Outcome
+from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
-from nblb.scheduling.state import Client, State
+from nblb.scheduling.state import ConnectedClient, State
 
 DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us
 MOST_KERNELS = 50  # of a notebook, that are remembered
@@ -37,7 +37,7 @@ SHORTEST_KERNEL_S = 0.5  # a client that was there for less than that was a comm
 class Liveness:
     """Handles hellos, heartbeats and their absence."""
 
-    def __init__(self, state: State, outcome: Outcome) -> None:
+    def __init__(self, state: State, outcome: AttemptReports) -> None:
         self.state = state
         self.outcome = outcome
         self._deaf: set[str] = set()  # addresses of hubs that were given up because they do not hear us
@@ -47,9 +47,9 @@ class Liveness:
 
     # ── clients ──
 
-    def hello(self, sender: str, message: Hello, now: float) -> Client:
+    def hello(self, sender: str, message: Hello, now: float) -> ConnectedClient:
         self._due_at = UNKNOWN
-        client = Client(sender, message.user, now)
+        client = ConnectedClient(sender, message.user, now)
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
         client.since = message.since or self.state.wall(now)
         self.state.clients[sender] = client

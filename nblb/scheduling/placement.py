@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.free_capacity import Room
+from nblb.scheduling.free_capacity import FreeCapacity
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Submission
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
@@ -24,7 +24,9 @@ LEAST_S = 10 * OVERHEAD_S  # shorter slices, at the end of a record, would cost 
 SMOOTHING = 0.25
 MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
 MOST_PRIORITIES = 1000  # whose rooms are remembered
-Rooms: TypeAlias = "tuple[Room | None, tuple[Room, ...]]"  # the only one that takes a priority; all, narrowest first
+Rooms: TypeAlias = (
+    "tuple[FreeCapacity | None, tuple[FreeCapacity, ...]]"  # the only one that takes a priority; all, narrowest first
+)
 
 
 class Estimates:
@@ -34,14 +36,14 @@ class Estimates:
         self._seconds: dict[str, float] = {}
         self._items: dict[str, float] = {}  # in the slices that this was learnt from
 
-    def item_s(self, record: Record) -> float | None:
+    def item_s(self, record: Submission) -> float | None:
         return self._seconds.get(record.spec.function or record.spec.name)
 
-    def slice_s(self, record: Record, items: int) -> float | None:
+    def slice_s(self, record: Submission, items: int) -> float | None:
         one = self._seconds.get(record.spec.function or record.spec.name)
         return None if one is None else one * items + OVERHEAD_S
 
-    def learn(self, record: Record, duration_s: float, items: int) -> None:
+    def learn(self, record: Submission, duration_s: float, items: int) -> None:
         key, seconds = record.spec.function or record.spec.name, duration_s / max(1, items)
         old, before = self._seconds.get(key, seconds), self._items.get(key, 0.0)
         # A slice of many more items says more: what one costs beside its items is spread over them.
@@ -49,7 +51,7 @@ class Estimates:
         self._seconds[key] = old + share * (seconds - old)
         self._items[key] = before + share * (items - before)
 
-    def at_least(self, record: Record, running_s: float, items: int) -> None:
+    def at_least(self, record: Submission, running_s: float, items: int) -> None:
         """A slice has been running for so long already."""
         seconds = running_s / max(1, items)
         if seconds > (self.item_s(record) or 0.0):
@@ -63,7 +65,7 @@ class Placement:
         self.prefetch_s = prefetch_s
         self.estimates = Estimates()
         self.by_band: dict[Band, list[GroupOfWorkers]] = {}
-        self.rooms: dict[Band, Room] = {}
+        self.rooms: dict[Band, FreeCapacity] = {}
         self.bands: list[Band] = []  # narrowest first
         self._rooms: dict[float, Rooms] = {}  # by priority
 
@@ -71,7 +73,7 @@ class Placement:
         for group in hub.groups:
             if group.band not in self.by_band:
                 self.by_band[group.band] = []
-                self.rooms[group.band] = Room(group.band, self.prefetch_s)
+                self.rooms[group.band] = FreeCapacity(group.band, self.prefetch_s)
                 self._rooms.clear()
                 self.bands.append(group.band)
                 self.bands.sort(key=lambda band: (band.high - band.low, band.low))
@@ -83,7 +85,7 @@ class Placement:
             self.by_band[group.band].remove(group)
             group.room.leave(group)
 
-    def slice_items(self, task: Task, user: UserQueue, band: Band) -> int:
+    def slice_items(self, task: Slice, user: UserQueue, band: Band) -> int:
         """How many items of the task to send at once."""
         if not task.record.spec.split or task.items == 1:
             return task.items
@@ -96,7 +98,7 @@ class Placement:
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
         return max(1, min(by_time, max(fair_end, least), MAX_ITEMS, task.items))
 
-    def choose(self, task: Task, items: int) -> GroupOfWorkers | None:
+    def choose(self, task: Slice, items: int) -> GroupOfWorkers | None:
         """The group for this slice among all that take it and have room."""
         record = task.record
         spec = record.spec
@@ -121,7 +123,9 @@ class Placement:
         self._rooms[priority] = found = rooms[0] if len(rooms) == 1 else None, rooms
         return found
 
-    def _best(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
+    def _best(
+        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None
+    ) -> GroupOfWorkers | None:
         """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.
 
         That is the first in the narrowest room, if nothing speaks against it.
@@ -139,7 +143,9 @@ class Placement:
                 best, width = group, room.width
         return best
 
-    def _best_of_all(self, record: Record, rooms: tuple[Room, ...], ahead_s: float | None) -> GroupOfWorkers | None:
+    def _best_of_all(
+        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None
+    ) -> GroupOfWorkers | None:
         """The same the long way: hubs differ in what they hold, or in what they can run."""
         best: GroupOfWorkers | None = None
         best_rank: tuple[bool, float, float] | None = None
@@ -156,7 +162,7 @@ class Placement:
                     break
         return best
 
-    def _may_take(self, group: GroupOfWorkers, record: Record, ahead_s: float | None) -> bool:
+    def _may_take(self, group: GroupOfWorkers, record: Submission, ahead_s: float | None) -> bool:
         """Can the hub run it; and is it short enough, if it is to be sent ahead?"""
         hub = group.hub
         if hub.suspect or not hub.runs(record.kind):
@@ -168,7 +174,7 @@ class Placement:
         rooms = [room for other, room in self.rooms.items() if other.low <= band.high and band.low <= other.high]
         return any(not group.hub.suspect for room in rooms for group in room.free)
 
-    def takers(self, record: Record) -> Iterable[GroupOfWorkers]:
+    def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
         """All groups that could ever run the record."""
         for band, groups in self.by_band.items():
             if band.takes(record.spec.priority):
@@ -180,7 +186,7 @@ class Placement:
         return self.rooms[band].workers
 
 
-def holds_inputs(hub: Hub, record: Record) -> bool:
+def holds_inputs(hub: Hub, record: Submission) -> bool:
     """Nothing would have to be sent to this hub before the record can run there."""
     spec = record.spec
     if spec.function and spec.function not in hub.holds:

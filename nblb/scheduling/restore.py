@@ -21,10 +21,10 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
-from nblb.scheduling.interning import Words
-from nblb.scheduling.slice import Task
+from nblb.scheduling.interning import Interning
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 
 class Restore:
@@ -37,7 +37,7 @@ class Restore:
     def __init__(self, state: State, now: float) -> None:
         self.state = state
         self.now = now
-        self._words = Words()
+        self._words = Interning()
         self._void: dict[str, list[tuple[int, int, int]]] = {}  # record -> (first, items, attempt) tried again
 
     def play(self, entries: Iterable[AnyEntry]) -> None:
@@ -86,7 +86,7 @@ class Restore:
             self.state.published.pop(name, None)
 
     def _job(self, entry: JobKept) -> None:
-        job = Job(entry.spec, entry.user, entry.at - self.state.wall_offset)
+        job = SubmittedJob(entry.spec, entry.user, entry.at - self.state.wall_offset)
         self.state.jobs[job.id] = job
         self.state.job_names[job.user, job.spec.name] = job.id
 
@@ -95,13 +95,13 @@ class Restore:
         state.accepted += 1
         self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
-        record = Record(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
+        record = Submission(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
         state.records[record.id] = record
         if job is not None:
             job.records[record.id] = record
         record.begin(TaskState.QUEUED, record.accepted_at)
 
-    def _slice(self, task: str, first: int, items: int) -> Task | None:
+    def _slice(self, task: str, first: int, items: int) -> Slice | None:
         record = self.state.records.get(task)
         if record is None:
             return None
@@ -144,7 +144,7 @@ class Restore:
             task.move("TaskReturned", self.now)
         task.orphan = None
 
-    def _again(self, task: Task, entry: AttemptFailed) -> None:
+    def _again(self, task: Slice, entry: AttemptFailed) -> None:
         self._void.setdefault(entry.task, []).append((entry.first, entry.items, entry.attempt))
         if task.state.ended:
             task.move("RetryFailed", self.now)
@@ -192,7 +192,7 @@ class Restore:
             elif begun is None:
                 begun = item
 
-    def _settle(self, task: Task, ended: TaskEnded) -> None:
+    def _settle(self, task: Slice, ended: TaskEnded) -> None:
         """Set the state straight: the journal's word needs no transition."""
         if task.state is not ended.state:
             old, task.state = task.state, ended.state
@@ -217,7 +217,7 @@ class Restore:
                 self._resume_open(record)
         self._void.clear()
 
-    def _count_ends(self, record: Record) -> None:
+    def _count_ends(self, record: Submission) -> None:
         user = self.state.share.user(record.user)
         for task in record.slices:
             if task.state is TaskState.DONE:
@@ -225,7 +225,7 @@ class Restore:
             elif task.state in (TaskState.FAILED, TaskState.LOST):
                 user.failed += task.items
 
-    def _resume_ended(self, record: Record) -> None:
+    def _resume_ended(self, record: Submission) -> None:
         state = self.state
         record.closed = True
         last = max((t.ended.ended_at for t in record.slices if t.ended is not None), default=0.0)
@@ -236,7 +236,7 @@ class Restore:
             if record.spec.cache and record.items == 1:
                 state.cache.setdefault(record.spec.cache, record)
 
-    def _resume_open(self, record: Record) -> None:
+    def _resume_open(self, record: Submission) -> None:
         state = self.state
         dependencies.pin(state, record)
         for task in record.slices:

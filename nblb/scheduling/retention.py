@@ -5,11 +5,11 @@ from __future__ import annotations
 from heapq import heapify, heappop
 from itertools import islice
 
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged, TaskState
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0
@@ -40,9 +40,9 @@ class Notices:
         state.changed_jobs.clear()
 
 
-def items_behind(state: State) -> dict[Job, int]:
+def items_behind(state: State) -> dict[SubmittedJob, int]:
     """How many items of each job wait in slices behind those that workers are at."""
-    behind: dict[Job, int] = {}
+    behind: dict[SubmittedJob, int] = {}
     for hub in state.hubs.values():
         for held in hub.in_hand.values():
             job = held.record.job
@@ -84,13 +84,13 @@ class Retention:
         expiring[:] = [each for each in expiring if each[0] == each[2].expires and records.get(each[2].id) is each[2]]
         heapify(expiring)
 
-    def forget(self, record: Record, keep_job: bool = False) -> None:
+    def forget(self, record: Submission, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
         if not keep_job:  # else it is refused, and may be said again
             state.note_forgotten(record.id)
         state.live.drop(record.id)
-        state.out.append(Keep(TaskForgotten(record.id)))
+        state.out.append(Record(TaskForgotten(record.id)))
         for name in (spec.function, *spec.constants):
             blob = state.blobs.get(name) if name else None
             if blob is not None:
@@ -105,7 +105,7 @@ class Retention:
             record.job.leave(record)
             if not record.job.records and not keep_job:
                 state.drop_job(record.job)
-                state.out.append(Keep(JobForgotten(record.job.id)))
+                state.out.append(Record(JobForgotten(record.job.id)))
         record.slices = []  # they name the record: without this cycle it goes at once, and needs no garbage collector
 
     def _sweep_blobs(self, now: float) -> None:
@@ -114,4 +114,4 @@ class Retention:
         old = now - state.policy.job_ttl_s
         for name in [n for n, b in state.blobs.items() if b.uses <= 0 and b.used_at < old and n not in published]:
             del state.blobs[name]
-            state.out.append(Keep(BlobForgotten(name)))
+            state.out.append(Record(BlobForgotten(name)))

@@ -54,7 +54,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.scheduling.attempt_reports import Outcome
+from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub
@@ -63,7 +63,7 @@ from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.recall import Recall
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention
-from nblb.scheduling.state import Client, Policy, State
+from nblb.scheduling.state import ConnectedClient, Policy, State
 from nblb.scheduling.steering import Steering
 
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
@@ -87,7 +87,7 @@ class Scheduler:
         self.answers = answers
         self.steering = steering = Steering(self.state)
         self.intake = Intake(self.state, steering)
-        self.outcome = Outcome(self.state)
+        self.outcome = AttemptReports(self.state)
         self.liveness = Liveness(self.state, self.outcome)
         self.dispatch = Dispatch(self.state)
         self.notices = Notices(self.state)
@@ -95,7 +95,7 @@ class Scheduler:
         self.recall = Recall(self.state)
         self.cancelling = Cancelling(self.state, self.retention)
         intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
-        self._from_client: dict[type, Callable[[Client, Any, float], None]] = {
+        self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
             OpenJob: intake.open_job,
             SubmitTask: intake.submit_task,
@@ -260,14 +260,14 @@ class Scheduler:
 
     # ── small requests ──
 
-    def _client_heartbeat(self, client: Client, _message: Heartbeat, now: float) -> None:
+    def _client_heartbeat(self, client: ConnectedClient, _message: Heartbeat, now: float) -> None:
         self.state.send(client.address, Heartbeat(at=self.state.wall(now)))
 
-    def _files_seen(self, party: Client | Hub, message: FilesSeen, _now: float) -> None:
+    def _files_seen(self, party: ConnectedClient | Hub, message: FilesSeen, _now: float) -> None:
         if self.policy.token and message.token == self.policy.token:
             self.state.out.append(NameFiles(party.address))
 
-    def _ask(self, client: Client, message: Ask, now: float) -> None:
+    def _ask(self, client: ConnectedClient, message: Ask, now: float) -> None:
         try:
             if self.answers is None:
                 raise LookupError("nobody answers questions here")
@@ -277,7 +277,7 @@ class Scheduler:
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)
 
-    def _scale_hub(self, client: Client, message: ScaleHub, _now: float) -> None:
+    def _scale_hub(self, client: ConnectedClient, message: ScaleHub, _now: float) -> None:
         state = self.state
         hub = next((h for h in state.hubs.values() if message.hub in (h.id, h.name)), None)
         if hub is None or message.workers < 0:
@@ -288,7 +288,7 @@ class Scheduler:
         state.send(hub.address, message)
         state.send(client.address, Answer(request=message.request, value=message.workers))
 
-    def _stop_core(self, client: Client, message: StopCore, _now: float) -> None:
+    def _stop_core(self, client: ConnectedClient, message: StopCore, _now: float) -> None:
         state = self.state
         if message.hubs:
             for hub in state.hubs.values():

@@ -14,7 +14,7 @@ from nblb.protocol.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan
-    from nblb.scheduling.submission import Record
+    from nblb.scheduling.submission import Submission
 
 BLOCKED, QUEUED, ASSIGNED, RUNNING, CANCELLING, DONE, FAILED, CANCELLED, LOST = TaskState
 
@@ -88,7 +88,7 @@ Story: TypeAlias = "tuple[tuple[float, str, str, str], ...]"  # (when, cause, fr
 class InvalidTransition(Exception):  # the name says what it is; it is a bug, never a user's error
     """Something happened to a task that can't happen in its state; carries the story."""
 
-    def __init__(self, task: Task, cause: str) -> None:
+    def __init__(self, task: Slice, cause: str) -> None:
         told = "; ".join(f"{at:.3f} {why}: {old} -> {new}" for at, why, old, new in task.story)
         super().__init__(f"{cause} came to {task!r}, whose story is: {told or 'just accepted'}")
         self.task, self.cause = task, cause
@@ -99,7 +99,7 @@ def given_at(now: float) -> Story:
     return ((now, "RunTask", QUEUED, ASSIGNED),)
 
 
-class Task:
+class Slice:
     """One slice of a record: `items` calls from `first` on, all in one state."""
 
     __slots__ = (
@@ -119,7 +119,7 @@ class Task:
         "tries",
     )
 
-    def __init__(self, record: Record, first: int, items: int, now: float, state: TaskState = QUEUED) -> None:
+    def __init__(self, record: Submission, first: int, items: int, now: float, state: TaskState = QUEUED) -> None:
         self.record = record
         self.first = first
         self.items = items
@@ -170,9 +170,9 @@ class Task:
         if record.job is not None:
             record.count(QUEUED, ASSIGNED, self.items)
 
-    def part(self, first: int, items: int) -> Task:
+    def part(self, first: int, items: int) -> Slice:
         """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
-        twin = Task(self.record, first, items, self.queued_at, self.state)
+        twin = Slice(self.record, first, items, self.queued_at, self.state)
         twin.attempt, twin.tries, twin.crashes = self.attempt, self.tries, self.crashes
         twin.held, twin.ended, twin.story = self.held, self.ended, self.story
         twin.progress, twin.note = self.progress, self.note
@@ -199,7 +199,7 @@ class Task:
         """The id as users see it."""
         return self.record.id if self.record.items == 1 else f"{self.record.id}.{self.first}"
 
-    def __lt__(self, other: Task) -> bool:
+    def __lt__(self, other: Slice) -> bool:
         """Which waits in front: the one accepted earlier."""
         mine, its = self.record.number, other.record.number
         return mine < its or (mine == its and self.first < other.first)

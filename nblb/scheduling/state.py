@@ -11,8 +11,7 @@ from heapq import heappush
 
 import msgspec
 
-from nblb.protocol.commands import Command, Log, Send
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Command, Log, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, EndKept
 from nblb.protocol.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
@@ -21,8 +20,8 @@ from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
 from nblb.scheduling.placement import Placement
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import WHOLE, Job, Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
 
 MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
@@ -53,7 +52,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
 
 
-class Client:
+class ConnectedClient:
     """A client's connection."""
 
     __slots__ = ("address", "heard_at", "host", "notebook", "pid", "since", "user")
@@ -113,22 +112,22 @@ class State:
         self.policy = policy
         self.wall_offset = 0.0  # wall clock = now + wall_offset
         self.out: list[Command] = []
-        self.records: dict[str, Record] = {}
-        self.jobs: dict[str, Job] = {}
+        self.records: dict[str, Submission] = {}
+        self.jobs: dict[str, SubmittedJob] = {}
         self.job_names: dict[tuple[str, str], str] = {}  # (user, name) -> the latest job of that name
         self.blobs: dict[str, Blob] = {}
         self.published: dict[str, str] = {}
-        self.cache: dict[str, Record] = {}
+        self.cache: dict[str, Submission] = {}
         self.live = Live()
         self.presence: dict[str, deque[tuple[float, float]]] = {}  # notebook -> (from, to) of kernels that have left
-        self.clients: dict[str, Client] = {}
+        self.clients: dict[str, ConnectedClient] = {}
         self.hubs: dict[str, Hub] = {}  # by address
         self.share = FairShare(policy.halflife_s)
         self.placement = Placement(policy.prefetch_s)
         self.statistics: dict[str, Statistics] = {}
-        self.changed: dict[Task, None] = {}  # slices whose watchers have not heard the latest
-        self.changed_jobs: dict[Job, None] = {}
-        self.expiring: list[tuple[float, int, Record]] = []  # heap
+        self.changed: dict[Slice, None] = {}  # slices whose watchers have not heard the latest
+        self.changed_jobs: dict[SubmittedJob, None] = {}
+        self.expiring: list[tuple[float, int, Submission]] = []  # heap
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
         self.parked_on: dict[str, str] = {}  # task -> blob
@@ -137,7 +136,7 @@ class State:
         self.late_facts = 0
         self.dispatch_due = False
         self.notice_at: float | None = None
-        self._closing: deque[tuple[Record, Task | None]] = deque()
+        self._closing: deque[tuple[Submission, Slice | None]] = deque()
         self._closing_now = False
 
     # ── saying and keeping ──
@@ -175,20 +174,20 @@ class State:
 
     # ── queue ──
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Slice) -> None:
         """The task waits for a worker."""
         user = self.share.user(task.record.user)
         if user.add(task):
             self.share.line_changed(user, task.record.spec.priority)
         self.dispatch_due = True
 
-    def unqueue(self, task: Task) -> None:
+    def unqueue(self, task: Slice) -> None:
         """The task, which has been cancelled while it was QUEUED, waits no more."""
         user = self.share.user(task.record.user)
         user.cancelled(task)
         self.share.line_changed(user, task.record.spec.priority)
 
-    def notice(self, task: Task, now: float) -> None:
+    def notice(self, task: Slice, now: float) -> None:
         """Watchers shall hear of this slice soon."""
         if task.record.watchers:
             self.changed[task] = None
@@ -196,7 +195,7 @@ class State:
                 self.notice_at = now + self.policy.notice_s
         self.notice_job(task.record.job, now)
 
-    def notice_job(self, job: Job | None, now: float) -> None:
+    def notice_job(self, job: SubmittedJob | None, now: float) -> None:
         """Those who watch this job shall hear its counts soon."""
         if job is not None and job.watchers:
             self.changed_jobs[job] = None
@@ -207,7 +206,7 @@ class State:
 
     def keep_end(self, ended: TaskEnded) -> None:
         self.out.append(
-            Keep(
+            Record(
                 EndKept(  # in the order of its fields, for names before arguments take time
                     ended.task,
                     ended.first,
@@ -225,7 +224,7 @@ class State:
             )
         )
 
-    def finish(self, tasks: list[Task], ended: TaskEnded, now: float, keep: bool = True) -> None:
+    def finish(self, tasks: list[Slice], ended: TaskEnded, now: float, keep: bool = True) -> None:
         """These slices, which have just moved to an ended state, are over as `ended` says; keep and tell it."""
         record = tasks[0].record
         items = 0
@@ -267,7 +266,7 @@ class State:
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
                     if record.spec.payload.parts is not None:
-                        self.out.append(Keep(ArgumentsSpent(record.id)))
+                        self.out.append(Record(ArgumentsSpent(record.id)))
                     record.release_arguments()
                 if record.spec.depends:
                     dependencies.unpin(self, record)
@@ -276,7 +275,7 @@ class State:
         finally:
             self._closing_now = False
 
-    def fail(self, task: Task, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
+    def fail(self, task: Slice, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
         """End a slice that has no result, for `cause` in the table of transitions."""
         worker, host = ("", "") if task.held is None else (task.held.worker, task.held.group.hub.hello.host)
         old = task.move(cause, now)
@@ -294,11 +293,11 @@ class State:
         )
         self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else kept with the cancel itself
 
-    def expire_at(self, record: Record, at: float) -> None:
+    def expire_at(self, record: Submission, at: float) -> None:
         record.expires = at
         heappush(self.expiring, (at, record.number, record))
 
-    def drop_job(self, job: Job) -> None:
+    def drop_job(self, job: SubmittedJob) -> None:
         """The job is forgotten; its name means the latest job of that name that is left."""
         name = job.user, job.spec.name
         del self.jobs[job.id]
@@ -345,7 +344,7 @@ class State:
             StopTask(task=held.record.id, attempt=held.attempt, first=held.first, kill=kill, why=why),
         )
 
-    def needed(self, name: str) -> tuple[Record | None, int]:
+    def needed(self, name: str) -> tuple[Submission | None, int]:
         """The record that a task's `depends` names, and which of its items; WHOLE for all of them."""
         record = self.records.get(name)
         if record is not None:

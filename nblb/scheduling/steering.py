@@ -17,8 +17,8 @@ from nblb.protocol.messages import (
     TurnKnob,
 )
 from nblb.scheduling.hubs import Assignment, Hub
-from nblb.scheduling.state import Client, State
-from nblb.scheduling.submission import Record
+from nblb.scheduling.state import ConnectedClient, State
+from nblb.scheduling.submission import Submission
 
 MOST_TURNED = 1000  # values kept of a record or a job for what begins later
 
@@ -68,7 +68,7 @@ class Steering:
             )
             self.state.send(hub.address, order)
 
-    def _current(self, message: TaskPrinted | TaskEmitted | KnobOffered) -> Record | None:
+    def _current(self, message: TaskPrinted | TaskEmitted | KnobOffered) -> Submission | None:
         """Its record. Words may arrive right behind the end of their attempt, not from one that was replaced."""
         record = self.state.records.get(message.task)
         if record is None or not (message.first >= 0 and message.offset >= 0):
@@ -78,7 +78,7 @@ class Steering:
 
     # ── to the task ──
 
-    def turn_knob(self, client: Client, message: TurnKnob, _now: float) -> None:
+    def turn_knob(self, client: ConnectedClient, message: TurnKnob, _now: float) -> None:
         state = self.state
         if message.job:
             job = state.jobs.get(message.job)
@@ -105,7 +105,7 @@ class Steering:
             state.send(held.group.hub.address, order)
         state.send(client.address, Answer(request=message.request, value=len(told)))
 
-    def stop_and_keep(self, client: Client, message: StopAndKeep, _now: float) -> None:
+    def stop_and_keep(self, client: ConnectedClient, message: StopAndKeep, _now: float) -> None:
         state = self.state
         told = [held for held in self._held(message) if self._runs(held)]
         for held in told:
@@ -156,7 +156,7 @@ class Steering:
 
     # ── for those who come later ──
 
-    def retell(self, client: Client, record: Record) -> None:
+    def retell(self, client: ConnectedClient, record: Submission) -> None:
         """What the items that still run have said last: the pictures and tails of those that ended are asked for."""
         for item, live in self.state.live.of_record(record.id):
             words: list[Message] = [*live.knobs.values()]
@@ -166,7 +166,7 @@ class Steering:
                 for word in words:
                     self.state.send(client.address, word)
 
-    def fetch_call(self, client: Client, message: FetchCall, _now: float) -> None:
+    def fetch_call(self, client: ConnectedClient, message: FetchCall, _now: float) -> None:
         """The call itself, for somebody who wants to run it under a debugger."""
         state = self.state
         record = state.records.get(message.task)
@@ -195,7 +195,7 @@ class Steering:
         )
         state.send(client.address, told)
 
-    def _no_call(self, record: Record | None, message: FetchCall) -> str:
+    def _no_call(self, record: Submission | None, message: FetchCall) -> str:
         if record is None:
             return f"the core does not know task {message.task}: it was forgotten, or never submitted"
         if not 0 <= message.item < record.items:

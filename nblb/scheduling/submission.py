@@ -11,7 +11,7 @@ import msgspec
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.slice import Task
+from nblb.scheduling.slice import Slice
 
 DONE = TaskState.DONE
 WHOLE = -1  # in place of an item: all of them
@@ -24,7 +24,7 @@ def _kind(python: tuple[int, int], name: str) -> Kind:
     return python, name
 
 
-class Record:
+class Submission:
     """An accepted SubmitTask; `slices` partition its items, sorted by their first item."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Record:
         "watchers",
     )
 
-    def __init__(self, spec: SubmitTask, user: str, number: int, now: float, job: Job | None) -> None:
+    def __init__(self, spec: SubmitTask, user: str, number: int, now: float, job: SubmittedJob | None) -> None:
         self.id = spec.task
         self.spec = spec
         self.user = user
@@ -65,20 +65,20 @@ class Record:
         self.closed = False  # every item has ended, and all that follows from it is done
         self.expires = 0.0  # 0: not before it has ended
         self.job = job
-        self.slices: list[Task] = []
+        self.slices: list[Slice] = []
         self.unended = spec.items
         self.watchers: tuple[str, ...] = ()
         self.blocked_on = 0  # dependencies that are not done yet
-        self.dependents: dict[int, list[Record]] | None = None  # item, or WHOLE -> records that wait for its result
+        self.dependents: dict[int, list[Submission]] | None = None  # item, or WHOLE -> records that wait for its result
         self.needed_items: set[int] | None = None  # items whose results others have asked for by themselves
-        self.followers: list[Record] | None = None  # records that will take this one's results (cache)
-        self.follows: Record | None = None  # the one whose result it waits for, to take it (cache)
+        self.followers: list[Submission] | None = None  # records that will take this one's results (cache)
+        self.follows: Submission | None = None  # the one whose result it waits for, to take it (cache)
         self.pins = 0  # records that may still need the results
         self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
 
-    def begin(self, state: TaskState, now: float) -> Task:
+    def begin(self, state: TaskState, now: float) -> Slice:
         """The first slice: all items."""
-        task = Task(self, 0, self.items, now, state)
+        task = Slice(self, 0, self.items, now, state)
         self.slices = [task]
         if self.job:
             self.job.counts[state] = self.job.counts.get(state, 0) + self.items
@@ -100,11 +100,11 @@ class Record:
         """Where in `slices` the slice that holds this item stands."""
         return 0 if len(self.slices) == 1 else bisect_right(self.slices, item, key=_first) - 1
 
-    def at(self, item: int) -> Task:
+    def at(self, item: int) -> Slice:
         """The slice that holds this item."""
         return self.slices[self.position(item)]
 
-    def carve(self, task: Task, first: int, items: int) -> Task:
+    def carve(self, task: Slice, first: int, items: int) -> Slice:
         """Cut `task` so that one slice holds exactly these of its items, and return it.
 
         `task` itself stays the leftmost of the pieces; pieces to the right are new.
@@ -121,7 +121,7 @@ class Record:
         self.slices.insert(at + 1, middle)
         return middle
 
-    def take(self, task: Task, items: int) -> Task:
+    def take(self, task: Slice, items: int) -> Slice:
         """Cut the first `items` of `task` into a new slice; `task` keeps the rest and its place in a queue."""
         taken = task.part(task.first, items)
         self.slices.insert(self.position(task.first), taken)
@@ -129,7 +129,7 @@ class Record:
         task.items -= items
         return taken
 
-    def covering(self, first: int, items: int) -> Iterator[Task]:
+    def covering(self, first: int, items: int) -> Iterator[Slice]:
         """The slices that hold some of these items, from left to right."""
         at, last = self.position(first), first + items
         while at < len(self.slices) and self.slices[at].first < last:
@@ -152,7 +152,7 @@ class Record:
         """Whether this item has not ended; any of them, for WHOLE."""
         return self.unended > 0 if item == WHOLE else self.at(item).state not in ENDED
 
-    def payload_of(self, task: Task) -> Payload:
+    def payload_of(self, task: Slice) -> Payload:
         """The arguments of a slice; a payload that can't be cut goes whole, and its worker picks the slice's items."""
         payload = self.spec.payload
         if task.items == self.items or not self.spec.split:
@@ -164,11 +164,11 @@ class Record:
         self.spec = msgspec.structs.replace(self.spec, payload=Payload())
 
 
-def _first(task: Task) -> int:
+def _first(task: Slice) -> int:
     return task.first
 
 
-class Job:
+class SubmittedJob:
     """A named, ordered set of records."""
 
     __slots__ = ("counts", "created_at", "id", "items", "records", "spec", "turned", "user", "watchers")
@@ -179,12 +179,12 @@ class Job:
         self.user = user
         self.created_at = now
         self.items = spec.items
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, Submission] = {}
         self.counts: dict[TaskState, int] = {}
         self.turned: dict[str, Any] = {}  # knobs of all its tasks
         self.watchers: tuple[str, ...] = ()
 
-    def leave(self, record: Record) -> None:
+    def leave(self, record: Submission) -> None:
         """The record is forgotten."""
         del self.records[record.id]
         for task in record.slices:

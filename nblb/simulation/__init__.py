@@ -3,6 +3,6 @@
 A history is one seed: a small cluster, its users, and what breaks. See docs/simulation.md.
 """
 
-from nblb.simulation.story import History, Outcome, play
+from nblb.simulation.story import History, HistoryResult, play
 
-__all__ = ["History", "Outcome", "play"]
+__all__ = ["History", "HistoryResult", "play"]

@@ -16,7 +16,7 @@ from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import RunTask, TaskState
 from nblb.scheduling.hubs import Assignment
 from nblb.scheduling.scheduler import Scheduler
-from nblb.scheduling.slice import Task
+from nblb.scheduling.slice import Slice
 from nblb.simulation.simulator import Violation
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         queued += given.tasks
 
 
-def _check(scheduler: Scheduler, given: Assignment, occupied: Counter[str], queued: Sequence[Task]) -> None:
+def _check(scheduler: Scheduler, given: Assignment, occupied: Counter[str], queued: Sequence[Slice]) -> None:
     user, priority = given.record.user, given.record.spec.priority
     bands = [band for band in scheduler.state.placement.bands if band.takes(priority)]
     for task in queued:

@@ -41,7 +41,7 @@ from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
-from nblb.simulation.submission_log import Kept, Ledger
+from nblb.simulation.submission_log import Kept, SubmissionLog
 from nblb.simulation.workload import NAMED, Conduct
 
 
@@ -66,7 +66,7 @@ class Referee:
 
     def __init__(self, simulator: Simulator, conduct: dict[str, Conduct], mirror: float, orderly: bool) -> None:
         self.simulator = simulator
-        self.ledger = Ledger()
+        self.ledger = SubmissionLog()
         self.ledger.orderly = orderly
         self.core: SimulatedCore | None = None
         self.submissions: dict[str, Submission] = {}

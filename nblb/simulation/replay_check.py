@@ -13,7 +13,7 @@ from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from nblb.scheduling.submission import Record
+from nblb.scheduling.submission import Submission
 
 CANCELLED = (TaskState.CANCELLED, TaskState.CANCELLING)
 
@@ -40,7 +40,7 @@ def differences(
     return ""
 
 
-def picture(record: Record) -> list[tuple[Any, ...]]:
+def picture(record: Submission) -> list[tuple[Any, ...]]:
     """Each item in what must survive."""
     items: list[tuple[Any, ...]] = []
     for task in record.slices:

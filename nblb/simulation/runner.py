@@ -7,21 +7,21 @@ from multiprocessing import get_context
 
 import msgspec
 
-from nblb.simulation.story import Outcome, play
+from nblb.simulation.story import HistoryResult, play
 
 CHUNK = 25  # histories that a process takes at once
 
 
-class Report(msgspec.Struct):
+class SimulationReport(msgspec.Struct):
     """What a run of many seeds has shown."""
 
     histories: int = 0
     events: int = 0
     tasks: int = 0
     virtual_s: float = 0.0
-    bad: list[Outcome] = []
+    bad: list[HistoryResult] = []
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: HistoryResult) -> None:
         self.histories += 1
         self.events += outcome.events
         self.tasks += outcome.tasks
@@ -30,9 +30,9 @@ class Report(msgspec.Struct):
             self.bad.append(outcome)
 
 
-def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10) -> Report:
+def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10) -> SimulationReport:
     """Play these seeds; ends early once `enough` of them have gone wrong."""
-    report = Report()
+    report = SimulationReport()
     for outcome in _outcomes(seeds, processes):
         report.add(outcome)
         if len(report.bad) >= enough:
@@ -40,7 +40,7 @@ def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10) -> Repor
     return report
 
 
-def _outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
+def _outcomes(seeds: Sequence[int], processes: int) -> Iterator[HistoryResult]:
     if processes <= 1:
         yield from map(play, seeds)
         return
@@ -49,7 +49,7 @@ def _outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
         yield from pool.imap_unordered(play, seeds, CHUNK)
 
 
-def first_bad(seeds: Iterable[int], play_one: Callable[[int], Outcome]) -> Outcome | None:
+def first_bad(seeds: Iterable[int], play_one: Callable[[int], HistoryResult]) -> HistoryResult | None:
     """The first of these seeds that goes wrong, as a planted fault should."""
     return next((outcome for seed in seeds if (outcome := play_one(seed)).violation), None)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.broker.delayed_acks import Patience
+from nblb.broker.delayed_acks import DelayedAcks
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.commands import Command, Halt, Log, Record, Send
 from nblb.protocol.journal_entries import TaskKept
@@ -77,7 +77,7 @@ class SimulatedCore:
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
         self._out: list[Command] = []  # what is to be said after the next commit
-        self._patience = Patience()
+        self._patience = DelayedAcks()
         self._full = ""  # why nothing new is taken, while nothing is
         self._stuck = False  # not even what goes on could be kept
         self._retry_at = 0.0
@@ -95,7 +95,7 @@ class SimulatedCore:
         self.disk.epoch += 1
         self._skew = self.simulator.random.random() * 5000.0
         self._inbox, self._gone, self._out = [], [], []
-        self._patience = Patience()
+        self._patience = DelayedAcks()
         self._full, self._stuck = "", False
         self.started_at = self.simulator.now
         self._turn_planned = self._busy = False

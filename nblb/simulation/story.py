@@ -56,7 +56,7 @@ CORE_ONLY = faults.Mix(
 )
 
 
-class Outcome(msgspec.Struct):
+class HistoryResult(msgspec.Struct):
     """What became of a history."""
 
     seed: int
@@ -227,9 +227,9 @@ class History:
         self.clients[act.client].say(act.message)
 
 
-def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] = History) -> Outcome:
+def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] = History) -> HistoryResult:
     """Run the history of this seed; what it broke stands in the outcome."""
-    outcome = Outcome(seed)
+    outcome = HistoryResult(seed)
     history = make(seed, tracing)
     try:
         history.run()

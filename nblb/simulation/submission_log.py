@@ -45,7 +45,7 @@ class Kept:
         return [item for item, state in enumerate(self.states) if state is None]
 
 
-class Ledger:
+class SubmissionLog:
     """All records that were ever kept."""
 
     def __init__(self) -> None:

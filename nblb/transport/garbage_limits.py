@@ -16,7 +16,7 @@ REST = 5.0  # times what such messages took of a turn: that long ZeroMQ's doors 
 MOST_REST_S = 0.02  # for others come through them, too
 
 
-class Refusing:
+class GarbageLimits:
     """Who has sent how much that was nothing; the clock is passed in."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import zmq
 
 from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes
 from nblb.transport.door import Arrived, Door
-from nblb.transport.garbage_limits import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, Refusing
+from nblb.transport.garbage_limits import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, GarbageLimits
 from nblb.transport.sockets import read_frames, skip_frames
 
 TURN_BYTES = 64 * MIB
@@ -29,7 +29,7 @@ class Routers:
         self.garbage = 0
         self._doors = doors
         self._selector: selectors.BaseSelector | None = None
-        self._refusing, self._refused_frames = Refusing(), 0
+        self._refusing, self._refused_frames = GarbageLimits(), 0
         self._rest_until = 0.0  # 0: they are being looked at
 
     def watch(self, selector: selectors.BaseSelector) -> None:

@@ -45,7 +45,7 @@ def shared_memory(name: str = "nblb") -> int:
         return os.dup(file.fileno())
 
 
-class Cell:
+class ControlPage:
     """One worker's shared memory, in the hub or in the worker."""
 
     def __init__(self, fd: int) -> None:
@@ -53,7 +53,7 @@ class Cell:
         self._words = memoryview(self._memory).cast("Q")
 
     @classmethod
-    def make(cls) -> tuple[Cell, int]:
+    def make(cls) -> tuple[ControlPage, int]:
         """A new one, and the descriptor to hand to the worker."""
         fd = shared_memory("nblb-cell")
         os.ftruncate(fd, SIZE)

@@ -20,19 +20,19 @@ from nblb import payload as packing
 from nblb.protocol.messages import Failure, ItemsFinished, RunTask
 from nblb.worker.calling import MAX_BUFFERS
 from nblb.worker.channel import Channel
-from nblb.worker.result_files import Results
+from nblb.worker.result_files import ResultFiles
 from nblb.worker.side_effects import marks
 
 PATIENCE_S = 0.02  # for the call at hand to end: what is pickled between two calls nobody changes meanwhile
 
 
-class Parts:
+class EarlyResults:
     """The calls of the slice at hand that are over, and how many of them have been told."""
 
     def __init__(self, channel: Channel, worker: str, asked: int, max_bytes: int) -> None:
         self.due = False  # the hub has asked
         self.told = 0  # items, from the slice's first on
-        self.store: Results | None = None
+        self.store: ResultFiles | None = None
         self._channel, self._worker, self._asked, self._max_bytes = channel, worker, asked, max_bytes
         self._lock = threading.Lock()
         self._listens = self._gives_up = False

@@ -18,10 +18,10 @@ from nblb import payload as packing
 from nblb.errors import NotSerializable
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinted
-from nblb.task_api import StopAndKeep
+from nblb.task_api import StoppedAndKept
 from nblb.worker import mime_bundles
 from nblb.worker.channel import Channel
-from nblb.worker.control_page import Cell
+from nblb.worker.control_page import ControlPage
 from nblb.worker.side_effects import marks
 
 EVERY_S = 0.1
@@ -36,10 +36,10 @@ DISPLAY_BYTES_S = 512 * 1024  # … and from then on
 _NOTHING = object()
 
 
-class Voice:
+class LiveChannel:
     """What the task at hand says and is told; the worker says which slice it is at, the cell which item."""
 
-    def __init__(self, channel: Channel, cell: Cell) -> None:
+    def __init__(self, channel: Channel, cell: ControlPage) -> None:
         self._channel, self._cell = channel, cell
         self._lock = threading.Lock()
         self._number = 0
@@ -179,7 +179,7 @@ class Voice:
         if self._cell.steered != self._seen:
             self._listen()
         if self._ends and self.item in self._ends and threading.current_thread() is threading.main_thread():
-            raise StopAndKeep
+            raise StoppedAndKept
 
     def _listen(self) -> None:
         self._seen = self._cell.steered

@@ -31,11 +31,11 @@ from nblb.system import child_processes
 from nblb.worker import calling, displays, patches
 from nblb.worker.capture import WorkerOutput, label_logging, own_stream
 from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
-from nblb.worker.control_page import NOTE_BYTES, Cell
-from nblb.worker.early_results import Parts
-from nblb.worker.live import Voice
+from nblb.worker.control_page import NOTE_BYTES, ControlPage
+from nblb.worker.early_results import EarlyResults
+from nblb.worker.live import LiveChannel
 from nblb.worker.progress_bars import bars
-from nblb.worker.result_files import HandTo, Results
+from nblb.worker.result_files import HandTo, ResultFiles
 from nblb.worker.side_effects import marks
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
@@ -45,20 +45,20 @@ BLOBS_S = 5.0  # for what the hub has read back and sends again
 FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
 
 
-class Worker:
+class WorkerLoop:
     """Serves one channel until it is closed."""
 
     def __init__(
-        self, name: str, channel: Channel, cell: Cell, output: WorkerOutput, max_message_mb: int, asked: int
+        self, name: str, channel: Channel, cell: ControlPage, output: WorkerOutput, max_message_mb: int, asked: int
     ) -> None:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
-        self._voice = Voice(channel, cell)
+        self._voice = LiveChannel(channel, cell)
         self._blobs = calling.Blobs()
         self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
-        self._results: Results | None = None
+        self._results: ResultFiles | None = None
         self._max_bytes = max_message_mb * 1024 * 1024
-        self._parts = Parts(channel, name, asked, self._max_bytes)
+        self._parts = EarlyResults(channel, name, asked, self._max_bytes)
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
@@ -98,7 +98,7 @@ class Worker:
 
     def _hand_to(self, told: HandTo) -> None:
         """Large results, and what they are made of, lie in files from here on."""
-        stores.store = self._results = self._parts.store = Results(told)
+        stores.store = self._results = self._parts.store = ResultFiles(told)
         self._blobs.find, self._channel.refer = self._results.folder.find, self._results.folder.refers
 
     # ── one slice ──
@@ -192,7 +192,7 @@ class Worker:
         for args, kwargs in portion:
             try:
                 result = function(*args, **kwargs)
-            except task_api.StopAndKeep:
+            except task_api.StoppedAndKept:
                 result = self._kept(run, offset, failures, kept)
             except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
                 result = None
@@ -338,11 +338,11 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     # A crash in C code leaves its Python lines as the last output: of the thread that crashed, not of our own.
     faulthandler.enable(file=2, all_threads=False)
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
-    cell = Cell(fds["cell"])
+    cell = ControlPage(fds["cell"])
     os.close(fds["cell"])
     output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
     channel, most_mb = Channel.of_worker(fds["channel"]), settings.get("max_message_mb", 1024)
-    worker = Worker(name, channel, cell, output, most_mb, fds["asked"])
+    worker = WorkerLoop(name, channel, cell, output, most_mb, fds["asked"])
     with contextlib.suppress(ConnectionError):  # the hub is gone
         worker.serve()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,7 +18,7 @@ _markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
 Part: TypeAlias = "tuple[float, float | None, str]"  # how far, of how much, what it is called
 
 
-class Bars:
+class ProgressBars:
     """The bars that are open, the outermost first."""
 
     def __init__(self) -> None:
@@ -59,10 +59,10 @@ def _number(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-bars = Bars()
+bars = ProgressBars()
 
 
-class _Nowhere:
+class _BarSink:
     """The file that a patched bar writes to."""
 
     encoding = "utf-8"
@@ -88,9 +88,9 @@ def patch_tqdm(module: Any) -> None:
 
     def beginning(self: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) > 4:  # iterable, desc, total, leave, file
-            args = (*args[:4], _Nowhere(), *args[5:])
+            args = (*args[:4], _BarSink(), *args[5:])
         else:
-            kwargs["file"] = _Nowhere()
+            kwargs["file"] = _BarSink()
         kwargs.pop("gui", None)
         begin(self, *args, **kwargs)
 
@@ -106,7 +106,7 @@ def patch_tqdm(module: Any) -> None:
         if not getattr(self, "disable", True):
             try:
                 bars.moved(self, [_part_of_tqdm(self)])
-            except task_api.StopAndKeep:  # said again at the next step, which is not in the midst of cleaning up
+            except task_api.StoppedAndKept:  # said again at the next step, which is not in the midst of cleaning up
                 pass
         close(self)
         bars.closed(self)

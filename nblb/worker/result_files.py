@@ -18,7 +18,7 @@ class HandTo(Message, frozen=True):
     prefix: str
 
 
-class Results:
+class ResultFiles:
     """The store of a worker (see payload/pickling.py)."""
 
     def __init__(self, told: HandTo) -> None:

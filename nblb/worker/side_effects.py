@@ -6,7 +6,7 @@ Raised by what a task does: it printed, emitted, drew a bar or a figure, offered
 from __future__ import annotations
 
 
-class Marks:
+class SideEffects:
     """Of this process, which runs one call at a time."""
 
     __slots__ = ("raised",)
@@ -15,4 +15,4 @@ class Marks:
         self.raised = False
 
 
-marks = Marks()
+marks = SideEffects()

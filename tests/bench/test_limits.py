@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nblb.bench.limits import advise, explain
 from nblb.bench.meters import Usage
-from nblb.bench.report import Measured, Report
+from nblb.bench.report import BenchReport, Measured
 
 CORES = 4
 
@@ -19,9 +19,9 @@ def limit(measured_usage: Usage, case: str = "submit", **figures: float) -> str:
     return explain(Measured(case, figures, 1000, measured_usage), {"copy_MiB_per_s": 4000, "round_trip_us": 50}, CORES)
 
 
-def report(load: float = 0.0, **cases: dict[str, float]) -> Report:
+def report(load: float = 0.0, **cases: dict[str, float]) -> BenchReport:
     measured = [Measured(name, figures) for name, figures in cases.items()]
-    return Report({"name": "lab"}, {"load": [load, load, load], "cores": CORES}, {}, measured)
+    return BenchReport({"name": "lab"}, {"load": [load, load, load], "cores": CORES}, {}, measured)
 
 
 def test_the_part_that_computes_all_the_time_is_named() -> None:

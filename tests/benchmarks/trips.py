@@ -42,8 +42,8 @@ from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.worker.capture import WorkerOutput
 from nblb.worker.channel import Channel, pack, to_worker
-from nblb.worker.control_page import Cell
-from nblb.worker.main import Worker
+from nblb.worker.control_page import ControlPage
+from nblb.worker.main import WorkerLoop
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -230,9 +230,9 @@ def worker_call() -> Work:
     pipes = os.pipe(), os.pipe(), os.pipe()
     for read, _ in pipes[:2]:
         os.set_blocking(read, False)
-    cell = Cell(Cell.make()[1])
+    cell = ControlPage(ControlPage.make()[1])
     output = WorkerOutput(pipes[0][0], pipes[1][0])
-    worker = Worker("w1", Channel.of_worker(far.detach()), cell, output, 64, pipes[2][0])
+    worker = WorkerLoop("w1", Channel.of_worker(far.detach()), cell, output, 64, pipes[2][0])
     worker._blobs.take(pack(to_worker, 0, HoldBlob(hash=BLOB.hash, payload=payload.dump_function(len)[1])).datagram, -1)
     call = payload.pack_call(("four",), {}).payload
 

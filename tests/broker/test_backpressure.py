@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nblb.broker.backpressure import RESULTS_A_TURN, Withheld
+from nblb.broker.backpressure import RESULTS_A_TURN, Backpressure
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import FetchTask, TaskEnded, TaskState
 
@@ -16,7 +16,7 @@ def wish(first: int, items: int = 2) -> tuple[str, FetchTask]:
 
 
 def test_each_result_is_fetched_by_itself_and_once() -> None:
-    withheld = Withheld()
+    withheld = Backpressure()
     assert [withheld.add("client:1", ended(first)) for first in (0, 2, 0)] == [True, False, False]
     assert list(withheld.take(lambda _address: True)) == []
     assert withheld
@@ -27,14 +27,14 @@ def test_each_result_is_fetched_by_itself_and_once() -> None:
 
 def test_what_a_slice_told_before_its_end_and_that_end_are_two_results() -> None:
     """Both begin at its first item."""
-    withheld = Withheld()
+    withheld = Backpressure()
     withheld.add("client:1", ended(4, items=3))
     withheld.add("client:1", ended(4, items=9))
     assert list(withheld.take(lambda _address: False)) == [wish(4, 3), wish(4, 9)]
 
 
 def test_a_turn_has_some_for_everybody() -> None:
-    withheld = Withheld()
+    withheld = Backpressure()
     for address in ("client:1", "client:2", "client:3"):
         for first in range(RESULTS_A_TURN + 1):
             withheld.add(address, ended(2 * first))

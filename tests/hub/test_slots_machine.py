@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nblb.hub.slots.attempts import SliceState
+from nblb.hub.slots.attempts import AttemptState
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.protocol.commands import Command, GiveTask, Interrupt, KillWorker, RetireWorker, Send, StartWorker, TakeBack
 from nblb.protocol.framing import Payload
@@ -273,13 +273,13 @@ class SlotsMachine(RuleBasedStateMachine):
         hands = self.slots._hands
         for worker in self.slots._crew.workers.values():
             states = [slice_.state for slice_ in worker.given]
-            assert states[:1] in ([], [SliceState.RUNNING])
-            assert all(state is SliceState.AHEAD for state in states[1:])
+            assert states[:1] in ([], [AttemptState.RUNNING])
+            assert all(state is AttemptState.AHEAD for state in states[1:])
             assert (worker in worker.group.idle) <= (not worker.given)
         for slice_ in hands.slices.values():
             holders = [w for w in self.slots._crew.workers.values() if slice_ in w.given]
             lines = [g for g in self.slots._crew.groups if slice_ in g.queue]
-            expected = {SliceState.QUEUED: (0, 1), SliceState.RUNNING: (1, 0), SliceState.AHEAD: (1, 0)}
+            expected = {AttemptState.QUEUED: (0, 1), AttemptState.RUNNING: (1, 0), AttemptState.AHEAD: (1, 0)}
             assert (len(holders), len(lines)) == expected.get(slice_.state, (0, 0)), slice_
         assert len(hands.ends) <= len(self.sent)
 

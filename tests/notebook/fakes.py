@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nblb.client.connection import waiting
-from nblb.client.futures.live import Knob, Picture
+from nblb.client.futures.live import Knob, MimeBundle
 from nblb.client.snapshots import (
     INDEX,
     ClusterSnapshot,
@@ -33,9 +33,9 @@ class Spoken:
 
     def __init__(self) -> None:
         self.count = 0
-        self.latest: Picture | None = None
+        self.latest: MimeBundle | None = None
 
-    def picture(self) -> Picture | None:
+    def picture(self) -> MimeBundle | None:
         return self.latest
 
 
@@ -44,7 +44,7 @@ class Listened:
         self.listeners: list[Callable[[], None]] = []
         self.calls: list[tuple[str, Any]] = []
         self.knobs: dict[str, Knob] = {}
-        self.displays: list[Picture] = []
+        self.displays: list[MimeBundle] = []
         self.output: list[OutputLine] = []
         self._said = self.said = Spoken()
         self.emitted: Any = None
@@ -67,7 +67,7 @@ class Listened:
     def emits(self, data: dict[str, Any] | None = None, value: Any = None) -> None:
         self.said.count += 1
         self.emitted = value
-        self.said.latest = Picture(data) if data is not None else None
+        self.said.latest = MimeBundle(data) if data is not None else None
 
     def said_of(self, item: int) -> Spoken | None:
         return self.said

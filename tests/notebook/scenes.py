@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from nblb.client.futures.live import Picture
+from nblb.client.futures.live import MimeBundle
 from nblb.client.jobs.inbox import Finished, Inbox
-from nblb.client.rows import JobList, JobRow
+from nblb.client.rows import JobInfo, JobList
 from nblb.client.snapshots import INDEX, FailureGroup, HubRow, JobSnapshot, OutputLine, TaskSnapshot
 from tests.notebook.fakes import TRACEBACK, FakeCluster, FakeEarlier, FakeJob, FakeTask
 
@@ -75,7 +75,7 @@ class StillCluster(FakeCluster):
         return replace(super().snapshot(), **self.shown)
 
 
-def figure() -> Picture:
+def figure() -> MimeBundle:
     """A picture as matplotlib makes it."""
     import matplotlib.figure
 
@@ -85,7 +85,7 @@ def figure() -> Picture:
 
     drawn.savefig(held := BytesIO(), format="png", dpi=80)
     data = base64.b64encode(held.getvalue()).decode("ascii")
-    return Picture({"image/png": data, "text/plain": "<Figure size 320x176 with 1 Axes>"}, item=4)
+    return MimeBundle({"image/png": data, "text/plain": "<Figure size 320x176 with 1 Axes>"}, item=4)
 
 
 def steered() -> StillTask:
@@ -116,10 +116,10 @@ def superseding() -> StillJob:
     return job
 
 
-def _job_rows() -> list[JobRow]:
-    def row(name: str, state: str, origin: str, counts: dict[str, int], **more: Any) -> JobRow:
+def _job_rows() -> list[JobInfo]:
+    def row(name: str, state: str, origin: str, counts: dict[str, int], **more: Any) -> JobInfo:
         told = {"job": name, "name": name, "user": "anna", "items": 200, "counts": counts, "state": state}
-        return JobRow({**told, "created_at": NOON, "origin": origin, **more})
+        return JobInfo({**told, "created_at": NOON, "origin": origin, **more})
 
     return [
         row("long-sweep", "running", "lab.ipynb#7", {"DONE": 61, "FAILED": 2}),

@@ -21,7 +21,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.scheduling.slice import InvalidTransition, Task
+from nblb.scheduling.slice import InvalidTransition, Slice
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 
@@ -267,14 +267,14 @@ def test_a_bug_leaves_what_had_followed_for_the_next_call(
     world: World, hub: ModelHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(world, "t", items=2, retries=0)
-    real = Task.move
+    real = Slice.move
 
-    def broken(task: Task, cause: str, now: float) -> TaskState:
+    def broken(task: Slice, cause: str, now: float) -> TaskState:
         if cause == "TaskFinished":
             raise InvalidTransition(task, cause)
         return real(task, cause, now)
 
-    monkeypatch.setattr(Task, "move", broken)
+    monkeypatch.setattr(Slice, "move", broken)
     with pytest.raises(InvalidTransition, match="TaskFinished came to"):
         world.scheduler.handle(hub.address, hub.finish(("t", 0, 1), failures=(1,)), world.now)  # type: ignore[arg-type]
     monkeypatch.undo()

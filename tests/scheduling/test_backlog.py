@@ -7,8 +7,8 @@ import pytest
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
 from nblb.scheduling.fair_share import FairShare
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Submission
 
 ALL = FairShare(600.0).band(0.0, 1000.0)
 
@@ -18,11 +18,11 @@ def user() -> UserQueue:
     return UserQueue("anna")
 
 
-def task(number: int, priority: float = 0.0, items: int = 1, name: str = "", python: tuple[int, int] = (0, 0)) -> Task:
+def task(number: int, priority: float = 0.0, items: int = 1, name: str = "", python: tuple[int, int] = (0, 0)) -> Slice:
     spec = SubmitTask(
         task=f"t{number}", name=name or "f", function="" if name else "h", items=items, priority=priority, python=python
     )
-    return Record(spec, "anna", number, 0.0, None).begin(TaskState.QUEUED, 0.0)
+    return Submission(spec, "anna", number, 0.0, None).begin(TaskState.QUEUED, 0.0)
 
 
 def drain(user: UserQueue, low: float = 0.0, high: float = 1000.0) -> list[str]:

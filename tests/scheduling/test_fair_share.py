@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, FairShare
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Submission
 
 
 class Bench:
@@ -19,14 +19,14 @@ class Bench:
         self.share = FairShare(halflife_s=100.0)
         self.band = self.share.band(0.0, 1000.0)
         self.number = 0
-        self.given: list[Task] = []
+        self.given: list[Slice] = []
 
     def add(self, name: str, priority: float = 0.0, count: int = 1) -> None:
         user = self.share.user(name)
         for _ in range(count):
             self.number += 1
             spec = SubmitTask(task=f"t{self.number}", name="f", function="h", priority=priority)
-            if user.add(Record(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0)):
+            if user.add(Submission(spec, name, self.number, 0.0, None).begin(TaskState.QUEUED, 0.0)):
                 self.share.line_changed(user, priority)
 
     def next(self, band: Band | None = None) -> str:

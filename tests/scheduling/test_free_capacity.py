@@ -11,8 +11,8 @@ from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.free_capacity import ByLoad
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.placement import Placement, holds_inputs
-from nblb.scheduling.slice import Task
-from nblb.scheduling.submission import Record
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Submission
 
 BANDS = ((0.0, 10.0), (5.0, 15.0), (0.0, 100.0))  # two as wide as each other, and one around them
 
@@ -39,7 +39,7 @@ class Floor:
             self.hubs.append(hub)
             self.groups += hub.groups
 
-    def best(self, record: Record, ahead_s: float | None) -> list[GroupOfWorkers]:
+    def best(self, record: Submission, ahead_s: float | None) -> list[GroupOfWorkers]:
         """All groups that are as good as any: a look at each of them, by the rule of DESIGN 4.4."""
         ranked = []
         for group in self.groups:
@@ -52,9 +52,9 @@ class Floor:
         return [group for rank, group in ranked if rank == min(r for r, _ in ranked)]
 
 
-def a_task(priority: float, function: str, python: tuple[int, int]) -> Task:
+def a_task(priority: float, function: str, python: tuple[int, int]) -> Slice:
     spec = SubmitTask(task="t", name="f", function=function, payload=Payload((b"",)), priority=priority, python=python)
-    return Record(spec, "anna", 1, 0.0, None).begin(TaskState.QUEUED, 0.0)
+    return Submission(spec, "anna", 1, 0.0, None).begin(TaskState.QUEUED, 0.0)
 
 
 steps = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import SubmitTask, client_to_core
 from nblb.scheduling import interning as words_module
-from nblb.scheduling.interning import Words
+from nblb.scheduling.interning import Interning
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import World
 
@@ -22,7 +22,7 @@ def decoded(task: str, **fields: object) -> SubmitTask:
 
 def test_equal_words_become_one_object_and_stay_what_they_are() -> None:
     words, one, other = (
-        Words(),
+        Interning(),
         decoded("a", origin="work.ipynb", job="j1"),
         decoded("b", origin="work.ipynb", job="j1"),
     )
@@ -34,7 +34,7 @@ def test_equal_words_become_one_object_and_stay_what_they_are() -> None:
 
 
 def test_a_task_that_differs_keeps_its_own() -> None:
-    words, one, other = Words(), decoded("a"), decoded("b", function="g" * 64, constants=("c",))
+    words, one, other = Interning(), decoded("a"), decoded("b", function="g" * 64, constants=("c",))
     words.share(one)
     words.share(other)
     assert (other.function, other.constants) == ("g" * 64, ("c",))
@@ -42,7 +42,7 @@ def test_a_task_that_differs_keeps_its_own() -> None:
 
 def test_made_up_words_are_not_remembered_for_ever(monkeypatch) -> None:
     monkeypatch.setattr(words_module, "MOST", 10)
-    words = Words()
+    words = Interning()
     for n in range(100):
         words.share(decoded(str(n), name=f"name{n}"))
         assert words.alone(f"client:{n}") == (f"client:{n}",)

@@ -6,11 +6,11 @@ import pytest
 
 from nblb.protocol.messages import SubmitTask
 from nblb.scheduling.placement import SMOOTHING, Estimates
-from nblb.scheduling.submission import Record
+from nblb.scheduling.submission import Submission
 
 
-def a_record() -> Record:
-    return Record(SubmitTask(task="t", name="f", function="f"), "anna", 1, 0.0, None)
+def a_record() -> Submission:
+    return Submission(SubmitTask(task="t", name="f", function="f"), "anna", 1, 0.0, None)
 
 
 def test_a_long_slice_says_more_than_a_single_item_and_a_short_one_no_more_than_the_others() -> None:

@@ -26,7 +26,7 @@ from nblb.protocol.messages import (
 from nblb.scheduling import retention
 from nblb.scheduling.retention import MOST_CHANGES
 from nblb.scheduling.state import Policy
-from nblb.scheduling.submission import Record
+from nblb.scheduling.submission import Submission
 from tests.scheduling.world import ANNA, World, submit
 
 
@@ -155,10 +155,10 @@ def test_what_is_forgotten_is_gone_without_the_garbage_collector(world: World) -
         gc.enable()
 
 
-def still_there(record: Record) -> Callable[[], bool]:
+def still_there(record: Submission) -> Callable[[], bool]:
     """Whether this record, which has no weak references, is still there."""
     number, name = id(record), record.id
-    return lambda: any(id(one) == number and type(one) is Record and one.id == name for one in gc.get_objects())
+    return lambda: any(id(one) == number and type(one) is Submission and one.id == name for one in gc.get_objects())
 
 
 def test_what_is_forgotten_early_does_not_stay_until_its_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

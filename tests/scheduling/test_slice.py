@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.slice import STORY_LENGTH, TRANSITIONS, InvalidTransition, Task, given_at
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.slice import STORY_LENGTH, TRANSITIONS, InvalidTransition, Slice, given_at
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 
-def a_task(items: int = 1) -> Task:
+def a_task(items: int = 1) -> Slice:
     spec = SubmitTask(task="t", name="simulate", items=items, user="anna")
-    return Record(spec, "anna", 1, 0.0, None).begin(TaskState.QUEUED, 0.0)
+    return Submission(spec, "anna", 1, 0.0, None).begin(TaskState.QUEUED, 0.0)
 
 
 def test_each_state_has_a_row_and_can_be_reached() -> None:
@@ -61,8 +61,8 @@ def test_the_story_is_bounded_and_late_facts_are_no_part_of_it() -> None:
 
 
 def test_to_give_a_task_is_the_move_of_the_table() -> None:
-    job = Job(OpenJob(job="j", name="sweep", items=3), "anna", 0.0)
-    twins = [Record(SubmitTask(task=f"t{n}", name="f", items=3), "anna", n, 0.0, job) for n in range(2)]
+    job = SubmittedJob(OpenJob(job="j", name="sweep", items=3), "anna", 0.0)
+    twins = [Submission(SubmitTask(task=f"t{n}", name="f", items=3), "anna", n, 0.0, job) for n in range(2)]
     moved, given = (record.begin(TaskState.QUEUED, 0.0) for record in twins)
     for n in range(2 * STORY_LENGTH):
         moved.move("RunTask", n)

@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from nblb.protocol.framing import PIECE, Payload
 from nblb.protocol.messages import OpenJob, SubmitTask, TaskState
-from nblb.scheduling.submission import Job, Record
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 ITEMS = 12
 
 
-def a_record(job: Job | None = None) -> Record:
+def a_record(job: SubmittedJob | None = None) -> Submission:
     payload = Payload((bytes(range(ITEMS)),), [1] * ITEMS)
-    record = Record(SubmitTask(task="t", name="f", items=ITEMS, split=True, payload=payload), "anna", 1, 0.0, job)
+    record = Submission(SubmitTask(task="t", name="f", items=ITEMS, split=True, payload=payload), "anna", 1, 0.0, job)
     record.begin(TaskState.QUEUED, 0.0)
     return record
 
 
-def bounds(record: Record) -> list[tuple[int, int]]:
+def bounds(record: Submission) -> list[tuple[int, int]]:
     return [(task.first, task.items) for task in record.slices]
 
 
@@ -52,7 +52,7 @@ def test_take_cuts_the_front_and_leaves_the_rest_its_place() -> None:
 def test_of_a_payload_in_pieces_a_slice_gets_all_that_it_touches() -> None:
     items = 2 * PIECE + 2
     payload = Payload((b"abc",), [1, 1, 1])
-    record = Record(SubmitTask(task="t", name="f", items=items, split=True, payload=payload), "anna", 1, 0.0, None)
+    record = Submission(SubmitTask(task="t", name="f", items=items, split=True, payload=payload), "anna", 1, 0.0, None)
     record.begin(TaskState.QUEUED, 0.0)
     for first, number, text in (PIECE - 1, 1, b"a"), (PIECE, 1, b"b"), (PIECE + 1, PIECE, b"bc"), (items - 1, 1, b"c"):
         task = record.carve(record.at(first), first, number)
@@ -69,7 +69,7 @@ def test_covering_gives_the_slices_that_hold_some_of_the_items() -> None:
 
 
 def test_sums_follow_the_slices() -> None:
-    job = Job(OpenJob(job="j", name="sweep", items=ITEMS), "anna", 0.0)
+    job = SubmittedJob(OpenJob(job="j", name="sweep", items=ITEMS), "anna", 0.0)
     record = a_record(job)
     job.records[record.id] = record
     piece = record.take(record.slices[0], 5)

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nblb.broker.queries import answer
-from nblb.protocol.commands import Command, Halt, Log, Send
-from nblb.protocol.commands import Record as Keep
+from nblb.protocol.commands import Command, Halt, Log, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,
@@ -58,7 +57,7 @@ from nblb.protocol.messages import (
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from nblb.scheduling.submission import Record
+from nblb.scheduling.submission import Submission
 
 Fence = tuple[str, int, int]
 ANNA = "client:anna"
@@ -286,7 +285,7 @@ class World:
         replies: list[tuple[str, Message]] = []
         for command in commands:
             match command:
-                case Keep(entry=entry):
+                case Record(entry=entry):
                     self._keep(entry)
                 case Send(to=to, message=message):
                     replies += self._deliver(to, message)
@@ -504,7 +503,7 @@ def picture(scheduler: Scheduler, unsure: bool) -> dict[str, Any]:
     return seen
 
 
-def _record_picture(record: Record, unsure: bool) -> list[tuple[Any, ...]]:
+def _record_picture(record: Submission, unsure: bool) -> list[tuple[Any, ...]]:
     items: list[tuple[Any, ...]] = []
     for task in record.slices:
         end, state = task.ended, task.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nblb.hub.pool.output_store import OutputStore
-from nblb.hub.pool.worker_handle import Key, WorkerSeat
+from nblb.hub.pool.worker_handle import Key, WorkerHandle
 from nblb.shared_files.output_log import Following, KeptOutput, Piece, decoded, folder_name, latest, size
 
 
@@ -17,7 +17,7 @@ class Seat:
         self.kept_key: Key = ("", 0, 0)
 
 
-def seat() -> WorkerSeat:
+def seat() -> WorkerHandle:
     return Seat()  # type: ignore[return-value]
 
 

@@ -11,7 +11,7 @@ from nblb.client.session.session import Session
 from nblb.protocol.journal_entries import EndKept
 from nblb.protocol.messages import TaskPrinted
 from nblb.scheduling import dependencies
-from nblb.scheduling.attempt_reports import Outcome
+from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.fair_share import Band, FairShare
@@ -19,9 +19,9 @@ from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.restore import Restore
-from nblb.scheduling.slice import Task
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Record as LiveRecord
+from nblb.scheduling.submission import Submission as LiveRecord
 from tests.simulation.planting import Patches, nothing, swap
 
 
@@ -29,7 +29,7 @@ def no_fencing() -> Patches:
     """A fact is taken for whatever attempt is under way, from whichever hub."""
 
     def make(original: Any) -> Any:
-        def held(self: Outcome, hub: Any, task: str, first: int, attempt: int, now: float) -> Any:
+        def held(self: AttemptReports, hub: Any, task: str, first: int, attempt: int, now: float) -> Any:
             for other in self.state.hubs.values():
                 for each in other.in_hand.values():
                     if (each.record.id, each.first) == (task, first):
@@ -38,7 +38,7 @@ def no_fencing() -> Patches:
 
         return held
 
-    return [swap(Outcome, "_held", make)]
+    return [swap(AttemptReports, "_held", make)]
 
 
 def no_idempotent_submit() -> Patches:
@@ -58,47 +58,47 @@ def no_poison_limit() -> Patches:
     """Deaths are not counted."""
 
     def make(original: Any) -> Any:
-        def requeue(self: Outcome, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
+        def requeue(self: AttemptReports, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
             original(self, task, cause, reason, now, **{**how, "crashed": False})
 
         return requeue
 
-    return [swap(Outcome, "_requeue", make)]
+    return [swap(AttemptReports, "_requeue", make)]
 
 
 def retries_without_limit() -> Patches:
     """Attempts that raised are not counted."""
 
     def make(original: Any) -> Any:
-        def requeue(self: Outcome, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
+        def requeue(self: AttemptReports, task: Any, cause: str, reason: str, now: float, **how: bool) -> None:
             original(self, task, cause, reason, now, **{**how, "raised": False})
 
         return requeue
 
-    return [swap(Outcome, "_requeue", make)]
+    return [swap(AttemptReports, "_requeue", make)]
 
 
 def adoption_ignored() -> Patches:
     """A restarted core sends away what its hubs still run."""
-    return [patch.object(Outcome, "adopt", lambda *_: None)]
+    return [patch.object(AttemptReports, "adopt", lambda *_: None)]
 
 
 def lost_requeue_on_hub_loss() -> Patches:
     """What a lost hub had is forgotten."""
 
     def make(original: Any) -> Any:
-        def lost(self: Outcome, held: Any, cause: str, reason: str, now: float) -> None:
+        def lost(self: AttemptReports, held: Any, cause: str, reason: str, now: float) -> None:
             if cause != "HubSilent":
                 original(self, held, cause, reason, now)
 
         return lost
 
-    return [swap(Outcome, "attempt_lost", make)]
+    return [swap(AttemptReports, "attempt_lost", make)]
 
 
 def lost_orphans() -> Patches:
     """Nobody waits for attempts that no hub brings back after a restart."""
-    return [patch.object(Outcome, "orphan_lost", lambda self, orphan, *_: self.state.orphans.pop(orphan.fence))]
+    return [patch.object(AttemptReports, "orphan_lost", lambda self, orphan, *_: self.state.orphans.pop(orphan.fence))]
 
 
 def cancel_forgotten() -> Patches:
@@ -132,13 +132,13 @@ def double_count_of_occupied() -> Patches:
     """A user's workers are counted twice."""
 
     def make(original: Any) -> Any:
-        def give(self: Task, held: Any, now: float) -> None:
+        def give(self: Slice, held: Any, now: float) -> None:
             original(self, held, now)
             held.user.occupied += 1
 
         return give
 
-    return [swap(Task, "give", make)]
+    return [swap(Slice, "give", make)]
 
 
 def duplicate_end_accepted() -> Patches:
@@ -163,12 +163,12 @@ def at_most_once_ignored() -> Patches:
     """A task that may not run again does."""
 
     def make(_original: Any) -> Any:
-        def again(self: Outcome, task: Any, reason: str, now: float) -> None:
+        def again(self: AttemptReports, task: Any, reason: str, now: float) -> None:
             self._requeue(task, "HubSilent", reason, now)
 
         return again
 
-    return [swap(Outcome, "_may_not_again", make)]
+    return [swap(AttemptReports, "_may_not_again", make)]
 
 
 def unfair_turns() -> Patches:
@@ -273,19 +273,19 @@ def claims_of_another_core() -> Patches:
 
 def lost_parts_count_as_done() -> Patches:
     """Calls of a slice whose ends were told and never came are not run again."""
-    return [patch.object(Outcome, "_untold", nothing)]
+    return [patch.object(AttemptReports, "_untold", nothing)]
 
 
 def parts_by_their_first_item() -> Patches:
     """Results that are told before their slice's end are taken for those of its first items."""
 
     def make(original: Any) -> Any:
-        def items_finished(self: Outcome, held: Any, message: Any, now: float) -> None:
+        def items_finished(self: AttemptReports, held: Any, message: Any, now: float) -> None:
             original(self, held, msgspec.structs.replace(message, offset=0), now)
 
         return items_finished
 
-    return [swap(Outcome, "_items_finished", make)]
+    return [swap(AttemptReports, "_items_finished", make)]
 
 
 CORE_MUTANTS = (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from nblb.simulation.runner import first_bad
-from nblb.simulation.story import Outcome, play
+from nblb.simulation.story import HistoryResult, play
 from tests.simulation.core_mutants import CORE_MUTANTS
 from tests.simulation.party_mutants import PARTY_MUTANTS
 from tests.simulation.planting import Patches
@@ -51,7 +51,7 @@ def planted(name: str) -> Iterator[None]:
         yield
 
 
-def find(name: str, seeds: range = range(MOST_SEEDS)) -> Outcome | None:
+def find(name: str, seeds: range = range(MOST_SEEDS)) -> HistoryResult | None:
     """The first history that shows this fault."""
     with planted(name):
         return first_bad(seeds, play)

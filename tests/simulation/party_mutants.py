@@ -9,11 +9,11 @@ from unittest.mock import patch
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.client.session.open_record import OpenRecord
 from nblb.client.session.session import Session
-from nblb.hub.slots.blob_cache import BlobShelf
-from nblb.hub.slots.in_flight import Hands
-from nblb.hub.slots.lease import CoreTie
+from nblb.hub.slots.blob_cache import BlobCache
+from nblb.hub.slots.in_flight import InFlight
+from nblb.hub.slots.lease import CoreLease
 from nblb.hub.slots.slots import Slots
-from nblb.hub.slots.workers import Crew
+from nblb.hub.slots.workers import WorkerTable
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptFailed, AttemptKept, BlobKept, EndKept
 from nblb.protocol.messages import EndCommitted, HubGone, Refused, RunTask, TaskAccepted, TaskEnded, Welcome
@@ -153,27 +153,27 @@ def interrupt_without_kill() -> Patches:
     """A task that takes no notice of its interrupt is left alone."""
 
     def make(original: Any) -> Any:
-        def time_is_up(self: Hands, slice_: Any, now: float) -> None:
+        def time_is_up(self: InFlight, slice_: Any, now: float) -> None:
             if not slice_.stop:
                 original(self, slice_, now)
 
         return time_is_up
 
-    return [swap(Hands, "_time_is_up", make)]
+    return [swap(InFlight, "_time_is_up", make)]
 
 
 def blob_pieces_by_their_first_item() -> Patches:
     """Two pieces of a result that begin at one item are taken for one. (A fault that the simulator has found.)"""
 
     def make(original: Any) -> Any:
-        def wants(self: BlobShelf, message: Any) -> bool:
+        def wants(self: BlobCache, message: Any) -> bool:
             pieces = self._pieces.get(message.hash)
             seen = {first for first, _, _ in pieces.seen} if pieces is not None else set()
             return bool(original(self, message)) and message.first not in seen
 
         return wants
 
-    return [swap(BlobShelf, "wants", make)]
+    return [swap(BlobCache, "wants", make)]
 
 
 def silent_workers() -> Patches:
@@ -185,12 +185,12 @@ def lease_longer_than_the_cores() -> Patches:
     """A hub stops its work after the core has given it to others."""
 
     def make(original: Any) -> Any:
-        def begin(self: CoreTie, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float = 2.0) -> None:
+        def begin(self: CoreLease, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float = 2.0) -> None:
             original(self, heartbeat_s, suspect_s, 7.0, again_s)
 
         return begin
 
-    return [swap(CoreTie, "__init__", make)]
+    return [swap(CoreLease, "__init__", make)]
 
 
 def old_orders_are_run() -> Patches:
@@ -212,7 +212,7 @@ def late_reader_begins() -> Patches:
 
     def make(original: Any) -> Any:
         def handle(self: Slots, *event: Any) -> Any:
-            with patch.object(CoreTie, "has_lapsed", lambda *_: False):
+            with patch.object(CoreLease, "has_lapsed", lambda *_: False):
                 return original(self, *event)
 
         return handle
@@ -240,20 +240,20 @@ def steered_by_the_record() -> Patches:
 
         return staticmethod(steer)
 
-    return [swap(Hands, "_steer", make)]
+    return [swap(InFlight, "_steer", make)]
 
 
 def busy_ones_stay() -> Patches:
     """A hub that shall have fewer workers keeps those that are at something."""
 
     def make(original: Any) -> Any:
-        def free(self: Crew, worker: Any, now: float) -> Any:
+        def free(self: WorkerTable, worker: Any, now: float) -> Any:
             worker.leaves = worker.leaves and worker.is_spent
             return original(self, worker, now)
 
         return free
 
-    return [swap(Crew, "free", make)]
+    return [swap(WorkerTable, "free", make)]
 
 
 def gone_before_it_has_let_go() -> Patches:

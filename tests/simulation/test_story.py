@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nblb.simulation import History, play
-from nblb.simulation.runner import Report, explore, first_bad, replay_command
+from nblb.simulation.runner import SimulationReport, explore, first_bad, replay_command
 
 SEEDS = 600
 
@@ -41,9 +41,9 @@ def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
 
 
 def test_a_bug_in_a_machine_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nblb.scheduling.attempt_reports import Outcome
+    from nblb.scheduling.attempt_reports import AttemptReports
 
-    monkeypatch.setattr(Outcome, "task_finished", lambda *_: {}["a bug"])
+    monkeypatch.setattr(AttemptReports, "task_finished", lambda *_: {}["a bug"])
     bad = first_bad(range(5), play)
     assert bad is not None
     assert bad.rule == "crash"
@@ -52,7 +52,7 @@ def test_a_bug_in_a_machine_is_told_with_its_place(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_report_sums_up() -> None:
-    report = Report()
+    report = SimulationReport()
     report.add(play(0))
     report.add(play(1))
     assert report.histories == 2

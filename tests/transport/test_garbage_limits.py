@@ -13,7 +13,14 @@ from nblb.protocol.messages import Heartbeat, client_to_core, core_to_client, hu
 from nblb.transport import garbage_limits, routers
 from nblb.transport.dialing import dial
 from nblb.transport.doors import Doors
-from nblb.transport.garbage_limits import FRAMES_A_TURN, MOST_KNOWN, MOST_REFUSED, PAUSE_S, REFUSED_A_TURN, Refusing
+from nblb.transport.garbage_limits import (
+    FRAMES_A_TURN,
+    MOST_KNOWN,
+    MOST_REFUSED,
+    PAUSE_S,
+    REFUSED_A_TURN,
+    GarbageLimits,
+)
 from nblb.transport.local_line import LocalLine
 from nblb.transport.packets import GREETING_BYTES, Outflow
 from tests.transport.parties import DEADLINE_S, arrivals, greet
@@ -24,7 +31,7 @@ IDENTITY = b"n" * (GREETING_BYTES - len(VERSION))
 
 
 def test_too_much_that_is_nothing_is_not_read_for_a_while() -> None:
-    known = Refusing()
+    known = GarbageLimits()
     assert not known
     for _ in range(MOST_REFUSED - 1):
         known.refuse(b"a", 5.0)
@@ -44,7 +51,7 @@ def test_too_much_that_is_nothing_is_not_read_for_a_while() -> None:
 
 
 def test_a_crowd_is_not_remembered_without_end() -> None:
-    known = Refusing()
+    known = GarbageLimits()
     for number in range(2 * MOST_KNOWN):
         for _ in range(MOST_REFUSED):
             known.refuse(b"%d" % number, 1.0)

@@ -7,21 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from nblb.worker.control_page import AFTER, NOTE_BYTES, Cell
+from nblb.worker.control_page import AFTER, NOTE_BYTES, ControlPage
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Cell, Cell]]:
+def ends() -> Iterator[tuple[ControlPage, ControlPage]]:
     """(the hub's, the worker's)"""
-    hub, fd = Cell.make()
-    worker = Cell(fd)
+    hub, fd = ControlPage.make()
+    worker = ControlPage(fd)
     os.close(fd)
     yield hub, worker
     hub.close()
     worker.close()
 
 
-def test_only_the_slice_that_is_meant_is_to_stop(ends: tuple[Cell, Cell]) -> None:
+def test_only_the_slice_that_is_meant_is_to_stop(ends: tuple[ControlPage, ControlPage]) -> None:
     hub, worker = ends
     assert not worker.is_to_stop(1)
     hub.stop(7)
@@ -29,7 +29,7 @@ def test_only_the_slice_that_is_meant_is_to_stop(ends: tuple[Cell, Cell]) -> Non
     assert not worker.is_to_stop(8)
 
 
-def test_the_hub_knows_whose_output_it_reads(ends: tuple[Cell, Cell]) -> None:
+def test_the_hub_knows_whose_output_it_reads(ends: tuple[ControlPage, ControlPage]) -> None:
     hub, worker = ends
     worker.begin(5)
     assert hub.begin_reading() == 5
@@ -42,7 +42,9 @@ def test_the_hub_knows_whose_output_it_reads(ends: tuple[Cell, Cell]) -> None:
     hub.end_reading()
 
 
-def test_the_worker_waits_while_the_hub_reads(ends: tuple[Cell, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_waits_while_the_hub_reads(
+    ends: tuple[ControlPage, ControlPage], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub, worker = ends
     worker.begin(5)
     hub.begin_reading()
@@ -58,7 +60,7 @@ def test_the_worker_waits_while_the_hub_reads(ends: tuple[Cell, Cell], monkeypat
     assert len(waited) == 3
 
 
-def test_only_the_first_of_many_words_asks_the_hub_to_look(ends: tuple[Cell, Cell]) -> None:
+def test_only_the_first_of_many_words_asks_the_hub_to_look(ends: tuple[ControlPage, ControlPage]) -> None:
     hub, worker = ends
     worker.begin(5)
     assert worker.report(5, 10.0, b"ten")
@@ -69,7 +71,7 @@ def test_only_the_first_of_many_words_asks_the_hub_to_look(ends: tuple[Cell, Cel
     assert hub.look() == (5, 30.0, "")
 
 
-def test_a_new_slice_asks_again(ends: tuple[Cell, Cell]) -> None:
+def test_a_new_slice_asks_again(ends: tuple[ControlPage, ControlPage]) -> None:
     _, worker = ends
     worker.begin(5)
     assert worker.report(5, 10.0, b"")
@@ -77,7 +79,7 @@ def test_a_new_slice_asks_again(ends: tuple[Cell, Cell]) -> None:
     assert worker.report(6, 1.0, b"x" * NOTE_BYTES)
 
 
-def test_a_word_that_was_broken_off_is_not_read(ends: tuple[Cell, Cell]) -> None:
+def test_a_word_that_was_broken_off_is_not_read(ends: tuple[ControlPage, ControlPage]) -> None:
     hub, worker = ends
     worker.begin(5)
     worker.report(5, 10.0, b"")

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from nblb.broker.journal.file_claims import Claims
+from nblb.broker.journal.file_claims import FileClaims
 from nblb.errors import JournalError
 from nblb.protocol.framing import Buffer, Payload
 from nblb.shared_files.transfer import FilePart, write_all
@@ -76,7 +76,7 @@ class BlobFiles:
         self._released: list[str] = []  # needed by no row, but perhaps by what is about to be said
         self._number = count()
         folder.mkdir(mode=0o700, exist_ok=True)
-        self.claims = Claims(folder.parent, self._users)
+        self.claims = FileClaims(folder.parent, self._users)
 
     def write(self, payload: Payload) -> str:
         """Put the payload on disk, if its like is not there already; the name of its file."""

@@ -36,7 +36,7 @@ class _Claim:
                 os.unlink(self._path)  # noqa: PTH108  # runs while the interpreter ends, too
 
 
-class Claims:
+class FileClaims:
     """The files of one state folder; `counted` are those that rows need."""
 
     def __init__(self, root: Path, counted: Container[str]) -> None:

@@ -21,11 +21,11 @@ from time import perf_counter
 import msgspec
 
 from nblb.broker.journal.blob_files import BlobFiles
-from nblb.broker.journal.file_claims import Claims
+from nblb.broker.journal.file_claims import FileClaims
 from nblb.broker.journal.needed_files import NeededFiles
 from nblb.broker.journal.replay import Replay
 from nblb.broker.journal.reserve import Reserve
-from nblb.broker.journal.rows import Attempt, Batch, Numbers, OpenAttempts, RowEncoder
+from nblb.broker.journal.rows import Attempt, Numbers, OpenAttempts, RowBatch, RowEncoder
 from nblb.broker.journal.schema import damaged, prepare
 from nblb.broker.journal.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
@@ -176,7 +176,7 @@ class Journal:
         self.commits += 1
         self.commit_s += perf_counter() - begun
 
-    def _write(self) -> Batch:
+    def _write(self) -> RowBatch:
         try:
             batch = self._gather()
             self._blobs.settle()
@@ -220,8 +220,8 @@ class Journal:
         """The tasks that a commit which failed would have begun to keep."""
         return [entry.spec.task for entry in self._pending if isinstance(entry, TaskKept)]
 
-    def _gather(self) -> Batch:
-        batch = Batch(self._numbers, self._encode)
+    def _gather(self) -> RowBatch:
+        batch = RowBatch(self._numbers, self._encode)
         for entry in self._pending:
             try:
                 batch.add(entry)
@@ -229,7 +229,7 @@ class Journal:
                 self.unkept.append((entry, error))
         return batch
 
-    def _remember(self, batch: Batch) -> None:
+    def _remember(self, batch: RowBatch) -> None:
         """What the next batches need to know of this one, now that it is certain."""
         numbers, attempts = self._numbers, self._attempts
         attempts.empty_turns.clear()
@@ -251,7 +251,7 @@ class Journal:
         self._large = batch.large
 
     @property
-    def claims(self) -> Claims:
+    def claims(self) -> FileClaims:
         """The files that senders hand over."""
         return self._blobs.claims
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nblb.broker.journal.blob_files import BlobFiles
-from nblb.broker.journal.file_claims import Claims, settled
+from nblb.broker.journal.file_claims import FileClaims, settled
 from nblb.broker.journal.rows import INLINE
 from nblb.broker.journal.state_folder import StateFolder
 from nblb.protocol.framing import IN_MEMORY, Payload
@@ -53,7 +53,7 @@ class MemoryJournal:
         self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
 
     @property
-    def claims(self) -> Claims:
+    def claims(self) -> FileClaims:
         """The files that senders hand over."""
         return self._blobs.claims
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nblb.broker.journal.blob_files import BlobFiles
 from nblb.broker.journal.file_claims import settled
-from nblb.broker.journal.rows import Batch
+from nblb.broker.journal.rows import RowBatch
 from nblb.shared_files.transfer import is_handed_over
 
 
@@ -34,7 +34,7 @@ class NeededFiles:
         known += added
         self._blobs.take(added)
 
-    def remember(self, batch: Batch) -> None:
+    def remember(self, batch: RowBatch) -> None:
         """A batch is committed: all that are needed before any that are not, for content may be equal."""
         blobs, unneeded = self._blobs, list[str]()
         if not (batch.files or batch.arguments or batch.blobs or batch.large or batch.spent or batch.forgotten):

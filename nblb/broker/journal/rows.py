@@ -148,7 +148,7 @@ class RowEncoder:
         return part.name, part.at, part.nbytes
 
 
-class Batch:
+class RowBatch:
     """The rows of one transaction, and what there is to remember once it is committed."""
 
     def __init__(self, numbers: Numbers, encode: RowEncoder) -> None:
@@ -260,7 +260,7 @@ class Batch:
     def _published(self, entry: Published) -> None:
         self.published[entry.name] = self._row(entry)[0] if entry.hash else None
 
-    _ADD: ClassVar[dict[type, Callable[[Batch, Any], None]]] = {
+    _ADD: ClassVar[dict[type, Callable[[RowBatch, Any], None]]] = {
         TaskKept: _task_kept,
         EndKept: _end_kept,
         AttemptKept: _attempt_kept,

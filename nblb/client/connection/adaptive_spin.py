@@ -26,7 +26,7 @@ def processors() -> int:
         return os.cpu_count() or 1
 
 
-class Keenness:
+class AdaptiveSpin:
     """Remembers how looks went."""
 
     def __init__(self, clock: Callable[[], float] = perf_counter, processors: int = processors()) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nblb import errors
 from nblb.client import front_end
-from nblb.client.connection.io_thread import Talk
+from nblb.client.connection.io_thread import IoThread
 from nblb.client.session.open_record import Expect
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.protocol.commands import Deliver
@@ -52,7 +52,7 @@ MOST_AT_ONCE = 2000  # messages of callers taken in one turn, so that answers ar
 
 
 # A message, a task of one call with its function, or several such tasks that go together.
-Said: TypeAlias = "Message | tuple[SubmitTask, PutBlob] | Batch"
+Event: TypeAlias = "Message | tuple[SubmitTask, PutBlob] | Batch"
 
 
 class Owner(Protocol):
@@ -102,11 +102,11 @@ def error_of(kind: str, sentence: str) -> NblbError:
     return found(sentence) if isinstance(found, type) and issubclass(found, NblbError) else NblbError(sentence)
 
 
-class Inbox:
+class Mailbox:
     """What callers have said and the thread has not taken; wakes it."""
 
     def __init__(self) -> None:
-        self._said: deque[Said] = deque()
+        self._said: deque[Event] = deque()
         self._awake = False
         self.batch: Batch | None = None  # the latest that was said, while calls may be added to it
         self.batching = threading.RLock()
@@ -126,7 +126,7 @@ class Inbox:
         """The thread has been woken and has not come round yet."""
         return self._awake
 
-    def put(self, *said: Said) -> None:
+    def put(self, *said: Event) -> None:
         self.batch = None  # what is said now stays behind what was said before
         self._said.extend(said)
         self.rouse()
@@ -141,7 +141,7 @@ class Inbox:
         with contextlib.suppress(OSError):  # full of wake-ups, or closed: either way there is nobody to wake
             self._write.send(b"x")
 
-    def take(self) -> list[Said]:
+    def take(self) -> list[Event]:
         if self._awake:
             with contextlib.suppress(OSError):
                 while self._read.recv(4096):
@@ -177,7 +177,7 @@ class Connection:
         self.owners: dict[str, Owner] = {}
         self.jobs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.watchers: list[Callable[[], None]] = []  # called when the core comes or goes
-        self.inbox = Inbox()
+        self.inbox = Mailbox()
         self.close_by: float | None = None
         self._requests = itertools.count(1)
         self._pending: dict[int, Pending] = {}
@@ -187,7 +187,7 @@ class Connection:
         self._tell = True
         self._greeted = threading.Event()  # welcomed or refused
         self._is_closed = False
-        self._talk = Talk(self, find, hello, dial)
+        self._talk = IoThread(self, find, hello, dial)
         self.session = self._talk.session
         _live.add(self)
         self._thread = threading.Thread(target=self._talk.run, name="nblb-client", daemon=True)

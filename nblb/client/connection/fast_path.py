@@ -12,7 +12,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from nblb.client.connection.adaptive_spin import Keenness
+from nblb.client.connection.adaptive_spin import AdaptiveSpin
 from nblb.client.session.session import Session
 from nblb.protocol.commands import SendMany, SettleMany
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
@@ -44,14 +44,14 @@ class _Asleep:
         self.now = False
 
 
-class Heard(NamedTuple):
+class ReceivedEnd(NamedTuple):
     """Whose end a caller hears of."""
 
     task: str
     owner: LoneOwner
 
 
-class AtOnce:
+class FastPath:
     """The callers' way past the thread of one connection; where it is closed they go the usual one."""
 
     def __init__(self, connection: Connection, session: Session) -> None:
@@ -61,8 +61,8 @@ class AtOnce:
         self.is_torn = False  # a caller was interrupted while it said or heard something
         self.overheard: list[Message] = []  # for the thread
         self._connection, self._session = connection, session
-        self._keenness = Keenness()
-        self._heard: Heard | None = None  # while it is being heard
+        self._keenness = AdaptiveSpin()
+        self._heard: ReceivedEnd | None = None  # while it is being heard
         self._listens_until = 0.0
 
     def _is_free(self) -> bool:
@@ -116,7 +116,7 @@ class AtOnce:
             if line is None or self._listens_until or not self._is_alone(task, owner, line) or not line.lend():
                 return
             # The thread looks after the time, should an interrupt come before the line is given back below.
-            self._listens_until, self._heard = until, Heard(task, owner)
+            self._listens_until, self._heard = until, ReceivedEnd(task, owner)
         try:
             try:
                 ended = self._listen(line, task, until)
@@ -191,7 +191,7 @@ class AtOnce:
         self._listens_until = 0.0
         line.take_back()
 
-    def mend(self) -> Heard | None:
+    def mend(self) -> ReceivedEnd | None:
         """A message may be torn, so the connection is given up; whose end may have been lost with it."""
         self.is_torn = False
         self._listens_until = 0.0

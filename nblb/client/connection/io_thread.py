@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from nblb.client.connection.fast_path import WHOLE, AtOnce
+from nblb.client.connection.fast_path import WHOLE, FastPath
 from nblb.client.session.open_record import Expect
 from nblb.client.session.session import Session
 from nblb.client.submit.batch import Batch
-from nblb.client.submit.upload import Sending
+from nblb.client.submit.upload import Upload
 from nblb.errors import LoadBalancerUnreachable
-from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.protocol.messages import (
     Ask,
     FilesSeen,
@@ -58,7 +58,7 @@ LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
 LONG_LINE = 1024 * 1024  # bytes that wait to leave
 
 
-class Talk:
+class IoThread:
     """The loop: receive until the next deadline, read the clock once, handle, perform."""
 
     def __init__(
@@ -72,8 +72,8 @@ class Talk:
         self._connections = 0  # how many of the line's connections the session has been told of
         self._find_at = 0.0
         self._welcome: Welcome | None = None  # the one that we have acted upon
-        self._sending: Sending | None = None
-        self.at_once = AtOnce(connection, self.session)
+        self._sending: Upload | None = None
+        self.at_once = FastPath(connection, self.session)
         self._breathes = False  # results come in
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
@@ -84,7 +84,7 @@ class Talk:
             Settle: self._settle,
             Show: self._show,
             Reject: self._reject,
-            Told: self._told,
+            BlobReceived: self._told,
             Deliver: connection.deliver,
             Log: self._log,
         }
@@ -169,7 +169,7 @@ class Talk:
         self._welcome = welcome
         if welcome is None or not welcome.files:
             return
-        self._sending = Sending.to(welcome.files, welcome.token, self._sending)
+        self._sending = Upload.to(welcome.files, welcome.token, self._sending)
         if self._sending is None:
             line.share(None, None)
             return
@@ -294,7 +294,7 @@ class Talk:
         if owner is not None:
             owner.reject(command.task, command.failure, command.spec, command.first)
 
-    def _told(self, command: Told) -> None:
+    def _told(self, command: BlobReceived) -> None:
         message = command.message
         if isinstance(message, (TaskPrinted, TaskEmitted, KnobOffered)):
             owner = self._connection.owners.get(message.task)

@@ -51,12 +51,14 @@ class PostMortem:
         frame = self.frames[at]
         text, place = str(frame["locals"][name]), frame.get("values", {}).get(name)
         if place is None:
-            return saved_frames.Text(text)
+            return saved_frames.SavedRepr(text)
         begin, size = place
         try:
             return payload.load_value(self.error.frame_values[begin : begin + size])
         except Exception as problem:  # a class that is not here
-            return saved_frames.Text(text, f"its value cannot be loaded here ({type(problem).__name__}: {problem})")
+            return saved_frames.SavedRepr(
+                text, f"its value cannot be loaded here ({type(problem).__name__}: {problem})"
+            )
 
     def up(self) -> PostMortem:
         """To the caller."""

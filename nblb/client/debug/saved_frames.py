@@ -15,7 +15,7 @@ from typing import Any
 _NEXT = "__nblb_next__"
 
 
-class Text:
+class SavedRepr:
     """A variable of which only the text was kept."""
 
     def __init__(

@@ -41,7 +41,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Picture:
+class MimeBundle:
     """Something that a task displayed or emitted: a mime bundle, shown as it is in any front-end."""
 
     data: Mapping[str, Any]
@@ -56,12 +56,12 @@ class Picture:
         return str(self.data.get("text/plain") or f"<Picture {', '.join(self.data)}>")
 
 
-class Said:
+class LiveState:
     """The latest words of one task."""
 
     def __init__(self) -> None:
         self.knobs: dict[str, Knob] = {}
-        self.pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        self.pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
         self.count = 0  # of all emissions so far
         self.asked = False  # the core, for what was displayed before this process listened
         self._emitted: TaskEmitted | None = None
@@ -88,7 +88,7 @@ class Said:
             self.displayed(text, item)
         self._recalled = {text for text, _ in found}
 
-    def displayed(self, text: str, item: int = 0) -> Picture | None:
+    def displayed(self, text: str, item: int = 0) -> MimeBundle | None:
         """The JSON of a display (worker/mime_bundles.py); the picture, if it is one."""
         if text in self._recalled:
             self._recalled.discard(text)
@@ -98,7 +98,7 @@ class Said:
             if shown.get("clear"):
                 self._clear(bool(shown.get("wait")))
                 return None
-            picture = Picture(shown["data"], shown.get("metadata") or {}, item, str(shown.get("id") or ""))
+            picture = MimeBundle(shown["data"], shown.get("metadata") or {}, item, str(shown.get("id") or ""))
         except (ValueError, KeyError, AttributeError):
             return None
         if self._clears:
@@ -114,7 +114,7 @@ class Said:
         if not wait:
             self.pictures = deque(maxlen=MOST_PICTURES)
 
-    def _replace(self, picture: Picture) -> None:
+    def _replace(self, picture: MimeBundle) -> None:
         pictures = [picture if old.display_id == picture.display_id else old for old in self.pictures]
         self.pictures = deque(pictures, maxlen=MOST_PICTURES)
 
@@ -132,13 +132,13 @@ class Said:
             return value
         return self._value
 
-    def picture(self) -> Picture | None:
+    def picture(self) -> MimeBundle | None:
         """How what was emitted last looks, where it has a picture."""
         message = self._emitted
         if message is None or not message.bundle:
             return None
         shown = json.loads(message.bundle)
-        return Picture(shown["data"], shown.get("metadata") or {}, message.first + message.offset)
+        return MimeBundle(shown["data"], shown.get("metadata") or {}, message.first + message.offset)
 
 
 def check_turn(knobs: Mapping[str, Knob], name: str, value: Any, who: str) -> None:
@@ -183,17 +183,17 @@ class SteeredTask:
     name: str
     _record: str
     _item: int
-    _said: Said | None = None
+    _said: LiveState | None = None
     _on_emit: tuple[Callable[[Any], Any], ...] = ()
 
     def done(self) -> bool:
         raise NotImplementedError
 
     @property
-    def said(self) -> Said:
+    def said(self) -> LiveState:
         """The latest words of the task."""
         if self._said is None:
-            self._said = Said()
+            self._said = LiveState()
         return self._said
 
     @property
@@ -225,7 +225,7 @@ class SteeredTask:
         return _stop_and_keep(self, task=self._record, item=self._item) > 0
 
     @property
-    def displays(self) -> list[Picture]:
+    def displays(self) -> list[MimeBundle]:
         """What the task has displayed: display(), plt.show(), figures; the latest 50.
 
         Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
@@ -279,8 +279,8 @@ class SteeredJob:
 
     def _begin_steering(self) -> None:
         self._listeners: tuple[Callable[[], Any], ...] = ()
-        self._said: OrderedDict[int, Said] = OrderedDict()
-        self._pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        self._said: OrderedDict[int, LiveState] = OrderedDict()
+        self._pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
         self._on_emit: tuple[Callable[[int, Any], Any], ...] = ()
 
     def add_listener(self, listener: Callable[[], Any]) -> None:
@@ -297,7 +297,7 @@ class SteeredJob:
     def __str__(self) -> str:
         return f"{self.name}: {self.summary()}"
 
-    def said_of(self, item: int) -> Said | None:
+    def said_of(self, item: int) -> LiveState | None:
         """The latest words of an item, if they are still kept."""
         return self._said.get(item)
 
@@ -335,7 +335,7 @@ class SteeredJob:
             yield self
 
     @property
-    def displays(self) -> list[Picture]:
+    def displays(self) -> list[MimeBundle]:
         """What the items have displayed: the latest 50; `picture.item` says which it was."""
         return list(self._pictures)
 
@@ -357,11 +357,11 @@ class SteeredJob:
         else:
             self._display(said, item, message.text)
 
-    def _said_here(self, item: int) -> Said:
+    def _said_here(self, item: int) -> LiveState:
         """The words of an item, of which only those of the latest are kept."""
         future, said = self._futures.get(item), self._said.get(item)
         if said is None:
-            said = self._said[item] = future.said if future is not None else Said()
+            said = self._said[item] = future.said if future is not None else LiveState()
             while len(self._said) > MOST_ITEMS:
                 self._said.popitem(last=False)
         if future is not None and future._said is None:
@@ -374,14 +374,14 @@ class SteeredJob:
         for record, of, piece in [*found][-MOST_PICTURES:]:
             item = index[record] + of
             by_item.setdefault(item, []).append((piece.read().decode("utf-8", "replace"), item))
-        pictures: deque[Picture] = deque(maxlen=MOST_PICTURES)
+        pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
         for item, texts in by_item.items():
             said = self._said_here(item)
             said.recall(texts)
             pictures.extend(said.pictures)
         self._pictures = pictures
 
-    def _display(self, said: Said, item: int, text: str) -> None:
+    def _display(self, said: LiveState, item: int, text: str) -> None:
         picture = said.displayed(text, item)
         if picture is None:
             return

@@ -14,7 +14,7 @@ LINE_CHARS = 500
 REPR_CHARS = 8 * 1024  # of a text that is shown because it is the last line of a cell
 
 
-class Text(str):
+class OutputText(str):
     """All of a task's output: a str, whose repr is short, so that a cell which ends with it does not show 100 MB."""
 
     __slots__ = ()

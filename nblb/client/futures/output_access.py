@@ -1,6 +1,6 @@
 """Access to all that tasks have printed and displayed, read from the files in which their hubs keep it.
 
-`PrintedTask` and `PrintedJob` are the parts of TaskFuture and Job for it. Where the files cannot be read (the task is
+`TaskOutputAccess` and `JobOutputAccess` are the parts of TaskFuture and Job for it. Where the files cannot be read (the task is
 forgotten, or the core belongs to another account) there is the tail that the core and this process hold.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nblb.client.futures.output import TAIL_CHARS, JobOutput, TaskOutput, Text
+from nblb.client.futures.output import TAIL_CHARS, JobOutput, OutputText, TaskOutput
 from nblb.errors import NblbError
 from nblb.protocol.messages import TaskPrinted
 from nblb.shared_files.output_log import Following, KeptOutput, Piece, decoded, latest
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
-    from nblb.client.futures.live import Said
+    from nblb.client.futures.live import LiveState
     from nblb.client.jobs.ledger import Ledger
 
 Stream = Literal["", "stdout", "stderr"]
@@ -31,7 +31,7 @@ def folder(connection: Connection) -> str:
     return welcome.output if welcome is not None else ""
 
 
-class PrintedTask:
+class TaskOutputAccess:
     """stdout, stderr, output, read_output."""
 
     connection: Connection
@@ -42,19 +42,19 @@ class PrintedTask:
     if TYPE_CHECKING:
 
         @property
-        def said(self) -> Said: ...
+        def said(self) -> LiveState: ...
 
     @property
-    def stdout(self) -> Text:
+    def stdout(self) -> OutputText:
         """All that the task has printed so far (LB_OUTPUT_MB of it; then head and tail)."""
         return self.output("stdout")
 
     @property
-    def stderr(self) -> Text:
+    def stderr(self) -> OutputText:
         """All that it has written to stderr: logging, warnings, C code."""
         return self.output("stderr")
 
-    def output(self, stream: Stream = "", tail: int | None = None) -> Text:
+    def output(self, stream: Stream = "", tail: int | None = None) -> OutputText:
         """What the task has written to a stream; without one to both, in the order in which it was written.
 
         Parameters
@@ -66,9 +66,9 @@ class PrintedTask:
             raise ValueError(f'stream is {stream!r}; it must be "stdout", "stderr" or "" for both')
         kept = self._kept()
         if kept:
-            return Text("".join(kept.text(stream)) if tail is None else kept.tail(tail, stream))
+            return OutputText("".join(kept.text(stream)) if tail is None else kept.tail(tail, stream))
         text = "".join(self._remembered(name) for name in ("stdout", "stderr") if stream in ("", name))
-        return Text(text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else ()))
+        return OutputText(text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else ()))
 
     def read_output(self, stream: Stream = "") -> Iterator[str]:
         """The same in pieces of at most 4 MiB, for output that is too long to be held as one text."""
@@ -121,7 +121,7 @@ class PrintedTask:
             self._printed = output
 
 
-class PrintedJob:
+class JobOutputAccess:
     """The same for a job that was attached to: the latest lines and pictures of its items."""
 
     connection: Connection

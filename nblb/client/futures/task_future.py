@@ -14,7 +14,7 @@ from nblb.client import front_end
 from nblb.client.connection.waiting import interruptible, wait_on
 from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, LightFuture
 from nblb.client.futures.live import SteeredTask
-from nblb.client.futures.output_access import PrintedTask
+from nblb.client.futures.output_access import TaskOutputAccess
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
 from nblb.errors import LoadBalancerUnreachable, TaskCancelled, TaskFailed
 from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
 
-class TaskFuture(LightFuture, PrintedTask, SteeredTask):
+class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     """The result of a task, some day: a concurrent.futures.Future that can be awaited and cancelled while it runs.
 
     `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client import front_end
 from nblb.client.jobs import reuse
 from nblb.client.jobs.job import Job
-from nblb.client.jobs.reuse import Earlier
+from nblb.client.jobs.reuse import EarlierJob
 from nblb.client.submit.ids import new_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Many, Options, give_back
@@ -63,7 +63,7 @@ def open_or_attach(
 
 def _supersede(cluster: Cluster, job: Job, about: dict[str, Any], many: Many, supersede: str) -> dict[int, Any]:
     """Note which job loses its name, and do with it as was asked; the results that need not be computed again."""
-    job.earlier = Earlier(cluster.connection, about, many.fingerprint, many.marks)
+    job.earlier = EarlierJob(cluster.connection, about, many.fingerprint, many.marks)
     values: dict[int, Any] = {}
     if job.earlier.same_code and about["counts"].get("DONE"):
         values = reuse.taken_values(job.earlier, _join(cluster, about), about.get("marks", ""), many.marks)
@@ -74,7 +74,7 @@ def _supersede(cluster: Cluster, job: Job, about: dict[str, Any], many: Many, su
     return values
 
 
-def _tell(job: Job, earlier: Earlier, taken: int) -> None:
+def _tell(job: Job, earlier: EarlierJob, taken: int) -> None:
     """One line for those who see no card."""
     earlier.taken = taken
     row = earlier.row()

@@ -16,11 +16,11 @@ from nblb.client.connection.connection import Connection
 from nblb.client.connection.waiting import interruptible, wait_on
 from nblb.client.futures.live import SteeredJob
 from nblb.client.futures.output import JobOutput
-from nblb.client.futures.output_access import PrintedJob
+from nblb.client.futures.output_access import JobOutputAccess
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.ledger import Ledger
 from nblb.client.jobs.pace import Pace
-from nblb.client.jobs.reuse import Earlier
+from nblb.client.jobs.reuse import EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import View, job_snapshot
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Errors = Literal["raise", "return", "skip"]
 
 
-class Job(SteeredJob, PrintedJob):
+class Job(SteeredJob, JobOutputAccess):
     """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
 
     It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.
@@ -56,7 +56,7 @@ class Job(SteeredJob, PrintedJob):
         self.task_name = task_name
         self.fingerprint = fingerprint
         self.connection = connection
-        self.earlier: Earlier | None = None  # the one that had the name before
+        self.earlier: EarlierJob | None = None  # the one that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted

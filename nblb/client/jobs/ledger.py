@@ -23,7 +23,7 @@ _ended = tuple(name in ENDED for name in STATES)
 _QUEUED, _ASSIGNED, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["LOST"]
 
 
-class Slice:
+class ResultRange:
     """Results that arrived together; unpickled when the first of them is asked for."""
 
     __slots__ = ("_results", "_whole", "first")
@@ -55,7 +55,7 @@ class _Record:
     index: int
     items: int
     starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
-    slices: list[Slice] = field(default_factory=list)
+    slices: list[ResultRange] = field(default_factory=list)
 
 
 class Ledger:
@@ -134,7 +134,7 @@ class Ledger:
             return []
         if ended.host:
             self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
-        whole = Slice(ended.first, ended.payload) if ended.state is TaskState.DONE else None
+        whole = ResultRange(ended.first, ended.payload) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
         for first, items in fresh:
             if whole is not None:

@@ -84,7 +84,7 @@ def _each(text: str) -> list[bytes]:
     return [whole[start : start + MARK] for start in range(0, len(whole), MARK)]
 
 
-class Earlier:
+class EarlierJob:
     """The job that had the name before. `left` tasks of it have not ended; `cancel()` ends them, `keep()` does not."""
 
     def __init__(self, connection: Connection, about: Mapping[str, Any], fingerprint: str, new_marks: str) -> None:
@@ -162,7 +162,7 @@ def words(row: EarlierRow) -> str:
     return said
 
 
-def taken_values(earlier: Earlier, old: Job, old_marks: str, new_marks: str) -> dict[int, Any]:
+def taken_values(earlier: EarlierJob, old: Job, old_marks: str, new_marks: str) -> dict[int, Any]:
     """Item of the new job -> the result that the earlier job has of it."""
     if not (earlier.same_code and old_marks and new_marks):
         return {}

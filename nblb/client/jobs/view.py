@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nblb.client.futures.output import JobOutput
 from nblb.client.jobs.ledger import Ledger
 from nblb.client.jobs.pace import Pace
-from nblb.client.jobs.reuse import CODE, Earlier
+from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.snapshots import MOST_LINES, JobSnapshot
 
 
@@ -26,7 +26,7 @@ class View:
     output: JobOutput
     connected: bool
     fingerprint: str = ""  # of function and arguments, or the hash of its function as it was sent
-    earlier: Earlier | None = None
+    earlier: EarlierJob | None = None
 
 
 def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapshot:

@@ -9,7 +9,7 @@ from nblb.protocol.messages import PutBlob
 IDLE_BYTES = 64 * 1024 * 1024  # blobs that no open record names are kept up to this, should they be wanted again
 
 
-class HeldBlobs(dict[str, PutBlob]):
+class SessionBlobs(dict[str, PutBlob]):
     """By content hash; the oldest idle ones are dropped when there are too many bytes of them."""
 
     def __init__(self) -> None:

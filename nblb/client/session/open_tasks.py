@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nblb.client.session.blob_cache import HeldBlobs
+from nblb.client.session.blob_cache import SessionBlobs
 from nblb.client.session.open_record import OpenRecord
 from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask
 
@@ -17,7 +17,7 @@ class OpenTasks:
         self.unaccepted: dict[str, SubmitTask] = {}
         self.records: dict[str, OpenRecord] = {}
         self.jobs: dict[str, OpenJob] = {}
-        self.blobs = HeldBlobs()
+        self.blobs = SessionBlobs()
         self.told_blobs: set[str] = set()  # on this connection
         self._singles: dict[tuple[Any, ...], OpenRecord] = {}  # what records of one item share
         self._job_records: dict[str, int] = {}  # open records of each job; single ones together count as one

@@ -11,7 +11,7 @@ from nblb.protocol.messages import CancelTask
 MOST = 10_000  # refused tasks that are remembered
 
 
-class Unwanted:
+class RefusedTasks:
     """The tasks, and the cancels that have no answer yet; these have numbers below 0, so no user's question is one."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 from nblb.client.session.open_record import Expect
 from nblb.client.session.open_tasks import OpenTasks
-from nblb.client.session.refused import Unwanted
-from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.client.session.refused import RefusedTasks
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.protocol.messages import (
     Answer,
     Ask,
@@ -79,7 +79,7 @@ class Session:
         self._tasks = tasks = OpenTasks()
         self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
         self.questions: dict[int, Message] = {}
-        self._unwanted = Unwanted()
+        self._unwanted = RefusedTasks()
         self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
         self._collected: list[str] = []
         self._collect_at: float | None = None
@@ -104,7 +104,7 @@ class Session:
             ("core", BlobMissing): self._blob_missing,
             ("core", TaskChanged): self._changed,
             ("core", TaskEnded): self._ended,
-            **{("core", kind): lambda message: [Told(message)] for kind in NEWS},
+            **{("core", kind): lambda message: [BlobReceived(message)] for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
             ("core", CallTold): self._call_told,
@@ -381,7 +381,7 @@ class Session:
                 self._collect_at = self.now + COLLECT_AFTER_S
 
     def _told(self, message: Message) -> list[Command]:
-        return [Told(message)]
+        return [BlobReceived(message)]
 
     def _cancel_answer(self, message: CancelAnswer) -> list[Command]:
         self._unwanted.answered(message.request)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from nblb.client.futures.task_future import TaskFuture
-from nblb.client.jobs.ledger import Slice
+from nblb.client.jobs.ledger import ResultRange
 from nblb.client.submit.ids import new_id
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import (
@@ -128,7 +128,7 @@ class Batch:
             self._touch(ended.first)
             return True
         told = replace(ended, payload=None, duration_s=ended.duration_s / ended.items)
-        results = Slice(ended.first, ended.payload)
+        results = ResultRange(ended.first, ended.payload)
         for first, items in fresh:
             for item in range(first, first + items):
                 load = partial(results.value, item) if ended.state is TaskState.DONE else None

@@ -227,7 +227,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return "lambda" if name == "<lambda>" else str(name)
 
 
-class Shelf:
+class FunctionCache:
     """The latest blobs of the functions that this process submits."""
 
     def __init__(self) -> None:
@@ -252,4 +252,4 @@ class Shelf:
         return blob
 
 
-shelf = Shelf()
+shelf = FunctionCache()

@@ -22,7 +22,7 @@ RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memo
 LARGEST = 512 * 1024 * 1024  # the latest one may be so large by itself
 
 
-class Sending:
+class Upload:
     """The store of a process that submits tasks (see payload/pickling.py)."""
 
     def __init__(self, folder: Folder) -> None:
@@ -32,7 +32,7 @@ class Sending:
         self._lock = threading.Lock()
 
     @classmethod
-    def to(cls, root: str, token: str, before: Sending | None) -> Sending | None:
+    def to(cls, root: str, token: str, before: Upload | None) -> Upload | None:
         """The store of this process from now on, if it sees the folder; the one from before if it is the same."""
         folder = Folder.seen(root, token)
         if folder is None:

@@ -48,7 +48,7 @@ def die_with_parent(parent: int, number: int) -> None:
         os._exit(1)
 
 
-class Nursery:
+class ForkServer:
     """Forks workers for the hub at the other end of `control`."""
 
     def __init__(self, control: socket.socket, hub: int) -> None:
@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> None:
 
     gc.collect()
     gc.freeze()  # so that a collection in a worker does not copy these pages
-    Nursery(control, hub).serve()
+    ForkServer(control, hub).serve()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from nblb.worker.channel import PACKET
 END_S = 5.0
 
 
-class NurseryLink:
+class ForkServerLink:
     """Keeps a nursery alive; `on_word` gets what it says, and "gone" when it has ended by itself."""
 
     def __init__(self, selector: selectors.BaseSelector, on_word: Callable[..., None]) -> None:

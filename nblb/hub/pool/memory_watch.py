@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nblb.hub.pool.worker_handle import Key, WorkerSeat
+from nblb.hub.pool.worker_handle import Key, WorkerHandle
 
 LOOK_S = 1.0
 LIMITED_LOOK_S = 0.5  # where a limit is to be kept
@@ -63,7 +63,7 @@ class MemoryWatch:
         if self.look_at is None:
             self.look_at = now + self._pause_s
 
-    def look(self, seats: Iterable[WorkerSeat], now: float) -> None:
+    def look(self, seats: Iterable[WorkerHandle], now: float) -> None:
         busy = [seat for seat in seats if seat.given and seat.pid]
         self.look_at = now + self._pause_s if busy else None
         for seat in busy:
@@ -75,12 +75,12 @@ class MemoryWatch:
                 words = f"{size_words(used_mb)} of {size_words(limit_mb)}, after {after_s:.0f} s"
                 self._kill(seat.worker, f"killed for memory: {words}")
 
-    def is_spent(self, seat: WorkerSeat) -> bool:
+    def is_spent(self, seat: WorkerHandle) -> bool:
         """Between two tasks: has the worker grown so much that a new one shall take its place?"""
         most_mb = self._of(seat, "max_rss_mb")
         return bool(most_mb and seat.pid and used_memory_mb(seat.pid) > most_mb)
 
-    def trail(self, seat: WorkerSeat) -> Trail | None:
+    def trail(self, seat: WorkerHandle) -> Trail | None:
         """Of the slice that the worker is at, if it has been looked at since it began."""
         trail = self._trails.get(seat.worker)
         return trail if trail is not None and seat.given and next(iter(seat.given.values())) == trail.key else None
@@ -88,14 +88,14 @@ class MemoryWatch:
     def forget(self, worker: str) -> None:
         self._trails.pop(worker, None)
 
-    def _trail(self, seat: WorkerSeat, now: float) -> Trail:
+    def _trail(self, seat: WorkerHandle, now: float) -> Trail:
         trail = self.trail(seat)
         if trail is None:
             begun_at = now - self._pause_s / 2  # some time since the last look
             trail = self._trails[seat.worker] = Trail(next(iter(seat.given.values())), begun_at)
         return trail
 
-    def _of(self, seat: WorkerSeat, name: str) -> int:
+    def _of(self, seat: WorkerHandle, name: str) -> int:
         return int(self._settings[min(seat.group, len(self._settings) - 1)].get(name, 0))
 
 

@@ -9,7 +9,7 @@ import selectors
 from collections.abc import Callable
 
 from nblb.hub.pool.output_store import OutputStore
-from nblb.hub.pool.worker_handle import STREAMS, WorkerSeat
+from nblb.hub.pool.worker_handle import STREAMS, WorkerHandle
 from nblb.protocol.messages import Message, TaskPrinted
 from nblb.worker.control_page import AFTER
 
@@ -96,7 +96,7 @@ class Throttle:
         return text
 
 
-class Printing:
+class OutputReader:
     """Reads the pipes of all workers. `later` calls back at a time, `note` takes the events."""
 
     def __init__(
@@ -111,16 +111,16 @@ class Printing:
         self.store = OutputStore.none()  # until the hub gives another
         self._everybody: Allowance | None = None
 
-    def watch(self, seat: WorkerSeat) -> None:
+    def watch(self, seat: WorkerHandle) -> None:
         """Read what this worker prints from now on."""
         for stream in STREAMS:
             self._watch(seat, stream)
 
-    def _watch(self, seat: WorkerSeat, stream: str) -> None:
+    def _watch(self, seat: WorkerHandle, stream: str) -> None:
         if not seat.is_gone:
             self._selector.register(seat.pipes[stream], selectors.EVENT_READ, lambda now: self._read(seat, stream, now))
 
-    def _read(self, seat: WorkerSeat, stream: str, now: float) -> None:
+    def _read(self, seat: WorkerHandle, stream: str, now: float) -> None:
         """Take what there is, then let the stream be for a moment."""
         if seat.is_gone:
             return  # it was buried by an event before this one
@@ -138,7 +138,7 @@ class Printing:
         if data:
             self.put(seat, number % AFTER, stream, data, now, item)
 
-    def take(self, seat: WorkerSeat, number: int, message: TaskPrinted, now: float) -> None:
+    def take(self, seat: WorkerHandle, number: int, message: TaskPrinted, now: float) -> None:
         """What the worker has read by itself: the rest of an item's output, one byte a character; or a picture."""
         if message.stream != "display":
             self.put(seat, number, message.stream, message.text.encode("latin-1"), now, message.offset)
@@ -146,7 +146,7 @@ class Printing:
             self.store.write(seat, seat.given[number], message.offset, "display", message.text.encode())
             self._note(seat.worker, message)
 
-    def put(self, seat: WorkerSeat, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
+    def put(self, seat: WorkerHandle, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
         """Output of this item of the slice of this number, or of a worker that is between two."""
         seat.last_output = (seat.last_output + data[-KEPT_BYTES:])[-KEPT_BYTES:]
         key = seat.given.get(number) or (seat.last_key if number and number == seat.last_number else None)
@@ -168,7 +168,7 @@ class Printing:
             throttle.is_timed = True
             self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
 
-    def _release(self, seat: WorkerSeat, stream: str, throttle: Throttle, now: float) -> None:
+    def _release(self, seat: WorkerHandle, stream: str, throttle: Throttle, now: float) -> None:
         throttle.is_timed = False
         if seat.throttles.get(stream) is not throttle or not throttle.is_waiting:
             return
@@ -177,7 +177,7 @@ class Printing:
             throttle.is_timed = True
             self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
 
-    def _pass_on(self, seat: WorkerSeat, stream: str, text: str, throttle: Throttle) -> None:
+    def _pass_on(self, seat: WorkerHandle, stream: str, text: str, throttle: Throttle) -> None:
         if text:
             task, first, attempt = seat.printed_key
             said = TaskPrinted(
@@ -191,19 +191,19 @@ class Printing:
             )
             self._note(seat.worker, said)
 
-    def end(self, seat: WorkerSeat, now: float) -> None:
+    def end(self, seat: WorkerHandle, now: float) -> None:
         """The slice has ended: what had to wait goes, cut to its tail."""
         self._end_all(seat, now)
         self.store.end(seat)
         seat.printed_item = 0
         seat.last_output = b""
 
-    def _end_all(self, seat: WorkerSeat, now: float) -> None:
+    def _end_all(self, seat: WorkerHandle, now: float) -> None:
         for stream, throttle in seat.throttles.items():
             self._pass_on(seat, stream, throttle.end(now), throttle)
         seat.throttles.clear()
 
-    def bury(self, seat: WorkerSeat, now: float) -> None:
+    def bury(self, seat: WorkerHandle, now: float) -> None:
         """The worker has ended: everything that is left in its pipes; its last words stay in `last_output`."""
         running = next(iter(seat.given), seat.last_number)
         for stream in STREAMS:

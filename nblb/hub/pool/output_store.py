@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
-from nblb.hub.pool.worker_handle import Key, WorkerSeat
+from nblb.hub.pool.worker_handle import Key, WorkerHandle
 from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
 
 RESERVE_BYTES = 256 * 1024 * 1024  # of a disk that output leaves to the journal …
@@ -172,7 +172,7 @@ class OutputStore:
             self._nbytes = 0
             self._scan = os.scandir(folder)
 
-    def write(self, seat: WorkerSeat, key: Key, item: int, stream: str, data: bytes) -> None:
+    def write(self, seat: WorkerHandle, key: Key, item: int, stream: str, data: bytes) -> None:
         """Keep this. Whatever the disk says, the task goes on."""
         if not self._folder:
             return
@@ -192,7 +192,7 @@ class OutputStore:
                 self._log("warning", f"output of tasks cannot be kept in {self._folder}: {error.strerror or error}")
 
     @staticmethod
-    def end(seat: WorkerSeat) -> None:
+    def end(seat: WorkerHandle) -> None:
         """The slice has ended; what it says later is appended all the same."""
         for file in seat.kept.values():
             file.close()

@@ -18,10 +18,10 @@ from typing import Any
 from nblb.errors import ProtocolError
 from nblb.hub.pool import cause_of_death
 from nblb.hub.pool.blob_parcels import BlobParcels
-from nblb.hub.pool.fork_server_link import NurseryLink
+from nblb.hub.pool.fork_server_link import ForkServerLink
 from nblb.hub.pool.memory_watch import MemoryWatch
-from nblb.hub.pool.output_reader import Printing
-from nblb.hub.pool.worker_handle import Key, WorkerSeat, not_given
+from nblb.hub.pool.output_reader import OutputReader
+from nblb.hub.pool.worker_handle import Key, WorkerHandle, not_given
 from nblb.hub.slots.attempts import WorkerSpent
 from nblb.protocol.commands import Steer
 from nblb.protocol.framing import Find, Refer
@@ -66,7 +66,7 @@ class ProcessPool:
         self._settings = settings  # of each group, for the worker process
         self._log = log
         self.selector = selectors.DefaultSelector()
-        self._seats: dict[str, WorkerSeat] = {}
+        self._seats: dict[str, WorkerHandle] = {}
         self._folder: Folder | None = None
         self._refer: Refer | None = None
         self._find: Find | None = None
@@ -75,10 +75,10 @@ class ProcessPool:
         self._dues = 0
         self._now = 0.0
         self._events: list[Event] = []
-        self.printing = Printing(self.selector, self._later, self._note, log)
+        self.printing = OutputReader(self.selector, self._later, self._note, log)
         self._memory = MemoryWatch(settings, self._kill_with_stack)
         self._oom = cause_of_death.OutOfMemoryWatch()
-        self._nursery = NurseryLink(self.selector, self._on_nursery)
+        self._nursery = ForkServerLink(self.selector, self._on_nursery)
 
     # ── what the slots want done ──
 
@@ -88,7 +88,7 @@ class ProcessPool:
             return
         settings = self._settings[min(group, len(self._settings) - 1)]
         try:
-            seat, fds = WorkerSeat.make(worker, group)
+            seat, fds = WorkerHandle.make(worker, group)
         except OSError as error:
             self._events.append((worker, WorkerDied(worker=worker, group=group, reason=f"no descriptors: {error}")))
             return
@@ -111,7 +111,7 @@ class ProcessPool:
         for seat in self._seats.values():
             self._tell_folder(seat)
 
-    def _tell_folder(self, seat: WorkerSeat) -> None:
+    def _tell_folder(self, seat: WorkerHandle) -> None:
         if self._folder is not None:
             told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
             self._post(seat, pack(to_worker, 0, told))
@@ -240,7 +240,7 @@ class ProcessPool:
 
     # ── channels ──
 
-    def _post(self, seat: WorkerSeat, parcel: Parcel) -> None:
+    def _post(self, seat: WorkerHandle, parcel: Parcel) -> None:
         """Send, or queue while the worker's socket is full; the parcel is closed in the end."""
         if not seat.outbox:
             try:
@@ -256,7 +256,7 @@ class ProcessPool:
                 return
         seat.outbox.append(parcel)
 
-    def _flush(self, seat: WorkerSeat) -> None:
+    def _flush(self, seat: WorkerHandle) -> None:
         try:
             while seat.outbox:
                 seat.channel.post(seat.outbox[0])
@@ -265,7 +265,7 @@ class ProcessPool:
             return
         self.selector.modify(seat.channel.socket, selectors.EVENT_READ, self.selector.get_key(seat.channel.socket).data)
 
-    def _read_channel(self, seat: WorkerSeat, now: float) -> None:
+    def _read_channel(self, seat: WorkerHandle, now: float) -> None:
         if seat.is_gone:
             return  # it was buried by an event before this one
         worker, sock, events = seat.worker, seat.channel.socket, self._events
@@ -300,7 +300,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(sock)
 
-    def _on_word(self, seat: WorkerSeat, number: int, message: Any, now: float) -> None:
+    def _on_word(self, seat: WorkerHandle, number: int, message: Any, now: float) -> None:
         if type(message) is TaskProgressed:
             if seat.progress_at + PAUSE_S <= now:
                 self._look(seat, now)
@@ -324,7 +324,7 @@ class ProcessPool:
     def _note(self, worker: str, message: Message) -> None:
         self._events.append((worker, message))
 
-    def _look(self, seat: WorkerSeat, now: float) -> None:
+    def _look(self, seat: WorkerHandle, now: float) -> None:
         """The latest progress that the worker has put into its cell."""
         if seat.is_gone:
             return
@@ -357,7 +357,7 @@ class ProcessPool:
             if seat is not None:
                 self._buried(seat, rest[0] if word == "failed" else self._reason(seat, *rest))
 
-    def _reason(self, seat: WorkerSeat, status: int, peak_kib: int) -> str:
+    def _reason(self, seat: WorkerHandle, status: int, peak_kib: int) -> str:
         self._drain_dead(seat)
         if seat.killed_why and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return seat.killed_why
@@ -367,7 +367,7 @@ class ProcessPool:
         words = cause_of_death.sentence(status, peak_kib, seat.killed_why, struck, last_output, trail, self._now)
         return words if seat.is_ready else f"it could not start: {words}"
 
-    def _drain_dead(self, seat: WorkerSeat) -> None:
+    def _drain_dead(self, seat: WorkerHandle) -> None:
         """Hear out a worker that has ended: its ends first, then what it had not taken, then its output."""
         now = self._now
         with contextlib.suppress(KeyError):
@@ -378,7 +378,7 @@ class ProcessPool:
             parcel.close()
         self.printing.bury(seat, now)
 
-    def _buried(self, seat: WorkerSeat, reason: str) -> None:
+    def _buried(self, seat: WorkerHandle, reason: str) -> None:
         self._drain_dead(seat)
         key = next(iter(seat.given.values()), ("", 0, 0))
         died = WorkerDied(
@@ -389,7 +389,7 @@ class ProcessPool:
         if self._folder is not None and seat.pid:
             self._folder.sweep(seat.pid)
 
-    def _forget(self, seat: WorkerSeat) -> None:
+    def _forget(self, seat: WorkerHandle) -> None:
         for fd in (seat.channel.socket.fileno(), *seat.pipes.values()):
             with contextlib.suppress(KeyError, ValueError):  # paused, or never registered
                 self.selector.unregister(fd)
@@ -397,7 +397,7 @@ class ProcessPool:
         self._memory.forget(seat.worker)
         seat.close()
 
-    def _returned(self, seat: WorkerSeat, parcel: Parcel) -> bool:
+    def _returned(self, seat: WorkerHandle, parcel: Parcel) -> bool:
         """A parcel that was read back: True if it was a slice, which goes back to the slots."""
         key = seat.given.pop(peek_number(parcel.datagram), None)
         if key is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nblb.protocol.commands import Steer
 from nblb.protocol.messages import Failure, RunTask, TaskFinished
 from nblb.worker.channel import Channel, Parcel, receive_datagram
-from nblb.worker.control_page import STEER_BYTES, Cell
+from nblb.worker.control_page import STEER_BYTES, ControlPage
 
 if TYPE_CHECKING:
     from nblb.hub.pool.output_reader import Throttle
@@ -26,10 +26,10 @@ PIPE_BYTES = 256 * 1024
 Key: TypeAlias = "tuple[str, int, int]"  # task, first, attempt
 
 
-class WorkerSeat:
+class WorkerHandle:
     """One worker, from the request to start it until its end is known."""
 
-    def __init__(self, worker: str, group: int, channel: Channel, far: socket.socket, cell: Cell) -> None:
+    def __init__(self, worker: str, group: int, channel: Channel, far: socket.socket, cell: ControlPage) -> None:
         self.worker = worker
         self.group = group
         self.pid = 0
@@ -62,10 +62,10 @@ class WorkerSeat:
         self.last_output = b""
 
     @classmethod
-    def make(cls, worker: str, group: int) -> tuple[WorkerSeat, list[int]]:
+    def make(cls, worker: str, group: int) -> tuple[WorkerHandle, list[int]]:
         """A seat and the descriptors for its worker, in nursery.FDS's order; they are the caller's to close."""
         channel, far = Channel.pair()
-        cell, cell_fd = Cell.make()
+        cell, cell_fd = ControlPage.make()
         seat = cls(worker, group, channel, far, cell)
         fds = [os.dup(far.fileno()), cell_fd]
         for stream in STREAMS:

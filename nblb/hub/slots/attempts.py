@@ -12,7 +12,7 @@ MAX_KNOWN = 4096
 LEARN = 0.3
 
 
-class SliceState(Enum):
+class AttemptState(Enum):
     """Where a slice is between its RunTask and its end."""
 
     WAITING = "waits for a blob"
@@ -22,7 +22,7 @@ class SliceState(Enum):
     OVER = "its end has been told, or is not wanted"
 
 
-class Slice:
+class Attempt:
     """One attempt at a slice of a record."""
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Slice:
     def __init__(self, run: RunTask, number: int, estimate_s: float | None) -> None:
         self.run = run
         self.number = number  # in the order of arrival
-        self.state = SliceState.QUEUED
+        self.state = AttemptState.QUEUED
         self.estimate_s = estimate_s
         self.missing: set[str] | None = None
         self.started_at = 0.0
@@ -66,7 +66,7 @@ class Slice:
         return f"<Slice {self.run.task}[{self.run.first}:+{self.run.items}] try {self.run.attempt} {self.state.name}>"
 
 
-class Worker:
+class WorkerSlot:
     """A worker as the slots know it."""
 
     __slots__ = (
@@ -94,7 +94,7 @@ class Worker:
         self.is_doomed = False  # it is being killed
         self.is_spent = False  # it has run or grown so much that a new one shall take its place
         self.is_listed = False  # among its group's `open` ones
-        self.given: deque[Slice] = deque()  # the one it is at, and those ahead of it
+        self.given: deque[Attempt] = deque()  # the one it is at, and those ahead of it
         self.planned_s = 0.0  # of all given
         self.started_at = now
         self.done = 0  # slices
@@ -120,13 +120,13 @@ class GroupOfSlots:
         self.number = number
         self.spec = spec
         self.wanted = spec.workers
-        self.workers: dict[str, Worker] = {}
-        self.queue: deque[Slice] = deque()
-        self.idle: deque[Worker] = deque()
-        self.open: deque[Worker] = deque()  # busy, and perhaps with room for a short slice
+        self.workers: dict[str, WorkerSlot] = {}
+        self.queue: deque[Attempt] = deque()
+        self.idle: deque[WorkerSlot] = deque()
+        self.open: deque[WorkerSlot] = deque()  # busy, and perhaps with room for a short slice
         self.deaths = 0  # workers that died soon after their start, in a row
 
-    def line_up(self, slice_: Slice) -> None:
+    def line_up(self, slice_: Attempt) -> None:
         """In the order of arrival, also one that had been given away and returns."""
         queue = self.queue
         if not queue or queue[-1].number < slice_.number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nblb.hub.slots.attempts import Slice
+from nblb.hub.slots.attempts import Attempt
 from nblb.protocol.framing import LARGE
 from nblb.protocol.messages import HoldBlob, RunTask
 
@@ -22,7 +22,7 @@ class _Pieces:
         self.seen: set[tuple[int, int, tuple[int, ...]]] = set()  # two may begin at one item, with a hole for the other
 
 
-class BlobShelf:
+class BlobCache:
     """Holds at most `most` bytes, but for what slices in hand need."""
 
     def __init__(self, most: int) -> None:
@@ -31,7 +31,7 @@ class BlobShelf:
         self._sizes: dict[str, int] = {}  # complete ones
         self._used: dict[str, int] = {}
         self._pieces: dict[str, _Pieces] = {}
-        self._waiting: dict[str, list[Slice]] = {}
+        self._waiting: dict[str, list[Attempt]] = {}
         self._pinned: set[str] = set()
 
     def pin(self, blob: str) -> None:
@@ -53,7 +53,7 @@ class BlobShelf:
             self._used[blob] = arrival
         return needed - self._sizes.keys() or None
 
-    def wait(self, slice_: Slice) -> list[str]:
+    def wait(self, slice_: Attempt) -> list[str]:
         """Note that the slice waits; the blobs that have not been asked for yet."""
         wanted = []
         for blob in sorted(slice_.missing or ()):
@@ -74,7 +74,7 @@ class BlobShelf:
         pieces = self._pieces.get(message.hash)
         return pieces is None or (message.first, message.items, message.holes) not in pieces.seen
 
-    def put(self, message: HoldBlob) -> list[Slice]:
+    def put(self, message: HoldBlob) -> list[Attempt]:
         """A blob, or a piece of one; the slices that have all they need now."""
         blob, size = message.hash, message.payload.nbytes
         self._bytes += size
@@ -96,7 +96,7 @@ class BlobShelf:
                 ready.append(slice_)
         return ready
 
-    def give_up(self, blob: str) -> list[Slice]:
+    def give_up(self, blob: str) -> list[Attempt]:
         """Nobody has this blob: the slices that waited for it."""
         waiting = self._waiting.pop(blob, [])
         for slice_ in waiting:
@@ -105,7 +105,7 @@ class BlobShelf:
                     self._waiting[other].remove(slice_)
         return waiting
 
-    def evict(self, in_hand: Iterable[Slice]) -> list[str]:
+    def evict(self, in_hand: Iterable[Attempt]) -> list[str]:
         """What must go so that the bound is kept: the longest unused first, none that a slice in hand needs."""
         if self._bytes <= self._most and self._large <= MAX_LARGE:
             return []

@@ -7,7 +7,7 @@ from nblb.protocol.messages import RunTask
 MOST = 10_000  # slices that are remembered
 
 
-class Past:
+class EndedAttempts:
     """Of each slice the latest attempt that is over, for as many slices as orders can be on their way."""
 
     def __init__(self) -> None:

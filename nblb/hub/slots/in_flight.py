@@ -6,9 +6,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
-from nblb.hub.slots.attempts import Durations, GroupOfSlots, Slice, SliceState, Worker
-from nblb.hub.slots.ended_attempts import Past
-from nblb.hub.slots.workers import Crew
+from nblb.hub.slots.attempts import Attempt, AttemptState, Durations, GroupOfSlots, WorkerSlot
+from nblb.hub.slots.ended_attempts import EndedAttempts
+from nblb.hub.slots.workers import WorkerTable
 from nblb.protocol.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
 from nblb.protocol.messages import (
     Failure,
@@ -33,37 +33,37 @@ Fence: TypeAlias = "tuple[str, int, int]"
 End: TypeAlias = "TaskFinished | TaskStopped | WorkerDied"
 
 
-class Hands:
+class InFlight:
     """Gives slices to the crew, in their order, and knows which have ended how."""
 
-    def __init__(self, crew: Crew, say: Callable[[Message], None], grace_s: float, prefetch_s: float) -> None:
+    def __init__(self, crew: WorkerTable, say: Callable[[Message], None], grace_s: float, prefetch_s: float) -> None:
         self.out: list[Command] = []  # of the event at hand
-        self.slices: dict[Fence, Slice] = {}  # until their end, but for those that a later attempt has replaced
-        self.latest: dict[tuple[str, int], Slice] = {}  # of these, by record and first item
+        self.slices: dict[Fence, Attempt] = {}  # until their end, but for those that a later attempt has replaced
+        self.latest: dict[tuple[str, int], Attempt] = {}  # of these, by record and first item
         self.ends: dict[Fence, End] = {}  # until the core has committed them
         self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
-        self.past = Past()
-        self.unannounced: dict[Slice, None] = {}  # running ones, in order of their start
+        self.past = EndedAttempts()
+        self.unannounced: dict[Attempt, None] = {}  # running ones, in order of their start
         self._crew = crew
         self._say = say
         self._grace_s = grace_s
         self._ahead_s = min(AHEAD_S, prefetch_s)
         self._durations = Durations()
-        self._timers: list[tuple[float, int, Slice]] = []
+        self._timers: list[tuple[float, int, Attempt]] = []
         self._arrivals = 0
 
     # ── slices in ──
 
-    def take(self, run: RunTask) -> Slice:
+    def take(self, run: RunTask) -> Attempt:
         """A new slice in hand; it is queued by `queue` once all its blobs are here."""
         self._arrivals += 1
         task, first = run.task, run.first
-        slice_ = Slice(run, self._arrivals, self._durations.of(run))
+        slice_ = Attempt(run, self._arrivals, self._durations.of(run))
         self.slices[task, first, run.attempt] = self.latest[task, first] = slice_
         return slice_
 
-    def queue(self, slice_: Slice, now: float) -> None:
-        slice_.state = SliceState.QUEUED
+    def queue(self, slice_: Attempt, now: float) -> None:
+        slice_.state = AttemptState.QUEUED
         group = self._crew.groups[slice_.run.group]
         group.line_up(slice_)
         self.deal(group, now)
@@ -73,7 +73,7 @@ class Hands:
         queue, most_s = group.queue, self._ahead_s
         while queue:
             slice_ = queue[0]
-            if slice_.state is not SliceState.QUEUED:
+            if slice_.state is not AttemptState.QUEUED:
                 queue.popleft()  # stopped while it stood in line
                 continue
             if slice_.estimate_s is None:
@@ -90,12 +90,12 @@ class Hands:
                 self._begun(slice_, now)
                 self._crew.list_open(worker)
             else:
-                slice_.state = SliceState.AHEAD
+                slice_.state = AttemptState.AHEAD
                 self._crew.ahead[worker] = None
 
-    def _begun(self, slice_: Slice, now: float) -> None:
+    def _begun(self, slice_: Attempt, now: float) -> None:
         """Its worker is at it now."""
-        slice_.state = SliceState.RUNNING
+        slice_.state = AttemptState.RUNNING
         slice_.started_at = now
         self.unannounced[slice_] = None
         if slice_.run.timeout_s > 0.0:
@@ -106,35 +106,35 @@ class Hands:
         if slice_.stop:
             self._interrupt(slice_, slice_.stop, False, now)
 
-    def turn(self, slice_: Slice, message: TurnKnob) -> None:
+    def turn(self, slice_: Attempt, message: TurnKnob) -> None:
         """A knob has another value: told to its worker, now or when it begins."""
-        if slice_.state is SliceState.RUNNING:
+        if slice_.state is AttemptState.RUNNING:
             self.out.append(self._steer(slice_, message.item, knob=message.name, value=message.value))
         elif slice_.turned is None:
             slice_.turned = [message]
         else:
             slice_.turned = [*(m for m in slice_.turned if (m.item, m.name) != (message.item, message.name)), message]
 
-    def keep(self, slice_: Slice, item: int) -> None:
+    def keep(self, slice_: Attempt, item: int) -> None:
         """Let an item that runs end with what it emitted last."""
-        if slice_.state is SliceState.RUNNING:
+        if slice_.state is AttemptState.RUNNING:
             self.out.append(self._steer(slice_, item, keep=True))
 
     @staticmethod
-    def _steer(slice_: Slice, item: int, knob: str = "", value: Any = None, keep: bool = False) -> Steer:
+    def _steer(slice_: Attempt, item: int, knob: str = "", value: Any = None, keep: bool = False) -> Steer:
         run = slice_.run
         return Steer(slice_.worker, run.task, run.attempt, run.first, item, knob, value, keep)
 
-    def _wake_at(self, slice_: Slice, at: float) -> None:
+    def _wake_at(self, slice_: Attempt, at: float) -> None:
         slice_.stop_at = at
         heappush(self._timers, (at, slice_.number, slice_))
 
-    def replace(self, old: Slice, now: float) -> None:
+    def replace(self, old: Attempt, now: float) -> None:
         """The core has given this slice a new attempt: the old one ends in silence."""
-        if old.state in (SliceState.AHEAD, SliceState.RUNNING):
+        if old.state in (AttemptState.AHEAD, AttemptState.RUNNING):
             self.stop(old, "superseded", False, now)
         else:
-            old.state = SliceState.OVER
+            old.state = AttemptState.OVER
         del self.slices[old.fence]
         if self.latest.get((old.run.task, old.run.first)) is old:
             del self.latest[old.run.task, old.run.first]
@@ -148,7 +148,7 @@ class Hands:
 
     # ── ends ──
 
-    def task_ended(self, worker: Worker, message: TaskFinished | TaskStopped, now: float) -> None:
+    def task_ended(self, worker: WorkerSlot, message: TaskFinished | TaskStopped, now: float) -> None:
         """The worker says how a slice ended, or the pool that it was read back from the worker's socket."""
         given = worker.given
         slice_ = _find(worker, message)
@@ -181,13 +181,13 @@ class Hands:
             self.out += self._crew.free(worker, now)
         self.deal(worker.group, now)
 
-    def _as_told(self, slice_: Slice, message: TaskFinished | TaskStopped) -> End:
+    def _as_told(self, slice_: Attempt, message: TaskFinished | TaskStopped) -> End:
         """A result that came before the interrupt counts, except after a timeout."""
         if type(message) is TaskFinished and slice_.stop != "timeout":
             return message
         return self.stopped(slice_, True)
 
-    def stopped(self, slice_: Slice, ran: bool) -> TaskStopped:
+    def stopped(self, slice_: Attempt, ran: bool) -> TaskStopped:
         run, why = slice_.run, slice_.stop
         return TaskStopped(
             task=run.task,
@@ -198,16 +198,16 @@ class Hands:
             worker=slice_.worker,
         )
 
-    def returned(self, slice_: Slice) -> None:
+    def returned(self, slice_: Attempt) -> None:
         """A worker never began it: it is stopped, or stands in line again."""
         self.unannounced.pop(slice_, None)
         if slice_.stop:
             self.end(slice_, self.stopped(slice_, False))
         else:
-            slice_.state, slice_.worker, slice_.stop_at = SliceState.QUEUED, "", 0.0
+            slice_.state, slice_.worker, slice_.stop_at = AttemptState.QUEUED, "", 0.0
             self._crew.groups[slice_.run.group].line_up(slice_)
 
-    def bereaved(self, worker: Worker, message: WorkerDied) -> Slice | None:
+    def bereaved(self, worker: WorkerSlot, message: WorkerDied) -> Attempt | None:
         """A worker has died: the slice that it was at, if any; those behind it stand in line again."""
         blamed = _find(worker, message)
         for slice_ in worker.given:
@@ -216,9 +216,9 @@ class Hands:
         worker.given.clear()
         return blamed
 
-    def end(self, slice_: Slice, end: End) -> None:
+    def end(self, slice_: Attempt, end: End) -> None:
         """The slice is over; say so, and keep it until the core has."""
-        slice_.state = SliceState.OVER
+        slice_.state = AttemptState.OVER
         self.unannounced.pop(slice_, None)
         run = slice_.run
         fence = run.task, run.first, run.attempt
@@ -230,7 +230,7 @@ class Hands:
         self.ends[fence] = end
         self._say(end)
 
-    def items_ended(self, worker: Worker, message: ItemsFinished, _now: float) -> None:
+    def items_ended(self, worker: WorkerSlot, message: ItemsFinished, _now: float) -> None:
         """Some calls of a slice that goes on are over: told, and kept until the core has."""
         slice_ = _find(worker, message)
         if slice_ is not None and self.slices.get(slice_.fence) is slice_:
@@ -238,7 +238,7 @@ class Hands:
             self.parts[slice_.fence, message.offset] = message
             self._say(message)
 
-    def fail(self, slice_: Slice, reason: str) -> None:
+    def fail(self, slice_: Attempt, reason: str) -> None:
         """It cannot be run here at all."""
         run = slice_.run
         failures = tuple(Failure(offset=n, kind="TaskLost", message=reason) for n in range(run.items))
@@ -270,18 +270,18 @@ class Hands:
             ),
         ]
 
-    def stop(self, slice_: Slice, why: str, kill: bool, now: float) -> None:
-        if slice_.state is SliceState.RUNNING:
+    def stop(self, slice_: Attempt, why: str, kill: bool, now: float) -> None:
+        if slice_.state is AttemptState.RUNNING:
             if kill or not slice_.stop:
                 self._interrupt(slice_, why, kill, now)
-        elif slice_.state is SliceState.AHEAD:
+        elif slice_.state is AttemptState.AHEAD:
             slice_.stop = why
             self.out.append(self._crew.nothing_ahead(self._crew.workers[slice_.worker]))
         else:
             slice_.stop = why
             self.end(slice_, self.stopped(slice_, False))
 
-    def _interrupt(self, slice_: Slice, why: str, kill: bool, now: float) -> None:
+    def _interrupt(self, slice_: Attempt, why: str, kill: bool, now: float) -> None:
         slice_.stop = slice_.stop or why
         run, worker = slice_.run, self._crew.workers[slice_.worker]
         # Nothing may follow in this worker's socket: a kill that comes late would be blamed on it.
@@ -293,11 +293,11 @@ class Hands:
             self.out.append(Interrupt(worker.id, run.task, run.attempt, run.first))
             self._wake_at(slice_, now + self._grace_s)
 
-    def _kill(self, worker: Worker, why: str) -> None:
+    def _kill(self, worker: WorkerSlot, why: str) -> None:
         worker.is_doomed = True
         self.out.append(KillWorker(worker.id, why))
 
-    def _time_is_up(self, slice_: Slice, now: float) -> None:
+    def _time_is_up(self, slice_: Attempt, now: float) -> None:
         """The timeout has passed, or the grace after an interrupt."""
         if not slice_.stop:
             self._interrupt(slice_, "timeout", False, now)
@@ -308,7 +308,7 @@ class Hands:
 
     def stop_all(self, why: str, now: float) -> None:
         for slice_ in list(self.slices.values()):
-            if slice_.state is not SliceState.OVER and not slice_.stop:
+            if slice_.state is not AttemptState.OVER and not slice_.stop:
                 self.stop(slice_, why, False, now)
 
     def take_back_overdue(self, now: float) -> None:
@@ -320,7 +320,7 @@ class Hands:
 
     # ── time ──
 
-    def watch(self, slice_: Slice, since: float) -> None:
+    def watch(self, slice_: Attempt, since: float) -> None:
         """It takes long: what is over of it shall not wait for the rest."""
         if slice_.told_items + 1 < slice_.run.items:
             slice_.ask_at = since + ASK_AFTER_S
@@ -330,7 +330,7 @@ class Hands:
         timers = self._timers
         while timers and timers[0][0] <= now:
             at, _, slice_ = heappop(timers)
-            if slice_.state is not SliceState.RUNNING:
+            if slice_.state is not AttemptState.RUNNING:
                 continue
             if slice_.stop_at == at:
                 self._time_is_up(slice_, now)
@@ -347,7 +347,7 @@ class Hands:
         return at
 
 
-def _find(worker: Worker, message: End | ItemsFinished) -> Slice | None:
+def _find(worker: WorkerSlot, message: End | ItemsFinished) -> Attempt | None:
     """The slice in the worker's hands that the message speaks of: nearly always the first."""
     for slice_ in worker.given:
         run = slice_.run

@@ -10,7 +10,7 @@ from __future__ import annotations
 from nblb.protocol.messages import Welcome
 
 
-class CoreTie:
+class CoreLease:
     """Knows whether the core hears us. `is_up` from its Welcome until the line breaks or it falls silent."""
 
     def __init__(self, heartbeat_s: float, suspect_s: float, lease_s: float, hello_again_s: float = 2.0) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 
 import msgspec
 
-from nblb.hub.slots.attempts import Slice, SliceState, Worker, WorkerSpent
-from nblb.hub.slots.blob_cache import BlobShelf
-from nblb.hub.slots.in_flight import INFINITY, Hands
-from nblb.hub.slots.lease import CoreTie
-from nblb.hub.slots.steering import Steering
-from nblb.hub.slots.workers import Crew
+from nblb.hub.slots.attempts import Attempt, AttemptState, WorkerSlot, WorkerSpent
+from nblb.hub.slots.blob_cache import BlobCache
+from nblb.hub.slots.in_flight import INFINITY, InFlight
+from nblb.hub.slots.lease import CoreLease
+from nblb.hub.slots.steering import AttemptSteering
+from nblb.hub.slots.workers import WorkerTable
 from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
 from nblb.protocol.messages import (
     BlobMissing,
@@ -74,10 +74,10 @@ class Slots:
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
         lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
-        self._tie = CoreTie(settings.heartbeat_s, settings.suspect_s, lease_s)
-        self._shelf = BlobShelf(settings.blob_bytes)
-        self._crew = Crew(hello.groups, new_worker_id)
-        self._hands = Hands(self._crew, self._say, settings.grace_s, settings.prefetch_s)
+        self._tie = CoreLease(settings.heartbeat_s, settings.suspect_s, lease_s)
+        self._shelf = BlobCache(settings.blob_bytes)
+        self._crew = WorkerTable(hello.groups, new_worker_id)
+        self._hands = InFlight(self._crew, self._say, settings.grace_s, settings.prefetch_s)
         self._functions: dict[str, tuple[str, str]] = {}  # by name: the hashes of the function and its arguments
         self._arrivals = 0
         self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
@@ -96,7 +96,7 @@ class Slots:
             Refused: self._refused,
             Heartbeat: lambda message, _now: self._tie.acknowledge(message.echo),
         }
-        self._from_worker: dict[type, Callable[[Worker, Any, float], None]] = {
+        self._from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             WorkerStarted: self._worker_started,
             WorkerDied: self._worker_died,
             TaskStarted: lambda *_: None,  # known from the order of ends
@@ -107,7 +107,7 @@ class Slots:
             TaskPrinted: lambda _worker, message, _now: self._say(message),
             WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
         }
-        steering = Steering(self._hands, self._say)
+        steering = AttemptSteering(self._hands, self._say)
         self._from_core.update(steering.from_core)
         self._from_worker.update(steering.from_worker)
 
@@ -215,7 +215,7 @@ class Slots:
             return
         slice_.missing = self._shelf.missing(run, slice_.number)
         if slice_.missing:
-            slice_.state = SliceState.WAITING
+            slice_.state = AttemptState.WAITING
             for blob in self._shelf.wait(slice_):
                 self._say(BlobWanted(hash=blob))
         else:
@@ -235,22 +235,22 @@ class Slots:
                 hands.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
-        elif slice_.state is not SliceState.RUNNING or message.why != "recall":
+        elif slice_.state is not AttemptState.RUNNING or message.why != "recall":
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
         self._hands.committed((message.task, message.first, message.attempt), message.offset)
 
-    def _announce(self, slice_: Slice) -> None:
+    def _announce(self, slice_: Attempt) -> None:
         run = slice_.run
         self._say(TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=slice_.worker))
         for word in (slice_.progress, *(slice_.told or {}).values()):
             if word is not None:
                 self._say(word)
 
-    def _task_progressed(self, _worker: Worker, message: TaskProgressed, _now: float) -> None:
+    def _task_progressed(self, _worker: WorkerSlot, message: TaskProgressed, _now: float) -> None:
         slice_ = self._hands.slices.get((message.task, message.first, message.attempt))
-        if slice_ is None or slice_.state is not SliceState.RUNNING:
+        if slice_ is None or slice_.state is not AttemptState.RUNNING:
             return
         slice_.progress = message
         if slice_ not in self._hands.unannounced:
@@ -262,26 +262,26 @@ class Slots:
         if not self._shelf.wants(message):
             return
         for slice_ in self._shelf.put(message):
-            if slice_.state is SliceState.WAITING:
+            if slice_.state is AttemptState.WAITING:
                 self._hands.queue(slice_, now)
         for blob in self._shelf.evict(self._hands.slices.values()):
             self._hands.out.append(ForgetBlob(blob))
 
     def _blob_missing(self, message: BlobMissing, _now: float) -> None:
         for slice_ in self._shelf.give_up(message.hash):
-            if slice_.state is SliceState.WAITING:
+            if slice_.state is AttemptState.WAITING:
                 words = f"the core does not hold {message.hash} any more, which the task {slice_.run.name} needs"
                 self._hands.fail(slice_, words)
 
     # ── workers ──
 
-    def _worker_started(self, worker: Worker, message: WorkerStarted, now: float) -> None:
+    def _worker_started(self, worker: WorkerSlot, message: WorkerStarted, now: float) -> None:
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
         self._say(message)
         self._hands.out += self._crew.free(worker, now)
         self._hands.deal(worker.group, now)
 
-    def _worker_died(self, worker: Worker, message: WorkerDied, now: float) -> None:
+    def _worker_died(self, worker: WorkerSlot, message: WorkerDied, now: float) -> None:
         self._crew.bury(worker)
         blamed = self._hands.bereaved(worker, message)
         killed = blamed is not None and blamed.stop != ""
@@ -380,7 +380,7 @@ class Slots:
         for blob in self._shelf.wanted:
             self._say(BlobWanted(hash=blob))
         for slice_ in hands.slices.values():
-            if slice_.state is SliceState.RUNNING and slice_ not in hands.unannounced:
+            if slice_.state is AttemptState.RUNNING and slice_ not in hands.unannounced:
                 self._announce(slice_)
 
     def _refused(self, message: Refused, now: float) -> None:

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nblb.hub.slots.attempts import Slice, Worker
-from nblb.hub.slots.in_flight import Hands
+from nblb.hub.slots.attempts import Attempt, WorkerSlot
+from nblb.hub.slots.in_flight import InFlight
 from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskEmitted, TurnKnob
 
 
-class Steering:
+class AttemptSteering:
     """Passes words on, if they are about the attempt that is in hand."""
 
-    def __init__(self, hands: Hands, say: Callable[[Message], None]) -> None:
+    def __init__(self, hands: InFlight, say: Callable[[Message], None]) -> None:
         self._hands, self._say = hands, say
         self.from_core: dict[type, Callable[[Any, float], None]] = {
             TurnKnob: self._turn_knob,
             StopAndKeep: self._stop_and_keep,
         }
-        self.from_worker: dict[type, Callable[[Worker, Any, float], None]] = {
+        self.from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             TaskEmitted: self._told,
             KnobOffered: self._told,
         }
 
-    def _slice(self, message: Any) -> Slice | None:
+    def _slice(self, message: Any) -> Attempt | None:
         return self._hands.slices.get((message.task, message.first, message.attempt))
 
-    def _told(self, _worker: Worker, message: Any, _now: float) -> None:
+    def _told(self, _worker: WorkerSlot, message: Any, _now: float) -> None:
         """Something for whoever watches; the latest of each is said again after a Welcome."""
         slice_ = self._slice(message)
         if slice_ is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nblb.hub.slots.attempts import GroupOfSlots, Worker
+from nblb.hub.slots.attempts import GroupOfSlots, WorkerSlot
 from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
 from nblb.protocol.messages import Group
 
@@ -13,13 +13,13 @@ AT_ONCE_S = 5.0
 NO_MORE = 1e9  # as the planned work of a worker that shall get nothing ahead
 
 
-class Crew:
+class WorkerTable:
     """All workers, by group."""
 
     def __init__(self, groups: Sequence[Group], new_worker_id: Callable[[], str]) -> None:
         self.groups = [GroupOfSlots(number, spec) for number, spec in enumerate(groups)]
-        self.workers: dict[str, Worker] = {}
-        self.ahead: dict[Worker, None] = {}  # those with slices waiting in their sockets
+        self.workers: dict[str, WorkerSlot] = {}
+        self.ahead: dict[WorkerSlot, None] = {}  # those with slices waiting in their sockets
         self.is_closing = False  # nobody is replaced any more
         self._new_worker_id = new_worker_id
 
@@ -32,12 +32,12 @@ class Crew:
         commands: list[Command] = []
         staying = sum(not worker.leaves for worker in group.workers.values())
         for _ in range(group.wanted - staying):
-            worker = Worker(self._new_worker_id(), group, now + delay_s)
+            worker = WorkerSlot(self._new_worker_id(), group, now + delay_s)
             self.workers[worker.id] = group.workers[worker.id] = worker
             commands.append(StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0))
         return commands
 
-    def taker(self, group: GroupOfSlots, estimate_s: float | None, most_s: float) -> Worker | None:
+    def taker(self, group: GroupOfSlots, estimate_s: float | None, most_s: float) -> WorkerSlot | None:
         """Who takes a slice of this length now: a free worker, or one with room for a short one."""
         if group.idle:
             return group.idle.popleft()
@@ -53,13 +53,13 @@ class Crew:
             candidates.popleft().is_listed = False
         return None
 
-    def list_open(self, worker: Worker) -> None:
+    def list_open(self, worker: WorkerSlot) -> None:
         """It is busy, and may have room for short slices."""
         if not worker.is_listed:
             worker.is_listed = True
             worker.group.open.append(worker)
 
-    def has_run(self, worker: Worker, calls: int) -> bool:
+    def has_run(self, worker: WorkerSlot, calls: int) -> bool:
         """Count its calls; True when it shall be given nothing more."""
         worker.done += 1
         worker.calls += calls
@@ -68,7 +68,7 @@ class Crew:
             worker.is_spent = True
         return worker.is_spent
 
-    def free(self, worker: Worker, now: float) -> list[Command]:
+    def free(self, worker: WorkerSlot, now: float) -> list[Command]:
         """It has nothing in hand."""
         worker.planned_s = 0.0
         self.ahead.pop(worker, None)
@@ -84,13 +84,13 @@ class Crew:
         worker.group.idle.append(worker)
         return []
 
-    def nothing_ahead(self, worker: Worker) -> Command:
+    def nothing_ahead(self, worker: WorkerSlot) -> Command:
         """Take back what waits behind its slice, and give it nothing more before that has ended."""
         self.ahead.pop(worker, None)
         worker.planned_s = NO_MORE
         return TakeBack(worker.id)
 
-    def bury(self, worker: Worker) -> None:
+    def bury(self, worker: WorkerSlot) -> None:
         """It is dead: nobody looks for it any more."""
         group = worker.group
         del self.workers[worker.id], group.workers[worker.id]
@@ -100,7 +100,7 @@ class Crew:
         if worker in group.open:
             group.open.remove(worker)
 
-    def delay_s(self, worker: Worker, ran: bool, killed: bool, now: float) -> float:
+    def delay_s(self, worker: WorkerSlot, ran: bool, killed: bool, now: float) -> float:
         """How long its place stays empty. A task that kills its worker must not cost others theirs for long."""
         group = worker.group
         at_once = now - worker.started_at < AT_ONCE_S

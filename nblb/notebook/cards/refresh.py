@@ -14,7 +14,7 @@ Tick = Callable[[float], float | None]  # now -> seconds until the next tick, No
 log = logging.getLogger("nblb.notebook")
 
 
-class Sampler:
+class Refresher:
     """Calls each `tick` when it is due; one that raises is dropped, the others go on."""
 
     def __init__(self) -> None:
@@ -72,4 +72,4 @@ class Sampler:
                     self._put(tick, time.monotonic() + max(delay_s, busy_s))
 
 
-sampler = Sampler()
+sampler = Refresher()

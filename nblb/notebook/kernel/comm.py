@@ -25,7 +25,7 @@ REMEMBERED = 500
 log = logging.getLogger("nblb.notebook")
 
 
-class Clicks:
+class ButtonPresses:
     """Who listens to whose buttons, and which presses were acted upon already."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Clicks:
                 log.exception("the action of a button failed")
 
 
-clicks = Clicks()
+clicks = ButtonPresses()
 
 
 def press_in(frames: Sequence[Any], sign: Callable[[list[bytes]], bytes]) -> Any | None:

@@ -74,7 +74,7 @@ def _parted(tree: ast.Module) -> tuple[ast.Module, ast.Expression | None]:
     return ast.Module(body, tree.type_ignores), ast.Expression(last.value)  # type: ignore[attr-defined]
 
 
-class _Nowhere(io.RawIOBase):
+class _DiscardedOutput(io.RawIOBase):
     """A file that keeps nothing."""
 
     def writable(self) -> bool:
@@ -91,7 +91,7 @@ def unfit(value: Any) -> str:
     import cloudpickle
 
     try:
-        cloudpickle.Pickler(_Nowhere(), protocol=5, buffer_callback=lambda _: False).dump(value)
+        cloudpickle.Pickler(_DiscardedOutput(), protocol=5, buffer_callback=lambda _: False).dump(value)
     except Exception as error:
         return f"{type(value).__name__}: {error}".partition("\n")[0]
     return ""

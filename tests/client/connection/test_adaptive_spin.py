@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from nblb.client.connection.adaptive_spin import GAP_S, LONGEST_S, MOST_MISSED, Keenness
+from nblb.client.connection.adaptive_spin import GAP_S, LONGEST_S, MOST_MISSED, AdaptiveSpin
 
 STEP_S = GAP_S / 10
 
@@ -17,7 +17,7 @@ class Looks:
         self.step_s = STEP_S
         self.moments = 0
         self.found_after: int | None = None
-        self.keenness = Keenness(self._clock, processors)
+        self.keenness = AdaptiveSpin(self._clock, processors)
 
     def _clock(self) -> float:
         self.now += self.step_s

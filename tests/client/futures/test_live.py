@@ -10,7 +10,7 @@ import pytest
 from nblb import payload
 from nblb.client import front_end
 from nblb.client.cluster import Cluster
-from nblb.client.futures.live import MOST_ITEMS, MOST_PICTURES, Knob, Picture, Said, check_turn
+from nblb.client.futures.live import MOST_ITEMS, MOST_PICTURES, Knob, LiveState, MimeBundle, check_turn
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.job import Job
 from nblb.errors import NblbError
@@ -49,7 +49,7 @@ def test_a_figure_is_a_picture(future: TaskFuture) -> None:
     bundle = json.dumps({"data": {"image/png": "AAAA", "text/plain": "<Figure>"}, "metadata": {}})
     future.heard(TaskEmitted(task="t", attempt=1, bundle=bundle))
     picture = future.emitted
-    assert isinstance(picture, Picture)
+    assert isinstance(picture, MimeBundle)
     assert repr(picture) == "<Figure>"
     assert picture._repr_mimebundle_()[0]["image/png"] == "AAAA"
 
@@ -74,7 +74,7 @@ def test_displays_are_shown_updated_cleared_and_bounded(future: TaskFuture, monk
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"text"', "{}", '{"data": 1}'])
 def test_a_display_that_is_none_is_ignored(text: str) -> None:
-    Said().displayed(text)
+    LiveState().displayed(text)
 
 
 def test_knobs_are_turned_through_the_core(future: TaskFuture, core: FakeCore) -> None:

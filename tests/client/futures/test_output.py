@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from IPython.lib.pretty import pretty
 
-from nblb.client.futures.output import LINES, TAIL_CHARS, JobOutput, TaskOutput, Text
+from nblb.client.futures.output import LINES, TAIL_CHARS, JobOutput, OutputText, TaskOutput
 
 
 def test_a_task_keeps_its_tail_and_tells_what_is_new() -> None:
@@ -51,7 +51,7 @@ def test_bars_show_their_last_state_and_the_number_of_lines_is_bounded() -> None
 
 
 def test_a_long_text_has_a_short_repr_and_is_a_str_all_the_same() -> None:
-    short, long = Text("a\n"), Text("x" * 1_000_000)
+    short, long = OutputText("a\n"), OutputText("x" * 1_000_000)
     assert (repr(short), short == "a\n", len(long)) == (repr("a\n"), True, 1_000_000)
     assert len(repr(long)) < 9_000
     assert "977 KiB more" in repr(long) or "969 KiB more" in repr(long)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nblb.client.session.open_record import Expect
 from nblb.client.session.session import COLLECT_AFTER_S, SILENT_BEATS, Session
-from nblb.protocol.commands import Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show, Told
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Answer,
@@ -283,7 +283,7 @@ def test_what_is_only_to_be_shown(session: Session) -> None:
     assert session.handle("core", changed, 0.0) == [Show(changed)]
     assert session.handle("core", TaskChanged(task="t9", state=TaskState.RUNNING), 0.0) == []
     for message in (JobChanged(job="j", counts={}), TaskPrinted(task="t1", attempt=1, text="x")):
-        assert session.handle("core", message, 0.0) == [Told(message)]
+        assert session.handle("core", message, 0.0) == [BlobReceived(message)]
     assert sent(session.handle("user", Publish(name="f", hash=BLOB.hash), 0.0)) == [Publish(name="f", hash=BLOB.hash)]
 
 
@@ -317,7 +317,9 @@ def test_of_an_open_record_only_what_runs_again_is_expected_again(session: Sessi
 
 def test_the_name_that_the_core_gives_a_job_is_told(session: Session) -> None:
     session.handle("user", JOB, 0.0)
-    assert session.handle("core", JobNamed(job="j1", name="sweep-2"), 0.0) == [Told(JobNamed(job="j1", name="sweep-2"))]
+    assert session.handle("core", JobNamed(job="j1", name="sweep-2"), 0.0) == [
+        BlobReceived(JobNamed(job="j1", name="sweep-2"))
+    ]
 
 
 calls = st.lists(st.tuples(st.sampled_from(["t1", "t2", "t3", "t4"]), st.sampled_from(["", "j1"])), max_size=4)

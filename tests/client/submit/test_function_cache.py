@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nblb import payload
-from nblb.client.submit.function_cache import MAX_FUNCTIONS, Shelf, Watch
+from nblb.client.submit.function_cache import MAX_FUNCTIONS, FunctionCache, Watch
 from nblb.client.task_decorator import task
 
 numpy = pytest.importorskip("numpy")
@@ -48,7 +48,7 @@ class Opaque:
 
 
 def test_nothing_is_pickled_twice(dumps: list[Any]) -> None:
-    shelf = Shelf()
+    shelf = FunctionCache()
     namespace = in_main("import math\nK = 3\ndef g(x): return x + K\ndef f(x, y=2): return math.sqrt(g(x)) + y")
     blobs = {shelf.blob(namespace["f"]).hash for _ in range(10)}
     assert len(blobs) == len(dumps) == 1
@@ -79,7 +79,7 @@ CHANGES: dict[str, tuple[Any, Callable[[Any], None]]] = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_value_changed_in_place_is_noticed(what: str) -> None:
     value, change = CHANGES[what]
-    shelf = Shelf()
+    shelf = FunctionCache()
 
     def closure() -> Any:
         return value
@@ -96,7 +96,7 @@ def test_a_value_changed_in_place_is_noticed(what: str) -> None:
 
 
 def test_other_changes_are_noticed() -> None:
-    shelf = Shelf()
+    shelf = FunctionCache()
     namespace = in_main(
         "K = 1\nclass C:\n    n = [1]\n    def m(self): return K\n"
         "def g(): return K\ndef f(): return g(), C().m(), late if 'late' in globals() else 0"
@@ -132,7 +132,7 @@ def test_a_cell_that_is_bound_again(dumps: list[Any]) -> None:
     def f() -> int:
         return n
 
-    shelf = Shelf()
+    shelf = FunctionCache()
     first = shelf.blob(f).hash
     n = 2
     assert shelf.blob(f).hash != first
@@ -164,7 +164,7 @@ def test_constants_cost_nothing(dumps: list[Any]) -> None:
 
 
 def test_old_functions_are_not_kept_for_ever() -> None:
-    shelf = Shelf()
+    shelf = FunctionCache()
     for n in range(3 * MAX_FUNCTIONS):
         shelf.blob(in_main(f"def f(): return {n}")["f"])
     assert len(shelf._kept) == MAX_FUNCTIONS
@@ -178,7 +178,7 @@ def test_callable_objects() -> None:
         def __call__(self, x: int) -> int:
             return x + self.n
 
-    adder, shelf = Adder(), Shelf()
+    adder, shelf = Adder(), FunctionCache()
     first = shelf.blob(adder)
     assert (shelf.blob(adder).hash, first.name) == (first.hash, "Adder")
     adder.n = 2

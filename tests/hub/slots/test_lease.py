@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from nblb.hub.slots.lease import CoreTie
+from nblb.hub.slots.lease import CoreLease
 from nblb.protocol.commands import Send
 from nblb.protocol.messages import Heartbeat, HubHello, Message, RunTask, TaskStopped, Welcome
 from nblb.scheduling.scheduler import Scheduler
@@ -16,9 +16,9 @@ from tests.hub.slots_rig import SlotsRig
 TERM_S = 13.0
 
 
-def tie(echo: float = 100.0) -> CoreTie:
+def tie(echo: float = 100.0) -> CoreLease:
     """One that has said hello at 100 and heard the answer at 101."""
-    tie = CoreTie(1.0, 5.0, TERM_S, 2.0)
+    tie = CoreLease(1.0, 5.0, TERM_S, 2.0)
     tie.is_wired = True
     tie.greet(100.0)
     tie.hear(101.0)
@@ -26,7 +26,7 @@ def tie(echo: float = 100.0) -> CoreTie:
     return tie
 
 
-def over_at(tie: CoreTie) -> float:
+def over_at(tie: CoreLease) -> float:
     """When the lease is over if nothing more comes."""
     for _ in range(50):
         at = tie.deadline()

@@ -10,7 +10,7 @@ import pytest
 
 from nblb.client.jobs import inbox as inboxes
 from nblb.client.jobs.inbox import Finished, Inbox, variable
-from nblb.client.rows import JobList, JobRow
+from nblb.client.rows import JobInfo, JobList
 from nblb.notebook.cards import list_card, static_html
 from nblb.notebook.cards.list_card import InboxCard, JobsCard
 from nblb.notebook.kernel.environment import Mode
@@ -39,9 +39,9 @@ class Cluster:
         return FakeJob(f"job {name}")
 
 
-def row(job: str, state: str = "running", user: str = "anna", done: int = 120, **more: Any) -> JobRow:
+def row(job: str, state: str = "running", user: str = "anna", done: int = 120, **more: Any) -> JobInfo:
     told = {"job": job, "name": f"<{job}>", "user": user, "items": 200, "counts": {"DONE": done, "FAILED": 2}}
-    return JobRow({**told, "state": state, "created_at": 1.0, "origin": "a/lab.ipynb#7", **more})
+    return JobInfo({**told, "state": state, "created_at": 1.0, "origin": "a/lab.ipynb#7", **more})
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-def jobs_card(cluster: Cluster, *rows: JobRow) -> tuple[JobsCard, JobList]:
+def jobs_card(cluster: Cluster, *rows: JobInfo) -> tuple[JobsCard, JobList]:
     told = JobList(rows, cluster)  # type: ignore[arg-type]
     return JobsCard(told, Mode.HTML), told
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from nblb.client.futures.live import Knob, Picture
+from nblb.client.futures.live import Knob, MimeBundle
 from nblb.notebook.cards import live, static_html
 from nblb.notebook.cards.job_card import JobCard
 from nblb.notebook.cards.task_card import TaskCard
@@ -101,7 +101,7 @@ def test_the_last_picture_of_a_job_stays_when_nothing_runs_any_more() -> None:
     ],
 )
 def test_what_a_page_can_show(data: dict[str, str], kind: str) -> None:
-    shown = live.plain(Picture(data, item=3))
+    shown = live.plain(MimeBundle(data, item=3))
     assert (shown["kind"], shown["item"]) == (kind, 3)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from nblb.notebook.cards.refresh import MESSAGES_PER_S, Sampler
+from nblb.notebook.cards.refresh import MESSAGES_PER_S, Refresher
 from tests.waiting import wait_until
 
 
@@ -14,7 +14,7 @@ def test_a_tick_is_called_again_after_what_it_says_and_sleeps_when_it_says_nothi
         calls.append(now)
         return 0.05 if len(calls) < 3 else None
 
-    sampler = Sampler()
+    sampler = Refresher()
     sampler.wake(tick)
     wait_until(lambda: len(calls) == 3, what="three looks")
     assert calls[1] - calls[0] >= 0.045
@@ -33,7 +33,7 @@ def test_one_that_raises_is_dropped_and_the_others_go_on() -> None:
         calls.append(now)
         return 0.04 if len(calls) < 3 else None
 
-    sampler = Sampler()
+    sampler = Refresher()
     sampler.wake(bad)
     sampler.wake(good)
     wait_until(lambda: len(calls) >= 3, what="the good one")
@@ -41,7 +41,7 @@ def test_one_that_raises_is_dropped_and_the_others_go_on() -> None:
 
 def test_many_cards_share_one_thread_and_a_bound_of_messages() -> None:
     calls: list[float] = []
-    sampler = Sampler()
+    sampler = Refresher()
 
     def card(number: int) -> Callable[[float], float | None]:
         def tick(now: float) -> float | None:

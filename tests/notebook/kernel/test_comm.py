@@ -22,7 +22,7 @@ def message(session: Session, content: Any, kind: str = "comm_msg") -> list[byte
 
 def test_a_press_seen_twice_acts_once_and_not_in_the_callers_thread() -> None:
     heard: list[Any] = []
-    board = comm.Clicks()
+    board = comm.ButtonPresses()
     board.listen("k", lambda click, value: heard.append((click, value, threading.current_thread().name)))
     for identity in ("1", "1", "2"):
         board.pressed(press(identity=identity))
@@ -31,7 +31,7 @@ def test_a_press_seen_twice_acts_once_and_not_in_the_callers_thread() -> None:
 
 
 def test_what_is_no_press_and_presses_on_forgotten_cards_are_let_pass() -> None:
-    board = comm.Clicks()
+    board = comm.ButtonPresses()
     board.listen("k", lambda *_: None)
     board.forget("k")
     for content in (None, "x", {}, {"nblb": 3}, press(), {"nblb": "other"}):
@@ -47,7 +47,7 @@ def test_an_action_that_raises_does_not_end_the_others() -> None:
             raise RuntimeError("no")
         heard.append(click)
 
-    board = comm.Clicks()
+    board = comm.ButtonPresses()
     board.listen("k", action)
     board.pressed(press(identity="1", click="bad"))
     board.pressed(press(identity="2", click="good"))
