@@ -74,7 +74,7 @@ def parts_of(cluster: Cluster) -> dict[str, list[int]]:
         "client": [os.getpid()],
         "core": core,
         "hub": hubs + nurseries,
-        "workers": [worker for nursery in nurseries for worker in descendants(nursery)],
+        "workers": [worker for fork_server in nurseries for worker in descendants(fork_server)],
     }
 
 

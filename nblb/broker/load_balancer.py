@@ -60,7 +60,7 @@ class LoadBalancer:
         self._stopping = threading.Event()
         self._again = False  # there is more to do before anything arrives
         self._disk: FullDisk
-        self._withheld = Backpressure()
+        self._backpressure = Backpressure()
         self._started_at = 0.0
         self._account = ""
 
@@ -155,7 +155,7 @@ class LoadBalancer:
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            arrived = self.doors.receive(self._patience())
+            arrived = self.doors.receive(self._delayed_acks())
             if not arrived:
                 self.journal.rest()
             now = monotonic()
@@ -167,7 +167,7 @@ class LoadBalancer:
             self._hear_of_troubles(now)
             self.journal.claims.rest(now)
 
-    def _patience(self) -> float | None:
+    def _delayed_acks(self) -> float | None:
         """How long nothing needs to be done."""
         if self._again:
             self._again = False
@@ -266,7 +266,7 @@ class LoadBalancer:
 
     def _hear_of_troubles(self, now: float) -> None:
         doors = self.doors
-        if self._withheld:
+        if self._backpressure:
             self._send_withheld(now)
         doors.drained.clear()  # it has ended the wait, for _send_withheld
         if doors.unsayable:
@@ -277,7 +277,7 @@ class LoadBalancer:
         gone, doors.gone = dict.fromkeys(doors.gone), []
         untaken, doors.untaken = doors.untaken, []
         for address in gone:
-            self._withheld.drop(address)
+            self._backpressure.drop(address)
             self._out.forget(address)
             self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
         for address, message in untaken:
@@ -286,7 +286,7 @@ class LoadBalancer:
             if getattr(message, "payload", None) is None:
                 self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address}")
                 continue
-            if self._withheld.add(address, message):
+            if self._backpressure.add(address, message):
                 self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
 
     def _note_unsayable(self) -> None:
@@ -301,7 +301,7 @@ class LoadBalancer:
                 self._again = True
 
     def _send_withheld(self, now: float) -> None:
-        for address, wish in self._withheld.take(self.doors.is_slow):
+        for address, wish in self._backpressure.take(self.doors.is_slow):
             self._again = True
             self._perform(self._safely(self.scheduler.handle, address, wish, now))
 

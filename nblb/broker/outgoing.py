@@ -26,7 +26,7 @@ class Outgoing:
     def __init__(self) -> None:
         self.sends: dict[str, list[Message]] = {}
         self.replies: list[tuple[str, Any, str]] = []  # to whom, what, and the task that it promises
-        self._patience = DelayedAcks()
+        self._delayed_acks = DelayedAcks()
 
     def add(self, to: str, message: Message) -> None:
         waiting = self.sends.get(to)
@@ -40,13 +40,13 @@ class Outgoing:
 
     def deadline(self) -> float | None:
         """When to flush again, for those for whom something patient waits."""
-        return self._patience.deadline()
+        return self._delayed_acks.deadline()
 
     def flush(self, doors: Doors, now: float | None) -> None:
         """Say all of it, but for what may wait for company; without a clock that too."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
-            if now is not None and self._patience.holds(to, messages, now):
+            if now is not None and self._delayed_acks.holds(to, messages, now):
                 self.sends[to] = messages
             else:
                 doors.send(to, _acknowledged_together(messages))
@@ -56,7 +56,7 @@ class Outgoing:
 
     def flush_unbound(self, doors: Doors) -> None:
         """Say what depends on no record, and keep the rest back."""
-        self._patience.clear()  # a flush to come holds back anew
+        self._delayed_acks.clear()  # a flush to come holds back anew
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:
@@ -74,7 +74,7 @@ class Outgoing:
 
     def forget(self, to: str) -> None:
         """Nobody is there any more for whom something could wait."""
-        if self._patience.forget(to):
+        if self._delayed_acks.forget(to):
             del self.sends[to]
 
     def orders(self, tasks: set[str]) -> list[tuple[str, RunTask]]:

@@ -67,11 +67,11 @@ class Client:
             return {"error": f"The task cannot be said in JSON: {error}."}
         with self._lock:
             try:
-                return self._talk(frame)
+                return self._io_thread(frame)
             except LoadBalancerUnreachable as error:
                 return {"error": f"{error}."}
 
-    def _talk(self, frame: bytes) -> dict[str, Any]:
+    def _io_thread(self, frame: bytes) -> dict[str, Any]:
         """One request and its answer. Never asked twice: the core would take it for two tasks."""
         socket = self._dialled()
         patience_ms = max(LEAST_PATIENCE_MS, 4 * self._parameters.SOCKET_TIMEOUT)

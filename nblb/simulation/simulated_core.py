@@ -77,7 +77,7 @@ class SimulatedCore:
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
         self._out: list[Command] = []  # what is to be said after the next commit
-        self._patience = DelayedAcks()
+        self._delayed_acks = DelayedAcks()
         self._full = ""  # why nothing new is taken, while nothing is
         self._stuck = False  # not even what goes on could be kept
         self._retry_at = 0.0
@@ -95,7 +95,7 @@ class SimulatedCore:
         self.disk.epoch += 1
         self._skew = self.simulator.random.random() * 5000.0
         self._inbox, self._gone, self._out = [], [], []
-        self._patience = DelayedAcks()
+        self._delayed_acks = DelayedAcks()
         self._full, self._stuck = "", False
         self.started_at = self.simulator.now
         self._turn_planned = self._busy = False
@@ -168,7 +168,7 @@ class SimulatedCore:
             if not self._full or not self._refuses(scheduler, sender, message):
                 commands += scheduler.handle(sender, message, now)
         for address in gone:
-            if self._patience.forget(address):
+            if self._delayed_acks.forget(address):
                 self._out = [c for c in self._out if not (type(c) is Send and c.to == address)]
             hub = scheduler.state.hubs.get(address)
             commands += scheduler.gone(address, now, hub is not None and self.has_ended(hub.id))
@@ -201,7 +201,7 @@ class SimulatedCore:
             return
         said, self._out = self._out, []
         if not kept:
-            self._patience.clear()
+            self._delayed_acks.clear()
             self._out = [c for c in said if not _is_unbound(c)]
             said = [c for c in said if _is_unbound(c)]
         elif not any(type(c) is Halt for c in said):  # at the end all is said
@@ -220,7 +220,7 @@ class SimulatedCore:
             if type(command) is Send:
                 messages.setdefault(command.to, []).append(command.message)
         now = self.clock()
-        held = {to for to, those in messages.items() if self._patience.holds(to, those, now)}
+        held = {to for to, those in messages.items() if self._delayed_acks.holds(to, those, now)}
         self._out = [c for c in said if type(c) is Send and c.to in held]
         return [c for c in said if not (type(c) is Send and c.to in held)]
 
@@ -307,7 +307,7 @@ class SimulatedCore:
         if self._inbox or self._gone:
             self._plan_turn()
             return
-        deadlines = scheduler.next_deadline(), self._patience.deadline(), self._dead_hubs.deadline()
+        deadlines = scheduler.next_deadline(), self._delayed_acks.deadline(), self._dead_hubs.deadline()
         deadline = min((at for at in deadlines if at is not None), default=None)
         if self._full:
             deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)

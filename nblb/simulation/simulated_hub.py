@@ -161,7 +161,7 @@ class SimulatedHub:
     @property
     def open_ends(self) -> list[object]:
         """Ends that the core has not yet said to be committed, and slices that wait."""
-        hands = self.slots._hands
+        hands = self.slots._in_flight
         return [*hands.ends, *hands.parts, *(slice_.fence for slice_ in hands.slices.values())]
 
     def crash(self) -> None:

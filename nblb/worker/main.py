@@ -53,7 +53,7 @@ class WorkerLoop:
     ) -> None:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
-        self._voice = LiveChannel(channel, cell)
+        self._live = LiveChannel(channel, cell)
         self._blobs = calling.Blobs()
         self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
         self._results: ResultFiles | None = None
@@ -68,8 +68,8 @@ class WorkerLoop:
 
     def serve(self) -> None:
         signal.signal(signal.SIGINT, self._on_interrupt)
-        task_api.reporter, task_api.voice = self._report, self._voice
-        displays.install(self._voice.show)
+        task_api.reporter, task_api.voice = self._report, self._live
+        displays.install(self._live.show)
         patches.install()
         label_logging()
         self._channel.send(0, WorkerStarted(worker=self.name, pid=os.getpid()))
@@ -110,7 +110,7 @@ class WorkerLoop:
         failures: list[Failure] = []
         kept: list[int] = []
         self._cell.begin(number)
-        self._voice.begin(number, run)
+        self._live.begin(number, run)
         try:
             try:
                 self._number = number  # from here to the end of the block KeyboardInterrupt may come
@@ -216,7 +216,7 @@ class WorkerLoop:
         marks.raised = False
         if self._interrupted:  # the task has swallowed the KeyboardInterrupt
             raise KeyboardInterrupt
-        if self._voice.spoke or bars.open or FIGURES in sys.modules:
+        if self._live.spoke or bars.open or FIGURES in sys.modules:
             self._end_item()
         if offset + 1 == run.items:
             return
@@ -241,9 +241,9 @@ class WorkerLoop:
 
     def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
         """The result of a call that was stopped early."""
-        if self._voice.has_emitted:
+        if self._live.has_emitted:
             kept.append(offset)
-            return self._voice.emitted
+            return self._live.emitted
         failures.append(calling.nothing_emitted(run, offset))
         return None
 
@@ -264,7 +264,7 @@ class WorkerLoop:
             except Exception:
                 traceback.print_exc()
         bars.clear()
-        self._voice.end_item()
+        self._live.end_item()
 
     def _stop_if_asked(self, error: BaseException) -> None:
         if self._interrupted:
@@ -281,7 +281,7 @@ class WorkerLoop:
     def _report(self, percent: float, note: str) -> None:
         """Progress of the call at hand; raises StopAndKeep if that is to end now."""
         self._tell(percent, note)
-        self._voice.check()
+        self._live.check()
 
     def _tell(self, percent: float, note: str) -> None:
         """Progress of the call at hand, told as progress of its slice."""
@@ -300,8 +300,8 @@ class WorkerLoop:
         """What the slice has written leaves under its name, before its end is told."""
         if getsignal(signal.SIGINT) != self._on_interrupt:
             signal.signal(signal.SIGINT, self._on_interrupt)
-        task_api.reporter, task_api.voice = self._report, self._voice
-        self._voice.end()
+        task_api.reporter, task_api.voice = self._report, self._live
+        self._live.end()
         displays.forget_warnings()
         signal.alarm(0)
         with contextlib.suppress(OSError):

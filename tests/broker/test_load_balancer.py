@@ -104,10 +104,10 @@ def test_it_waits_for_the_deadline_and_for_nothing_else(core: Running) -> None:
     core.scheduler.deadline = monotonic() + 0.05
     client.send([Heartbeat()])  # this turn learns of the deadline … and its tick forgets it
     hear(client)
-    assert core.balancer._patience() is None
+    assert core.balancer._delayed_acks() is None
     assert core.scheduler.ticks - before <= 3
     core.scheduler.deadline = 0.0
-    assert core.balancer._patience() == 0.0
+    assert core.balancer._delayed_acks() == 0.0
 
 
 # ── starting and stopping ──

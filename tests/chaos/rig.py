@@ -147,7 +147,7 @@ class Rig:
 
     def _workers(self) -> list[int]:
         found = []
-        for nursery in self._nurseries():
+        for fork_server in self._nurseries():
             with contextlib.suppress(psutil.Error):
-                found += [child.pid for child in psutil.Process(nursery).children()]
+                found += [child.pid for child in psutil.Process(fork_server).children()]
         return sorted(found)

@@ -89,14 +89,14 @@ def core(parameters: Parameters) -> Iterator[Running]:
 def connection(core: Running) -> Iterator[Connection]:
     connection = Connection(lambda: core.balancer.doors.addresses["clients_local"], hello("me"))
     assert connection.wait_connected(10)
-    wait_until(lambda: connection._talk.at_once.asleep.now)
+    wait_until(lambda: connection._io_thread.at_once.asleep.now)
     yield connection
     connection.close(0.5)
 
 
 @pytest.fixture
 def hub(core: Running, connection: Connection) -> Iterator[Hub]:
-    at_once = connection._talk.at_once
+    at_once = connection._io_thread.at_once
     hub = Hub(core.balancer.doors.addresses["hubs_local"], lambda: at_once._listens_until > 0)
     yield hub
     hub._ready = lambda: True
@@ -118,7 +118,7 @@ def settlers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 
 
 def submit(connection: Connection, task: str) -> TaskFuture:
-    wait_until(lambda: connection._talk.at_once.asleep.now and not connection.inbox.is_awake)
+    wait_until(lambda: connection._io_thread.at_once.asleep.now and not connection.inbox.is_awake)
     future = TaskFuture(connection, task, "f")
     connection.submit(SubmitTask(task=task, name="f", function="f", payload=Payload((b"x",))), BLOB, future)
     return future
@@ -231,7 +231,7 @@ def test_an_interrupt_while_it_settles_loses_no_end(
 
 def test_a_line_that_was_not_given_back_is_taken_back(connection: Connection, hub: Hub) -> None:
     """An interrupt came between lending it and what gives it back: the thread sees to it with its next turn."""
-    may_end, at_once = threading.Event(), connection._talk.at_once
+    may_end, at_once = threading.Event(), connection._io_thread.at_once
     hub._ready = may_end.is_set
     future = submit(connection, "a")
     with at_once.turns:

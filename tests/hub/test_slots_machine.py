@@ -270,15 +270,15 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_slice_runs_on_a_worker(self) -> None:
-        hands = self.slots._hands
-        for worker in self.slots._crew.workers.values():
+        hands = self.slots._in_flight
+        for worker in self.slots._workers_table.workers.values():
             states = [slice_.state for slice_ in worker.given]
             assert states[:1] in ([], [AttemptState.RUNNING])
             assert all(state is AttemptState.AHEAD for state in states[1:])
             assert (worker in worker.group.idle) <= (not worker.given)
         for slice_ in hands.slices.values():
-            holders = [w for w in self.slots._crew.workers.values() if slice_ in w.given]
-            lines = [g for g in self.slots._crew.groups if slice_ in g.queue]
+            holders = [w for w in self.slots._workers_table.workers.values() if slice_ in w.given]
+            lines = [g for g in self.slots._workers_table.groups if slice_ in g.queue]
             expected = {AttemptState.QUEUED: (0, 1), AttemptState.RUNNING: (1, 0), AttemptState.AHEAD: (1, 0)}
             assert (len(holders), len(lines)) == expected.get(slice_.state, (0, 0)), slice_
         assert len(hands.ends) <= len(self.sent)
@@ -311,9 +311,9 @@ class SlotsMachine(RuleBasedStateMachine):
             while self.events:
                 self.event(*self.events.popleft())
             self.perform(self.slots.tick(self.now))
-            if not self.slots._hands.slices and not any(w.at or w.socket for w in self.workers.values()):
+            if not self.slots._in_flight.slices and not any(w.at or w.socket for w in self.workers.values()):
                 break
-        assert not self.slots._hands.slices
+        assert not self.slots._in_flight.slices
         open_ones = self.sent.keys() - self.replaced - self.ends.keys()
         assert not open_ones, f"no end of {open_ones}"
 

@@ -181,7 +181,7 @@ def test_a_dead_worker_is_blamed_and_replaced(core: FakeCore, running: Running) 
 
 def test_a_dead_nursery_costs_its_workers_and_nothing_else(core: FakeCore, running: Running) -> None:
     pool = running.hub._pool
-    os.kill(pool._nursery._process.pid, signal.SIGKILL)
+    os.kill(pool._fork_server._process.pid, signal.SIGKILL)
     core.until(lambda: len([m for m in core.heard if isinstance(m, WorkerDied)]) == 2)
     core.wait_workers(2)
     assert core.result(double, 4) == 8

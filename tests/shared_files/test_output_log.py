@@ -17,7 +17,7 @@ class Seat:
         self.kept_key: Key = ("", 0, 0)
 
 
-def seat() -> WorkerHandle:
+def handle() -> WorkerHandle:
     return Seat()  # type: ignore[return-value]
 
 
@@ -33,7 +33,7 @@ def texts(pieces: list[Piece]) -> str:
 
 
 def test_streams_are_told_apart_and_kept_in_their_order(tmp_path: Path) -> None:
-    hub, worker, key = store(tmp_path), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path), handle(), ("r", 0, 1)
     for stream, data in (("stdout", b"a\n"), ("stderr", "\u20ac".encode()[:1]), ("stdout", b"b\n")):
         hub.write(worker, key, 0, stream, data)
     hub.write(worker, key, 0, "stderr", "\u20ac".encode()[1:])
@@ -48,7 +48,7 @@ def test_streams_are_told_apart_and_kept_in_their_order(tmp_path: Path) -> None:
 
 
 def test_items_of_a_slice_and_attempts(tmp_path: Path) -> None:
-    hub, worker = store(tmp_path), seat()
+    hub, worker = store(tmp_path), handle()
     hub.write(worker, ("r", 0, 1), 2, "stdout", b"item 2, first try\n")
     hub.write(worker, ("r", 0, 1), 3, "stdout", b"item 3\n")
     hub.write(worker, ("r", 2, 2), 0, "stdout", b"item 2 again\n")
@@ -61,7 +61,7 @@ def test_items_of_a_slice_and_attempts(tmp_path: Path) -> None:
 
 
 def test_what_is_within_the_bound_is_whole_and_beyond_it_head_and_tail(tmp_path: Path) -> None:
-    hub, worker, key = store(tmp_path, max_mb=1), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path, max_mb=1), handle(), ("r", 0, 1)
     lines = [f"{number:07}\n".encode() * 1024 for number in range(127)]
     for line in lines:
         hub.write(worker, key, 0, "stdout", line)
@@ -85,7 +85,7 @@ def test_what_is_within_the_bound_is_whole_and_beyond_it_head_and_tail(tmp_path:
 
 
 def test_late_words_go_on_behind_what_was_written(tmp_path: Path) -> None:
-    hub, worker, key = store(tmp_path), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path), handle(), ("r", 0, 1)
     hub.write(worker, key, 0, "stdout", b"in time\n")
     hub.end(worker)
     hub.write(worker, key, 0, "stdout", b"late\n")
@@ -94,7 +94,7 @@ def test_late_words_go_on_behind_what_was_written(tmp_path: Path) -> None:
 
 
 def test_following_tells_only_what_is_new(tmp_path: Path) -> None:
-    hub, worker, key = store(tmp_path, max_mb=1), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path, max_mb=1), handle(), ("r", 0, 1)
     following = Following(str(tmp_path), "r", 0)
     assert texts(list(following.new())) == ""
     hub.write(worker, key, 0, "stdout", b"one\n")
@@ -111,7 +111,7 @@ def test_following_tells_only_what_is_new(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_is_not_complete_is_not_read(tmp_path: Path) -> None:
-    hub, worker, key = store(tmp_path), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path), handle(), ("r", 0, 1)
     hub.write(worker, key, 0, "stdout", b"whole\n")
     hub.write(worker, key, 0, "stdout", b"torn\n")
     hub.end(worker)
@@ -123,7 +123,7 @@ def test_a_chunk_that_is_not_complete_is_not_read(tmp_path: Path) -> None:
 
 
 def test_displays_have_files_of_their_own_and_a_job_finds_the_latest(tmp_path: Path) -> None:
-    hub, worker = store(tmp_path), seat()
+    hub, worker = store(tmp_path), handle()
     for number in range(3):
         key = (f"r{number}", 5, 1)
         hub.write(worker, key, number, "display", f'{{"n": {number}}}'.encode())

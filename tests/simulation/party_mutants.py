@@ -106,10 +106,10 @@ def _welcome_without(name: str) -> Patches:
 
     def make(original: Any) -> Any:
         def welcome(self: Slots, message: Any, now: float) -> None:
-            kept = getattr(self._hands, name)
-            setattr(self._hands, name, {})
+            kept = getattr(self._in_flight, name)
+            setattr(self._in_flight, name, {})
             original(self, message, now)
-            setattr(self._hands, name, kept)
+            setattr(self._in_flight, name, kept)
 
         return welcome
 
@@ -198,9 +198,14 @@ def old_orders_are_run() -> Patches:
 
     def make(original: Any) -> Any:
         def run_task(self: Slots, run: Any, now: float) -> None:
-            was_up, was_over, self._tie.is_up, self._tie.is_over = self._tie.is_up, self._tie.is_over, True, False
+            was_up, was_over, self._lease.is_up, self._lease.is_over = (
+                self._lease.is_up,
+                self._lease.is_over,
+                True,
+                False,
+            )
             original(self, run, now)
-            self._tie.is_up, self._tie.is_over = was_up, was_over
+            self._lease.is_up, self._lease.is_over = was_up, was_over
 
         return run_task
 

@@ -187,10 +187,10 @@ class Connection:
         self._tell = True
         self._greeted = threading.Event()  # welcomed or refused
         self._is_closed = False
-        self._talk = IoThread(self, find, hello, dial)
-        self.session = self._talk.session
+        self._io_thread = IoThread(self, find, hello, dial)
+        self.session = self._io_thread.session
         _live.add(self)
-        self._thread = threading.Thread(target=self._talk.run, name="nblb-client", daemon=True)
+        self._thread = threading.Thread(target=self._io_thread.run, name="nblb-client", daemon=True)
         self._thread.start()
 
     def say(self, *messages: Message) -> None:
@@ -200,12 +200,12 @@ class Connection:
     def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
         """Hand over a task of one call, with its function; its owner will hear of its fate."""
         self.owners[spec.task] = owner
-        if not self._talk.at_once.say(spec, blob):
+        if not self._io_thread.at_once.say(spec, blob):
             self.inbox.put((spec, blob))
 
     def hear_at_once(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
         """In a thread that is about to wait for this task: be the first to hear of its end, if that is near."""
-        self._talk.at_once.hear(task, owner, timeout_s)
+        self._io_thread.at_once.hear(task, owner, timeout_s)
 
     def request(self) -> int:
         """A number for a question."""
@@ -254,7 +254,7 @@ class Connection:
 
     @property
     def address(self) -> str:
-        return self._talk.address or "an address that is not known yet"
+        return self._io_thread.address or "an address that is not known yet"
 
     @property
     def connected(self) -> bool:
@@ -352,7 +352,7 @@ class Connection:
         self.close_by, self._is_closed = 0.0, True
         self.inbox.mute()
         self.warning = "this connection belongs to the parent process"
-        _left_alone.append(self._talk)
+        _left_alone.append(self._io_thread)
 
 
 _left_alone: list[Any] = []  # what is the parent's: closing its sockets here would disturb it

@@ -61,7 +61,7 @@ class FastPath:
         self.is_torn = False  # a caller was interrupted while it said or heard something
         self.overheard: list[Message] = []  # for the thread
         self._connection, self._session = connection, session
-        self._keenness = AdaptiveSpin()
+        self._spin = AdaptiveSpin()
         self._heard: ReceivedEnd | None = None  # while it is being heard
         self._listens_until = 0.0
 
@@ -144,7 +144,7 @@ class FastPath:
         ended: TaskEnded | None = None
         goes_on = True
         while goes_on and ended is None and (left_s := until - monotonic()) > 0:
-            if self._keenness.looks(poll.poll) or poll.poll(left_s * 1000):
+            if self._spin.looks(poll.poll) or poll.poll(left_s * 1000):
                 with self.turns:
                     goes_on = line is self.line and self._is_free()
                     if goes_on:

@@ -110,21 +110,21 @@ class ForkServer:
         return True
 
     def _start(self, worker: str, settings: Mapping[str, Any], fds: list[int]) -> None:
-        nursery = os.getpid()
+        fork_server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
             self._say("failed", worker, f"it could not be started: {error.strerror}")
             pid = -1
         if pid == 0:
-            self._become_worker(worker, settings, dict(zip(FDS, fds, strict=True)), nursery)
+            self._become_worker(worker, settings, dict(zip(FDS, fds, strict=True)), fork_server)
         for fd in fds:
             os.close(fd)
         if pid > 0:
             self._pids[worker], self._workers[pid] = pid, worker
             self._say("started", worker, pid)
 
-    def _become_worker(self, worker: str, settings: Mapping[str, Any], fds: dict[str, int], nursery: int) -> None:
+    def _become_worker(self, worker: str, settings: Mapping[str, Any], fds: dict[str, int], fork_server: int) -> None:
         """In the new process; never returns."""
         code = 1
         try:
@@ -132,7 +132,7 @@ class ForkServer:
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             os.setpgid(0, 0)
-            die_with_parent(nursery, signal.SIGKILL)
+            die_with_parent(fork_server, signal.SIGKILL)
             prctl(PR_SET_CHILD_SUBREAPER, 1)  # what its tasks start stays below it for as long as it lives
             self._control.close()
             os.close(self._wake_read)

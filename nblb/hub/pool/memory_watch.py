@@ -63,40 +63,40 @@ class MemoryWatch:
         if self.look_at is None:
             self.look_at = now + self._pause_s
 
-    def look(self, seats: Iterable[WorkerHandle], now: float) -> None:
-        busy = [seat for seat in seats if seat.given and seat.pid]
+    def look(self, handles: Iterable[WorkerHandle], now: float) -> None:
+        busy = [handle for handle in handles if handle.given and handle.pid]
         self.look_at = now + self._pause_s if busy else None
-        for seat in busy:
-            used_mb = used_memory_mb(seat.pid)
-            self._trail(seat, now).add(now, used_mb)
-            limit_mb = self._of(seat, "memory_mb")
-            if limit_mb and used_mb > limit_mb and not seat.killed_why:
-                after_s = self._trail(seat, now).after_s(now)
+        for handle in busy:
+            used_mb = used_memory_mb(handle.pid)
+            self._trail(handle, now).add(now, used_mb)
+            limit_mb = self._of(handle, "memory_mb")
+            if limit_mb and used_mb > limit_mb and not handle.killed_why:
+                after_s = self._trail(handle, now).after_s(now)
                 words = f"{size_words(used_mb)} of {size_words(limit_mb)}, after {after_s:.0f} s"
-                self._kill(seat.worker, f"killed for memory: {words}")
+                self._kill(handle.worker, f"killed for memory: {words}")
 
-    def is_spent(self, seat: WorkerHandle) -> bool:
+    def is_spent(self, handle: WorkerHandle) -> bool:
         """Between two tasks: has the worker grown so much that a new one shall take its place?"""
-        most_mb = self._of(seat, "max_rss_mb")
-        return bool(most_mb and seat.pid and used_memory_mb(seat.pid) > most_mb)
+        most_mb = self._of(handle, "max_rss_mb")
+        return bool(most_mb and handle.pid and used_memory_mb(handle.pid) > most_mb)
 
-    def trail(self, seat: WorkerHandle) -> Trail | None:
+    def trail(self, handle: WorkerHandle) -> Trail | None:
         """Of the slice that the worker is at, if it has been looked at since it began."""
-        trail = self._trails.get(seat.worker)
-        return trail if trail is not None and seat.given and next(iter(seat.given.values())) == trail.key else None
+        trail = self._trails.get(handle.worker)
+        return trail if trail is not None and handle.given and next(iter(handle.given.values())) == trail.key else None
 
     def forget(self, worker: str) -> None:
         self._trails.pop(worker, None)
 
-    def _trail(self, seat: WorkerHandle, now: float) -> Trail:
-        trail = self.trail(seat)
+    def _trail(self, handle: WorkerHandle, now: float) -> Trail:
+        trail = self.trail(handle)
         if trail is None:
             begun_at = now - self._pause_s / 2  # some time since the last look
-            trail = self._trails[seat.worker] = Trail(next(iter(seat.given.values())), begun_at)
+            trail = self._trails[handle.worker] = Trail(next(iter(handle.given.values())), begun_at)
         return trail
 
-    def _of(self, seat: WorkerHandle, name: str) -> int:
-        return int(self._settings[min(seat.group, len(self._settings) - 1)].get(name, 0))
+    def _of(self, handle: WorkerHandle, name: str) -> int:
+        return int(self._settings[min(handle.group, len(self._settings) - 1)].get(name, 0))
 
 
 def used_memory_mb(pid: int) -> int:

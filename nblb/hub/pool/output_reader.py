@@ -111,105 +111,107 @@ class OutputReader:
         self.store = OutputStore.none()  # until the hub gives another
         self._everybody: Allowance | None = None
 
-    def watch(self, seat: WorkerHandle) -> None:
+    def watch(self, handle: WorkerHandle) -> None:
         """Read what this worker prints from now on."""
         for stream in STREAMS:
-            self._watch(seat, stream)
+            self._watch(handle, stream)
 
-    def _watch(self, seat: WorkerHandle, stream: str) -> None:
-        if not seat.is_gone:
-            self._selector.register(seat.pipes[stream], selectors.EVENT_READ, lambda now: self._read(seat, stream, now))
+    def _watch(self, handle: WorkerHandle, stream: str) -> None:
+        if not handle.is_gone:
+            self._selector.register(
+                handle.pipes[stream], selectors.EVENT_READ, lambda now: self._read(handle, stream, now)
+            )
 
-    def _read(self, seat: WorkerHandle, stream: str, now: float) -> None:
+    def _read(self, handle: WorkerHandle, stream: str, now: float) -> None:
         """Take what there is, then let the stream be for a moment."""
-        if seat.is_gone:
+        if handle.is_gone:
             return  # it was buried by an event before this one
-        fd, data = seat.pipes[stream], b""
-        number, item = seat.cell.begin_reading(), seat.cell.item
+        fd, data = handle.pipes[stream], b""
+        number, item = handle.cell.begin_reading(), handle.cell.item
         try:
             if number:
                 data = os.read(fd, 4 * READ_BYTES)
         except BlockingIOError:
             pass  # the worker has emptied it
         finally:
-            seat.cell.end_reading()
+            handle.cell.end_reading()
         self._selector.unregister(fd)
-        self._later(now + PAUSE_S, lambda _: self._watch(seat, stream))
+        self._later(now + PAUSE_S, lambda _: self._watch(handle, stream))
         if data:
-            self.put(seat, number % AFTER, stream, data, now, item)
+            self.put(handle, number % AFTER, stream, data, now, item)
 
-    def take(self, seat: WorkerHandle, number: int, message: TaskPrinted, now: float) -> None:
+    def take(self, handle: WorkerHandle, number: int, message: TaskPrinted, now: float) -> None:
         """What the worker has read by itself: the rest of an item's output, one byte a character; or a picture."""
         if message.stream != "display":
-            self.put(seat, number, message.stream, message.text.encode("latin-1"), now, message.offset)
-        elif number in seat.given:
-            self.store.write(seat, seat.given[number], message.offset, "display", message.text.encode())
-            self._note(seat.worker, message)
+            self.put(handle, number, message.stream, message.text.encode("latin-1"), now, message.offset)
+        elif number in handle.given:
+            self.store.write(handle, handle.given[number], message.offset, "display", message.text.encode())
+            self._note(handle.worker, message)
 
-    def put(self, seat: WorkerHandle, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
+    def put(self, handle: WorkerHandle, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
         """Output of this item of the slice of this number, or of a worker that is between two."""
-        seat.last_output = (seat.last_output + data[-KEPT_BYTES:])[-KEPT_BYTES:]
-        key = seat.given.get(number) or (seat.last_key if number and number == seat.last_number else None)
+        handle.last_output = (handle.last_output + data[-KEPT_BYTES:])[-KEPT_BYTES:]
+        key = handle.given.get(number) or (handle.last_key if number and number == handle.last_number else None)
         if key is None:
-            self._log("warning", f"{seat.worker} says: {data.decode('utf-8', 'replace').rstrip()}")
+            self._log("warning", f"{handle.worker} says: {data.decode('utf-8', 'replace').rstrip()}")
             return
-        self.store.write(seat, key, item, stream, data)
-        if item != seat.printed_item:
-            self._end_all(seat, now)
-            seat.printed_item = item
-        throttle = seat.throttles.get(stream)
+        self.store.write(handle, key, item, stream, data)
+        if item != handle.printed_item:
+            self._end_all(handle, now)
+            handle.printed_item = item
+        throttle = handle.throttles.get(stream)
         if throttle is None:
             if self._everybody is None:
                 self._everybody = Allowance(HUB_BYTES_S, HUB_BYTES_S, now)
-            throttle = seat.throttles[stream] = Throttle(self._everybody, now)
-        seat.printed_key = key
-        self._pass_on(seat, stream, throttle.put(data, now), throttle)
+            throttle = handle.throttles[stream] = Throttle(self._everybody, now)
+        handle.printed_key = key
+        self._pass_on(handle, stream, throttle.put(data, now), throttle)
         if throttle.is_waiting and not throttle.is_timed:
             throttle.is_timed = True
-            self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
+            self._later(now + AGAIN_S, lambda at: self._release(handle, stream, throttle, at))
 
-    def _release(self, seat: WorkerHandle, stream: str, throttle: Throttle, now: float) -> None:
+    def _release(self, handle: WorkerHandle, stream: str, throttle: Throttle, now: float) -> None:
         throttle.is_timed = False
-        if seat.throttles.get(stream) is not throttle or not throttle.is_waiting:
+        if handle.throttles.get(stream) is not throttle or not throttle.is_waiting:
             return
-        self._pass_on(seat, stream, throttle.release(now), throttle)
+        self._pass_on(handle, stream, throttle.release(now), throttle)
         if throttle.is_waiting:
             throttle.is_timed = True
-            self._later(now + AGAIN_S, lambda at: self._release(seat, stream, throttle, at))
+            self._later(now + AGAIN_S, lambda at: self._release(handle, stream, throttle, at))
 
-    def _pass_on(self, seat: WorkerHandle, stream: str, text: str, throttle: Throttle) -> None:
+    def _pass_on(self, handle: WorkerHandle, stream: str, text: str, throttle: Throttle) -> None:
         if text:
-            task, first, attempt = seat.printed_key
+            task, first, attempt = handle.printed_key
             said = TaskPrinted(
                 task=task,
                 attempt=attempt,
                 first=first,
                 stream=stream,
                 text=text,
-                offset=seat.printed_item,
+                offset=handle.printed_item,
                 heard=throttle.heard,
             )
-            self._note(seat.worker, said)
+            self._note(handle.worker, said)
 
-    def end(self, seat: WorkerHandle, now: float) -> None:
+    def end(self, handle: WorkerHandle, now: float) -> None:
         """The slice has ended: what had to wait goes, cut to its tail."""
-        self._end_all(seat, now)
-        self.store.end(seat)
-        seat.printed_item = 0
-        seat.last_output = b""
+        self._end_all(handle, now)
+        self.store.end(handle)
+        handle.printed_item = 0
+        handle.last_output = b""
 
-    def _end_all(self, seat: WorkerHandle, now: float) -> None:
-        for stream, throttle in seat.throttles.items():
-            self._pass_on(seat, stream, throttle.end(now), throttle)
-        seat.throttles.clear()
+    def _end_all(self, handle: WorkerHandle, now: float) -> None:
+        for stream, throttle in handle.throttles.items():
+            self._pass_on(handle, stream, throttle.end(now), throttle)
+        handle.throttles.clear()
 
-    def bury(self, seat: WorkerHandle, now: float) -> None:
+    def bury(self, handle: WorkerHandle, now: float) -> None:
         """The worker has ended: everything that is left in its pipes; its last words stay in `last_output`."""
-        running = next(iter(seat.given), seat.last_number)
+        running = next(iter(handle.given), handle.last_number)
         for stream in STREAMS:
             with contextlib.suppress(OSError):
-                while data := os.read(seat.pipes[stream], READ_BYTES):
-                    self.put(seat, running, stream, data, now, seat.cell.item)
-        last_output = seat.last_output
-        self.end(seat, now)
-        seat.last_output = last_output
+                while data := os.read(handle.pipes[stream], READ_BYTES):
+                    self.put(handle, running, stream, data, now, handle.cell.item)
+        last_output = handle.last_output
+        self.end(handle, now)
+        handle.last_output = last_output

@@ -172,18 +172,18 @@ class OutputStore:
             self._nbytes = 0
             self._scan = os.scandir(folder)
 
-    def write(self, seat: WorkerHandle, key: Key, item: int, stream: str, data: bytes) -> None:
+    def write(self, handle: WorkerHandle, key: Key, item: int, stream: str, data: bytes) -> None:
         """Keep this. Whatever the disk says, the task goes on."""
         if not self._folder:
             return
-        if seat.kept_key != key:
-            self.end(seat)
-            seat.kept_key = key
+        if handle.kept_key != key:
+            self.end(handle)
+            handle.kept_key = key
         kind = "shown" if stream == "display" else "said"
-        file = seat.kept.get(kind)
+        file = handle.kept.get(kind)
         if file is None:
             most = self._most // SHOWN_SHARE if kind == "shown" else self._most
-            file = seat.kept[kind] = SliceFile(self._folder, key, kind, most, self._sync)
+            file = handle.kept[kind] = SliceFile(self._folder, key, kind, most, self._sync)
         try:
             self._count(key[0], file.write(item, stream, data, self._is_nearly_full()))
         except OSError as error:
@@ -192,11 +192,11 @@ class OutputStore:
                 self._log("warning", f"output of tasks cannot be kept in {self._folder}: {error.strerror or error}")
 
     @staticmethod
-    def end(seat: WorkerHandle) -> None:
+    def end(handle: WorkerHandle) -> None:
         """The slice has ended; what it says later is appended all the same."""
-        for file in seat.kept.values():
+        for file in handle.kept.values():
             file.close()
-        seat.kept.clear()
+        handle.kept.clear()
 
     def _is_nearly_full(self) -> bool:
         try:

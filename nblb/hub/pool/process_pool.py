@@ -66,7 +66,7 @@ class ProcessPool:
         self._settings = settings  # of each group, for the worker process
         self._log = log
         self.selector = selectors.DefaultSelector()
-        self._seats: dict[str, WorkerHandle] = {}
+        self._handles: dict[str, WorkerHandle] = {}
         self._folder: Folder | None = None
         self._refer: Refer | None = None
         self._find: Find | None = None
@@ -78,7 +78,7 @@ class ProcessPool:
         self.printing = OutputReader(self.selector, self._later, self._note, log)
         self._memory = MemoryWatch(settings, self._kill_with_stack)
         self._oom = cause_of_death.OutOfMemoryWatch()
-        self._nursery = ForkServerLink(self.selector, self._on_nursery)
+        self._fork_server = ForkServerLink(self.selector, self._on_fork_server)
 
     # ── what the slots want done ──
 
@@ -88,18 +88,18 @@ class ProcessPool:
             return
         settings = self._settings[min(group, len(self._settings) - 1)]
         try:
-            seat, fds = WorkerHandle.make(worker, group)
+            handle, fds = WorkerHandle.make(worker, group)
         except OSError as error:
             self._events.append((worker, WorkerDied(worker=worker, group=group, reason=f"no descriptors: {error}")))
             return
-        self._seats[worker] = seat
-        self.selector.register(seat.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(seat, now))
-        self.printing.watch(seat)
-        self._tell_folder(seat)
+        self._handles[worker] = handle
+        self.selector.register(handle.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(handle, now))
+        self.printing.watch(handle)
+        self._tell_folder(handle)
         try:
-            self._nursery.start(worker, settings, fds)
+            self._fork_server.start(worker, settings, fds)
         except OSError as error:
-            self._buried(seat, f"it could not be started: {error}")
+            self._buried(handle, f"it could not be started: {error}")
         finally:
             for fd in fds:
                 os.close(fd)
@@ -108,13 +108,13 @@ class ProcessPool:
         """Workers shall hand over large results there, and find there what messages name."""
         self._folder = self._blobs.folder = folder
         self._refer, self._find = folder.refers, folder.adopt
-        for seat in self._seats.values():
-            self._tell_folder(seat)
+        for handle in self._handles.values():
+            self._tell_folder(handle)
 
-    def _tell_folder(self, seat: WorkerHandle) -> None:
+    def _tell_folder(self, handle: WorkerHandle) -> None:
         if self._folder is not None:
             told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
-            self._post(seat, pack(to_worker, 0, told))
+            self._post(handle, pack(to_worker, 0, told))
 
     def hold(self, message: HoldBlob) -> None:
         """Keep a blob for the workers; raises OSError."""
@@ -122,77 +122,77 @@ class ProcessPool:
 
     def drop_blob(self, blob: str) -> None:
         self._blobs.drop(blob)
-        for seat in self._seats.values():
-            if blob in seat.held:
-                seat.held.discard(blob)
-                self._post(seat, pack(to_worker, 0, DropBlob(hash=blob)))
+        for handle in self._handles.values():
+            if blob in handle.held:
+                handle.held.discard(blob)
+                self._post(handle, pack(to_worker, 0, DropBlob(hash=blob)))
 
     def give(self, worker: str, run: RunTask) -> None:
         """Hand a slice to a worker, behind the blobs of it that the worker lacks."""
-        seat = self._seats.get(worker)
-        if seat is None:
+        handle = self._handles.get(worker)
+        if handle is None:
             return  # it has died this moment: the slots will hear of that and give it to another
         for blob in (run.function, *run.constants, *run.depends):
-            if blob not in seat.held:
-                seat.held.add(blob)
+            if blob not in handle.held:
+                handle.held.add(blob)
                 for parcel in self._blobs.of(blob):
-                    self._post(seat, parcel)
-        number = seat.take_number(run)
+                    self._post(handle, parcel)
+        number = handle.take_number(run)
         if self._memory.look_at is None:
             self._memory.begin(self._now)
         try:
-            self._post(seat, pack(to_worker, number, run, self._refer))
+            self._post(handle, pack(to_worker, number, run, self._refer))
         except OSError as error:
-            del seat.given[number]
+            del handle.given[number]
             self._events.append((worker, not_given(run, worker, error)))
 
     def interrupt(self, worker: str, key: Key) -> None:
-        seat = self._seats.get(worker)
-        number = seat.number_of(key) if seat is not None else 0
-        if seat is not None and number:
-            seat.cell.stop(number)
-            self._nursery.signal(worker, signal.SIGINT, False)
+        handle = self._handles.get(worker)
+        number = handle.number_of(key) if handle is not None else 0
+        if handle is not None and number:
+            handle.cell.stop(number)
+            self._fork_server.signal(worker, signal.SIGINT, False)
 
     def steer(self, command: Steer) -> None:
         """A knob's new value, or the word to end early."""
-        seat = self._seats.get(command.worker)
-        if seat is not None and not seat.steer(command):
+        handle = self._handles.get(command.worker)
+        if handle is not None and not handle.steer(command):
             self._log("warning", f"{command.worker} has no room for the value of knob {command.knob!r}")
 
     def ask_for_items(self, worker: str) -> None:
-        seat = self._seats.get(worker)
-        if seat is not None:
-            seat.ask_for_items()
+        handle = self._handles.get(worker)
+        if handle is not None:
+            handle.ask_for_items()
 
     def kill(self, worker: str, why: str) -> None:
-        seat = self._seats.get(worker)
-        if seat is not None:
-            seat.killed_why = seat.killed_why or why
-            self._nursery.signal(worker, signal.SIGKILL, True)
+        handle = self._handles.get(worker)
+        if handle is not None:
+            handle.killed_why = handle.killed_why or why
+            self._fork_server.signal(worker, signal.SIGKILL, True)
 
     def _kill_with_stack(self, worker: str, why: str) -> None:
         """Kill it a moment later: first it writes the lines that it is at to its stderr, as its last output."""
-        seat = self._seats[worker]
-        seat.killed_why = why
-        self._nursery.signal(worker, STACK_SIGNAL, False)
+        handle = self._handles[worker]
+        handle.killed_why = why
+        self._fork_server.signal(worker, STACK_SIGNAL, False)
         self._later(self._now + STACK_S, lambda _: self.kill(worker, why))
 
     def retire(self, worker: str, why: str = "") -> None:
         """Let an idle worker end by itself: it finds its channel closed."""
-        seat = self._seats.get(worker)
-        if seat is not None:
-            seat.killed_why = why or "it is not needed any more"
+        handle = self._handles.get(worker)
+        if handle is not None:
+            handle.killed_why = why or "it is not needed any more"
             with contextlib.suppress(OSError):
-                seat.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
+                handle.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
 
     def take_back(self, worker: str) -> None:
         """Read back what the worker has not taken yet; each slice comes as TaskStopped(why="recall")."""
-        seat = self._seats.get(worker)
-        if seat is None:
+        handle = self._handles.get(worker)
+        if handle is None:
             return
-        again = [parcel for parcel in seat.unread() if not self._returned(seat, parcel)]
+        again = [parcel for parcel in handle.unread() if not self._returned(handle, parcel)]
         for parcel in again:
-            self._post(seat, parcel)
+            self._post(handle, parcel)
 
     # ── what comes from them ──
 
@@ -205,7 +205,7 @@ class ProcessPool:
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2](now)
         if self._memory.look_at is not None and now >= self._memory.look_at:
-            self._memory.look(self._seats.values(), now)
+            self._memory.look(self._handles.values(), now)
         events, self._events = self._events, []
         return events
 
@@ -226,51 +226,53 @@ class ProcessPool:
 
     def close(self) -> None:
         """End all workers, and the nursery with whatever they have left behind."""
-        for worker in self._seats:
+        for worker in self._handles:
             self.retire(worker)
         until = monotonic() + END_S
-        while self._seats and (left_s := until - monotonic()) > 0:
+        while self._handles and (left_s := until - monotonic()) > 0:
             for key, _ in self.selector.select(left_s):
                 key.data(self._now)
-        self._nursery.close()
-        for seat in list(self._seats.values()):
-            self._forget(seat)
+        self._fork_server.close()
+        for handle in list(self._handles.values()):
+            self._forget(handle)
         self._blobs.close()
         self.selector.close()
 
     # ── channels ──
 
-    def _post(self, seat: WorkerHandle, parcel: Parcel) -> None:
+    def _post(self, handle: WorkerHandle, parcel: Parcel) -> None:
         """Send, or queue while the worker's socket is full; the parcel is closed in the end."""
-        if not seat.outbox:
+        if not handle.outbox:
             try:
-                seat.channel.post(parcel)
+                handle.channel.post(parcel)
             except BlockingIOError:
-                call = self.selector.get_key(seat.channel.socket).data
-                self.selector.modify(seat.channel.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, call)
+                call = self.selector.get_key(handle.channel.socket).data
+                self.selector.modify(handle.channel.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, call)
             except OSError:  # it is dying; the nursery will say so, and what it was given is read back then
-                seat.outbox.append(parcel)
+                handle.outbox.append(parcel)
                 return
             else:
                 parcel.close()
                 return
-        seat.outbox.append(parcel)
+        handle.outbox.append(parcel)
 
-    def _flush(self, seat: WorkerHandle) -> None:
+    def _flush(self, handle: WorkerHandle) -> None:
         try:
-            while seat.outbox:
-                seat.channel.post(seat.outbox[0])
-                seat.outbox.popleft().close()
+            while handle.outbox:
+                handle.channel.post(handle.outbox[0])
+                handle.outbox.popleft().close()
         except OSError:
             return
-        self.selector.modify(seat.channel.socket, selectors.EVENT_READ, self.selector.get_key(seat.channel.socket).data)
+        self.selector.modify(
+            handle.channel.socket, selectors.EVENT_READ, self.selector.get_key(handle.channel.socket).data
+        )
 
-    def _read_channel(self, seat: WorkerHandle, now: float) -> None:
-        if seat.is_gone:
+    def _read_channel(self, handle: WorkerHandle, now: float) -> None:
+        if handle.is_gone:
             return  # it was buried by an event before this one
-        worker, sock, events = seat.worker, seat.channel.socket, self._events
-        if seat.outbox:
-            self._flush(seat)
+        worker, sock, events = handle.worker, handle.channel.socket, self._events
+        if handle.outbox:
+            self._flush(handle)
         try:
             while True:
                 datagram, fd = receive_datagram(sock)
@@ -279,20 +281,20 @@ class ProcessPool:
                     return
                 number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
-                    if seat.look_is_due:  # its last word, if this end came before the pause was over
-                        self._look(seat, now)
-                    if seat.given.pop(number, None) is None:
+                    if handle.look_is_due:  # its last word, if this end came before the pause was over
+                        self._look(handle, now)
+                    if handle.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
-                    seat.news, seat.told = None, 0
-                    if seat.throttles or seat.kept:
-                        self.printing.end(seat, now)
-                    if self._memory.is_spent(seat):
+                    handle.news, handle.told = None, 0
+                    if handle.throttles or handle.kept:
+                        self.printing.end(handle, now)
+                    if self._memory.is_spent(handle):
                         events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
-                    if not seat.given:  # it has nothing more to say, and if so the selector names it again
+                    if not handle.given:  # it has nothing more to say, and if so the selector names it again
                         return
                 else:
-                    self._on_word(seat, number, message, now)
+                    self._on_word(handle, number, message, now)
         except BlockingIOError:
             return
         except (ProtocolError, OSError) as error:  # a task has written into its worker's descriptors
@@ -300,22 +302,22 @@ class ProcessPool:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(sock)
 
-    def _on_word(self, seat: WorkerHandle, number: int, message: Any, now: float) -> None:
+    def _on_word(self, handle: WorkerHandle, number: int, message: Any, now: float) -> None:
         if type(message) is TaskProgressed:
-            if seat.progress_at + PAUSE_S <= now:
-                self._look(seat, now)
+            if handle.progress_at + PAUSE_S <= now:
+                self._look(handle, now)
             else:
-                seat.look_is_due = True
-                self._later(seat.progress_at + PAUSE_S, lambda at: self._look(seat, at))
+                handle.look_is_due = True
+                self._later(handle.progress_at + PAUSE_S, lambda at: self._look(handle, at))
         elif type(message) is TaskPrinted:
-            self.printing.take(seat, number, message, now)
+            self.printing.take(handle, number, message, now)
         elif type(message) is WorkerStarted:
-            seat.is_ready = True
-            self._note(seat.worker, WorkerStarted(worker=seat.worker, group=seat.group, pid=message.pid))
-        elif number in seat.given:  # a part, emitted, or a knob
+            handle.is_ready = True
+            self._note(handle.worker, WorkerStarted(worker=handle.worker, group=handle.group, pid=message.pid))
+        elif number in handle.given:  # a part, emitted, or a knob
             if type(message) is ItemsFinished:
-                seat.told = message.offset + message.items
-            self._events.append((seat.worker, message))
+                handle.told = message.offset + message.items
+            self._events.append((handle.worker, message))
 
     def _later(self, at: float, call: Callable[[float], None]) -> None:
         self._dues += 1
@@ -324,86 +326,86 @@ class ProcessPool:
     def _note(self, worker: str, message: Message) -> None:
         self._events.append((worker, message))
 
-    def _look(self, seat: WorkerHandle, now: float) -> None:
+    def _look(self, handle: WorkerHandle, now: float) -> None:
         """The latest progress that the worker has put into its cell."""
-        if seat.is_gone:
+        if handle.is_gone:
             return
-        seat.progress_at, seat.look_is_due = now, False
-        number, percent, note = seat.cell.look()
-        run = seat.given.get(number)
-        if run is not None and seat.news != (percent, note):
-            seat.news = percent, note
+        handle.progress_at, handle.look_is_due = now, False
+        number, percent, note = handle.cell.look()
+        run = handle.given.get(number)
+        if run is not None and handle.news != (percent, note):
+            handle.news = percent, note
             task, first, attempt = run
             message = TaskProgressed(task=task, attempt=attempt, first=first, progress=percent, note=note)
-            self._events.append((seat.worker, message))
+            self._events.append((handle.worker, message))
 
     # ── life and death ──
 
-    def _on_nursery(self, word: str, worker: str, *rest: Any) -> None:
+    def _on_fork_server(self, word: str, worker: str, *rest: Any) -> None:
         """Something that the nursery said; "gone" when it has itself ended, and all workers with it."""
         if word == "started":
-            seat = self._seats.get(worker)
-            if seat is not None:
-                seat.pid = rest[0]
+            handle = self._handles.get(worker)
+            if handle is not None:
+                handle.pid = rest[0]
         elif word == "gone":
             self._log("error", "the nursery of the workers has ended; it is started again")
-            for seat in list(self._seats.values()):
-                if seat.pid:
+            for handle in list(self._handles.values()):
+                if handle.pid:
                     with contextlib.suppress(OSError):
-                        os.killpg(seat.pid, signal.SIGKILL)
-                self._buried(seat, "the process that it was forked from has ended")
+                        os.killpg(handle.pid, signal.SIGKILL)
+                self._buried(handle, "the process that it was forked from has ended")
         else:
-            seat = self._seats.get(worker)
-            if seat is not None:
-                self._buried(seat, rest[0] if word == "failed" else self._reason(seat, *rest))
+            handle = self._handles.get(worker)
+            if handle is not None:
+                self._buried(handle, rest[0] if word == "failed" else self._reason(handle, *rest))
 
-    def _reason(self, seat: WorkerHandle, status: int, peak_kib: int) -> str:
-        self._drain_dead(seat)
-        if seat.killed_why and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
-            return seat.killed_why
+    def _reason(self, handle: WorkerHandle, status: int, peak_kib: int) -> str:
+        self._drain_dead(handle)
+        if handle.killed_why and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return handle.killed_why
         struck = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._oom.has_struck()
-        last_output = seat.last_output.decode("utf-8", "replace")
-        trail = self._memory.trail(seat)
-        words = cause_of_death.sentence(status, peak_kib, seat.killed_why, struck, last_output, trail, self._now)
-        return words if seat.is_ready else f"it could not start: {words}"
+        last_output = handle.last_output.decode("utf-8", "replace")
+        trail = self._memory.trail(handle)
+        words = cause_of_death.sentence(status, peak_kib, handle.killed_why, struck, last_output, trail, self._now)
+        return words if handle.is_ready else f"it could not start: {words}"
 
-    def _drain_dead(self, seat: WorkerHandle) -> None:
+    def _drain_dead(self, handle: WorkerHandle) -> None:
         """Hear out a worker that has ended: its ends first, then what it had not taken, then its output."""
         now = self._now
         with contextlib.suppress(KeyError):
-            self.selector.get_key(seat.channel.socket)
-            self._read_channel(seat, now)
-        for parcel in seat.unread():
-            self._returned(seat, parcel)
+            self.selector.get_key(handle.channel.socket)
+            self._read_channel(handle, now)
+        for parcel in handle.unread():
+            self._returned(handle, parcel)
             parcel.close()
-        self.printing.bury(seat, now)
+        self.printing.bury(handle, now)
 
-    def _buried(self, seat: WorkerHandle, reason: str) -> None:
-        self._drain_dead(seat)
-        key = next(iter(seat.given.values()), ("", 0, 0))
+    def _buried(self, handle: WorkerHandle, reason: str) -> None:
+        self._drain_dead(handle)
+        key = next(iter(handle.given.values()), ("", 0, 0))
         died = WorkerDied(
-            worker=seat.worker, group=seat.group, reason=reason, task=key[0], first=key[1], attempt=key[2]
+            worker=handle.worker, group=handle.group, reason=reason, task=key[0], first=key[1], attempt=key[2]
         )
-        self._events.append((seat.worker, died))
-        self._forget(seat)
-        if self._folder is not None and seat.pid:
-            self._folder.sweep(seat.pid)
+        self._events.append((handle.worker, died))
+        self._forget(handle)
+        if self._folder is not None and handle.pid:
+            self._folder.sweep(handle.pid)
 
-    def _forget(self, seat: WorkerHandle) -> None:
-        for fd in (seat.channel.socket.fileno(), *seat.pipes.values()):
+    def _forget(self, handle: WorkerHandle) -> None:
+        for fd in (handle.channel.socket.fileno(), *handle.pipes.values()):
             with contextlib.suppress(KeyError, ValueError):  # paused, or never registered
                 self.selector.unregister(fd)
-        self._seats.pop(seat.worker, None)
-        self._memory.forget(seat.worker)
-        seat.close()
+        self._handles.pop(handle.worker, None)
+        self._memory.forget(handle.worker)
+        handle.close()
 
-    def _returned(self, seat: WorkerHandle, parcel: Parcel) -> bool:
+    def _returned(self, handle: WorkerHandle, parcel: Parcel) -> bool:
         """A parcel that was read back: True if it was a slice, which goes back to the slots."""
-        key = seat.given.pop(peek_number(parcel.datagram), None)
+        key = handle.given.pop(peek_number(parcel.datagram), None)
         if key is None:
             return False
         parcel.close()
         task, first, attempt = key
-        message = TaskStopped(task=task, attempt=attempt, first=first, why="recall", worker=seat.worker)
-        self._events.append((seat.worker, message))
+        message = TaskStopped(task=task, attempt=attempt, first=first, why="recall", worker=handle.worker)
+        self._events.append((handle.worker, message))
         return True

@@ -65,9 +65,9 @@ class WorkerHandle:
     def make(cls, worker: str, group: int) -> tuple[WorkerHandle, list[int]]:
         """A seat and the descriptors for its worker, in nursery.FDS's order; they are the caller's to close."""
         channel, far = Channel.pair()
-        cell, cell_fd = ControlPage.make()
-        seat = cls(worker, group, channel, far, cell)
-        fds = [os.dup(far.fileno()), cell_fd]
+        cell, page_fd = ControlPage.make()
+        handle = cls(worker, group, channel, far, cell)
+        fds = [os.dup(far.fileno()), page_fd]
         for stream in STREAMS:
             read, write = os.pipe()
             os.set_blocking(read, False)
@@ -76,11 +76,11 @@ class WorkerHandle:
                     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 except OSError:
                     pass  # this account's pipes have used up their memory: the usual size does
-            seat.pipes[stream] = read
+            handle.pipes[stream] = read
             fds += [os.dup(read), write]
-        asked, seat.ask = os.pipe()
-        os.set_blocking(seat.ask, False)
-        return seat, [*fds, asked]
+        asked, handle.ask = os.pipe()
+        os.set_blocking(handle.ask, False)
+        return handle, [*fds, asked]
 
     def ask_for_items(self) -> None:
         """Let the worker tell which calls of its slice are over, if there are any that it has not told."""

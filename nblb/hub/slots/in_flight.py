@@ -36,7 +36,9 @@ End: TypeAlias = "TaskFinished | TaskStopped | WorkerDied"
 class InFlight:
     """Gives slices to the crew, in their order, and knows which have ended how."""
 
-    def __init__(self, crew: WorkerTable, say: Callable[[Message], None], grace_s: float, prefetch_s: float) -> None:
+    def __init__(
+        self, worker_table: WorkerTable, say: Callable[[Message], None], grace_s: float, prefetch_s: float
+    ) -> None:
         self.out: list[Command] = []  # of the event at hand
         self.slices: dict[Fence, Attempt] = {}  # until their end, but for those that a later attempt has replaced
         self.latest: dict[tuple[str, int], Attempt] = {}  # of these, by record and first item
@@ -44,7 +46,7 @@ class InFlight:
         self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
         self.past = EndedAttempts()
         self.unannounced: dict[Attempt, None] = {}  # running ones, in order of their start
-        self._crew = crew
+        self._workers_table = worker_table
         self._say = say
         self._grace_s = grace_s
         self._ahead_s = min(AHEAD_S, prefetch_s)
@@ -64,7 +66,7 @@ class InFlight:
 
     def queue(self, slice_: Attempt, now: float) -> None:
         slice_.state = AttemptState.QUEUED
-        group = self._crew.groups[slice_.run.group]
+        group = self._workers_table.groups[slice_.run.group]
         group.line_up(slice_)
         self.deal(group, now)
 
@@ -78,7 +80,7 @@ class InFlight:
                 continue
             if slice_.estimate_s is None:
                 slice_.estimate_s = self._durations.of(slice_.run)
-            worker = self._crew.taker(group, slice_.estimate_s, most_s)
+            worker = self._workers_table.taker(group, slice_.estimate_s, most_s)
             if worker is None:
                 return
             queue.popleft()
@@ -88,10 +90,10 @@ class InFlight:
             self.out.append(GiveTask(worker.id, slice_.run))
             if len(worker.given) == 1:
                 self._begun(slice_, now)
-                self._crew.list_open(worker)
+                self._workers_table.list_open(worker)
             else:
                 slice_.state = AttemptState.AHEAD
-                self._crew.ahead[worker] = None
+                self._workers_table.ahead[worker] = None
 
     def _begun(self, slice_: Attempt, now: float) -> None:
         """Its worker is at it now."""
@@ -166,19 +168,19 @@ class InFlight:
                 self.deal(worker.group, now)
                 return
         else:
-            if self._crew.has_run(worker, slice_.run.items) and given:
-                self.out.append(self._crew.nothing_ahead(worker))
+            if self._workers_table.has_run(worker, slice_.run.items) and given:
+                self.out.append(self._workers_table.nothing_ahead(worker))
             if type(message) is TaskFinished:
                 self._durations.learn(slice_.run, message.duration_s)
             self.end(slice_, self._as_told(slice_, message))
         if given:
             if len(given) == 1:
-                self._crew.ahead.pop(worker, None)
+                self._workers_table.ahead.pop(worker, None)
             if was_first:
                 self._begun(given[0], now)
-            self._crew.list_open(worker)
+            self._workers_table.list_open(worker)
         else:
-            self.out += self._crew.free(worker, now)
+            self.out += self._workers_table.free(worker, now)
         self.deal(worker.group, now)
 
     def _as_told(self, slice_: Attempt, message: TaskFinished | TaskStopped) -> End:
@@ -205,7 +207,7 @@ class InFlight:
             self.end(slice_, self.stopped(slice_, False))
         else:
             slice_.state, slice_.worker, slice_.stop_at = AttemptState.QUEUED, "", 0.0
-            self._crew.groups[slice_.run.group].line_up(slice_)
+            self._workers_table.groups[slice_.run.group].line_up(slice_)
 
     def bereaved(self, worker: WorkerSlot, message: WorkerDied) -> Attempt | None:
         """A worker has died: the slice that it was at, if any; those behind it stand in line again."""
@@ -276,16 +278,16 @@ class InFlight:
                 self._interrupt(slice_, why, kill, now)
         elif slice_.state is AttemptState.AHEAD:
             slice_.stop = why
-            self.out.append(self._crew.nothing_ahead(self._crew.workers[slice_.worker]))
+            self.out.append(self._workers_table.nothing_ahead(self._workers_table.workers[slice_.worker]))
         else:
             slice_.stop = why
             self.end(slice_, self.stopped(slice_, False))
 
     def _interrupt(self, slice_: Attempt, why: str, kill: bool, now: float) -> None:
         slice_.stop = slice_.stop or why
-        run, worker = slice_.run, self._crew.workers[slice_.worker]
+        run, worker = slice_.run, self._workers_table.workers[slice_.worker]
         # Nothing may follow in this worker's socket: a kill that comes late would be blamed on it.
-        self.out.append(self._crew.nothing_ahead(worker))
+        self.out.append(self._workers_table.nothing_ahead(worker))
         if kill:
             slice_.stop_at = 0.0
             self._kill(worker, f"the end of task {run.name} was asked for at once ({why})")
@@ -304,7 +306,7 @@ class InFlight:
             return
         grace_s = self._grace_s
         why = f"task {slice_.run.name} did not stop within {grace_s:g} s of its interrupt ({slice_.stop})"
-        self._kill(self._crew.workers[slice_.worker], why)
+        self._kill(self._workers_table.workers[slice_.worker], why)
 
     def stop_all(self, why: str, now: float) -> None:
         for slice_ in list(self.slices.values()):
@@ -313,10 +315,10 @@ class InFlight:
 
     def take_back_overdue(self, now: float) -> None:
         """A slice takes longer than was thought: those behind it go to whoever is free first."""
-        for worker in list(self._crew.ahead):
+        for worker in list(self._workers_table.ahead):
             if worker.given[0].started_at + OVERDUE_S <= now:
                 self._durations.learn(worker.given[0].run, now - worker.given[0].started_at)
-                self.out.append(self._crew.nothing_ahead(worker))
+                self.out.append(self._workers_table.nothing_ahead(worker))
 
     # ── time ──
 
@@ -337,12 +339,12 @@ class InFlight:
             if slice_.ask_at == at:
                 self.out.append(AskForItems(slice_.worker))
                 self.watch(slice_, now)
-        if self._crew.ahead:
+        if self._workers_table.ahead:
             self.take_back_overdue(now)
 
     def deadline(self) -> float:
         at = self._timers[0][0] if self._timers else INFINITY
-        for worker in self._crew.ahead:
+        for worker in self._workers_table.ahead:
             at = min(at, worker.given[0].started_at + OVERDUE_S)
         return at
 

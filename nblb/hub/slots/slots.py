@@ -74,10 +74,10 @@ class Slots:
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
         lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
-        self._tie = CoreLease(settings.heartbeat_s, settings.suspect_s, lease_s)
-        self._shelf = BlobCache(settings.blob_bytes)
-        self._crew = WorkerTable(hello.groups, new_worker_id)
-        self._hands = InFlight(self._crew, self._say, settings.grace_s, settings.prefetch_s)
+        self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, lease_s)
+        self._blobs = BlobCache(settings.blob_bytes)
+        self._workers_table = WorkerTable(hello.groups, new_worker_id)
+        self._in_flight = InFlight(self._workers_table, self._say, settings.grace_s, settings.prefetch_s)
         self._functions: dict[str, tuple[str, str]] = {}  # by name: the hashes of the function and its arguments
         self._arrivals = 0
         self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
@@ -94,20 +94,20 @@ class Slots:
             StopHub: lambda message, now: self._leave(message.reason, now),
             Welcome: self._welcome,
             Refused: self._refused,
-            Heartbeat: lambda message, _now: self._tie.acknowledge(message.echo),
+            Heartbeat: lambda message, _now: self._lease.acknowledge(message.echo),
         }
         self._from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             WorkerStarted: self._worker_started,
             WorkerDied: self._worker_died,
             TaskStarted: lambda *_: None,  # known from the order of ends
             TaskProgressed: self._task_progressed,
-            TaskFinished: self._hands.task_ended,
-            ItemsFinished: self._hands.items_ended,
-            TaskStopped: self._hands.task_ended,
+            TaskFinished: self._in_flight.task_ended,
+            ItemsFinished: self._in_flight.items_ended,
+            TaskStopped: self._in_flight.task_ended,
             TaskPrinted: lambda _worker, message, _now: self._say(message),
             WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
         }
-        steering = AttemptSteering(self._hands, self._say)
+        steering = AttemptSteering(self._in_flight, self._say)
         self._from_core.update(steering.from_core)
         self._from_worker.update(steering.from_worker)
 
@@ -116,25 +116,25 @@ class Slots:
     def start(self, now: float) -> list[Command]:
         """The first commands: workers. The core hears of this hub as soon as there is a line to it."""
         out = self._begin()
-        out += [command for group in self._crew.groups for command in self._crew.fill(group, now)]
-        self._tie.break_(now)
+        out += [command for group in self._workers_table.groups for command in self._workers_table.fill(group, now)]
+        self._lease.break_(now)
         return out
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
         """What follows from what the core says (sender "core"), or a worker (its id)."""
         out = self._begin()
-        if self._tie.has_lapsed(now):  # this hub has stood still: it begins nothing on what it reads only now
-            self._keep_tie(now)
+        if self._lease.has_lapsed(now):  # this hub has stood still: it begins nothing on what it reads only now
+            self._keep_lease(now)
         if sender == CORE:
-            self._tie.hear(now)
+            self._lease.hear(now)
             self._from_core[type(message)](message, now)
-        elif (worker := self._crew.workers.get(sender)) is not None:
+        elif (worker := self._workers_table.workers.get(sender)) is not None:
             self._from_worker[type(message)](worker, message, now)
         return out
 
     def tick(self, now: float) -> list[Command]:
         """What follows from the time alone."""
-        out, hands = self._begin(), self._hands
+        out, hands = self._begin(), self._in_flight
         hands.tick(now)
         while hands.unannounced:
             slice_ = next(iter(hands.unannounced))
@@ -143,8 +143,8 @@ class Slots:
             del hands.unannounced[slice_]
             self._announce(slice_)
             hands.watch(slice_, slice_.started_at)
-        self._keep_tie(now)
-        if self._leaving is not None and not self._has_left and not self._crew.is_busy:
+        self._keep_lease(now)
+        if self._leaving is not None and not self._has_left and not self._workers_table.is_busy:
             self._has_left = True
             self._say(HubGone(reason=self._leaving))
             out.append(Halt(self._leaving))
@@ -152,8 +152,8 @@ class Slots:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None if only another event can bring it something."""
-        at = min(self._tie.deadline(), self._hands.deadline())
-        for slice_ in self._hands.unannounced:
+        at = min(self._lease.deadline(), self._in_flight.deadline())
+        for slice_ in self._in_flight.unannounced:
             return min(at, slice_.started_at + NEWS_AFTER_S)
         return at if at < INFINITY else None
 
@@ -168,26 +168,26 @@ class Slots:
         self._functions = dict(functions)
         for hashes in functions.values():
             for blob in hashes:
-                self._shelf.pin(blob)
+                self._blobs.pin(blob)
         self._hello = msgspec.structs.replace(self._hello, functions=tuple(functions))
-        self._tie.break_(now)
+        self._lease.break_(now)
 
     def wants(self, message: HoldBlob) -> bool:
         """Must its bytes be kept?"""
-        return self._shelf.wants(message)
+        return self._blobs.wants(message)
 
     def _begin(self) -> list[Command]:
-        out = self._hands.out = []
+        out = self._in_flight.out = []
         return out
 
     def _say(self, message: Message) -> None:
-        if self._tie.is_up:
-            self._hands.out.append(Send(CORE, message))
+        if self._lease.is_up:
+            self._in_flight.out.append(Send(CORE, message))
 
     # ── slices ──
 
     def _run_task(self, run: RunTask, now: float) -> None:
-        hands, fence = self._hands, (run.task, run.first, run.attempt)
+        hands, fence = self._in_flight, (run.task, run.first, run.attempt)
         old = hands.latest.get((run.task, run.first))
         if fence in hands.slices or (old is not None and old.run.attempt >= run.attempt):
             return
@@ -199,24 +199,24 @@ class Slots:
             return
         elif hands.past.knows(run):
             return
-        if not 0 <= run.group < len(self._crew.groups) or self._leaving is not None:
+        if not 0 <= run.group < len(self._workers_table.groups) or self._leaving is not None:
             self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
             return
         by_name = "" if run.function else run.name
         if by_name in self._functions:
             run = self._called_by_name(run)
         slice_ = hands.take(run)
-        if self._tie.is_over or not self._tie.is_up:  # long on its way, or not in our hello: others may have it
+        if self._lease.is_over or not self._lease.is_up:  # long on its way, or not in our hello: others may have it
             hands.stop(slice_, "lease", False, now)
             return
         if not run.function:
             known = ", ".join(sorted(self._functions)) or "none"
             hands.fail(slice_, f"this hub has no task named {run.name!r}; those that it has: {known}")
             return
-        slice_.missing = self._shelf.missing(run, slice_.number)
+        slice_.missing = self._blobs.missing(run, slice_.number)
         if slice_.missing:
             slice_.state = AttemptState.WAITING
-            for blob in self._shelf.wait(slice_):
+            for blob in self._blobs.wait(slice_):
                 self._say(BlobWanted(hash=blob))
         else:
             hands.queue(slice_, now)
@@ -227,7 +227,7 @@ class Slots:
         return msgspec.structs.replace(run, function=function, constants=(arguments,), call="seed")
 
     def _stop_task(self, message: StopTask, now: float) -> None:
-        hands = self._hands
+        hands = self._in_flight
         fence = message.task, message.first, message.attempt
         slice_ = hands.slices.get(fence)
         if slice_ is None:
@@ -239,7 +239,7 @@ class Slots:
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
-        self._hands.committed((message.task, message.first, message.attempt), message.offset)
+        self._in_flight.committed((message.task, message.first, message.attempt), message.offset)
 
     def _announce(self, slice_: Attempt) -> None:
         run = slice_.run
@@ -249,56 +249,56 @@ class Slots:
                 self._say(word)
 
     def _task_progressed(self, _worker: WorkerSlot, message: TaskProgressed, _now: float) -> None:
-        slice_ = self._hands.slices.get((message.task, message.first, message.attempt))
+        slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
         if slice_ is None or slice_.state is not AttemptState.RUNNING:
             return
         slice_.progress = message
-        if slice_ not in self._hands.unannounced:
+        if slice_ not in self._in_flight.unannounced:
             self._say(message)
 
     # ── blobs ──
 
     def _hold_blob(self, message: HoldBlob, now: float) -> None:
-        if not self._shelf.wants(message):
+        if not self._blobs.wants(message):
             return
-        for slice_ in self._shelf.put(message):
+        for slice_ in self._blobs.put(message):
             if slice_.state is AttemptState.WAITING:
-                self._hands.queue(slice_, now)
-        for blob in self._shelf.evict(self._hands.slices.values()):
-            self._hands.out.append(ForgetBlob(blob))
+                self._in_flight.queue(slice_, now)
+        for blob in self._blobs.evict(self._in_flight.slices.values()):
+            self._in_flight.out.append(ForgetBlob(blob))
 
     def _blob_missing(self, message: BlobMissing, _now: float) -> None:
-        for slice_ in self._shelf.give_up(message.hash):
+        for slice_ in self._blobs.give_up(message.hash):
             if slice_.state is AttemptState.WAITING:
                 words = f"the core does not hold {message.hash} any more, which the task {slice_.run.name} needs"
-                self._hands.fail(slice_, words)
+                self._in_flight.fail(slice_, words)
 
     # ── workers ──
 
     def _worker_started(self, worker: WorkerSlot, message: WorkerStarted, now: float) -> None:
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
         self._say(message)
-        self._hands.out += self._crew.free(worker, now)
-        self._hands.deal(worker.group, now)
+        self._in_flight.out += self._workers_table.free(worker, now)
+        self._in_flight.deal(worker.group, now)
 
     def _worker_died(self, worker: WorkerSlot, message: WorkerDied, now: float) -> None:
-        self._crew.bury(worker)
-        blamed = self._hands.bereaved(worker, message)
+        self._workers_table.bury(worker)
+        blamed = self._in_flight.bereaved(worker, message)
         killed = blamed is not None and blamed.stop != ""
         if blamed is not None and not killed:
-            self._hands.end(blamed, message)
+            self._in_flight.end(blamed, message)
         else:
             if blamed is not None:
-                self._hands.end(blamed, self._hands.stopped(blamed, True))
+                self._in_flight.end(blamed, self._in_flight.stopped(blamed, True))
             if worker.is_ready:
                 self._say(msgspec.structs.replace(message, task="", attempt=0, first=0))
-        delay_s = self._crew.delay_s(worker, blamed is not None, killed or worker.leaves, now)
+        delay_s = self._workers_table.delay_s(worker, blamed is not None, killed or worker.leaves, now)
         if not worker.leaves and not killed:
             again = f"; a new one starts in {delay_s:g} s" if delay_s >= 1.0 else ""
-            self._hands.out.append(Log("warning", f"{worker.id} (pid {worker.pid}) ended: {message.reason}{again}"))
+            self._in_flight.out.append(Log("warning", f"{worker.id} (pid {worker.pid}) ended: {message.reason}{again}"))
         if self._leaving is None:
-            self._hands.out += self._crew.fill(worker.group, now, delay_s)
-        self._hands.deal(worker.group, now)
+            self._in_flight.out += self._workers_table.fill(worker.group, now, delay_s)
+        self._in_flight.deal(worker.group, now)
 
     def _scale(self, message: ScaleHub, now: float) -> None:
         if self._leaving is not None or message.workers < 0:
@@ -306,70 +306,72 @@ class Slots:
         first, *others = self._hello.groups
         groups = (msgspec.structs.replace(first, workers=message.workers), *others)
         self._hello = msgspec.structs.replace(self._hello, groups=groups)
-        self._hands.out += self._crew.scale(self._crew.groups[0], message.workers, now)
+        self._in_flight.out += self._workers_table.scale(self._workers_table.groups[0], message.workers, now)
 
     # ── the core ──
 
     def line_up(self, now: float) -> None:
         """There is a (new) line to a core: the next tick says hello."""
-        self._tie.is_wired = True
-        self._tie.break_(now)
+        self._lease.is_wired = True
+        self._lease.break_(now)
 
     def line_down(self) -> None:
         """The line is cut: nothing can be said."""
-        self._tie.is_wired = self._tie.is_up = False
+        self._lease.is_wired = self._lease.is_up = False
 
     def is_heartbeat_due(self, now: float) -> bool:
         """The next tick says a heartbeat: `load` and `memory` should be fresh."""
-        return self._tie.is_up and now >= self._tie.heartbeat_at
+        return self._lease.is_up and now >= self._lease.heartbeat_at
 
     def states(self) -> dict[str, int]:
         """Each worker in the seed's words: 100 free, 0 busy, -1 not there (yet)."""
-        workers = self._crew.workers.values()
+        workers = self._workers_table.workers.values()
         return {worker.id: -1 if not worker.is_ready else 0 if worker.given else 100 for worker in workers}
 
     def core_ended(self) -> None:
         """The core's process on this machine has ended: what runs may go on until another one comes."""
-        self._tie.forgive()
+        self._lease.forgive()
 
-    def _keep_tie(self, now: float) -> None:
-        hello, heartbeat, lease_is_over = self._tie.check(now)
+    def _keep_lease(self, now: float) -> None:
+        hello, heartbeat, lease_is_over = self._lease.check(now)
         if hello:
-            self._hands.out.append(Send(CORE, self._hub_hello(now)))
+            self._in_flight.out.append(Send(CORE, self._hub_hello(now)))
         if heartbeat:
             self._say(Heartbeat(load=self.load, memory=self.memory, at=now))
         if lease_is_over:
-            self._hands.out.append(Log("warning", "the core has acknowledged nothing for long: what runs is stopped"))
-            self._hands.stop_all("lease", now)
+            self._in_flight.out.append(
+                Log("warning", "the core has acknowledged nothing for long: what runs is stopped")
+            )
+            self._in_flight.stop_all("lease", now)
 
     def _hub_hello(self, now: float) -> HubHello:
-        workers = self._crew.workers.values()
+        workers = self._workers_table.workers.values()
         self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
-        self._tie.greet(now)
+        self._lease.greet(now)
         return msgspec.structs.replace(
             self._hello,
             workers=tuple(self._listed.items()),
-            running=tuple(self._hands.in_hand()),
-            core=self._tie.core,
+            running=tuple(self._in_flight.in_hand()),
+            core=self._lease.core,
             said_at=now,
-            leased_at=self._tie.leased_at,
+            leased_at=self._lease.leased_at,
             leaves=self._leaving is not None,
         )
 
     def _catch_up(self) -> None:
         """Workers that came or went between our hello and the core's answer, when nothing else was said."""
-        for worker in self._crew.workers.values():
+        for worker in self._workers_table.workers.values():
             if worker.is_ready and worker.id not in self._listed:
                 self._say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid))
         for name, group in self._listed.items():
-            if name not in self._crew.workers:
+            if name not in self._workers_table.workers:
                 self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))
 
     def _welcome(self, message: Welcome, now: float) -> None:
-        before, epoch = self._tie.core, self._tie.epoch
-        if not self._tie.welcome(message, now):
+        before, epoch = self._lease.core, self._lease.epoch
+        if not self._lease.welcome(message, now):
             return
-        hands = self._hands
+        hands = self._in_flight
         if before and before != message.core:
             hands.forget_all(now)
         if (before, epoch) != (message.core, message.epoch):
@@ -377,7 +379,7 @@ class Slots:
         hands.out.append(Log("good", f"connected to the Load Balancer {message.name} (pid {message.pid})"))
         self._catch_up()
         hands.say_again()
-        for blob in self._shelf.wanted:
+        for blob in self._blobs.wanted:
             self._say(BlobWanted(hash=blob))
         for slice_ in hands.slices.values():
             if slice_.state is AttemptState.RUNNING and slice_ not in hands.unannounced:
@@ -385,16 +387,16 @@ class Slots:
 
     def _refused(self, message: Refused, now: float) -> None:
         if message.kind == "UnknownParty":  # a core that was started anew has heard a word before our hello
-            if self._tie.is_up:
-                self._tie.break_(now)
+            if self._lease.is_up:
+                self._lease.break_(now)
             return
-        self._hands.out.append(Log("error", f"the core refuses this hub: {message.reason}"))
+        self._in_flight.out.append(Log("error", f"the core refuses this hub: {message.reason}"))
         self._leave(message.reason, now)
 
     def _leave(self, reason: str, now: float) -> None:
         """Hand back what has not begun, interrupt what has; when all is over the hub goes."""
         if self._leaving is None:
             self._leaving = reason or "stopped"
-            self._crew.is_closing = True
+            self._workers_table.is_closing = True
             self._say(HubLeaves())
-            self._hands.stop_all("recall", now)
+            self._in_flight.stop_all("recall", now)

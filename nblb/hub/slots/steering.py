@@ -14,7 +14,7 @@ class AttemptSteering:
     """Passes words on, if they are about the attempt that is in hand."""
 
     def __init__(self, hands: InFlight, say: Callable[[Message], None]) -> None:
-        self._hands, self._say = hands, say
+        self._in_flight, self._say = hands, say
         self.from_core: dict[type, Callable[[Any, float], None]] = {
             TurnKnob: self._turn_knob,
             StopAndKeep: self._stop_and_keep,
@@ -25,7 +25,7 @@ class AttemptSteering:
         }
 
     def _slice(self, message: Any) -> Attempt | None:
-        return self._hands.slices.get((message.task, message.first, message.attempt))
+        return self._in_flight.slices.get((message.task, message.first, message.attempt))
 
     def _told(self, _worker: WorkerSlot, message: Any, _now: float) -> None:
         """Something for whoever watches; the latest of each is said again after a Welcome."""
@@ -40,9 +40,9 @@ class AttemptSteering:
     def _turn_knob(self, message: TurnKnob, _now: float) -> None:
         slice_ = self._slice(message)
         if slice_ is not None:
-            self._hands.turn(slice_, message)
+            self._in_flight.turn(slice_, message)
 
     def _stop_and_keep(self, message: StopAndKeep, _now: float) -> None:
         slice_ = self._slice(message)
         if slice_ is not None:
-            self._hands.keep(slice_, message.item)
+            self._in_flight.keep(slice_, message.item)

@@ -12,7 +12,7 @@ import pytest
 from nblb.hub.pool import output_store
 from nblb.hub.pool.output_store import OutputStore
 from nblb.shared_files.output_log import KeptOutput
-from tests.shared_files.test_output_log import seat, store
+from tests.shared_files.test_output_log import handle, store
 
 
 def text(folder: Path, record: str) -> str:
@@ -20,7 +20,7 @@ def text(folder: Path, record: str) -> str:
 
 
 def test_nothing_is_kept_where_the_core_is_elsewhere_or_the_bound_is_zero(tmp_path: Path) -> None:
-    hub, worker = store(tmp_path / "not here"), seat()
+    hub, worker = store(tmp_path / "not here"), handle()
     hub.write(worker, ("r", 0, 1), 0, "stdout", b"x")
     OutputStore.none().write(worker, ("r", 0, 1), 0, "stdout", b"x")
     off = store(tmp_path, max_mb=0)
@@ -32,7 +32,7 @@ def test_nothing_is_kept_where_the_core_is_elsewhere_or_the_bound_is_zero(tmp_pa
 def test_a_disk_that_is_nearly_full_gets_no_output_and_the_gap_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub, worker, key = store(tmp_path), seat(), ("r", 0, 1)
+    hub, worker, key = store(tmp_path), handle(), ("r", 0, 1)
     now = [100.0]
     monkeypatch.setattr(output_store, "monotonic", lambda: now[0])
     hub.write(worker, key, 0, "stdout", b"before\n")
@@ -53,7 +53,7 @@ def test_a_write_that_fails_half_way_leaves_whole_chunks_and_one_warning(
     hub = OutputStore(1, 1, False, lambda _, words: said.append(words))
     hub.open(str(tmp_path))
     hub._reserve = 0
-    worker, key, real = seat(), ("r", 0, 1), os.writev
+    worker, key, real = handle(), ("r", 0, 1), os.writev
     now = [100.0]
     monkeypatch.setattr(output_store, "monotonic", lambda: now[0])
     hub.write(worker, key, 0, "stdout", b"before\n")
@@ -75,7 +75,7 @@ def test_a_write_that_fails_half_way_leaves_whole_chunks_and_one_warning(
 
 
 def test_all_together_are_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
-    before, worker = store(tmp_path), seat()
+    before, worker = store(tmp_path), handle()
     before.write(worker, ("old", 0, 1), 0, "stdout", b"x" * 500_000)
     before.end(worker)
     hub = store(tmp_path, total_mb=1)  # the hub that comes after it
@@ -93,7 +93,7 @@ def test_all_together_are_bounded_and_the_oldest_goes_first(tmp_path: Path) -> N
 def test_full_durability_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    hub, worker = OutputStore(1, 1, True, lambda *_: None), seat()
+    hub, worker = OutputStore(1, 1, True, lambda *_: None), handle()
     hub.open(str(tmp_path))
     hub._reserve = 0
     hub.write(worker, ("r", 0, 1), 0, "stdout", b"x")

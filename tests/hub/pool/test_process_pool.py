@@ -185,8 +185,8 @@ class _Future:
 def test_a_slice_that_is_taken_while_its_blobs_are_read_back_waits_for_them(rig: PoolRig) -> None:
     function, packed = payload.dump_function(sum)
     rig.pool.hold(HoldBlob(hash=function, payload=packed))
-    seat = rig.pool._seats["worker_0"]
-    seat.held.add(
+    handle = rig.pool._handles["worker_0"]
+    handle.held.add(
         function
     )  # it has been sent, and was read back an instant before the worker took what stood behind it
     runs = [
@@ -195,9 +195,9 @@ def test_a_slice_that_is_taken_while_its_blobs_are_read_back_waits_for_them(rig:
     ]
     for run in runs:
         rig.pool.give("worker_0", run)
-    wait_until(lambda: not _unread(seat.far), what="the worker to take both")
+    wait_until(lambda: not _unread(handle.far), what="the worker to take both")
     for parcel in rig.pool._blobs.of(function):
-        rig.pool._post(seat, parcel)
+        rig.pool._post(handle, parcel)
     for n, run in enumerate(runs):
         end = rig.end_of(run)
         assert end.payload is not None, end.failures
@@ -628,8 +628,8 @@ def test_nothing_outlives_a_hub_that_is_killed(tmp_path: Any) -> None:
 def test_a_killed_nursery_is_replaced(rig: PoolRig) -> None:
     worker = rig.wait(WorkerStarted)
     with open(f"/proc/{worker.pid}/stat") as file:
-        nursery = int(file.read().rpartition(")")[2].split()[1])
-    os.kill(nursery, signal.SIGKILL)
+        fork_server = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(fork_server, signal.SIGKILL)
     assert "forked from has ended" in rig.wait(WorkerDied).reason
     wait_until(lambda: not is_alive(worker.pid))
     rig.pool.start_worker("worker_9", 0, 0.0, time.monotonic())
@@ -681,7 +681,7 @@ def test_the_working_folder_and_alarms_do_not_outlive_a_task(rig: PoolRig, tmp_p
 
 
 def test_a_pool_without_a_nursery_says_so(rig: PoolRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.kill(rig.pool._nursery._process.pid, signal.SIGKILL)
+    os.kill(rig.pool._fork_server._process.pid, signal.SIGKILL)
     rig.wait(WorkerDied)
 
     def refuse(*_: Any, **__: Any) -> None:

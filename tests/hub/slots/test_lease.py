@@ -121,7 +121,7 @@ def test_the_hub_stops_before_the_core_gives_its_work_away(
         for word in _due(lines[1], now):
             if isinstance(word, (Welcome, Heartbeat)):
                 rig.core(word)
-        if rig.slots._tie.leased_at:
+        if rig.slots._lease.leased_at:
             stopped_at = 0.0
         elif not stopped_at:
             stopped_at = now

@@ -9,7 +9,7 @@ import pytest
 from nblb.errors import NblbError, UnknownTask
 from nblb.notebook.magics import logs
 from tests.notebook.fakes import FakeCluster
-from tests.shared_files.test_output_log import seat, store
+from tests.shared_files.test_output_log import handle, store
 
 SHELL = SimpleNamespace(user_ns={})
 
@@ -57,7 +57,7 @@ def test_following_a_log_tells_each_line_once_and_survives_a_new_file(lab: Any) 
 def kept(lab: Any, tmp_path: Path) -> Any:
     """The task's output is kept in files, which a hub writes."""
     lab.connection.session.welcome = SimpleNamespace(output=str(tmp_path))
-    hub, worker = store(tmp_path), seat()
+    hub, worker = store(tmp_path), handle()
     yield lambda stream, text: hub.write(worker, ("ab12", 0, 1), 7, stream, text.encode())
     hub.end(worker)
 
