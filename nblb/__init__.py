@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nblb._version import __version__
 from nblb.system.import_hooks import when_imported
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_init.py compares
@@ -61,7 +62,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.task_api import progress as progress
     from nblb.task_api import track as track
 
-__version__ = "0.1.0"
 
 # the module of each public name; the keys are __all__
 _HOMES = {

@@ -14,9 +14,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nblb"
 LONGEST_FUNCTION = 60
-LONGEST_FILE = 400
+LONGEST_FILE = 600
+MOST_FILES = 22  # of one folder, at one level
 # A literal vocabulary is a table: it is read by looking a line up, and a second file would hide half of it.
 LONG_FILES_ALLOWED = {"nblb/protocol/messages.py"}
+
+# The wire's TaskRejected is what the error of that name means, and StopAndKeep an order to a task.
+SAME_NAME = {"TaskRejected": ["nblb/errors.py", "nblb/protocol/messages.py"]}
+NOT_A_NAME = {
+    "said", "talk", "hands", "crew", "nursery", "keenness", "patience", "shelf", "seat", "tie", "past", "marks",
+    "parts", "word", "words", "voice",
+}  # fmt: skip
 
 
 def sources() -> list[Path]:
@@ -90,12 +98,45 @@ def test_everything_is_tested_by_name() -> None:
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     names = {path.stem.removeprefix("test_") for path in files} | {path.parent.name for path in files}
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    units = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
+    units = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("_")}
     units |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     missing = {
         unit for unit in units - names if not re.search(rf"\bnblb\.{unit}\b|from nblb import .*\b{unit}\b", text)
     }
     assert not missing
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """One word, one thing: a message and an error of one name are the one exception, the error is what it means."""
+    homes: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    shared = {name: files for name, files in homes.items() if len(files) > 1}
+    assert shared == SAME_NAME, "two classes of one name: give one of them another"
+
+
+def test_names_are_the_terms_of_the_field() -> None:
+    """No module and no class is called by a metaphor or an everyday verb."""
+    found = []
+    for path in sources():
+        found += [f"{path.relative_to(ROOT)}" for word in path.stem.split("_") if word in NOT_A_NAME]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                words = re.findall(r"[A-Z][a-z]*", node.name)
+                if words and words[-1].lower() in NOT_A_NAME:
+                    found.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not found
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    large = {
+        folder.relative_to(ROOT).as_posix(): number
+        for folder in {path.parent for path in sources()}
+        if (number := len([path for path in folder.glob("*.py") if path.stem != "__init__"])) > MOST_FILES
+    }
+    assert not large, f"more than {MOST_FILES} modules at one level: {large}"
 
 
 def test_import_is_light() -> None:

@@ -53,6 +53,23 @@ def test_every_key_of_a_group_is_explained() -> None:
         assert f"`{key}`" in text
 
 
+def test_every_public_name_is_in_the_api_reference() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\.\. auto\w+:: nblb\.(\w+)$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(set(nblb.__all__) - {"__version__"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_api_reference_builds_without_a_broken_reference(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "docs", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert "nblb.TaskFuture" in (tmp_path / "api.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("text", blocks("json") + blocks("json", (ROOT / "docs" / "parameters.md").read_text()))
 def test_examples_of_parameters_are_valid(text: str) -> None:
     from nblb.parameters import load

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from nblb import __version__
+from nblb._version import __version__
 from nblb.broker import queries
 from nblb.broker.backpressure import Backpressure
 from nblb.broker.dead_hubs import DeadHubs

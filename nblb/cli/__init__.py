@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from nblb import __version__
+from nblb._version import __version__
 from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
 
 MODULES = ("cluster", "roles", "demo", "bench", "simulate")

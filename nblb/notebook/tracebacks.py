@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nblb
+from nblb._version import PACKAGE_FOLDER
 from nblb.errors import NblbError, TaskFailed
 from nblb.notebook.kernel.environment import shell
 
@@ -31,7 +31,7 @@ SCHEME = {
     "Token.Comment": "magenta",
 }
 
-_own = Path(nblb.__file__).parent
+_own = Path(PACKAGE_FOLDER)
 _place = re.compile(
     r'^  (?:File "(?P<file>[^"]+)"|(?P<cell>Cell In\[\d+\])), line (?P<line>\d+)(?:, in (?P<name>.+))?$'
 )

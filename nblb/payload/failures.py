@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nblb
 from nblb import errors
+from nblb._version import PACKAGE_FOLDER
 from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
 from nblb.payload.frame_values import MAX_VALUES
 from nblb.payload.frames import pack_frames
@@ -28,8 +28,8 @@ from nblb.protocol.messages import Failure, TaskState
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
 
-_own_folder = str(Path(nblb.__file__).absolute().parent) + os.sep
-_calling = tuple(f"{_own_folder}hub{os.sep}{name}.py" for name in ("calling", "worker_process"))
+_own_folder = PACKAGE_FOLDER + os.sep
+_calling = tuple(f"{_own_folder}worker{os.sep}{name}.py" for name in ("calling", "main"))
 _library = str(Path(os.__file__).parent) + os.sep
 _place = re.compile(r'File "([^"\n]+)", line (\d+)')
 _frame = re.compile(r'^  (?:File "([^"\n]+)"|(Cell In\[\d+\])), line (\d+)', re.MULTILINE)

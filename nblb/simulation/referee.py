@@ -45,7 +45,7 @@ from nblb.simulation.submission_log import Kept, SubmissionLog
 from nblb.simulation.workload import NAMED, Conduct
 
 
-class Submission:
+class ObservedSubmission:
     """What one user was promised, and what the kernel that is there for it has seen."""
 
     __slots__ = ("client", "ended", "rejected", "spec")
@@ -69,7 +69,7 @@ class Referee:
         self.ledger = SubmissionLog()
         self.ledger.orderly = orderly
         self.core: SimulatedCore | None = None
-        self.submissions: dict[str, Submission] = {}
+        self.submissions: dict[str, ObservedSubmission] = {}
         self.acknowledged: set[str] = set()
         self.begun: dict[tuple[str, int], int] = {}  # (task, item): how often it was begun
         self.kills: dict[tuple[str, int], int] = {}
@@ -284,7 +284,7 @@ class Referee:
     # ── the users ──
 
     def submitted(self, client: SimulatedClient, spec: SubmitTask) -> None:
-        self.submissions[spec.task] = Submission(spec, client)
+        self.submissions[spec.task] = ObservedSubmission(spec, client)
         self.clients.add(client)
 
     def asked(self, client: SimulatedClient, message: Message) -> None:

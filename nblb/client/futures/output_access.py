@@ -1,7 +1,7 @@
 """Access to all that tasks have printed and displayed, read from the files in which their hubs keep it.
 
-`TaskOutputAccess` and `JobOutputAccess` are the parts of TaskFuture and Job for it. Where the files cannot be read (the task is
-forgotten, or the core belongs to another account) there is the tail that the core and this process hold.
+`TaskOutputAccess` and `JobOutputAccess` are the parts of TaskFuture and Job for it. Where the files cannot be read (the
+task is forgotten, or the core belongs to another account) there is the tail that the core and this process hold.
 """
 
 from __future__ import annotations

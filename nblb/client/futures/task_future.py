@@ -53,6 +53,31 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     # ── results ──
 
     def result(self, timeout: float | None = None) -> Any:
+        """The value that the task returned; waits for it.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; None waits without a limit.
+
+        Returns
+        -------
+        Any
+            The result, unpickled at the first call.
+
+        Raises
+        ------
+        TaskFailed
+            The task raised; the message is the remote traceback, `__cause__` the original exception.
+        TaskTimeout, TaskLost, DependencyFailed, TaskCancelled
+            The task ended without a result.
+        TimeoutError
+            The task has not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> simulate.submit(3).result(timeout=60)
+        """
         if self._state != FINISHED:
             self._wait(timeout)
             if self.cancelled():
@@ -62,6 +87,25 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return self._value()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error that `result()` would raise, or None where there is a result; waits for the end.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; None waits without a limit.
+
+        Returns
+        -------
+        BaseException or None
+            The error of the task.
+
+        Raises
+        ------
+        TaskCancelled
+            The task was cancelled.
+        TimeoutError
+            The task has not ended after `timeout` seconds.
+        """
         self._wait(timeout)
         if self.cancelled():
             raise self._as_cancelled()

@@ -39,7 +39,7 @@ class Look:
     now: dict[str, Any]
     failures: list[dict[str, Any]] = field(default_factory=list)
     strip: bytes | None = None  # None: as before
-    static_html: list[dict[str, Any]] | None = None  # the same
+    pictures: list[dict[str, Any]] | None = None  # the same
     output: str | None = None  # the same
 
 

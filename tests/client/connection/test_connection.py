@@ -68,7 +68,7 @@ def test_close_is_bounded_when_the_core_is_away(cluster: Cluster, core: FakeCore
 
 
 def test_a_script_that_submits_and_ends_loses_nothing(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     code = f"""
 import sys; sys.path.insert(0, {root!r})
 from nblb import parameters

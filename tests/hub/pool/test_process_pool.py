@@ -725,6 +725,6 @@ os.killpg(0, 9)
 
 def test_a_fork_bomb_is_bounded_for_all_but_root() -> None:
     words = [sys.executable, "-c", FORK_UNTIL_REFUSED]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     said = subprocess.run(words, capture_output=True, text=True, cwd=root, start_new_session=True)
     assert said.stdout == "refused\n", said.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from nblb.notebook.cards import widget
 
-STATIC = Path(widget.__file__).parent / "static"
+STATIC = Path(widget.__file__).parents[1] / "static"
 
 
 @pytest.mark.parametrize(
