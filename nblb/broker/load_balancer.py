@@ -22,7 +22,6 @@ import msgspec
 
 from nblb._version import __version__
 from nblb.broker import queries
-from nblb.broker.backpressure import Backpressure
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal.journal import Journal
@@ -30,7 +29,7 @@ from nblb.broker.journal.lost_files import without_lost
 from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.journal.state_folder import account
 from nblb.broker.json_door import handle_json
-from nblb.broker.outgoing import Outgoing
+from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.parameters import Parameters, Source, load

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nblb.broker.delayed_acks import DelayedAcks
 from nblb.protocol.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
 
 if TYPE_CHECKING:
     from nblb.transport.doors import Doors
+from itertools import islice
+
+from nblb.protocol.messages import EndCommitted, FetchTask
 
 # These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
@@ -108,3 +110,80 @@ def _acknowledged_together(messages: list[Message]) -> list[Message]:
     others = [message for message in messages if type(message) is not TaskAccepted or message.items]
     at = next(at for at, message in enumerate(messages) if type(message) is TaskAccepted and not message.items)
     return [*others[:at], TaskAccepted(tasks=tuple(tasks)), *others[at:]]
+
+
+PATIENT_S = 0.02
+MOST_PATIENT = 8  # more than a few are worth a message of their own
+
+
+def is_patient(message: Message) -> bool:
+    """Does nobody wait for this? (One that tells of a refusal is news.)"""
+    kind = type(message)
+    return kind is EndCommitted or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
+
+
+class DelayedAcks:
+    """For which addresses something waits, and until when."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def deadline(self) -> float | None:
+        return min(self._until.values(), default=None)
+
+    def holds(self, to: str, messages: Sequence[Message], now: float) -> bool:
+        """Whether these, all that there is for this address, wait longer."""
+        until = self._until.get(to)
+        if len(messages) <= MOST_PATIENT and (until is None or now < until) and all(map(is_patient, messages)):
+            if until is None:
+                self._until[to] = now + PATIENT_S
+            return True
+        if until is not None:
+            del self._until[to]
+        return False
+
+    def forget(self, to: str) -> bool:
+        """Nothing waits for this address any more; whether something did."""
+        return self._until.pop(to, None) is not None
+
+    def clear(self) -> None:
+        self._until.clear()
+
+
+RESULTS_A_TURN = 64  # for one client, so that others do not wait
+
+
+class Backpressure:
+    """By address, the record, first item and items of each result; the results themselves stay where they lie.
+
+    Each by itself: a record that is told as a whole, again and again, never gets beyond what its client takes at once.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[tuple[str, int, int], None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def add(self, address: str, message: Message) -> bool:
+        """Whether it is the first of this client."""
+        first_of_all = address not in self._of
+        key = getattr(message, "task", ""), getattr(message, "first", 0), getattr(message, "items", 0)
+        self._of.setdefault(address, {})[key] = None
+        return first_of_all
+
+    def drop(self, address: str) -> None:
+        """This client is gone; when it is back it asks for what it misses."""
+        self._of.pop(address, None)
+
+    def take(self, is_slow: Callable[[str], bool]) -> Iterator[tuple[str, FetchTask]]:
+        """What to tell in this turn, as the wishes of clients that have read all they had."""
+        for address, results in list(self._of.items()):
+            if is_slow(address):
+                continue
+            for key in [*islice(results, RESULTS_A_TURN)]:
+                del results[key]
+                task, first, items = key
+                yield address, FetchTask(task=task, first=first, items=items)
+            if not results:
+                del self._of[address]

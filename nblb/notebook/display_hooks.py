@@ -16,7 +16,7 @@ from nblb.notebook.cards.job_card import JobCard
 from nblb.notebook.cards.list_card import InboxCard, JobsCard
 from nblb.notebook.cards.refresh import sampler
 from nblb.notebook.cards.task_card import TaskCard
-from nblb.notebook.kernel import comm, message_pump, output_routing
+from nblb.notebook.kernel import comm, output_routing
 from nblb.notebook.kernel.environment import Mode, cell, kernel, mode, shell
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
@@ -36,7 +36,7 @@ def show(kind: str, thing: Any) -> None:
     if here is Mode.OFF:
         raise NotImplementedError
     comm.watch(kernel())
-    message_pump.prepare(kernel())
+    comm.prepare(kernel())
     card = _card(kind, thing, here)
     if card.shown_in is not None and card.shown_in == cell():
         card.shown_in = None  # the magic of this cell has shown it already
@@ -106,7 +106,7 @@ def pump() -> None:
     """The client calls this while the main thread waits, so that buttons work meanwhile."""
     here = kernel()
     if here is not None:
-        message_pump.pump(here)
+        comm.pump(here)
 
 
 def draw_ends(*_: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from nblb.client.connection.waiting import AGAIN_S
 from nblb.notebook.cards.stop_card import FATES, StopCard, called
-from nblb.notebook.kernel import comm, message_pump
+from nblb.notebook.kernel import comm
 from nblb.notebook.kernel.environment import Mode, kernel, mode, shell
 
 
@@ -23,7 +23,7 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
     if here is Mode.OFF or threading.current_thread() is not threading.main_thread():
         return False
     comm.watch(kernel())
-    message_pump.prepare(kernel())
+    comm.prepare(kernel())
     card = StopCard(thing, here, "" if fate == "detach" else fate)
     card.show()
     word = FATES[card.chosen][0][1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nblb.client.session.open_record import Expect
+from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
 from nblb.protocol.commands import Command, Deliver, Reject, Send, Settle
 from nblb.protocol.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.broker.delayed_acks import DelayedAcks
+from nblb.broker.outgoing import DelayedAcks
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.commands import Command, Halt, Log, Record, Send
 from nblb.protocol.journal_entries import TaskKept
@@ -214,7 +214,7 @@ class SimulatedCore:
             self._plan_wake(scheduler)
 
     def _without_patient(self, said: Sequence[Command]) -> list[Command]:
-        """What does not wait for company (broker/delayed_acks.py)."""
+        """What does not wait for company (broker/outgoing.py)."""
         messages: dict[str, list[Message]] = {}
         for command in said:
             if type(command) is Send:

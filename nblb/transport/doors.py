@@ -22,13 +22,21 @@ from nblb.parameters import Parameters
 from nblb.protocol.framing import Buffer, Find, Refer
 from nblb.protocol.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
-from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, batches, frames_nbytes, turned
-from nblb.transport.door import Arrived, Door
+from nblb.transport.door import RETRY_S, Arrived, Door, Outbox
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
-from nblb.transport.outbox import RETRY_S, Outbox
-from nblb.transport.port_holder import holder_of
 from nblb.transport.routers import Routers
-from nblb.transport.sockets import bound, notice_silence, write_frames
+from nblb.transport.sockets import (
+    MIB,
+    TURN_MESSAGES,
+    TURN_WORDS,
+    batches,
+    bound,
+    frames_nbytes,
+    holder_of,
+    notice_silence,
+    turned,
+    write_frames,
+)
 
 OUTBOX_BYTES = 2 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
 SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is given up

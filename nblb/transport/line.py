@@ -14,8 +14,15 @@ import zmq
 from nblb.errors import NblbError, ProtocolError
 from nblb.protocol.framing import Buffer, Codec, Find, Refer
 from nblb.protocol.messages import Message
-from nblb.transport.batching import TURN_MESSAGES, batches, frames_nbytes
-from nblb.transport.sockets import bound, notice_silence, read_frames, write_frames
+from nblb.transport.sockets import (
+    TURN_MESSAGES,
+    batches,
+    bound,
+    frames_nbytes,
+    notice_silence,
+    read_frames,
+    write_frames,
+)
 
 log = logging.getLogger("nblb")
 

@@ -13,11 +13,11 @@ from time import monotonic
 
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import VERSION, Buffer
-from nblb.transport.batching import FLUSH_S, MIB
 from nblb.transport.door import WORD, Arrived, Door
-from nblb.transport.garbage_limits import MOST_REFUSED
 from nblb.transport.local_line import SCHEME, linger
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
+from nblb.transport.routers import MOST_REFUSED
+from nblb.transport.sockets import FLUSH_S, MIB
 
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 32

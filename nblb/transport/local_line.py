@@ -14,8 +14,8 @@ from typing import Any
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import Buffer, Codec, Find, Refer
 from nblb.protocol.messages import Message
-from nblb.transport.batching import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_nbytes
 from nblb.transport.packets import Inflow, Outflow, greeting, widen
+from nblb.transport.sockets import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_nbytes
 
 AGAIN_S = (0.02, 1.0)  # between two attempts to connect, at first and at last
 SCHEME = "unix://"

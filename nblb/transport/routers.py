@@ -13,10 +13,8 @@ from time import monotonic
 
 import zmq
 
-from nblb.transport.batching import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes
 from nblb.transport.door import Arrived, Door
-from nblb.transport.garbage_limits import FRAMES_A_TURN, MOST_REST_S, REFUSED_A_TURN, REST, GarbageLimits
-from nblb.transport.sockets import read_frames, skip_frames
+from nblb.transport.sockets import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes, read_frames, skip_frames
 
 TURN_BYTES = 64 * MIB
 RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
@@ -113,3 +111,44 @@ class Routers:
         elif self._refusing:
             self._refusing.hear(identity)
         return frames_nbytes(frames), len(one.messages or ())
+
+
+MOST_REFUSED = 32  # messages of one peer that were nothing, beyond those that were something, before it is not read
+PAUSE_S = 1.0  # for so long; then its next message shows whether it has come to its senses
+MOST_KNOWN = 1024  # peers that are remembered; beyond that the oldest have a clean sheet
+REFUSED_A_TURN = 32  # messages, before what else waits at ZeroMQ's doors has to wait for the next turn
+FRAMES_A_TURN = 1024  # … or frames of such messages
+REST = 5.0  # times what such messages took of a turn: that long ZeroMQ's doors are left alone, so they get a sixth
+MOST_REST_S = 0.02  # for others come through them, too
+
+
+class GarbageLimits:
+    """Who has sent how much that was nothing; the clock is passed in."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, tuple[int, float]] = {}  # how much, and until when the peer is not read
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def is_ignored(self, peer: bytes, now: float) -> bool:
+        """Whether nothing of this peer is to be read now."""
+        known = self._of.get(peer)
+        return known is not None and now < known[1]
+
+    def refuse(self, peer: bytes, now: float) -> None:
+        """It has sent one more that was nothing."""
+        times, _ = self._of.pop(peer, (0, 0.0))
+        if len(self._of) >= MOST_KNOWN:
+            del self._of[next(iter(self._of))]
+        times = min(times + 1, MOST_REFUSED)
+        self._of[peer] = (times, now + PAUSE_S if times == MOST_REFUSED else 0.0)
+
+    def hear(self, peer: bytes) -> None:
+        """It has said something that can be read."""
+        known = self._of.get(peer)
+        if known is not None:
+            if known[0] > 1:
+                self._of[peer] = (known[0] - 1, 0.0)
+            else:
+                del self._of[peer]

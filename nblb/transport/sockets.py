@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import zmq
 
 from nblb.protocol.framing import MAX_FRAMES, Buffer
-from nblb.transport.batching import FLUSH_S, MIB
+from nblb.protocol.messages import Message
 
 HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
 SILENCE_S = 5  # after which TCP asks whether the other end is still there; three times, then the connection is over
@@ -61,3 +64,58 @@ def notice_silence(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, SILENCE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 2)
     socket.setsockopt(zmq.TCP_MAXRT, 3 * SILENCE_S * 1000)  # for what was sent and is not acknowledged
+
+
+def holder_of(port: int, runtime_base: Path) -> str:
+    """As far as this account can see; a clause that goes on after "is taken"."""
+    for file in runtime_base.glob("*/core.json"):
+        try:
+            core = msgspec.json.decode(file.read_bytes())
+            if any(address.endswith(f":{port}") for address in core["addresses"].values()):
+                return f" by the core {core['name']!r} (pid {core['pid']})"
+        except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError):
+            continue
+    import psutil  # only when something is wrong already
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", 0) == port
+            if listens and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.Error, OSError):
+        pass
+    return " by another program"
+
+
+MIB = 1024 * 1024
+TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock …
+TURN_WORDS = 4000  # … and, about, messages in them: each may hold BATCH_MESSAGES
+BATCH_MESSAGES = 1024  # messages in one multipart message
+BATCH_BYTES = MIB  # … unless one message alone is larger
+FLUSH_S = 0.2  # at most this long a closing socket waits for its last messages to leave
+
+
+def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The messages in runs that each make a multipart message of a reasonable size."""
+    start = size = 0
+    for at, message in enumerate(messages):
+        payload = getattr(message, "payload", None)
+        if payload is not None:
+            size += payload.nbytes
+        if at > start and (size > BATCH_BYTES or at - start >= BATCH_MESSAGES):
+            yield messages[start:at]
+            start, size = at, payload.nbytes if payload is not None else 0
+    if start < len(messages):
+        yield messages[start:]
+
+
+def frames_nbytes(frames: Sequence[Buffer]) -> int:
+    return sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
+
+
+def turned(things: list[Any], turn: int) -> list[Any]:
+    """The same, beginning with another each turn."""
+    if len(things) < 2:
+        return things
+    at = turn % len(things)
+    return things[at:] + things[:at]

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nblb.protocol.messages import RunTask, TaskPrinted
-from nblb.worker.side_effects import marks
+from nblb.worker.control_page import marks
 
 READ_BYTES = 64 * 1024
 DRAIN_BYTES = 4 * 1024 * 1024  # at the end of a slice, should something else go on writing

@@ -159,3 +159,15 @@ class ControlPage:
             if version % 2 == 0 and version == self._words[_VERSION]:
                 return number, percent, note.decode("utf-8", "replace")
         return 0, 0.0, ""  # it writes without end, or died in the midst
+
+
+class SideEffects:
+    """Of this process, which runs one call at a time."""
+
+    __slots__ = ("raised",)
+
+    def __init__(self) -> None:
+        self.raised = False
+
+
+marks = SideEffects()

@@ -20,8 +20,8 @@ from nblb import payload as packing
 from nblb.protocol.messages import Failure, ItemsFinished, RunTask
 from nblb.worker.calling import MAX_BUFFERS
 from nblb.worker.channel import Channel
+from nblb.worker.control_page import marks
 from nblb.worker.result_files import ResultFiles
-from nblb.worker.side_effects import marks
 
 PATIENCE_S = 0.02  # for the call at hand to end: what is pickled between two calls nobody changes meanwhile
 

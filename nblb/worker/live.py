@@ -21,8 +21,7 @@ from nblb.protocol.messages import KnobOffered, Message, RunTask, TaskEmitted, T
 from nblb.task_api import StoppedAndKept
 from nblb.worker import mime_bundles
 from nblb.worker.channel import Channel
-from nblb.worker.control_page import ControlPage
-from nblb.worker.side_effects import marks
+from nblb.worker.control_page import ControlPage, marks
 
 EVERY_S = 0.1
 SHARE = 5.0  # packing may take one fifth of a task's time

@@ -31,12 +31,11 @@ from nblb.system import child_processes
 from nblb.worker import calling, displays, patches
 from nblb.worker.capture import WorkerOutput, label_logging, own_stream
 from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
-from nblb.worker.control_page import NOTE_BYTES, ControlPage
+from nblb.worker.control_page import NOTE_BYTES, ControlPage, marks
 from nblb.worker.early_results import EarlyResults
 from nblb.worker.live import LiveChannel
 from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
-from nblb.worker.side_effects import marks
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …

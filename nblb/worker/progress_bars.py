@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nblb import task_api
-from nblb.worker.side_effects import marks
+from nblb.worker.control_page import marks
 
 _markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
 

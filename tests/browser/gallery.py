@@ -11,7 +11,9 @@ from tests.browser.lab import DARK, LIGHT, Lab, Page, browser_page, lab, write_n
 from tests.notebook.scenes import SCENES
 
 ROOT = Path(__file__).parents[2]
-SETUP = "from tests.notebook import scenes\nfrom nblb.notebook import showing\nshowing.install(get_ipython())"
+SETUP = (
+    "from tests.notebook import scenes\nfrom nblb.notebook import display_hooks\ndisplay_hooks.install(get_ipython())"
+)
 LOOKS = [(LIGHT, 1280), (DARK, 1280), (LIGHT, 600), (DARK, 600), (LIGHT, 320)]
 
 

@@ -187,7 +187,9 @@ threading.Thread(target=go, daemon=True).start()"""
 
 def test_nothing_jumps_while_a_job_goes_on(here: Lab) -> None:
     job = "from tests.notebook import scenes\nimport time\njob = scenes.StillJob(total=400, running=8)\n"
-    show = "from nblb.notebook import showing\nshowing.install(get_ipython())\nshowing.show('job', job)"
+    show = (
+        "from nblb.notebook import display_hooks\ndisplay_hooks.install(get_ipython())\ndisplay_hooks.show('job', job)"
+    )
     write_notebook(here.root / "still.ipynb", job + show, STEP)
     with browser_page(here, "still.ipynb") as page:
         page.open()

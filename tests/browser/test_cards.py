@@ -11,8 +11,8 @@ from typing import Any
 from tests.browser.lab import DARK, LIGHT, PRESSED_WHILE_COMPUTING_S, Lab, Page, browser_page, write_notebook
 
 SETUP = (
-    "from tests.notebook import fakes\nfrom nblb.notebook import showing\n"
-    "showing.install(get_ipython())\nfakes.install()"
+    "from tests.notebook import fakes\nfrom nblb.notebook import display_hooks\n"
+    "display_hooks.install(get_ipython())\nfakes.install()"
 )
 COMPUTE = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: sum(range(10_000))"
 
@@ -94,7 +94,7 @@ def _outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_saved_notebook_holds_the_end_also_when_a_card_was_redrawn_under_the_reader(here: Lab) -> None:
     show = SETUP + "\njob = fakes.FakeJob(total=200, bad={1})\njob"
     redraw = (
-        "from nblb.notebook import showing\ncard = showing._cards[job]\n"
+        "from nblb.notebook import display_hooks\ncard = display_hooks._cards[job]\n"
         "for place in card._places: place.update(card.bundle())"
     )
     write_notebook(here.root / "c.ipynb", show, COMPUTE.format(2), redraw, "job")

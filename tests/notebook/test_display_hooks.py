@@ -36,10 +36,11 @@ def test_the_client_finds_the_pictures_by_their_kind(monkeypatch: pytest.MonkeyP
 @pytest.mark.timeout(60)
 def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
     notebook = run(
-        "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import display\nfrom nblb.notebook import showing\n"
-        "print(sorted(display._pictures), display.pump() is not None)",
-        "heard = get_ipython().events.callbacks['post_run_cell']\nbefore = heard.count(showing.draw_ends)\n"
-        "%unload_ext nblb\nprint(sorted(display._pictures), display.pump(), before - heard.count(showing.draw_ends))",
+        "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import front_end\nfrom nblb.notebook import display_hooks\n"
+        "print(sorted(front_end._pictures), front_end.pump() is not None)",
+        "heard = get_ipython().events.callbacks['post_run_cell']\nbefore = heard.count(display_hooks.draw_ends)\n"
+        "%unload_ext nblb\nafter = heard.count(display_hooks.draw_ends)\n"
+        "print(sorted(front_end._pictures), front_end.pump(), before - after)",
     )
     kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
     assert said(notebook, 0) == f"{kinds} True\n"
@@ -62,14 +63,14 @@ def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
 @pytest.mark.timeout(60)
 def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_unloaded() -> None:
     use = (
-        "from types import SimpleNamespace\nfrom nblb.client import current, display\n"
+        "from types import SimpleNamespace\nfrom nblb.client import current, front_end\n"
         "current.use(SimpleNamespace(parameters=SimpleNamespace(LB_ON_INTERRUPT='detach'), stopped=False))\n"
     )
     notebook = run(
-        use + "print(sorted(display._pictures), '%lb_start' in get_ipython().magics_manager.magics['line'])",
+        use + "print(sorted(front_end._pictures), '%lb_start' in get_ipython().magics_manager.magics['line'])",
         "from nblb.notebook import unload_ipython_extension as away\naway(get_ipython())\n"
         + use
-        + "print(sorted(display._pictures))",
+        + "print(sorted(front_end._pictures))",
     )
     kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
     assert said(notebook, 0) == f"{kinds} False\n"
@@ -81,8 +82,10 @@ def test_pump_without_a_kernel_does_nothing() -> None:
 
 
 def test_a_name_that_was_taken_over_is_said_once() -> None:
-    tell = "display.superseded(job, 'it takes over the name') or not_told"
-    again = f"from nblb.client import display\njob = fakes.FakeJob()\n{tell}"
-    notebook = run("from nblb.notebook import showing\nshowing.install(get_ipython())", f"{again};", f"{again}\njob")
+    tell = "front_end.superseded(job, 'it takes over the name') or not_told"
+    again = f"from nblb.client import front_end\njob = fakes.FakeJob()\n{tell}"
+    notebook = run(
+        "from nblb.notebook import display_hooks\ndisplay_hooks.install(get_ipython())", f"{again};", f"{again}\njob"
+    )
     assert said(notebook, 1) == "it takes over the name\n"
     assert said(notebook, 2) == ""  # its card has it

@@ -22,7 +22,7 @@ def stop_wait(job: FakeJob) -> None:
 
 @pytest.mark.timeout(90)
 def test_the_stop_button_frees_the_kernel_and_a_second_press_cancels() -> None:
-    with kernel("from nblb.notebook import showing\nshowing.install(get_ipython())") as (manager, client):
+    with kernel("from nblb.notebook import display_hooks\ndisplay_hooks.install(get_ipython())") as (manager, client):
         wait = client.execute(WAIT)
         until_printed(client, "waits\n")
         manager.interrupt_kernel()

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.client.session.open_record import OpenRecord
+from nblb.client.session.open_tasks import OpenRecord
 from nblb.client.session.session import Session
 from nblb.hub.slots.blob_cache import BlobCache
 from nblb.hub.slots.in_flight import InFlight

@@ -21,10 +21,9 @@ from nblb.protocol.messages import (
     TaskRejected,
     TaskState,
 )
-from nblb.transport.batching import BATCH_MESSAGES, batches
 from nblb.transport.door import Arrived
 from nblb.transport.doors import OUTBOX_BYTES, Doors
-from nblb.transport.sockets import HIGH_WATER
+from nblb.transport.sockets import BATCH_MESSAGES, HIGH_WATER, batches
 from tests.transport.parties import DEADLINE_S, WELCOME, AnyLine, arrivals, greet, heard
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from nblb.protocol.framing import VERSION
 from nblb.protocol.messages import Ask, Heartbeat, client_to_core, core_to_client
-from nblb.transport.batching import TURN_WORDS
 from nblb.transport.dialing import best_address, dial, local_address
 from nblb.transport.doors import Doors
 from nblb.transport.line import Line
 from nblb.transport.local_line import LocalLine
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow
+from nblb.transport.sockets import TURN_WORDS
 from tests.transport.parties import DEADLINE_S, WELCOME, arrivals, greet, heard
 
 IDENTITY = b"i" * (GREETING_BYTES - len(VERSION))

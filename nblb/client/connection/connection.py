@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from nblb import errors
 from nblb.client import front_end
 from nblb.client.connection.io_thread import IoThread
-from nblb.client.session.open_record import Expect
+from nblb.client.session.open_tasks import Expect
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.protocol.commands import Deliver
 from nblb.protocol.messages import (

@@ -12,7 +12,6 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from nblb.client.connection.adaptive_spin import AdaptiveSpin
 from nblb.client.session.session import Session
 from nblb.protocol.commands import SendMany, SettleMany
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
@@ -21,6 +20,10 @@ from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection, LoneOwner
+import os
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
 
 log = logging.getLogger("nblb")
 
@@ -203,3 +206,45 @@ def _is_expected(message: Message, task: str) -> bool:
     """Is this of the kind that a caller can handle?"""
     kind = type(message)
     return (kind is TaskEnded and message.task == task) or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
+
+
+LONGEST_S = 0.0015  # of a look
+GAP_S = 0.0001  # between two moments of it: others want this processor, or this interpreter
+MOST_MISSED = 256  # waits after one look that was no good
+
+
+def processors() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+class AdaptiveSpin:
+    """Remembers how looks went."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter, processors: int = processors()) -> None:
+        self._clock = clock
+        self._may_look = processors > 1
+        self._missed = self._to_miss = 0
+
+    def looks(self, poll: Callable[[int], Any]) -> bool:
+        """Look for a moment, if that has been good so far; whether `poll(0)` has found something."""
+        if not self._may_look:
+            return False
+        if self._to_miss:
+            self._to_miss -= 1
+            return False
+        clock = self._clock
+        now = clock()
+        until = now + LONGEST_S
+        while now < until:
+            if poll(0):
+                self._missed //= 2
+                return True
+            before, now = now, clock()
+            if now - before > GAP_S:
+                break
+        self._missed = self._to_miss = min(MOST_MISSED, 2 * self._missed + 1)
+        return False

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.connection.fast_path import WHOLE, FastPath
-from nblb.client.session.open_record import Expect
+from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
 from nblb.client.submit.batch import Batch
 from nblb.client.submit.upload import Upload

@@ -19,10 +19,9 @@ from nblb.client.futures.output import JobOutput
 from nblb.client.futures.output_access import JobOutputAccess
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.ledger import Ledger
-from nblb.client.jobs.pace import Pace
 from nblb.client.jobs.reuse import EarlierJob
 from nblb.client.jobs.summary import summed_up
-from nblb.client.jobs.view import View, job_snapshot
+from nblb.client.jobs.view import Pace, View, job_snapshot
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
 from nblb.protocol.messages import (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from nblb.client.session.blob_cache import SessionBlobs
-from nblb.client.session.open_record import OpenRecord
-from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask
+from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask, TaskEnded
 
 
 class OpenTasks:
@@ -80,3 +80,76 @@ class OpenTasks:
             job = self.jobs.get(record.job)
             if job is not None and job.items:  # an executor's job has an open end
                 del self.jobs[record.job]
+
+
+class Expect(Message, frozen=True):
+    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone.
+
+    With `again`, runs (first, items): these will end (again); the other items' ends are known, or expected already.
+    """
+
+    task: str
+    items: int = 1
+    job: str = ""
+    again: tuple[tuple[int, int], ...] = ()
+
+
+class OpenRecord:
+    """A record whose ends are not all known.
+
+    Records of one item have nothing to remember but that they are open, so all those of one function (and job) share
+    one of these: a hundred thousand of them cost little more than their place in the session's books.
+    """
+
+    __slots__ = ("_ended", "blobs", "items", "job", "key", "left", "open")
+
+    def __init__(self, items: int, job: str, blobs: tuple[str, ...], key: tuple[Any, ...] = ()) -> None:
+        self.items = self.left = items
+        self.job = job
+        self.blobs = blobs  # those that the core needs while the record is open
+        self.key = key  # of what is shared
+        self.open = 0  # records that share it
+        self._ended = bytearray(items) if items > 1 else None  # 1 where an item has ended
+
+    def reopen(self, runs: Sequence[tuple[int, int]], others: bool) -> None:
+        """These items (first, items) will end again; of the others nothing more is to come if `others` is False."""
+        ended = self._ended
+        if ended is None:
+            return
+        if not others:
+            ended[:] = b"\1" * len(ended)
+        for first, items in runs:
+            ended[first : first + items] = bytes(items)
+        self.left = ended.count(0)
+
+    def refused(self, first: int) -> bool:
+        """The core has not taken the items from `first` on; False if that was known before."""
+        ended = self._ended
+        if ended is None or ended.find(0, first) < 0:
+            return False
+        ended[first:] = b"\1" * (len(ended) - first)
+        self.left = ended.count(0)
+        return True
+
+    def fresh(self, message: TaskEnded) -> tuple[tuple[int, int], ...]:
+        """The runs (first, items) of a slice whose end was not known before; it is from now on."""
+        ended = self._ended
+        if ended is None:
+            return ((0, 1),) if message.first == 0 and not message.holes else ()
+        runs = self._fresh(message, ended)
+        self.left -= sum(items for _, items in runs)
+        return runs
+
+    def _fresh(self, message: TaskEnded, ended: bytearray) -> tuple[tuple[int, int], ...]:
+        first, last = max(0, message.first), min(message.first + message.items, len(ended))
+        if last <= first:
+            return ()
+        if not message.holes and ended.find(1, first, last) < 0:
+            ended[first:last] = b"\1" * (last - first)
+            return ((first, last - first),)
+        holes = set(message.holes)
+        new = [n for n in range(first, last) if not ended[n] and n - message.first not in holes]
+        for n in new:
+            ended[n] = 1
+        runs = (list(run) for _, run in groupby(enumerate(new), key=lambda pair: pair[1] - pair[0]))
+        return tuple((run[0][1], len(run)) for run in runs)

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nblb.client.session.open_record import Expect
-from nblb.client.session.open_tasks import OpenTasks
+from nblb.client.session.open_tasks import Expect, OpenTasks
 from nblb.client.session.refused import RefusedTasks
 from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.protocol.messages import (

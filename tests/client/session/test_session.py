@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.client.session.open_record import Expect
+from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import COLLECT_AFTER_S, SILENT_BEATS, Session
 from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
 from nblb.protocol.framing import Payload

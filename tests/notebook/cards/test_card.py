@@ -184,14 +184,14 @@ def test_a_card_slows_down_when_it_has_been_watched_for_long() -> None:
 
 
 GONE = """import gc, time
-from nblb.notebook import clicks
-before = len(clicks.clicks._actions)
+from nblb.notebook.kernel import comm
+before = len(comm.clicks._actions)
 job = None
 end = time.monotonic() + 10
-while clicks.clicks._actions and time.monotonic() < end:
+while comm.clicks._actions and time.monotonic() < end:
     gc.collect()
     time.sleep(0.05)
-print(before, len(clicks.clicks._actions))"""
+print(before, len(comm.clicks._actions))"""
 
 
 def test_a_card_whose_object_is_gone_is_forgotten_and_its_picture_stays() -> None:

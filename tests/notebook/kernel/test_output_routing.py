@@ -12,8 +12,8 @@ from tests.notebook.kernels import kernel
 GIVEN = """
 import sys, threading
 from nblb.client.futures.light_future import LightFuture
-from nblb.notebook import showing
-showing.install(get_ipython())
+from nblb.notebook import display_hooks
+display_hooks.install(get_ipython())
 f = LightFuture.__new__(LightFuture)
 f.add_done_callback(lambda future: (print("called", future.result()), print("aside", file=sys.stderr)))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from nblb.client.connection.adaptive_spin import GAP_S, LONGEST_S, MOST_MISSED, AdaptiveSpin
+from nblb.client.connection.fast_path import GAP_S, LONGEST_S, MOST_MISSED, AdaptiveSpin
 
 STEP_S = GAP_S / 10
 

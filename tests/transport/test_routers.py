@@ -10,10 +10,12 @@ import zmq
 
 from nblb.protocol.framing import VERSION
 from nblb.protocol.messages import Heartbeat, client_to_core, core_to_client, hub_to_core
-from nblb.transport import garbage_limits, routers
+from nblb.transport import routers
 from nblb.transport.dialing import dial
 from nblb.transport.doors import Doors
-from nblb.transport.garbage_limits import (
+from nblb.transport.local_line import LocalLine
+from nblb.transport.packets import GREETING_BYTES, Outflow
+from nblb.transport.routers import (
     FRAMES_A_TURN,
     MOST_KNOWN,
     MOST_REFUSED,
@@ -21,8 +23,6 @@ from nblb.transport.garbage_limits import (
     REFUSED_A_TURN,
     GarbageLimits,
 )
-from nblb.transport.local_line import LocalLine
-from nblb.transport.packets import GREETING_BYTES, Outflow
 from tests.transport.parties import DEADLINE_S, arrivals, greet
 from tests.transport.test_local_doors import connected, until_gone
 
@@ -128,7 +128,7 @@ def test_a_flood_leaves_turns_short(doors: Doors, request_socket: Callable[..., 
 def test_frames_of_nonsense_are_bounded_too(
     doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage_limits, "PAUSE_S", 3600.0)
+    monkeypatch.setattr(routers, "PAUSE_S", 3600.0)
     flood = request_socket(doors.addresses["clients"], zmq.DEALER, SNDHWM=0, LINGER=0)
     number = MOST_REFUSED + 12
     for _ in range(number):
@@ -145,7 +145,7 @@ def test_frames_of_nonsense_are_bounded_too(
 def test_who_is_not_read_is_heard_again_when_it_makes_sense(
     doors: Doors, request_socket: Callable[..., zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage_limits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(routers, "PAUSE_S", 0.0)
     peer = request_socket(doors.addresses["clients"], zmq.DEALER)
     for _ in range(2 * MOST_REFUSED):
         peer.send_multipart(NONSENSE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.client.jobs.pace import Pace
+from nblb.client.jobs.view import Pace
 
 
 def test_nothing_is_said_before_there_is_something_to_go_by() -> None:
