@@ -28,11 +28,10 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
-from nblb.scheduling.interning import Interning
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
-from nblb.scheduling.submission import Submission, SubmittedJob
+from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
 MAX_PARKED = 100_000
 MAX_ITEMS = 2**31 - 1

@@ -21,10 +21,9 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
-from nblb.scheduling.interning import Interning
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
-from nblb.scheduling.submission import Submission, SubmittedJob
+from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
 
 class Restore:

@@ -1,4 +1,4 @@
-"""What a client submitted in one piece, its slices, and the job it may belong to."""
+"""What a client submitted in one piece, its slices, the job it may belong to, and what equal submissions share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
@@ -15,6 +16,7 @@ from nblb.scheduling.slice import Slice
 
 DONE = TaskState.DONE
 WHOLE = -1  # in place of an item: all of them
+MOST_INTERNED = 4096  # values that are known; they are few unless somebody makes them up
 Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
 
 
@@ -201,3 +203,41 @@ class SubmittedJob:
     @property
     def unended(self) -> int:
         return sum(n for state, n in self.counts.items() if state not in ENDED)
+
+
+class Interning:
+    """One object for values that are equal: a decoded message brings its own copy of each, and a million may wait."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, object] = {}
+        self._alone: dict[str, tuple[str]] = {}
+
+    def share(self, spec: SubmitTask) -> None:
+        """Let the task's words be those of the tasks that are like it; their values stay what they are."""
+        known = self._known
+        if len(known) > MOST_INTERNED:
+            known.clear()
+        name, function, user, python, origin, job = (
+            spec.name, spec.function, spec.user, spec.python, spec.origin, spec.job,
+        )  # fmt: skip
+        if (same := known.setdefault(name, name)) is not name:
+            force_setattr(spec, "name", same)
+        if (same := known.setdefault(function, function)) is not function:
+            force_setattr(spec, "function", same)
+        if (same := known.setdefault(user, user)) is not user:
+            force_setattr(spec, "user", same)
+        if (same := known.setdefault(python, python)) is not python:
+            force_setattr(spec, "python", same)
+        if origin and (same := known.setdefault(origin, origin)) is not origin:
+            force_setattr(spec, "origin", same)
+        if job and (same := known.setdefault(job, job)) is not job:
+            force_setattr(spec, "job", same)
+
+    def alone(self, word: str) -> tuple[str]:
+        """The word in a tuple, the same for all who ask."""
+        found = self._alone.get(word)
+        if found is None:
+            if len(self._alone) > MOST_INTERNED:
+                self._alone.clear()
+            found = self._alone[word] = (word,)
+        return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import SubmitTask, client_to_core
-from nblb.scheduling import interning as words_module
-from nblb.scheduling.interning import Interning
+from nblb.scheduling import submission
 from nblb.scheduling.state import Policy
+from nblb.scheduling.submission import Interning
 from tests.scheduling.world import World
 
 FIELDS = ("name", "function", "user", "python", "origin", "job")
@@ -41,7 +41,7 @@ def test_a_task_that_differs_keeps_its_own() -> None:
 
 
 def test_made_up_words_are_not_remembered_for_ever(monkeypatch) -> None:
-    monkeypatch.setattr(words_module, "MOST", 10)
+    monkeypatch.setattr(submission, "MOST_INTERNED", 10)
     words = Interning()
     for n in range(100):
         words.share(decoded(str(n), name=f"name{n}"))
