@@ -12,7 +12,7 @@
     └── TaskError                  carries task_id
         ├── TaskFailed             the task raised; the message is its remote traceback
         ├── TaskRejected           the core did not take the task
-        │   ├── TooManyQueuedTasks LB_QUEING_MAXPERUSER is reached
+        │   ├── TooManyQueuedTasks a limit of this user is reached
         │   └── NoCompatibleHub    no hub can ever run it (Python version, engine)
         ├── TaskCancelled          (concurrent.futures.CancelledError)
         ├── TaskTimeout            (TimeoutError)  ran longer than its timeout
@@ -128,7 +128,7 @@ class TaskRejected(TaskError):
 
 
 class TooManyQueuedTasks(TaskRejected):
-    """The user has LB_QUEING_MAXPERUSER tasks waiting already."""
+    """A limit of the user is reached; LB_QUEING_MAXPERUSER is none for what Python submits, which waits behind it."""
 
 
 class NoCompatibleHub(TaskRejected):

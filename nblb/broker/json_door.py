@@ -105,6 +105,8 @@ class _Request:
             raise BadRequest("'taskdict' is missing: it holds what the task's function is called with.")
         priority = _number(request, "priority")
         user = account if request.get("userid") is None else _text(request, "userid")
+        if self.scheduler.is_full(user):  # the seed's rule, which its clients reckon with; other doors take all
+            raise BadRequest(f"User has too many pending task ({self.scheduler.policy.max_queued})")
         spec = SubmitTask(
             task=new_task,
             name=name,
@@ -116,8 +118,6 @@ class _Request:
         rejected = self._ask(spec, TaskRejected)
         if rejected is None:
             return {"taskid": new_task}, new_task
-        if rejected.kind == "TooManyQueuedTasks":
-            return {"error": f"User has too many pending task ({self.scheduler.policy.max_queued})"}, ""
         return {"error": _sentence(rejected.reason)}, ""
 
     def _get_task(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
     return {
         **_task_row(scheduler, found, now),
         "story": [accepted, *((wall(at), cause, old, new) for at, cause, old, new in found.story)],
-        "why": scheduler.dispatch.why(found),
+        "why": scheduler.dispatch.why(found, first, now),
         "stdout": output.get("stdout", ""),
         "stderr": output.get("stderr", ""),
         "displays": list(live.displays) if live is not None else [],
@@ -298,7 +298,7 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
 
 
 def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
-    return scheduler.why(about.get("task") or "", int(about.get("first") or 0))
+    return scheduler.why(about.get("task") or "", int(about.get("first") or 0), now)
 
 
 def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, list[tuple[float, float]]]:

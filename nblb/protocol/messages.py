@@ -274,7 +274,7 @@ class TaskAccepted(Message):
 
     task: str = ""
     tasks: tuple[str, ...] = ()  # or many
-    items: int = 0  # of single calls that came together only the first so many, for there is no room; 0: all
+    items: int = 0  # of single calls that came together only the first so many were kept; 0: all
     reason: str = ""
 
 

@@ -119,7 +119,7 @@ class UserQueue:
         self.used_s = 0.0  # plain worker time, for display
         self.done = self.failed = 0  # items
         self.waiting = 0  # items that wait here
-        self.single = 0  # of these, those that LB_QUEING_MAXPERUSER bounds: all that belong to no job
+        self.single = 0  # of these, those that belong to no job: the JSON door refuses more than LB_QUEING_MAXPERUSER
         self.levels: dict[float, dict[Kind, SliceQueue]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}

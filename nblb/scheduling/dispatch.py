@@ -7,6 +7,7 @@ import difflib
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
+from nblb.scheduling import place_in_line
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
@@ -105,8 +106,8 @@ class Dispatch:
             if name:
                 self.state.hold(hub, name)
 
-    def why(self, task: Slice) -> str:
-        """Why a task still waits, in a sentence for its owner."""
+    def why(self, task: Slice, item: int, now: float) -> str:
+        """Why a call, which lies in this slice, still waits, in a sentence for its owner."""
         state, record = self.state, task.record
         if task.state is TaskState.BLOCKED:
             needs = (state.needed(name) for name in record.spec.depends)
@@ -125,7 +126,7 @@ class Dispatch:
         takers = [group for group in state.placement.takers(record) if group.alive]
         if not takers:
             return self._no_taker(task)
-        return self._place_in_line(task, takers)
+        return place_in_line.describe(state, task, item, takers, now)
 
     def _no_taker(self, task: Slice) -> str:
         state, spec = self.state, task.record.spec
@@ -140,40 +141,3 @@ class Dispatch:
             return f"waiting: no hub knows a task named {spec.name!r} ({hint})"
         version = ".".join(map(str, spec.python))
         return f"waiting: no hub runs Python {version}, which its function needs"
-
-    def _place_in_line(self, task: Slice, takers: list[GroupOfWorkers]) -> str:
-        state, record = self.state, task.record
-        user = state.share.user(record.user)
-        place, ahead_s, known = 1, 0.0, True
-        bands = list(dict.fromkeys(group.band for group in takers))
-        for other in user.tasks():
-            if other is task or place > 10_000:
-                break
-            if not any(band.takes(other.record.spec.priority) for band in bands):
-                continue  # it waits for other workers
-            place += 1
-            seconds = state.placement.estimates.slice_s(other.record, other.items)
-            known = known and seconds is not None
-            ahead_s += seconds or 0.0
-        workers = sum(group.alive for group in takers)
-        text = f"{_ordinal(place)} of {record.user}'s tasks in line for {workers} worker{'s' * (workers != 1)}"
-        others: dict[str, int] = {}
-        for group in takers:
-            for held in group.hub.in_hand.values():
-                if held.group is group and held.user is not user:
-                    others[held.user.name] = others.get(held.user.name, 0) + 1
-        text += "".join(f"; {n} of {name}'s run there" for name, n in sorted(others.items()))
-        if known and place > 1:
-            text += f"; about {_duration(ahead_s * (1 + len(others)) / max(1, workers))}"
-        return text
-
-
-def _ordinal(n: int) -> str:
-    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{ending}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -136,11 +136,6 @@ class Intake:
             self.accept(spec, client.address, now)
             return
         kind, reason = refusal
-        room = self._room(spec) if kind == "TooManyQueuedTasks" else 0
-        if room > 0:
-            spec = msgspec.structs.replace(spec, items=room, payload=spec.payload.slice(0, room))
-            self.accept(spec, client.address, now, TaskAccepted(task=spec.task, items=room, reason=reason))
-            return
         state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
 
     def _again(self, client: ConnectedClient, record: Submission, spec: SubmitTask) -> None:
@@ -148,7 +143,7 @@ class Intake:
         if client.address not in record.watchers:
             record.watchers = self.state.watched_by(record.watchers, client.address)
         accepted = TaskAccepted(task=record.id)
-        if spec.items > record.items:
+        if spec.items > record.items:  # an earlier version of the core kept only the part that it had room for
             reason = f"there was no room for the last {spec.items - record.items} of {spec.items} tasks {spec.name}"
             accepted = TaskAccepted(task=record.id, items=record.items, reason=reason)
         self.state.send(client.address, accepted)
@@ -183,27 +178,15 @@ class Intake:
         return None
 
     def _refusal(self, spec: SubmitTask) -> tuple[str, str] | None:
-        state, limit = self.state, self.state.policy.max_queued
+        state = self.state
         for name in spec.depends:
             if state.needed(name)[0] is None:
                 return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
-        if spec.job:
-            if spec.job not in state.jobs:
-                return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
-        elif limit > 0 and spec.items > self._room(spec):
-            reason = (
-                f"user {spec.user} has {limit} tasks waiting already, as many as LB_QUEING_MAXPERUSER allows; "
-                "wait for some to start, or submit them as one job with map()"
-            )
-            return "TooManyQueuedTasks", reason
+        if spec.job and spec.job not in state.jobs:
+            return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
         return None
 
-    def _room(self, spec: SubmitTask) -> int:
-        """How many of its items LB_QUEING_MAXPERUSER lets in; a record that can't be cut comes in whole or not."""
-        room = self.state.policy.max_queued - self.state.share.user(spec.user).single
-        return room if spec.split or room >= spec.items else 0
-
-    def accept(self, spec: SubmitTask, watcher: str, now: float, accepted: TaskAccepted | None = None) -> Submission:
+    def accept(self, spec: SubmitTask, watcher: str, now: float) -> Submission:
         """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
         state = self.state
         state.accepted += 1
@@ -216,7 +199,7 @@ class Intake:
             job.records[record.id] = record
         state.out.append(Record(TaskKept(spec, state.wall(now))))
         if watcher:
-            state.send(watcher, accepted or TaskAccepted(task=record.id))
+            state.send(watcher, TaskAccepted(task=record.id))
         self.begin(record, now)
         return record
 

@@ -254,9 +254,17 @@ class Scheduler:
             ended.failure if ended is not None else None,
         )
 
-    def why(self, task_id: str, first: int = 0) -> str:
+    def why(self, task_id: str, first: int, now: float) -> str:
+        """Why this call of a record still waits, in a sentence for its owner."""
         record = self.state.records.get(task_id)
-        return self.dispatch.why(record.at(first)) if record is not None else "the core does not know this task"
+        if record is None or not 0 <= first < record.items:
+            return "the core does not know this task"
+        return self.dispatch.why(record.at(first), first, now)
+
+    def is_full(self, user: str) -> bool:
+        """Whether LB_QUEING_MAXPERUSER calls of this user wait outside jobs: the JSON door refuses one more."""
+        limit, queue = self.policy.max_queued, self.state.share.users.get(user)
+        return queue is not None and 0 < limit <= queue.single
 
     # ── small requests ──
 

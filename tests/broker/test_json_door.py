@@ -15,11 +15,13 @@ from nblb.protocol.commands import Command, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import TaskKept
 from nblb.protocol.messages import (
+    CancelTask,
     Failure,
     Group,
     Hello,
     HubHello,
     Message,
+    OpenJob,
     PutBlob,
     RunTask,
     StopTask,
@@ -206,6 +208,24 @@ def test_too_many_queued() -> None:
     new = {"toLB": "NEWTASK", "taskname": "HELLO", "taskdict": {}, "userid": "u"}
     assert lab.ask(new) == {"error": "User has too many pending task (3)"}
     lab.new(user="other")
+
+
+def test_only_this_door_refuses_what_is_beyond_the_bound() -> None:
+    lab = Lab(max_queued=2, hub=False)
+    lab.say("client:python", Hello(client="c", user="u"))
+    lab.say("client:python", OpenJob(job="j", name="sweep", items=9))
+    lab.say("client:python", SubmitTask(task="j1", name="HELLO", job="j", items=9))
+    lab.new()  # a job's tasks do not count
+    for n in range(4):
+        lab.say("client:python", SubmitTask(task=f"t{n}", name="HELLO"))
+    assert len([entry for entry in lab.records if isinstance(entry, TaskKept)]) == 6
+    new = {"toLB": "NEWTASK", "taskname": "HELLO", "taskdict": {}, "userid": "u"}
+    assert lab.ask(new) == {"error": "User has too many pending task (2)"}
+    lab.say("client:python", CancelTask(request=1, task="t0"))
+    lab.say("client:python", CancelTask(request=2, task="t1"))
+    lab.say("client:python", CancelTask(request=3, task="t2"))
+    lab.say("client:python", CancelTask(request=4, task="t3"))
+    lab.new()
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class Story:
             self.world.client(address, user)
 
     def do_why(self, task: str, first: str = "0") -> None:
-        self.lines.append(f"? {self.world.scheduler.why(task, int(first))}")
+        self.lines.append(f"? {self.world.scheduler.why(task, int(first), self.world.now)}")
 
     def do_state(self, *tasks: str) -> None:
         for task in tasks:

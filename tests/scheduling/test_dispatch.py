@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import Group, OpenJob, RunTask, SubmitTask, TaskState
+from nblb.protocol.journal_entries import TaskKept
+from nblb.protocol.messages import CancelTask, Group, OpenJob, RunTask, SubmitTask, TaskState
+from nblb.scheduling import place_in_line
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 
@@ -284,19 +286,90 @@ def test_one_turn_assigns_so_many_and_the_next_goes_on(world: World) -> None:
 # ── bounds and words ──
 
 
-def test_blocked_and_job_tasks_are_not_bounded() -> None:
+def test_what_is_submitted_beyond_the_bound_is_kept_and_waits_behind_it() -> None:
     world = World(Policy(max_queued=2))
     world.client("client:anna", "anna")
-    submit(world, "anna", "t1", "t2", "t3")
-    assert list(world.scheduler.state.records) == ["t1", "t2"]
+    submit(world, "anna", *(f"t{n}" for n in range(5)))
     world.say("client:anna", OpenJob(job="j", name="sweep", items=0))
-    submit(world, "anna", "t4", "t5", job="j")
-    assert world.scheduler.state.share.user("anna").waiting == 4
+    submit(world, "anna", "t5", "t6", job="j")
+    assert world.scheduler.is_full("anna")
+    assert not world.scheduler.is_full("bob")
+    assert [entry.spec.task for entry in world.journal if isinstance(entry, TaskKept)] == [f"t{n}" for n in range(7)]
+    hub = world.hub("lab", (Group(1, 0, 100),))
+    order = []
+    while world.scheduler.state.share.user("anna").waiting or hub.hands:
+        world.tick()
+        (fence,) = hub.hands
+        order.append(fence[0])
+        if len(order) == 2:
+            submit(world, "anna", "urgent", priority=9.0)  # does not wait behind those that wait behind the bound
+        world.fact(hub, hub.finish(fence))
+        world.check()
+    assert order == ["t0", "t1", "urgent", "t2", "t3", "t4", "t5", "t6"]
+
+
+def test_why_says_what_waits_behind_the_bound() -> None:
+    world = World(Policy(max_queued=2))
+    world.client("client:anna", "anna")
+    submit(world, "anna", *(f"t{n}" for n in range(4)))
+    world.hub("lab", (Group(1),))
+    why = world.scheduler.why
+    assert why("t1", 0, world.now) == "2nd of anna's tasks in line for 1 worker"
+    behind = "behind the 2 of one user that compete at once (LB_QUEING_MAXPERUSER)"
+    assert why("t2", 0, world.now) == f"3rd of anna's tasks in line for 1 worker, {behind}"
+    unbound = World(Policy(max_queued=0))
+    unbound.client("client:anna", "anna")
+    submit(unbound, "anna", *(f"t{n}" for n in range(4)))
+    unbound.hub("lab", (Group(1),))
+    assert "behind" not in unbound.scheduler.why("t3", 0, unbound.now)
+    assert not unbound.scheduler.is_full("anna")
+
+
+def test_a_place_in_line_and_the_time_left_are_counted_in_calls(world: World) -> None:
+    hub = world.hub("lab", (Group(2, 0, 10),))
+    submit(world, "anna", "first")
+    world.tick()
+    world.fact(hub, hub.finish(("first", 0, 1), duration_s=1.0))
+    split(world, "anna", "loop", 12)
+    split(world, "anna", "urgent", 3, priority=5.0)
+    split(world, "anna", "elsewhere", 50, priority=500.0)
+    split(world, "anna", "map", 100)
+    split(world, "bob", "his", 5)
+
+    def why(task: str, item: int) -> str:
+        return world.scheduler.why(task, item, world.now)
+
+    assert why("loop", 0).startswith("4th of anna's tasks in line for 2 workers")
+    assert why("loop", 11).startswith("15th of anna's tasks")
+    assert why("map", 99).startswith("115th of anna's tasks")
+    assert why("map", 99).endswith("; about 2 min")  # 114 calls before it, and bob has his share of the workers
+    world.say("client:bob", CancelTask(task="his", request=1))
+    assert why("map", 99).endswith("; about 57 s")
+    world.tick()  # two of the urgent ones run now, and take a second each
+    assert why("map", 99) == "113th of anna's tasks in line for 2 workers; about 57 s"
+    world.say("client:anna", CancelTask(task="map", request=1, first=10, items=80))
+    assert why("map", 99).startswith("33rd of anna's tasks")
+    assert why("map", 100) == "the core does not know this task"
     world.check()
 
 
+def test_a_place_far_behind_is_not_counted_to_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place_in_line, "MOST_SLICES", 3)
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "anna", "first")
+    world.tick()
+    world.fact(hub, hub.finish(("first", 0, 1), duration_s=2.0))
+    submit(world, "anna", *(f"t{n}" for n in range(9)))
+    said = world.scheduler.why("t8", 0, world.now)
+    assert said == "behind more than 4 of anna's tasks in line for 1 worker; about 8 s or more"
+    assert world.scheduler.why("t3", 0, world.now) == "4th of anna's tasks in line for 1 worker; about 6 s"
+
+
 def test_why(world: World) -> None:
-    why = world.scheduler.why
+
+    def why(task: str) -> str:
+        return world.scheduler.why(task, 0, world.now)
+
     submit(world, "anna", "t1")
     assert why("t1") == "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
     assert why("nonsense") == "the core does not know this task"
@@ -311,7 +384,7 @@ def test_why(world: World) -> None:
     assert why("t9") == "waiting: no worker takes priority 500 (those here take 0 to 10)"
     world.fact(hub, hub.finish(("t1", 0, 1), duration_s=60.0))
     submit(world, "bob", "b2")
-    assert why("t3").endswith("in line for 1 worker; about 60 s")
+    assert why("t3").endswith("in line for 1 worker; about 2 min")  # 60 s, of a worker that bob has half of
     world.tick()
     (holder,) = {run.user for run in hub.hands.values()}
     waiting = next(t for t in ("b1", "t3") if world.scheduler.state.records[t].slices[0].state is TaskState.QUEUED)

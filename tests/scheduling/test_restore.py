@@ -137,7 +137,7 @@ def test_orphans_that_nobody_claims_run_again_or_are_lost(world: World, grouped:
     submit(world, "again")
     submit(world, "once", at_most_once=True)
     world.restart(grouped)
-    assert world.scheduler.why("again").startswith("waits for its hub")
+    assert world.scheduler.why("again", 0, world.now).startswith("waits for its hub")
     world.now += 30.0
     world.tick()
     assert (states(world, "again"), states(world, "once")) == ("0:1 QUEUED", "0:1 LOST")

@@ -1,0 +1,109 @@
+"""The place of a waiting call among its user's calls, and the time until it starts: the words of `why()`.
+
+All counts are calls, which is what users submit: a map, or a loop of `submit`, travels as a few records of many calls.
+Only calls that the same workers take count as being in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
+from nblb.scheduling.hubs import GroupOfWorkers
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import State
+
+MOST_SLICES = 10_000  # that a question looks at, so that it does not delay the core
+
+
+class Ahead(NamedTuple):
+    """What the same user's workers do before the call."""
+
+    calls: int  # that wait in front of it
+    seconds: float | None  # of one worker's time that these take; None where a function was never measured
+    exact: bool  # False: there are more, which were not counted
+
+
+def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWorkers], now: float) -> str:
+    """The place of `item`, which lies in the QUEUED slice `task`, in the line for the workers of `takers`."""
+    user, name = state.share.user(task.record.user), task.record.user
+    ahead = in_front(state, task, item, takers)
+    workers = sum(group.alive for group in takers)
+    line = f"in line for {workers} worker{'s' * (workers != 1)}"
+    if ahead.exact:
+        text = f"{_ordinal(ahead.calls + 1)} of {name}'s tasks {line}"
+    else:
+        text = f"behind more than {ahead.calls:,} of {name}'s tasks {line}"
+    limit = state.policy.max_queued
+    if 0 < limit <= ahead.calls:
+        text += f", behind the {limit:,} of one user that compete at once (LB_QUEING_MAXPERUSER)"
+    others: dict[str, int] = {}
+    for group in takers:
+        for held in group.hub.in_hand.values():
+            if held.group is group and held.user is not user:
+                others[held.user.name] = others.get(held.user.name, 0) + 1
+    text += "".join(f"; {n} of {other}'s run there" for other, n in sorted(others.items()))
+    rivals = {other.name for other in _waiting(state, takers) if other is not user}
+    running_s = _running_s(state, takers, now)
+    if ahead.seconds is None or running_s is None:
+        return text
+    wait_s = (running_s + ahead.seconds * (1 + len(rivals | others.keys()))) / max(1, workers)
+    return f"{text}; about {_duration(wait_s)}{'' if ahead.exact else ' or more'}" if wait_s > 0 else text
+
+
+def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorkers]) -> Ahead:
+    """The waiting calls of the same user that these workers are given before this one."""
+    estimates = state.placement.estimates
+    bands = list(dict.fromkeys(group.band for group in takers))
+    hubs = list(dict.fromkeys(group.hub for group in takers))
+    calls, seconds, exact = 0, 0.0, True
+    known = True
+    for number, other in enumerate(state.share.user(task.record.user).tasks()):
+        items = item - task.first if other is task else other.items
+        record = other.record
+        if other is task or (
+            any(band.takes(record.spec.priority) for band in bands) and any(hub.runs(record.kind) for hub in hubs)
+        ):
+            calls += items
+            one = estimates.item_s(record)
+            known = known and (one is not None or not items)
+            seconds += (one or 0.0) * items
+        if other is task:
+            break
+        if number >= MOST_SLICES:
+            exact = False
+            break
+    return Ahead(calls, seconds if known else None, exact)
+
+
+def _waiting(state: State, takers: Iterable[GroupOfWorkers]) -> Iterable[UserQueue]:
+    """The users with a task for one of these workers."""
+    bands: list[Band] = list(dict.fromkeys(group.band for group in takers))
+    return [user for user in state.share.users.values() if any(user.best(band.low, band.high) for band in bands)]
+
+
+def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> float | None:
+    """The worker time that what these workers were given still takes; None where a function was never measured."""
+    left = 0.0
+    for group in takers:
+        for held in group.hub.in_hand.values():
+            if held.group is group:
+                one = state.placement.estimates.item_s(held.record)
+                if one is None:
+                    return None
+                begun = now - held.started_at if held.started_at else 0.0
+                left += max(0.0, one * sum(task.items for task in held.tasks) - begun)
+    return left
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n:,}{ending}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
