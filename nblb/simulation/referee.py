@@ -119,8 +119,8 @@ class Referee:
             task = message.task  # type: ignore[attr-defined]
             if task not in self.ledger.tasks:
                 raise Violation("I4", f"task {task} is acknowledged and not on the disk")
-            if message.items not in (0, self.ledger.tasks[task].spec.items):  # type: ignore[attr-defined]
-                raise Violation("I4", f"{message} is said, and {self.ledger.tasks[task].spec.items} are on the disk")
+            if message.items:  # type: ignore[attr-defined]
+                raise Violation("bound", f"{message} is said, and all calls that were submitted are to be kept")
             self.acknowledged.add(task)
         elif kind is TaskRejected:
             self._check_refusal(message)  # type: ignore[arg-type]
@@ -178,6 +178,8 @@ class Referee:
         return record is not None and record.at(item).held is None
 
     def _check_refusal(self, message: TaskRejected) -> None:
+        if message.kind == "TooManyQueuedTasks":
+            raise Violation("bound", f"{message} is said, and what is beyond the bound is to be kept behind it")
         kept = self.ledger.tasks.get(message.task)
         if kept is None or kept.forgotten or not self.orderly:
             return

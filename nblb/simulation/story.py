@@ -71,6 +71,8 @@ class HistoryResult(msgspec.Struct):
 class History:
     """Everything that one seed brings about."""
 
+    FLOODED = 0.94, 1.0  # which histories have loops of `submit` far beyond a small bound of queued tasks
+
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.simulator = Simulator(seed, tracing)
         random = self.simulator.random
@@ -79,6 +81,7 @@ class History:
         self.gentle = 0.1 <= kind < 0.25  # nobody but the core and clients fails, so what runs is never run again
         self.orderly = 0.25 <= kind < 0.3  # nothing fails, but hubs are stopped and scaled
         self.crowded = kind < 0.04  # users with much to do share a few workers
+        self.flooded = self.FLOODED[0] <= kind < self.FLOODED[1] and not self.crowded
         self.local = self.gentle or random.random() < 0.5  # hubs are on the core's machine, and see its process end
         clients = random.choice((1, 2, 2, 3))
         users = random.choice((1, 2, 2, 3))
@@ -86,6 +89,8 @@ class History:
         draw = Draw(random, clients, users, records, STORM_S * 0.8)
         if self.crowded:
             draw.crowd()
+        elif self.flooded:
+            draw.flood()
         plan = draw.plan
         self.plan = plan
         self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4)
@@ -112,7 +117,7 @@ class History:
 
     def _policy(self) -> Policy:
         return Policy(
-            max_queued=self.simulator.random.choice((1000, 1000, 1000, 6)),
+            max_queued=self.simulator.random.choice((1, 3, 6, 6) if self.flooded else (1000, 1000, 1000, 6)),
             heartbeat_s=1.0,
             suspect_s=2.5,
             lease_s=5.0,

@@ -193,6 +193,43 @@ class Draw:
                                                  split=True))  # fmt: skip
         self.plan.acts.sort(key=lambda act: act.at)
 
+    def flood(self) -> None:
+        """Each client submits more single calls in a loop than may compete at once; calls may travel together."""
+        random = self.random
+        for client in range(len(self.plan.users)):
+            at, left = 0.5 + random.random() * 6.0, random.choice((15, 30, 45))
+            while left > 0:
+                items = min(left, random.choice((1, 1, 1, 1, 4, 8)))
+                self._one_of_a_loop(client, at, items)
+                left -= items
+                at += random.choice((0.0, 0.0, 0.0, 0.001, 0.05))
+        self.plan.acts.sort(key=lambda act: act.at)
+
+    def _one_of_a_loop(self, client: int, at: float, items: int) -> None:
+        random = self.random
+        task, split, mine = f"t{len(self.plan.conduct)}", items > 1, self._tasks[client]
+        conduct = Conduct(random.choice((0.01, 0.05, 0.2)))
+        if random.random() < 0.1:
+            conduct = msgspec.structs.replace(conduct, raises=frozenset((random.randrange(items),)))
+        self.plan.conduct[task] = conduct
+        depends = (self._needed(random.choice(mine)),) if mine and not split and random.random() < 0.1 else ()
+        spec = SubmitTask(
+            task=task,
+            name="loop",
+            function=random.choice(FUNCTIONS),
+            payload=Payload((bytes(range(items)),), [1] * items) if split else Payload((bytes(range(items)),)),
+            items=items,
+            split=split,
+            priority=float(random.choice((0, 0, 0, 0, 5, 20))),
+            retries=random.choice((0, 0, 1)),
+            depends=depends,
+        )
+        mine.append(task)
+        self._items[task] = items
+        self._act(at, client, spec)
+        if random.random() < 0.1:
+            self._cancel(client, at + random.random() * 3.0, task, items)
+
     def _job(self, client: int, at: float) -> None:
         random = self.random
         records = [random.choice((1, 4, 8)) for _ in range(random.choice((1, 2, 3)))]

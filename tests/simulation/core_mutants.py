@@ -288,7 +288,84 @@ def parts_by_their_first_item() -> Patches:
     return [swap(AttemptReports, "_items_finished", make)]
 
 
+def refused_beyond_the_bound() -> Patches:
+    """A user of whom LB_QUEING_MAXPERUSER calls wait is refused one more. (Found: so it was until 0.1.)"""
+
+    def make(original: Any) -> Any:
+        def refusal(self: Intake, spec: Any) -> Any:
+            limit, waiting = self.state.policy.max_queued, self.state.share.user(spec.user).single
+            if not spec.job and waiting + spec.items > limit:
+                return "TooManyQueuedTasks", f"{waiting} wait already"
+            return original(self, spec)
+
+        return refusal
+
+    return [swap(Intake, "_refusal", make)]
+
+
+def a_part_is_kept_beyond_the_bound() -> Patches:
+    """Of calls that came together as many are kept as the bound has room for; the others end nowhere."""
+
+    def make(original: Any) -> Any:
+        def submit(self: Intake, client: Any, spec: Any, now: float) -> None:
+            room = self.state.policy.max_queued - self.state.share.user(spec.user).single
+            if spec.split and not spec.job and 0 < room < spec.items:
+                spec = msgspec.structs.replace(spec, items=room, payload=spec.payload.slice(0, room))
+            original(self, client, spec, now)
+
+        return submit
+
+    return [swap(Intake, "submit_task", make)]
+
+
+def left_behind_the_bound() -> Patches:
+    """What is accepted beyond the bound never gets a place in its user's line."""
+
+    def make(original: Any) -> Any:
+        def enqueue(self: State, task: Slice) -> None:
+            if self.share.user(task.record.user).single < self.policy.max_queued:
+                original(self, task)
+
+        return enqueue
+
+    return [swap(State, "enqueue", make)]
+
+
+def restored_up_to_the_bound() -> Patches:
+    """A core that restarts queues no more of a user's calls than the bound."""
+
+    def make(original: Any) -> Any:
+        def resume(self: Restore, record: LiveRecord) -> None:
+            if self.state.share.user(record.user).single < self.state.policy.max_queued:
+                original(self, record)
+
+        return resume
+
+    return [swap(Restore, "_resume_open", make)]
+
+
+def urgent_waits_behind_the_bound() -> Patches:
+    """Of more calls than the bound the oldest goes first, whatever its priority."""
+
+    def make(original: Any) -> Any:
+        def best(self: UserQueue, low: float, high: float) -> Any:
+            if self.single > SMALL_BOUND:
+                within = [priority for priority in self.priorities if low <= priority <= high]
+                return min((task for p in within if (task := original(self, p, p)) is not None), default=None)
+            return original(self, low, high)
+
+        return best
+
+    return [swap(UserQueue, "best", make)]
+
+
+SMALL_BOUND = 6
 CORE_MUTANTS = (
+    refused_beyond_the_bound,
+    a_part_is_kept_beyond_the_bound,
+    left_behind_the_bound,
+    restored_up_to_the_bound,
+    urgent_waits_behind_the_bound,
     lost_parts_count_as_done,
     parts_by_their_first_item,
     time_is_not_charged,

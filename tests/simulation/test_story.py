@@ -29,7 +29,7 @@ def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
     told: set[str] = set()
     words = (
         "core       crashes", "a write was torn", "is killed", "is full", "connection of hub", "is cut off", "loses",
-        "'DONE'", "'FAILED'", "'CANCELLED'", "'LOST'", "TooManyQueuedTasks", "JournalFull", "DependencyFailed",
+        "'DONE'", "'FAILED'", "'CANCELLED'", "'LOST'", "JournalFull", "DependencyFailed",
         "worker='cache'", "TaskTimeout", "why='recall'", "loses the first word",
     )  # fmt: skip
     for seed in range(200):
@@ -38,6 +38,21 @@ def test_all_kinds_of_faults_and_of_ends_come_up() -> None:
         if told == set(words):
             return
     assert told == set(words)
+
+
+class Flooded(History):
+    """Every history has loops of `submit` far beyond the bound."""
+
+    FLOODED = 0.0, 1.0
+
+
+def test_no_call_beyond_the_bound_is_lost() -> None:
+    behind = 0
+    for seed in range(120):
+        outcome = play(seed, tracing=seed < 5, make=Flooded)
+        assert not outcome.violation, f"seed {seed}: {outcome.violation}"
+        behind += outcome.tasks > 15
+    assert behind > 80
 
 
 def test_a_bug_in_a_machine_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
