@@ -8,7 +8,7 @@
     │   └── JournalLocked          another core holds this state folder
     ├── LoadBalancerUnreachable    (ConnectionError)  no core answers
     ├── NotAllowed                 this user may not do that
-    ├── NotSerializable            (TypeError)  a function, argument or result cannot be pickled
+    ├── NotSerializable            (TypeError, pickle.PicklingError)  a function, argument or result cannot be pickled
     └── TaskError                  carries task_id
         ├── TaskFailed             the task raised; the message is its remote traceback
         ├── TaskRejected           the core did not take the task
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import pickle
 from typing import Any
 
 __all__ = [
@@ -86,7 +87,7 @@ class NotAllowed(NblbError, PermissionError):
     """The user of this connection may not do what was asked."""
 
 
-class NotSerializable(NblbError, TypeError):
+class NotSerializable(NblbError, TypeError, pickle.PicklingError):
     """Something that must travel cannot be pickled; the message names the part by its path."""
 
 

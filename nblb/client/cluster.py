@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from nblb.client import current, front_end
 from nblb.client.connection.connection import Connection, Pending, close_all
 from nblb.client.connection.locate import find_core, hello
-from nblb.client.executor import Executor
+from nblb.client.executor import Executor, executor
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
@@ -136,9 +136,9 @@ class Cluster:
         """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""
         return attach(self, name)
 
-    def executor(self, priority: float = 0.0, user: str | None = None) -> Executor:
-        """A concurrent.futures.Executor whose calls run on this cluster."""
-        return Executor(priority, user, cluster=self)
+    def executor(self, priority: float = 0.0, user: str | None = None, **unknown: Any) -> Executor:
+        """A concurrent.futures.Executor whose calls run on this cluster; as `lb.executor`."""
+        return executor(priority, user, cluster=self, **unknown)
 
     # ── changes ──
 

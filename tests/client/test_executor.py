@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import operator
+import pickle
+import threading
 
 import pytest
 
+import nblb as lb
 from nblb.client.cluster import Cluster
-from nblb.errors import TaskFailed
+from nblb.errors import NotSerializable, TaskFailed
 from nblb.protocol.messages import CancelTask, ForgetJob, OpenJob, SubmitTask
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
@@ -74,3 +78,99 @@ def test_an_unused_executor_says_nothing(cluster: Cluster, core: FakeCore) -> No
     with cluster.executor():
         pass
     assert core.said(OpenJob) == []
+
+
+def forgotten(core: FakeCore) -> list[str]:
+    return [message.job for message in core.said(ForgetJob)]
+
+
+def test_an_executor_for_each_call_is_one_job_while_calls_are_open(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    futures = [lb.executor().submit(abs, -n) for n in range(50)]
+    futures += [lb.executor(priority=3).submit(abs, -n) for n in range(50, 60)]
+    gc.collect()
+    wait_until(lambda: len(core.specs) == 60)
+    (job,) = core.said(OpenJob)
+    assert {spec.job for spec in core.specs.values()} == {job.job}
+    assert forgotten(core) == []
+    core.run()
+    assert [future.result(10) for future in futures] == [*range(60)]
+    wait_until(lambda: forgotten(core) == [job.job])
+    core.hold = False
+    for n in range(3):  # one after the other: none is left behind
+        assert lb.executor().submit(abs, -n).result(10) == n
+    wait_until(lambda: len(forgotten(core)) == len(core.said(OpenJob)))
+
+
+def test_another_users_calls_are_another_job(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    lb.executor(user="bob").submit(abs, 1)
+    lb.executor().submit(abs, 1)
+    wait_until(lambda: len(core.specs) == 2)
+    assert [job.user for job in core.said(OpenJob)] == ["bob", ""]
+
+
+def test_two_executors_at_a_time_are_two_jobs(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    one, other = lb.executor(), lb.executor()
+    one.submit(abs, 1)
+    other.submit(abs, 1)
+    one.submit(abs, 1)
+    wait_until(lambda: len(core.specs) == 3)
+    assert len(core.said(OpenJob)) == 2
+    assert one.name != other.name
+
+
+def test_a_job_is_forgotten_when_the_last_call_ends_after_a_shutdown_that_does_not_wait(
+    cluster: Cluster, core: FakeCore
+) -> None:
+    core.hold = True
+    executor = cluster.executor()
+    future = executor.submit(abs, -3)
+    executor.shutdown(wait=False)
+    wait_until(lambda: len(core.specs) == 1)
+    assert forgotten(core) == []
+    core.run()
+    assert future.result(10) == 3
+    wait_until(lambda: len(forgotten(core)) == 1)
+
+
+def test_what_cannot_be_pickled_is_the_error_of_the_future(cluster: Cluster) -> None:
+    with cluster.executor() as executor:
+        future = executor.submit(abs, threading.Lock())
+        error = future.exception(10)
+        assert isinstance(error, NotSerializable)
+        assert isinstance(error, pickle.PicklingError)
+        assert isinstance(error, TypeError)
+        assert "lock" in str(error)
+        assert (future.done(), future.state) == (True, "FAILED")
+        with pytest.raises(pickle.PicklingError, match="lock"):
+            list(executor.map(abs, [threading.Lock()]))
+        assert executor.submit(abs, -1).result(10) == 1
+
+
+def test_unknown_keywords_are_refused_with_a_sentence(cluster: Cluster) -> None:
+    with pytest.raises(TypeError, match=r"lb.executor\(\) has no keyword 'max_workers'; it takes priority, user"):
+        lb.executor(max_workers=4)
+    with pytest.raises(TypeError, match="has no keyword 'initializer', 'retries'"):
+        cluster.executor(initializer=print, retries=2)
+    with pytest.raises(TypeError, match="it takes timeout, chunksize, buffersize"):
+        cluster.executor().map(abs, [1], chunk=2)
+
+
+def test_a_map_with_a_buffer_submits_as_results_are_taken(cluster: Cluster, core: FakeCore) -> None:
+    with cluster.executor() as executor:
+        taken = executor.map(abs, iter(range(0, -100, -1)), buffersize=4)
+        assert [next(taken) for _ in range(3)] == [0, 1, 2]
+        assert len(core.said(SubmitTask)) <= 4 + 3
+        assert list(taken) == [*range(3, 100)]
+        assert list(executor.map(abs, range(-10, 0), chunksize=3, buffersize=2)) == [*range(10, 0, -1)]
+        for wrong, error in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+            with pytest.raises(error, match="buffersize"):
+                executor.map(abs, [1], buffersize=wrong)
+
+
+def test_the_number_of_workers_is_that_of_the_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    bands = [(0, 10), (0, 10), (5, 1000)]
+    monkeypatch.setattr(Cluster, "workers", lambda _: [{"minP": low, "maxP": high} for low, high in bands])
+    assert [cluster.executor(priority)._max_workers for priority in (0, 7, 20, 5000)] == [2, 3, 1, 1]

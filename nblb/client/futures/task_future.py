@@ -16,7 +16,7 @@ from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, Light
 from nblb.client.futures.live import SteeredTask
 from nblb.client.futures.output_access import TaskOutputAccess
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
-from nblb.errors import LoadBalancerUnreachable, TaskCancelled, TaskFailed
+from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
@@ -219,6 +219,12 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     def show(self, changed: TaskChanged) -> None:
         if not self.done():
             self._changed = changed
+
+    def never_sent(self, error: NblbError) -> None:
+        """The call could not be sent, and this error is its end."""
+        failure = Failure(kind=type(error).__name__, message=str(error))
+        self._ended = TaskEnded(task=self._record, state=TaskState.FAILED, failure=failure)
+        self.finish_badly(error)
 
     def hung_up(self, error: LoadBalancerUnreachable) -> None:
         self.finish_badly(error)
