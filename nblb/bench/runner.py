@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SECONDS = 30.0
 PATIENCE = 4.0  # times its share of the time: longer, and a case is given up
 LEAST_PATIENCE_S = 4.0
-OF_THE_BOUND = 0.8  # of the tasks that a user may have queued
 
 
 class GrowthPlan(NamedTuple):
@@ -90,7 +89,7 @@ def run(
     if "startup" in chosen:
         tell("startup")
         report.cases.append(_startup(cluster))
-    bench = _Bench(cluster, workers, priority, _size(cluster, workers, full))
+    bench = _Bench(cluster, workers, priority, _size(workers, full))
     begun = monotonic()  # what comes before takes what it takes: few seconds
     try:
         rest = [name for name in chosen if name != "startup"]
@@ -122,14 +121,9 @@ def _workers(cluster: Cluster, priority: float) -> int:
     return able
 
 
-def _size(cluster: Cluster, workers: int, full: Size) -> Size:
-    """Within what this user may have queued, and enough for every worker to have its share."""
-    bound = cluster.parameters.LB_QUEING_MAXPERUSER
-    most = max(1, int(bound * OF_THE_BOUND)) if bound else full.submits
-    return replace(
-        full, submits=min(full.submits, most), closures=min(full.closures, most), echoes=min(full.echoes, 3),
-        uneven=min(most, full.uneven * max(1, workers // 10)),
-    )  # fmt: skip
+def _size(workers: int, full: Size) -> Size:
+    """Enough for every worker to have its share, and few enough for a user's own cluster."""
+    return replace(full, echoes=min(full.echoes, 3), uneven=full.uneven * max(1, workers // 10))
 
 
 def _best(state_dir: Path | None, durability: str) -> dict[str, float]:

@@ -19,14 +19,14 @@ from tests.benchmarks.peer import WORKERS, Peer
 
 
 class Nblb(OnCluster, Peer):
-    """Journal and security at their defaults; only the bound of queued tasks is lifted."""
+    """Journal, security and the bound of queued tasks at their defaults."""
 
     def __init__(self, workers: int = WORKERS, address: str = "", user: str = "") -> None:
         import nblb
 
         self._folder = None if address else tempfile.TemporaryDirectory(prefix="nblb-bench-")
         self._state = address or f"{self._folder.name}/state"  # type: ignore[union-attr]
-        settings = {"LB_NAME": "bench", "LB_STATE_DIR": self._state, "LB_QUEING_MAXPERUSER": 0}
+        settings = {"LB_NAME": "bench", "LB_STATE_DIR": self._state}
         cluster = nblb.connect(settings) if address else nblb.start(settings, workers=workers, monitor=False)
         OnCluster.__init__(self, cluster, workers, user=user)
         self._core: list[int] = []

@@ -38,9 +38,7 @@ class Entry:
 
 
 SYSTEMS = {
-    "nblb": Entry(
-        "nblb", "clusters:Nblb", how="defaults (journal on, security on), no bound of queued tasks", start_s=1.5
-    ),
+    "nblb": Entry("nblb", "clusters:Nblb", how="defaults (journal on, security on)", start_s=1.5),
     "bare": Entry(
         "bare pyzmq", "bare:Bare", "zmq", "pyzmq",
         "a broker of 40 lines that keeps, checks and repeats nothing: a limit, not a product",

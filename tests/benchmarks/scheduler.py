@@ -40,7 +40,7 @@ class Bench:
     """A core with hubs, users and their tasks."""
 
     def __init__(self, users: int, bands: int, hubs: int) -> None:
-        self.scheduler = scheduler = Scheduler(Policy(max_queued=0, job_ttl_s=1e6))
+        self.scheduler = scheduler = Scheduler(Policy(job_ttl_s=1e6))
         self.users, self.bands = users, bands
         self.now = 0.0
         self.number = 0

@@ -77,7 +77,7 @@ def _finished(run: RunTask, duration_s: float = 0.001) -> TaskFinished:
 
 
 def _scheduler() -> Scheduler:
-    scheduler = Scheduler(Policy(max_queued=0, job_ttl_s=1e6))
+    scheduler = Scheduler(Policy(job_ttl_s=1e6))
     scheduler.handle(CLIENT, Hello(client="1", user="anna"), 0.0)
     scheduler.handle(HUB, GREETING, 0.0)
     for name in ("w1", "w2"):

@@ -76,7 +76,7 @@ class Core:
 
 @pytest.fixture
 def core(parameters: Parameters, tmp_path: Path) -> Iterator[Core]:
-    core = Core(parameters.changed(LB_QUEING_MAXPERUSER=0), tmp_path / "log")
+    core = Core(parameters, tmp_path / "log")
     core.start()
     yield core
     core.kill()

@@ -43,7 +43,7 @@ class Played:
 def play(parameters: Parameters, folder: Path, kills: int, seed: int) -> Played:
     """Kill `kills` times, heal, and look at everything."""
     # Each kill of a worker counts against its task; chaos must not make a poisoned one of an innocent.
-    parameters = parameters.changed(LB_MAX_CRASHES=1000, LB_QUEING_MAXPERUSER=0)
+    parameters = parameters.changed(LB_MAX_CRASHES=1000)
 
     def strike(rig: Rig) -> None:
         while rig.kills.total() < kills:

@@ -38,7 +38,7 @@ def soak(
     parameters: Parameters, folder: Path, periods: int, period_s: float, seed: int = 1, ease: float = 1.0
 ) -> Soaked:
     """So many periods with a kill at the end of each."""
-    parameters = parameters.changed(LB_MAX_CRASHES=1000, LB_QUEING_MAXPERUSER=0)
+    parameters = parameters.changed(LB_MAX_CRASHES=1000)
     rig = Rig(parameters, folder, seed, "tests.chaos.soak_client", number=1)
     samples: list[Sample] = []
 

@@ -44,7 +44,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 
 @pytest.fixture
 def settings(settings: dict[str, Any], small_disk: Path) -> dict[str, Any]:
-    return settings | {"LB_STATE_DIR": str(small_disk / "state"), "LB_QUEING_MAXPERUSER": 0}
+    return settings | {"LB_STATE_DIR": str(small_disk / "state")}
 
 
 @lb.task

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -65,11 +65,6 @@ def latency_s(times: int) -> float:
         assert ping.submit(n).result(30) == n
         took.append(time.perf_counter() - begun)
     return statistics.quantiles(took, n=100)[-1]
-
-
-@pytest.fixture
-def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    return settings | {"LB_QUEING_MAXPERUSER": 0}
 
 
 @pytest.mark.timeout(600)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -57,11 +57,6 @@ def counted(folder: str, x: int, gate: int) -> int:
 def runs(folder: Path) -> Counter[int]:
     """How often each item has begun."""
     return Counter(int(line) for path in folder.iterdir() for line in path.read_text().split())
-
-
-@pytest.fixture
-def settings(settings: dict[str, Any]) -> dict[str, Any]:
-    return settings | {"LB_QUEING_MAXPERUSER": 0}
 
 
 @pytest.mark.timeout(600)
