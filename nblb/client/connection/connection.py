@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nblb import errors
@@ -118,6 +118,13 @@ class Mailbox:
     def __bool__(self) -> bool:
         return bool(self._said)
 
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def waiting(self) -> list[Event]:
+        """What the thread has not taken."""
+        return list(self._said)
+
     def fileno(self) -> int:
         return self._read.fileno()
 
@@ -178,7 +185,8 @@ class Connection:
         self.jobs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.watchers: list[Callable[[], None]] = []  # called when the core comes or goes
         self.inbox = Mailbox()
-        self.close_by: float | None = None
+        self.close_by: float | None = None  # moved on by the thread while the core takes what is left
+        self.flush_s = 0.0  # how long the core may take nothing of it
         self._requests = itertools.count(1)
         self._pending: dict[int, Pending] = {}
         self._waiting = 0
@@ -281,17 +289,19 @@ class Connection:
             self._waiting -= 1
 
     def close(self, flush_s: float = 2.0, tell: bool = True) -> None:
-        """End the thread; what was submitted has until then to be accepted by the core.
+        """End the thread, after the core has accepted what was submitted; it may accept nothing for `flush_s`.
 
         Who still waits for a result is told so by an error, unless `tell` is False (at the end of the program).
         """
         if self.pid != os.getpid() or self.close_by is not None:
             return
-        self._tell = tell
+        self._tell, self.flush_s = tell, flush_s
         self.close_by = time.monotonic() + flush_s
         self.inbox.wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(flush_s + 1.0)
+        if threading.current_thread() is self._thread:
+            return
+        while self._thread.is_alive() and time.monotonic() < self.close_by + 1.0:
+            self._thread.join(0.2)
 
     # ── from the thread ──
 
@@ -312,10 +322,21 @@ class Connection:
             text = "the connection was closed before the core answered"
             self.deliver(Deliver(request, error=text, kind="LoadBalancerUnreachable"))
         self.inbox.close()
+        lost = self._io_thread.unacknowledged()
+        if lost:
+            log.warning("%d calls may be lost: the core had not acknowledged them when the connection was closed; "
+                        "submit them again", sum(lost.values()))  # fmt: skip
         if self._tell:
+            self._tell_owners(lost)
+
+    def _tell_owners(self, lost: Collection[str]) -> None:
+        """Whoever waits for a result hears that none will come, and whether the core has the task."""
+        unsure = {id(self.owners[task]) for task in lost if task in self.owners}
+        for owner in {id(owner): owner for owner in self.owners.values()}.values():
             text = "the connection was closed before the task ended; it goes on where the core does"
-            for owner in list({id(owner): owner for owner in self.owners.values()}.values()):
-                owner.hung_up(LoadBalancerUnreachable(text))
+            if id(owner) in unsure:
+                text = "the connection was closed before the core had acknowledged all of it; submit it again"
+            owner.hung_up(LoadBalancerUnreachable(text))
 
     def is_here(self) -> None:
         if self._warned:

@@ -29,6 +29,7 @@ from nblb.protocol.messages import (
     JobNamed,
     KnobOffered,
     Message,
+    SubmitTask,
     TaskEmitted,
     TaskPrinted,
     Welcome,
@@ -74,6 +75,7 @@ class IoThread:
         self._welcome: Welcome | None = None  # the one that we have acted upon
         self._sending: Upload | None = None
         self.at_once = FastPath(connection, self.session)
+        self._least_left, self._unsent = FAR_OFF, 0  # at the end: what the core has still to acknowledge
         self._breathes = False  # results come in
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
@@ -120,10 +122,29 @@ class IoThread:
             self._perform(self.session.line_down(time.monotonic()))
 
     def _may_go(self) -> bool:
-        close_by, session = self._connection.close_by, self.session
-        if close_by is None:
+        """The connection is to be closed, and the core has acknowledged all, or takes nothing more for a while."""
+        connection, session = self._connection, self.session
+        if connection.close_by is None:
             return False
-        return time.monotonic() >= close_by or not (self._connection.inbox or session.unaccepted or session.questions)
+        left = len(connection.inbox) + len(session.unaccepted) + len(session.questions)
+        unsent = self._line.unsent_bytes if self._line is not None else 0
+        now = time.monotonic()
+        if left < self._least_left or unsent < self._unsent:  # it goes on, however much that is
+            self._least_left = min(left, self._least_left)
+            connection.close_by = max(connection.close_by, now + connection.flush_s)
+        self._unsent = unsent
+        return not left or now >= connection.close_by
+
+    def unacknowledged(self) -> dict[str, int]:
+        """The records that the core has not acknowledged, with their numbers of calls."""
+        found = {spec.task: spec.items for spec in self.session.unaccepted.values()}
+        for said in self._connection.inbox.waiting():
+            if isinstance(said, Batch):
+                found[said.task] = len(said.futures)
+            elif isinstance(said, (tuple, SubmitTask)):
+                spec = said[0] if isinstance(said, tuple) else said
+                found[spec.task] = spec.items
+        return found
 
     def _turn(self) -> None:
         at_once = self.at_once

@@ -17,7 +17,7 @@ from nblb.client.cluster import Cluster
 from nblb.client.connection.connection import Connection
 from nblb.client.connection.locate import hello
 from nblb.errors import LoadBalancerUnreachable
-from nblb.protocol.messages import Ask, Refused, SubmitTask
+from nblb.protocol.messages import Ask, Refused, SubmitTask, TaskAccepted
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -37,6 +37,42 @@ def test_close_flushes_what_was_submitted(cluster: Cluster, core: FakeCore) -> N
     cluster._connection.close()
     with pytest.raises(LoadBalancerUnreachable, match="closed"):
         cluster.status()
+
+
+def test_close_goes_on_for_as_long_as_the_core_takes_what_is_left(cluster: Cluster, core: FakeCore) -> None:
+    core.deaf = True  # it will acknowledge them, one now and one then
+    futures = [same.submit(n) for n in range(40)]
+    wait_until(lambda: len(core.said(SubmitTask)) == 40)
+
+    def acknowledge() -> None:
+        for future in futures:
+            time.sleep(0.06)
+            core.tell(TaskAccepted(task=future.task_id))
+
+    slow = threading.Thread(target=acknowledge)
+    slow.start()
+    cluster._connection.close(1.5)
+    slow.join()
+    assert cluster._connection._io_thread.session.unaccepted == {}
+    assert not cluster._connection._thread.is_alive()
+
+
+def test_who_closes_before_the_core_has_acknowledged_hears_of_what_may_be_lost(
+    cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    core.hold = True
+    kept = same.submit(1)
+    wait_until(lambda: len(core.specs) == 1 and not cluster._connection._io_thread.session.unaccepted)
+    core.deaf = True
+    lost, many = same.submit(2), same.map(range(7))
+    item = many[3]
+    cluster._connection.close(0.05)
+    assert "8 calls may be lost" in caplog.text
+    with pytest.raises(LoadBalancerUnreachable, match="it goes on where the core does"):
+        kept.result()
+    for future in (lost, item):
+        with pytest.raises(LoadBalancerUnreachable, match="submit it again"):
+            future.result()
 
 
 def test_who_waits_is_told_of_the_close(cluster: Cluster, core: FakeCore) -> None:
