@@ -30,7 +30,7 @@ from nblb.protocol.messages import (
 from nblb.simulation.simulator import Simulator
 from nblb.simulation.workload import Conduct, result_text
 
-STARTS_S = 0.05
+STARTS_S = 0.006
 FOREVER_S = 1e6
 
 
@@ -60,6 +60,7 @@ class SimulatedWorker:
         self.turn = 0  # what was planned for an earlier slice does not happen
         self.alive = True
         self.ready = False
+        self.user: str | None = None  # a worker serves one user
         self.stopped = False  # SIGSTOP: nothing happens until it is killed
         self._failures: list[Failure] = []
         self._kept: list[int] = []  # offsets of items that were stopped early
@@ -69,6 +70,9 @@ class SimulatedWorker:
         self._told_at = 0.0
 
     def give(self, run: RunTask) -> None:
+        if self.user not in (None, run.user):
+            raise AssertionError(f"{self.name} has run tasks of {self.user} and is given one of {run.user}")
+        self.user = run.user
         self.socket.append(run)
         if self.run is None and self.ready:
             self._next()

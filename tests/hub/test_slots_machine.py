@@ -45,6 +45,7 @@ class PaperWorker:
     def __init__(self, name: str, group: int) -> None:
         self.name, self.group = name, group
         self.is_ready = False
+        self.user: str | None = None
         self.socket: deque[RunTask] = deque()
         self.at: RunTask | None = None
         self.stop: Fence | None = None
@@ -101,6 +102,8 @@ class SlotsMachine(RuleBasedStateMachine):
             return
         assert worker.is_ready, "a slice was given to a worker that has not started"
         assert worker.group == command.run.group
+        assert worker.user in (None, command.run.user), "a worker serves two users"
+        worker.user = command.run.user
         worker.socket.append(command.run)
         self.begin(worker)
 
@@ -165,8 +168,9 @@ class SlotsMachine(RuleBasedStateMachine):
         group=st.sampled_from([0, 0, 1]),
         timeout_s=st.sampled_from([0.0, 0.0, 0.01]),
         needs=st.sampled_from([(), (), (), ("k",), ("t", "k")]),
+        user=st.sampled_from(["ann", "ann", "bob"]),
     )
-    def run(self, task: str, first: int, group: int, timeout_s: float, needs: tuple[str, ...]) -> None:
+    def run(self, task: str, first: int, group: int, timeout_s: float, needs: tuple[str, ...], user: str) -> None:
         attempt = 1 + max((a for t, f, a in self.sent if (t, f) == (task, first)), default=0)
         for fence in self.sent:
             if fence[:2] == (task, first) and fence not in self.ends:
@@ -181,6 +185,7 @@ class SlotsMachine(RuleBasedStateMachine):
             group=group,
             timeout_s=timeout_s,
             constants=needs,
+            user=user,
         )
         self.sent[fence_of(run)] = run
         self.event(CORE, run)

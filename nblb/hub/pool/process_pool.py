@@ -53,7 +53,8 @@ from nblb.worker.result_files import HandTo
 
 PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
 STACK_S = 0.05  # a worker that is to be killed has that long to write down where it is
-END_S = 0.3  # idle workers have that long to run their exit handlers
+END_S = 0.3  # idle workers have that long to run their exit handlers when the hub ends
+RETIRE_S = 2.0  # and one that is replaced that long, lest a task's exit handler keep the process for ever
 INFINITY = float("inf")
 
 Event = tuple[str, Message]
@@ -184,6 +185,12 @@ class ProcessPool:
             handle.killed_why = why or "it is not needed any more"
             with contextlib.suppress(OSError):
                 handle.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
+            self._later(self._now + RETIRE_S, lambda _: self._kill_retired(handle))
+
+    def _kill_retired(self, handle: WorkerHandle) -> None:
+        if not handle.is_gone:
+            handle.killed_why = f"it was replaced, and had not ended after {RETIRE_S:g} s"
+            self._fork_server.signal(handle.worker, signal.SIGKILL, True)
 
     def take_back(self, worker: str) -> None:
         """Read back what the worker has not taken yet; each slice comes as TaskStopped(why="recall")."""

@@ -83,10 +83,12 @@ class WorkerSlot:
         "pid",
         "planned_s",
         "started_at",
+        "user",
     )
 
     def __init__(self, worker: str, group: GroupOfSlots, now: float) -> None:
         self.id = worker
+        self.user: str | None = None  # whose tasks it runs; None until its first
         self.group = group
         self.pid = 0
         self.is_ready = False
@@ -99,6 +101,10 @@ class WorkerSlot:
         self.started_at = now
         self.done = 0  # slices
         self.calls = 0  # in them
+
+    def serves(self, user: str) -> bool:
+        """It has run no other user's tasks: what those left in its process must not reach this one's."""
+        return self.user is None or self.user == user
 
     def takes(self, estimate_s: float, most_s: float) -> bool:
         """May this slice wait in the worker's socket?"""

@@ -80,11 +80,14 @@ class InFlight:
                 continue
             if slice_.estimate_s is None:
                 slice_.estimate_s = self._durations.of(slice_.run)
-            worker = self._workers_table.taker(group, slice_.estimate_s, most_s)
+            worker = self._workers_table.taker(group, slice_.run.user, slice_.estimate_s, most_s)
             if worker is None:
+                if group.idle:  # of other users
+                    waiting = (other.run.user for other in queue if other.state is AttemptState.QUEUED)
+                    self.out += self._workers_table.replace_for(group, waiting, now)
                 return
             queue.popleft()
-            slice_.worker = worker.id
+            slice_.worker, worker.user = worker.id, slice_.run.user
             worker.given.append(slice_)
             worker.planned_s += slice_.estimate_s or most_s
             self.out.append(GiveTask(worker.id, slice_.run))

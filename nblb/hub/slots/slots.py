@@ -9,6 +9,8 @@ commands. Slots is the machine that a shell or the simulator drives; its parts a
   same slice has replaced ends in silence.
 - A worker runs one slice at a time, the first of `given`; those behind it lie in its socket, are known to be short,
   and are taken back when the first turns out to be long.
+- A worker serves one user. A group whose idle workers are all of other users than the next slice replaces one of them
+  by a fresh process, which takes the slice: nothing that a task leaves in its process reaches another user's.
 - While the core is away nothing is said but HubHello. When it has acknowledged nothing for nearly `lease_s`, what
   runs is stopped, for another hub will be given it then (lease.py).
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from nblb.hub.slots.attempts import GroupOfSlots, WorkerSlot
 from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
@@ -37,21 +37,59 @@ class WorkerTable:
             commands.append(StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0))
         return commands
 
-    def taker(self, group: GroupOfSlots, estimate_s: float | None, most_s: float) -> WorkerSlot | None:
-        """Who takes a slice of this length now: a free worker, or one with room for a short one."""
+    def taker(self, group: GroupOfSlots, user: str, estimate_s: float | None, most_s: float) -> WorkerSlot | None:
+        """The worker that takes a slice of this user and length now: a free one, or one with room for a short one."""
         if group.idle:
-            return group.idle.popleft()
+            if group.idle[0].serves(user):  # nearly always
+                return group.idle.popleft()
+            return self._own_idle(group, user)
         if estimate_s is None or estimate_s > most_s:
             return None
-        candidates = group.open
-        while candidates:
+        candidates, others = group.open, 0
+        while others < len(candidates):
             worker = candidates[0]
             most = group.spec.max_tasks
-            if worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) <= most):
+            if worker.user != user:
+                others += 1
+                candidates.rotate(-1)
+            elif worker.takes(estimate_s, most_s) and (not most or worker.calls + len(worker.given) <= most):
                 candidates.rotate(-1)
                 return worker
-            candidates.popleft().is_listed = False
+            else:
+                candidates.popleft().is_listed = False
         return None
+
+    @staticmethod
+    def _own_idle(group: GroupOfSlots, user: str) -> WorkerSlot | None:
+        found = next((worker for worker in group.idle if worker.serves(user)), None)
+        if found is not None:
+            group.idle.remove(found)
+        return found
+
+    def replace_for(self, group: GroupOfSlots, users: Iterable[str], now: float) -> list[Command]:
+        """Replace idle workers of other users by fresh processes, as many as these slices' users lack.
+
+        Workers that start already count: each takes one of the slices, whosever that is.
+        """
+        if self.is_closing:
+            return []
+        idle, commands = list(group.idle), list[Command]()
+        fresh = sum(not (worker.is_ready or worker.leaves) and worker.started_at <= now
+                    for worker in group.workers.values())  # fmt: skip
+        for user in users:
+            if not idle:
+                break
+            own = next((worker for worker in idle if worker.serves(user)), None)
+            if own is not None:
+                idle.remove(own)
+            elif fresh:
+                fresh -= 1
+            else:
+                worker = idle.pop(0)
+                group.idle.remove(worker)
+                worker.leaves, worker.planned_s = True, NO_MORE
+                commands.append(RetireWorker(worker.id, "a fresh process takes its place, for another user"))
+        return [*commands, *self.fill(group, now)] if commands else []
 
     def list_open(self, worker: WorkerSlot) -> None:
         """It is busy, and may have room for short slices."""
