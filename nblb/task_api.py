@@ -39,7 +39,8 @@ def progress(percent: float, note: str = "") -> None:
     """Say how far this task is, 0 to 100, and in a few words what it does."""
     report = reporter
     if report is not None:
-        report(min(max(float(percent), 0.0), 100.0), note)
+        percent = float(percent)
+        report(min(max(percent, 0.0), 100.0) if percent == percent else 0.0, note)  # noqa: PLR0124  # not a number
 
 
 def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:

@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling.scheduler import Scheduler, TaskView
+from nblb.user_text import clean_name
 
 DOOR = "json-door:"  # the address under which the scheduler knows all who speak JSON; nothing is sent there
 MOST_IDS = 100_000
@@ -226,7 +227,7 @@ def _result(view: TaskView) -> dict[str, Any]:
 def _text(request: dict[str, Any], key: str) -> str:
     value = request.get(key)
     if isinstance(value, str) and value:
-        return value
+        return clean_name(value)
     found = _shown(value) if key in request else "missing"
     raise BadRequest(f"{key!r} is {found}; it must be a text that is not empty.")
 

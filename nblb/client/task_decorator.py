@@ -18,6 +18,7 @@ from nblb.client.submit.function_cache import name_of, shelf
 from nblb.client.submit.submit import Options, pack_many, submit
 from nblb.errors import NblbError
 from nblb.protocol.messages import Publish
+from nblb.user_text import clean_name
 
 _unnamed = itertools.count(1)
 _STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no code of the caller's
@@ -91,6 +92,7 @@ class Task:
         options = self._options
         if not isinstance(job, str):
             raise TypeError(f"job is {job!r}; it must be the name of a job")
+        job = clean_name(job)
         arguments = self._checked([iter(each) for each in (iterable, *more)], kwargs)
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
@@ -204,6 +206,7 @@ def publish(function: Callable[..., Any], name: str = "") -> str:
     name = name or (function.name if isinstance(function, Task) else getattr(function, "__name__", ""))
     if not name or name in ("<lambda>", "lambda"):
         raise TypeError("a function without a name is published under one: publish(function, name='...')")
+    name = clean_name(name)
     connection = current.get().connection
     blob = shelf.blob(plain)
     for _ in range(3):  # the core may ask for the blob first

@@ -31,8 +31,8 @@ from nblb.payload.calls import (
     unpack_results,
 )
 from nblb.payload.columns import Call, Columns, take
-from nblb.payload.explain import explain_unpicklable
-from nblb.payload.failures import bounded, original_exception, pack_exception, to_exception
+from nblb.payload.explain import MAX_REASON, explain_unpicklable
+from nblb.payload.failures import original_exception, pack_exception, to_exception
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
@@ -41,6 +41,7 @@ from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, pr
 
 __all__ = [
     "MAX_ITEMS",
+    "MAX_REASON",
     "MAX_VALUES",
     "Alike",
     "Call",
@@ -54,7 +55,6 @@ __all__ = [
     "Store",
     "as_it_is",
     "blob_name",
-    "bounded",
     "cell_label",
     "content_hash",
     "describe_call",

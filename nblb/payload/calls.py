@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 from nblb.errors import NotSerializable
 from nblb.payload.columns import Call, Columns
-from nblb.payload.explain import explain_unpicklable
+from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load
 from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.protocol.messages import HoldBlob, RunTask
+from nblb.user_text import text_of
 
 NAMED_BY_PLACE = 8 * 1024 * 1024  # bytes in files from which on a blob is not read once more to be named
 
@@ -173,7 +174,7 @@ def cannot_pickle(call: Call, error: Exception) -> NotSerializable:
         why = explain_unpicklable(value, name, arguments=True)
         if why:
             return NotSerializable(why)
-    return NotSerializable(f"the arguments cannot be pickled: {error}")
+    return NotSerializable(f"the arguments cannot be pickled: {text_of(error, MAX_REASON)}")
 
 
 # ── what a worker does with them ────────────────────────────────────────────────────────────────────────────
@@ -295,12 +296,12 @@ def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
     """
     try:
         buffers, _ = dump(list(results), by_file=by_file)
-    except Exception as error:
+    except BaseException as error:  # whatever a user's __reduce__ raises: SystemExit and KeyboardInterrupt too
         for number, result in enumerate(results):
             why = explain_unpicklable(result, "result" if len(results) == 1 else f"result {number}")
             if why:
                 raise NotSerializable(why) from error
-        raise NotSerializable(f"the result cannot be pickled: {error}") from error
+        raise NotSerializable(f"the result cannot be pickled: {text_of(error, MAX_REASON)}") from error
     return Payload.of(buffers)
 
 
@@ -314,7 +315,9 @@ def dump_constant(value: Any) -> tuple[str, Payload]:
     try:
         buffers, _ = dump(value)
     except Exception as error:
-        raise NotSerializable(explain_unpicklable(value, "constant") or f"it cannot be pickled: {error}") from error
+        raise NotSerializable(
+            explain_unpicklable(value, "constant") or f"it cannot be pickled: {text_of(error, MAX_REASON)}"
+        ) from error
     return blob_name(buffers), Payload.of(buffers)
 
 

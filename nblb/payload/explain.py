@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from nblb.payload.pickling import dump
+from nblb.user_text import kind_of, text_of
 
 MAX_DEPTH = 12
 MAX_PARTS = 2000
+MAX_REASON = 500
 
 _HINTS = {
     "lock": "a lock belongs to this process; make it inside the function",
@@ -31,27 +33,29 @@ def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False
         return ""
     path, culprit, seen = name, value, {id(value)}
     for _ in range(MAX_DEPTH):
-        part = _bad_part(culprit, seen, arguments)
+        try:
+            part = _bad_part(culprit, seen, arguments)
+        except BaseException:  # a user's object does not let itself be looked at
+            break
         if part is None:
             break
         step, culprit, error = part
         seen.add(id(culprit))
         path += step if step.startswith((".", "[")) else f" -> {step}"
-    kind = type(culprit).__name__
-    hint = _HINTS.get(kind)
-    reason = f"{error}".strip().rstrip(".") or type(error).__name__
+    hint = _HINTS.get(kind_of(culprit))
+    reason = text_of(error, MAX_REASON).strip().rstrip(".") or kind_of(error)
     return f"{path} cannot be pickled: {reason}" + (f" ({hint})" if hint else "")
 
 
-def _error(value: Any, arguments: bool) -> Exception | None:
+def _error(value: Any, arguments: bool) -> BaseException | None:
     try:
         dump(value, arguments, by_file=False)
-    except Exception as error:
+    except BaseException as error:
         return error
     return None
 
 
-def _bad_part(value: Any, seen: set[int], arguments: bool) -> tuple[str, Any, Exception] | None:
+def _bad_part(value: Any, seen: set[int], arguments: bool) -> tuple[str, Any, BaseException] | None:
     for number, (step, part) in enumerate(_parts(value)):
         if number >= MAX_PARTS:
             return None
@@ -72,8 +76,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield "its function", value.__func__
     elif isinstance(value, dict):
         for key, part in value.items():
-            yield f"[{key!r}]"[:80], part
-            yield f"key {key!r}"[:80], key
+            shown = text_of(key, 80, repr)
+            yield f"[{shown}]", part
+            yield f"key {shown}", key
     elif isinstance(value, (list, tuple, set, frozenset)):
         for number, part in enumerate(value):
             yield (f"[{number}]" if isinstance(value, (list, tuple)) else "an element"), part

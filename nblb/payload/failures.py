@@ -18,15 +18,20 @@ from typing import Any
 from nblb import errors
 from nblb._version import PACKAGE_FOLDER
 from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
-from nblb.payload.frame_values import MAX_VALUES
+from nblb.payload.frame_values import MAX_VALUES, limited_pickle
 from nblb.payload.frames import pack_frames
 from nblb.payload.functions import cell_label
-from nblb.payload.pickling import dump, load
+from nblb.payload.pickling import load
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Failure, TaskState
+from nblb.user_text import clean, clean_name, kind_of, text_of
 
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
+MAX_LINE = 200
+MAX_PICKLE = 1024 * 1024  # bytes of an exception that travels as itself
+
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # a user's class may have another
 
 _own_folder = PACKAGE_FOLDER + os.sep
 _calling = tuple(f"{_own_folder}worker{os.sep}{name}.py" for name in ("calling", "main"))
@@ -45,38 +50,38 @@ def pack_exception(
 
     `wants_frames(kind, where)` says how many bytes of values are written down beside the frames; None: no frames.
     """
-    tb = _without_own(exception.__traceback__)
-    try:
-        text = "".join(traceback.format_exception(type(exception), exception, tb))
-    except Exception as error:  # a broken __str__ of a user's class
-        text = f"{type(exception).__name__}: its traceback cannot be shown ({error!r})\n"
+    kind, tb = kind_of(exception), _without_own(_traceback_of(exception))
+    message = text_of(exception, MAX_MESSAGE)
     where, line = _where(tb)
-    values = wants_frames(type(exception).__name__, where)
+    values = wants_frames(kind, where)
     return Failure(
         offset=offset,
-        kind=type(exception).__name__,
-        message=bounded(_message(exception), MAX_MESSAGE),
-        traceback=bounded(_place.sub(_say_place, text), MAX_TRACEBACK),
-        where=where,
+        kind=kind,
+        message=message,
+        traceback=_traceback(exception, tb) or f"{kind}: {message}\n",
+        where=clean_name(where),
         payload=_pickled(exception),
-        line=line,
-        call=call,
+        line=clean(line, MAX_LINE),
+        call=clean(call, MAX_MESSAGE),
         frames=_frames(tb, values) if values is not None else None,
     )
+
+
+def _traceback(exception: BaseException, tb: types.TracebackType | None) -> str:
+    """As the interpreter prints it, clean and bounded part by part: one line of it may hold a gigabyte."""
+    try:
+        parts = traceback.TracebackException(type(exception), exception, tb).format()
+        text = "".join(clean(part, MAX_TRACEBACK) for part in parts)
+    except BaseException:  # a user's __str__, __notes__ or __cause__
+        return ""
+    return clean(_place.sub(_say_place, text), MAX_TRACEBACK)
 
 
 def _frames(tb: types.TracebackType | None, most_values: int) -> Payload | None:
     try:
         return pack_frames(tb, lambda name: bool(cell_label(name)) or not _is_installed(name), most_values)
-    except Exception:  # objects of the user's have been asked for their reprs
+    except BaseException:  # objects of the user's have been asked for their reprs
         return None
-
-
-def _message(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception as error:
-        return f"(its message cannot be shown: {error!r})"
 
 
 def _without_own(tb: types.TracebackType | None) -> types.TracebackType | None:
@@ -119,20 +124,11 @@ def _is_installed(filename: str) -> bool:
 def _pickled(exception: BaseException) -> Payload | None:
     """The exception as a payload if it can be loaded again; its traceback does not travel."""
     try:
-        buffers, _ = dump(exception, by_file=False)
-        whole = Payload.of(buffers)
-        load(whole.buffers)
-    except Exception:
+        pickled = limited_pickle(exception, MAX_PICKLE)
+        load((pickled,))
+    except BaseException:  # whatever its __reduce__ or __setstate__ raises
         return None
-    return whole
-
-
-def bounded(text: str, limit: int) -> str:
-    """The head and the tail of a text that is too long, with a word of what is left out."""
-    if len(text) <= limit:
-        return text
-    left_out = len(text) - limit
-    return f"{text[: limit // 2]}\n… {left_out:,} characters left out …\n{text[-(limit // 2) :]}"
+    return Payload((pickled,))
 
 
 def to_exception(
@@ -186,6 +182,8 @@ def original_exception(failure: Failure) -> BaseException | None:
         return None
     try:
         original: Any = load(failure.payload.buffers)
-    except Exception:  # its class cannot be imported here: the text says it all the same
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its class cannot be imported here, or raises: the text says it all the same
         return None
     return original if isinstance(original, BaseException) else None

@@ -55,14 +55,19 @@ class _InBand(Pickler):
 def pack_value(value: Any, left: int, is_secret: Callable[[str], bool]) -> bytes | None:
     """The pickle of a value, None for one that stays a text."""
     most = min(left, MAX_VARIABLE)
-    size = getattr(value, "nbytes", 0)  # arrays, and what is like them: a strided one would be copied to be pickled
-    if most <= 0 or (isinstance(size, int) and size > most) or _names_secret(value, is_secret):
-        return None
-    file = _Limited(most)
     try:
-        _InBand(file, most).dump(value)
-    except Exception:  # it has no pickle, or is too large
+        size = getattr(value, "nbytes", 0)  # arrays, and what is like them: a strided one would be copied to be pickled
+        if most <= 0 or (isinstance(size, int) and size > most) or _names_secret(value, is_secret):
+            return None
+        return limited_pickle(value, most)
+    except BaseException:  # it has no pickle, is too large, or raises whatever it likes
         return None
+
+
+def limited_pickle(value: Any, most: int) -> bytes:
+    """One pickle with its buffers inside, of so many bytes at most; raises what pickling it raises."""
+    file = _Limited(most)
+    _InBand(file, most).dump(value)
     return file.getvalue()
 
 

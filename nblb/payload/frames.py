@@ -24,6 +24,7 @@ from typing import Any
 from nblb.payload.frame_values import MAX_VALUES, pack_value
 from nblb.payload.functions import cell_label
 from nblb.protocol.framing import Payload
+from nblb.user_text import kind_of
 
 MAX_FRAMES = 20
 MAX_LOCALS = 100  # of a frame
@@ -75,8 +76,8 @@ def short(value: Any, most: int = MAX_REPR) -> str:
     """A repr of so many characters at most; never raises."""
     try:
         text = _Bounded(most).repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}, whose repr fails: {type(error).__name__}>"
+    except BaseException as error:
+        return f"<{kind_of(value)}, whose repr fails: {kind_of(error)}>"
     text = " ".join(text.split()) if len(text) > most or "\n" in text else text
     return text if len(text) <= most else f"{text[: most - 1]}…"
 

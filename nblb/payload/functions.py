@@ -21,9 +21,10 @@ import msgspec
 
 from nblb.errors import NotSerializable
 from nblb.payload.calls import blob_name
-from nblb.payload.explain import explain_unpicklable
+from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
 from nblb.protocol.framing import Payload
+from nblb.user_text import text_of
 
 MAX_SOURCE = 256 * 1024
 
@@ -47,7 +48,7 @@ def dump_function(function: Callable[..., Any], by_content: bool = False) -> tup
         raise
     except Exception as error:
         why = explain_unpicklable(function, f"function {name}")
-        raise NotSerializable(why or f"function {name} cannot be pickled: {error}") from error
+        raise NotSerializable(why or f"function {name} cannot be pickled: {text_of(error, MAX_REASON)}") from error
     notes = msgspec.json.encode(_sources(pickler.code))
     whole = [notes, *buffers]
     return blob_name(whole, by_content), Payload.of(whole)

@@ -10,8 +10,10 @@ from typing import Any
 from nblb.errors import NotSerializable
 from nblb.payload.calls import Packed, cannot_pickle, needs, pack_call
 from nblb.payload.columns import Call, Columns, Row, are_plain, pack_pieces, take_plain
+from nblb.payload.explain import MAX_REASON
 from nblb.payload.pickling import Alike, Pickler, dump, kept
 from nblb.protocol.framing import Payload
+from nblb.user_text import text_of
 
 MAX_ITEMS = 1024  # of one record
 MAX_PLAIN = 4096  # of one record in pieces: as many as the core sends at once
@@ -102,4 +104,4 @@ def _one_of(calls: Sequence[Call], error: Exception) -> NotSerializable:
             pack_call(*call)
         except NotSerializable as named:
             return named
-    return NotSerializable(f"the arguments cannot be pickled: {error}")
+    return NotSerializable(f"the arguments cannot be pickled: {text_of(error, MAX_REASON)}")

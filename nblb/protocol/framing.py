@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from nblb.errors import ProtocolError
+from nblb.user_text import clean
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -288,6 +289,20 @@ class _Deal:
             raise ProtocolError("a message carries more bytes than it announces")
 
 
+def _as_text(value: Any) -> Any:
+    """The same messages with lone surrogates escaped, wherever they stand."""
+    if isinstance(value, str):
+        return clean(value, len(value))
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **{name: _as_text(field) for name, field in fields.items()})
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_text(item) for item in value]
+    return value
+
+
 class Codec:
     """Encodes and decodes one vocabulary: a union of msgspec.Struct types that are told apart by their tag.
 
@@ -300,8 +315,12 @@ class Codec:
 
     def encode(self, messages: Iterable[Any], refer: Refer | None = None) -> list[Buffer]:
         """The frames that carry `messages`; what lies in files that `refer` knows is named, not carried."""
-        gather = _Gather(refer)
-        header = msgspec.json.encode(list(messages), enc_hook=gather)
+        gather, messages = _Gather(refer), list(messages)
+        try:
+            header = msgspec.json.encode(messages, enc_hook=gather)
+        except UnicodeEncodeError:  # lone surrogates, which no JSON in UTF-8 can carry
+            gather = _Gather(refer)
+            header = msgspec.json.encode(_as_text(messages), enc_hook=gather)
         if not gather.small and not gather.large:
             return [VERSION, header]
         return [VERSION, header, b"".join(gather.small), *gather.large]

@@ -249,7 +249,7 @@ class AttemptReports:
             single = record.carve(task, held.first + offset, 1)
             if single.state is TaskState.CANCELLING:
                 self.state.fail(single, "TaskFailed", None, now)
-            elif single.tries < spec.retries and not spec.at_most_once and failure.kind != "NothingEmitted":
+            elif single.tries < spec.retries and not spec.at_most_once and not _is_final(failure):
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
                 self.state.fail(single, "TaskFailed", failure, now, duration_s)
@@ -388,6 +388,11 @@ class AttemptReports:
             statistics = self.state.statistics[name] = Statistics()
         waited = max(0.0, now - duration_s - held.tasks[0].queued_at) if held.tasks else 0.0
         statistics.learn(items, failed, duration_s, waited)
+
+
+def _is_final(failure: Failure) -> bool:
+    """The call was stopped early as asked, and had emitted nothing. What a task raises has a traceback."""
+    return failure.kind == "NothingEmitted" and not failure.traceback
 
 
 def _believed(duration_s: float) -> float:

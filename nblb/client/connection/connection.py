@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nblb import errors
-from nblb.client import front_end
+from nblb.client import callbacks, front_end
 from nblb.client.connection.io_thread import IoThread
 from nblb.client.session.open_tasks import Expect
 from nblb.errors import LoadBalancerUnreachable, NblbError
@@ -365,8 +365,8 @@ class Connection:
         for watcher in [*self.watchers, *(job.turned for job in list(self.jobs.values()))]:
             try:
                 watcher()
-            except Exception:
-                log.exception("a listener has failed")
+            except BaseException as error:
+                callbacks.has_failed(error, "a listener")
 
     def forked(self) -> None:
         """In a child process: the thread stayed with the parent, and so do its sockets."""

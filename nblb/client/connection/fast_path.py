@@ -6,12 +6,12 @@ caller hears beside the end that it waits for, it leaves for the thread.
 
 from __future__ import annotations
 
-import logging
 import select
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from nblb.client import callbacks
 from nblb.client.session.session import Session
 from nblb.protocol.commands import SendMany, SettleMany
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
@@ -25,7 +25,6 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-log = logging.getLogger("nblb")
 
 WHOLE = ((0, 1),)  # the one item of a single task
 LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, another wake-up is nothing
@@ -179,8 +178,8 @@ class FastPath:
         try:
             if owner.settle(ended, WHOLE):
                 owner.turned()
-        except Exception:
-            log.exception("a callback has failed")
+        except BaseException as error:
+            callbacks.has_failed(error)
         self._connection.owners.pop(ended.task, None)
 
     # ── the thread's ──

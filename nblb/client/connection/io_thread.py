@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from nblb.client import callbacks
 from nblb.client.connection.fast_path import WHOLE, FastPath
 from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
@@ -255,8 +256,8 @@ class IoThread:
                 continue
             try:
                 perform(command)
-            except Exception:  # a user's callback; the next future must hear of its result all the same
-                log.exception("a callback has failed")
+            except BaseException as error:  # a user's; the next future must hear of its result all the same
+                callbacks.has_failed(error)
         for task in self._heard_of:
             if task not in self.session.records:  # nothing more can come of it
                 self._connection.owners.pop(task, None)
@@ -265,8 +266,8 @@ class IoThread:
         for owner in touched.values():
             try:
                 owner.turned()
-            except Exception:
-                log.exception("a listener has failed")
+            except BaseException as error:
+                callbacks.has_failed(error, "a listener")
 
     @staticmethod
     def _say(line: Dialled, commands: list[Command]) -> None:
@@ -297,8 +298,8 @@ class IoThread:
             try:
                 if owner.settle(ended, WHOLE):
                     touched[id(owner)] = owner
-            except Exception:
-                log.exception("a callback has failed")
+            except BaseException as error:
+                callbacks.has_failed(error)
 
     def _settle(self, command: Settle) -> None:
         owner = self._owner(command.ended.task)

@@ -14,6 +14,7 @@ from nblb.parameters import Parameters
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
 from nblb.transport.dialing import best_address
+from nblb.user_text import clean_name
 
 
 def find_core(parameters: Parameters, zeromq: bool = False) -> str:
@@ -53,7 +54,7 @@ def hello(user: str = "") -> Hello:
 
     return Hello(
         client=os.urandom(16).hex(),
-        user=user or account(),
+        user=clean_name(user or account()),
         host=socket.gethostname(),
         pid=os.getpid(),
         python=(sys.version_info[0], sys.version_info[1]),

@@ -18,9 +18,12 @@ from nblb.client.futures.output_access import TaskOutputAccess
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
+from nblb.user_text import kind_of, text_of
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
+
+MAX_ERROR = 500  # characters of an error that another one names
 
 
 class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
@@ -129,8 +132,10 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             return self._result
         try:
             value = load() if load is not None else payload.unpack_results(whole)[0]  # type: ignore[arg-type]
-        except Exception as error:
-            text = f"the result of {self.name} cannot be loaded here: {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's class raises when it is loaded
+            text = f"the result of {self.name} cannot be loaded here: {kind_of(error)}: {text_of(error, MAX_ERROR)}"
             raise TaskFailed(text, self.task_id) from error
         self._result, self._load = value, None
         if ended is not None and whole is not None:

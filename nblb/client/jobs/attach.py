@@ -17,6 +17,7 @@ from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Many, Options, give_back
 from nblb.errors import UnknownTask
 from nblb.protocol.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
+from nblb.user_text import clean_name
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -122,6 +123,7 @@ def attach(cluster: Cluster, name: str) -> Job:
     UnknownTask
         There is none; the message names those that there are.
     """
+    name = clean_name(name)
     about = cluster.connection.ask("job", {"name": name, "user": cluster.user})
     if about is None:
         about = cluster.connection.ask("job", {"job": name})

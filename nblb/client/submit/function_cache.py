@@ -34,6 +34,7 @@ from nblb.protocol.framing import Buffer
 from nblb.protocol.messages import PutBlob
 from nblb.shared_files.dirty_pages import are_same
 from nblb.shared_files.transfer import are_there
+from nblb.user_text import clean_name
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
 LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to
@@ -224,7 +225,7 @@ def _names(code: types.CodeType) -> set[str]:
 def name_of(function: Callable[..., Any]) -> str:
     """What people call a function that has been given no other name."""
     name = getattr(function, "__name__", type(function).__name__)
-    return "lambda" if name == "<lambda>" else str(name)
+    return "lambda" if name == "<lambda>" else clean_name(str(name))
 
 
 class FunctionCache:

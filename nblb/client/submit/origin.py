@@ -6,16 +6,20 @@ import os
 import sys
 from typing import Any
 
+from nblb.user_text import clean, clean_name
+
+LONGEST_PATH = 4096  # characters
+
 _latest: tuple[Any, str] = (None, "")  # the cell's request, and what it came to
 
 
 def notebook() -> str:
     """The path of the notebook, "" outside one."""
     path = os.environ.get("JPY_SESSION_NAME", "")
-    if path:
-        return path
-    shell = _shell()
-    return str(shell.user_ns.get("__vsc_ipynb_file__", "")) if shell is not None else ""
+    if not path:
+        shell = _shell()
+        path = str(shell.user_ns.get("__vsc_ipynb_file__", "")) if shell is not None else ""
+    return clean(path, LONGEST_PATH)
 
 
 def origin() -> str:
@@ -30,7 +34,7 @@ def origin() -> str:
     parent = parent_of() if parent_of is not None else shell.execution_count
     if parent is not _latest[0] and parent != _latest[0]:
         cell = parent.get("metadata", {}).get("cellId", "") if isinstance(parent, dict) else ""
-        _latest = parent, f"{notebook()}#{cell or shell.execution_count}"
+        _latest = parent, f"{notebook()}#{clean_name(str(cell or shell.execution_count))}"
     return _latest[1]
 
 

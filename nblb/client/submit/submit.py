@@ -21,6 +21,7 @@ from nblb.client.submit.origin import origin
 from nblb.payload import Call, Packed
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
+from nblb.user_text import clean_name
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -55,6 +56,7 @@ class Options:
         for name in ("name", "job", "engine", "user"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
+            object.__setattr__(self, name, clean_name(getattr(self, name)))
         if self.engine not in ("", "processes"):
             raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
         if self.at_most_once and self.retries:

@@ -1,0 +1,69 @@
+"""Text of users on its way into nblb's own messages, journal and logs: escaped where it is no text, and bounded.
+
+What a task raises, prints as a note or is called may hold lone surrogates (no message can carry them), NUL, escape
+codes that steer a terminal, or a gigabyte; and `str` and `repr` of a user's object may raise anything. All of it comes
+in through `clean`, `clean_name`, `text_of` or `kind_of`, which never raise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+LONGEST_NAME = 200  # characters of the name of a task, job, user, knob or class
+
+# Control characters but tab and newline, lone surrogates, and what turns the direction of writing around.
+_unfit = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_name_of_class = type.__dict__["__name__"].__get__
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def clean(text: str, most: int) -> str:
+    """The text with what is unfit escaped; of one that is too long the head and the tail.
+
+    Parameters
+    ----------
+    text
+        Any str, also one of a user's subclass.
+    most
+        The number of characters that are kept; escapes come on top of them.
+
+    Examples
+    --------
+    >>> clean("caf\\udce9", 100)
+    'caf\\\\udce9'
+    """
+    text = str.__str__(text)
+    if len(text) > most:
+        left_out = len(text) - most
+        text = f"{text[: most // 2]}\n… {left_out:,} characters left out …\n{text[-(most // 2) :]}"
+    return _unfit.sub(_escaped, text.replace("\r\n", "\n")) if _unfit.search(text) else text
+
+
+def clean_name(text: str) -> str:
+    """A name within one line: the same for the same text, so that it is found again by it."""
+    text = str.__str__(text)
+    if len(text) > LONGEST_NAME:
+        text = f"{text[: LONGEST_NAME // 2]}…{text[-(LONGEST_NAME // 2) :]}"
+    if text.isprintable():  # nearly always
+        return text
+    return _unfit.sub(_escaped, text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def text_of(thing: object, most: int, make: Callable[[Any], str] = str) -> str:
+    """What `make` (str or repr) says of a user's object, clean; whatever that raises is named instead."""
+    try:
+        return clean(make(thing), most)
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of a user's __str__ are no signal to nblb
+        return f"<{kind_of(thing)}: it cannot be shown, its {make.__name__} raises {kind_of(error)}>"
+
+
+def kind_of(thing: object) -> str:
+    """The name of an object's class."""
+    name: str = _name_of_class(type(thing))
+    return clean_name(name)
