@@ -60,6 +60,7 @@ from nblb.system import machine
 from nblb.system.private_folder import runtime_folder
 from nblb.system.processes import new_name
 from nblb.transport.dialing import dial, local_address
+from nblb.user_text import clean_name
 
 INFINITY = float("inf")
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
@@ -101,7 +102,7 @@ class WorkerHub:
 
     def addTask(self, name: str, funct: Callable[..., Any], **arguments: Any) -> None:
         """Let tasks called `name` run this function, as funct(task=<dict>, arguments=<these arguments>)."""
-        blobs = dump_function(funct), dump_constant(arguments)
+        name, blobs = clean_name(name), (dump_function(funct), dump_constant(arguments))
         with self._lock:
             if name in self._tasks:
                 print(f"TASK {name} ALREADY EXISTS, SKIPPING addTask")
@@ -113,7 +114,7 @@ class WorkerHub:
     def rmvTask(self, name: str) -> None:
         """Take a task's name back; those that wait are refused."""
         with self._lock:
-            self._tasks.pop(name, None)
+            self._tasks.pop(clean_name(name), None)
             self._tasks_changed = True
         self._wake()
 

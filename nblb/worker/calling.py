@@ -15,6 +15,7 @@ from nblb import payload as packing
 from nblb.errors import NotSerializable
 from nblb.protocol.framing import MAX_FRAMES, Find, Payload
 from nblb.protocol.messages import Failure, HoldBlob, RunTask, TaskFinished
+from nblb.user_text import text_of
 from nblb.worker.channel import to_worker, unpack
 from nblb.worker.result_files import HandTo
 
@@ -111,7 +112,7 @@ class Prepared:
         try:
             args, kwargs = self._calls[offset]
             return packing.describe_call(self._function, self._run.name, args, kwargs)
-        except Exception:  # arguments that cannot be loaded, or shown: that is the failure at hand
+        except BaseException:  # arguments that cannot be loaded, or shown: that is the failure at hand
             return ""
 
 
@@ -175,8 +176,9 @@ def pack(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: i
 def _pack_json(result: Any, failures: list[Failure]) -> Payload | None:
     try:
         return Payload((json.dumps(result, allow_nan=False, ensure_ascii=False).encode(),))
-    except (TypeError, ValueError, RecursionError) as error:
-        words = f"the result of a task of the JSON door must be JSON, and this is not: {error}"
+    except BaseException as error:  # whatever a user's class raises
+        why = text_of(error, packing.MAX_REASON)
+        words = f"the result of a task of the JSON door must be JSON, and this is not: {why}"
         failures.append(Failure(kind="NotSerializable", message=words))
         return None
 
@@ -236,6 +238,12 @@ def nothing_emitted(run: RunTask, offset: int) -> Failure:
     """The end of a call that was to stop early and keep what it had emitted."""
     words = f"{run.name} was told to stop and keep what it had emitted, and it had emitted nothing: there is no result"
     return Failure(offset=offset, kind="NothingEmitted", message=words)
+
+
+def rest_failed(error: BaseException, run: RunTask, failures: list[Failure], told: int, worker: str) -> list[Failure]:
+    """The failures of a slice of which no result can be told any more: that of each item that has none yet."""
+    known = {failure.offset: failure for failure in failures}
+    return [known.get(offset) or failure_of(error, offset, run, worker) for offset in range(told, run.items)]
 
 
 def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:

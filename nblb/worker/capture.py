@@ -16,7 +16,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from nblb.protocol.messages import RunTask, TaskPrinted
 from nblb.worker.control_page import marks
@@ -70,6 +70,13 @@ def label_logging() -> None:
     logging.lastResort = _LastResort()
 
 
+def _is_shut(stream: TextIO) -> bool:
+    try:
+        return stream.closed
+    except ValueError:  # its buffer was detached
+        return True
+
+
 class WorkerOutput:
     """The worker's side: flushes and empties its own pipes between two slices."""
 
@@ -85,14 +92,14 @@ class WorkerOutput:
         """Everything that is buffered goes into the pipes, and the streams are the worker's own again."""
         stdout, stderr = self._streams
         if sys.stdout is not stdout:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):  # an object of the user's, which may raise anything
                 sys.stdout.flush()
             sys.stdout = stdout
         if sys.stderr is not stderr:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 sys.stderr.flush()
             sys.stderr = stderr
-        if stdout.closed or stderr.closed:
+        if _is_shut(stdout) or _is_shut(stderr):
             self._reopen()
         else:
             with contextlib.suppress(OSError, ValueError):

@@ -76,7 +76,9 @@ class EarlyResults:
             try:
                 message = self._message(run, first, upto)
                 self._channel.send(self._number, message)
-            except Exception:  # it does not pickle, perhaps because the task changes it this moment: the end will tell
+            except (
+                BaseException
+            ):  # it does not pickle, perhaps because the task changes it this moment: the end will tell
                 self._gives_up = True
                 return
             if self.store is not None:

@@ -19,6 +19,7 @@ from nblb.errors import NotSerializable
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import KnobOffered, Message, RunTask, TaskEmitted, TaskPrinted
 from nblb.task_api import StoppedAndKept
+from nblb.user_text import clean_name
 from nblb.worker import mime_bundles
 from nblb.worker.channel import Channel
 from nblb.worker.control_page import ControlPage, marks
@@ -80,6 +81,11 @@ class LiveChannel:
         return self._cell.item
 
     @property
+    def is_to_end(self) -> bool:
+        """The item at hand was told to stop and keep what it has emitted."""
+        return self.item in self._ends
+
+    @property
     def has_emitted(self) -> bool:
         return self._latest is not _NOTHING
 
@@ -135,8 +141,8 @@ class LiveChannel:
             word, self._waiting = self._waiting, _NOTHING
         if word is _NOTHING:
             return
-        # What cannot be packed now (the task changes it this moment, or it does not pickle) is not shown.
-        with contextlib.suppress(Exception):
+        # What cannot be packed now (the task changes it this moment, or it raises whatever it likes) is not shown.
+        with contextlib.suppress(BaseException):
             self._send(word if isinstance(word, TaskEmitted) else self._packed(word))
 
     def _packed(self, thing: Any) -> TaskEmitted:
@@ -202,7 +208,7 @@ class LiveChannel:
             offered = KnobOffered(
                 task=run.task,
                 attempt=run.attempt,
-                name=name,
+                name=clean_name(name),
                 first=run.first,
                 offset=self.item,
                 value=value,

@@ -17,7 +17,6 @@ import signal
 import sys
 import traceback
 import types
-from _signal import getsignal  # type: ignore[import-not-found]  # an enum of signal.getsignal takes longer than a task
 from collections import deque
 from collections.abc import Iterable, Mapping
 from time import perf_counter
@@ -28,12 +27,14 @@ from nblb.payload import Call, stores
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
 from nblb.system import child_processes
+from nblb.user_text import clean, text_of
 from nblb.worker import calling, displays, patches
 from nblb.worker.capture import WorkerOutput, label_logging, own_stream
 from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.worker.control_page import NOTE_BYTES, ControlPage, marks
 from nblb.worker.early_results import EarlyResults
 from nblb.worker.live import LiveChannel
+from nblb.worker.process_state import ProcessState
 from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
 
@@ -62,11 +63,10 @@ class WorkerLoop:
         self._interrupted = False
         self._run: RunTask | None = None
         self._tell_at = 0.0  # when a slice of many calls reports how far it is
-        self._folder = os.getcwd()  # noqa: PTH109  # compared after each slice, where a Path costs as much as a task
         self._pid = os.getpid()
 
     def serve(self) -> None:
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        self._state = ProcessState(self._on_interrupt)
         task_api.reporter, task_api.voice = self._report, self._live
         displays.install(self._live.show)
         patches.install()
@@ -106,6 +106,7 @@ class WorkerLoop:
         started = perf_counter()
         self._interrupted, self._run, self._tell_at = False, run, started + TELL_AFTER_S
         payload: Payload | None = None
+        broken: BaseException | None = None
         failures: list[Failure] = []
         kept: list[int] = []
         self._cell.begin(number)
@@ -117,12 +118,14 @@ class WorkerLoop:
                     self._number, self._interrupted = 0, True
                     raise KeyboardInterrupt
                 payload = self._call_all(run, failures, kept)
-                stopped = False
             finally:
                 self._number = 0
-        except KeyboardInterrupt:
-            stopped = True
+        except BaseException as error:
+            broken = error
+        stopped = self._interrupted  # the hub asked for it by this number: what a call raises is no such word
         told = self._parts.end() if run.items > 1 else 0
+        if broken is not None and not stopped:  # an object of the user's has raised where none of its code is called
+            payload, failures = None, calling.rest_failed(broken, run, failures, told, self.name)
         self._run = None
         if os.getpid() != self._pid:
             os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
@@ -191,17 +194,29 @@ class WorkerLoop:
         for args, kwargs in portion:
             try:
                 result = function(*args, **kwargs)
-            except task_api.StoppedAndKept:
-                result = self._kept(run, offset, failures, kept)
             except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
-                result = None
-                self._failed(run, calls, offset, error, failures)
+                result = self._raised(run, calls, offset, error, failures, kept)
             results.append(result)
             if marks.raised or FIGURES in modules or perf_counter() > self._tell_at:
                 self._passed(run, offset)
             offset += 1
             if offset < items:
                 words[place] = offset
+
+    def _raised(
+        self,
+        run: RunTask,
+        calls: calling.Prepared,
+        offset: int,
+        error: BaseException,
+        failures: list[Failure],
+        kept: list[int],
+    ) -> Any:
+        """The result of a call that has raised: what it emitted, if it was told to stop and keep that."""
+        if type(error) is task_api.StoppedAndKept and self._live.is_to_end:
+            return self._kept(run, offset, failures, kept)
+        self._failed(run, calls, offset, error, failures)
+        return None
 
     def _failed(
         self, run: RunTask, calls: calling.Prepared, offset: int, error: BaseException, failures: list[Failure]
@@ -260,12 +275,13 @@ class WorkerLoop:
         if FIGURES in sys.modules:
             try:
                 displays.show_figures()
-            except Exception:
+            except BaseException:
+                self._stop_if_asked(None)
                 traceback.print_exc()
         bars.clear()
         self._live.end_item()
 
-    def _stop_if_asked(self, error: BaseException) -> None:
+    def _stop_if_asked(self, error: BaseException | None) -> None:
         if self._interrupted:
             raise KeyboardInterrupt from error
 
@@ -287,6 +303,8 @@ class WorkerLoop:
         run = self._run
         if run is None:
             return
+        if note:
+            note = clean(note, NOTE_BYTES) if type(note) is str else text_of(note, NOTE_BYTES)
         if run.items > 1:
             told = self._parts.told
             percent = (100.0 * max(0, self._cell.item - told) + percent) / (run.items - told)
@@ -297,15 +315,11 @@ class WorkerLoop:
 
     def _tidy_up(self, number: int, run: RunTask) -> None:
         """What the slice has written leaves under its name, before its end is told."""
-        if getsignal(signal.SIGINT) != self._on_interrupt:
-            signal.signal(signal.SIGINT, self._on_interrupt)
+        self._state.restore_streams()
+        self._state.restore()
         task_api.reporter, task_api.voice = self._report, self._live
         self._live.end()
         displays.forget_warnings()
-        signal.alarm(0)
-        with contextlib.suppress(OSError):
-            if os.getcwd() != self._folder:  # noqa: PTH109
-                os.chdir(self._folder)
         self._output.flush()
         self._cell.tidy()
         for message in self._output.take(run, self._cell.item):

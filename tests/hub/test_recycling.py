@@ -67,7 +67,8 @@ def test_a_worker_that_has_served_another_user_is_replaced_first() -> None:
     rig.finish(rig.run("a", user="ann"))
     rig.forget()
     b = rig.run("b", user="bob")
-    assert rig.given == [] and replaced(rig) == ["w1"]
+    assert rig.given == []
+    assert replaced(rig) == ["w1"]
     assert rig.start_workers() == ["w2"]
     assert rig.holder(b) == "w2"
 

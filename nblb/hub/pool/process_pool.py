@@ -53,8 +53,9 @@ from nblb.worker.result_files import HandTo
 
 PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
 STACK_S = 0.05  # a worker that is to be killed has that long to write down where it is
-END_S = 0.3  # idle workers have that long to run their exit handlers when the hub ends
-RETIRE_S = 2.0  # and one that is replaced that long, lest a task's exit handler keep the process for ever
+END_S = 0.3  # idle workers have that long to run their exit handlers when the hub ends …
+RETIRE_S = 2.0  # … and one that is replaced, or hears its hub no more, lest a task keep it for ever
+INTERRUPTS, INTERRUPT_S = 4, 0.1  # how often a slice is sent SIGINT, and how far apart
 INFINITY = float("inf")
 
 Event = tuple[str, Message]
@@ -152,7 +153,14 @@ class ProcessPool:
         number = handle.number_of(key) if handle is not None else 0
         if handle is not None and number:
             handle.cell.stop(number)
-            self._fork_server.signal(worker, signal.SIGINT, False)
+            self._interrupt(handle, number, INTERRUPTS)
+
+    def _interrupt(self, handle: WorkerHandle, number: int, times: int) -> None:
+        """SIGINT, and again while the slice goes on: one that comes just before a system call does not end that."""
+        if number in handle.given and not handle.is_gone:
+            self._fork_server.signal(handle.worker, signal.SIGINT, False)
+            if times > 1:
+                self._later(self._now + INTERRUPT_S, lambda _: self._interrupt(handle, number, times - 1))
 
     def steer(self, command: Steer) -> None:
         """A knob's new value, or the word to end early."""
@@ -185,12 +193,12 @@ class ProcessPool:
             handle.killed_why = why or "it is not needed any more"
             with contextlib.suppress(OSError):
                 handle.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
-            self._later(self._now + RETIRE_S, lambda _: self._kill_retired(handle))
+            self._later(self._now + RETIRE_S, lambda _: self._kill_deaf(handle))
 
-    def _kill_retired(self, handle: WorkerHandle) -> None:
+    def _kill_deaf(self, handle: WorkerHandle) -> None:
+        """Nothing more can be said to this worker, or heard from it: it should have ended by itself."""
         if not handle.is_gone:
-            handle.killed_why = f"it was replaced, and had not ended after {RETIRE_S:g} s"
-            self._fork_server.signal(handle.worker, signal.SIGKILL, True)
+            self.kill(handle.worker, "a task has broken the channel to its hub")
 
     def take_back(self, worker: str) -> None:
         """Read back what the worker has not taken yet; each slice comes as TaskStopped(why="recall")."""
@@ -284,7 +292,8 @@ class ProcessPool:
             while True:
                 datagram, fd = receive_datagram(sock)
                 if not datagram:
-                    self.selector.unregister(sock)  # both ends of it are gone, or shut
+                    self.selector.unregister(sock)  # both ends of it are gone, or shut; or a task wrote nothing into it
+                    self._later(now + RETIRE_S, lambda _: self._kill_deaf(handle))
                     return
                 number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
