@@ -127,7 +127,12 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'nblb' has no attribute {name!r}{_alike(name)}")
-    value = getattr(import_module(f"nblb.{home}"), name)
+    try:
+        value = getattr(import_module(f"nblb.{home}"), name)
+    except (ImportError, AttributeError):
+        if shadow := import_module("nblb.system.isolated_python").shadowing():
+            raise import_module("nblb.errors").NblbError(shadow) from None
+        raise
     globals()[name] = value  # found at once from now on
     return value
 

@@ -142,13 +142,6 @@ def test_a_long_log_is_set_aside(parameters: Parameters, monkeypatch: pytest.Mon
     assert log.with_suffix(".log.1").read_text() == "x" * 20
 
 
-def test_the_import_path_has_the_callers_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    found = roles._import_path()
-    assert found[0] == str(tmp_path)
-    assert str(Path(os.__file__).parent) not in found
-
-
 def test_a_role_that_dies_says_why(parameters: Parameters, stopped: None) -> None:
     started = cluster_processes.Started(parameters)
     address = cluster_processes.ensure_core(parameters, started)
@@ -211,7 +204,7 @@ def test_cores_that_race_without_the_starters_lock(parameters: Parameters, stopp
     racers = [roles.spawn("core", parameters, log_name=f"core-{n}") for n in range(3)]
     started = cluster_processes.Started(parameters, [])
     address = cluster_processes.ensure_core(parameters, started)
-    assert launch.probe.ask(address, "status")["hubs"] == 0
+    assert launch.one_shot.ask(address, "status")["hubs"] == 0
     everybody = {process.pid: process for process in [*racers, *started.processes]}.values()
     wait_until(lambda: sum(process.is_alive() for process in everybody) == 1, 10, "one core to be left")
     losers = [process for process in racers if not process.is_alive()]

@@ -27,6 +27,7 @@ from nblb.system.private_folder import runtime_folder
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
+    from nblb.protocol.framing import Payload
 
 LOG_BYTES = 8 * 1024 * 1024
 WATCH_S = 1.0
@@ -75,7 +76,7 @@ def hub(options: argparse.Namespace) -> int:
         parameters = parameters.changed(WKHUB_WORKERS=[group])
     worker_hub = WorkerHub(parameters)
     for name, function in _functions(options.tasks).items():
-        worker_hub.addTask(name, function)
+        worker_hub.add_packed(name, function)
     _collect_less_often()
     with _role(options, parameters, "hub", worker_hub.stop):
         worker_hub.run()
@@ -180,16 +181,15 @@ def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there
     threading.Thread(target=watch, name="nblb-watch-core", daemon=True).start()
 
 
-def _functions(path: str | None) -> dict[str, Callable[..., object]]:
-    """The functions that startWorkerHub handed over; the file has done its work then."""
+def _functions(path: str | None) -> dict[str, Payload]:
+    """The functions that startWorkerHub handed over, still packed; the file has done its work then."""
     if path is None:
         return {}
     import msgspec
 
-    from nblb.payload import load_function
     from nblb.protocol.framing import Payload
 
     file = Path(path)
     packed = msgspec.msgpack.decode(file.read_bytes(), type=dict[str, bytes])
     file.unlink()
-    return {name: load_function(Payload.frombytes(stored)) for name, stored in packed.items()}
+    return {name: Payload.frombytes(stored) for name, stored in packed.items()}

@@ -28,7 +28,7 @@ from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.parameters import Parameters, load
-from nblb.payload import dump_constant, dump_function
+from nblb.payload import blob_name, dump_constant, dump_function
 from nblb.protocol.commands import (
     AskForItems,
     Command,
@@ -102,7 +102,14 @@ class WorkerHub:
 
     def addTask(self, name: str, funct: Callable[..., Any], **arguments: Any) -> None:
         """Let tasks called `name` run this function, as funct(task=<dict>, arguments=<these arguments>)."""
-        name, blobs = clean_name(name), (dump_function(funct), dump_constant(arguments))
+        self._add(name, dump_function(funct), arguments)
+
+    def add_packed(self, name: str, function: Payload) -> None:
+        """The same for a function that was packed elsewhere: this process need not be able to import what it uses."""
+        self._add(name, (blob_name(function.buffers), function), {})
+
+    def _add(self, name: str, function: tuple[str, Payload], arguments: dict[str, Any]) -> None:
+        name, blobs = clean_name(name), (function, dump_constant(arguments))
         with self._lock:
             if name in self._tasks:
                 print(f"TASK {name} ALREADY EXISTS, SKIPPING addTask")

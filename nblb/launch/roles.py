@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from nblb.errors import NblbError
 from nblb.launch.role_locks import RoleLock
+from nblb.system import isolated_python
 from nblb.system.pids import children, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder
 
@@ -102,7 +102,7 @@ def write_private(folder: Path, name: str, content: bytes) -> Path:
 
 
 def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
-    """Starts `python -m nblb ROLE` detached."""
+    """Starts `nblb ROLE` detached, apart from the caller's folder and PYTHON* variables (system/isolated_python.py)."""
     settings = hand_over(parameters)
     presence = RoleLock(parameters.runtime_dir, role, alone=role in LONE)
     if not presence.take(for_child=True):
@@ -116,12 +116,12 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
         with log.open("ab") as output:
             log_start = output.tell()
             child = subprocess.Popen(
-                [sys.executable, "-m", "nblb", *words, *given, *arguments],
+                isolated_python.command("nblb", [*words, *given, *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=_environment(),
+                env=_environment(role),
                 start_new_session=True,
                 close_fds=True,
                 pass_fds=(presence.file,),
@@ -134,10 +134,11 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
     return RoleProcess(role, child.pid, log, log_start)
 
 
-def _environment() -> dict[str, str]:
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    extra = _import_path()
-    return environment | {"PYTHONPATH": os.pathsep.join(extra)} if extra else environment
+def _environment(role: str) -> dict[str, str]:
+    environment = isolated_python.environment()
+    if role == "hub":
+        environment[isolated_python.TASKS] = isolated_python.for_tasks()
+    return environment
 
 
 def _here() -> Path:
@@ -155,22 +156,6 @@ def _open_log(parameters: Parameters, name: str) -> Path:
         log.replace(log.with_suffix(".log.1"))
     log.touch(mode=0o600)
     return log
-
-
-def _import_path() -> list[str]:
-    """What this process can import beyond Python and its site-packages: a hub's workers can then import it too."""
-    known = {Path(path) for path in sysconfig.get_paths().values()}
-    stdlib = Path(sysconfig.get_path("stdlib"))
-    known |= {stdlib / "lib-dynload"}
-    found = []
-    for entry in sys.path:
-        path = Path(entry or ".").absolute()
-        if path.is_dir() and path not in known and str(path) not in found:
-            found.append(str(path))
-    home = Path(__file__).absolute().parents[2]  # of nblb itself, should it have been found in another way
-    if home not in known and str(home) not in found:
-        found.append(str(home))
-    return found
 
 
 class Echo:

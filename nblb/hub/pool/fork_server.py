@@ -28,10 +28,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from nblb.system.isolated_python import TASKS, set_up_for_tasks
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write", "asked")
-KEPT_PATH = "NBLB_KEPT_PYTHONPATH"
 _LINUX = sys.platform == "linux"
 
 
@@ -51,9 +52,10 @@ def die_with_parent(parent: int, number: int) -> None:
 class ForkServer:
     """Forks workers for the hub at the other end of `control`."""
 
-    def __init__(self, control: socket.socket, hub: int) -> None:
+    def __init__(self, control: socket.socket, hub: int, tasks: str = "") -> None:
         self._control = control
         self._hub = hub
+        self._tasks = tasks  # the path and the variables that they shall find
         self._pids: dict[str, int] = {}
         self._workers: dict[int, str] = {}
         self._leaving = False
@@ -139,6 +141,8 @@ class ForkServer:
             os.close(self._wake_write)
             from nblb.worker import main
 
+            if self._tasks:
+                set_up_for_tasks(self._tasks)
             code = main.main(worker, settings, fds)
         except BaseException:
             import traceback
@@ -232,15 +236,13 @@ def main(arguments: list[str]) -> None:
     fd, hub = map(int, arguments)
     control = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
-    os.environ.pop("PYTHONPATH", None)
-    if kept := os.environ.pop(KEPT_PATH, ""):
-        os.environ["PYTHONPATH"] = kept
+    tasks = os.environ.pop(TASKS, "")
     # What every worker needs, loaded once and shared by all of them.
     from nblb.worker import main  # noqa: F401
 
     gc.collect()
     gc.freeze()  # so that a collection in a worker does not copy these pages
-    ForkServer(control, hub).serve()
+    ForkServer(control, hub, tasks).serve()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ import os
 import selectors
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nblb.hub.pool.fork_server import KEPT_PATH
+from nblb.system import isolated_python
 from nblb.worker.channel import PACKET
 
 END_S = 5.0
@@ -34,7 +32,7 @@ class ForkServerLink:
         self._control, far = socket.socketpair(socket.AF_UNIX, PACKET)
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nblb.hub.pool.fork_server", str(far.fileno()), str(os.getpid())],
+                isolated_python.command("nblb.hub.pool.fork_server", [str(far.fileno()), str(os.getpid())]),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[far.fileno()],
                 start_new_session=True,
@@ -47,8 +45,7 @@ class ForkServerLink:
     @staticmethod
     def _environment() -> dict[str, str]:
         """What this process can import, its workers can; the tasks' own children do not inherit that."""
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        return {**os.environ, "PYTHONPATH": path, KEPT_PATH: os.environ.get("PYTHONPATH", "")}
+        return {**isolated_python.environment(), isolated_python.TASKS: isolated_python.for_tasks()}
 
     def start(self, worker: str, settings: Mapping[str, Any], fds: Sequence[int]) -> None:
         """Have a worker forked; raises OSError when there is no nursery and none can be started."""
