@@ -297,6 +297,40 @@ class AttemptReports:
             else:
                 self._requeue(task, cause, reason, now)
 
+    def hub_ended(self, held: list[Assignment], orphans: list[Orphan], reason: str, now: float) -> None:
+        """The process of a hub has ended without a word: one of the attempts in its hands may have done it.
+
+        Which of them cannot be known, so each is counted, but for the last time that is allowed: a task that has
+        come so far runs beside no other of its kind (dispatch.py), and is LOST when its hub ends again.
+        """
+        most, tasks = self.state.policy.most_ends, list[Slice]()
+        for one in held:
+            self.state.let_go(one, now, now - one.started_at if one.started_at else 0.0)
+            tasks += one.tasks
+        for orphan in orphans:
+            del self.state.orphans[orphan.fence]
+            tasks += orphan.tasks()
+        suspects = [task for task in tasks if task.crashes + 1 >= most and task.state is not TaskState.CANCELLING]
+        guilty = suspects[0] if len(suspects) == 1 and not _is_to_split(suspects[0]) else None
+        for task in tasks:
+            task.orphan = None
+            if task.state is TaskState.CANCELLING:
+                self.state.fail(task, "HubSilent", None, now)
+            elif task.record.spec.at_most_once:
+                self._may_not_again(task, reason, now)
+            elif task is guilty:
+                task.crashes += 1
+                text = f"{task.record.spec.name} ran {task.crashes} times when its worker or hub ended: {reason}"
+                self.state.fail(task, "TooManyCrashes", Failure(kind="TaskLost", message=text), now)
+            elif guilty is None and task.crashes and _is_to_split(task):
+                record = task.record
+                for item in range(task.first, task.first + task.items):
+                    single = record.carve(record.at(item), item, 1)
+                    self._requeue(single, "HubSilent", reason, now, crashed=single.crashes + 1 < most)
+            else:
+                counts = guilty is None and task.crashes + 1 < most
+                self._requeue(task, "HubSilent", reason, now, crashed=counts)
+
     def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
         """Nobody has the attempt that an earlier core gave: again, or never."""
         del self.state.orphans[orphan.fence]
@@ -388,6 +422,11 @@ class AttemptReports:
             statistics = self.state.statistics[name] = Statistics()
         waited = max(0.0, now - duration_s - held.tasks[0].queued_at) if held.tasks else 0.0
         statistics.learn(items, failed, duration_s, waited)
+
+
+def _is_to_split(task: Slice) -> bool:
+    """Its calls can run apart, so that the one that is to blame is found."""
+    return task.items > 1 and task.record.spec.split
 
 
 def _is_final(failure: Failure) -> bool:

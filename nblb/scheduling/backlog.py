@@ -189,6 +189,11 @@ class UserQueue:
         else:
             del waiting[name]
 
+    def withhold(self, task: Slice, band: Band) -> None:
+        """The task, which is the next one for this band, leaves its line although it goes on waiting."""
+        self.drop(task, band)
+        self._looks.clear()
+
     def taken(self, task: Slice, items: int) -> None:
         """`items` were cut off the front of `task`, which goes on waiting."""
         self._count(self._line(task.record), task.record, -items)

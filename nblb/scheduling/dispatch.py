@@ -25,6 +25,7 @@ class Dispatch:
     def __init__(self, state: State) -> None:
         self.state = state
         self.held = False  # the disk is full: nothing new is started
+        self.suspect_from = state.policy.most_ends - 1  # crashes
         self._estimates = state.placement.estimates
         self._now = 0.0
         self._step = given_at(0.0)
@@ -35,6 +36,11 @@ class Dispatch:
         if not state.dispatch_due or self.held:
             return
         state.dispatch_due = False
+        if state.withheld and not self._runs_suspect():
+            withheld, state.withheld = state.withheld, {}
+            for task in withheld:
+                state.enqueue(task)
+            state.dispatch_due = False
         self._now, self._step = now, given_at(now)
         left = MAX_A_TURN
         for band in state.placement.bands:
@@ -50,6 +56,12 @@ class Dispatch:
         entry = band.first() if room.open else None
         while entry is not None and given < most and room.open:  # (in vain, if only a hub under suspicion has room)
             _, _, _, user, task = entry
+            if task.crashes >= self.suspect_from and task.items == 1 and self._runs_suspect():
+                user.withhold(task, band)
+                self.state.withheld[task] = None
+                self.state.share.line_changed(user, task.record.spec.priority)
+                entry = band.first()
+                continue
             items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             group = placement.choose(task, items)
             if group is None and placement.has_free(band):
@@ -65,6 +77,12 @@ class Dispatch:
             entry = band.first()
         band.changed.update(dict.fromkeys(passed))
         return given
+
+    def _runs_suspect(self) -> bool:
+        """Some hub may be running a task that one more sudden end of its hub makes LOST: it must be the only one."""
+        orphans = (task for orphan in self.state.orphans.values() for task in orphan.tasks())
+        held = (task for hub in self.state.hubs.values() for held in hub.in_hand.values() for task in held.tasks)
+        return any(task.crashes >= self.suspect_from for tasks in (held, orphans) for task in tasks)
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, int, GroupOfWorkers | None]:
         """No hub with room can run the user's best task: the next one of another kind that some hub can run."""
@@ -119,6 +137,11 @@ class Dispatch:
             return "waits for its hub, which may still be running it, to come back to the restarted core"
         if task.state is not TaskState.QUEUED:
             return f"does not wait: it is {task.state}"
+        if task in state.withheld:
+            return (
+                f"waiting: it ran {task.crashes} times when its worker or hub ended; it runs again when no other task "
+                "of which that is true does, so that the guilty one is found"
+            )
         if self.held:
             return "waiting: the core's disk is full, and nothing is started before there is room"
         if not any(group.alive for hub in state.hubs.values() for group in hub.groups):

@@ -175,7 +175,9 @@ def _users(state: State) -> None:
     occupied = Counter(held.user.name for hub in state.hubs.values() for held in hub.in_hand.values())
     queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
-        queued[record.user] += [task for task in record.slices if task.state is TaskState.QUEUED]
+        queued[record.user] += [
+            task for task in record.slices if task.state is TaskState.QUEUED and task not in state.withheld
+        ]
     for name, tasks in queued.items():  # whose first record waits for something has no line yet
         assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():

@@ -185,8 +185,8 @@ class Liveness:
     def hub_gone(self, sender: str, message: HubGone, now: float) -> None:
         self.hub_lost(sender, message.reason or "it was stopped", now)
 
-    def hub_lost(self, address: str, reason: str, now: float) -> None:
-        """Its lease is over: what it had goes back to the queue."""
+    def hub_lost(self, address: str, reason: str, now: float, ended: bool = False) -> None:
+        """Its lease is over: what it had goes back to the queue. `ended`: its process has, without a word."""
         state = self.state
         hub = state.hubs.pop(address, None)
         if hub is None:
@@ -194,8 +194,10 @@ class Liveness:
         state.log("warning", f"LB - HUB {hub.name} IS GONE: {reason}")
         for worker in hub.workers.values():
             state.log("warning", f"LB - Worker {worker.id} is DOWN. Removing it")
+        text = f"hub {hub.name} on {hub.hello.host} is gone: {reason}"
+        if ended and not hub.leaves:
+            self.outcome.hub_ended(list(hub.in_hand.values()), [], text, now)
         for held in list(hub.in_hand.values()):
-            text = f"hub {hub.name} on {hub.hello.host} is gone: {reason}"
             self.outcome.attempt_lost(held, "HubSilent", text, now)
         state.placement.remove(hub)
 
@@ -222,7 +224,7 @@ class Liveness:
         if hub is None:
             return
         if dead:
-            self.hub_lost(address, "its process has ended", now)
+            self.hub_lost(address, "its process has ended", now, ended=True)
             return
         hub.suspect = True
         hub.heard_at = min(hub.heard_at, now - self.state.policy.suspect_s)
@@ -230,9 +232,10 @@ class Liveness:
     def hub_dead(self, name: str, now: float) -> None:
         """This incarnation will not come back, neither with what it has in hand nor with what a core before gave it."""
         for address in [hub.address for hub in self.state.hubs.values() if hub.id == name]:
-            self.hub_lost(address, "its process has ended", now)
-        for orphan in [orphan for orphan in self.state.orphans.values() if orphan.hub == name]:
-            self.outcome.orphan_lost(orphan, "its hub's process has ended", now)
+            self.hub_lost(address, "its process has ended", now, ended=True)
+        orphans = [orphan for orphan in self.state.orphans.values() if orphan.hub == name]
+        if orphans:
+            self.outcome.hub_ended([], orphans, "its hub's process has ended", now)
 
     # ── time ──
 

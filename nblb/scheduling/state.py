@@ -51,6 +51,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     files: str = ""  # the folder whose files can be named instead of sending bytes, and the word that lies in it
     token: str = ""
 
+    @property
+    def most_ends(self) -> int:
+        """After so many sudden ends of its worker or hub a task is LOST; one end of a hub alone proves nothing."""
+        return max(2, self.max_crashes)
+
 
 class ConnectedClient:
     """A client's connection."""
@@ -128,6 +133,7 @@ class State:
         self.changed: dict[Slice, None] = {}  # slices whose watchers have not heard the latest
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
+        self.withheld: dict[Slice, None] = {}  # QUEUED, out of the line while another suspect runs: see dispatch.py
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
         self.parked_on: dict[str, str] = {}  # task -> blob
@@ -183,6 +189,9 @@ class State:
 
     def unqueue(self, task: Slice) -> None:
         """The task, which has been cancelled while it was QUEUED, waits no more."""
+        if task in self.withheld:
+            del self.withheld[task]
+            return
         user = self.share.user(task.record.user)
         user.cancelled(task)
         self.share.line_changed(user, task.record.spec.priority)

@@ -39,7 +39,12 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         for held in hub.in_hand.values():
             occupied[held.record.user] += 1
             in_group[held.group] += 1
-    queued = [task for record in state.records.values() for task in record.slices if task.state is TaskState.QUEUED]
+    queued = [
+        task
+        for record in state.records.values()
+        for task in record.slices
+        if task.state is TaskState.QUEUED and task not in state.withheld
+    ]
     for run in reversed(runs):
         given = held_now.get((run.task, run.first, run.attempt))
         if given is None:  # called back in the same turn
