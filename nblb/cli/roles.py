@@ -69,6 +69,7 @@ def core(options: argparse.Namespace) -> int:
 def hub(options: argparse.Namespace) -> int:
     """Run a hub of workers until SIGTERM, Ctrl-C, or the core's word to stop."""
     from nblb.hub.worker_hub import WorkerHub
+    from nblb.system import child_processes
 
     parameters = load(options.parameters)
     if options.workers is not None:
@@ -78,6 +79,7 @@ def hub(options: argparse.Namespace) -> int:
     for name, function in _functions(options.tasks).items():
         worker_hub.add_packed(name, function)
     _collect_less_often()
+    child_processes.adopt()
     with _role(options, parameters, "hub", worker_hub.stop):
         worker_hub.run()
     return 0

@@ -518,6 +518,7 @@ class WorkerDied(Message):
     task: str = ""  # "" if it was idle
     attempt: int = 0
     first: int = 0
+    shared: bool = False  # others of its hub ended at the same moment, and any of their tasks may have done it
 
 
 class TaskStarted(Message):

@@ -57,7 +57,10 @@ class AttemptReports:
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
             held.worker = held.worker or message.worker
-            self.attempt_lost(held, "WorkerDied", message.reason, now)
+            if message.shared:
+                self.hub_ended([held], [], message.reason, now)
+            else:
+                self.attempt_lost(held, "WorkerDied", message.reason, now)
         self._committed(hub, message.task, message.attempt, message.first)
 
     # ── on the way ──

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
+PR_SET_CHILD_SUBREAPER = 36
+_adopts: list[int] = []  # the process that does
 SLACK_S = 0.02  # the kernel counts starts in hundredths of a second
 
 
@@ -30,6 +34,24 @@ def end_since(seconds: float) -> None:
                 os.waitpid(pid, 0)  # then its own children are ours, and the next round's
         if not young:
             return
+
+
+def adopt() -> None:
+    """From now on this process is the parent of all that its descendants leave behind, and `end_adopted` ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _adopts.append(os.getpid())
+
+
+def end_adopted() -> None:
+    """Kill all children of a process that adopts, and what they leave in their turn; nothing in any other process."""
+    while _adopts == [os.getpid()] and (left := _children()):
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.waitpid(pid, 0)
 
 
 def _children() -> list[int]:

@@ -69,6 +69,10 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._leave)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A group of its own in the hub's session: should the hub end while a task has stopped this process, the kernel
+        # sends SIGHUP and SIGCONT to it, and it goes on to end all that is left.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.setpgid(0, 0)
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         die_with_parent(self._hub, signal.SIGTERM)
         ready = select.poll()
@@ -131,7 +135,7 @@ class ForkServer:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             os.setpgid(0, 0)
             die_with_parent(fork_server, signal.SIGKILL)

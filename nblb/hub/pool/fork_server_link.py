@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nblb.system import isolated_python
+from nblb.system import child_processes, isolated_python
 from nblb.worker.channel import PACKET
 
 END_S = 5.0
@@ -35,7 +36,6 @@ class ForkServerLink:
                 isolated_python.command("nblb.hub.pool.fork_server", [str(far.fileno()), str(os.getpid())]),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[far.fileno()],
-                start_new_session=True,
                 env=self._environment(),
             )
         self._is_open = True
@@ -60,6 +60,7 @@ class ForkServerLink:
     def _order(self, data: list[bytes], ancillary: list[Any]) -> None:
         if not self._is_open:
             return
+        self._wake()
         self._control.setblocking(True)  # it is quick, and an order must not be lost
         try:
             self._control.sendmsg(data, ancillary)
@@ -67,6 +68,10 @@ class ForkServerLink:
             pass  # it has ended; `_read` will find out
         finally:
             self._control.setblocking(False)
+
+    def _wake(self) -> None:
+        """A task may have stopped it (SIGSTOP): it goes on, which does nothing to one that runs."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _read(self) -> None:
         while True:
@@ -86,11 +91,13 @@ class ForkServerLink:
         self._is_open = False
         self._selector.unregister(self._control)
         self._control.close()
+        self._wake()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        child_processes.end_adopted()
 
     def close(self) -> None:
         """End the nursery, which ends all its workers first."""

@@ -369,7 +369,7 @@ class ProcessPool:
                 if handle.pid:
                     with contextlib.suppress(OSError):
                         os.killpg(handle.pid, signal.SIGKILL)
-                self._buried(handle, "the process that it was forked from has ended")
+                self._buried(handle, "the fork server of its hub has ended, and all workers with it", shared=True)
         else:
             handle = self._handles.get(worker)
             if handle is not None:
@@ -396,11 +396,17 @@ class ProcessPool:
             parcel.close()
         self.printing.bury(handle, now)
 
-    def _buried(self, handle: WorkerHandle, reason: str) -> None:
+    def _buried(self, handle: WorkerHandle, reason: str, shared: bool = False) -> None:
         self._drain_dead(handle)
         key = next(iter(handle.given.values()), ("", 0, 0))
         died = WorkerDied(
-            worker=handle.worker, group=handle.group, reason=reason, task=key[0], first=key[1], attempt=key[2]
+            worker=handle.worker,
+            group=handle.group,
+            reason=reason,
+            task=key[0],
+            first=key[1],
+            attempt=key[2],
+            shared=shared,
         )
         self._events.append((handle.worker, died))
         self._forget(handle)
