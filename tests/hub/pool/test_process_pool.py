@@ -630,7 +630,7 @@ def test_a_killed_nursery_is_replaced(rig: PoolRig) -> None:
     with open(f"/proc/{worker.pid}/stat") as file:
         fork_server = int(file.read().rpartition(")")[2].split()[1])
     os.kill(fork_server, signal.SIGKILL)
-    assert "forked from has ended" in rig.wait(WorkerDied).reason
+    assert "fork server of its hub has ended" in rig.wait(WorkerDied).reason
     wait_until(lambda: not is_alive(worker.pid))
     rig.pool.start_worker("worker_9", 0, 0.0, time.monotonic())
     assert rig.result(double, 4, worker="worker_9") == 8
