@@ -6,10 +6,12 @@ caller hears beside the end that it waits for, it leaves for the thread.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
-from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
 
 from nblb.client import callbacks
 from nblb.client.session.session import Session
@@ -20,11 +22,6 @@ from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection, LoneOwner
-import os
-from collections.abc import Callable
-from time import perf_counter
-from typing import Any
-
 
 WHOLE = ((0, 1),)  # the one item of a single task
 LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, another wake-up is nothing
