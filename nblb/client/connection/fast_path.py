@@ -11,7 +11,7 @@ import select
 import threading
 from collections.abc import Callable
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nblb.client import callbacks
 from nblb.client.session.session import Session
