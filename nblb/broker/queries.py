@@ -234,7 +234,7 @@ def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, 
     all_tasks = [
         task
         for record in chosen
-        if user in (None, record.user) and not (single and record.job is not None) and not (ended and record.unended)
+        if user in (None, record.user) and not (single and record.spec.job) and not (ended and record.unended)
         for task in record.slices
         if wanted in (None, "", task.state.value)
     ]

@@ -196,9 +196,10 @@ class RetryFailed(Message):
 
 
 class ForgetJob(Message):
-    """Drop a job and its results."""
+    """Drop a job and its results: from the answer on nobody finds it. Answer: Answer (was it there), if asked for."""
 
     job: str
+    request: int = 0  # 0: no answer is wanted
 
 
 class Publish(Message):

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import Collected, JobForgotten
-from nblb.protocol.messages import CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
+from nblb.protocol.messages import Answer, CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.retention import Retention
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import ConnectedClient, State
-from nblb.scheduling.submission import Submission
+from nblb.scheduling.submission import Submission, SubmittedJob
 
 OVER = (TaskState.CANCELLED, TaskState.FAILED, TaskState.LOST)
 WAITING = (TaskState.BLOCKED, TaskState.QUEUED)
@@ -88,7 +88,7 @@ class Cancelling:
             return 0, ""
         if task.state is TaskState.DONE:
             # The seed's rule for single tasks: the result is dropped. One that others need, or of a job, is not.
-            if record.job is not None or record.pins or not whole:
+            if record.spec.job or record.pins or not whole:
                 return 0, ""
             self.state.share.user(record.user).done -= items
             self._end(task, now)
@@ -151,21 +151,29 @@ class Cancelling:
 
     # ── jobs, and second thoughts ──
 
-    def forget_job(self, _client: ConnectedClient, message: ForgetJob, now: float) -> None:
-        """Cancel what is open; the results go with the next sweep, or when their hubs have let go of them."""
+    def forget_job(self, client: ConnectedClient, message: ForgetJob, now: float) -> None:
+        """Drop the job at once, so that nobody finds it by its name or id, and say so."""
+        job = self.state.jobs.get(message.job)
+        if job is not None:
+            self._forget(job, now)
+        if message.request:
+            self.state.send(client.address, Answer(request=message.request, value=job is not None))
+
+    def _forget(self, job: SubmittedJob, now: float) -> None:
+        """Cancel what is open; the records go with the next sweep, or when their hubs have let go of them."""
         state = self.state
-        job = state.jobs.get(message.job)
-        if job is None:
-            return
         for record in list(job.records.values()):
             self.cancel(record, 0, 0, False, now)
             record.expires = now
             if record.closed:
                 state.expire_at(record, now)
             state.out.append(Record(Collected(record.id, state.wall(now))))
-        if not job.records:
-            state.drop_job(job)
-            state.out.append(Record(JobForgotten(job.id)))
+        for record in list(job.records.values()):  # all are cancelled: no follower becomes a source any more
+            if record.spec.cache and state.cache.get(record.spec.cache) is record:
+                del state.cache[record.spec.cache]
+        state.note_forgotten(job.id)
+        state.drop_job(job)
+        state.out.append(Record(JobForgotten(job.id)))
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> None:
         """Undo records whose acceptance could not be kept: nobody has heard of them, no hub has got them."""

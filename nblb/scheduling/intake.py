@@ -69,6 +69,8 @@ class Intake:
     def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> None:
         state = self.state
         job = state.jobs.get(message.job)
+        if job is None and message.job in state.forgotten:
+            return  # a late copy, or a kernel that was away while another forgot the job
         if job is None:
             user = message.user or client.user
             spec = (
@@ -268,7 +270,7 @@ class Intake:
         """A single task's result may go soon; a job's stays for its own time."""
         for task in message.tasks or (message.task,):
             record = self.state.records.get(task)
-            if record is not None and record.job is None and record.unended == 0 and not record.spec.cache:
+            if record is not None and not record.spec.job and record.unended == 0 and not record.spec.cache:
                 self.state.expire_at(record, now + self.state.policy.result_ttl_s)
 
     # ── again ──
@@ -288,7 +290,7 @@ class Intake:
     def _retry(self, record: Submission, now: float) -> int:
         state = self.state
         again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
-        if not again:
+        if not again or record.forgotten:
             return 0
         if record.closed:
             record.closed, record.ended_at, record.expires = False, 0.0, 0.0

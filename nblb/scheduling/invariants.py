@@ -30,6 +30,8 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
             _slice(state, task)
     for job in state.jobs.values():
         _job(state, job)
+    for (user, name), job_id in state.job_names.items():
+        assert job_id in state.jobs, f"{name} of {user} names job {job_id}, which was dropped"
     for hub in state.hubs.values():
         _hub(state, hub)
     _orphans(state)
@@ -61,7 +63,12 @@ def _record(state: State, record: Submission) -> None:
     unended = sum(task.items for task in record.slices if task.state not in ENDED)
     assert record.unended == unended, f"{record.id} counts {record.unended} open items, there are {unended}"
     assert record.closed == (unended == 0), f"{record.id} is closed: {record.closed}, with {unended} open items"
+    if record.forgotten:
+        lives = [t for t in record.slices if t.state not in (*ENDED, TaskState.CANCELLING)]
+        assert not lives, f"{story(record.slices[0])} is of a job that was forgotten, and lives on"
+        assert record.expires, f"{record.id} is of a job that was forgotten, and never expires"
     if record.job is not None:
+        assert state.jobs.get(record.job.id) is record.job, f"{record.id} is of job {record.job.id}, which was dropped"
         assert record.job.records.get(record.id) is record, f"job {record.job.id} does not know its {record.id}"
     if not record.closed:
         for name in record.spec.depends:

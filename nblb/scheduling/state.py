@@ -307,7 +307,12 @@ class State:
         heappush(self.expiring, (at, record.number, record))
 
     def drop_job(self, job: SubmittedJob) -> None:
-        """The job is forgotten; its name means the latest job of that name that is left."""
+        """The job is forgotten; its name means the latest job of that name that is left.
+
+        Records of it that are not gone yet, since others need them or hubs have still to let go, are nobody's.
+        """
+        for record in job.records.values():
+            record.job = None
         name = job.user, job.spec.name
         del self.jobs[job.id]
         self.changed_jobs.pop(job, None)

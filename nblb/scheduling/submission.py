@@ -139,6 +139,11 @@ class Submission:
             at += 1
 
     @property
+    def forgotten(self) -> bool:
+        """Whether its job was forgotten: nothing of it runs again, and it goes with the next sweep."""
+        return bool(self.spec.job) and self.job is None
+
+    @property
     def done(self) -> bool:
         if self.unended:
             return False

@@ -137,7 +137,8 @@ def _check_users(referee: Referee) -> None:
                 continue
             state = kept.states[item]
             dropped = ended.state is DONE and state is CANCELLED  # cancelled after its end: the seed's rule
-            if ended.state is not state and not dropped and task not in referee.again:
+            given_up = kept.spec.job in referee.ledger.given_up  # what was on its way then is cancelled on both sides
+            if ended.state is not state and not dropped and not given_up and task not in referee.again:
                 raise Violation("I4", f"the user saw {task}[{item}] {ended.state}, the journal has {state}")
 
 

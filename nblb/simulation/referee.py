@@ -2,7 +2,8 @@
 
 Rules, besides those of the ledger: I1 what was acknowledged stays known; I4 nothing is said that is not on the disk,
 and users see what is kept; I6 turns are fair (fairness.py); I7 a poisonous task kills few workers; I9 a replay of
-the journal gives the live state. `once` at_most_once items begin once. The end of a history is final_checks.py.
+the journal gives the live state. `once` at_most_once items begin once. `forget` a forgotten job is not found again.
+The end of a history is final_checks.py.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from nblb.broker.dead_hubs import LOOK_S
 from nblb.protocol.commands import Command, Steer
 from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import (
+    Answer,
     CancelAnswer,
     CancelTask,
     EndCommitted,
@@ -89,6 +91,8 @@ class Referee:
         self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # who has begun an item last
         self._gone: dict[tuple[str, int, int], float] = {}
         self._cancels: dict[tuple[str, int], CancelTask] = {}
+        self._forgets: dict[tuple[str, int], str] = {}  # (client, request) -> job
+        self.forgotten: set[str] = set()  # jobs of which the core has said that they are
         self._mirror = mirror  # how often a replay is compared with the live state
 
     # ── the disk ──
@@ -124,10 +128,21 @@ class Referee:
             self.acknowledged.add(task)
         elif kind is TaskRejected:
             self._check_refusal(message)  # type: ignore[arg-type]
+        elif kind is Answer:
+            self._check_forgotten(to, message)  # type: ignore[arg-type]
         elif kind is CancelAnswer:
             self._note_cancel(to, message)  # type: ignore[arg-type]
         elif kind is TaskPrinted:
             self._check_output(to, message)  # type: ignore[arg-type]
+
+    def _check_forgotten(self, to: str, answer: Answer) -> None:
+        """A job that is said to be forgotten is not found any more, also after a restart."""
+        job = self._forgets.get((to, answer.request))
+        if job is None:
+            return
+        if job in self.ledger.jobs:
+            raise Violation("forget", f"job {job} is said to be forgotten, and the disk has it")
+        self.forgotten.add(job)
 
     def _check_output(self, to: str, message: TaskPrinted) -> None:
         """Words go to the user whose task it is, and are those of the call that they say."""
@@ -206,10 +221,17 @@ class Referee:
     def settled_down(self, scheduler: Scheduler) -> None:
         """A turn is over and written: the disk and the mind must say the same."""
         core = self.core
+        self._check_gone(scheduler)
         if core is not None and scheduler.state.orphans:
             self._check_dead(scheduler, core)
         if core is not None and self.simulator.chance(self._mirror) and not (core.disk.buffer or core.disk.later):
             self.compare(scheduler, core)
+
+    def _check_gone(self, scheduler: Scheduler) -> None:
+        """What was said to be forgotten stays so; where nothing is said twice, for a copy may come after a restart."""
+        back = [job for job in self.forgotten if job in scheduler.state.jobs] if self.orderly else ()
+        if back:
+            raise Violation("forget", f"job {back[0]} was forgotten and is found again")
 
     def _check_dead(self, scheduler: Scheduler, core: SimulatedCore) -> None:
         """Nothing waits for a hub whose process is seen to be gone."""
@@ -231,7 +253,8 @@ class Referee:
             raise Violation("I9", f"a replay of the journal says otherwise: {found}")
 
     def restarted(self, scheduler: Scheduler) -> None:
-        """What was acknowledged is known to the new core."""
+        """What was acknowledged is known to the new core, and what was forgotten is not."""
+        self._check_gone(scheduler)
         for task in self.acknowledged:
             if task not in scheduler.state.records and not self.ledger.tasks[task].forgotten:
                 raise Violation("I1", f"task {task} was acknowledged and is gone after a restart")
@@ -304,6 +327,7 @@ class Referee:
             if isinstance(message, StopAndKeep):
                 self.kept_early.add(message.task)
         elif isinstance(message, ForgetJob):
+            self._forgets[client.address, message.request] = message.job
             self.ledger.given_up.add(message.job)
             self.cancel_asked.update(s.spec.task for s in self.submissions.values() if s.spec.job == message.job)
 

@@ -14,6 +14,7 @@ from nblb.protocol.journal_entries import (
     AttemptFailed,
     AttemptKept,
     EndKept,
+    JobForgotten,
     JobKept,
     TaskForgotten,
     TaskKept,
@@ -80,6 +81,8 @@ class SubmissionLog:
                 self._forgotten(entry)  # type: ignore[arg-type]
             elif kind is JobKept:
                 self.jobs.add(entry.spec.job)  # type: ignore[union-attr]
+            elif kind is JobForgotten:
+                self.jobs.discard(entry.job)  # type: ignore[union-attr]
 
     def _task(self, entry: TaskKept) -> None:
         task = entry.spec.task

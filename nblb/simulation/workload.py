@@ -243,7 +243,8 @@ class Draw:
             self._request += 1
             self._act(at + random.random() * 4.0, client, CancelTask(request=self._request, job=job))
         if random.random() < 0.1:
-            self._act(at + random.random() * 6.0, client, ForgetJob(job=job))
+            self._request += 1
+            self._act(at + random.random() * 6.0, client, ForgetJob(job=job, request=self._request))
 
 
 def may_end(spec: SubmitTask, conduct: Conduct, item: int, alone: bool = False) -> set[TaskState]:

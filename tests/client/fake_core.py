@@ -200,7 +200,9 @@ class FakeCore:
         self.jobs.setdefault(message.job, message)
 
     def _forget_job(self, line: FakeLine, message: ForgetJob) -> None:
-        self.jobs.pop(message.job, None)
+        known = self.jobs.pop(message.job, None) is not None
+        if message.request:
+            line.tell(Answer(request=message.request, value=known))
 
     def _submit(self, line: FakeLine, spec: SubmitTask) -> None:
         if spec.task in self.specs:

@@ -412,8 +412,33 @@ def test_forgotten_is_written_down(world: World) -> None:
     world.fact(hub, hub.finish(("t", 0, 1)))
     world.say(ANNA, ForgetJob(job="j"))
     world.tick()
-    assert world.journal[-2:] == [TaskForgotten("t"), JobForgotten("j")]
+    assert world.journal[-2:] == [JobForgotten("j"), TaskForgotten("t")]
     assert not world.scheduler.state.blobs["f"].uses
+
+
+def test_a_forgotten_job_is_found_by_nobody_though_its_records_are_still_there(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    opened = OpenJob(job="j", name="sweep", items=1)
+    world.say(ANNA, opened)
+    world.say(ANNA, spec("t", job="j"))
+    world.tick()
+    world.say(ANNA, ForgetJob(job="j", request=7))
+    world.say(ANNA, Ask(request=8, topic="job", about={"name": "sweep", "user": "anna"}))
+    assert [(answer.request, answer.value) for answer in heard(world, Answer)] == [(7, True), (8, None)]
+    assert JobForgotten("j") in world.journal, "before the answer leaves"
+    assert "t" in world.scheduler.state.records, "its hub has still to let go of it"
+    world.say(ANNA, opened)  # a late copy, or a kernel that was away
+    assert "j" not in world.scheduler.state.jobs
+    world.say(ANNA, spec("u", job="j"))
+    assert heard(world, TaskRejected)[-1].task == "u"
+    world.say(ANNA, RetryFailed(request=9, task="t"))
+    world.say(ANNA, ForgetJob(job="j", request=10))
+    assert [answer.value for answer in heard(world, Answer)][-2:] == [0, False]
+    world.check()
+    world.fact(hub, hub.stopped(("t", 0, 1), "cancel"))
+    world.tick()
+    assert not world.scheduler.state.records
+    world.check(ticked=True)
 
 
 def test_no_question_deafens_the_core(world: World) -> None:

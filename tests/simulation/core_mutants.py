@@ -8,7 +8,8 @@ from unittest.mock import patch
 import msgspec
 
 from nblb.client.session.session import Session
-from nblb.protocol.journal_entries import EndKept
+from nblb.protocol.commands import Record
+from nblb.protocol.journal_entries import Collected, EndKept
 from nblb.protocol.messages import TaskPrinted
 from nblb.scheduling import dependencies
 from nblb.scheduling.attempt_reports import AttemptReports
@@ -271,6 +272,37 @@ def claims_of_another_core() -> Patches:
     return [swap(Liveness, "_claims", make)]
 
 
+def forgotten_with_the_next_sweep() -> Patches:
+    """A job that was forgotten is found until its last record goes. (Found by users: the same map had old results.)"""
+
+    def make(_original: Any) -> Any:
+        def forget(self: Cancelling, job: Any, now: float) -> None:
+            state = self.state
+            for record in list(job.records.values()):
+                self.cancel(record, 0, 0, False, now)
+                record.expires = now
+                if record.closed:
+                    state.expire_at(record, now)
+                state.out.append(Record(Collected(record.id, state.wall(now))))
+
+        return forget
+
+    return [swap(Cancelling, "_forget", make)]
+
+
+def forgotten_in_memory_alone() -> Patches:
+    """That a job was forgotten is not journaled: it is back after a restart."""
+
+    def make(original: Any) -> Any:
+        def forget(self: Cancelling, job: Any, now: float) -> None:
+            original(self, job, now)
+            self.state.out.pop()
+
+        return forget
+
+    return [swap(Cancelling, "_forget", make)]
+
+
 def lost_parts_count_as_done() -> Patches:
     """Calls of a slice whose ends were told and never came are not run again."""
     return [patch.object(AttemptReports, "_untold", nothing)]
@@ -366,6 +398,8 @@ CORE_MUTANTS = (
     left_behind_the_bound,
     restored_up_to_the_bound,
     urgent_waits_behind_the_bound,
+    forgotten_with_the_next_sweep,
+    forgotten_in_memory_alone,
     lost_parts_count_as_done,
     parts_by_their_first_item,
     time_is_not_charged,

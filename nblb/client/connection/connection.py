@@ -242,6 +242,18 @@ class Connection:
             raise LoadBalancerUnreachable(f"the core at {self.address} does not answer within {timeout_s:g} s")
         return pending.result()
 
+    def carried_out(self, message: Any) -> None:
+        """Say something that is answered, and wait for that, except in the connection's own thread.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer for now; it is told once more when it is back.
+        """
+        pending = self.question(message)
+        if threading.current_thread() is not self._thread:
+            self.wait_for(pending)
+
     def expect(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...] = ()) -> None:
         """Hear of a record that was submitted before, perhaps by a process that is gone (see session.Expect)."""
         self.owners[task] = owner

@@ -95,7 +95,7 @@ class Inbox(Sequence[Finished]):
         entry, connection = self._entry(which), self._cluster.connection
         _forgotten.add(entry.id)
         if entry.kind == "job":
-            connection.say(ForgetJob(job=entry.id))
+            connection.carried_out(ForgetJob(request=connection.request(), job=entry.id))
         elif entry.items_of_record == 1:  # else others have travelled with it, and their results must stay
             connection.say(CollectTask(task=entry.id))
 

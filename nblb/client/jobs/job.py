@@ -275,8 +275,16 @@ class Job(SteeredJob, JobOutputAccess):
             self._futures.pop(item, None)  # they keep the end that they tell of
 
     def forget(self) -> None:
-        """Drop the job and its results at the core, cancelling what has not ended; what is here stays."""
-        self.connection.say(ForgetJob(job=self.job_id))
+        """Drop the job and its results at the core, cancelling what has not ended; what is here stays.
+
+        When it returns the core has done so: the same map, under the same name, computes everything anew.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer; it drops the job when it is back.
+        """
+        self.connection.carried_out(ForgetJob(request=self.connection.request(), job=self.job_id))
 
     # ── from the connection's thread ──
 

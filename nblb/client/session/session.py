@@ -53,6 +53,7 @@ from nblb.protocol.messages import (
     TaskEnded,
     TaskPrinted,
     TaskRejected,
+    TaskState,
     TurnKnob,
     Welcome,
 )
@@ -92,10 +93,10 @@ class Session:
             ("user", SubmitTask): self._submit,
             ("user", Expect): self._expect,
             ("user", FetchTask): self._say,
-            ("user", ForgetJob): self._forget_job,
             ("user", Publish): self._say,
             ("user", CollectTask): self._say,
             **{("user", kind): self._question for kind in QUESTIONS},
+            ("user", ForgetJob): self._forget_job,
             ("core", Welcome): self._welcomed,
             ("core", Refused): self._refused,
             ("core", TaskAccepted): self._accepted,
@@ -306,8 +307,16 @@ class Session:
         return []
 
     def _forget_job(self, message: ForgetJob) -> list[Command]:
+        """The job is said no more, so that no late copy brings it back; what was not accepted yet is cancelled here."""
         self.jobs.pop(message.job, None)
-        return self._say(message)
+        out: list[Command] = []
+        for spec in [spec for spec in self.unaccepted.values() if spec.job == message.job]:
+            record = self.records[spec.task]
+            ended = TaskEnded(task=spec.task, items=spec.items, state=TaskState.CANCELLED)
+            fresh = record.fresh(ended)
+            self._tasks.close(spec.task)
+            out.append(Settle(ended, fresh))
+        return [*out, *(self._question(message) if message.request else self._say(message))]
 
     def _question(self, message: Any) -> list[Command]:
         self.questions[message.request] = message

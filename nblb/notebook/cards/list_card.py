@@ -132,7 +132,7 @@ class JobsCard(ListCard):
             connection.say(CancelTask(request=connection.request(), job=row))
             return "cancelling what has not ended"
         if click == "forget":
-            connection.say(ForgetJob(job=row))
+            connection.carried_out(ForgetJob(request=connection.request(), job=row))
             return "forgotten, with its results"
         return super().act(thing, click, value)
 

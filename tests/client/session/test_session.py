@@ -372,3 +372,21 @@ def spread(commands: list[Command]) -> list[Command]:
         else:
             out.append(command)
     return out
+
+
+def test_a_job_that_is_forgotten_is_said_no_more(session: Session) -> None:
+    session.handle("user", JOB, 1.0)
+    session.handle("user", BLOB, 1.0)
+    session.handle("user", submit("t1", items=3, job="j1"), 1.0)
+    session.handle("user", submit("t2", items=2, job="j1"), 1.0)
+    session.handle("core", TaskAccepted(task="t1"), 1.0)
+    forget = ForgetJob(job="j1", request=4)
+    commands = session.handle("user", forget, 1.0)
+    cancelled = TaskEnded(task="t2", items=2, state=TaskState.CANCELLED)
+    assert commands == [Settle(cancelled, ((0, 2),)), Send("core", forget)]
+    session.line_down(2.0)
+    session.line_up(3.0)
+    said = sent(session.handle("core", welcome(epoch=2), 3.0))
+    assert said == [FetchTask(task="t1"), forget], "else a core that has restarted would have the job again"
+    assert session.handle("core", Answer(request=4, value=True), 3.0) == [Deliver(4, True, "", "")]
+    assert not session.questions

@@ -30,7 +30,8 @@ class Cluster:
     def __init__(self) -> None:
         self.said: list[Any] = []
         self.asked: list[Any] = []
-        self.connection = SimpleNamespace(request=lambda: 7, say=self.said.append, question=self.question)
+        say = self.said.append
+        self.connection = SimpleNamespace(request=lambda: 7, say=say, carried_out=say, question=self.question)
 
     def question(self, message: Any, then: Any) -> None:
         self.asked.append((message, then))
