@@ -197,7 +197,13 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     if found is None:
         return None
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
-    return {**_job_row(scheduler, found, items_behind(state)), "marks": found.spec.marks, "records": records}
+    submitter = state.clients.get(found.opened_by)
+    return {
+        **_job_row(scheduler, found, items_behind(state)),
+        "marks": found.spec.marks,
+        "records": records,
+        "submitter": submitter.name if submitter is not None else "",
+    }
 
 
 def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJob, int]) -> dict[str, Any]:

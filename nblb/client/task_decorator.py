@@ -68,6 +68,7 @@ class Task:
         job: str = "",
         chunksize: int | str = "auto",
         supersede: str = "ask",
+        fresh: bool = False,
         **kwargs: Any,
     ) -> Job:
         """Run one call for each item (for each tuple of items, with several iterables) as one job.
@@ -83,9 +84,14 @@ class Task:
         supersede
             What becomes of an earlier job of this name, with other code or arguments, that has not ended: "ask" (it
             goes on; the new job's card offers to cancel it, `job.earlier.cancel()` does), "cancel" or "keep".
+        fresh
+            Whether every call is computed anew: no job is taken up, no result of an earlier one, and none that
+            `cache=True` has kept. What is computed then serves later maps and calls.
         **kwargs
             Passed to each call.
         """
+        if not isinstance(fresh, bool):
+            raise TypeError(f"fresh is {fresh!r}; it must be True or False")
         if supersede not in CHOICES:
             raise ValueError(f"supersede is {supersede!r}; it must be one of {', '.join(map(repr, CHOICES))}")
         cluster = current.get()
@@ -97,6 +103,7 @@ class Task:
         named = job or options.job
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
+        many.fresh = fresh
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 

@@ -116,7 +116,12 @@ class PutBlob(Message):
 
 
 class OpenJob(Message):
-    """A named, ordered set of tasks begins; its records follow as SubmitTask."""
+    """A named, ordered set of tasks begins; its records follow as SubmitTask.
+
+    With `request` it is opened only if nobody but `replaces` has its name, so that of several kernels which map the
+    same at once one opens the job and the others join it. Answer: Answer (null: it is open; else what the topic "job"
+    tells of the job that has the name).
+    """
 
     job: str
     name: str
@@ -127,6 +132,9 @@ class OpenJob(Message):
     origin: str = ""  # notebook path and cell, for lb.inbox()
     user: str = ""
     made: bool = False  # the client has made the name up: if another job has it, the core gives a free one (JobNamed)
+    request: int = 0
+    replaces: str = ""  # the job whose name it takes over; "" for a name that is free
+    sole: bool = False  # each item is in one record: a record with items that another one has is rejected
 
 
 class SubmitTask(Message):
@@ -151,6 +159,7 @@ class SubmitTask(Message):
     python: tuple[int, int] = (0, 0)  # (0, 0): any version can run it
     origin: str = ""
     cache: str = ""  # content hash of function and arguments: an earlier result of it may serve
+    fresh: bool = False  # … but it does not: it is computed, and serves the later ones
 
 
 class CancelTask(Message):

@@ -49,7 +49,7 @@ def obstacle(state: State, record: Submission) -> Obstacle:
     """What keeps the record from being queued; it becomes the source of its cache entry where there is none."""
     if record.spec.cache and record.items == 1:
         source = state.cache.setdefault(record.spec.cache, record)
-        if source is not record and (source.unended or source.done):
+        if source is not record and not record.spec.fresh and (source.unended or source.done):
             return source
         state.cache[record.spec.cache] = record
     waits: list[Need] = []
@@ -107,7 +107,7 @@ def wake_all(state: State, record: Submission, now: float) -> None:
     source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
     if source is record and not done:
         del state.cache[record.spec.cache]
-    elif source is not None and done and not source.done:
+    elif source is not None and done and not source.done and not source.spec.fresh:
         state.cache[record.spec.cache] = record  # here it is already
     followers, record.followers = record.followers, None
     for follower in followers or ():

@@ -66,23 +66,27 @@ class Intake:
             self.state.parked_on.pop(spec.task, None)
             self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
 
-    def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> None:
+    def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> SubmittedJob | None:
+        """Open it; the job that has its name instead, if that is not the one which it replaces."""
         state = self.state
         job = state.jobs.get(message.job)
         if job is None and message.job in state.forgotten:
-            return  # a late copy, or a kernel that was away while another forgot the job
+            return None  # a late copy, or a kernel that was away while another forgot the job
         if job is None:
             user = message.user or client.user
-            spec = (
-                msgspec.structs.replace(message, name=self._free_name(user, message.name)) if message.made else message
-            )
-            job = SubmittedJob(spec, user, now)
+            holder = state.job_names.get((user, message.name), "") if message.request else message.replaces
+            if holder not in ("", message.replaces):
+                return state.jobs[holder]
+            name = self._free_name(user, message.name) if message.made else message.name
+            job = SubmittedJob(msgspec.structs.replace(message, name=name, request=0, replaces=""), user, now)
+            job.opened_by = client.address
             state.jobs[job.id] = job
-            state.job_names[user, spec.name] = job.id
-            state.out.append(Record(JobKept(spec, user, state.wall(now))))
+            state.job_names[user, name] = job.id
+            state.out.append(Record(JobKept(job.spec, user, state.wall(now))))
         if message.made and job.spec.name != message.name:
             state.send(client.address, JobNamed(job=job.id, name=job.spec.name))
         self.watch_job(client, job)
+        return None
 
     def _free_name(self, user: str, name: str) -> str:
         """The name, or the next with another number behind it that no job of the user has."""
@@ -184,8 +188,14 @@ class Intake:
         for name in spec.depends:
             if state.needed(name)[0] is None:
                 return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
-        if spec.job and spec.job not in state.jobs:
-            return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
+        if spec.job:
+            job = state.jobs.get(spec.job)
+            if job is None:
+                return "TaskRejected", f"task {spec.name} belongs to job {spec.job}, which the core does not know"
+            if job.has_any(spec.index, spec.items):
+                items = f"some of items {spec.index} to {spec.index + spec.items - 1}"
+                text = f"another kernel has submitted {items} of job {job.spec.name}"
+                return "TaskRejected", f"{text}; lb.attach({job.spec.name!r}) shows all of it"
         return None
 
     def accept(self, spec: SubmitTask, watcher: str, now: float) -> Submission:
@@ -198,7 +208,7 @@ class Intake:
         record.watchers = self._words.alone(watcher) if watcher else ()
         state.records[record.id] = record
         if job is not None:
-            job.records[record.id] = record
+            job.join(record)
         state.out.append(Record(TaskKept(spec, state.wall(now))))
         if watcher:
             state.send(watcher, TaskAccepted(task=record.id))

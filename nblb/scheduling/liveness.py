@@ -50,6 +50,7 @@ class Liveness:
     def hello(self, sender: str, message: Hello, now: float) -> ConnectedClient:
         self._due_at = UNKNOWN
         client = ConnectedClient(sender, message.user, now)
+        client.name = message.client
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
         client.since = message.since or self.state.wall(now)
         self.state.clients[sender] = client

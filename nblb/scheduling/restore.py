@@ -97,7 +97,7 @@ class Restore:
         record = Submission(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
         state.records[record.id] = record
         if job is not None:
-            job.records[record.id] = record
+            job.join(record)
         record.begin(TaskState.QUEUED, record.accepted_at)
 
     def _slice(self, task: str, first: int, items: int) -> Slice | None:
@@ -233,6 +233,8 @@ class Restore:
         if record.done:
             record.release_arguments()
             if record.spec.cache and record.items == 1:
+                if record.spec.fresh:
+                    state.cache[record.spec.cache] = record
                 state.cache.setdefault(record.spec.cache, record)
 
     def _resume_open(self, record: Submission) -> None:

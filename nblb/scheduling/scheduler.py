@@ -97,7 +97,7 @@ class Scheduler:
         intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
-            OpenJob: intake.open_job,
+            OpenJob: self._open_job,
             SubmitTask: intake.submit_task,
             CancelTask: cancelling.cancel_task,
             RetryFailed: intake.retry_failed,
@@ -274,6 +274,13 @@ class Scheduler:
     def _files_seen(self, party: ConnectedClient | Hub, message: FilesSeen, _now: float) -> None:
         if self.policy.token and message.token == self.policy.token:
             self.state.out.append(NameFiles(party.address))
+
+    def _open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> None:
+        other = self.intake.open_job(client, message, now)
+        if other is not None:
+            self._ask(client, Ask(request=message.request, topic="job", about={"job": other.id}), now)
+        elif message.request:
+            self.state.send(client.address, Answer(request=message.request))
 
     def _ask(self, client: ConnectedClient, message: Ask, now: float) -> None:
         try:

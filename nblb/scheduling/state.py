@@ -60,13 +60,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class ConnectedClient:
     """A client's connection."""
 
-    __slots__ = ("address", "heard_at", "host", "notebook", "pid", "since", "user")
+    __slots__ = ("address", "heard_at", "host", "name", "notebook", "pid", "since", "user")
 
     def __init__(self, address: str, user: str, now: float) -> None:
         self.address = address
         self.user = user
         self.heard_at = now
-        self.host = self.notebook = ""
+        self.host = self.notebook = self.name = ""
         self.since = 0.0  # wall clock
         self.pid = 0
 

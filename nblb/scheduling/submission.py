@@ -15,6 +15,7 @@ from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.slice import Slice
 
 DONE = TaskState.DONE
+MOST_SOLE = 1_000_000  # items of a job that are looked after: a byte each
 WHOLE = -1  # in place of an item: all of them
 MOST_INTERNED = 4096  # values that are known; they are few unless somebody makes them up
 Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
@@ -178,7 +179,19 @@ def _first(task: Slice) -> int:
 class SubmittedJob:
     """A named, ordered set of records."""
 
-    __slots__ = ("counts", "created_at", "id", "items", "records", "spec", "turned", "user", "watchers")
+    __slots__ = (
+        "_taken",
+        "counts",
+        "created_at",
+        "id",
+        "items",
+        "opened_by",
+        "records",
+        "spec",
+        "turned",
+        "user",
+        "watchers",
+    )
 
     def __init__(self, spec: OpenJob, user: str, now: float) -> None:
         self.id = spec.job
@@ -190,12 +203,33 @@ class SubmittedJob:
         self.counts: dict[TaskState, int] = {}
         self.turned: dict[str, Any] = {}  # knobs of all its tasks
         self.watchers: tuple[str, ...] = ()
+        self.opened_by = ""  # the client that submits its records; "" after a restart
+        self._taken = bytearray()  # of a sole job: 1 for each item that a record has
+
+    def join(self, record: Submission) -> None:
+        """The record is a part of it."""
+        self.records[record.id] = record
+        self._take(record, 1)
 
     def leave(self, record: Submission) -> None:
         """The record is forgotten."""
         del self.records[record.id]
+        self._take(record, 0)
         for task in record.slices:
             self.counts[task.state] -= task.items
+
+    def has_any(self, first: int, items: int) -> bool:
+        """Whether some of these items of a sole job are in a record already."""
+        return self._taken.find(1, max(0, first), first + items) >= 0
+
+    def _take(self, record: Submission, taken: int) -> None:
+        if not self.spec.sole:
+            return
+        first = max(0, record.spec.index)
+        last = min(first + record.items, self.items, MOST_SOLE)
+        if last > first:
+            self._taken.extend(bytes(max(0, last - len(self._taken))))
+            self._taken[first:last] = bytes((taken,)) * (last - first)
 
     def shown(self, behind: int) -> dict[str, int]:
         """Items by state, for people: those that wait in a slice behind the one its worker is at do not run."""

@@ -197,7 +197,13 @@ class FakeCore:
         line.tell(Welcome(core="c" * 32, epoch=self.epoch, name="fake", user=message.user, pid=1))
 
     def _open_job(self, line: FakeLine, message: OpenJob) -> None:
+        holder = self._job({"name": message.name})
+        if message.request and message.job not in self.jobs and holder and holder["job"] != message.replaces:
+            line.tell(Answer(request=message.request, value=holder))
+            return
         self.jobs.setdefault(message.job, message)
+        if message.request:
+            line.tell(Answer(request=message.request))
 
     def _forget_job(self, line: FakeLine, message: ForgetJob) -> None:
         known = self.jobs.pop(message.job, None) is not None

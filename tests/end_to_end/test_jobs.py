@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,3 +204,31 @@ def test_results_do_not_wait_for_a_slow_call_that_was_sent_with_them(cluster: Cl
     assert not job[40].done()
     gate.touch()
     assert job.results(60) == [3 * n for n in range(200)]
+
+
+SAME = """
+import os
+def item(i, log):
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, b"%d\\n" % i)
+    os.close(file)
+print("there", flush=True)
+log, at = sys.argv[2], float(sys.argv[3])
+time.sleep(max(0.0, at - time.time()))
+assert lb.task(item).map(range(300), log=log, job="same").wait(60)
+"""
+
+
+def test_three_kernels_that_map_the_same_at_once_share_one_job(
+    cluster: Cluster, parameters: Parameters, tmp_path: Path
+) -> None:
+    for number in range(3):
+        log = tmp_path / f"log-{number}"
+        words = [sys.executable, "-c", CONNECT + SAME, json.dumps(parameters.as_dict()), str(log), str(time.time() + 2)]
+        kernels = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(3)]
+        assert [kernel.wait(60) for kernel in kernels] == [0, 0, 0]
+        assert sorted(map(int, log.read_text().split())) == list(range(300)), "each item once"
+        [row] = [row for row in cluster.jobs() if row.name == "same"]
+        assert row.counts == {"DONE": 300}
+        cluster.attach("same").forget()
+        assert not [row for row in cluster.jobs() if row.name == "same"]

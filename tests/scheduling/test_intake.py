@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.journal_entries import JobForgotten, TaskForgotten, TaskKept
+from nblb.protocol.journal_entries import JobForgotten, JobKept, TaskForgotten, TaskKept
 from nblb.protocol.messages import (
     Answer,
     Ask,
@@ -508,3 +508,69 @@ def test_what_waits_for_a_blob_can_be_cancelled(world: World) -> None:
     assert list(hub.hands) == [("part", 0, 1)]
     assert [t.state for t in world.scheduler.state.records["whole"].slices] == [TaskState.CANCELLED]
     world.check(ticked=True)
+
+
+# ── several kernels at one name ──
+
+BOB = "client:bob"
+
+
+def opening(job: str, replaces: str = "", request: int = 1) -> OpenJob:
+    return OpenJob(job=job, name="sweep", items=4, fingerprint="x", request=request, replaces=replaces, sole=True)
+
+
+def test_of_two_kernels_that_open_one_name_the_second_is_told_of_the_first(world: World) -> None:
+    world.client(BOB, "anna")
+    world.say(ANNA, opening("a"))
+    world.say(BOB, opening("b"))
+    assert [answer.value for answer in heard(world, Answer)] == [None]
+    [answer] = heard(world, Answer, BOB)
+    assert (answer.value["job"], answer.value["fingerprint"], answer.value["submitter"]) == ("a", "x", ANNA)
+    assert list(world.scheduler.state.jobs) == ["a"]
+    world.say(BOB, opening("b", replaces="a", request=2))
+    assert heard(world, Answer, BOB)[-1].value is None, "it knows whose name it takes over"
+    world.say(ANNA, opening("c", replaces="a", request=2))
+    assert heard(world, Answer)[-1].value["job"] == "b"
+    world.say(ANNA, opening("a", request=3))
+    assert heard(world, Answer)[-1].value is None, "it is open: its answer was lost"
+    kept = [entry.spec for entry in world.journal if isinstance(entry, JobKept)]
+    assert [(spec.job, spec.request, spec.replaces) for spec in kept] == [("a", 0, ""), ("b", 0, "")]
+    world.check()
+
+
+def test_each_item_of_a_sole_job_is_in_one_record(world: World) -> None:
+    world.say(ANNA, opening("j"))
+    two = {"job": "j", "items": 2, "split": True, "payload": Payload((b"ab",), [1, 1])}
+    world.say(ANNA, spec("t", index=1, **two))
+    for task, index in (("u", 0), ("v", 2)):
+        world.say(ANNA, spec(task, index=index, **two))
+        assert "another kernel has submitted" in heard(world, TaskRejected)[-1].reason
+    world.say(ANNA, spec("w", job="j", index=3))
+    world.say(ANNA, spec("x", job="j", index=0))
+    assert list(world.scheduler.state.records) == ["t", "w", "x"]
+    world.check()
+    world.restart(grouped=True)
+    world.client(ANNA, "anna")
+    world.say(ANNA, spec("u", index=0, **two))
+    assert list(world.scheduler.state.records) == ["t", "w", "x"]
+
+
+def test_a_fresh_call_is_computed_and_serves_the_later_ones(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+
+    def called(task: str, **how: bool) -> str:
+        world.say(ANNA, spec(task, cache="k", **how))
+        world.tick()
+        if (task, 0, 1) in hub.hands:
+            world.fact(hub, hub.finish((task, 0, 1)))
+        [ended] = [end for end in heard(world, TaskEnded) if end.task == task]
+        return f"{bytes(ended.payload.buffers[0]).decode()} {ended.worker}"
+
+    first = called("a")
+    assert called("b") == first.split()[0] + " cache"
+    fresh = called("c", fresh=True)
+    assert not fresh.endswith("cache")
+    assert called("d") == fresh.split()[0] + " cache"
+    world.restart(grouped=True)
+    world.client(ANNA, "anna")
+    assert called("e") == fresh.split()[0] + " cache"

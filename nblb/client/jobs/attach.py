@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from nblb.client import front_end
 from nblb.client.jobs import reuse
 from nblb.client.jobs.job import Job
@@ -16,28 +18,34 @@ from nblb.client.submit.ids import new_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Many, Options, give_back
 from nblb.errors import UnknownTask
-from nblb.protocol.messages import Ask, FetchTask, Message, OpenJob, SubmitTask
+from nblb.protocol.messages import Ask, FetchTask, ForgetJob, Message, OpenJob, SubmitTask
 from nblb.user_text import clean_name
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
+    from nblb.client.connection.connection import Pending
 
 log = logging.getLogger("nblb")
 
 SETTLE_S = 2.0  # how long what has ended is waited for; larger results come later
 STILL_SUBMITTING_S = 1.0  # a job without all of its records is looked at again for so long
+SUBMITTER_S = 30.0  # … at most, while the kernel that opened it is there
 
 
 def open_or_attach(
-    cluster: Cluster, many: Many, options: Options, task_name: str, name: str, named: bool, supersede: str = "ask"
+    cluster: Cluster,
+    many: Many,
+    options: Options,
+    task_name: str,
+    name: str,
+    named: bool,
+    supersede: str = "ask",
 ) -> Job:
     """The job of a map: a new one, or the one that has its name, function and arguments."""
-    user, about = options.user or cluster.user, None
-    if named and many.total:
-        about = cluster.connection.ask("job", {"name": name, "user": user})
-        if about is not None and about["fingerprint"] == many.fingerprint and not about["counts"].get("CANCELLED"):
-            return _go_on(cluster, about, many, options)
     job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint)
+    if not many.total:
+        return job
+    cluster.connection.check_open()
     opening = OpenJob(
         job=job.job_id,
         name=name,
@@ -48,31 +56,56 @@ def open_or_attach(
         origin=origin(),
         user=options.user,
         made=not named,
+        sole=named,
     )
-    if many.total:
-        cluster.connection.check_open()
-        values = _supersede(cluster, job, about, many, supersede) if about is not None else {}
+    values: dict[int, Any] = {}
+    if named:
+        about = _claim(cluster, opening)
+        while about is not None:
+            if not many.fresh and about["fingerprint"] == many.fingerprint and not about["counts"].get("CANCELLED"):
+                return _go_on(cluster, about, many, options)
+            job.earlier = EarlierJob(cluster.connection, about, many.fingerprint, many.marks, many.fresh)
+            values = _taken(cluster, job.earlier, about, many)
+            about = _claim(cluster, replace(opening, replaces=about["job"]))
+        cluster.connection.say(*many.blobs())
+    else:
         cluster.connection.say(*many.blobs(), opening)
-        taken = give_back(values, job.job_id, options, job.task_name) if values else []
-        _say(job, taken, values)
-        given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
-        _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
-        if job.earlier is not None:
-            _tell(job, job.earlier, len(given))
+    _submit(job, many, options, values, supersede)
     return job
 
 
-def _supersede(cluster: Cluster, job: Job, about: dict[str, Any], many: Many, supersede: str) -> dict[int, Any]:
-    """Note which job loses its name, and do with it as was asked; the results that need not be computed again."""
-    job.earlier = EarlierJob(cluster.connection, about, many.fingerprint, many.marks)
-    values: dict[int, Any] = {}
-    if job.earlier.same_code and about["counts"].get("DONE"):
-        values = reuse.taken_values(job.earlier, _join(cluster, about), about.get("marks", ""), many.marks)
-    if supersede == "cancel" and job.earlier.left:
-        job.earlier.cancel()
-    elif supersede == "keep" and job.earlier.left:
-        job.earlier.keep()
-    return values
+def _claim(cluster: Cluster, opening: OpenJob) -> dict[str, Any] | None:
+    """Open the job under its name; what the core knows of another that has the name, where there is one."""
+    connection = cluster.connection
+    try:
+        about: dict[str, Any] | None = connection.wait_for(
+            connection.question(replace(opening, request=connection.request()))
+        )
+    except BaseException:  # nobody will submit to it
+        if not connection.is_closed:
+            connection.say(ForgetJob(job=opening.job))
+        raise
+    return about
+
+
+def _taken(cluster: Cluster, earlier: EarlierJob, about: dict[str, Any], many: Many) -> dict[int, Any]:
+    """Item -> the result that the job which loses its name has of it."""
+    if many.fresh or not (earlier.same_code and about["counts"].get("DONE")):
+        return {}
+    return reuse.taken_values(earlier, _join(cluster, about), about.get("marks", ""), many.marks)
+
+
+def _submit(job: Job, many: Many, options: Options, values: Mapping[int, Any], supersede: str) -> None:
+    """The records of a job that has just been opened; and what becomes of the one that had its name before."""
+    earlier = job.earlier
+    if earlier is not None and earlier.left and supersede != "ask":
+        (earlier.cancel if supersede == "cancel" else earlier.keep)()
+    taken = give_back(values, job.job_id, options, job.task_name) if values else []
+    _say(job, taken, values)
+    given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
+    _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
+    if earlier is not None:
+        _tell(job, earlier, len(given))
 
 
 def _tell(job: Job, earlier: EarlierJob, taken: int) -> None:
@@ -92,6 +125,8 @@ def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | No
 def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> None:
     """Submit records of a job, of which the results may be known."""
     for spec in _records(messages):
+        if job.has_record(spec.task):
+            continue  # another thread has just submitted it
         job.add_record(spec.task, spec.index, spec.items)
         job.connection.owners[spec.task] = job
         if known is not None:
@@ -146,11 +181,14 @@ def attach(cluster: Cluster, name: str) -> Job:
 
 
 def _complete(cluster: Cluster, about: dict[str, Any]) -> dict[str, Any]:
-    """What the core knows of a job, after a moment for one that is being submitted."""
-    until = time.monotonic() + STILL_SUBMITTING_S
-    while any(_missing(about, about["items"])) and time.monotonic() < until:
-        time.sleep(0.1)
+    """What the core knows of a job, once it is whole, or its submitter has gone, or says nothing for long."""
+    me, now = cluster.connection.session.hello.client, time.monotonic()
+    until, patience = now + STILL_SUBMITTING_S, now + SUBMITTER_S
+    while any(_missing(about, about["items"])) and time.monotonic() < min(until, patience):
+        time.sleep(0.05)
         about = cluster.connection.ask("job", {"job": about["job"]}) or about
+        if about.get("submitter", "") not in ("", me):
+            until = time.monotonic() + STILL_SUBMITTING_S
     return about
 
 
@@ -177,7 +215,14 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
         connection.expect(record["task"], record["items"], job.job_id, job)
     opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job.task_name)
     connection.say(opened, FetchTask(job=job.job_id))
-    behind = connection.question(Ask(request=connection.request(), topic="published"))  # answered after the ends
+    ask = Ask(request=connection.request(), topic="job", about={"job": job.job_id})
+    behind = connection.question(ask, lambda answer: _still_there(job, answer))  # answered after the ends
     behind.ready.wait(SETTLE_S)
     job.recall()
     return job
+
+
+def _still_there(job: Job, answer: Pending) -> None:
+    """In the connection's thread: a job that was forgotten just now tells of no end, so each record is asked for."""
+    if answer.value is None and not answer.error:
+        job.connection.say(*(FetchTask(task=task) for task in job.record_ids()))

@@ -77,6 +77,12 @@ class Job(SteeredJob, JobOutputAccess):
             if lost:
                 self.reopen(lost)
 
+    def has_record(self, task: str) -> bool:
+        return task in self._ledger.records
+
+    def record_ids(self) -> list[str]:
+        return list(self._ledger.records)
+
     def attached(self) -> None:
         """It was submitted before: what has ended already says nothing about its pace."""
         self._base = None

@@ -87,7 +87,14 @@ def _each(text: str) -> list[bytes]:
 class EarlierJob:
     """The job that had the name before. `left` tasks of it have not ended; `cancel()` ends them, `keep()` does not."""
 
-    def __init__(self, connection: Connection, about: Mapping[str, Any], fingerprint: str, new_marks: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        about: Mapping[str, Any],
+        fingerprint: str,
+        new_marks: str,
+        fresh: bool = False,
+    ) -> None:
         self.job_id = str(about["job"])
         self.name = str(about["name"])
         self.items = int(about["items"])
@@ -101,7 +108,7 @@ class EarlierJob:
         same_items = before[CODE:] == fingerprint[CODE:] or bool(new_marks and new_marks == about.get("marks"))
         changed = {"code": not self.same_code, "arguments": not same_items}
         self.changed = " and ".join(what for what, so in changed.items() if so)
-        if not self.changed:  # it would have been taken up, had it not been cancelled
+        if not self.changed and not fresh:  # it would have been taken up, had it not been cancelled
             self.fate = "cancel"
 
     @property
@@ -147,7 +154,8 @@ class EarlierJob:
 
 def words(row: EarlierRow) -> str:
     """What has become of the earlier job, in a sentence: for cards, logs and reprs."""
-    why = f"other {row.changed}" if row.changed else "the same, cancelled"
+    same = "the same, cancelled" if row.fate == "cancel" else "the same, computed anew"
+    why = f"other {row.changed}" if row.changed else same
     left = f"{row.left:,} of {row.items:,} tasks left"
     if row.left and row.fate == "cancel":
         said = f"the earlier job ({why}) is being cancelled, {left}"

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from nblb.client.session.open_tasks import Expect, OpenTasks
 from nblb.client.session.refused import RefusedTasks
 from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
@@ -287,6 +289,8 @@ class Session:
         return [Send(CORE, message)]
 
     def _open_job(self, message: OpenJob) -> list[Command]:
+        if message.request:  # it may not come to be
+            return self._question(message)
         self.jobs[message.job] = message
         return self._now(message)
 
@@ -309,6 +313,9 @@ class Session:
     def _forget_job(self, message: ForgetJob) -> list[Command]:
         """The job is said no more, so that no late copy brings it back; what was not accepted yet is cancelled here."""
         self.jobs.pop(message.job, None)
+        for request, question in list(self.questions.items()):
+            if isinstance(question, OpenJob) and question.job == message.job:
+                del self.questions[request]
         out: list[Command] = []
         for spec in [spec for spec in self.unaccepted.values() if spec.job == message.job]:
             record = self.records[spec.task]
@@ -401,5 +408,9 @@ class Session:
         return [Deliver(message.request, message)] if known else []
 
     def _answer(self, message: Answer) -> list[Command]:
-        known = self.questions.pop(message.request, None) is not None
-        return [Deliver(message.request, message.value, message.error, message.kind)] if known else []
+        question = self.questions.pop(message.request, None)
+        if question is None:
+            return []
+        if isinstance(question, OpenJob) and message.value is None and not message.error:
+            self.jobs[question.job] = replace(question, request=0, replaces="")
+        return [Deliver(message.request, message.value, message.error, message.kind)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 
@@ -18,6 +19,11 @@ class Ids:
 
     def __call__(self) -> str:
         return f"{self._prefix}{next(self._count):016x}"
+
+
+def record_id(job: str, first: int, items: int) -> str:
+    """The id of the record that holds these items of a job, in whichever kernel submits it: each runs once."""
+    return hashlib.blake2b(f"{job} {first} {items}".encode(), digest_size=16).hexdigest()
 
 
 new_id = Ids()

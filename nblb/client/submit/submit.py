@@ -16,7 +16,7 @@ from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
 from nblb.client.submit.batch import MAX_CALL_BYTES, gather
 from nblb.client.submit.function_cache import shelf
-from nblb.client.submit.ids import new_id
+from nblb.client.submit.ids import new_id, record_id
 from nblb.client.submit.origin import origin
 from nblb.payload import Call, Packed
 from nblb.protocol.framing import Buffer, Payload
@@ -195,15 +195,24 @@ class Many:
     total: int
     fingerprint: str  # of function, then arguments: the same sweep again has the same; without a name the blob's hash
     marks: str = ""  # of each item: see reuse.py
+    fresh: bool = False  # nothing that was computed before serves
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
         """The records of the items that are wanted (all, without a list)."""
         specs, index, form = [], 0, _form(self.blob, options, name, job)
+        if self.fresh and options.cache:
+            form = replaced(form, fresh=True)
         for record in self.records:
             for first, packed in _wanted_parts(record, index, wanted):
-                specs.append(_filled_in(form, new_id(), self.blob, packed, options, first))
+                task = record_id(job, first, packed.items) if self.named else new_id()
+                specs.append(_filled_in(form, task, self.blob, packed, options, first))
             index += record.items
         return specs
+
+    @property
+    def named(self) -> bool:
+        """Whether the same sweep can be told by its fingerprint."""
+        return self.fingerprint != self.blob.hash
 
     def blobs(self) -> list[Message]:
         holders = {holder.hash: holder for record in self.records for holder in record.holders}
@@ -270,7 +279,9 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
     blob = shelf.blob(payload.as_it_is)
     plain = options.changed({"cache": False, "timeout": None, "retries": 0, "at_most_once": False})
     form = _form(blob, plain, f"{name} (taken)", job)
-    specs = [_filled_in(form, new_id(), blob, packed, plain, at) for at, packed in runs_of(values)]
+    specs = [
+        _filled_in(form, record_id(job, at, packed.items), blob, packed, plain, at) for at, packed in runs_of(values)
+    ]
     return [blob, *specs] if specs else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +12,8 @@ import nblb as lb
 from nblb.client import task_decorator
 from nblb.client.cluster import Cluster
 from nblb.client.jobs.job import Job
-from nblb.protocol.messages import FetchTask, SubmitTask
-from tests.client.fake_core import FakeCore
+from nblb.protocol.messages import FetchTask, OpenJob, SubmitTask
+from tests.client.fake_core import FakeCore, FakeLine
 from tests.waiting import wait_until
 
 
@@ -64,6 +65,122 @@ def test_a_cancelled_job_is_not_taken_up(cluster: Cluster, core: FakeCore) -> No
     first.cancel()
     assert first.wait(10)
     assert square.map(range(10), job="sweep").job_id != first.job_id
+
+
+def test_a_name_that_another_kernel_has_opened_a_moment_before_is_joined(cluster: Cluster, core: FakeCore) -> None:
+    theirs = square.map(range(10), job="sweep")
+    opening = core.jobs.pop(theirs.job_id)
+    asked = core._open_job
+
+    def open_job(line: FakeLine, message: OpenJob) -> None:
+        core.jobs.setdefault(opening.job, opening)  # it comes just before ours
+        asked(line, message)
+
+    core._on[OpenJob] = open_job
+    assert square.map(range(10), job="sweep") is theirs
+    assert len(core.said(SubmitTask)) == 1
+    changed = square.map(range(11), job="sweep")
+    assert changed.earlier is not None
+    assert changed.earlier.job_id == theirs.job_id
+    assert changed.results(10) == [n * n for n in range(11)]
+
+
+def test_two_kernels_that_complete_one_job_submit_the_same_records(
+    make_cluster: Callable[[], Cluster], core: FakeCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nblb.client.jobs.attach.STILL_SUBMITTING_S", 0.0)
+    core.hold = True
+    make_cluster()
+    square.map(range(3000), job="sweep")
+    wait_until(lambda: len(core.specs) == 3)
+    kept = dict(core.specs)
+    core.specs.clear()  # none has come by the time that the others look
+    for _ in range(2):
+        make_cluster()
+        square.map(range(3000), job="sweep")
+    wait_until(lambda: core.specs.keys() == kept.keys())
+
+
+def test_a_name_is_given_back_by_whoever_does_not_come_to_submit(cluster: Cluster, core: FakeCore) -> None:
+    def interrupted(_line: FakeLine, message: OpenJob) -> None:
+        core.jobs[message.job] = message
+        raise_in_caller.set()
+
+    raise_in_caller = threading.Event()
+    core._on[OpenJob] = interrupted
+    with pytest.MonkeyPatch.context() as patched:
+
+        def wait_for(_pending: object, _timeout_s: float = 10.0) -> None:
+            assert raise_in_caller.wait(10)
+            raise KeyboardInterrupt
+
+        patched.setattr(cluster.connection, "wait_for", wait_for)
+        with pytest.raises(KeyboardInterrupt):
+            square.map(range(10), job="sweep")
+    wait_until(lambda: not core.jobs)
+    assert not cluster.session.questions
+    assert not cluster.session.jobs
+
+
+def test_a_job_that_is_forgotten_while_it_is_taken_up_ends(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
+    core.hold = True
+    make_cluster()
+    job = square.map(range(10), job="sweep")
+    wait_until(lambda: core.specs)
+    make_cluster()
+    fetch = core._fetch
+
+    def forgotten(line: FakeLine, message: FetchTask) -> None:
+        core.jobs.clear()
+        core.specs.clear()
+        fetch(line, message)
+
+    core._on[FetchTask] = forgotten
+    found = lb.attach("sweep")
+    assert found.job_id == job.job_id
+    assert found.wait(10), "not for ever"
+    with pytest.raises(lb.UnknownTask):
+        found.results()
+
+
+# ── anew ──
+
+
+def test_a_fresh_map_computes_everything(cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
+    first = square.map(range(10), job="sweep")
+    assert first.wait(10)
+    fresh = square.map(range(10), job="sweep", fresh=True)
+    assert fresh.job_id != first.job_id
+    assert fresh.results(10) == first.results(10)
+    assert [spec.items for spec in core.said(SubmitTask)] == [10, 10]
+    assert fresh.earlier is not None
+    assert "the same, computed anew" in repr(fresh.earlier)
+    assert square.map(range(10), job="sweep") is fresh
+    assert not square.map(range(10), fresh=True).earlier
+    cached = square.options(cache=True)
+    assert cached.map(range(3), fresh=True).wait(10)
+    assert [spec.fresh for spec in core.said(SubmitTask)[-3:]] == [True] * 3
+    with pytest.raises(TypeError, match="True or False"):
+        square.map(range(3), fresh=3)  # type: ignore[arg-type]
+
+
+def test_a_forgotten_job_is_computed_anew(cluster: Cluster, core: FakeCore) -> None:
+    first = square.map(range(10), job="sweep")
+    assert first.wait(10)
+    first.forget()
+    assert first.job_id not in core.jobs, "when it returns the core has done it"
+    again = square.map(range(10), job="sweep")
+    assert again.job_id != first.job_id
+    assert again.results(10) == first.results()
+
+
+def test_a_callback_may_forget_its_job(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    job = square.map(range(3), job="sweep")
+    job[0].add_done_callback(lambda _: job.forget())
+    wait_until(lambda: core.specs)
+    core.run()
+    wait_until(lambda: not core.jobs)
 
 
 def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
