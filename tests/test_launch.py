@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nblb import launch
+from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
 from nblb.launch import cluster_processes, roles
 from nblb.launch.role_locks import RoleLock, present
 from nblb.system import pids
-from nblb.system.core_file import read_core_file
+from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.private_folder import runtime_folder
 from tests.conftest import nblb_processes
 from tests.waiting import wait_until
@@ -122,6 +123,60 @@ def test_a_stale_core_file_is_recognised(parameters: Parameters) -> None:
         launch.connect(parameters)
 
 
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody else's program."""
+    child = subprocess.Popen(["sleep", "300"])
+    yield child
+    assert child.poll() is None, "nobody ends another's program"
+    child.kill()
+    child.wait()
+
+
+ANOTHER_BOOT = f"00000000{1:08x}{2:028x}"
+
+
+@pytest.mark.parametrize("process", ["of a dead one", "of another boot", "of an older nblb"])
+def test_a_pid_that_another_program_has_been_given(
+    parameters: Parameters, stranger: subprocess.Popen[bytes], stopped: None, process: str
+) -> None:
+    launch.start(parameters, workers=0, monitor=False).close()
+    there = present(parameters.runtime_dir)
+    for one in there:
+        os.kill(one.pid, signal.SIGKILL)
+    pids.wait_gone([one.pid for one in there], 5)
+    about = json.loads(parameters.connection_file.read_text()) | {"pid": stranger.pid}
+    if process == "of another boot":
+        about["process"] = ANOTHER_BOOT
+    elif process == "of an older nblb":
+        del about["process"]
+    parameters.connection_file.write_text(json.dumps(about))
+    with pytest.raises(LoadBalancerUnreachable, match="is gone"):
+        launch.connect(parameters)
+    with launch.start(parameters, workers=0, monitor=False) as cluster:
+        assert cluster.status()["pid"] != stranger.pid
+
+
+@pytest.mark.parametrize("process", ["of another boot", "of an older nblb"])
+def test_a_core_that_lives_is_seen_by_its_lock(cluster: Cluster, parameters: Parameters, process: str) -> None:
+    core = read_core_file(parameters.connection_file)
+    assert core is not None
+    about = {**core.about, "process": ANOTHER_BOOT if process == "of another boot" else ""}
+    assert CoreFile(core.path, about).stale == ""
+
+
+def test_nothing_is_killed_that_has_got_the_number_of_a_process_that_ended(
+    monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
+) -> None:
+    ages = iter([1, 2])
+    monkeypatch.setattr(pids.handover, "started", lambda _pid: next(ages))
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _pid, number: sent.append(number))
+    pids.end([stranger.pid], 0.05)
+    monkeypatch.undo()
+    assert signal.SIGKILL not in sent
+
+
 # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -144,9 +199,9 @@ def test_a_long_log_is_set_aside(parameters: Parameters, monkeypatch: pytest.Mon
 
 def test_a_role_that_dies_says_why(parameters: Parameters, stopped: None) -> None:
     started = cluster_processes.Started(parameters)
-    address = cluster_processes.ensure_core(parameters, started)
+    cluster_processes.ensure_core(parameters, started)
     with pytest.raises(NblbError, match=r"(?s)the hub ended while it started \(exit code 2\).*unrecognized arguments"):
-        cluster_processes.start_hub(parameters, address, 1, started, ("--nonsense",))
+        cluster_processes.start_hub(parameters, 1, started, ("--nonsense",))
 
 
 def test_a_role_that_is_never_ready_says_so(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +253,38 @@ def test_racing_starters_end_with_one_core_and_one_hub(parameters: Parameters, s
         _, said = racer.communicate(timeout=60)
         assert racer.returncode == 0, said
     assert sorted(one.role for one in present(parameters.runtime_dir)) == ["core", "health", "hub"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_five_starters_while_the_old_core_is_dying(parameters: Parameters, stopped: None, end: signal.Signals) -> None:
+    launch.start(parameters, monitor=False).close()
+    [old] = present(parameters.runtime_dir, "core")
+    code = "import nblb, sys, json; c = nblb.start(json.loads(sys.argv[1]), monitor=False); print(c.status()['pid'])"
+    words = [sys.executable, "-c", code, json.dumps(parameters.as_dict())]
+    racers = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(5)]
+    os.kill(old.pid, end)
+    answers = [racer.communicate(timeout=90) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 5, answers
+    assert len({told for told, _ in answers}) == 1, "one core for all"
+    assert answers[0][0] != f"{old.pid}\n"
+    assert sorted(one.role for one in present(parameters.runtime_dir)) == ["core", "health", "hub"]
+
+
+def test_a_core_that_closes_slowly_is_waited_for(parameters: Parameters, stopped: None) -> None:
+    folder = StateFolder(parameters.state_dir, "the old one")  # its file is gone, and it still writes
+    threading.Timer(1.5, folder.close).start()
+    with launch.start(parameters, workers=0, monitor=False) as cluster:
+        assert cluster.status()["workers"] == 0
+
+
+def test_a_state_folder_that_another_keeps_is_an_error_that_names_it(
+    parameters: Parameters, stopped: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_processes, "OTHER_CORE_S", 0.2)
+    folder = StateFolder(parameters.state_dir, "the old one")
+    with pytest.raises(NblbError, match=r"state folder .* is in use by the core 'the old one' \(pid \d+\)"):
+        launch.start(parameters, workers=0, monitor=False)
+    folder.close()
 
 
 def test_cores_that_race_without_the_starters_lock(parameters: Parameters, stopped: None) -> None:

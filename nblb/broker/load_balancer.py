@@ -37,6 +37,7 @@ from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, 
 from nblb.protocol.journal_entries import TaskForgotten
 from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
+from nblb.shared_files import transfer
 from nblb.system.console import Console
 from nblb.system.processes import is_process_alive
 from nblb.transport.door import Arrived
@@ -125,6 +126,7 @@ class LoadBalancer:
             "core": self.journal.core,
             "epoch": self.journal.epoch,
             "pid": os.getpid(),
+            "process": transfer.process_name(),
             "host": socket.gethostname(),
             "started_at": self._started_at,
             "python": list(sys.version_info[:2]),

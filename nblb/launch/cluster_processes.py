@@ -38,7 +38,8 @@ T = TypeVar("T")
 
 START_DEADLINE_S = 30.0
 STOP_GRACE_S = 5.0
-OTHER_CORE_S = 10.0  # how long to look for the core that was faster than ours
+OTHER_CORE_S = 10.0  # how long another may have the state folder without answering
+TRIES = 3
 RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
 
 
@@ -102,15 +103,13 @@ def start(
     started = Started(chosen)
     try:
         with only_one_starter(chosen):
-            ahead: list[RoleProcess] = []
-            address = ensure_core(chosen, started, lambda: ahead.extend(_while_core_starts(chosen, workers, started)))
-            ensure_alone("health", chosen, started)
-            if monitor:
-                ensure_alone("monitor", chosen, started)
-            for hub in ahead:
-                _wait_for_hub(hub, chosen, address, workers)
-            if workers != 0 and not ahead:
-                ensure_hub(chosen, address, workers, started)
+            for left in reversed(range(TRIES)):  # the core that was there may be about to end
+                try:
+                    _ensure_all(chosen, workers, monitor, started)
+                    break
+                except _CoreGone:
+                    if not left:
+                        raise
         return join(chosen, started)
     except BaseException:
         started.leave()
@@ -148,13 +147,36 @@ def stop(parameters: Source = None) -> bool:
 def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
     """Starts one more hub on this machine; returns when the core knows it."""
     chosen = settle(parameters)
-    address, _ = one_shot.find(chosen)
+    one_shot.find(chosen)  # knows best why there is none
     started = Started(chosen)
     try:
-        return start_hub(chosen, address, workers, started)
+        return start_hub(chosen, workers, started)
     except BaseException:
         started.leave()
         raise
+
+
+class _InUse(NblbError):
+    """The core that was started has found its state folder in use by another."""
+
+
+class _CoreGone(LoadBalancerUnreachable):
+    """The core that was found has ended since."""
+
+
+def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, started: Started) -> None:
+    """Core, Health Check, Monitor and hub, each found or started."""
+    ahead: list[RoleProcess] = []
+    address = ensure_core(parameters, started, lambda: ahead.extend(_while_core_starts(parameters, workers, started)))
+    ensure_alone("health", parameters, started)
+    if monitor:
+        ensure_alone("monitor", parameters, started)
+    for hub in ahead:
+        _wait_for_hub(hub, parameters, workers)
+    if workers != 0 and not ahead:
+        ensure_hub(parameters, address, workers, started)
+    if not _is_there(parameters):
+        raise _CoreGone(f"the core at {address} has just ended")
 
 
 # ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,28 +221,59 @@ def _while_core_starts(parameters: Parameters, workers: int | None, started: Sta
 
 
 def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[], object] = lambda: None) -> str:
-    """The address of a core that answers: the one that runs, or a new one, and `meanwhile()` while that starts."""
-    core = read_core_file(parameters.connection_file)
-    if core is not None and not core.stale:
+    """The address of a core that answers: the one that runs, or a new one, and `meanwhile()` while that starts.
+
+    One that is about to end may still have its file, or its state folder when the file is gone: the next waits for it.
+    """
+    until = time.monotonic() + OTHER_CORE_S
+    while True:
+        core = read_core_file(parameters.connection_file)
+        if core is not None and not core.stale:
+            if address := _address_of(core, parameters):
+                return address
+            continue
+        if core is not None:
+            core.path.unlink(missing_ok=True)
+        process = spawn("core", parameters)
+        started.processes.append(process)
+        meanwhile()
+        meanwhile = _nothing
         try:
-            address, _ = one_shot.find(parameters)
-            one_shot.ask(address, "status")
-        except LoadBalancerUnreachable as error:
-            raise LoadBalancerUnreachable(
-                f"core pid {core.pid} is alive but does not answer; end it with 'nblb stop' ({error})"
-            ) from error
+            address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
+        except _InUse:  # by a core that is still closing, or starting without our lock (LoadBalancer().startLB(), say)
+            if time.monotonic() > until:
+                raise
+            started.processes.remove(process)
+            time.sleep(0.05)
+            continue
+        if pid != process.pid:  # another was faster: ours ends by itself
+            started.processes.remove(process)
+            wait_gone([process.pid], STOP_GRACE_S)
         return address
-    if core is not None:
-        core.path.unlink(missing_ok=True)
-    process = spawn("core", parameters)
-    started.processes.append(process)
-    meanwhile()
-    address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
-    if pid != process.pid:
-        # Somebody started a core without our lock (LoadBalancer().startLB(), say) and was faster: ours ends by itself.
-        started.processes.remove(process)
-        wait_gone([process.pid], STOP_GRACE_S)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _address_of(core: CoreFile, parameters: Parameters) -> str:
+    """Where a core that lives answers; "" when it has ended meanwhile."""
+    try:
+        address, _ = one_shot.find(parameters)
+        one_shot.ask(address, "status")
+    except LoadBalancerUnreachable as error:
+        now = read_core_file(parameters.connection_file)
+        if now is None or now.stale or now.about != core.about:
+            return ""
+        raise LoadBalancerUnreachable(
+            f"core pid {core.pid} is alive but does not answer; end it with 'nblb stop' ({error})"
+        ) from error
     return address
+
+
+def _is_there(parameters: Parameters) -> bool:
+    core = read_core_file(parameters.connection_file)
+    return core is not None and not core.stale
 
 
 def _core_answers(parameters: Parameters) -> tuple[str, int] | None:
@@ -245,15 +298,15 @@ def ensure_hub(parameters: Parameters, address: str, workers: int | None, starte
         return
     if any(hub["host"] == here and is_alive(hub["pid"]) for hub in one_shot.ask(address, "hubs")):
         return
-    start_hub(parameters, address, workers, started)
+    start_hub(parameters, workers, started)
 
 
 def start_hub(
-    parameters: Parameters, address: str, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
+    parameters: Parameters, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
 ) -> RoleProcess:
     """Starts a hub here and waits until the core knows it and it has its workers."""
     process = _spawn_hub(parameters, workers, started, arguments)
-    _wait_for_hub(process, parameters, address, workers)
+    _wait_for_hub(process, parameters, workers)
     return process
 
 
@@ -268,10 +321,13 @@ def _spawn_hub(
     return process
 
 
-def _wait_for_hub(process: RoleProcess, parameters: Parameters, address: str, workers: int | None) -> None:
+def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | None) -> None:
     wanted = sum(group.workers for group in parameters.groups(workers))
 
     def known() -> bool | None:
+        if not _is_there(parameters):
+            raise _CoreGone("the core has ended while its hub started")
+        address, _ = one_shot.find(parameters)
         rows = [row for row in one_shot.ask(address, "hubs") if row["pid"] == process.pid]
         return bool(rows) and rows[0]["workers"] >= wanted
 
@@ -284,18 +340,17 @@ def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) ->
     last: Exception | None = None
     pause = 0.005
     while True:
-        alive = (
-            process.is_alive()
-        )  # looked up before asking, so that whoever is faster has been asked when ours is gone
+        alive = process.is_alive()  # looked up before asking: whoever was faster has been asked when ours is gone
         try:
             if answer := ready():
                 return answer
+        except _CoreGone:
+            raise
         except LoadBalancerUnreachable as error:
             last = error
-        if not alive and (
-            process.exitcode != RUNS_ALREADY or time.monotonic() > until - START_DEADLINE_S + OTHER_CORE_S
-        ):
-            raise NblbError(_ended(process, f"the {what} ended while it started (exit code {process.exitcode})"))
+        if not alive:
+            kind = _InUse if process.exitcode == RUNS_ALREADY else NblbError
+            raise kind(_ended(process, f"the {what} ended while it started (exit code {process.exitcode})"))
         if time.monotonic() > until:
             said = f" ({last})" if last else ""
             raise NblbError(_ended(process, f"the {what} was not ready within {START_DEADLINE_S:g} s{said}"))

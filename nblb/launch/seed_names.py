@@ -66,11 +66,11 @@ def startWorkerHub(
     parameters = cluster_processes.settle(pfile)
 
     def start() -> RoleProcess:
-        address, _ = one_shot.find(parameters)
+        one_shot.find(parameters)  # knows best why there is none
         started = cluster_processes.Started(parameters)
         functions = _hand_over_functions(parameters, dict(tasks or {}))
         try:
-            process = cluster_processes.start_hub(parameters, address, None, started, ("--tasks", str(functions)))
+            process = cluster_processes.start_hub(parameters, None, started, ("--tasks", str(functions)))
         except BaseException:
             started.leave()
             raise

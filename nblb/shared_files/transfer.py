@@ -43,7 +43,12 @@ _NAME = re.compile(r"[0-9a-f]{44}")
 def owner() -> str:
     """The digits that names of this process's files begin with: its machine, its pid, and when it was started."""
     pid = os.getpid()
-    return f"{_mark()}{pid:08x}{_started(pid) or 0:012x}"
+    return f"{_mark()}{pid:08x}{started(pid) or 0:012x}"
+
+
+def process_name() -> str:
+    """A name by which others can see whether this process still lives, though its pid may be given away again."""
+    return f"{owner()}{0:016x}"
 
 
 def has_ended(name: str) -> bool:
@@ -57,8 +62,13 @@ def has_ended(name: str) -> bool:
         return True
     except PermissionError:
         return True  # it is not of this account: the number has been given away again
-    now = _started(pid)
+    now = started(pid)
     return now is not None and since not in (0, now)
+
+
+def is_of_this_boot(name: str) -> bool:
+    """Whether the pid in this name means something here: it was made since this computer or container started."""
+    return _NAME.fullmatch(name) is not None and name[:8] == _mark()
 
 
 @cache
@@ -70,7 +80,7 @@ def _mark() -> str:
     return hashlib.blake2b("\n".join(words).encode(), digest_size=4).hexdigest()
 
 
-def _started(pid: int) -> int | None:
+def started(pid: int) -> int | None:
     """When a process began, in the kernel's ticks; 0 for one that has ended and was not yet waited for."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

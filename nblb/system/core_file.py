@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nblb.shared_files import transfer
 from nblb.system.processes import is_process_alive
+
+LOCK = "lock"  # the file in the state folder on which a core holds a lock (broker/journal/state_folder.py)
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,22 @@ class CoreFile:
 
     @property
     def stale(self) -> str:
-        if self.about.get("host") in {None, socket.gethostname()} and not (self.pid > 0 and is_process_alive(self.pid)):
+        if self.about.get("host") not in {None, socket.gethostname()}:
+            return ""
+        if self._has_ended():
             return f"core pid {self.pid} on this host is gone"
         return ""
+
+    def _has_ended(self) -> bool:
+        """Its process is known to have ended; its pid may be another program's by now."""
+        process = str(self.about.get("process", ""))
+        if not (self.pid > 0 and is_process_alive(self.pid)) or transfer.has_ended(process):
+            return True
+        if transfer.is_of_this_boot(process):
+            return False
+        # The computer or container has been started anew since, or an older nblb has written the file: pids tell
+        # nothing, but a core holds its state folder for as long as it lives.
+        return is_free(Path(str(self.about.get("state_dir", ""))) / LOCK)
 
 
 def read_core_file(path: Path) -> CoreFile | None:
@@ -42,3 +60,18 @@ def read_core_file(path: Path) -> CoreFile | None:
     except (OSError, ValueError):
         return None
     return CoreFile(path, about) if isinstance(about, dict) else None
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds the lock on this file; False where that cannot be seen."""
+    try:
+        file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True

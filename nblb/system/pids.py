@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 
+from nblb.shared_files import transfer
 from nblb.system.processes import is_process_alive
 
 children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
@@ -34,12 +35,16 @@ def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
 
 
 def end(pids: Iterable[int], grace_s: float) -> None:
-    """SIGTERM to each, and SIGKILL to those that are still there after `grace_s`; returns when all are gone."""
-    left = [pid for pid in pids if pid > 0 and is_alive(pid)]
+    """SIGTERM to each, and SIGKILL to those that are still there after `grace_s`; returns when all are gone.
+
+    A number that another program has been given meanwhile is left alone.
+    """
+    since = {pid: transfer.started(pid) for pid in pids if pid > 0}
+    left = [pid for pid in since if is_alive(pid)]
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-        left = wait_gone(left, patience_s)
+        left = [pid for pid in wait_gone(left, patience_s) if transfer.started(pid) == since[pid]]
         if not left:
             return

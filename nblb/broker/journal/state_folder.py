@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import getpass
 import os
+import time
 from pathlib import Path
 
 from nblb.errors import JournalError, JournalLocked
@@ -13,6 +14,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
     """9p afs beegfs ceph cifs fuse.glusterfs fuse.sshfs glusterfs gpfs lustre nfs nfs4 orangefs smb2 smb3 smbfs
     """.split()  # noqa: SIM905  a list of words reads better in one line
 )
+
+
+TRIES, AGAIN_S = 10, 0.01
 
 
 class StateFolder:
@@ -33,17 +37,26 @@ class StateFolder:
             raise JournalError(
                 f"The state folder {path} cannot be used: {error.strerror or error}; name another with LB_STATE_DIR."
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._take():
             holder = os.read(self._lock, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
             raise JournalLocked(
                 f"The state folder {path} is in use by {holder}; stop that core, or name another folder "
                 "with LB_STATE_DIR."
-            ) from None
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"the core {name!r} (pid {os.getpid()})\n".encode(), 0)
+
+    def _take(self) -> bool:
+        """Lock the folder; who only looks whether it is free (system/core_file.py) has it for a moment."""
+        for _ in range(TRIES):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(AGAIN_S)
+            else:
+                return True
+        return False
 
     def close(self) -> None:
         """Let another core have it."""
