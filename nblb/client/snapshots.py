@@ -82,6 +82,7 @@ class JobSnapshot:
     hosts: tuple[str, ...] = ()  # where its items have ended, the busiest first
     code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
     function: str = ""  # hash of the function as it was sent; of the other jobs
+    kept: int = 0  # items that were stopped early: among those that are DONE
     before: int = 0  # items that had ended before this process came, or in the job whose name this one took over
 
 
@@ -101,6 +102,7 @@ class TaskSnapshot:
     stdout_tail: str = ""
     output_bytes: int = 0  # that it has written in all
     function: str = ""  # hash of the function as it was sent; of a task that this process has submitted
+    kept: bool = False  # it was stopped early: its result is what it had emitted last
     connected: bool = True
 
 

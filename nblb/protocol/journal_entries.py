@@ -84,6 +84,8 @@ class EndKept(Entry):
     worker: str = ""
     host: str = ""
     holes: tuple[int, ...] = ()  # offsets of items whose end is kept by itself
+    function: str = ""  # content hash of the function that made it, where it is not the record's own
+    kept: tuple[int, ...] = ()  # offsets of items that were stopped early: their result is what they emitted last
 
 
 class AttemptFailed(Entry):
@@ -101,6 +103,7 @@ class AttemptFailed(Entry):
     reason: str = ""
     raised: bool = False  # it raised or ran into its timeout: counts against the task's retries
     again: bool = False
+    function: str = ""  # with `again`: what it runs from now on, where that is not the record's own
 
 
 class Collected(Entry):

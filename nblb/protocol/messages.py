@@ -191,17 +191,21 @@ class FetchTask(Message):
     job: str = ""
     first: int = -1
     items: int = 0
+    quiet: bool = False  # only what comes from now on: the ends are known
 
 
 class RetryFailed(Message):
     """Run the FAILED and LOST items of a record or a job again, as if for the first time. Answer: Answer (how many).
 
-    They are QUEUED then (TaskChanged says so) and will end a second time.
+    They are QUEUED then, which TaskReopened tells to all who watch, and will end a second time. With `function` they
+    run that one from now on, on the arguments that they have; BlobMissing comes first if the core lacks it.
     """
 
     request: int
     task: str = ""
     job: str = ""
+    function: str = ""  # content hash of a blob
+    python: tuple[int, int] = (0, 0)  # that has pickled it
 
 
 class ForgetJob(Message):
@@ -348,6 +352,19 @@ class TaskEnded(Message):
     host: str = ""
     attempt: int = 0
     ended_at: float = 0.0  # wall clock, for display
+    function: str = ""  # content hash of the function that made it, where it is not the record's own (RetryFailed)
+    kept: tuple[int, ...] = ()  # DONE: offsets of items that StopAndKeep ended: their result is what they emitted last
+
+
+class TaskReopened(Message):
+    """Items of a record that had ended run once more, since somebody said RetryFailed: they will end again."""
+
+    task: str
+    again: tuple[tuple[int, int], ...]  # runs of items: (first, items)
+    items: int = 1  # of the record
+    job: str = ""
+    function: str = ""  # content hash of the one that they run now, where they were given another
+    number: int = 0  # grows from one to the next, over restarts of the core too: a late copy is told by it
 
 
 class JobChanged(Message):
@@ -663,6 +680,7 @@ ToClient: TypeAlias = (
     | BlobMissing
     | TaskChanged
     | TaskEnded
+    | TaskReopened
     | TaskPrinted
     | TaskEmitted
     | KnobOffered

@@ -7,7 +7,6 @@ has taken over, or the end is known already): it is counted, acknowledged and ch
 from __future__ import annotations
 
 from nblb.protocol.commands import Record
-from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AttemptFailed
 from nblb.protocol.messages import (
     EndCommitted,
@@ -196,7 +195,7 @@ class AttemptReports:
             task.move("StoppedAndKept" if early else "TaskFinished", now)
             done.append(task)
         if done:
-            self._done(held, done, message.payload, offset, items, duration_s, now)
+            self._done(held, done, message, offset, items, duration_s, now)
 
     def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
         """The items that raised, and why; all that have no result where the hub's word makes no sense."""
@@ -212,7 +211,7 @@ class AttemptReports:
         self,
         held: Assignment,
         done: list[Slice],
-        payload: Payload | None,
+        message: TaskFinished | ItemsFinished,
         offset: int,
         items: int,
         duration_s: float,
@@ -224,6 +223,9 @@ class AttemptReports:
         if done[0].items != items and sum(task.items for task in done) != items:
             good = {n for task in done for n in range(task.first - first, task.first - first + task.items)}
             holes = tuple(n for n in range(items) if n not in good)
+        kept = message.kept
+        if kept:
+            kept = tuple(n for n in kept if 0 <= n < items and n not in holes)
         self.state.finish(
             done,
             TaskEnded(
@@ -231,13 +233,15 @@ class AttemptReports:
                 first=first,
                 items=items,
                 state=TaskState.DONE,
-                payload=payload,
+                payload=message.payload,
                 holes=holes,
                 duration_s=duration_s,
                 worker=held.worker,
                 host=held.group.hub.hello.host,
                 attempt=held.attempt,
                 ended_at=self.state.wall(now),
+                function=done[0].code,
+                kept=kept,
             ),
             now,
         )

@@ -47,9 +47,9 @@ def unpin(state: State, record: Submission) -> None:
 
 def obstacle(state: State, record: Submission) -> Obstacle:
     """What keeps the record from being queued; it becomes the source of its cache entry where there is none."""
-    if record.spec.cache and record.items == 1:
+    if record.shares:
         source = state.cache.setdefault(record.spec.cache, record)
-        if source is not record and not record.spec.fresh and (source.unended or source.done):
+        if source is not record and not record.spec.fresh and (source.unended or source.serves):
             return source
         state.cache[record.spec.cache] = record
     waits: list[Need] = []
@@ -103,15 +103,15 @@ def wake(state: State, record: Submission, items: range, now: float) -> None:
 
 def wake_all(state: State, record: Submission, now: float) -> None:
     """All items of `record` have ended: tell those that wait for the whole of it."""
-    done = record.done
+    serves = record.serves
     source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
-    if source is record and not done:
+    if source is record and not serves:
         del state.cache[record.spec.cache]
-    elif source is not None and done and not source.done and not source.spec.fresh:
+    elif source is not None and serves and not source.done and not source.spec.fresh:
         state.cache[record.spec.cache] = record  # here it is already
     followers, record.followers = record.followers, None
     for follower in followers or ():
-        _follow(state, follower, record if done else None, now)
+        _follow(state, follower, record if serves else None, now)
     dependents, record.dependents = record.dependents, None
     for item, waiting in (dependents or {}).items():
         _wake(state, record, item, waiting, now)

@@ -14,7 +14,6 @@ from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Submission
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 
@@ -112,15 +111,15 @@ class Dispatch:
         group.given_one(estimate_s)
         user.occupied += 1
         out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id)))
-        if not record.alone or record.spec.function not in hub.holds:
-            self._send_inputs(hub, record)
+        if not record.alone or (task.code or record.spec.function) not in hub.holds:
+            self._send_inputs(hub, task)
         out.append(Send(hub.address, run_task(task, record, group.number)))
         hub.said_at = self._now
 
-    def _send_inputs(self, hub: Hub, record: Submission) -> None:
-        """Say what the hub lacks of what the record needs."""
-        spec = record.spec
-        for name in (spec.function, *spec.constants, *spec.depends):
+    def _send_inputs(self, hub: Hub, task: Slice) -> None:
+        """Say what the hub lacks of what the slice needs."""
+        spec = task.record.spec
+        for name in (task.function, *spec.constants, *spec.depends):
             if name:
                 self.state.hold(hub, name)
 

@@ -25,6 +25,7 @@ from nblb.protocol.messages import (
     SubmitTask,
     TaskAccepted,
     TaskRejected,
+    TaskReopened,
     TaskState,
 )
 from nblb.scheduling import dependencies
@@ -34,6 +35,7 @@ from nblb.scheduling.steering import Steering
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
 MAX_PARKED = 100_000
+EPOCH = 2**32  # more than a core says of anything
 MAX_ITEMS = 2**31 - 1
 
 
@@ -217,9 +219,9 @@ class Intake:
 
     def begin(self, record: Submission, now: float) -> None:
         """Count the blobs in use, tie the dependencies, and queue what can run."""
-        state, spec = self.state, record.spec
-        for name in (spec.function, *spec.constants):
-            blob = state.blobs.get(name) if name else None
+        state = self.state
+        for name in record.blobs:
+            blob = state.blobs.get(name)
             if blob is not None:
                 blob.uses += 1
                 blob.used_at = now
@@ -253,9 +255,10 @@ class Intake:
                 record.watchers = state.watched_by(record.watchers, client.address)
             if message.first >= 0 and self._tell_result(client, record, message.first, message.items):
                 continue
-            if message.first < 0:
+            if message.first < 0 and not message.quiet:
                 self._tell_ends(client, record)
-            self.steering.retell(client, record)
+            if not message.quiet:
+                self.steering.retell(client, record)
             for task in record.slices:
                 if task.state not in ENDED:
                     state.notice(task, now)
@@ -294,23 +297,50 @@ class Intake:
         else:
             known = state.records.get(message.task)
             records = [known] if known is not None else []
-        count = sum(self._retry(record, now) for record in records)
+        if message.function and message.function not in state.blobs:
+            state.send(client.address, BlobMissing(hash=message.function))
+            return  # it is asked once more, behind the blob
+        error = self._cannot_run(records, message)
+        if error:
+            state.send(client.address, Answer(request=message.request, error=error, kind="TaskRejected"))
+            return
+        count = sum(self._retry(client, record, message.function, now) for record in records)
         state.send(client.address, Answer(request=message.request, value=count))
 
-    def _retry(self, record: Submission, now: float) -> int:
+    @staticmethod
+    def _cannot_run(records: list[Submission], message: RetryFailed) -> str:
+        """Why these calls cannot be made with the function of the request; "" if they can."""
+        if not message.function:
+            return ""
+        for record in records:
+            spec = record.spec
+            if spec.call != "python" or not spec.function:
+                return f"{spec.name} is a function that its hub has by name: it cannot be replaced"
+            if (0, 0) not in (spec.python, message.python) and spec.python != message.python:
+                old, new = (".".join(map(str, version)) for version in (spec.python, message.python))
+                return (
+                    f"the arguments of {spec.name} were sent from Python {old}, the new function from Python {new}: "
+                    f"retry it in a kernel of Python {old}"
+                )
+        return ""
+
+    def _retry(self, client: ConnectedClient, record: Submission, function: str, now: float) -> int:
         state = self.state
         again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
         if not again or record.forgotten:
             return 0
+        if function:
+            self._give_code(record, again, function, now)
         if record.closed:
             record.closed, record.ended_at, record.expires = False, 0.0, 0.0
             dependencies.pin(state, record)
         because = dependencies.obstacle(state, record)
         user = state.share.user(record.user)
         for task in again:
-            state.out.append(
-                Record(AttemptFailed(record.id, task.first, task.items, task.attempt, False, "again", again=True))
+            entry = AttemptFailed(
+                record.id, task.first, task.items, task.attempt, False, "again", again=True, function=task.code
             )
+            state.out.append(Record(entry))
             task.attempt += 1  # so that the end to come is told from the one that is void
             task.tries = task.crashes = 0
             task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
@@ -319,9 +349,39 @@ class Intake:
             if because is None:
                 state.enqueue(task)
             state.notice(task, now)
+        self._tell_reopened(client, record, again, function)
         if because is not None:
             dependencies.block(state, record, because, now)
         return sum(task.items for task in again)
+
+    def _give_code(self, record: Submission, again: list[Slice], function: str, now: float) -> None:
+        """These slices run this function from now on."""
+        code = "" if function == record.spec.function else function
+        for task in again:
+            task.code = code
+        if code and code not in record.codes:
+            record.codes += (code,)
+            blob = self.state.blobs[code]
+            blob.uses += 1
+            blob.used_at = now
+
+    def _tell_reopened(self, client: ConnectedClient, record: Submission, again: list[Slice], function: str) -> None:
+        """All who watch the record have taken these items for ended, and are to expect their ends once more."""
+        state = self.state
+        if client.address not in record.watchers:
+            record.watchers = state.watched_by(record.watchers, client.address)
+        if record.job is not None:
+            self.watch_job(client, record.job)
+        state.reopened += 1
+        message = TaskReopened(
+            task=record.id,
+            again=tuple((task.first, task.items) for task in again),
+            items=record.items,
+            job=record.spec.job,
+            function=function,
+            number=state.policy.epoch * EPOCH + state.reopened,
+        )
+        state.tell(record.watchers, message)
 
 
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:
@@ -329,13 +389,20 @@ def run_task(task: Slice, record: Submission, group: int) -> RunTask:
     spec, items = record.spec, task.items
     if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:
         return RunTask(  # nearly always: what is not said need not be set, and names before arguments take time
-            record.id, task.attempt, spec.name, spec.function, spec.payload, group, split=spec.split, user=spec.user
+            record.id,
+            task.attempt,
+            spec.name,
+            task.code or spec.function,
+            spec.payload,
+            group,
+            split=spec.split,
+            user=spec.user,
         )
     return RunTask(
         task=record.id,
         attempt=task.attempt,
         name=spec.name,
-        function=spec.function,
+        function=task.function,
         payload=spec.payload if items == record.items else record.payload_of(task),
         group=group,
         first=task.first,

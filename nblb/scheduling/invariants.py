@@ -225,14 +225,14 @@ def _turns(state: State) -> None:
 
 
 def _blobs(state: State) -> None:
-    uses = Counter(
-        name for record in state.records.values() for name in (record.spec.function, *record.spec.constants) if name
-    )
+    uses = Counter(name for record in state.records.values() for name in record.blobs)
     for name, blob in state.blobs.items():
         assert blob.uses == uses[name], f"blob {name} counts {blob.uses} users, has {uses[name]}"
     for record in state.records.values():
-        for name in (record.spec.function, *record.spec.constants):
-            assert not name or record.closed or name in state.blobs, f"{record.id} needs blob {name}, which is gone"
+        for task in record.slices:
+            assert not task.code or task.code in record.codes, f"{story(task)} runs {task.code}, which nobody counts"
+        for name in record.blobs:
+            assert record.closed or name in state.blobs, f"{record.id} needs blob {name}, which is gone"
 
 
 def _pins(state: State) -> None:

@@ -150,6 +150,9 @@ class Restore:
         task.attempt = max(task.attempt, entry.attempt + 1)
         task.tries = task.crashes = 0
         task.ended, task.note = None, ""
+        task.code = entry.function
+        if entry.function and entry.function not in task.record.codes:
+            task.record.codes += (entry.function,)
 
     def _end(self, entry: EndKept) -> None:
         record = self.state.records.get(entry.task)
@@ -168,6 +171,8 @@ class Restore:
             host=entry.host,
             attempt=entry.attempt,
             ended_at=entry.at,
+            function=entry.function,
+            kept=entry.kept,
         )
         for first, items in self._ranges(entry):
             for task in list(record.covering(first, items)):
@@ -203,13 +208,13 @@ class Restore:
         """Queue what is open, in the order of acceptance, and time what has ended."""
         state = self.state
         for record in list(state.records.values()):
-            for name in (record.spec.function, *record.spec.constants):
+            for name in record.blobs:
                 if name in state.blobs:
                     state.blobs[name].uses += 1
             self._count_ends(record)
             if record.unended == 0:
                 self._resume_ended(record)
-            elif record.spec.cache and record.items == 1 and record.slices[0].orphan is not None:
+            elif record.shares and record.slices[0].orphan is not None:
                 state.cache.setdefault(record.spec.cache, record)
         for record in list(state.records.values()):
             if record.unended:
@@ -232,7 +237,7 @@ class Restore:
         state.expire_at(record, record.expires or record.ended_at + state.policy.job_ttl_s)
         if record.done:
             record.release_arguments()
-            if record.spec.cache and record.items == 1:
+            if record.serves:
                 if record.spec.fresh:
                     state.cache[record.spec.cache] = record
                 state.cache.setdefault(record.spec.cache, record)

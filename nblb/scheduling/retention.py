@@ -91,8 +91,8 @@ class Retention:
             state.note_forgotten(record.id)
         state.live.drop(record.id)
         state.out.append(Record(TaskForgotten(record.id)))
-        for name in (spec.function, *spec.constants):
-            blob = state.blobs.get(name) if name else None
+        for name in record.blobs:
+            blob = state.blobs.get(name)
             if blob is not None:
                 blob.uses -= 1
         if spec.cache and state.cache.get(spec.cache) is record:

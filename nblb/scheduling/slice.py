@@ -104,6 +104,7 @@ class Slice:
 
     __slots__ = (
         "attempt",
+        "code",
         "crashes",
         "ended",
         "first",
@@ -125,6 +126,7 @@ class Slice:
         self.items = items
         self.state = state
         self.queued_at = now
+        self.code = ""  # content hash of the function that it runs, where that is not its record's (RetryFailed)
         self.attempt = 0
         self.tries = 0  # attempts that raised
         self.crashes = 0  # attempts that killed their worker
@@ -173,7 +175,7 @@ class Slice:
     def part(self, first: int, items: int) -> Slice:
         """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
         twin = Slice(self.record, first, items, self.queued_at, self.state)
-        twin.attempt, twin.tries, twin.crashes = self.attempt, self.tries, self.crashes
+        twin.code, twin.attempt, twin.tries, twin.crashes = self.code, self.attempt, self.tries, self.crashes
         twin.held, twin.ended, twin.story = self.held, self.ended, self.story
         twin.progress, twin.note = self.progress, self.note
         twin.orphan = self.orphan
@@ -193,6 +195,11 @@ class Slice:
             host=held.group.hub.hello.host if held is not None else "",
             attempt=self.attempt,
         )
+
+    @property
+    def function(self) -> str:
+        """Content hash of what it runs; "" for a function that its hub has by name."""
+        return self.code or self.record.spec.function
 
     @property
     def id(self) -> str:

@@ -139,6 +139,7 @@ class State:
         self.parked_on: dict[str, str] = {}  # task -> blob
         self.forgotten: dict[str, None] = {}  # tasks that are gone, the latest last: a late copy does not run again
         self.accepted = 0
+        self.reopened = 0
         self.late_facts = 0
         self.dispatch_due = False
         self.notice_at: float | None = None
@@ -229,6 +230,8 @@ class State:
                     ended.worker,
                     ended.host,
                     ended.holes,
+                    ended.function,
+                    ended.kept,
                 )
             )
         )
@@ -299,6 +302,7 @@ class State:
             worker=worker,
             host=host,
             ended_at=self.wall(now),
+            function=task.code,
         )
         self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else kept with the cancel itself
 

@@ -180,13 +180,14 @@ class Steering:
             payload, item = payload.part(item, 1, items), 0 if alone else item % PIECE
             items = 1 if alone else PIECE
         held: list[HoldBlob] = []
-        for name in dict.fromkeys((spec.function, *spec.constants, *spec.depends)):
+        function = record.at(message.item).function
+        for name in dict.fromkeys((function, *spec.constants, *spec.depends)):
             held += state.pieces(name)
         told = CallTold(
             request=message.request,
             name=spec.name,
             payload=payload,
-            function=spec.function,
+            function=function,
             item=item,
             items=items,
             split=spec.split,

@@ -35,6 +35,7 @@ class Submission:
         "alone",
         "blocked_on",
         "closed",
+        "codes",
         "dependents",
         "ended_at",
         "expires",
@@ -77,6 +78,7 @@ class Submission:
         self.followers: list[Submission] | None = None  # records that will take this one's results (cache)
         self.follows: Submission | None = None  # the one whose result it waits for, to take it (cache)
         self.pins = 0  # records that may still need the results
+        self.codes: tuple[str, ...] = ()  # functions that slices of it run instead of its own
         self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
 
     def begin(self, state: TaskState, now: float) -> Slice:
@@ -138,6 +140,23 @@ class Submission:
         while at < len(self.slices) and self.slices[at].first < last:
             yield self.slices[at]
             at += 1
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """The functions and constants that it names."""
+        own = (self.spec.function, *self.spec.constants) if self.spec.function else self.spec.constants
+        return (*own, *self.codes)
+
+    @property
+    def shares(self) -> bool:
+        """Whether its result is that of its cache key: a call by its own code."""
+        return bool(self.spec.cache) and self.items == 1 and not self.codes
+
+    @property
+    def serves(self) -> bool:
+        """Whether others may take its result: one that was not stopped early."""
+        ended = self.slices[0].ended
+        return self.shares and self.done and ended is not None and not ended.kept
 
     @property
     def forgotten(self) -> bool:

@@ -31,6 +31,7 @@ from nblb.protocol.messages import (
     TaskFinished,
     TaskPrinted,
     TaskRejected,
+    TaskReopened,
     TaskState,
     TurnKnob,
 )
@@ -342,6 +343,12 @@ class Referee:
                 submission.ended[item] = ended
         if all(end is not None for end in submission.ended):
             self.ledger.collected.add(ended.task)
+
+    def saw_reopened(self, client: SimulatedClient, message: TaskReopened) -> None:
+        submission = self.submissions[message.task]
+        if submission.client is client:
+            for first, items in message.again:
+                submission.ended[first : first + items] = [None] * items
 
     def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure, first: int) -> None:
         submission = self.submissions[task]

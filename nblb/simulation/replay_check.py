@@ -48,8 +48,9 @@ def picture(record: Submission) -> list[tuple[Any, ...]]:
         if task.state in CANCELLED:
             one: tuple[Any, ...] = ("CANCELLED",)  # kept when it is answered, told when the hub has confirmed
         elif task.state.ended and end is not None:
-            one = (task.state.value, end.attempt, end.first, end.items, end.worker, end.ended_at)
+            how = end.attempt, end.first, end.items, end.worker, end.ended_at
+            one = (task.state.value, *how, *filter(None, (end.function, end.kept)))
         else:
-            one = ("open", task.attempt, task.tries, task.crashes)
+            one = ("open", task.attempt, task.tries, task.crashes, *filter(None, (task.code,)))
         items += [one] * task.items
     return items

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
-from nblb.protocol.commands import Command, Deliver, Reject, Send, Settle
-from nblb.protocol.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded
+from nblb.protocol.commands import BlobReceived, Command, Reject, Send, Settle
+from nblb.protocol.messages import CancelTask, Failure, Hello, Message, RetryFailed, SubmitTask, TaskEnded, TaskReopened
 from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 
@@ -23,6 +23,8 @@ class Observer(Protocol):
     def asked(self, client: SimulatedClient, message: Message) -> None: ...
 
     def saw_end(self, client: SimulatedClient, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> None: ...
+
+    def saw_reopened(self, client: SimulatedClient, message: TaskReopened) -> None: ...
 
     def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure, first: int) -> None: ...
 
@@ -119,8 +121,8 @@ class SimulatedClient:
                 self.observer.saw_end(self, command.ended, command.fresh)
             elif type(command) is Reject:
                 self.observer.saw_rejection(self, command.task, command.failure, command.first)
-            elif type(command) is Deliver:
-                pass
+            elif type(command) is BlobReceived and type(command.message) is TaskReopened:
+                self.observer.saw_reopened(self, command.message)
         deadline = self.session.next_deadline()
         if deadline is not None and deadline - self.skew + MOMENT_S < self._wake_at:
             self._wake_at = max(self.simulator.now, deadline - self.skew + MOMENT_S)

@@ -41,6 +41,7 @@ from nblb.protocol.messages import (
     TaskChanged,
     TaskEnded,
     TaskRejected,
+    TaskReopened,
     TaskState,
     Welcome,
     client_to_core,
@@ -116,6 +117,8 @@ class FakeCore:
         self.specs: dict[str, SubmitTask] = {}
         self.ends: dict[str, list[TaskEnded]] = {}
         self.again: dict[str, set[int]] = {}  # items that RetryFailed asked for and that have not run since
+        self.reopened = 0
+        self.codes: dict[tuple[str, int], str] = {}  # functions that items run instead of their record's
         self.published: dict[str, str] = {}
         self.refuse: Callable[[SubmitTask], str] = lambda spec: ""  # kind of the error
         self.deaf = False  # hears, and answers nothing
@@ -248,12 +251,26 @@ class FakeCore:
                 self.ends[task] = [end for end in self.ends[task] if end not in bad]
                 self.again.setdefault(task, set()).update(items)
                 count += len(items)
+                spec, self.reopened = self.specs[task], self.reopened + 1
+                again = tuple((n, 1) for n in sorted(items))
+                message_ = TaskReopened(
+                    task=task,
+                    again=again,
+                    items=spec.items,
+                    job=spec.job,
+                    function=message.function,
+                    number=self.reopened,
+                )
+                self.codes.update({(task, n): message.function for n in items if message.function})
+                for each in {id(one): one for one in (line, *self.lines) if one is line or one.connected}.values():
+                    each.tell(message_)
         line.tell(Answer(request=message.request, value=count))
         if not self.hold:
             self.run(*[task for task in tasks if task in self.again])
 
     def _call(self, spec: SubmitTask, only: set[int] | None = None) -> list[TaskEnded]:
-        function = payload.load_function(self.blobs[spec.function])
+        code = next((self.codes[spec.task, n] for n in only or () if (spec.task, n) in self.codes), "")
+        function = payload.load_function(self.blobs[code or spec.function])
         run = RunTask(
             task=spec.task,
             attempt=1,
@@ -288,6 +305,7 @@ class FakeCore:
                             state=TaskState.FAILED,
                             first=first + offset,
                             failure=payload.pack_exception(error),
+                            function=code,
                         )
                     )
             if len(holes) < items:
@@ -302,6 +320,7 @@ class FakeCore:
                         host="lab1",
                         worker="w1",
                         attempt=1,
+                        function=code,
                     )
                 )
         return ends

@@ -31,11 +31,12 @@ from nblb.protocol.messages import (
     TaskChanged,
     TaskEnded,
     TaskRejected,
+    TaskReopened,
     TaskState,
 )
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ANNA, World
+from tests.scheduling.world import ANNA, ModelHub, World
 
 
 @pytest.fixture
@@ -574,3 +575,101 @@ def test_a_fresh_call_is_computed_and_serves_the_later_ones(world: World) -> Non
     world.restart(grouped=True)
     world.client(ANNA, "anna")
     assert called("e") == fresh.split()[0] + " cache"
+
+
+# ── once more ──
+
+
+def failed_job(world: World, **fields: Any) -> ModelHub:
+    """A job of one record of three items, of which 0 and 2 have failed; anna and bob's kernels watch it."""
+    hub = world.hub("lab", (Group(1),))
+    world.client(BOB, "anna")
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=3))
+    three = {"items": 3, "split": True, "payload": Payload((b"abc",), [1] * 3), "job": "j"}
+    world.say(ANNA, spec("t", **{**three, **fields}))
+    world.say(BOB, FetchTask(job="j"))
+    world.tick()
+    while hub.hands:
+        fence = next(iter(hub.hands))
+        run = hub.hands[fence]
+        bad = [item - run.first for item in (0, 2) if run.first <= item < run.first + run.items]
+        world.fact(hub, hub.finish(fence, failures=bad))
+        world.tick()
+    return hub
+
+
+def test_a_retry_is_told_to_all_kernels_that_watch_before_its_ends(world: World) -> None:
+    hub = failed_job(world)
+    world.say(ANNA, RetryFailed(request=1, job="j"))
+    world.tick()
+    told = [heard(world, TaskReopened, who)[-1] for who in (ANNA, BOB)]
+    assert told[0] == told[1]
+    assert (told[0].again, told[0].items, told[0].job) == (((0, 1), (2, 1)), 3, "j")
+    [reopened] = [at for at, message in enumerate(world.heard[BOB]) if isinstance(message, TaskReopened)]
+    while hub.hands:
+        world.fact(hub, hub.finish(next(iter(hub.hands))))
+        world.tick()
+    assert {m.first for m in world.heard[BOB][reopened:] if isinstance(m, TaskEnded)} == {0, 2}
+    world.say(ANNA, RetryFailed(request=2, job="j"))
+    assert len(heard(world, TaskReopened)) == 1, "nothing has failed"
+    ends = len(heard(world, TaskEnded, BOB))
+    world.say(BOB, FetchTask(job="j", quiet=True))
+    assert len(heard(world, TaskEnded, BOB)) == ends
+    world.check(ticked=True)
+
+
+def test_only_what_failed_runs_the_new_function(world: World) -> None:
+    hub = failed_job(world)
+    new = RetryFailed(request=1, job="j", function="g", python=(3, 12))
+    world.say(ANNA, new)
+    assert heard(world, BlobMissing)[-1].hash == "g"
+    assert not [answer for answer in heard(world, Answer) if answer.request == 1]
+    world.say(ANNA, PutBlob(hash="g", payload=Payload((b"g",))))
+    world.say(ANNA, new)
+    assert heard(world, Answer)[-1].value == 2
+    assert heard(world, TaskReopened)[-1].function == "g"
+    world.tick()
+    world.check(ticked=True)
+    world.restart(grouped=True)
+    world.client(ANNA, "anna")
+    world.connect(hub)
+    world.say(ANNA, FetchTask(job="j"))
+    world.tick()
+    assert {run.function for run in hub.hands.values()} == {"g"}
+    assert world.scheduler.state.blobs["g"].uses == 1
+    while hub.hands:
+        world.fact(hub, hub.finish(next(iter(hub.hands))))
+        world.tick()
+    by = {end.first: end.function for end in heard(world, TaskEnded) if end.state is TaskState.DONE}
+    assert by[0] == by[2] == "g"
+    assert set(by.values()) == {"", "g"}, "what had been done before was made by the old one"
+    world.check(ticked=True)
+    world.say(ANNA, ForgetJob(job="j"))
+    world.tick()
+    assert not world.scheduler.state.blobs["g"].uses
+
+
+def test_a_function_of_another_python_is_refused_and_nothing_is_lost(world: World) -> None:
+    failed_job(world, python=(3, 11))
+    world.say(ANNA, PutBlob(hash="g", payload=Payload((b"g",))))
+    world.say(ANNA, RetryFailed(request=1, job="j", function="g", python=(3, 12)))
+    answer = heard(world, Answer)[-1]
+    assert "sent from Python 3.11, the new function from Python 3.12" in answer.error
+    assert not heard(world, TaskReopened)
+    world.check()
+
+
+def test_a_result_of_mended_code_does_not_serve_calls_of_the_old(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=1))
+    world.say(ANNA, spec("t", job="j", cache="k"))
+    world.tick()
+    world.fact(hub, hub.finish(("t", 0, 1), failures=[0]))
+    world.say(ANNA, PutBlob(hash="g", payload=Payload((b"g",))))
+    world.say(ANNA, RetryFailed(request=1, job="j", function="g"))
+    world.tick()
+    world.fact(hub, hub.finish(next(iter(hub.hands))))
+    world.say(ANNA, spec("u", cache="k"))
+    world.tick()
+    assert [run.function for run in hub.hands.values()] == ["f"], "it is computed"
+    world.check()

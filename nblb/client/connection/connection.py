@@ -259,6 +259,11 @@ class Connection:
         self.owners[task] = owner
         self.say(Expect(task=task, items=items, job=job, again=again))
 
+    def expect_again(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...]) -> None:
+        """The same of a record that was known, for some of its items; in the connection's own thread, and at once."""
+        self.owners[task] = owner
+        self.session.handle("user", Expect(task=task, items=items, job=job, again=again), time.monotonic())
+
     def check_open(self) -> None:
         """Raises where nothing can be said or heard any more."""
         if self.pid != os.getpid():
@@ -355,6 +360,8 @@ class Connection:
             self._tell_waiter("the core at %s is back", self.address)
         self.warning, self._warned = "", False
         self._greeted.set()
+        for job in list(self.jobs.values()):
+            job.reconnected()
         self._look_up()
 
     def is_away(self, why: str, for_good: bool = False) -> None:

@@ -33,6 +33,7 @@ from nblb.protocol.messages import (
     SubmitTask,
     TaskEmitted,
     TaskPrinted,
+    TaskReopened,
     Welcome,
     client_to_core,
     core_to_client,
@@ -326,14 +327,17 @@ class IoThread:
                     owner.printed(message)
                 else:
                     owner.heard(message)
-        elif isinstance(message, (JobChanged, JobNamed)):
+        elif isinstance(message, (JobChanged, JobNamed, TaskReopened)):
             job = self._connection.jobs.get(message.job)
             if job is not None:
                 self._touched[id(job)] = job
                 if isinstance(message, JobChanged):
                     job.counted(message.counts)
-                else:
+                elif isinstance(message, JobNamed):
                     job.name = message.name
+                else:
+                    self._connection.owners[message.task] = job
+                    job.reopened(message)
 
     def _owner(self, task: str) -> Owner | None:
         """Who hears of this record."""

@@ -274,6 +274,11 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return str(self._last("host") or "")
 
     @property
+    def kept(self) -> bool:
+        """Whether it was stopped early (`stop_and_keep`), so that its result is what it had emitted last."""
+        return self._ended is not None and bool(self._ended.kept)
+
+    @property
     def attempt(self) -> int:
         return int(self._last("attempt") or 0)
 
@@ -333,6 +338,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
             output_bytes=self._printed.nbytes if self._printed is not None else 0,
             function=self.function,
+            kept=self.kept,
             connected=self.connection.connected,
         )
 
@@ -347,7 +353,8 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     def __repr__(self) -> str:
         progress = f" {self.progress:.0f} %" if 0 < self.progress < 100 and not self.done() else ""
         place = f" on {self.host}" if self.host else ""
-        return f"<TaskFuture {self.name} {self.task_id[-8:]}: {self.state}{progress}{place}>"
+        early = ", stopped early" if self.kept else ""
+        return f"<TaskFuture {self.name} {self.task_id[-8:]}: {self.state}{early}{progress}{place}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return front_end.bundle("task", self)

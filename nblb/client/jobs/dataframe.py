@@ -11,14 +11,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def dataframe(ledger: Ledger) -> pd.DataFrame:
-    """One row an item: state, result (a column for each key if results are dicts), error, where."""
+HASH = 8  # digits of a hash that are shown
+
+
+def dataframe(ledger: Ledger, code: str) -> pd.DataFrame:
+    """One row an item: state, whether it was stopped early, code that made it, result (or its keys), error, where."""
     import pandas as pd
 
     rows = []
     for item in range(ledger.total):
         state = ledger.state(item)
-        row: dict[str, Any] = {"state": state.value}
+        row: dict[str, Any] = {
+            "state": state.value,
+            "kept": item in ledger.kept,
+            "code": ledger.codes.get(item, code)[:HASH],
+        }
         if state is TaskState.DONE:
             value = ledger.loader(item)()
             row.update(value if isinstance(value, dict) else {"result": value})

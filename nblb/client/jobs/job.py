@@ -19,7 +19,7 @@ from nblb.client.futures.output import JobOutput
 from nblb.client.futures.output_access import JobOutputAccess
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.ledger import Ledger
-from nblb.client.jobs.reuse import EarlierJob
+from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import Pace, View, job_snapshot
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
@@ -32,6 +32,7 @@ from nblb.protocol.messages import (
     TaskChanged,
     TaskEnded,
     TaskPrinted,
+    TaskReopened,
     TaskState,
 )
 
@@ -59,6 +60,7 @@ class Job(SteeredJob, JobOutputAccess):
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
+        self._asked: dict[int, set[int]] = {}  # request -> items that are to run again, until the core has said so
         self._futures: dict[int, TaskFuture] = {}
         self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
         self._told: Mapping[str, int] | None = None  # the core's counts
@@ -221,6 +223,7 @@ class Job(SteeredJob, JobOutputAccess):
                 task, offset = self._ledger.place(number) or (self.job_id, number)
                 future = TaskFuture(self.connection, task, self.task_name, offset, self.task_id(number))
                 future._of_job = True
+                future.function = self._ledger.codes.get(number, self._function)
                 self._futures[number] = future
                 future._said = self.said_of(number)
                 if self._ledger.has_ended(number):
@@ -233,6 +236,11 @@ class Job(SteeredJob, JobOutputAccess):
         record = self._ledger.records.get(task)
         return task if record is not None and record.items == 1 else f"{task}.{offset}"
 
+    @property
+    def _function(self) -> str:
+        """Hash of the function as it was sent, of a job without a name of its own."""
+        return self.fingerprint if len(self.fingerprint) == CODE else ""
+
     def _finish(self, future: TaskFuture, item: int, ended: TaskEnded | None = None) -> None:
         state = self._ledger.state(item)
         told = TaskEnded(
@@ -243,7 +251,9 @@ class Job(SteeredJob, JobOutputAccess):
             worker=ended.worker if ended is not None else "",
             host=ended.host if ended is not None else "",
             attempt=ended.attempt if ended is not None else 0,
+            kept=(0,) if item in self._ledger.kept else (),
         )
+        future.function = self._ledger.codes.get(item, self._function)
         future.finish(told, self._ledger.loader(item) if state is TaskState.DONE else None)
 
     @property
@@ -252,10 +262,15 @@ class Job(SteeredJob, JobOutputAccess):
         return [self[item] for item in self._ledger.of_state("FAILED", "LOST")]
 
     def dataframe(self) -> pd.DataFrame:
-        """One row an item: state, result (a column for each key if results are dicts), error, where."""
+        """One row an item, as far as is known now.
+
+        Columns: `state`; `kept`, whether it was stopped early, so that its result is what it emitted last; `code`, the
+        hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column for
+        each key if results are dicts; `error` and `where` of those that failed.
+        """
         from nblb.client.jobs.dataframe import dataframe
 
-        return dataframe(self._ledger)
+        return dataframe(self._ledger, self.fingerprint[:CODE])
 
     # ── cancel, retry, forget ──
 
@@ -263,15 +278,23 @@ class Job(SteeredJob, JobOutputAccess):
         """Cancel all items that have not ended, also running ones; returns at once."""
         self.connection.say(CancelTask(request=self.connection.request(), job=self.job_id, kill=kill))
 
-    def retry_failed(self) -> int:
+    def retry_failed(self, with_: Callable[..., Any] | None = None) -> int:
         """Run the items that failed or were lost once more; how many they are.
 
-        The core has their arguments, so this works in every process that holds or has attached to the job. Items that
-        were lost because their notebook never submitted them are not among them: run the map again for these.
+        The core has their arguments, so this works in every process that holds or has attached to the job, and all of
+        them follow. Items that were lost because their notebook never submitted them are not among them: run the map
+        again for these.
+
+        Parameters
+        ----------
+        with_
+            The function, or task, to run instead of the one that failed: `job.retry_failed(with_=simulate)` after a
+            bug in `simulate` was mended. Without it the code runs that the items have run before. Which code has made
+            a result, `job.dataframe()` says.
         """
         from nblb.client.jobs.retry import retry_failed
 
-        return retry_failed(self)
+        return retry_failed(self, with_)
 
     def reopen(self, items: Sequence[int]) -> None:
         """These have ended, and will end again; the lock is held."""
@@ -325,6 +348,23 @@ class Job(SteeredJob, JobOutputAccess):
             return []
         items = (item for first, number in runs for item in range(first, first + number))
         return [(item, futures[item]) for item in items if item in futures]
+
+    def reopened(self, message: TaskReopened) -> None:
+        """The core's word that items run once more: this kernel has asked for it, or another."""
+        record = self._ledger.records.get(message.task)
+        if record is None:
+            return
+        items = [record.index + n for first, number in message.again for n in range(first, first + number)]
+        with self._lock:
+            self.reopen(items)
+            for asked in self._asked.values():
+                asked.difference_update(items)
+
+    def reconnected(self) -> None:
+        """The core is here, perhaps after a while in which it was not heard."""
+        from nblb.client.jobs.retry import reconnected
+
+        reconnected(self)
 
     def show(self, changed: TaskChanged) -> None:
         with self._lock:

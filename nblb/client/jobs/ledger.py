@@ -54,6 +54,7 @@ class _Record:
     task: str
     index: int
     items: int
+    function: str = ""  # content hash of the function that it runs, where it is not the job's
     starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
     slices: list[ResultRange] = field(default_factory=list)
 
@@ -72,6 +73,8 @@ class Ledger:
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
         self.hosts: dict[str, int] = {}  # where how many items have ended
         self.waiting = ""
+        self.codes: dict[int, str] = {}  # item -> content hash of the function that ended it, where not the job's own
+        self.kept: set[int] = set()  # items that were stopped early: their result is what they emitted last
         self.given: set[str] = set()  # records whose results were known from the start: the core repeats them
         self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
         self._ordered: list[_Record] = []
@@ -136,6 +139,7 @@ class Ledger:
             self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
         whole = ResultRange(ended.first, ended.payload) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
+        self._mark(record, ended, fresh)
         for first, items in fresh:
             if whole is not None:
                 at = bisect_right(record.starts, first)
@@ -148,6 +152,20 @@ class Ledger:
         for key in [key for key in self.running if key[0] == ended.task and ended.first <= key[1] < last]:
             del self.running[key]
         return runs
+
+    def _mark(self, record: _Record, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None:
+        """Note what is not to be seen of a result itself: another code has made it, or it was stopped early."""
+        code = ended.function or record.function
+        if not (code or ended.kept or self.codes):
+            return
+        early = {ended.first + offset for offset in ended.kept}
+        for item in (n for first, items in fresh for n in range(first, first + items)):
+            if code:
+                self.codes[record.index + item] = code
+            else:
+                self.codes.pop(record.index + item, None)
+            if item in early:
+                self.kept.add(record.index + item)
 
     def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:
         """The core did not take a record."""

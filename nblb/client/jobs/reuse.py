@@ -177,7 +177,8 @@ def taken_values(earlier: EarlierJob, old: Job, old_marks: str, new_marks: str) 
     done = earlier._counts.get("DONE", 0)
     wait_on(old._lock, lambda: old.counts().get("DONE", 0) >= done, TAKE_S)
     values = {}
-    for new, before in matched(old_marks, new_marks, old._ledger.of_state("DONE")).items():
+    own = [item for item in old._ledger.of_state("DONE") if item not in old._ledger.kept | old._ledger.codes.keys()]
+    for new, before in matched(old_marks, new_marks, own).items():  # what the whole call by the same code returns
         try:
             values[new] = old._ledger.loader(before)()
         except Exception as problem:  # a class that cannot be imported here any more

@@ -19,6 +19,8 @@ def summary(ledger: Ledger) -> str:
         words.append(f"{bad:,} of {ledger.total:,} failed: {_groups(ledger)}")
     else:
         words.append(f"{number['DONE']:,} of {ledger.total:,} done")
+    if ledger.kept:
+        words.append(f"{len(ledger.kept):,} stopped early")
     if number["CANCELLED"]:
         words.append(f"{number['CANCELLED']:,} cancelled")
     if open_items:

@@ -57,6 +57,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         code=view.fingerprint[:CODE] if named else "",
         function="" if named else view.fingerprint,
         earlier=view.earlier.row() if view.earlier is not None else None,
+        kept=len(ledger.kept),
         before=view.base,
     )
 

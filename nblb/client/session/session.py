@@ -6,8 +6,9 @@ of ToClient); `line_up` and `line_down` tell of the connection. The rules:
 - What has no answer yet is said again after each Welcome: jobs and blobs before the tasks that name them, then tasks,
   then questions. All of it has ids made here, so saying it twice is harmless.
 - What was accepted and has not ended is fetched after each Welcome, since its end may have been told to nobody.
-- An end counts once for each item, however often and in whatever order it arrives. Items that run again after
-  RetryFailed are expected again once the core has answered: all that arrives then is from their new life.
+- An end counts once for each item, however often and in whatever order it arrives. Items that run again, since this
+  kernel or another said RetryFailed, are expected again from the core's TaskReopened on: what comes behind it is from
+  their new life.
 - Results of single tasks that have arrived are said to be collected, a little later and many at a time.
 - A task that was refused and is accepted all the same (a late copy of it) is cancelled.
 """
@@ -55,6 +56,7 @@ from nblb.protocol.messages import (
     TaskEnded,
     TaskPrinted,
     TaskRejected,
+    TaskReopened,
     TaskState,
     TurnKnob,
     Welcome,
@@ -82,6 +84,7 @@ class Session:
         self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
         self.questions: dict[int, Message] = {}
         self._unwanted = RefusedTasks()
+        self._reopenings: dict[str, int] = {}  # record -> number of the latest
         self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
         self._collected: list[str] = []
         self._collect_at: float | None = None
@@ -98,6 +101,7 @@ class Session:
             ("user", Publish): self._say,
             ("user", CollectTask): self._say,
             **{("user", kind): self._question for kind in QUESTIONS},
+            ("user", RetryFailed): self._retry_failed,
             ("user", ForgetJob): self._forget_job,
             ("core", Welcome): self._welcomed,
             ("core", Refused): self._refused,
@@ -106,6 +110,7 @@ class Session:
             ("core", BlobMissing): self._blob_missing,
             ("core", TaskChanged): self._changed,
             ("core", TaskEnded): self._ended,
+            ("core", TaskReopened): self._reopened,
             **{("core", kind): lambda message: [BlobReceived(message)] for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
@@ -249,6 +254,10 @@ class Session:
             if isinstance(question, StopCore) and before is not None and before.epoch != welcome.epoch:
                 del self.questions[request]  # it was meant for the core that is gone
             else:
+                name = question.function if isinstance(question, RetryFailed) else ""
+                if name in self.blobs and name not in self._tasks.told_blobs:
+                    self._tasks.told_blobs.add(name)
+                    yield self.blobs[name]
                 yield question
 
     def _refused(self, message: Refused) -> list[Command]:
@@ -325,6 +334,12 @@ class Session:
             out.append(Settle(ended, fresh))
         return [*out, *(self._question(message) if message.request else self._say(message))]
 
+    def _retry_failed(self, message: RetryFailed) -> list[Command]:
+        """A new function that it names is held for the core until it has answered."""
+        if message.function:
+            self.blobs.use((message.function,))
+        return self._question(message)
+
     def _question(self, message: Any) -> list[Command]:
         self.questions[message.request] = message
         return self._now(message)
@@ -362,7 +377,8 @@ class Session:
         blob = self.blobs.get(message.hash)
         if blob is not None:
             self._said_at = self.now
-            return [Send(CORE, blob)]
+            asked = [q for q in self.questions.values() if isinstance(q, RetryFailed) and q.function == blob.hash]
+            return [Send(CORE, blob), *map(self._to_core, asked)]
         failure = Failure(kind="TaskRejected", message=f"the core does not hold blob {message.hash}, nor do we")
         waiting = [spec for spec in self.unaccepted.values() if message.hash in (spec.function, *spec.constants)]
         for spec in waiting:
@@ -383,6 +399,14 @@ class Session:
             return []
         self._close_ended(message.task)
         return [Settle(message, fresh)]
+
+    def _reopened(self, message: TaskReopened) -> list[Command]:
+        """Items of a job run once more, whoever asked for it: the future of a single task keeps its end."""
+        if not message.job or message.number <= self._reopenings.get(message.task, -1):
+            return []
+        self._reopenings[message.task] = message.number
+        self._expect(Expect(task=message.task, items=message.items, job=message.job, again=message.again))
+        return [BlobReceived(message)]
 
     def _close_ended(self, task: str) -> None:
         """If nothing more can come of the record, it is closed; the core may drop the results of a single one."""
@@ -411,6 +435,8 @@ class Session:
         question = self.questions.pop(message.request, None)
         if question is None:
             return []
+        if isinstance(question, RetryFailed) and question.function:
+            self.blobs.release((question.function,))
         if isinstance(question, OpenJob) and message.value is None and not message.error:
             self.jobs[question.job] = replace(question, request=0, replaces="")
         return [Deliver(message.request, message.value, message.error, message.kind)]

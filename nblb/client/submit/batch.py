@@ -127,12 +127,13 @@ class Batch:
             self._calls[ended.first][1].settle(ended, ONE)
             self._touch(ended.first)
             return True
-        told = replace(ended, payload=None, duration_s=ended.duration_s / ended.items)
+        told = replace(ended, payload=None, duration_s=ended.duration_s / ended.items, kept=())
+        early = {ended.first + offset for offset in ended.kept}
         results = ResultRange(ended.first, ended.payload)
         for first, items in fresh:
             for item in range(first, first + items):
                 load = partial(results.value, item) if ended.state is TaskState.DONE else None
-                self._calls[item][1].finish(told, load)
+                self._calls[item][1].finish(replace(told, kept=(0,)) if item in early else told, load)
                 self._touch(item)
         return True
 

@@ -10,7 +10,7 @@ import pytest
 import nblb as lb
 from nblb.client import task_decorator
 from nblb.client.cluster import Cluster
-from nblb.protocol.messages import FetchTask, RetryFailed, SubmitTask
+from nblb.protocol.messages import Answer, RetryFailed, SubmitTask
 from tests.client.fake_core import FakeCore, FakeLine
 from tests.waiting import wait_until
 
@@ -139,7 +139,6 @@ def test_what_failed_meanwhile_runs_again_too(cluster: Cluster, core: FakeCore, 
     wait_until(lambda: len(core.again) == 2)
     lucky.touch()
     core.run()
-    wait_until(lambda: core.said(FetchTask))
     core.tell(*[end for end in core.ends[second] if end.state is lb.TaskState.DONE])
     assert job.results(10) == [n * n for n in range(10)]
 
@@ -177,3 +176,111 @@ def test_what_was_never_submitted_stays_lost(cluster: Cluster, core: FakeCore, l
     lucky.touch()
     core.run()
     assert job.counts()["LOST"] == 2
+
+
+# ── several kernels ──
+
+
+def test_another_kernel_follows_what_one_retries(
+    make_cluster: Callable[[], Cluster], core: FakeCore, lucky: Path
+) -> None:
+    make_cluster()
+    job = moody.map(range(10), lucky=str(lucky), job="moods")
+    assert job.wait(10)
+    other = make_cluster()
+    theirs = lb.attach("moods")
+    assert theirs is not job
+    wait_until(lambda: theirs.counts() == {"DONE": 6, "FAILED": 4})
+    core.hold = True
+    assert theirs.retry_failed() == 4
+    for each in (job, theirs):
+        wait_until(lambda each=each: each.counts() == {"DONE": 6, "QUEUED": 4}, what="both to be open again")
+        assert not each.done()
+    lucky.touch()
+    core.run()
+    for each in (job, theirs):
+        assert each.results(10) == [n * n for n in range(10)]
+        assert each.snapshot().failures == ()
+    assert other.connected
+
+
+def test_a_kernel_that_was_away_learns_what_another_has_retried(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    core.hang_up()
+    wait_until(lambda: not cluster.connected)
+    nowhere = FakeLine(core, "")
+    core._retry(nowhere, RetryFailed(request=1, job=job.job_id))
+    nowhere.close()
+    lucky.touch()
+    core.run()  # nobody hears of it
+    core.come_back()
+    assert job.wait(10)
+    wait_until(lambda: job.counts() == {"DONE": 10})
+    assert job.results(10) == [n * n for n in range(10)]
+
+
+def test_retry_cancel_retry_in_quick_succession_ends(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    for _ in range(20):
+        core.hold = False
+        job = moody.map(range(10), lucky=str(lucky))
+        assert job.wait(10)
+        core.hold = True
+        for word in "RRCRRC":
+            (job.retry_failed if word == "R" else job.cancel)()
+        wait_until(lambda: core.again)
+        core.run()
+        assert job.wait(10)
+
+
+# ── with the mended function ──
+
+
+@task_decorator.task
+def mended(x: int, lucky: str) -> int:
+    """Does what `moody` should have done."""
+    return x * x
+
+
+def test_only_what_failed_runs_with_the_new_function(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    pytest.importorskip("pandas")
+    job = luckless(lucky, core)
+    core.hold = False
+    assert job.retry_failed(with_=mended) == 4
+    assert job.results(10) == [n * n for n in range(10)]
+    frame = job.dataframe()
+    old, new = frame["code"][1], frame["code"][0]
+    assert old != new
+    assert list(frame["code"]) == [new if n % 3 == 0 else old for n in range(10)]
+    assert (job[0].function, job[0].snapshot().function) == (core.said(RetryFailed)[-1].function,) * 2
+    assert job[1].function == ""
+    with pytest.raises(TypeError, match="must be a function or a task"):
+        job.retry_failed(with_=3)  # type: ignore[arg-type]
+
+
+def test_what_the_core_refused_is_said_again_with_the_new_function(
+    cluster: Cluster, core: FakeCore, lucky: Path
+) -> None:
+    core.refuse = lambda spec: "JournalFull"
+    job = moody.map(range(4), lucky=str(lucky))
+    assert job.wait(10)
+    core.refuse = lambda spec: ""
+    assert job.retry_failed(with_=mended.function) == 4
+    assert job.results(10) == [0, 1, 4, 9]
+    assert {job[n].function for n in range(4)} == {core.said(SubmitTask)[-1].function}
+
+
+def test_a_new_function_that_the_core_cannot_run_leaves_the_failures(
+    cluster: Cluster, core: FakeCore, lucky: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = luckless(lucky, core)
+
+    def refuse(line: FakeLine, message: RetryFailed) -> None:
+        line.tell(Answer(request=message.request, error="another Python", kind="TaskRejected"))
+
+    core._on[RetryFailed] = refuse
+    assert job.retry_failed(with_=mended) == 4
+    assert job.wait(10)
+    assert job.counts() == {"DONE": 6, "FAILED": 4}
+    with pytest.raises(lb.TaskFailed, match="out of luck"):
+        job[3].result()
+    assert "nothing runs again: another Python" in caplog.text
