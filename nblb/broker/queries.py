@@ -19,6 +19,7 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
 
 MOST_ROWS = 10_000
+CODE = 32  # so many digits of a fingerprint are the code's, in journals from before there was a field for it
 MOST_LOOKED_AT = 1_000  # waiting tasks of a user
 
 
@@ -224,6 +225,7 @@ def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJ
         "counts": counts,
         "created_at": scheduler.state.wall(job.created_at),
         "fingerprint": job.spec.fingerprint,
+        "code": job.spec.code or job.spec.fingerprint[:CODE],
         "origin": job.spec.origin,
         "ended_at": scheduler.state.wall(max((record.ended_at for record in job.records.values()), default=0.0)),
         "state": word,
@@ -297,6 +299,8 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
         "started_s": now - started if started else 0.0,
         "duration_s": ended.duration_s if ended is not None else 0.0,
         "ended_at": ended.ended_at if ended is not None else 0.0,
+        "kept": ended is not None and bool(ended.kept),
+        "function": task.function,
         "failure": None
         if failure is None
         else {"kind": failure.kind, "message": failure.message, "where": failure.where},

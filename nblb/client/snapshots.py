@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STATES = ("BLOCKED", "QUEUED", "ASSIGNED", "RUNNING", "CANCELLING", "DONE", "FAILED", "CANCELLED", "LOST")
+KEPT = "KEPT"  # DONE, as front-ends show it where the task was stopped early
+MARKED = (*STATES, KEPT)
 INDEX = {name: number for number, name in enumerate(STATES)}  # a job's `states()` are bytes of these numbers
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "LOST"})
 MOST_RUNNING = 20  # rows of a JobSnapshot
@@ -83,6 +85,7 @@ class JobSnapshot:
     code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
     function: str = ""  # hash of the function as it was sent; of the other jobs
     kept: int = 0  # items that were stopped early: among those that are DONE
+    codes: tuple[tuple[str, int], ...] = ()  # (hash, items) of other functions that have ended some, after a retry
     before: int = 0  # items that had ended before this process came, or in the job whose name this one took over
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 from nblb import payload
-from nblb.client import current
+from nblb.client import current, redefined
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
@@ -197,10 +197,15 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if function is None:
         chosen = Options().changed(options)
-        return lambda function: Task(function, chosen)
+        return lambda function: _defined(Task(function, chosen))
     if isinstance(function, Task):
         return function
-    return Task(function, Options())
+    return _defined(Task(function, Options()))
+
+
+def _defined(task: Task) -> Task:
+    redefined.defined(task)
+    return task
 
 
 def publish(function: Callable[..., Any], name: str = "") -> str:

@@ -135,6 +135,7 @@ class OpenJob(Message):
     request: int = 0
     replaces: str = ""  # the job whose name it takes over; "" for a name that is free
     sole: bool = False  # each item is in one record: a record with items that another one has is rejected
+    code: str = ""  # fingerprint of the function's code, which comments and places do not change
 
 
 class SubmitTask(Message):

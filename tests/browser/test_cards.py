@@ -202,6 +202,46 @@ def test_every_item_is_reached_by_keyboard_mouse_and_in_words(here: Lab, artifac
         assert page.errors == []
 
 
+CORNERS = """(canvas) => [0, 1].map((cell) => {
+    const pixel = (x, y) => canvas.getContext('2d').getImageData(cell * 12 + x, y, 1, 1).data.join();
+    return pixel(8, 3) === pixel(3, 8);
+})"""
+
+
+def test_new_code_is_offered_for_what_failed_and_what_was_stopped_early_has_its_own_square(
+    here: Lab, artifacts: Path
+) -> None:
+    job = "\nthing = fakes.FakeJob(total=40, seconds=0.01, bad={5, 6}, age=60)\nthing.kept = {0, 3}"
+    mend = (
+        "import pathlib, time\nimport nblb as lb\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n"
+        "@lb.task\ndef simulate(x): return x"
+    )
+    write_notebook(here.root / "k.ipynb", SETUP + job + SPEAK, mend)
+    with browser_page(here, "k.ipynb", size=(900, 700)) as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        retry = card.get_by_role("button", name="Retry failed", exact=True)
+        renew = card.get_by_role("button", name="Retry failed with the new code")
+        retry.wait_for()
+        card.locator('li[data-state="KEPT"]').get_by_text("◑ 2 stopped early").wait_for()
+        strip = card.get_by_role("slider", name="every item")
+        strip.focus()
+        strip.press("Home")
+        assert strip.get_attribute("aria-valuetext") == "item 0: ◑ stopped early"
+        strip.press("ArrowRight")
+        assert strip.get_attribute("aria-valuetext") == "item 1: ✓ done"
+        assert strip.evaluate(CORNERS) == [False, True], "a kept square lacks a corner, a done one does not"
+        assert not renew.is_visible(), "the code is the same"
+        (here.root / "go").touch()
+        renew.wait_for()
+        page.page.screenshot(path=artifacts / "new-code.png")
+        renew.click()
+        card.get_by_text("running the failed tasks again, with the new code").wait_for()
+        renew.wait_for(state="hidden")
+        assert page.errors == []
+
+
 def test_the_page_is_told_little_and_stays_quick(here: Lab) -> None:
     show = SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.05, workers=50)\njob"
     write_notebook(here.root / "d.ipynb", show, COMPUTE.format(6))

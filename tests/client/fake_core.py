@@ -393,6 +393,7 @@ class FakeCore:
             "task_name": job.task_name,
             "items": job.items,
             "fingerprint": job.fingerprint,
+            "code": job.code,
             "marks": job.marks,
             "counts": counts,
             "records": [{"task": s.task, "index": s.index, "items": s.items} for s in specs],

@@ -232,3 +232,60 @@ def test_three_kernels_that_map_the_same_at_once_share_one_job(
         assert row.counts == {"DONE": 300}
         cluster.attach("same").forget()
         assert not [row for row in cluster.jobs() if row.name == "same"]
+
+
+def test_only_what_failed_runs_with_the_mended_function_also_over_the_death_of_the_core(
+    cluster: Cluster, parameters: Parameters, tmp_path: Path
+) -> None:
+    job = moody.map(range(60), lucky=str(tmp_path / "never"), job="mending")
+    assert job.wait(30)
+    gate = tmp_path / "gate"
+
+    def mended(x: int, lucky: str) -> str:
+        while not gate.exists():
+            time.sleep(0.01)
+        return f"mended {x}"
+
+    assert job.retry_failed(with_=mended) == 6
+    wait_until(lambda: counts(cluster, "mending").get("FAILED", 0) == 0, 10, "the core to have heard of it")
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGKILL)
+    assert pids.wait_gone([core.pid], 5) == []
+    launch.start(parameters, monitor=False).close()
+    gate.touch()
+    assert job.results(30) == [f"mended {x}" if x % 10 == 0 else 3 * x for x in range(60)]
+    there = cluster.attach(job.job_id)
+    codes = {there[x].function for x in range(0, 60, 10)}
+    assert len(codes) == 1
+    assert codes != {there[1].function}
+    again = "job = lb.attach('mending')\nassert len({job[x].function for x in range(0, 60, 10)} - {''}) == 1\n"
+    end(kernel(parameters, again + "assert job[1].function == ''\nprint('there', flush=True)"))
+
+
+def until_told(x: int) -> str:
+    """Emits again and again, and returns only when item 0 does."""
+    while x:
+        lb.emit(f"half of {x}")
+        time.sleep(0.01)
+    return "whole"
+
+
+def test_results_that_were_stopped_early_are_marked_in_every_kernel(cluster: Cluster, parameters: Parameters) -> None:
+    pytest.importorskip("pandas")
+    task = lb.task(until_told)
+    job, single = task.map(range(2), job="early", chunksize=1), task.submit(3)
+    wait_until(lambda: job[1].emitted and single.emitted, 20, "both to have emitted")
+    assert job[1].stop_and_keep()
+    assert single.stop_and_keep()
+    assert job.results(20) == ["whole", "half of 1"]
+    assert single.result(20) == "half of 3"
+    assert (job[0].kept, job[1].kept, single.kept) == (False, True, True)
+    assert job.kept == [job[1]]
+    assert "stopped early" in repr(single)
+    assert "1 stopped early" in job.summary()
+    assert list(job.dataframe()["kept"]) == [False, True]
+    look = "job = lb.attach('early')\nassert job.wait(20)\nassert [job[n].kept for n in (0, 1)] == [False, True]\n"
+    end(kernel(parameters, look + "print('there', flush=True)"))
+    changed = task.map([1, 0], job="early")  # the same items in another order: half a result is not taken for it
+    wait_until(lambda: changed[0].emitted, 20, "the item that was stopped early to run again")
+    changed.cancel()

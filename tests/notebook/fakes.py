@@ -10,10 +10,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from nblb.client import redefined
 from nblb.client.connection import waiting
 from nblb.client.futures.live import Knob, MimeBundle
 from nblb.client.snapshots import (
     INDEX,
+    MARKED,
     ClusterSnapshot,
     EarlierRow,
     FailureGroup,
@@ -130,6 +132,21 @@ class FakeJob(Listened):
         self.started = time.monotonic() - age
         self.stopped: float | None = None
         self.earlier: FakeEarlier | None = None
+        self.task_name = "simulate"
+        self.code = "0" * 32
+        self.kept: set[int] = set()
+        self.retried_with: list[Any] = []
+        redefined.watch(self)
+
+    def turned(self) -> None:
+        self.changed()
+
+    def marked_states(self) -> bytes:
+        states = bytearray(self.states())
+        for item in self.kept:
+            if states[item] == INDEX["DONE"]:
+                states[item] = MARKED.index("KEPT")
+        return bytes(states)
 
     def __repr__(self) -> str:
         return f"<Job {self.name}>"
@@ -182,6 +199,7 @@ class FakeJob(Listened):
             state=state,
             output=tuple(self.output),
             earlier=self.earlier.row() if self.earlier is not None else None,
+            kept=sum(states[item] == "DONE" for item in self.kept),
         )
 
     def __getitem__(self, item: int) -> FakeTask:
@@ -201,8 +219,9 @@ class FakeJob(Listened):
         self.stopped = time.monotonic()
         self.changed()
 
-    def retry_failed(self) -> None:
+    def retry_failed(self, with_: Any = None) -> None:
         self.calls.append(("retry", time.monotonic()))
+        self.retried_with.append(with_)
         self.bad = set()
         self.started, self.stopped = time.monotonic(), None
         self.changed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nblb.protocol.framing import Payload
@@ -21,6 +22,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import InvalidTransition, Slice
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
@@ -281,3 +283,34 @@ def test_a_bug_leaves_what_had_followed_for_the_next_call(
     commands = world.scheduler.tick(world.now)
     assert any(getattr(c, "entry", None) is not None and c.entry.first == 1 for c in commands)  # type: ignore[attr-defined]
     assert not world.scheduler.state.out
+
+
+def test_what_was_stopped_early_is_marked_also_after_a_restart_and_serves_no_cache() -> None:
+    world = World(Policy(core="c", max_queued=0))
+    world.client(ANNA, "anna")
+    hub = world.hub("lab", (Group(1),))
+    three = Payload((b"abc",), [1] * 3)
+    submit(world, "t", items=3, split=True, payload=three)
+    submit(world, "c", cache="k")
+    world.tick()
+    while hub.hands:
+        fence = next(iter(hub.hands))
+        finished = hub.finish(fence)
+        assert isinstance(finished, TaskFinished)
+        early = tuple(n for n in range(finished.items) if finished.first + n == 1 or fence[0] == "c")
+        world.fact(hub, msgspec.structs.replace(finished, kept=early))
+        world.tick()
+
+    def kept(core: Scheduler) -> set[tuple[str, int]]:
+        ends = [(record.id, task.ended) for record in core.state.records.values() for task in record.slices]
+        return {(name, end.first + n) for name, end in ends if end is not None for n in end.kept}
+
+    assert kept(world.scheduler) == {("t", 1), ("c", 0)}
+    told = [end for end in world.heard[ANNA] if isinstance(end, TaskEnded)]
+    assert {(end.task, end.first + n) for end in told for n in end.kept} == {("t", 1), ("c", 0)}
+    submit(world, "d", cache="k")
+    world.tick()
+    assert ("d", 0, 1) in hub.hands, "half a result is no result for others"
+    world.restart(grouped=True)
+    assert kept(world.scheduler) == {("t", 1), ("c", 0)}
+    assert world.scheduler.state.cache["k"].id == "d"

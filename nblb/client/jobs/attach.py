@@ -42,7 +42,7 @@ def open_or_attach(
     supersede: str = "ask",
 ) -> Job:
     """The job of a map: a new one, or the one that has its name, function and arguments."""
-    job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint)
+    job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint, many.code)
     if not many.total:
         return job
     cluster.connection.check_open()
@@ -52,6 +52,7 @@ def open_or_attach(
         items=many.total,
         task_name=task_name,
         fingerprint=many.fingerprint,
+        code=many.code,
         marks=many.marks,
         origin=origin(),
         user=options.user,
@@ -208,7 +209,8 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
         return known
     records = about["records"]
     total = max([about["items"], *(record["index"] + record["items"] for record in records)])
-    job = Job(connection, about["job"], about["name"], about["task_name"], total, about["fingerprint"])
+    code = about.get("code", "")
+    job = Job(connection, about["job"], about["name"], about["task_name"], total, about["fingerprint"], code)
     job.attached()
     for record in records:
         job.add_record(record["task"], record["index"], record["items"])

@@ -22,7 +22,8 @@ from nblb.client.jobs.ledger import Ledger
 from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import Pace, View, job_snapshot
-from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
+from nblb.client.redefined import code_of, watch
+from nblb.client.snapshots import ENDED, INDEX, KEPT, MARKED, STATES, JobSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
 from nblb.protocol.messages import (
     CancelTask,
@@ -49,17 +50,26 @@ class Job(SteeredJob, JobOutputAccess):
     """
 
     def __init__(
-        self, connection: Connection, job_id: str, name: str, task_name: str, total: int, fingerprint: str = ""
+        self,
+        connection: Connection,
+        job_id: str,
+        name: str,
+        task_name: str,
+        total: int,
+        fingerprint: str = "",
+        code: str = "",
     ) -> None:
         self.job_id = job_id
         self.name = name
         self.task_name = task_name
         self.fingerprint = fingerprint
+        self._code = code or fingerprint[:CODE]
         self.connection = connection
         self.earlier: EarlierJob | None = None  # the one that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
+        self.retried_with = ""  # hash of the function that failed items were given instead of theirs
         self._asked: dict[int, set[int]] = {}  # request -> items that are to run again, until the core has said so
         self._futures: dict[int, TaskFuture] = {}
         self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
@@ -70,6 +80,7 @@ class Job(SteeredJob, JobOutputAccess):
         self._ended_at: float | None = None
         self._output = JobOutput()
         connection.jobs[job_id] = self
+        watch(self)
 
     # ── filled by those who submit and attach ──
 
@@ -237,6 +248,16 @@ class Job(SteeredJob, JobOutputAccess):
         return task if record is not None and record.items == 1 else f"{task}.{offset}"
 
     @property
+    def code(self) -> str:
+        """Fingerprint of the code that its failed items have run, which comments and places do not change."""
+        return code_of(self.retried_with) if self.retried_with else self._code
+
+    @property
+    def kept(self) -> list[TaskFuture]:
+        """The futures of the items that were stopped early: their results are what they had emitted last."""
+        return [self[item] for item in sorted(self._ledger.kept)]
+
+    @property
     def _function(self) -> str:
         """Hash of the function as it was sent, of a job without a name of its own."""
         return self.fingerprint if len(self.fingerprint) == CODE else ""
@@ -357,6 +378,7 @@ class Job(SteeredJob, JobOutputAccess):
         items = [record.index + n for first, number in message.again for n in range(first, first + number)]
         with self._lock:
             self.reopen(items)
+            self.retried_with = message.function or self.retried_with
             for asked in self._asked.values():
                 asked.difference_update(items)
 
@@ -407,6 +429,14 @@ class Job(SteeredJob, JobOutputAccess):
     def states(self) -> bytes:
         """One byte an item: the place of its state in `snapshot.STATES`."""
         return bytes(self._ledger.states)
+
+    def marked_states(self) -> bytes:
+        """The same, with places in `snapshot.MARKED`: items that were stopped early are told from those that ended."""
+        states = bytearray(self._ledger.states)
+        for item in list(self._ledger.kept):
+            if states[item] == INDEX["DONE"]:
+                states[item] = MARKED.index(KEPT)
+        return bytes(states)
 
     def counts(self) -> dict[str, int]:
         """Items by the name of their state; zeros are left out."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from nblb.client import redefined
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.submit import PYTHON
 from nblb.protocol.messages import Ask, FetchTask, RetryFailed
@@ -37,6 +38,8 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
     if function is not None and not callable(function):
         raise TypeError(f"with_ is {function!r}; it must be a function or a task")
     blob = shelf.blob(function) if function is not None else None
+    if blob is not None and function is not None:
+        redefined.fingerprint(blob.hash, function)
     with job._lock:
         items = failed(ledger)
         places = ledger.in_records(items)
@@ -49,12 +52,22 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
         if blob is not None:
             asked = replace(asked, function=blob.hash, python=PYTHON)
         job.reopen(items)
+        if blob is not None and items:
+            job.retried_with = blob.hash
         for spec in refused:
             ledger.records[spec.task].function = blob.hash if blob is not None else ""
         if ours:
             job._asked[asked.request] = ours
     for spec in refused:
         connection.owners[spec.task] = job
+    if blob is None and items and redefined.newer_task(job) is not None:
+        log.warning(
+            "%s was defined anew since job %s was submitted: retry_failed() runs the code from then, "
+            "retry_failed(with_=%s) the new one",
+            job.task_name,
+            job.name,
+            job.task_name,
+        )
     connection.say(*([blob] if blob is not None and items else ()), *refused)
     if ours:
         connection.question(asked, lambda answer: _answered(job, asked.request, answer))

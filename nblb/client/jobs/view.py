@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,6 +58,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         function="" if named else view.fingerprint,
         earlier=view.earlier.row() if view.earlier is not None else None,
         kept=len(ledger.kept),
+        codes=tuple(Counter(list(ledger.codes.values())).items()) if ledger.codes else (),
         before=view.base,
     )
 

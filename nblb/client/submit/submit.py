@@ -14,6 +14,7 @@ from msgspec.structs import replace as replaced
 from nblb import payload
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
+from nblb.client.redefined import code_of, fingerprint
 from nblb.client.submit.batch import MAX_CALL_BYTES, gather
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.ids import new_id, record_id
@@ -86,8 +87,8 @@ def submit(
 ) -> TaskFuture:
     """One call as a task of its own; returns at once."""
     blob = shelf.blob(function)
-    if options.cache and blob.hash not in _fingerprints:
-        _fingerprints[blob.hash] = payload.fingerprint(function)
+    if options.cache:
+        fingerprint(blob.hash, function)
     packed = payload.pack_call(*call)
     name = name or options.name or blob.name
     form = _form(blob, options, name, job)
@@ -166,11 +167,8 @@ def _filled_in(
     )
 
 
-_fingerprints: dict[str, str] = {}  # of blobs, by their hash
-
-
 def _cache_key(blob: PutBlob, packed: Packed) -> str:
-    return payload.content_hash([_fingerprints[blob.hash].encode(), *_content(packed)])
+    return payload.content_hash([code_of(blob.hash).encode(), *_content(packed)])
 
 
 def _content(packed: Packed) -> list[Buffer]:
@@ -194,6 +192,7 @@ class Many:
     records: list[Packed]
     total: int
     fingerprint: str  # of function, then arguments: the same sweep again has the same; without a name the blob's hash
+    code: str = ""  # fingerprint of the function alone
     marks: str = ""  # of each item: see reuse.py
     fresh: bool = False  # nothing that was computed before serves
 
@@ -251,8 +250,7 @@ def pack_many(
     if isinstance(chunksize, int) and chunksize < 1:
         raise ValueError(f'chunksize is {chunksize}; it must be "auto" or 1 or more')
     blob = shelf.blob(function)
-    if named or options.cache:
-        code = _fingerprints[blob.hash] = payload.fingerprint(function)
+    code = fingerprint(blob.hash, function)
     if isinstance(chunksize, int):
         alike: payload.Alike | None = {} if steady else None
         chunks = iter(lambda: payload.take(arguments, chunksize, steady), [])
@@ -265,13 +263,13 @@ def pack_many(
         records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
     else:
         records = list(payload.pack_map(arguments, kwargs, steady))
-    fingerprint = blob.hash  # which costs nothing; nobody compares it
+    told = blob.hash
     if named:
         digest = hashlib.blake2b(digest_size=16)
         for record in records:
             digest.update(payload.content_hash(_content(record)).encode())
-        fingerprint = f"{code}{digest.hexdigest()}"
-    return Many(blob, records, sum(record.items for record in records), fingerprint, marks(records) if named else "")
+        told = f"{code}{digest.hexdigest()}"
+    return Many(blob, records, sum(record.items for record in records), told, code, marks(records) if named else "")
 
 
 def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) -> list[Message]:

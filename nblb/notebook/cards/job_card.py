@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nblb.client.redefined import newer_task
 from nblb.notebook.cards import live, view_model, wording
 from nblb.notebook.cards.card import Card, Look
 from nblb.notebook.cards.static_html import look
@@ -22,9 +23,9 @@ class JobCard(Card):
     """Progress, counts, what runs, what failed, what is said and shown; Cancel, Retry failed, Stop early and keep."""
 
     def __init__(self, thing: Job, mode: Mode) -> None:
-        from nblb.client.snapshots import STATES
+        from nblb.client.snapshots import MARKED
 
-        self.states = tuple((str(state), *look(str(state))) for state in STATES)
+        self.states = tuple((state, *look(state)) for state in MARKED)
         self._strip_due = float("-inf")
         self._pictures = live.Pictures()
         self._opened: int | None = None  # the item that was chosen in the strip
@@ -41,11 +42,12 @@ class JobCard(Card):
         spoken = [said_of(row.item) for row in snapshot.running]
         card["knobs"] = live.knobs(thing)
         card["can"]["keep"] = not card["over"] and any(one is not None and one.count for one in spoken)
+        card["can"]["renew"] = card["can"]["retry"] and newer_task(thing) is not None
         if self._opened is not None:
             card["item"] = view_model.item(self._opened, thing[self._opened].snapshot())
         found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
         if self.widget is not None and (card["over"] or now >= self._strip_due):
-            found.strip = fit(thing.states(), STRIP_ITEMS, [state for state, _, _ in self.states])
+            found.strip = fit(thing.marked_states(), STRIP_ITEMS, [state for state, _, _ in self.states])
             self._strip_due = now + STRIP_S * len(found.strip) / STRIP_ITEMS
         return found
 
@@ -56,6 +58,12 @@ class JobCard(Card):
         if click == "retry":
             thing.retry_failed()
             return "running the failed tasks again"
+        if click == "renew":
+            task = newer_task(thing)
+            if task is None:
+                return f"{thing.task_name} has not changed"
+            thing.retry_failed(with_=task)
+            return "running the failed tasks again, with the new code"
         if click == "keep":
             return f"{wording.number(thing.stop_and_keep(), 'task')} to end with what was emitted last"
         if click == "knob":
@@ -98,7 +106,7 @@ def fit(states: bytes, limit: int, names: list[str]) -> bytes:
     """At most `limit` bytes: each stands for a few items and shows the one that most deserves a look."""
     if len(states) <= limit:
         return states
-    urgency = ("DONE", "CANCELLED", "BLOCKED", "QUEUED", "ASSIGNED", "CANCELLING", "RUNNING", "LOST", "FAILED")
+    urgency = ("DONE", "KEPT", "CANCELLED", "BLOCKED", "QUEUED", "ASSIGNED", "CANCELLING", "RUNNING", "LOST", "FAILED")
     rank = [urgency.index(name) if name in urgency else 0 for name in names]
     back = {value: index for index, value in enumerate(rank)}
     ranked = states.translate(bytes(rank) + bytes(256 - len(rank)))

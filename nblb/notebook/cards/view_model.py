@@ -39,8 +39,8 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "state": snapshot.state,
         "look": wording.JOB_LOOK.get(snapshot.state, ("?", snapshot.state)),
         "percent": wording.percent(snapshot.done_percent, counts, snapshot.total),
-        "text": wording.progress_text(counts, snapshot.total),
-        "counts": wording.count_rows(counts),
+        "text": wording.progress_text(counts, snapshot.total, snapshot.kept),
+        "counts": wording.count_rows(counts, snapshot.kept),
         "total": snapshot.total,
         "over": over,
         "can": {"cancel": not over, "retry": wording.failed(counts) > 0, "why": snapshot.state == "waiting"},
@@ -77,9 +77,10 @@ def _took(snapshot: JobSnapshot) -> str:
 
 def _code(snapshot: JobSnapshot) -> str:
     """Which code it was: of a job with a name also a hash that comments and places do not change."""
-    if snapshot.code:
-        return f"code {snapshot.code[:HASH]}"
-    return f"function {snapshot.function[:HASH]}" if snapshot.function else ""
+    own = f"code {snapshot.code[:HASH]}" if snapshot.code else ""
+    own = own or (f"function {snapshot.function[:HASH]}" if snapshot.function else "")
+    other = [f"{wording.number(items, 'task')} by function {code[:HASH]}" for code, items in snapshot.codes]
+    return ", ".join([*filter(None, [own]), *other])
 
 
 def _job_notes(snapshot: JobSnapshot) -> list[str]:
@@ -112,7 +113,7 @@ def _failure(group: FailureGroup) -> dict[str, Any]:
 
 def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
     """One item of a job, opened: its traceback if it failed, else the end of its output."""
-    sign, word = look(snapshot.state)
+    sign, word = look("KEPT" if snapshot.kept else snapshot.state)
     facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
     facts += [
         f"{wording.duration(snapshot.duration_s)}" if snapshot.duration_s else "",
@@ -141,8 +142,8 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
     card: dict[str, Any] = {
         "title": snapshot.name,
         "subtitle": snapshot.task[-8:],  # as its repr has it
-        "state": snapshot.state,
-        "look": look(snapshot.state),
+        "state": "KEPT" if snapshot.kept else snapshot.state,
+        "look": look("KEPT" if snapshot.kept else snapshot.state),
         "percent": percent,
         "label": label,
         "over": over,

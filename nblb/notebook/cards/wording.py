@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 LOOK: dict[str, tuple[str, str]] = {  # state -> (sign, word); in the order in which counts are shown
     "DONE": ("✓", "done"),
+    "KEPT": ("◑", "stopped early"),
     "FAILED": ("✗", "failed"),
     "LOST": ("†", "lost"),
     "RUNNING": ("▶", "running"),
@@ -86,13 +87,15 @@ def failed(counts: Mapping[str, int]) -> int:
     return sum(counts.get(state, 0) for state in BAD)
 
 
-def progress_text(counts: Mapping[str, int], total: int) -> str:
+def progress_text(counts: Mapping[str, int], total: int, kept: int = 0) -> str:
     """'123 of 200 tasks, 6 failed': what a screen reader says of a job's bar."""
     text = f"{ended(counts):,} of {number(total, 'task')}"
     if bad := failed(counts):
         text += f", {bad:,} failed"
     if stopped := counts.get("CANCELLED", 0):
         text += f", {stopped:,} cancelled"
+    if kept:
+        text += f", {kept:,} stopped early"
     return text
 
 
@@ -103,9 +106,10 @@ def percent(done_percent: float, counts: Mapping[str, int], total: int) -> int:
     return max(0, min(99, int(done_percent)))
 
 
-def count_rows(counts: Mapping[str, int]) -> list[tuple[str, str, str, int]]:
-    """(state, sign, word, number) of each state that has items, in the order of LOOK."""
-    return [(state, sign, word, counts[state]) for state, (sign, word) in LOOK.items() if counts.get(state)]
+def count_rows(counts: Mapping[str, int], kept: int = 0) -> list[tuple[str, str, str, int]]:
+    """(state, sign, word, number) of each state that has items, in the order of LOOK; `kept` are some of the DONE."""
+    found = {**counts, "DONE": counts.get("DONE", 0) - kept, "KEPT": kept}
+    return [(state, sign, word, found[state]) for state, (sign, word) in LOOK.items() if found.get(state)]
 
 
 def clip(text: str, limit: int) -> str:

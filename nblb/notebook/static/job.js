@@ -36,8 +36,8 @@ const opened = (model, cells) => {
 };
 
 export default live((model, root) => {
-  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), keep = button(model, "Stop early and keep", "keep");
-  const waits = why(model), top = head([waits.node, keep, cancel, retry]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
+  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep");
+  const waits = why(model), top = head([waits.node, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
   const before = earlier(model), item = opened(model, cells), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
@@ -47,7 +47,7 @@ export default live((model, root) => {
   return (now) => {
     top.draw(now, root); other.draw(now, model); before.draw(now);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
-    progress.draw(now, ["DONE", "FAILED", "LOST", "CANCELLED", "CANCELLING", "RUNNING"].map((state) => [state, share.get(state) || 0]));
+    progress.draw(now, ["DONE", "KEPT", "FAILED", "LOST", "CANCELLED", "CANCELLING", "RUNNING"].map((state) => [state, share.get(state) || 0]));
     const there = new Map(now.counts.map((row) => [row[0], row]));
     for (const row of [...always, ...now.counts]) if (!chips.has(row[0])) { const chip = h("li", { "data-state": row[0] }); chips.set(row[0], { chip, row }); counts.append(chip); }
     for (const [state, { chip, row: [, sign, word] }] of chips) {
@@ -59,7 +59,7 @@ export default live((model, root) => {
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
     item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
     said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"));
-    cancel.can(now.can.cancel); retry.can(now.can.retry); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
+    cancel.can(now.can.cancel); retry.can(now.can.retry); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
       say(aloud, `${now.title}: ${now.text}`); spoken = Date.now();
     }

@@ -49,13 +49,14 @@ const strip = (model, root) => {
       const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
       context.fillStyle = colours[code];
       const full = size - gap, half = Math.max(1, full >> 1), marked = size > 4; // a mark or a shape, so that colour does not speak alone
-      const wide = !marked && state === "RUNNING" ? half : full, tall = !marked && STOPPED.has(state) ? half : full;
+      const wide = !marked && (state === "RUNNING" || state === "KEPT") ? half : full, tall = !marked && (STOPPED.has(state) || state === "KEPT") ? half : full;
       context.fillRect(x, y + full - tall, wide, tall);
       if (BAD.has(state) && !marked) bad.push([x, y, colours[code]]);
       if (!marked) return;
       context.fillStyle = context.strokeStyle = style.backgroundColor;
       if (BAD.has(state)) { context.beginPath(); context.moveTo(x + 1, y + size - 2); context.lineTo(x + size - 2, y + 1); context.stroke(); }
       else if (state === "RUNNING") context.fillRect(x + half, y, 1, full);
+      else if (state === "KEPT") context.fillRect(x + half, y, full - half, half); // a corner is missing
       else if (STOPPED.has(state)) context.fillRect(x + half - 1, y + half - 1, 3, 3);
     });
     for (const [x, y] of bad) { context.fillStyle = "#fff"; context.fillRect(x - 1, y - 1, size + 2, size + 2); } // where cells are small, a halo

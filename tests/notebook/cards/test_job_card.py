@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.client.snapshots import INDEX, STATES
+from nblb.client import task_decorator
+from nblb.client.snapshots import INDEX, MARKED, STATES
 from nblb.notebook.cards import static_html
 from nblb.notebook.cards.job_card import JobCard, fit
 from nblb.notebook.kernel.environment import Mode
@@ -57,3 +58,37 @@ def test_the_strip_keeps_up_with_the_counts_where_it_is_short(items: int, strips
     card.widget = object()  # type: ignore[assignment]
     looks = [card.look(job, 100.0 + step / 5) for step in range(5)]  # type: ignore[arg-type]
     assert sum(look.strip is not None for look in looks) == strips
+
+
+def test_what_was_stopped_early_has_a_square_and_a_word_of_its_own() -> None:
+    job = FakeJob(total=20, age=1000.0)
+    job.kept = {3, 7}
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    card.widget = object()  # type: ignore[assignment]
+    look = card.look(job, 100.0)  # type: ignore[arg-type]
+    assert look.strip is not None
+    words = [card.states[code] for code in look.strip]
+    assert [item for item, (state, _, word) in enumerate(words) if (state, word) == ("KEPT", "stopped early")] == [3, 7]
+    assert look.now["counts"] == [("DONE", "✓", "done", 18), ("KEPT", "◑", "stopped early", 2)]
+    assert look.now["text"] == "20 of 20 tasks, 2 stopped early"
+    assert "◑ 2 stopped early" in static_html.text(look.now)
+    assert "◑ 2 stopped early" in static_html.html(look.now)
+    assert fit(look.strip, 5, list(MARKED))[0] == MARKED.index("KEPT")
+
+
+def test_the_new_code_is_offered_once_the_function_was_defined_anew() -> None:
+    job = FakeJob(bad={3}, age=1000.0)
+    job.task_name = "simulate_anew"
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+
+    def offered() -> bool:
+        return bool(card.look(job, 100.0).now["can"]["renew"])  # type: ignore[arg-type]
+
+    assert not offered()
+    assert card.act(job, "renew", None) == "simulate_anew has not changed"  # type: ignore[arg-type]
+    mended = task_decorator.task(name="simulate_anew")(lambda x: x)
+    assert offered()
+    said = card.act(job, "renew", None)  # type: ignore[arg-type]
+    assert said == "running the failed tasks again, with the new code"
+    assert job.retried_with == [mended]
+    assert not offered(), "nothing has failed"

@@ -135,3 +135,16 @@ def test_a_cluster_says_what_its_durability_promises_and_whether_it_is_up() -> N
 def test_a_picture_that_is_not_final_says_when_it_was_taken() -> None:
     assert view_model.as_of({"over": False})["notes"][0].startswith("picture of 2")
     assert view_model.as_of({"over": True}) == {"over": True}
+
+
+def test_a_task_that_was_stopped_early_says_so() -> None:
+    card = view_model.task(TaskSnapshot("t" * 32, "simulate", "DONE", kept=True))
+    assert card["look"] == ("◑", "stopped early")
+    assert card["text"] == "stopped early"
+    opened = view_model.item(3, TaskSnapshot("t" * 32, "simulate", "DONE", kept=True))
+    assert opened["title"].startswith("item 3: ◑ stopped early")
+
+
+def test_other_code_that_has_made_some_of_the_results_is_named() -> None:
+    ended = snapshot(counts={"DONE": 200}, code="a" * 32, codes=(("b" * 32, 3),))
+    assert "code aaaaaaaa, 3 tasks by function bbbbbbbb" in view_model.job(ended)["facts"]
