@@ -87,7 +87,7 @@ def test_what_waits_for_another_suspect_says_so_and_can_be_cancelled(world: Worl
     hub = new_hub(world, 3)
     (waiting,) = {"bad", "one"} - in_hand(hub)
     task = world.scheduler.state.records[waiting].slices[0]
-    assert "its worker or hub ended" in world.scheduler.dispatch.why(task)
+    assert "its worker or hub ended" in world.scheduler.dispatch.why(task, 0, world.now)
     world.say(ANNA, CancelTask(request=1, task=waiting))
     world.tick()
     assert states(world)[waiting] is TaskState.CANCELLED
