@@ -12,8 +12,10 @@ from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
+from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
+from nblb.scheduling.submission import Kind, Submission
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 
@@ -23,6 +25,8 @@ class Dispatch:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.sent_ahead: list[Assignment] = []  # in the last run, for invariants.py
+        self.waiting: list[tuple[UserQueue, Slice, Band]] = []  # those who wait for the next slot, for recall.py
         self.held = False  # the disk is full: nothing new is started
         self.suspect_from = state.policy.most_ends - 1  # crashes
         self._estimates = state.placement.estimates
@@ -30,7 +34,7 @@ class Dispatch:
         self._step = given_at(0.0)
 
     def run(self, now: float) -> None:
-        """Assign until no free worker has anybody waiting for it."""
+        """Assign until no free worker has anybody waiting for it, then send short work ahead."""
         state = self.state
         if not state.dispatch_due or self.held:
             return
@@ -41,35 +45,37 @@ class Dispatch:
                 state.enqueue(task)
             state.dispatch_due = False
         self._now, self._step = now, given_at(now)
+        self.sent_ahead, self.waiting = [], []
         left = MAX_A_TURN
         for band in state.placement.bands:
             left -= self._serve(band, left)
+        for band in state.placement.bands:
+            left -= self._send_ahead(band, left)
         if left <= 0:
             state.dispatch_due = True
 
     def _serve(self, band: Band, most: int) -> int:
-        """Serve the users whose turn it is in this band; how many slices were assigned."""
+        """Give the free workers of this band to the users whose turn it is; how many slices were assigned."""
         placement, given = self.state.placement, 0
-        room = placement.rooms[band]
-        passed: list[UserQueue] = []  # users whose next task finds no room now
-        entry = band.first() if room.open else None
-        while entry is not None and given < most and room.open:  # (in vain, if only a hub under suspicion has room)
+        free = placement.rooms[band].free.groups
+        passed: list[UserQueue] = []  # users whose next task no free worker can take
+        entry = band.first() if free else None
+        while entry is not None and given < most and free:  # (in vain, if only a hub under suspicion has room)
             _, _, _, user, task = entry
-            if task.crashes >= self.suspect_from and task.items == 1 and self._runs_suspect():
-                user.withhold(task, band)
-                self.state.withheld[task] = None
-                self.state.share.line_changed(user, task.record.spec.priority)
+            if task.crashes >= self.suspect_from and self._withhold(task, user, band):
                 entry = band.first()
                 continue
-            items = 1 if task.items == 1 else placement.slice_items(task, user, band)
-            group = placement.choose(task, items)
-            if group is None and placement.has_free(band):
-                task, items, group = self._another(task, user, band)
+            group = placement.choose_free(task.record)
+            if group is not None and group.band is not band and not _is_next(user, task, group.band):
+                group = placement.choose_free(task.record, band)
+            if group is None:
+                task, group = self._another(task, user, band)
             if group is None:
                 band.pass_over(user)
                 passed.append(user)
                 entry = band.first()
                 continue
+            items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             self._assign(task, items, user, band, group)
             given += 1
             band.put_right(user)
@@ -83,18 +89,89 @@ class Dispatch:
         held = (task for hub in self.state.hubs.values() for held in hub.in_hand.values() for task in held.tasks)
         return any(task.crashes >= self.suspect_from for tasks in (held, orphans) for task in tasks)
 
-    def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, int, GroupOfWorkers | None]:
-        """No hub with room can run the user's best task: the next one of another kind that some hub can run."""
-        placement = self.state.placement
+    def _withhold(self, task: Slice, user: UserQueue, band: Band) -> bool:
+        """Keep such a task out of the line, while another one may be running."""
+        if task.items > 1 or not self._runs_suspect():
+            return False
+        user.withhold(task, band)
+        self.state.withheld[task] = None
+        self.state.share.line_changed(user, task.record.spec.priority)
+        return True
+
+    def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
+        """No hub with a free worker can run the user's best task: the next one of another kind that some hub can."""
         for task in user.others(band.low, band.high):
             if task.record.kind != best.record.kind:
-                items = placement.slice_items(task, user, band)
-                group = placement.choose(task, items)
+                group = self.state.placement.choose_free(task.record, band)
                 if group is not None:
-                    return task, items, group
-        return best, 0, None
+                    return task, group
+        return best, None
 
-    def _assign(self, task: Slice, items: int, user: UserQueue, band: Band, group: GroupOfWorkers) -> None:
+    def _send_ahead(self, band: Band, most: int) -> int:
+        """Send short slices ahead to the busy workers of this band; how many were assigned.
+
+        A user whose turn it is, and whose next task finds no room now, gets the next slot that ends. So nobody behind
+        that user is sent work ahead where the task could run: it would take this slot, again and again.
+        """
+        placement, given = self.state.placement, 0
+        room = placement.rooms[band]
+        if not (room.ahead.groups or room.full):
+            return 0
+        passed: list[UserQueue] = []
+        closed: list[Kind] = []  # of the tasks that wait for the next slot
+        level = -1  # of occupied workers, at which all who wait have been looked at
+        entry = band.first()
+        while entry is not None and given < most:
+            occupied, _, _, user, best = entry
+            if best.crashes >= self.suspect_from and self._withhold(best, user, band):
+                entry = band.first()
+                continue
+            task, items, group = self._next_ahead(best, user, band, closed)
+            if group is not None and occupied != level:
+                level = occupied
+                closed += (kinds := self._too_long_of_equals(band, group))
+                if kinds:
+                    continue
+            if task is not None and group is not None:
+                self.sent_ahead.append(self._assign(task, items, user, band, group))
+                given += 1
+                band.put_right(user)
+            else:
+                if task is not None:
+                    self.waiting.append((user, task, band))
+                    closed.append(task.record.kind)
+                    if placement.is_closed(band, closed):
+                        break
+                band.pass_over(user)
+                passed.append(user)
+            entry = band.first()
+        band.changed.update(dict.fromkeys(passed))
+        return given
+
+    def _next_ahead(
+        self, best: Slice, user: UserQueue, band: Band, closed: list[Kind]
+    ) -> tuple[Slice | None, int, GroupOfWorkers | None]:
+        """The user's next task that some hub of this band can run, how much of it, and where it can be sent ahead."""
+        placement = self.state.placement
+        items = 1 if best.items == 1 else placement.slice_items(best, user, band)
+        group = placement.choose_ahead(best.record, items, band, closed)
+        if group is not None or placement.can_run(best.record.kind, band):
+            return best, items, group
+        for task in user.others(band.low, band.high):
+            if placement.can_run(task.record.kind, band):
+                items = placement.slice_items(task, user, band)
+                return task, items, placement.choose_ahead(task.record, items, band, closed)
+        return None, 0, None
+
+    def _too_long_of_equals(self, band: Band, group: GroupOfWorkers) -> list[Kind]:
+        """The kinds of tasks, too long to be sent ahead, of users with as few workers as the first.
+
+        Should a slot of theirs end next, it is their turn again: work ahead must not stand in their way.
+        """
+        is_short = self.state.placement.is_short
+        return [task.record.kind for task in band.equals(MOST_COMPARED) if not is_short(task, group)]
+
+    def _assign(self, task: Slice, items: int, user: UserQueue, band: Band, group: GroupOfWorkers) -> Assignment:
         record, hub, out = task.record, group.hub, self.state.out
         if items < task.items:
             user.taken(task, items)
@@ -115,6 +192,7 @@ class Dispatch:
             self._send_inputs(hub, task)
         out.append(Send(hub.address, run_task(task, record, group.number)))
         hub.said_at = self._now
+        return held
 
     def _send_inputs(self, hub: Hub, task: Slice) -> None:
         """Say what the hub lacks of what the slice needs."""
@@ -163,3 +241,9 @@ class Dispatch:
             return f"waiting: no hub knows a task named {spec.name!r} ({hint})"
         version = ".".join(map(str, spec.python))
         return f"waiting: no hub runs Python {version}, which its function needs"
+
+
+def _is_next(user: UserQueue, task: Slice, band: Band) -> bool:
+    """Is it this user's turn in that band, with this task?"""
+    entry = band.first()
+    return entry is not None and entry[3] is user and entry[4] is task

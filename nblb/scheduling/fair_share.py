@@ -20,8 +20,11 @@ An entry tells the user's next task, too, so that a choice needs no second look 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterator
+from itertools import islice
 
 from nblb.scheduling.backlog import Entry, UserQueue
+from nblb.scheduling.slice import Slice
 
 MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overflows
 
@@ -74,6 +77,17 @@ class Band:
             else:
                 self.put_right(user)
         return None
+
+    def equals(self, most: int) -> Iterator[Slice]:
+        """The next tasks of the users with as few workers as the first (but not its own), of so many at most."""
+        line = self.line
+        fewest = line[0][0]
+        for entry in islice(line, 1, most + 1):
+            occupied, _, _, user, task = entry
+            if occupied != fewest:
+                return
+            if user.occupied == occupied and self.entries.get(user) is entry:
+                yield task
 
     def put_right(self, user: UserQueue) -> None:
         """The first, this user, gets the place that it deserves now: it has got something."""

@@ -21,25 +21,25 @@ class ByLoad:
     and a group that may deserve a better place is only marked: it gets its new entry before the next choice.
     """
 
-    __slots__ = ("_groups", "_heap", "_number", "_risen")
+    __slots__ = ("_heap", "_number", "_risen", "groups")
 
     def __init__(self) -> None:
-        self._groups: dict[GroupOfWorkers, None] = {}  # those that are here; what is valid of the heap is their `entry`
+        self.groups: dict[GroupOfWorkers, None] = {}  # those that are here; what is valid of the heap is their `entry`
         self._heap: list[Place] = []
         self._number = 0
         self._risen: dict[GroupOfWorkers, None] = {}  # those that may have less load than their entry says
 
     def __contains__(self, group: object) -> bool:
-        return group in self._groups
+        return group in self.groups
 
     def __iter__(self) -> Iterator[GroupOfWorkers]:
         """Longest here, first."""
-        return iter(self._groups)
+        return iter(self.groups)
 
     def put(self, group: GroupOfWorkers) -> None:
         """It is here; its load may have changed."""
-        if group not in self._groups:
-            self._groups[group] = None
+        if group not in self.groups:
+            self.groups[group] = None
             self._number += 1
             self._push(group, self._number)
         elif group.entry is not None and group.load < group.entry[0]:
@@ -48,12 +48,12 @@ class ByLoad:
     def _push(self, group: GroupOfWorkers, number: int) -> None:
         group.entry = entry = group.load, number, group
         heappush(self._heap, entry)
-        if len(self._heap) > 64 + 4 * len(self._groups):
-            self._heap = [one.entry for one in self._groups if one.entry is not None]
+        if len(self._heap) > 64 + 4 * len(self.groups):
+            self._heap = [one.entry for one in self.groups if one.entry is not None]
             heapify(self._heap)
 
     def leave(self, group: GroupOfWorkers) -> None:
-        del self._groups[group]
+        del self.groups[group]
         group.entry = None
         self._risen.pop(group, None)
 
@@ -86,15 +86,15 @@ class ByLoad:
 class FreeCapacity:
     """The groups of one band that can take work."""
 
-    __slots__ = ("ahead", "free", "open", "prefetch_s", "width", "workers")
+    __slots__ = ("ahead", "free", "full", "prefetch_s", "width", "workers")
 
     def __init__(self, band: Band, prefetch_s: float) -> None:
         self.width = band.high - band.low
         self.prefetch_s = prefetch_s
         self.free = ByLoad()  # with a worker that has nothing to do
         self.ahead = ByLoad()  # busy, but short slices may be sent ahead
+        self.full: dict[GroupOfWorkers, None] = {}  # busy, with as much work ahead as they may have
         self.workers = 0
-        self.open = 0  # groups in one of the two lines
 
     def place(self, group: GroupOfWorkers) -> None:
         """Its workers or its work have changed."""
@@ -107,11 +107,15 @@ class FreeCapacity:
             self._stand_in(group, line)
         if line is not None:
             line.put(group)
+        elif group.alive:
+            self.full[group] = None
+        else:
+            self.full.pop(group, None)
 
     def _stand_in(self, group: GroupOfWorkers, line: ByLoad | None) -> None:
         if group.line is not None:
             group.line.leave(group)
-        self.open += (line is not None) - (group.line is not None)
+        self.full.pop(group, None)
         group.line = line
 
     def leave(self, group: GroupOfWorkers) -> None:

@@ -41,6 +41,7 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
     _pins(state)
     if ticked and not state.dispatch_due:
         _nobody_waits_in_vain(state)
+        _nobody_waits_behind_work_ahead(scheduler)
 
 
 def story(task: Slice) -> str:
@@ -251,3 +252,19 @@ def _nobody_waits_in_vain(state: State) -> None:
                 for task in user.tasks():
                     fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
                     assert not fits, f"{story(task)} waits while a worker of {hub.name} is free for it"
+
+
+def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
+    """What the last run of the dispatch has sent ahead stands in the way of nobody who has fewer workers."""
+    users = scheduler.state.share.users.values()
+    for held in scheduler.dispatch.sent_ahead:
+        group, hub = held.group, held.group.hub
+        if hub.in_hand.get(held.fence) is not held:
+            continue
+        for user in users:
+            if user.occupied + 1 >= held.user.occupied:
+                continue
+            for task in user.tasks():
+                fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                text = f"{user.occupied} workers) waits, and {held} of {held.user.name} ({held.user.occupied}) was sent"
+                assert not fits, f"{story(task)} of {user.name} ({text} ahead to {hub.name}"

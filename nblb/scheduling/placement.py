@@ -7,7 +7,8 @@ measured run time of the function, so that one is worth about PREFETCH of work a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import ceil
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ from nblb.scheduling.fair_share import Band
 from nblb.scheduling.free_capacity import FreeCapacity
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.slice import Slice
-from nblb.scheduling.submission import Submission
+from nblb.scheduling.submission import Kind, Submission
 
 MAX_ITEMS = 4096
 OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
@@ -98,9 +99,8 @@ class Placement:
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
         return max(1, min(by_time, max(fair_end, least), MAX_ITEMS, task.items))
 
-    def choose(self, task: Slice, items: int) -> GroupOfWorkers | None:
-        """The group for this slice among all that take it and have room."""
-        record = task.record
+    def choose_free(self, record: Submission, band: Band | None = None) -> GroupOfWorkers | None:
+        """The group for the record among all with a free worker that take it; `band`: only of this band."""
         spec = record.spec
         only, rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
         group = only.free.first() if only is not None else None
@@ -108,13 +108,32 @@ class Placement:
             hub = group.hub
             if record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect:
                 return group
-        group = self._best(record, rooms, None)
-        if group is not None:
-            return group
+        return self._best(record, rooms if band is None else (self.rooms[band],), None)
+
+    def choose_ahead(
+        self, record: Submission, items: int, band: Band, closed: Sequence[Kind] = ()
+    ) -> GroupOfWorkers | None:
+        """The group of this band that so many items of the record can be sent ahead to, short as they are.
+
+        Not one that can run any of the kinds `closed`: tasks of these wait for its next slot.
+        """
         estimate = self.estimates.slice_s(record, items)
-        if estimate is None:
-            return None
-        return self._best(record, rooms, estimate)
+        return None if estimate is None else self._best(record, (self.rooms[band],), estimate, closed)
+
+    def is_short(self, task: Slice, group: GroupOfWorkers) -> bool:
+        """Is the least that can be sent of it known to be short enough to be sent ahead to this group?"""
+        estimate = self.estimates.slice_s(task.record, 1 if task.record.spec.split else task.items)
+        return estimate is not None and group.is_short(estimate, self.prefetch_s)
+
+    def can_run(self, kind: Kind, band: Band) -> bool:
+        """Is there a worker of this band, free or not, for tasks of this kind?"""
+        groups = self.by_band[band]
+        return any(group.alive and not group.hub.suspect and group.hub.runs(kind) for group in groups)
+
+    def is_closed(self, band: Band, closed: Sequence[Kind]) -> bool:
+        """Can all groups of this band that work could be sent ahead to run one of these kinds?"""
+        ahead = islice(self.rooms[band].ahead, MOST_COMPARED)
+        return all(any(group.hub.runs(kind) for kind in closed) for group in ahead)
 
     def _find_rooms(self, priority: float) -> Rooms:
         if len(self._rooms) >= MOST_PRIORITIES:
@@ -124,7 +143,7 @@ class Placement:
         return found
 
     def _best(
-        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None
+        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None, closed: Sequence[Kind] = ()
     ) -> GroupOfWorkers | None:
         """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.
 
@@ -137,14 +156,14 @@ class Placement:
             group = (room.free if ahead_s is None else room.ahead).first()
             if group is None:
                 continue
-            if not self._may_take(group, record, ahead_s) or not holds_inputs(group.hub, record):
-                return self._best_of_all(record, rooms, ahead_s)
+            if not self._may_take(group, record, ahead_s, closed) or not holds_inputs(group.hub, record):
+                return self._best_of_all(record, rooms, ahead_s, closed)
             if best is None or group.load < best.load:
                 best, width = group, room.width
         return best
 
     def _best_of_all(
-        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None
+        self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None, closed: Sequence[Kind]
     ) -> GroupOfWorkers | None:
         """The same the long way: hubs differ in what they hold, or in what they can run."""
         best: GroupOfWorkers | None = None
@@ -152,7 +171,7 @@ class Placement:
         for room in rooms:
             compared = 0
             for group in room.free if ahead_s is None else room.ahead:
-                if not self._may_take(group, record, ahead_s):
+                if not self._may_take(group, record, ahead_s, closed):
                     continue
                 rank = (not holds_inputs(group.hub, record), room.width, group.load)
                 if best_rank is None or rank < best_rank:
@@ -162,17 +181,16 @@ class Placement:
                     break
         return best
 
-    def _may_take(self, group: GroupOfWorkers, record: Submission, ahead_s: float | None) -> bool:
-        """Can the hub run it; and is it short enough, if it is to be sent ahead?"""
+    def _may_take(
+        self, group: GroupOfWorkers, record: Submission, ahead_s: float | None, closed: Sequence[Kind]
+    ) -> bool:
+        """Can the hub run it; and is it short enough, if it is to be sent ahead, and not in anybody's way?"""
         hub = group.hub
         if hub.suspect or not hub.runs(record.kind):
             return False
+        if closed and any(hub.runs(kind) for kind in closed):
+            return False
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
-
-    def has_free(self, band: Band) -> bool:
-        """A worker of the band, or of one that takes some of its priorities too, has nothing to do."""
-        rooms = [room for other, room in self.rooms.items() if other.low <= band.high and band.low <= other.high]
-        return any(not group.hub.suspect for room in rooms for group in room.free)
 
     def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
         """All groups that could ever run the record."""

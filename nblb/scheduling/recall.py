@@ -1,17 +1,30 @@
-"""Work ahead that turns out to stand behind a long task is called back (DESIGN 4.5).
+"""Work ahead that turns out to stand behind a long task, or in somebody's way, is called back (DESIGN 4.5).
 
 A slice is sent ahead because its function was short until now. Where the slices in front of it run on and on, the
 estimate of their function is raised, so that no more are sent behind them, and those that have waited for PATIENCE
-times LB_PREFETCH_MS are asked for with StopTask(why="recall"): if a worker elsewhere is free for them, or if they
-are no longer known to be short. A hub hands back only what it has not begun.
+times LB_PREFETCH_MS are asked for with StopTask(why="recall"): if a worker elsewhere is free for them, if they are no
+longer known to be short, or if a user who has fewer workers waits for one of these.
+
+A user who comes to wait for the next slot that ends (dispatch.py) gets it: what others with more workers have sent
+ahead there is asked for at once, unless it is so much that it is through sooner than it comes back.
+
+A hub hands back only what it has not begun.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, islice
+
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers
+from nblb.scheduling.placement import MOST_COMPARED
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
 PATIENCE = 5.0
+MOST_AT_ONCE = 64  # slices ahead in a group: where there are more, each is so short that it is through in no time
 
 
 class Recall:
@@ -21,6 +34,28 @@ class Recall:
         self.state = state
         self._wait_s = PATIENCE * state.policy.prefetch_s
         self._at: float | None = None
+        self._made_way: dict[UserQueue, tuple[Band, Slice]] = {}  # for whom this was done last
+
+    def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]]) -> None:
+        """These users wait for the next slot that ends: nothing that was sent ahead shall take it."""
+        for user, task, band in waiting:
+            if self._made_way.get(user) == (band, task):
+                continue
+            self._made_way[user] = band, task
+            placement = self.state.placement
+            for group in islice(chain(placement.rooms[band].full, placement.rooms[band].ahead), MOST_COMPARED):
+                ahead = group.given - group.alive
+                runs = 0 < ahead <= MOST_AT_ONCE and group.hub.runs(task.record.kind)
+                if runs and not placement.is_short(task, group):
+                    self._call_back(group, ahead, user)
+
+    def _call_back(self, group: GroupOfWorkers, ahead: int, user: UserQueue) -> None:
+        """The latest slices of a group, which have not begun, but for those of users with as few workers as `user`."""
+        latest = (held for held in reversed(group.hub.in_hand.values()) if held.group is group)
+        for held in islice(latest, ahead):
+            if held.user.occupied > user.occupied + 1 and not held.recalled and not held.started_at:
+                held.recalled = True
+                self.state.stop(held, "recall")
 
     def next_deadline(self) -> float | None:
         return self._at
@@ -55,6 +90,9 @@ class Recall:
         placement = self.state.placement
         estimate = placement.estimates.slice_s(held.record, held.items)
         if estimate is None or not held.group.is_short(estimate, placement.prefetch_s):
+            return True
+        entry = held.group.band.first()
+        if entry is not None and entry[0] + 1 < held.user.occupied and held.group.hub.runs(entry[4].record.kind):
             return True
         return any(
             group.given < group.alive and not group.hub.suspect and group is not held.group

@@ -187,6 +187,8 @@ class Scheduler:
         self.liveness.tick(now)
         self.cancelling.tick(now)
         self.dispatch.run(now)
+        if self.dispatch.waiting:
+            self.recall.make_way(self.dispatch.waiting)
         self.recall.tick(now)
         self.notices.tick(now)
         self.retention.tick(now)

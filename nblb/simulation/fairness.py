@@ -1,28 +1,31 @@
 """I6, seen from the outside: at each assignment, was it that user's turn, and the most urgent of that user's tasks?
+Work that is sent ahead to busy workers (DESIGN 4.5) has the same rule: nobody waits behind it who has fewer workers.
 And over a time in which two users both had work waiting: have they had the workers for about the same time?
 
 Counted anew from what hubs have in hand and from the records themselves, not from the scheduler's own sums, so a
-sum that has gone wrong is found. Work that is sent ahead to busy workers (DESIGN 4.5) has its own bound and is left
-out.
+sum that has gone wrong is found.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import RunTask, TaskState
 from nblb.scheduling.hubs import Assignment
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Kind
 from nblb.simulation.simulator import Violation
 
 if TYPE_CHECKING:
     from nblb.simulation.simulated_hub import SimulatedHub
 
+Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: those that wait for the same turn
 LATE_S = 0.05  # what a look may come too late
+ON_THE_WAY_S = 0.12  # what was sent ahead before has begun by then, or is called back
 
 
 def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
@@ -39,12 +42,11 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         for held in hub.in_hand.values():
             occupied[held.record.user] += 1
             in_group[held.group] += 1
-    queued = [
-        task
-        for record in state.records.values()
-        for task in record.slices
-        if task.state is TaskState.QUEUED and task not in state.withheld
-    ]
+    waiting: dict[Alike, Slice] = {}  # the oldest of all that are alike
+    for record in state.records.values():
+        for task in record.slices:
+            if task.state is TaskState.QUEUED and task not in state.withheld:
+                _note(waiting, task)
     for run in reversed(runs):
         given = held_now.get((run.task, run.first, run.attempt))
         if given is None:  # called back in the same turn
@@ -52,27 +54,55 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         user = given.record.user
         occupied[user] -= 1
         in_group[given.group] -= 1
-        if in_group[given.group] < given.group.alive:
-            _check(scheduler, given, occupied, queued)
-        queued += given.tasks
+        ahead = in_group[given.group] >= given.group.alive
+        _check(given, occupied, waiting, ahead)
+        if ahead:
+            _check_equals(scheduler, given, occupied, waiting)
+        for task in given.tasks:
+            _note(waiting, task)
 
 
-def _check(scheduler: Scheduler, given: Assignment, occupied: Counter[str], queued: Sequence[Slice]) -> None:
-    user, priority = given.record.user, given.record.spec.priority
-    bands = [band for band in scheduler.state.placement.bands if band.takes(priority)]
-    for task in queued:
-        if not given.group.hub.runs(task.record.kind):
+def _note(waiting: dict[Alike, Slice], task: Slice) -> None:
+    record = task.record
+    alike = record.user, record.spec.priority, record.kind
+    waiting[alike] = min(task, waiting.get(alike, task))
+
+
+def _check(given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice], ahead: bool) -> None:
+    user, priority, group = given.record.user, given.record.spec.priority, given.group
+    where = f"{'ahead ' * ahead}to {group.hub.name}"
+    for (other, wanted, kind), task in waiting.items():
+        if not group.band.takes(wanted) or not group.hub.runs(kind):
             continue
-        other, wanted = task.record.user, task.record.spec.priority
         if other == user:
-            if wanted > priority and all(band.takes(wanted) for band in bands):
-                raise Violation("I6", f"{given.record.id} goes before {task!r} of the same user, which is more urgent")
-        elif occupied[other] < occupied[user] and all(band.takes(wanted) for band in bands):
+            if wanted > priority:
+                more_urgent = f"{task!r} of the same user, which is more urgent"
+                raise Violation("I6", f"{given.record.id} goes {where} before {more_urgent}")
+        elif occupied[other] < occupied[user]:
             raise Violation(
                 "I6",
-                f"{given.record.id} of {user} ({occupied[user]} workers) goes before {task!r} of {other} "
-                f"({occupied[other]} workers)",
+                f"{given.record.id} of {user} ({occupied[user]} workers) goes {where} before {task!r} "
+                f"of {other} ({occupied[other]} workers)",
             )
+
+
+def _check_equals(
+    scheduler: Scheduler, given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice]
+) -> None:
+    """Nor does work go ahead of a user with as few workers, whose next task has to wait for one to be free."""
+    user, group, state = given.record.user, given.group, scheduler.state
+    in_hand = (held for hub in state.hubs.values() for held in hub.in_hand.values())
+    running = {held.record.spec.function for held in in_hand if held.started_at}  # their estimates may have been raised
+    for other in {other for other, *_ in waiting} - {user}:
+        theirs = [task for (who, wanted, _), task in waiting.items() if who == other and group.band.takes(wanted)]
+        task = min(theirs, key=lambda task: (-task.record.spec.priority, task), default=None)
+        if task is None or occupied[other] != occupied[user] or task.record.spec.function in running:
+            continue
+        if group.hub.runs(task.record.kind) and not state.placement.is_short(task, group):
+            text = (
+                f"{given.record.id} of {user} goes ahead to {group.hub.name} before {task!r} of {other}, which is too"
+            )
+            raise Violation("I6", f"{text} long for that; each has {occupied[user]} workers")
 
 
 class Shares:
@@ -112,3 +142,42 @@ class Shares:
 
     def _lead(self, pair: tuple[str, str]) -> float:
         return self.used[pair[0]] - self.used[pair[1]]
+
+
+class Waits:
+    """Who waits though others have more workers, where nothing fails: the next slot that ends there is theirs.
+
+    Work that was sent ahead before somebody came to wait may begin for ON_THE_WAY_S after that, and no longer.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, str, str, int], float] = {}  # (who waits, who has more, hub, group) -> from when
+
+    def look(self, scheduler: Scheduler, now: float) -> None:
+        """Note who waits, after a turn of the core."""
+        state = scheduler.state
+        since: dict[tuple[str, str, str, int], float] = {}
+        occupied = Counter(held.record.user for hub in state.hubs.values() for held in hub.in_hand.values())
+        for hub in state.hubs.values():
+            for group in hub.groups:
+                waiting = [
+                    user.name
+                    for user in state.share.users.values()
+                    if any(
+                        group.band.takes(wanted) and any(hub.runs(kind) for kind, line in level.items() if line.items)
+                        for wanted, level in user.levels.items()
+                    )
+                ]
+                for user in waiting if group.alive else ():
+                    for other in occupied:
+                        if occupied[other] > occupied[user] + 1:
+                            key = user, other, hub.id, group.number
+                            since[key] = self._since.get(key, now)
+        self._since = since
+
+    def began(self, run: RunTask, hub: str, now: float) -> None:
+        """A slice begins: does anybody wait who should have got this slot?"""
+        for (user, other, where, group), since in self._since.items():
+            if (other, where, group) == (run.user, hub, run.group) and now > since + ON_THE_WAY_S:
+                text = f"{run.task}[{run.first}] of {other} begins on {hub}, and {user}, who has fewer workers, waits"
+                raise Violation("I6", f"{text} since {now - since:.3f} s")

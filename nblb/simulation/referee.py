@@ -37,7 +37,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
-from nblb.simulation.fairness import Shares, check_turns
+from nblb.simulation.fairness import Shares, Waits, check_turns
 from nblb.simulation.replay_check import differences
 from nblb.simulation.simulated_client import SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
@@ -81,6 +81,7 @@ class Referee:
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
         self.withdrawn = False  # a hub has taken back what it ran by name
         self.shares: Shares | None = None
+        self.waits: Waits | None = None
         self.hubs: list[SimulatedHub] = []  # those of now
         self.made: list[SimulatedHub] = []  # all incarnations
         self.clients: set[SimulatedClient] = set()
@@ -218,6 +219,8 @@ class Referee:
         check_turns(scheduler, commands)
         if self.shares is not None:
             self.shares.look(scheduler, self.hubs, self.simulator.now)
+        if self.waits is not None:
+            self.waits.look(scheduler, self.simulator.now)
 
     def settled_down(self, scheduler: Scheduler) -> None:
         """A turn is over and written: the disk and the mind must say the same."""
@@ -268,13 +271,15 @@ class Referee:
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """A call begins: for which time, with the right argument, and is nobody else at it?"""
         self._check_name(run, worker)
+        if self.waits is not None and item == run.first:
+            self.waits.began(run, worker.pool.hub, self.simulator.now)
         before = self._at.get((run.task, item))
         if self.orderly and before is not None and before[0].is_at(before[1], item) and not before[0].is_excused:
             raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
         self._at[run.task, item] = worker, run
         text = b"".join(map(bytes, run.payload.buffers))
         at = item - run.first if run.split else item  # a payload that can't be cut comes whole
-        if text[at : at + 1] != bytes((item,)) or (run.split and len(text) != run.items):
+        if text[at : at + 1] != bytes((item % 256,)) or (run.split and len(text) != run.items):
             raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {worker.name}")
         times = self.begun[run.task, item] = self.begun.get((run.task, item), 0) + 1
         once = self.submissions[run.task].spec.at_most_once

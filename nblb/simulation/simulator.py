@@ -32,6 +32,7 @@ class Simulator:
         self.random = Random(seed)
         self.now = 0.0
         self.events = 0
+        self.max_events = MAX_EVENTS
         self.trace: list[str] | None = [] if tracing else None
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
@@ -64,7 +65,7 @@ class Simulator:
             self.now = time
             self.events += 1
             action(*arguments)
-            if at_once > MAX_AT_ONCE or self.events > MAX_EVENTS:
+            if at_once > MAX_AT_ONCE or self.events > self.max_events:
                 raise Violation("livelock", f"{self.events} events by {self.now:.3f} s, {at_once} at that instant")
             if done is not None and done():
                 return

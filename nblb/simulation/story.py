@@ -16,19 +16,20 @@ from nblb.scheduling.slice import InvalidTransition
 from nblb.scheduling.state import Policy
 from nblb.simulation import faults
 from nblb.simulation.disk import Disk
-from nblb.simulation.fairness import Shares
+from nblb.simulation.fairness import Shares, Waits
 from nblb.simulation.final_checks import check_all, unresolved
 from nblb.simulation.network import CALM, Network, Weather
 from nblb.simulation.referee import Referee
 from nblb.simulation.simulated_client import SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
-from nblb.simulation.simulator import Simulator, Violation
-from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob
+from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
+from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob
 
 STORM_S = 12.0
 RESOLVE_S = 90.0  # without any change, after everything was mended, and something is stuck …
 MOST_S = 450.0  # … or goes round in circles
+LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
 DRIFT = 0.03  # how much faster or slower a hub's clock runs than the core's; a lease bears a twentieth
 ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
@@ -72,32 +73,41 @@ class History:
     """Everything that one seed brings about."""
 
     FLOODED = 0.94, 1.0  # which histories have loops of `submit` far beyond a small bound of queued tasks
+    only_mixed = False  # every history of this class has calls of all lengths
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.simulator = Simulator(seed, tracing)
         random = self.simulator.random
         kind = random.random()
-        self.calm = kind < 0.1
+        self.mixed = self.only_mixed or 0.04 <= kind < 0.06 or 0.3 <= kind < 0.31  # calls from a millisecond to hours
+        self.calm = kind < 0.1 or (self.only_mixed and kind > 0.6)
         self.gentle = 0.1 <= kind < 0.25  # nobody but the core and clients fails, so what runs is never run again
         self.orderly = 0.25 <= kind < 0.3  # nothing fails, but hubs are stopped and scaled
-        self.crowded = kind < 0.04  # users with much to do share a few workers
-        self.flooded = self.FLOODED[0] <= kind < self.FLOODED[1] and not self.crowded
+        self.crowded = kind < 0.04 and not self.mixed  # users with much to do share a few workers
+        self.flooded = self.FLOODED[0] <= kind < self.FLOODED[1] and not self.mixed
         self.local = self.gentle or random.random() < 0.5  # hubs are on the core's machine, and see its process end
         clients = random.choice((1, 2, 2, 3))
         users = random.choice((1, 2, 2, 3))
-        records = 0 if self.crowded else random.choice((4, 7, 10))
+        if self.mixed:
+            clients, users = random.choice(((2, 2), (2, 2), (3, 3), (3, 2)))
+        records = 0 if self.crowded or self.mixed else random.choice((4, 7, 10))
         draw = Draw(random, clients, users, records, STORM_S * 0.8)
         if self.crowded:
             draw.crowd()
         elif self.flooded:
             draw.flood()
+        elif self.mixed:
+            draw.mix_lengths()
+            self.simulator.max_events = 10 * MAX_EVENTS
         plan = draw.plan
         self.plan = plan
         self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4)
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
-        self.referee = Referee(self.simulator, plan.conduct, 0.02, not weather.repeat and not weather.reorder)
+        mirror = 0.002 if self.mixed else 0.02
+        self.referee = Referee(self.simulator, plan.conduct, mirror, not weather.repeat and not weather.reorder)
         self.referee.shares = Shares() if self.crowded else None
+        self.referee.waits = Waits() if self.mixed and self.calm else None
         self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
         if not (self.calm or self.gentle):
@@ -180,7 +190,7 @@ class History:
         client = SimulatedClient(
             self.simulator, self.network, self.referee, f"c{self._client_number}", self.plan.users[place]
         )
-        for name in (*FUNCTIONS, CONSTANT):
+        for name in LENGTHS if self.mixed else (*FUNCTIONS, CONSTANT):
             client.session.handle("user", blob(name), client.clock())
         return client
 
@@ -218,18 +228,25 @@ class History:
         simulator.run(STORM_S)
         faults.heal(self)
         mended, left = simulator.now, unresolved(self)
-        end = mended + RESOLVE_S
+        resolve_s, most_s = (LONGEST_S, LONGEST_S) if self.mixed else (RESOLVE_S, MOST_S)
+        end = mended + resolve_s
         while left and simulator.now < end:
             simulator.run(simulator.now + LOOK_EVERY_S)
             before, left = left, unresolved(self)
             if left != before:  # it goes on: long calls on the one worker that is left
-                end = min(simulator.now + RESOLVE_S, mended + MOST_S)
+                end = min(simulator.now + resolve_s, mended + most_s)
         if left:
             raise Violation("I5", f"{simulator.now - mended:.0f} s after everything was mended: {left}")
         check_all(self)
 
     def _act(self, act: Act) -> None:
         self.clients[act.client].say(act.message)
+
+
+class MixedLengths(History):
+    """A history in which calls take from a millisecond to hours; six in ten have no faults."""
+
+    only_mixed = True
 
 
 def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] = History) -> HistoryResult:

@@ -26,6 +26,9 @@ from nblb.protocol.messages import (
 
 FUNCTIONS = ("quick", "slow")
 CONSTANT = "c0"
+#: By the function: how long its calls take where lengths are mixed. One history has them from a millisecond to hours.
+LENGTHS = {"ms": 0.001, "2ms": 0.002, "8ms": 0.008, "fifth": 0.2, "seconds": 2.0, "minute": 60.0, "hour": 3600.0}
+SHORT, LONG = ("ms", "2ms", "8ms"), ("8ms", "fifth", "fifth", "seconds")
 NAMED = {"named": ("by-name", "arguments")}  # what some hubs run by name: the hashes of function and arguments
 
 
@@ -229,6 +232,56 @@ class Draw:
         self._act(at, client, spec)
         if random.random() < 0.1:
             self._cancel(client, at + random.random() * 3.0, task, items)
+
+    def mix_lengths(self) -> None:
+        """Each client has a flood of short calls, or some long ones, or both, of functions known and unknown."""
+        random = self.random
+        for client in range(len(self.plan.users)):
+            at = 0.3 + random.random() * 3.0
+            kind = random.random()
+            if kind < 0.6 or client == 0:
+                self._flood(client, at)
+            if kind > 0.4 or client == 1:
+                for _ in range(random.choice((1, 2, 4, 6))):
+                    self._length(client, at, random.choice(LONG), random.choice((1, 1, 1, 3)))
+                    at += random.choice((0.0, 0.0, 0.3))
+        if random.random() < 0.3:
+            client, at = random.randrange(len(self.plan.users)), random.random() * 3.0
+            task = self._length(client, at, random.choice(("minute", "hour")), 1)
+            if random.random() < 0.97:  # else it runs to its end
+                self._request += 1
+                self._act(at + 2.0 + random.random() * 10.0, client, CancelTask(request=self._request, task=task))
+        self.plan.acts.sort(key=lambda act: act.at)
+
+    def _flood(self, client: int, at: float) -> None:
+        """More short calls than all workers can have in hand: items of a record, of a job, or singles."""
+        random, length = self.random, self.random.choice(SHORT)
+        kind, number = random.choice(("record", "job", "singles")), random.choice((24, 48, 96))
+        if kind == "record":
+            self._length(client, at, length, number)
+            return
+        job = f"flood{client}" if kind == "job" else ""
+        priority = float(random.choice((0, 0, 10)))
+        if job:
+            self._act(at, client, OpenJob(job=job, name=job, items=number))
+        for index in range(number):
+            self._length(client, at, length, 1, priority, job, index if job else 0)
+
+    def _length(
+        self, client: int, at: float, length: str, items: int, priority: float = -1.0, job: str = "", index: int = 0
+    ) -> str:
+        random, task = self.random, f"t{len(self.plan.conduct)}"
+        self.plan.conduct[task] = Conduct(LENGTHS[length])
+        function = (
+            length if job or random.random() < 0.9 else random.choice(tuple(LENGTHS))
+        )  # is not as it was measured
+        if priority < 0.0:
+            priority = float(random.choice((0, 0, 0, 5, 10)))
+        payload = Payload((bytes(n % 256 for n in range(items)),), [1] * items)
+        spec = SubmitTask(task=task, name=length, function=function, payload=payload, items=items, split=items > 1,
+                          priority=priority, job=job, index=index)  # fmt: skip
+        self._act(at, client, spec)
+        return task
 
     def _job(self, client: int, at: float) -> None:
         random = self.random

@@ -283,6 +283,142 @@ def test_one_turn_assigns_so_many_and_the_next_goes_on(world: World) -> None:
     assert len(world.hubs["hub:lab"].hands) == 2400
 
 
+# ── work ahead makes nobody wait ──
+
+
+def a_flood(world: World, workers: int = 2, seconds: float = 0.002, groups: tuple[Group, ...] = ()) -> ModelHub:
+    """Anna's short tasks of a known length fill a hub and the line behind it; bob's function `g` is known as long."""
+    hub = world.hub("lab", groups or (Group(workers),))
+    teach(world, seconds)
+    submit(world, "bob", "known", function="g")
+    world.tick()
+    run_all(world, 0.2)
+    submit(world, "anna", *(f"a{n}" for n in range(300)))
+    world.tick()
+    assert len(hub.hands) > sum(group.workers for group in hub.groups)
+    return hub
+
+
+def ends_until(world: World, hub: ModelHub, task: str, most: int = 300) -> int:
+    """How many slices end, one after the other in the order in which they came, before this task is at the hub."""
+    for ends in range(most):
+        if task in names(hub):
+            return ends
+        fence, run = next((fence, run) for fence, run in hub.hands.items() if run.user != "bob")
+        world.fact(hub, hub.finish(fence, duration_s=0.002 * run.items))
+        world.tick()
+        world.check(ticked=True)
+    raise AssertionError(f"{task} has not begun after {most} slices")
+
+
+@pytest.mark.parametrize("function", ["g", "unknown"])
+def test_a_long_task_gets_the_next_slot_that_ends_behind_a_flood_of_short_ones(world: World, function: str) -> None:
+    hub = a_flood(world)
+    submit(world, "bob", *(f"b{n}" for n in range(6)), function=function)
+    world.tick()
+    assert names(hub) == ["a0", "a1"]  # the others were called back
+    assert ends_until(world, hub, "b0") == 1
+
+
+def test_of_equal_users_the_short_tasks_of_one_take_no_slot_of_the_others_long_ones(world: World) -> None:
+    hub = a_flood(world, workers=4)
+    submit(world, "bob", *(f"b{n}" for n in range(40)), function="g")
+    world.tick()
+    ends_until(world, hub, "b1")
+    users, chance = world.scheduler.state.share.users, random.Random(7)
+    for _ in range(200):
+        fence, run = chance.choice(list(hub.hands.items()))
+        world.fact(hub, hub.finish(fence, duration_s=0.2 if run.user == "bob" else 0.002))
+        world.tick()
+        world.check(ticked=True)
+        if users["bob"].waiting:
+            assert abs(users["anna"].occupied - users["bob"].occupied) <= 1
+            assert len(hub.hands) == 4
+    assert not users["bob"].waiting
+    assert users["bob"].done == 41
+    assert len(hub.hands) > 4  # nobody waits any more, and work goes ahead again
+
+
+def test_tasks_that_are_both_short_and_of_unlike_lengths_take_turns() -> None:
+    world = a_world(prefetch_s=0.010)
+    hub = a_flood(world, workers=1)
+    submit(world, "bob", "known8", function="h")
+    ends_until(world, hub, "known8")
+    world.fact(hub, hub.finish(("known8", 0, 1), duration_s=0.008))
+    world.tick()
+    submit(world, "bob", "b0", function="h")
+    world.tick()
+    assert ends_until(world, hub, "b0") <= 6  # as many as stood in line
+
+
+def test_a_job_and_a_map_stand_in_nobodys_way_either(world: World) -> None:
+    hub = a_flood(world)
+    world.say("client:anna", OpenJob(job="j", name="sweep", items=30_000))
+    split(world, "anna", "job", 30_000, job="j", priority=10.0)
+    world.tick()
+    ends_until(world, hub, "job")
+    submit(world, "bob", "b0", function="g")
+    world.tick()
+    assert ends_until(world, hub, "b0") <= 1
+
+
+def test_in_a_band_too_where_the_flood_takes_the_workers_of_several(world: World) -> None:
+    hub = a_flood(world, groups=(Group(1, minP=0.0, maxP=1000.0), Group(1, minP=0.0, maxP=9.0)))
+    submit(world, "bob", "b0", function="g", priority=100.0)
+    world.tick()
+    assert ends_until(world, hub, "b0") <= 2
+    assert len(hub.hands) > 2  # bob does not wait for the narrow band: work goes ahead there
+
+
+def test_a_user_of_a_narrow_band_does_not_take_all_workers_of_the_wide_one_before_their_turn(world: World) -> None:
+    hub = a_flood(world, groups=(Group(1, minP=0.0, maxP=1000.0), Group(1, minP=0.0, maxP=9.0)))
+    submit(world, "bob", *(f"b{n}" for n in range(3)), function="g", priority=100.0)
+    for n in range(3):
+        ends_until(world, hub, f"b{n}", most=20)
+        world.fact(hub, hub.finish((f"b{n}", 0, 1), duration_s=0.2))
+        world.tick()
+
+
+def test_what_no_hub_can_run_keeps_nobody_from_work_ahead(world: World) -> None:
+    hub = a_flood(world)
+    before = len(hub.hands)
+    submit(world, "bob", "nowhere", function="", name="unknown")
+    submit(world, "bob", "elsewhere", function="g", priority=100.0, python=(3, 99))
+    world.tick()
+    assert len(hub.hands) == before
+    ends_until(world, hub, "a40")
+    assert len(hub.hands) >= before - 1
+
+
+def test_a_hub_that_can_not_run_what_waits_gets_work_ahead_as_before(world: World) -> None:
+    other = world.hub("other", (Group(2),), python=(3, 10))
+    teach(world, 0.002)
+    hub = a_flood(world)
+    submit(world, "bob", *(f"b{n}" for n in range(9)), function="", name="by-name")
+    assert len(other.hands) > 2
+    submit(world, "bob", "b311", function="g", python=(3, 11))
+    world.tick()
+    assert names(hub)[:2] == ["a0", "a1"] or len(hub.hands) == 2
+    assert len(other.hands) > 2
+    assert len(hub.hands) == 2
+
+
+def test_what_is_long_of_ones_own_waits_for_a_slot_too(world: World) -> None:
+    hub = a_flood(world)
+    submit(world, "anna", "long", function="g", priority=1.0)
+    world.tick()
+    assert ends_until(world, hub, "long") <= 12
+
+
+def test_what_was_called_back_stands_where_it_stood(world: World) -> None:
+    hub = a_flood(world)
+    ahead = len(hub.hands) - 2
+    submit(world, "bob", "b0", function="g")
+    world.tick()
+    line = [task.record.id for task in world.scheduler.state.share.user("anna").tasks()]
+    assert line[: ahead + 1] == [f"a{n}" for n in range(2, ahead + 3)]
+
+
 # ── bounds and words ──
 
 

@@ -11,14 +11,17 @@ from nblb.client.session.session import Session
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import Collected, EndKept
 from nblb.protocol.messages import TaskPrinted
-from nblb.scheduling import dependencies
+from nblb.scheduling import dependencies, dispatch
 from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.cancelling import Cancelling
+from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.fair_share import Band, FairShare
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.placement import Placement
+from nblb.scheduling.recall import Recall
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
@@ -391,6 +394,33 @@ def urgent_waits_behind_the_bound() -> Patches:
     return [swap(UserQueue, "best", make)]
 
 
+def work_ahead_goes_first() -> Patches:
+    """Short work is sent ahead though somebody with fewer workers waits for the next slot. (Found.)"""
+
+    def make(original: Any) -> Any:
+        def may_take(self: Placement, group: Any, record: Any, ahead_s: Any, _closed: Any) -> bool:
+            return bool(original(self, group, record, ahead_s, ()))
+
+        return may_take
+
+    return [swap(Placement, "_may_take", make), patch.object(Placement, "is_closed", lambda *_: False)]
+
+
+def work_ahead_of_equals() -> Patches:
+    """Short work is sent ahead though somebody with as many workers has only tasks that wait for a free one."""
+    return [patch.object(Dispatch, "_too_long_of_equals", lambda *_: [])]
+
+
+def work_ahead_stays() -> Patches:
+    """What was sent ahead is not called back for somebody who has come to wait."""
+    return [patch.object(Recall, "make_way", nothing), patch.object(Recall, "_better_elsewhere", lambda *_: False)]
+
+
+def narrow_band_first() -> Patches:
+    """Whoever's turn it is in a narrow band is given workers of wider ones, whoever waits there. (Found.)"""
+    return [patch.object(dispatch, "_is_next", lambda *_: True)]
+
+
 SMALL_BOUND = 6
 CORE_MUTANTS = (
     refused_beyond_the_bound,
@@ -400,6 +430,10 @@ CORE_MUTANTS = (
     urgent_waits_behind_the_bound,
     forgotten_with_the_next_sweep,
     forgotten_in_memory_alone,
+    work_ahead_goes_first,
+    work_ahead_of_equals,
+    work_ahead_stays,
+    narrow_band_first,
     lost_parts_count_as_done,
     parts_by_their_first_item,
     time_is_not_charged,

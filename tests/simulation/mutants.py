@@ -37,6 +37,10 @@ RARE = frozenset(
         "steered_by_the_record",
         "time_is_not_charged",
         "wall_clock_lease",
+        "narrow_band_first",
+        "work_ahead_goes_first",
+        "work_ahead_of_equals",
+        "work_ahead_stays",
     }
 )
 MUTANTS: dict[str, Callable[[], Patches]] = {make.__name__: make for make in (*CORE_MUTANTS, *PARTY_MUTANTS)}
