@@ -46,7 +46,9 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
     for record in state.records.values():
         for task in record.slices:
             if task.state is TaskState.QUEUED and task not in state.withheld:
-                _note(waiting, task)
+                # the first of its record, and records are in the order of acceptance
+                waiting.setdefault((record.user, record.spec.priority, record.kind), task)
+                break
     for run in reversed(runs):
         given = held_now.get((run.task, run.first, run.attempt))
         if given is None:  # called back in the same turn
