@@ -34,14 +34,15 @@ class Recall:
         self.state = state
         self._wait_s = PATIENCE * state.policy.prefetch_s
         self._at: float | None = None
-        self._made_way: dict[UserQueue, tuple[Band, Slice]] = {}  # for whom this was done last
+        self._made_way: dict[UserQueue, tuple[Band, int, int]] = {}  # for which of their tasks this was done last
 
     def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]]) -> None:
         """These users wait for the next slot that ends: nothing that was sent ahead shall take it."""
         for user, task, band in waiting:
-            if self._made_way.get(user) == (band, task):
+            key = band, task.record.number, task.first
+            if self._made_way.get(user) == key:
                 continue
-            self._made_way[user] = band, task
+            self._made_way[user] = key
             placement = self.state.placement
             for group in islice(chain(placement.rooms[band].full, placement.rooms[band].ahead), MOST_COMPARED):
                 ahead = group.given - group.alive

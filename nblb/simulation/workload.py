@@ -256,7 +256,7 @@ class Draw:
     def _flood(self, client: int, at: float) -> None:
         """More short calls than all workers can have in hand: items of a record, of a job, or singles."""
         random, length = self.random, self.random.choice(SHORT)
-        kind, number = random.choice(("record", "job", "singles")), random.choice((24, 48, 96))
+        kind, number = random.choice(("record", "job", "singles")), random.choice((12, 24, 60))
         if kind == "record":
             self._length(client, at, length, number)
             return

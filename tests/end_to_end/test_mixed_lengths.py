@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,8 +58,8 @@ def test_each_of_two_users_has_a_worker_while_both_have_work(cluster: Cluster) -
     futures[0].result(30)
     before = done(flood)
     spans = sorted(lb.gather(*futures))
-    assert before < done(flood) < FLOOD  # anna's go on meanwhile
-    overlaps = sum(start < end for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert before < done(flood) < FLOOD / 2  # anna's go on meanwhile
+    overlaps = sum(start < end for (_, end), (start, _) in pairwise(spans))
     assert overlaps <= 2
     flood.cancel()
 
@@ -78,5 +79,5 @@ def test_single_tasks_of_three_lengths_take_turns(cluster: Cluster) -> None:
     lb.gather(*quick)
     assert done(flood) < FLOOD / 2
     lb.gather(*slow)
-    assert done(flood) < FLOOD
+    assert done(flood) < FLOOD / 2
     flood.cancel()
