@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import RunTask, TaskState
-from nblb.scheduling.hubs import Assignment
+from nblb.scheduling.hubs import Assignment, Fence
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: those that wait for the same turn
 LATE_S = 0.05  # what a look may come too late
-ON_THE_WAY_S = 0.12  # what was sent ahead before has begun by then, or is called back
+ON_THE_WAY_S = 0.5  # what was sent ahead has begun by then, or is called back; a commit takes a fifth of it at most
 
 
 def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
@@ -149,16 +149,18 @@ class Shares:
 class Waits:
     """Who waits though others have more workers, where nothing fails: the next slot that ends there is theirs.
 
-    Work that was sent ahead before somebody came to wait may begin for ON_THE_WAY_S after that, and no longer.
+    Work that was sent ahead before, in its turn, may begin within ON_THE_WAY_S.
     """
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str, str, int], float] = {}  # (who waits, who has more, hub, group) -> from when
+        self._given: dict[Fence, float] = {}  # what hubs have in hand, and from when
 
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Note who waits, after a turn of the core."""
         state = scheduler.state
         since: dict[tuple[str, str, str, int], float] = {}
+        self._given = {f: self._given.get(f, now) for hub in state.hubs.values() for f in hub.in_hand}
         occupied = Counter(held.record.user for hub in state.hubs.values() for held in hub.in_hand.values())
         for hub in state.hubs.values():
             for group in hub.groups:
@@ -179,7 +181,8 @@ class Waits:
 
     def began(self, run: RunTask, hub: str, now: float) -> None:
         """A slice begins: does anybody wait who should have got this slot?"""
+        given = self._given.get((run.task, run.first, run.attempt), now)
         for (user, other, where, group), since in self._since.items():
-            if (other, where, group) == (run.user, hub, run.group) and now > since + ON_THE_WAY_S:
+            if (other, where, group) == (run.user, hub, run.group) and now > max(since, given) + ON_THE_WAY_S:
                 text = f"{run.task}[{run.first}] of {other} begins on {hub}, and {user}, who has fewer workers, waits"
                 raise Violation("I6", f"{text} since {now - since:.3f} s")

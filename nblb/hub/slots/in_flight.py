@@ -108,7 +108,9 @@ class InFlight:
         if slice_.turned is not None:
             for message in slice_.turned:
                 self.turn(slice_, message)
-        if slice_.stop:
+        if slice_.stop == "recall" and not self._workers_table.is_closing:
+            slice_.stop = ""  # its worker has begun before it could be taken back: it goes on
+        elif slice_.stop:
             self._interrupt(slice_, slice_.stop, False, now)
 
     def turn(self, slice_: Attempt, message: TurnKnob) -> None:

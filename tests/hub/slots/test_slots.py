@@ -339,6 +339,29 @@ def test_cancel_of_one_that_the_worker_took_just_then() -> None:
     assert rig.interrupts == ["b"]
 
 
+def test_recall_of_one_that_the_worker_took_just_then_lets_it_go_on() -> None:
+    """An interrupt would cost its work, and an at_most_once task its life."""
+    rig = SlotsRig(1)
+    rig.finish(rig.run("first"), duration_s=0.0001)
+    a, b = rig.run("a"), rig.run("b")
+    rig.core(stop(b, why="recall"))
+    assert rig.taken_back == ["w1"]
+    rig.finish(a, duration_s=0.0001)  # so the worker is at b, and nothing comes back
+    assert rig.interrupts == []
+    rig.finish(b, duration_s=0.0001)
+    assert [m.task for m in rig.messages(TaskFinished)] == ["first", "a", "b"]
+    assert rig.messages(TaskStopped) == []
+
+
+def test_but_a_hub_that_leaves_waits_for_nothing_that_begins_just_then() -> None:
+    rig = SlotsRig(1)
+    rig.finish(rig.run("first"), duration_s=0.0001)
+    a, _ = rig.run("a"), rig.run("b")
+    rig.core(StopHub(reason="enough"))
+    rig.stopped(a)
+    assert rig.interrupts == ["a", "b"]
+
+
 def test_a_stop_for_what_never_came_is_answered() -> None:
     rig = SlotsRig(1)
     rig.core(StopTask(task="x", attempt=3, first=2))
