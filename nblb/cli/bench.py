@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nblb.cli.command import Commands, add, count, show
+from nblb.cli.command import Commands, add, count, seconds, show
 from nblb.errors import LoadBalancerUnreachable, NblbError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     command = add(commands, "bench", bench, "measure the cluster, and say what limits it", data=True)
     command.add_argument("--workers", type=count, metavar="N", help="of the hub, if a cluster has to be started")
-    command.add_argument("--seconds", type=float, default=30.0, metavar="S", help="about how long it may take (30)")
+    command.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help="about how long it may take (30)")
     command.add_argument("--priority", type=float, default=0.0, metavar="P", help="of its tasks (0)")
     command.add_argument("--cases", metavar="A,B", help="only these, such as latency,submit")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+MOST_DIGITS = 12  # of a number of things
+MOST_SECONDS = 1e7  # four months
 Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 
 
@@ -28,10 +31,34 @@ def add(
 
 def count(text: str) -> int:
     """A number of things, as an argument of a command."""
-    number = int(text) if text.strip().isdecimal() else -1
+    number = int(text) if text.strip().isdecimal() and len(text) <= MOST_DIGITS else -1
     if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+        limit = f" and {10**MOST_DIGITS - 1:,} at most" if len(text) > MOST_DIGITS else ""
+        raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a whole number, 0 or more{limit}")
     return number
+
+
+def at_least_one(text: str) -> int:
+    """A number of things of which there must be some, as an argument of a command."""
+    number = int(text) if text.strip().isdecimal() and len(text) <= MOST_DIGITS else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a whole number from 1 to {10**MOST_DIGITS - 1:,}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, as an argument of a command; 0 is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number <= MOST_SECONDS:  # false for nan, too
+        raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a number of seconds from 0 to {MOST_SECONDS:,.0f}")
+    return number
+
+
+def _clipped(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
 def show(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:

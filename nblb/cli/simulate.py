@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.cli.command import Commands, add, count, show, table
+from nblb.cli.command import Commands, add, at_least_one, count, seconds, show, table
 
 if TYPE_CHECKING:
     from nblb.simulation.story import HistoryResult
     from nblb.simulation.what_if import Load, WhatIf
+
+
+SEEDS = 1000
+MOST_WORKERS = 1_000_000
+MOST_USERS = 10_000
+MOST_TASKS = 100_000_000
+LOAD = {"users": "--users", "hubs": "--hubs", "workers": "--workers", "tasks": "--tasks", "lengths": "--seconds",
+        "stagger_s": "--stagger"}  # fmt: skip
+HISTORIES = {"seeds": "--seeds", "start": "--start", "processes": "--processes"}
 
 
 def register(commands: Commands) -> None:
@@ -21,17 +30,34 @@ def register(commands: Commands) -> None:
         commands, "simulate", simulate, "play faulty histories, or ask what a cluster would do with a load", data=True,
         parameters=False,
     )  # fmt: skip
-    command.add_argument("--seeds", type=count, default=1000, metavar="N", help="how many histories (1000)")
-    command.add_argument("--start", type=count, default=0, metavar="S", help="the first seed (0)")
+    command.set_defaults(refuse=command.error)
+    command.add_argument("--seeds", type=at_least_one, metavar="N", help=f"how many histories ({SEEDS:,})")
+    command.add_argument("--start", type=count, metavar="S", help="the first seed (0)")
     command.add_argument("--seed", type=count, metavar="S", help="play this one again, and print its trace")
-    command.add_argument("--processes", type=count, metavar="N", help="at a time (one per core)")
+    command.add_argument("--processes", type=at_least_one, metavar="N", help="at a time (one per core)")
+    command.add_argument(
+        "--mixed", action="store_true", help="histories in which calls take from a millisecond to hours"
+    )
     load = command.add_argument_group("what if (no faults; the real scheduler under a virtual clock)")
-    load.add_argument("--users", type=count, metavar="N", help="so many users share the cluster (3)")
-    load.add_argument("--hubs", type=count, metavar="N", help="so many hubs (4)")
-    load.add_argument("--workers", type=count, metavar="N", help="of each hub (8)")
-    load.add_argument("--tasks", type=count, metavar="N", help="of all users together (10,000)")
-    load.add_argument("--seconds", type=float, metavar="S", help="that a task takes, on average (1)")
-    load.add_argument("--stagger", type=float, metavar="S", help="between one user's coming and the next's (0)")
+    load.add_argument("--users", type=at_least_one, metavar="N", help="so many users share the cluster (3)")
+    load.add_argument("--hubs", type=at_least_one, metavar="N", help="so many hubs (4)")
+    load.add_argument("--workers", type=at_least_one, metavar="N", help="of each hub (8)")
+    load.add_argument("--tasks", type=at_least_one, metavar="N", help="of all users together (10,000)")
+    load.add_argument(
+        "--seconds", type=_lengths, dest="lengths", metavar="S[,S…]",
+        help="that a task takes, on average (1); several: those of the first user, of the second, and so on",
+    )  # fmt: skip
+    load.add_argument(
+        "--stagger", type=seconds, dest="stagger_s", metavar="S", help="between one user's coming and the next's (0)"
+    )
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    """One number of seconds or several, each above 0."""
+    lengths = tuple(seconds(part) for part in text.split(","))
+    if not all(lengths):
+        raise argparse.ArgumentTypeError(f"{text!r}: a task takes more than 0 seconds")
+    return lengths
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -40,9 +66,14 @@ def simulate(options: argparse.Namespace) -> int:
     With any of --users, --hubs, --workers, --tasks, --seconds, --stagger: no faults, but a cluster of that size and
     what it would do with such a load, for instance `nblb simulate --users 3 --hubs 2 --workers 8 --tasks 600`.
     """
-    names = {"users": "users", "hubs": "hubs", "workers": "workers", "tasks": "tasks", "seconds": "seconds",
-             "stagger": "stagger_s"}  # fmt: skip
-    asked = {field: getattr(options, name) for name, field in names.items() if getattr(options, name) is not None}
+    asked = {name: value for name in LOAD if (value := getattr(options, name)) is not None}
+    played = [word for name, word in HISTORIES.items() if getattr(options, name) is not None]
+    if options.seed is not None and played:
+        options.refuse(f"--seed plays one history, {played[0]} is about many: give one of the two")
+    played += ["--mixed"] * options.mixed
+    if asked and played:
+        word = LOAD[next(iter(asked))]
+        options.refuse(f"{played[0]} is about histories, {word} asks what a cluster would do: give one of the two")
     if asked:
         return _what_if(options, asked)
     return _replay(options) if options.seed is not None else _explore(options)
@@ -53,7 +84,8 @@ def _explore(options: argparse.Namespace) -> int:
 
     began = perf_counter()
     processes = options.processes or os.cpu_count() or 1
-    report = explore(range(options.start, options.start + options.seeds), processes)
+    start, seeds = options.start or 0, options.seeds or SEEDS
+    report = explore(range(start, start + seeds), processes, mixed=options.mixed)
     spent = perf_counter() - began
     value = {
         "histories": report.histories,
@@ -66,7 +98,7 @@ def _explore(options: argparse.Namespace) -> int:
     }
 
     def text() -> str:
-        lines = [_violation(bad) for bad in report.bad]
+        lines = [_violation(bad, options.mixed) for bad in report.bad]
         lines.append(
             f"{report.histories:,} histories, {len(report.bad)} violations; {report.tasks:,} tasks and "
             f"{report.virtual_s / 3600:.1f} virtual hours in {spent:.1f} s ({report.histories / spent:.0f} histories/s)"
@@ -77,26 +109,34 @@ def _explore(options: argparse.Namespace) -> int:
     return 1 if report.bad else 0
 
 
-def _violation(bad: HistoryResult) -> str:
+def _violation(bad: HistoryResult, mixed: bool) -> str:
     from nblb.simulation.runner import replay_command
 
-    return f"seed {bad.seed}: {bad.violation}\n  see it again: {replay_command(bad.seed)}"
+    return f"seed {bad.seed}: {bad.violation}\n  see it again: {replay_command(bad.seed, mixed)}"
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from nblb.simulation.story import play
+    from nblb.simulation.story import History, MixedLengths, play
 
-    outcome = play(options.seed, tracing=True)
+    outcome = play(options.seed, tracing=True, make=MixedLengths if options.mixed else History)
     value = msgspec.to_builtins(outcome)
     verdict = outcome.violation or "no promise was broken"
     show(options, value, lambda: "\n".join([*outcome.trace, "", f"seed {outcome.seed}: {verdict}"]))
     return 1 if outcome.violation else 0
 
 
-def _what_if(options: argparse.Namespace, asked: dict[str, float]) -> int:
+def _what_if(options: argparse.Namespace, asked: dict[str, Any]) -> int:
     from nblb.simulation.what_if import Load, what_if
 
-    load = Load(**asked, seed=options.seed or 0)  # type: ignore[arg-type]  # argparse has made them of the right kinds
+    load = Load(**asked, seed=options.seed or 0)
+    if load.hubs * load.workers > MOST_WORKERS:
+        options.refuse(f"{load.hubs:,} hubs of {load.workers:,} workers are more than {MOST_WORKERS:,} workers")
+    if load.users > MOST_USERS or load.tasks > MOST_TASKS:
+        options.refuse(f"there may be {MOST_USERS:,} users and {MOST_TASKS:,} tasks at most")
+    if load.tasks < load.users:
+        options.refuse(f"{_many(load.users, 'user')} need at least as many tasks, --tasks is {load.tasks:,}")
+    if len(load.lengths) > load.users:
+        options.refuse(f"--seconds has {len(load.lengths)} lengths, for {_many(load.users, 'user')}")
     answer = what_if(load, process_time)  # what the core computes, however busy this machine is
     show(options, msgspec.to_builtins(answer), lambda: _words(load, answer))
     return 0
@@ -104,8 +144,9 @@ def _what_if(options: argparse.Namespace, asked: dict[str, float]) -> int:
 
 def _question(load: Load) -> str:
     apart = f", who come {load.stagger_s:g} s apart" if load.stagger_s and load.users > 1 else ""
+    lengths = " or ".join(f"{length:g} s" for length in dict.fromkeys(load.lengths or (load.seconds,)))
     return (
-        f"{_many(load.tasks, 'task')} of about {load.seconds:g} s from {_many(load.users, 'user')}{apart}, "
+        f"{_many(load.tasks, 'task')} of about {lengths} from {_many(load.users, 'user')}{apart}, "
         f"on {_many(load.hubs, 'hub')} of {_many(load.workers, 'worker')}"
     )
 
@@ -115,8 +156,8 @@ def _many(number: int, noun: str) -> str:
 
 
 def _words(load: Load, answer: WhatIf) -> str:
-    rows = [msgspec.to_builtins(user) for user in answer.users[:20]]
-    columns = ("user", "tasks", "came_at", "first_start_s", "mean_wait_s", "max_wait_s", "done_after_s")
+    rows = [{**msgspec.to_builtins(user), "seconds": f"{user.seconds:g}"} for user in answer.users[:20]]
+    columns = ("user", "tasks", "seconds", "came_at", "first_start_s", "mean_wait_s", "max_wait_s", "done_after_s")
     return "\n".join(
         [
             _question(load),

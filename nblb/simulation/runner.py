@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from math import ceil
 from multiprocessing import get_context
 
 import msgspec
 
-from nblb.simulation.story import HistoryResult, play
+from nblb.simulation.story import HistoryResult, MixedLengths, play
 
 CHUNK = 25  # histories that a process takes at once
 
@@ -30,23 +32,25 @@ class SimulationReport(msgspec.Struct):
             self.bad.append(outcome)
 
 
-def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10) -> SimulationReport:
-    """Play these seeds; ends early once `enough` of them have gone wrong."""
+def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10, mixed: bool = False) -> SimulationReport:
+    """Play these seeds; ends early once `enough` of them have gone wrong. `mixed`: calls of all lengths in each."""
     report = SimulationReport()
-    for outcome in _outcomes(seeds, processes):
+    for outcome in _outcomes(seeds, processes, mixed):
         report.add(outcome)
         if len(report.bad) >= enough:
             break
     return report
 
 
-def _outcomes(seeds: Sequence[int], processes: int) -> Iterator[HistoryResult]:
+def _outcomes(seeds: Sequence[int], processes: int, mixed: bool) -> Iterator[HistoryResult]:
+    play_one = partial(play, make=MixedLengths) if mixed else play
+    processes = min(processes, ceil(len(seeds) / CHUNK))
     if processes <= 1:
-        yield from map(play, seeds)
+        yield from map(play_one, seeds)
         return
     # Spawned, not forked: the caller may be a kernel with threads.
     with get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(play, seeds, CHUNK)
+        yield from pool.imap_unordered(play_one, seeds, CHUNK)
 
 
 def first_bad(seeds: Iterable[int], play_one: Callable[[int], HistoryResult]) -> HistoryResult | None:
@@ -54,6 +58,6 @@ def first_bad(seeds: Iterable[int], play_one: Callable[[int], HistoryResult]) ->
     return next((outcome for seed in seeds if (outcome := play_one(seed)).violation), None)
 
 
-def replay_command(seed: int) -> str:
+def replay_command(seed: int, mixed: bool = False) -> str:
     """What a person types to see a history again."""
-    return f"nblb simulate --seed {seed}"
+    return f"nblb simulate --seed {seed}{' --mixed' * mixed}"

@@ -37,7 +37,7 @@ from nblb.scheduling.state import Policy
 LATENCY_S = 0.0003
 TURN_S = 0.001
 RECORD_ITEMS = 1000
-NEVER_S = 1e12
+NEVER_S = 1e18
 RESULT = Payload((b"r",))
 
 
@@ -49,10 +49,15 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 8  # of each hub
     tasks: int = 10_000  # of all users together; each submits its part as one job
     seconds: float = 1.0  # a task, on average
+    lengths: tuple[float, ...] = ()  # if any, instead: of the first user's tasks, of the second's, and so on
     spread: float = 0.5  # sigma of its logarithm: 0 for all alike
     stagger_s: float = 0.0  # each user comes so much after the one before
     seed: int = 0
     prefetch_s: float = 0.020
+
+    def of_user(self, number: int) -> float:
+        """The seconds that a task of this user takes, on average."""
+        return self.lengths[number % len(self.lengths)] if self.lengths else self.seconds
 
 
 class UserAnswer(msgspec.Struct):
@@ -60,6 +65,7 @@ class UserAnswer(msgspec.Struct):
 
     user: str
     tasks: int
+    seconds: float  # that each takes, on average
     came_at: float
     first_start_s: float = 0.0  # from coming to the first task's start
     mean_wait_s: float = 0.0
@@ -131,9 +137,8 @@ class _Run:
                 groups=(Group(workers=load.workers),), workers=tuple((name, 0) for name in hub.free),
             )  # fmt: skip
             self.at(0.0, self.to_core, address, hello)
-        for n in range(load.users):
-            items = load.tasks // load.users + (n < load.tasks % load.users)
-            self.at(n * load.stagger_s, self._submit, f"user{n}", items)
+        for n, items in enumerate(_shares(load)):
+            self.at(n * load.stagger_s, self._submit, f"user{n}", items, load.of_user(n))
         while self.heap:
             self._turn()
         return self._answer()
@@ -170,8 +175,8 @@ class _Run:
             elif type(command.message) is StopTask and command.to in self.hubs:
                 self.at(self.now + LATENCY_S, self._stop, self.hubs[command.to], command.message)
 
-    def _submit(self, user: str, items: int) -> None:
-        self.users[user] = UserAnswer(user, items, self.now)
+    def _submit(self, user: str, items: int, seconds: float) -> None:
+        self.users[user] = UserAnswer(user, items, seconds, self.now)
         self.waits[user] = []
         sender = f"client:{user}"
         self.to_core(sender, Hello(client=user, user=user))
@@ -202,7 +207,8 @@ class _Run:
         while hub.line and hub.free:
             run, worker = hub.line.popleft(), hub.free.pop()
             mean = load.spread * load.spread / 2  # of the logarithm, taken off so that the mean is `seconds`
-            duration = sum(load.seconds * draw(-mean, load.spread) for _ in range(run.items))
+            seconds = self.users[run.user].seconds
+            duration = sum(seconds * draw(-mean, load.spread) for _ in range(run.items))
             self.waits[run.user] += [self.now - self.users[run.user].came_at] * run.items
             if duration > 0.02:  # as a hub does: an end that comes sooner tells it too
                 started = TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=worker)
@@ -241,6 +247,18 @@ class _Run:
             decisions_per_s=self.decisions / self.core_s if self.core_s else 0.0,
             tasks_per_s=self.ended / self.core_s if self.core_s else 0.0,
         )
+
+
+def _shares(load: Load) -> list[int]:
+    """How many of the tasks each user has: each about as much work, and one task at least."""
+    rates = [1.0 / load.of_user(n) for n in range(load.users)]
+    whole = sum(rates)
+    each = [(load.tasks - load.users) * rate / whole for rate in rates]
+    shares = [1 + int(share) for share in each]
+    rest = sorted(range(load.users), key=lambda n: (int(each[n]) - each[n], n))
+    for n in rest[: load.tasks - sum(shares)]:
+        shares[n] += 1
+    return shares
 
 
 def what_if(load: Load, stopwatch: Callable[[], float]) -> WhatIf:
