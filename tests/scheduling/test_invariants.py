@@ -13,7 +13,7 @@ from nblb.protocol.messages import Group, OpenJob, SubmitTask, TaskState, Worker
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
-from tests.scheduling.world import ANNA, World
+from tests.scheduling.world import ANNA, World, submit
 
 
 @pytest.fixture
@@ -103,3 +103,19 @@ def test_a_task_that_waits_in_vain_is_seen(scheduler: Scheduler) -> None:
     assert hub.groups[0].alive == 3
     with pytest.raises(AssertionError, match="waits while a worker of lab is free for it"):
         invariants.check(scheduler, ticked=True)
+
+
+def test_work_ahead_of_somebody_with_fewer_workers_is_seen() -> None:
+    world = World(Policy(core="c", max_queued=0))
+    world.client(ANNA, "anna")
+    world.client("client:bob", "bob")
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "warm")
+    world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.001))
+    submit(world, *(f"t{n}" for n in range(20)))
+    world.check(ticked=True)
+    world.say("client:bob", SubmitTask(task="b", name="long", function="g", payload=Payload((b"x",))))
+    scheduler = world.scheduler
+    scheduler.dispatch.held, scheduler.state.dispatch_due = True, False  # as if a run had sent these in spite of bob
+    with pytest.raises(AssertionError, match=r"of bob \(0 workers\) waits, and .* of anna .* was sent ahead to lab"):
+        world.check(ticked=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nblb.protocol.messages import Group, Heartbeat, StopTask, TaskState
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, Heartbeat, StopTask, SubmitTask, TaskState
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 
@@ -87,3 +88,76 @@ def test_without_work_ahead_nothing_is_watched() -> None:
     world.hub("lab", (Group(1),))
     submit(world, "t1", "t2")
     assert world.scheduler.recall.next_deadline() is None
+
+
+# ── for those who wait ──
+
+
+@pytest.fixture
+def full(world: World) -> ModelHub:
+    """A hub with two workers and a line of anna's short tasks; bob has none yet."""
+    hub = world.hub("lab", (Group(2),))
+    world.client("client:bob", "bob")
+    submit(world, "warm")
+    world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.002))
+    submit(world, *(f"t{n}" for n in range(40)))
+    assert len(hub.hands) > 8
+    return hub
+
+
+def bobs(world: World, *tasks: str) -> None:
+    for task in tasks:
+        world.say("client:bob", SubmitTask(task=task, name="long", function="g", payload=Payload((b"x",))))
+
+
+def test_for_a_user_who_waits_the_whole_line_is_called_back_at_once(world: World, full: ModelHub) -> None:
+    before = list(full.hands)
+    bobs(world, "b1", "b2")
+    assert recalled(world, 0.0) == [fence[0] for fence in reversed(before[2:])]
+    assert list(full.hands) == before[:2]
+    world.tick()
+    world.check(ticked=True)
+    assert recalled(world, 0.0) == []  # there is nothing left, and it is asked for once only
+    world.fact(full, full.finish(before[0], duration_s=0.002))
+    world.tick()
+    assert list(full.hands) == [before[1], ("b1", 0, 1)]
+
+
+def test_of_users_with_as_few_workers_nothing_is_called_back(world: World, full: ModelHub) -> None:
+    world.client("client:carla", "carla")
+    bobs(world, "b1")
+    world.tick()
+    held = world.scheduler.state.hubs[full.address].in_hand
+    user = world.scheduler.state.share.user("bob")
+    user.occupied = 1  # as if he had a worker elsewhere, and anna two here
+    world.scheduler.recall.make_way(
+        [(user, world.scheduler.state.records["b1"].slices[0], next(iter(held.values())).group.band)]
+    )
+    assert world.scheduler.state.out == []
+    user.occupied = 0
+
+
+def test_a_long_line_of_tiny_slices_is_through_before_it_could_come_back(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    world.client("client:bob", "bob")
+    submit(world, "warm")
+    world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.000_01))
+    submit(world, *(f"t{n}" for n in range(400)))
+    line = len(hub.hands)
+    assert line > 2 + 64
+    bobs(world, "b1")
+    assert recalled(world, 0.0) == []
+    for _ in range(line - 1):
+        world.fact(hub, hub.finish(next(iter(hub.hands)), duration_s=0.000_01))
+        world.tick()
+    assert list(hub.hands)[1] == ("b1", 0, 1)  # the first behind those that stood in line
+
+
+def test_what_a_hub_did_not_hand_back_then_is_asked_for_once_it_has_waited_for_long(
+    world: World, hub: ModelHub
+) -> None:
+    """Its worker is at a long task, of which nobody knew: t2 and t3 must not begin before bob's when that ends."""
+    world.client("client:bob", "bob")
+    world.scheduler.recall.make_way = lambda _: None  # type: ignore[method-assign]
+    bobs(world, "b1")
+    assert set(recalled(world, 0.06)) == {"t2", "t3"}
