@@ -15,7 +15,7 @@ from nblb.scheduling.intake import run_task
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Kind, Submission
+from nblb.scheduling.submission import Kind
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 
