@@ -9,6 +9,10 @@ Nothing between the two opens them. Each module says what its payloads look like
     frames      where it was then, and with which variables; frame_values: these as real values
     explain     which part of something cannot be pickled
     pickling    the Pickler beneath: what travels by value, what out of band
+    project     which modules are the user's own
+    reach       which members of these a function needs
+    modules     how they are made again where the function is loaded
+    kinds       objects for which neither pickle nor cloudpickle has a way
 """
 
 from nblb.payload.calls import (
@@ -35,11 +39,17 @@ from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.failures import original_exception, pack_exception, to_exception
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
-from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function
+from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function, load_with_modules
+from nblb.payload.kinds import CACHED, MADE_ANEW, registry_of
 from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
-from nblb.payload.pickling import Alike, Store, goes_by_name, module_content, project_modules, stores
+from nblb.payload.modules import Placement, put_back
+from nblb.payload.pickling import Alike, Store, stores
+from nblb.payload.project import goes_by_name, is_project_file, project_modules
+from nblb.payload.reach import Reach
 
 __all__ = [
+    "CACHED",
+    "MADE_ANEW",
     "MAX_ITEMS",
     "MAX_REASON",
     "MAX_VALUES",
@@ -52,6 +62,8 @@ __all__ = [
     "Input",
     "Inputs",
     "Packed",
+    "Placement",
+    "Reach",
     "Store",
     "as_it_is",
     "blob_name",
@@ -63,12 +75,13 @@ __all__ = [
     "explain_unpicklable",
     "fingerprint",
     "goes_by_name",
+    "is_project_file",
     "is_secret",
     "joined_results",
     "load_constant",
     "load_function",
     "load_value",
-    "module_content",
+    "load_with_modules",
     "original_exception",
     "pack_call",
     "pack_calls",
@@ -78,6 +91,8 @@ __all__ = [
     "pack_map",
     "pack_results",
     "project_modules",
+    "put_back",
+    "registry_of",
     "resolve",
     "stores",
     "take",

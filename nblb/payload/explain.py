@@ -6,7 +6,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from nblb.errors import NotSerializable
 from nblb.payload.pickling import dump
+from nblb.payload.project import goes_by_name
+from nblb.payload.reach import Reach, names_in
 from nblb.user_text import kind_of, text_of
 
 MAX_DEPTH = 12
@@ -26,15 +29,18 @@ _HINTS = {
 }
 
 
-def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False) -> str:
-    """A sentence that names the first part of `value` that cannot be pickled; '' if all of it can."""
-    error = _error(value, arguments)
+def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False, in_module: bool = False) -> str:
+    """A sentence that names the first part of `value` that cannot be pickled; '' if all of it can.
+
+    With `in_module`, the value belongs to a module, where locks and their like are made anew.
+    """
+    error = _error(value, arguments, in_module)
     if error is None:
         return ""
     path, culprit, seen = name, value, {id(value)}
     for _ in range(MAX_DEPTH):
         try:
-            part = _bad_part(culprit, seen, arguments)
+            part = _bad_part(culprit, seen, arguments, in_module)
         except BaseException:  # a user's object does not let itself be looked at
             break
         if part is None:
@@ -47,21 +53,57 @@ def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False
     return f"{path} cannot be pickled: {reason}" + (f" ({hint})" if hint else "")
 
 
-def _error(value: Any, arguments: bool) -> BaseException | None:
+def leave_out(reach: Reach, what: str) -> bool:
+    """Mark the members of modules that cannot be pickled as absent; whether there were any.
+
+    Raises
+    ------
+    NotSerializable
+        One of them is required.
+    """
+    found = False
+    for module in reach.modules:
+        for name, value, required in reach.members(module):
+            if isinstance(value, (types.ModuleType, types.FunctionType)) or (id(module), name) in reach.absent:
+                continue
+            why = _in_member(value, f"{module.__name__}.{name}")
+            if why and required:
+                raise NotSerializable(f"{what} -> {why}")
+            if why:
+                reach.absent[id(module), name] = why
+                found = True
+    return found
+
+
+def _in_member(value: Any, name: str) -> str:
+    if not isinstance(value, type):
+        return explain_unpicklable(value, name, in_module=True)
+    if goes_by_name(value):
+        return ""
+    parts = ((step, part) for step, part in _parts(value) if not isinstance(part, types.FunctionType))
+    whys = (explain_unpicklable(part, name + step, in_module=True) for step, part in parts if not _is_slot(part))
+    return next(filter(None, whys), "")
+
+
+def _is_slot(part: Any) -> bool:
+    return isinstance(part, (types.MemberDescriptorType, types.GetSetDescriptorType))
+
+
+def _error(value: Any, arguments: bool, in_module: bool) -> BaseException | None:
     try:
-        dump(value, arguments, by_file=False)
+        dump(value, arguments, by_file=False, in_module=in_module)
     except BaseException as error:
         return error
     return None
 
 
-def _bad_part(value: Any, seen: set[int], arguments: bool) -> tuple[str, Any, BaseException] | None:
+def _bad_part(value: Any, seen: set[int], arguments: bool, in_module: bool) -> tuple[str, Any, BaseException] | None:
     for number, (step, part) in enumerate(_parts(value)):
         if number >= MAX_PARTS:
             return None
         if id(part) in seen:
             continue
-        error = _error(part, arguments)
+        error = _error(part, arguments, in_module)
         if error is not None:
             return step, part, error
     return None
@@ -83,20 +125,17 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         for number, part in enumerate(value):
             yield (f"[{number}]" if isinstance(value, (list, tuple)) else "an element"), part
     elif isinstance(value, type):
-        for key, part in vars(value).items():
-            if not key.startswith("__") or isinstance(part, types.FunctionType):
+        for key, part in list(vars(value).items()):
+            is_of_python = key.startswith("__") or key == "_abc_impl" or _is_slot(part)
+            if not is_of_python or isinstance(part, types.FunctionType):
                 yield f".{key}", part
     else:
         yield from _attributes(value)
 
 
 def _captured(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    names = [*function.__code__.co_names]
-    for constant in function.__code__.co_consts:
-        if isinstance(constant, types.CodeType):
-            names += constant.co_names
-    for name in names:
-        if name in function.__globals__:
+    for name in sorted(names_in(function.__code__)[0]):
+        if name in function.__globals__ and name != "__builtins__":
             yield f"global {name!r}", function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:

@@ -13,6 +13,7 @@ import linecache
 import re
 import sys
 import types
+import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ import msgspec
 
 from nblb.errors import NotSerializable
 from nblb.payload.calls import blob_name
-from nblb.payload.explain import MAX_REASON, explain_unpicklable
+from nblb.payload.explain import MAX_REASON, explain_unpicklable, leave_out
+from nblb.payload.modules import Placement, placed_while_loaded
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
-from nblb.protocol.framing import Payload
+from nblb.payload.reach import Reach
+from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.user_text import text_of
 
 MAX_SOURCE = 256 * 1024
@@ -33,17 +36,28 @@ _random_id = re.compile(r"[0-9a-f]{32}")
 _labels: dict[str, str] = {}  # file name of a code object -> what people call it: 'Cell In[7]'
 
 
-def dump_function(function: Callable[..., Any], by_content: bool = False) -> tuple[str, Payload]:
+def dump_function(
+    function: Callable[..., Any], by_content: bool = False, reach: Reach | None = None
+) -> tuple[str, Payload]:
     """The name of a function (see `blob_name`) and the blob that hubs load it from.
+
+    Parameters
+    ----------
+    function
+        Any callable.
+    by_content
+        Name it by its content, however large that is.
+    reach
+        What it needs of the project's modules, if that is known already.
 
     Raises
     ------
     NotSerializable
-        Names the captured value that cannot be pickled.
+        Names the captured value, or the member of a module, that cannot be pickled.
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        buffers, pickler = dump(function)
+        buffers, pickler = _dumped(function, reach, f"function {name}")
     except NotSerializable:
         raise
     except Exception as error:
@@ -52,6 +66,17 @@ def dump_function(function: Callable[..., Any], by_content: bool = False) -> tup
     notes = msgspec.json.encode(_sources(pickler.code))
     whole = [notes, *buffers]
     return blob_name(whole, by_content), Payload.of(whole)
+
+
+def _dumped(function: Callable[..., Any], reach: Reach | None, what: str) -> tuple[list[Buffer | Part], Pickler]:
+    """The pickle; members of modules that cannot be pickled are left out of it, unless they are required."""
+    try:
+        return dump(function, reach=reach)
+    except Exception:
+        reach = Reach(function) if reach is None else reach
+        if not leave_out(reach, what):
+            raise
+    return dump(function, reach=reach)
 
 
 def load_function(payload: Payload) -> Callable[..., Any]:
@@ -66,10 +91,17 @@ def load_function(payload: Payload) -> Callable[..., Any]:
     return function
 
 
+def load_with_modules(payload: Payload) -> tuple[Callable[..., Any], Placement]:
+    """The function of a blob, and the modules of the project that came with it, to be put in place while it runs."""
+    with placed_while_loaded() as placement:
+        return load_function(payload), placement
+
+
 def _sources(codes: Iterable[types.CodeType]) -> dict[str, tuple[str, str]]:
     """For each file that code came from: what people call it, and its text."""
     found = {}
     for filename in sorted({code.co_filename for code in codes}):
+        linecache.checkcache(filename)  # the text of a file that was edited and loaded again
         source = "".join(linecache.getlines(filename))
         label = cell_label(filename)
         if label or (source and len(source) <= MAX_SOURCE):
@@ -93,9 +125,19 @@ def cell_label(filename: str) -> str:
 
 def fingerprint(function: Callable[..., Any]) -> str:
     """32 hex digits that stay the same while the function's code and all that it captures do."""
-    file = _Digest()
-    pickler = _Normalized(file)
-    pickler.dump(function)
+    reach: Reach | None = None
+    while True:
+        file, before = _Digest(), reach.size if reach is not None else 0
+        pickler = _Normalized(file, reach=reach)
+        try:
+            pickler.dump(function)
+        except Exception:
+            if reach is not None and not leave_out(reach, "the function"):
+                raise
+            reach = reach or Reach(function)
+            continue
+        if reach is None or reach.size == before:
+            break
     for buffer in pickler.large:
         file.digest.update(memoryview(buffer))
     return file.digest.hexdigest()
@@ -121,7 +163,7 @@ class _Normalized(Pickler):
         if type(obj) is types.CodeType:
             return reduced_code(_without_places(obj))
         reduced = super().reducer_override(obj)
-        if isinstance(obj, type) and isinstance(reduced, tuple):
+        if isinstance(obj, (type, typing.TypeVar)) and isinstance(reduced, tuple):
             # cloudpickle gives each class made in a cell a random id.
             rebuild, args, *rest = reduced
             args = tuple("" if isinstance(a, str) and _random_id.fullmatch(a) else a for a in args)

@@ -2,8 +2,9 @@
 
 Three rules that plain pickle does not have:
 
-- Functions and classes of the user's own project (`__main__`, notebook cells, .py files under the notebook's
-  folder or the working folder) travel by value, since no hub can import them. Installed packages go by name.
+- Functions and classes of `__main__` and of the user's own project (`project.py`) travel by value, since no hub has
+  them as they are here. What a function needs of the project's modules travels along (`reach.py`, `modules.py`).
+  Installed packages go by name.
 - An object whose class has `__nblb_argument__` (a future, a Job, a handle of `lb.put`) is replaced by the Input or
   Constant that it returns. That is only allowed in arguments, where the hub can put the value in its place.
 - Buffers of 64 KiB and more are kept out of the pickle, copied once: what is submitted is what the caller saw, even
@@ -16,24 +17,21 @@ import io
 import os
 import pickle
 import sys
-import sysconfig
 import threading
 import types
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import cloudpickle
 
 from nblb.errors import NotSerializable
+from nblb.payload import kinds, modules
+from nblb.payload.project import project_modules
+from nblb.payload.reach import Reach
 from nblb.protocol.framing import LARGE, Buffer, Part
 from nblb.shared_files.transfer import BY_FILE
 
 PROTOCOL = 5
-
-_IMPORTS_OWN = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})
-
-_by_value_lock = threading.Lock()
 
 
 class Store(Protocol):
@@ -76,71 +74,6 @@ def kept(buffers: Sequence[Buffer], alike: Alike | None = None, by_file: bool = 
     return [buffer if type(buffer) is bytes else bytearray(buffer) for buffer in buffers]
 
 
-class ProjectModules:
-    """Which modules are the user's own: source files under the project's folders, installed nowhere."""
-
-    def __init__(self) -> None:
-        paths = sysconfig.get_paths()
-        installed = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-        self._installed = tuple(folder + os.sep for folder in installed)
-        self._roots: tuple[str, ...] = ()
-        self._known: dict[str, tuple[types.ModuleType, bool]] = {}
-        self._here = ""
-
-    def __contains__(self, name: str) -> bool:
-        module = sys.modules.get(name)
-        if module is None or name == "__main__" or name.partition(".")[0] == "nblb":
-            return False
-        here = os.getcwd()  # noqa: PTH109  # asked for each class that is pickled; Path.cwd() takes ten times as long
-        if here != self._here:
-            self._here, self._roots = here, _project_folders(here)
-            self._known.clear()
-        known = self._known.get(name)
-        if known is None or known[0] is not module:
-            known = self._known[name] = (module, self._is_own(module))
-        return known[1]
-
-    def _is_own(self, module: types.ModuleType) -> bool:
-        path = getattr(module, "__file__", None)
-        if not isinstance(path, str) or not path.endswith(".py"):
-            return False
-        path = str(Path(path).absolute())
-        if path.startswith(self._installed) or "site-packages" in path or "dist-packages" in path:
-            return False
-        return path.startswith(self._roots)
-
-
-def _project_folders(here: str) -> tuple[str, ...]:
-    """The working folder, the notebook's and the script's, each with its separator at the end."""
-    folders = {here}
-    notebook = Path(os.environ.get("JPY_SESSION_NAME", ""))
-    if notebook.is_absolute():
-        folders.add(str(notebook.parent))
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if script and not str(Path(script).absolute()).startswith(sys.prefix):
-        folders.add(str(Path(script).absolute().parent))
-    return tuple(folder + os.sep for folder in folders if folder != os.sep)
-
-
-project_modules = ProjectModules()
-
-
-def module_content(module: types.ModuleType) -> dict[str, Any]:
-    """What a module of the project is made of, without what the import system put into it."""
-    return {name: part for name, part in vars(module).items() if name not in _IMPORTS_OWN}
-
-
-def goes_by_name(thing: Any) -> bool:
-    """Whether a function or class is pickled as a name that is imported where it is loaded."""
-    name, path = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
-    if not isinstance(name, str) or name == "__main__" or name in project_modules:
-        return False
-    found: Any = sys.modules.get(name)
-    for step in path.split("."):
-        found = getattr(found, step, None)
-    return found is thing
-
-
 NO_FILE = "<dynamic-code>"  # what cloudpickle from 3.1.3 on says instead of the file that code came from
 
 
@@ -151,14 +84,34 @@ def reduced_code(code: types.CodeType) -> tuple[Any, ...]:
     return (rebuild, tuple(named), *rest)
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's, with nblb's three rules; one instance can write many pickles, end to end, into its file."""
+class NeedsReach(Exception):
+    """A module of the project was met where it was not expected: pickle again, with a Reach."""
 
-    def __init__(self, file: io.BytesIO, arguments: bool = False) -> None:
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle's, with nblb's rules; one instance can write many pickles, end to end, into its file.
+
+    Parameters
+    ----------
+    file
+        What is written to.
+    arguments
+        Whether futures and their like may stand in it.
+    reach
+        The modules of the project that travel along. Without it functions of such modules come with those globals
+        that they use, for a process that has the module already; a module itself raises NeedsReach.
+    in_module
+        Whether what is pickled belongs to a module, so that locks are made anew.
+    """
+
+    def __init__(
+        self, file: io.BytesIO, arguments: bool = False, reach: Reach | None = None, in_module: bool = False
+    ) -> None:
         self.large: list[Buffer] = []  # what stays out of the pickle being written, not copied yet: see `kept`
         self.stand_ins: list[Any] = []  # Input and Constant objects that were put in
         self.code: set[types.CodeType] = set()  # of functions that went by value
-        self._arguments = arguments
+        self._arguments, self._reach, self._in_module = arguments, reach, int(in_module)
+        self._namespaces: dict[int, _Namespace] = {}  # of functions of modules, by the id of their globals
         super().__init__(file, protocol=PROTOCOL, buffer_callback=self._keep_out)
 
     def _keep_out(self, buffer: pickle.PickleBuffer) -> bool:
@@ -175,15 +128,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         if kind is types.CodeType:
             self.code.add(obj)
             return reduced_code(obj)
+        if kind is types.FunctionType:
+            return self._function(obj)
+        if issubclass(kind, type):
+            return self._class(obj)
         if kind is types.ModuleType:
-            if obj.__name__ in project_modules:
-                return types.ModuleType, (obj.__name__,), module_content(obj)
-            return NotImplemented
-        if kind is types.FunctionType or isinstance(obj, type):
-            module = getattr(obj, "__module__", None)
-            if isinstance(module, str) and module in project_modules:
-                return self._by_value(sys.modules[module], super().reducer_override, obj)
-        return super().reducer_override(obj)
+            return self._module(obj) if project_modules.owns(obj) else NotImplemented
+        if kind is _Namespace or kind is _Data:
+            return obj.reduced()
+        return kinds.reduced(obj, kind, bool(self._in_module))
 
     def _stand_in(self, obj: Any) -> Any:
         if not self._arguments:
@@ -195,18 +148,93 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         self.stand_ins.append(stand_in)
         return stand_in.__reduce__()
 
-    @staticmethod
-    def _by_value(module: types.ModuleType, reduce: Callable[[Any], Any], obj: Any) -> Any:
-        """`reduce` while the module counts as one whose content travels; cloudpickle's registry is process-wide."""
-        with _by_value_lock:
-            registered = module.__name__ in cloudpickle.cloudpickle.list_registry_pickle_by_value()
-            if not registered:
-                cloudpickle.register_pickle_by_value(module)
-            try:
-                return reduce(obj)
-            finally:
-                if not registered:
-                    cloudpickle.unregister_pickle_by_value(module)
+    def _function(self, obj: types.FunctionType) -> Any:
+        reduced = kinds.dispatching(obj)
+        if reduced is NotImplemented:
+            name: Any = obj.__module__
+            is_own = isinstance(name, str) and name in project_modules
+            reduced = self._dynamic_function_reduce(obj) if is_own else super().reducer_override(obj)
+        module = project_modules.of_globals(obj.__globals__)
+        if module is None or not isinstance(reduced, tuple):
+            return reduced
+        make, (code, _, *more), (attributes, slots), _, _, set_state = reduced
+        names, slots["__globals__"] = slots["__globals__"], {}
+        namespace = self._namespaces.get(id(obj.__globals__))
+        if namespace is None:
+            shared = module if self._reach is not None else module.__name__
+            namespace = self._namespaces[id(obj.__globals__)] = _Namespace(shared)
+        args, state = (code, namespace, *more), (attributes, slots)
+        if self._reach is None:
+            return make, args, (set_state, state, names), None, None, modules.set_function_state
+        self._reach.add(obj)
+        return make, args, state, None, None, set_state
+
+    def _class(self, obj: type) -> Any:
+        module = getattr(obj, "__module__", None)
+        if isinstance(module, str) and module in project_modules:
+            reduced = cloudpickle.cloudpickle._dynamic_class_reduce(obj)
+        else:
+            reduced = super().reducer_override(obj)
+        if not isinstance(reduced, tuple) or len(reduced) < 6:
+            return reduced
+        rebuild, args, state, _, _, set_state = reduced
+        state = set_state, state
+        if self._reach is None or not isinstance(module, str) or module not in project_modules:
+            return modules.made_class, (rebuild, *args), state, None, None, modules.set_class_state
+        self._reach.add(obj)
+        return modules.in_module, (sys.modules[module], rebuild, *args), state, None, None, modules.set_class_state
+
+    def _module(self, obj: types.ModuleType) -> Any:
+        if self._reach is None:
+            raise NeedsReach
+        self._reach.module(obj)
+        package = sys.modules.get(obj.__name__.rpartition(".")[0])
+        if package is not None and not project_modules.owns(package):
+            package = None
+        begun = (obj.__name__, sys.modules.get(obj.__name__) is obj, package)
+        data = _Data(self._members(obj, definitions=False))
+        return modules.make_module, begun, data, None, self._members(obj, definitions=True), modules.fill_module
+
+    def _members(self, module: types.ModuleType, definitions: bool) -> Iterator[tuple[str, Any]]:
+        """Members of a module; while the Pickler is at them, locks and their like are made anew."""
+        reach = self._reach
+        assert reach is not None
+        self._in_module += 1
+        yield "__name__", module.__name__  # two at least: the end is asked for when the last one has been pickled
+        yield "__doc__", module.__doc__
+        if definitions:
+            for name in ("__package__", "__path__", "__file__"):
+                if (value := getattr(module, name, None)) is not None:
+                    yield name, list(value) if name == "__path__" else value
+        for name, value, _ in list(reach.members(module)):
+            why = reach.absent.get((id(module), name))
+            if name not in _IDENTITY and definitions is (why is None and isinstance(value, _DEFINITIONS)):
+                yield name, value if why is None else modules.Absent(why)
+        self._in_module -= 1
+
+
+_IDENTITY = frozenset({"__name__", "__file__", "__package__", "__path__", "__doc__"})
+_DEFINITIONS = (type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, int, float, complex, str, bytes)
+
+
+class _Namespace:
+    """The globals of a function of a module: those of a module that travels along, or of one that is there."""
+
+    def __init__(self, module: types.ModuleType | str) -> None:
+        self._module = module
+
+    def reduced(self) -> tuple[Any, ...]:
+        return modules.globals_of if isinstance(self._module, str) else vars, (self._module,)
+
+
+class _Data:
+    """The members of a module that are no definitions, pickled as a dict, one after the other."""
+
+    def __init__(self, members: Iterator[tuple[str, Any]]) -> None:
+        self._members = members
+
+    def reduced(self) -> tuple[Any, ...]:
+        return dict, (), None, None, self._members
 
 
 class _Desk(threading.local):
@@ -233,7 +261,12 @@ def dump_arguments(value: Any) -> tuple[list[Buffer | Part], list[Any]]:
     desk.busy = True
     file, pickler = desk.file, desk.pickler
     try:
-        pickler.dump(value)
+        try:
+            pickler.dump(value)
+        except NeedsReach:
+            desk.renew()
+            dumped, another = dump(value, arguments=True, reach=Reach(value))
+            return dumped, another.stand_ins
         written = file.getvalue()
         buffers: list[Buffer | Part] = [written]
         stand_ins: list[Any] = []
@@ -258,15 +291,41 @@ def dump_arguments(value: Any) -> tuple[list[Buffer | Part], list[Any]]:
 
 
 def dump(
-    value: Any, arguments: bool = False, by_file: bool = True, alike: Alike | None = None
+    value: Any,
+    arguments: bool = False,
+    by_file: bool = True,
+    alike: Alike | None = None,
+    reach: Reach | None = None,
+    in_module: bool = False,
 ) -> tuple[list[Buffer | Part], Pickler]:
-    """One pickle of `value` and its large buffers; the Pickler tells what was met on the way."""
-    file = io.BytesIO()
-    pickler = Pickler(file, arguments)
-    pickler.dump(value)
+    """One pickle of `value` and its large buffers; the Pickler tells what was met on the way.
+
+    With a `reach`, the modules of the project that it names travel along, those too that are met on the way.
+    """
+    while True:
+        file = io.BytesIO()
+        pickler = Pickler(file, arguments, reach, in_module)
+        before = reach.size if reach is not None else 0
+        try:
+            pickler.dump(value if reach is None or not reach.modules else _Bundle(reach.modules, value))
+        except NeedsReach:
+            reach = Reach(value)
+            continue
+        if reach is None or reach.size == before:
+            break
     buffers = kept([file.getvalue(), *pickler.large], alike, by_file)
     pickler.large.clear()
     return buffers, pickler
+
+
+class _Bundle:
+    """A value and the modules that its code needs."""
+
+    def __init__(self, needed: list[types.ModuleType], value: Any) -> None:
+        self._needed, self._value = needed, value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return modules.unbundled, (self._needed, self._value)
 
 
 def load(buffers: Sequence[Buffer]) -> Any:

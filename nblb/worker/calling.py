@@ -36,7 +36,7 @@ class Blobs:
 
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[bytes, int]]] = {}
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, tuple[Callable[..., Any], packing.Placement]] = {}
         self.find: Find | None = None  # what lies in files
 
     def take(self, datagram: bytes, fd: int) -> HandTo | None:
@@ -62,13 +62,14 @@ class Blobs:
             and all(blob in held for blob in run.depends)
         )
 
-    def function(self, blob: str) -> Callable[..., Any]:
-        """Loaded once: what it caches in its globals stays, as in any process that calls it twice."""
+    def function(self, blob: str) -> tuple[Callable[..., Any], packing.Placement]:
+        """A function and its modules, loaded once: what it caches in its globals stays, as in any other process."""
         found = self._functions.get(blob)
         if found is None:
             if len(self._functions) >= MAX_FUNCTIONS:
                 del self._functions[next(iter(self._functions))]
-            found = self._functions[blob] = packing.load_function(self._open(*self._held[blob][0]).payload)
+            found = packing.load_with_modules(self._open(*self._held[blob][0]).payload)
+            self._functions[blob] = found
         return found
 
     def constant(self, blob: str) -> Any:
@@ -116,9 +117,13 @@ class Prepared:
             return ""
 
 
-def prepare(run: RunTask, blobs: Blobs) -> Prepared:
-    """The slice's function and arguments, ready to be called."""
-    function = blobs.function(run.function)
+def prepare(run: RunTask, blobs: Blobs) -> tuple[Prepared, packing.Placement]:
+    """The slice's function and arguments, ready to be called once the function's modules are in place."""
+    function, placement = blobs.function(run.function)
+    return _prepared(run, blobs, function), placement
+
+
+def _prepared(run: RunTask, blobs: Blobs, function: Callable[..., Any]) -> Prepared:
     if run.call != "python":
         task = json.loads(bytes(run.payload.buffers[0]))
         shown: list[Any] = [((task,), {})]

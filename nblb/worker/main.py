@@ -23,7 +23,7 @@ from time import perf_counter
 from typing import Any
 
 from nblb import task_api
-from nblb.payload import Call, stores
+from nblb.payload import Call, put_back, stores
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Failure, RunTask, TaskFinished, TaskProgressed, TaskStopped, WorkerStarted
 from nblb.system import child_processes
@@ -33,6 +33,7 @@ from nblb.worker.capture import WorkerOutput, label_logging, own_stream
 from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
 from nblb.worker.control_page import NOTE_BYTES, ControlPage, marks
 from nblb.worker.early_results import EarlyResults
+from nblb.worker.fresh_imports import fresh_imports
 from nblb.worker.live import LiveChannel
 from nblb.worker.process_state import ProcessState
 from nblb.worker.progress_bars import bars
@@ -127,6 +128,7 @@ class WorkerLoop:
         if broken is not None and not stopped:  # an object of the user's has raised where none of its code is called
             payload, failures = None, calling.rest_failed(broken, run, failures, told, self.name)
         self._run = None
+        put_back()
         if os.getpid() != self._pid:
             os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
         if stopped:
@@ -156,11 +158,14 @@ class WorkerLoop:
     def _call_all(self, run: RunTask, failures: list[Failure], kept: list[int]) -> Payload | None:
         """The results of the slice's calls, packed; what they raised goes to `failures`."""
         try:
-            calls = calling.prepare(run, self._blobs)
+            fresh_imports.refresh()
+            calls, placement = calling.prepare(run, self._blobs)
         except BaseException as error:
             self._stop_if_asked(error)
             failures += [calling.failure_of(error, offset, run, self.name) for offset in range(run.items)]
             return None
+        if placement:
+            placement.put()  # until the slice is over
         results: list[Any] = []
         if run.items > 1:
             self._parts.begin(self._number, run, results, failures, kept)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from nblb.worker.fresh_imports import fresh_imports
 from nblb.worker import displays, progress_bars
 
 Patch = Callable[[Any], None]
@@ -22,21 +23,20 @@ PATCHES: dict[str, Patch] = {
 
 
 class Patching:
-    """A finder in front of all others: it lets them find, and patches what they have loaded."""
+    """A finder in front of all others: it lets them find, patches what they have loaded, and keeps imports fresh."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         patch = PATCHES.get(name)
-        if patch is None:
-            return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             if finder is self or find is None:
                 continue
             spec: importlib.machinery.ModuleSpec | None = find(name, path, target)
             if spec is not None:
-                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                fresh_imports.loader_for(spec)
+                if patch is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
                     _patch_after(spec.loader, patch)
                 return spec
         return None

@@ -22,6 +22,7 @@ import decimal
 import enum
 import fractions
 import functools
+import logging
 import pathlib
 import re
 import types
@@ -75,12 +76,15 @@ class Watch:
 
     def __init__(self, function: Any) -> None:
         self._functions: list[tuple[types.FunctionType, types.CodeType, Any, Any, bool]] = []
+        self._classes: list[tuple[type, int]] = []
         self._members: list[tuple[type, str, Any]] = []
         self._names: list[tuple[dict[str, Any], str, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
         self._buffers: list[tuple[Any, Buffer | None, tuple[Any, ...]]] = []
         self._contents: list[tuple[Any, tuple[Any, ...]]] = []
         self._seen: dict[int, Any] = {}
+        self._root = function
+        self.reach: payload.Reach | None = None  # what the function needs of the project's modules, if of any
         self.opaque = False
         try:
             self._look(function)
@@ -100,6 +104,9 @@ class Watch:
             if function.__code__ is not code or function.__defaults__ is not defaults:
                 return False
             if function.__kwdefaults__ is not by_keyword or bare is bool(function.__dict__):
+                return False
+        for cls, number in self._classes:
+            if len(vars(cls)) != number:
                 return False
         for cls, name, value in self._members:
             if vars(cls).get(name, _MISSING) is not value:
@@ -135,11 +142,15 @@ class Watch:
         elif kind is functools.partial:
             for part in (value.func, value.args, value.keywords):
                 self._look(part)
+        elif kind is payload.CACHED:
+            self._look(value.__wrapped__)
+        elif kind in payload.MADE_ANEW or kind is logging.Logger:
+            return
         elif kind in (list, tuple, dict, set, frozenset):
             self._container(value)
         elif kind is types.ModuleType:
-            if value.__name__ in payload.project_modules:
-                self._container(payload.module_content(value))
+            if payload.project_modules.owns(value):
+                self._module(value)
         elif isinstance(value, type):
             if not payload.goes_by_name(value):
                 self._class(value)
@@ -152,6 +163,9 @@ class Watch:
 
     def _function(self, function: types.FunctionType) -> None:
         if payload.goes_by_name(function):
+            return
+        if payload.registry_of(function) is not None:
+            self._registry(function)
             return
         defaults, by_keyword, attributes = function.__defaults__, function.__kwdefaults__, vars(function)
         self._functions.append((function, function.__code__, defaults, by_keyword, not attributes))
@@ -168,6 +182,18 @@ class Watch:
             if value is not _MISSING:
                 self._look(value)
 
+    def _module(self, module: types.ModuleType) -> None:
+        """The members that travel, and those that would if they were there."""
+        if self.reach is None:
+            self.reach = payload.Reach(self._root)
+        self.reach.module(module)
+        there = vars(module)
+        for name in self.reach.names_of(module):
+            value = there.get(name, _MISSING)
+            self._names.append((there, name, value))
+            if value is not _MISSING and name != "__builtins__":
+                self._look(value)
+
     def _container(self, container: Any) -> None:
         parts = _parts(container)
         if len(parts) > MAX_PARTS:
@@ -178,15 +204,23 @@ class Watch:
             self._look(part)
 
     def _class(self, cls: type) -> None:
-        for name, part in vars(cls).items():
+        self._classes.append((cls, len(vars(cls))))
+        for name, part in list(vars(cls).items()):
             self._members.append((cls, name, part))
-            inner = getattr(part, "__func__", None) or getattr(part, "fget", None)  # classmethod, property
-            if inner is not None or isinstance(part, types.FunctionType):
-                self._look(part if inner is None else inner)
+            inner = _inner(part)
+            if inner or isinstance(part, types.FunctionType):
+                for each in inner or (part,):
+                    self._look(each)
             elif not (name.startswith("__") or name == "_abc_impl" or isinstance(part, _SLOTS)):
                 self._look(part)  # what Python itself puts into a class follows from the rest
         for base in cls.__bases__:
             self._look(base)
+
+    def _registry(self, function: Any) -> None:
+        """What functools.singledispatch has made: its implementations, and that there are no others."""
+        self._contents.append((function.registry, _parts(function.registry)))
+        for part in _parts(function.registry):
+            self._look(part)
 
     def _buffer(self, value: Any) -> None:
         try:
@@ -200,6 +234,16 @@ class Watch:
         self._buffers.append((value, copy, (view.format, view.shape)))
 
 
+def _inner(part: Any) -> tuple[Any, ...]:
+    """The functions of a property, a method of the class, and their like."""
+    kind = type(part)
+    if kind is property:
+        return part.fget, part.fset, part.fdel
+    if kind in (classmethod, staticmethod):
+        return (part.__func__,)
+    return (part.func,) if kind is functools.cached_property else ()
+
+
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
@@ -208,7 +252,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _parts(container: Any) -> tuple[Any, ...]:
-    if isinstance(container, dict):
+    if isinstance(container, (dict, types.MappingProxyType)):
         return tuple(container) + tuple(container.values())
     return tuple(container)
 
@@ -241,7 +285,7 @@ class FunctionCache:
         if kept is not None and kept[2].unchanged() and are_there(kept[1].payload):
             return kept[1]
         watch = Watch(function)  # before the pickle: what another thread changes in between is noticed next time
-        name, dumped = payload.dump_function(function, by_content=watch.opaque)
+        name, dumped = payload.dump_function(function, watch.opaque, watch.reach)
         watch.compare_with_files()
         if kept is not None and kept[1].hash == name and are_there(kept[1].payload):
             blob = kept[1]

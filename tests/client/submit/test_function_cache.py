@@ -23,9 +23,9 @@ def dumps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     pickled: list[Any] = []
     dump = payload.dump_function
 
-    def counted(function: Callable[..., Any], by_content: bool = False) -> Any:
+    def counted(function: Callable[..., Any], by_content: bool, reach: payload.Reach | None) -> Any:
         pickled.append(function)
-        return dump(function, by_content)
+        return dump(function, by_content, reach)
 
     monkeypatch.setattr(payload, "dump_function", counted)
     return pickled
