@@ -6,15 +6,19 @@ measure of time; each is one task, all of a Parallel call are one job.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 
-from nblb.client import current
+from nblb.client import current, front_end
 from nblb.client.executor import Executor
 from nblb.client.submit.function_cache import name_of
+from nblb.client.submit.ids import new_id
 from nblb.client.submit.submit import Options
 from nblb.client.task_decorator import Task
 
@@ -31,17 +35,30 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
     ----------
     nesting_level
         joblib's own: how deep in other Parallel calls this one is.
+    inner_max_num_threads
+        How many threads BLAS and OpenMP use in each call; by default each worker's share of the cores.
+    initializer, initargs
+        Called once in each worker before its first batch.
     **options
         As those of `task`: priority, retries, timeout, user, … They may stand in parallel_config("nblb", priority=10).
     """
 
     default_n_jobs = -1  # all workers: who asks for a cluster wants it
     supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
 
-    def __init__(self, nesting_level: int | None = None, **options: Any) -> None:
-        options.pop("inner_max_num_threads", None)
-        super().__init__(nesting_level=nesting_level)
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._options = Options().changed(options)
+        self._setup = _Setup(new_id(), initializer, initargs)
+        self._show = _show
         self._executor: Executor | None = None
         self.parallel: Any = None
 
@@ -60,6 +77,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         return self.effective_n_jobs(n_jobs)
 
     def start_call(self) -> None:
+        self._show = front_end.here(_show)
         self._executor = Executor(priority=self._options.priority, user=self._options.user)
         self._executor.name = f"joblib-{next(_numbers)}"
 
@@ -68,7 +86,11 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
             self.start_call()
         assert self._executor is not None
         named = self._options if self._options.name else self._options.changed({"name": _name(func)})
-        future = self._executor.submit(Task(_run, named), func)
+        setup = self._setup if self._setup.initializer is not None else None
+        if setup is None and self.inner_max_num_threads is None:
+            future = self._executor.submit(Task(_run, named), func)
+        else:
+            future = self._executor.submit(Task(_run_prepared, named), func, setup, self.inner_max_num_threads)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -76,6 +98,10 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
     apply_async = submit  # what joblib before 1.5 calls it
 
     def retrieve_result_callback(self, out: TaskFuture) -> Any:
+        """The results of a batch; what its calls have printed and warned of is shown first."""
+        said = out.printed_after("stdout", 0)[0], out.printed_after("stderr", 0)[0]
+        if any(said):
+            self._show(*said)
         return out.result()
 
     def stop_call(self) -> None:
@@ -96,8 +122,56 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
             self.start_call()
 
 
+class _Setup(NamedTuple):
+    """What is called once in each worker, told from others by its id."""
+
+    id: str
+    initializer: Callable[..., Any] | None
+    initargs: tuple[Any, ...]
+
+
+_set_up: set[str] = set()  # in this worker
+
+
+def _show(printed: str, warned: str) -> None:
+    sys.stdout.write(printed)
+    sys.stderr.write(warned)
+
+
 def _run(batch: Callable[[], Any]) -> Any:
     return batch()
+
+
+def _run_prepared(batch: Callable[[], Any], setup: _Setup | None, threads: int | None) -> Any:
+    if setup is not None and setup.initializer is not None and setup.id not in _set_up:
+        setup.initializer(*setup.initargs)
+        _set_up.add(setup.id)
+    if threads is None:
+        return batch()
+    with _threads_limited(threads):
+        return batch()
+
+
+@contextlib.contextmanager
+def _threads_limited(threads: int) -> Iterator[None]:
+    """Libraries that are loaded are told so; those that are loaded meanwhile find it in the environment."""
+    names = ParallelBackendBase.MAX_NUM_THREADS_VARS
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            yield
+        else:
+            with threadpool_limits(limits=threads):
+                yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _name(batch: Any) -> str:

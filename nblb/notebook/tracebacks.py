@@ -102,7 +102,8 @@ def _lines(text: list[str], frames: dict[Any, dict[str, Any]], paint: _Paint) ->
                 at += 1
             frame = frames.get((found["cell"] or found["file"], int(found["line"])))
             yield paint.place(found)
-            yield from paint.around(frame) if frame else map(paint.code, source)
+            around = list(paint.around(frame)) if frame else []  # none where the code came from eval or exec
+            yield from around or map(paint.code, source)
             if at < len(text) and (raised := _raised.match(text[at])):
                 at += 1
                 yield f"{paint(RED, raised['kind'])}{raised['rest']}"
@@ -128,6 +129,8 @@ class _Paint:
         """The source lines of a frame, with an arrow at the one that raised."""
         first, line = int(frame["first"]), int(frame["line"])
         at = line - first
+        if not 0 <= at < len(frame["source"]):
+            return
         begin = max(0, at - AROUND)
         shown = frame["source"][begin : at + AROUND + 1]
         if shown[at - begin][:1].isspace():  # what stands behind the function says nothing about it

@@ -13,6 +13,8 @@ from nblb.scheduling.submission import Submission, SubmittedJob
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0
+IDLE_BYTES = 64 * 1024 * 1024  # of blobs that no record names; the oldest go at once when there are more
+LARGE_BLOB = 1024 * 1024  # one that has become idle is looked at soon
 SPARE_EXPIRIES = 1000  # that are void, beyond one for each record, before they are looked for
 MOST_CHANGES = 500  # a notice tells of so many slices; the next one of the others
 
@@ -58,6 +60,8 @@ class Retention:
     def __init__(self, state: State) -> None:
         self.state = state
         self._blobs_at: float | None = None
+        self._swept_at = 0.0
+        self._large_is_idle = False
 
     def next_deadline(self) -> float | None:
         return self.state.expiring[0][0] + SWEEP_S if self.state.expiring else None
@@ -74,8 +78,10 @@ class Retention:
             self.forget(record)
         if len(state.expiring) > 2 * len(state.records) + SPARE_EXPIRIES:
             self._drop_void_expiries()
-        if self._blobs_at is None or now >= self._blobs_at:
-            self._blobs_at = now + BLOB_SWEEP_S
+        due = self._large_is_idle and now >= self._swept_at + SWEEP_S
+        if self._blobs_at is None or now >= self._blobs_at or due:
+            self._blobs_at = now + min(BLOB_SWEEP_S, max(SWEEP_S, state.policy.result_ttl_s))
+            self._swept_at, self._large_is_idle = now, False
             self._sweep_blobs(now)
 
     def _drop_void_expiries(self) -> None:
@@ -95,6 +101,8 @@ class Retention:
             blob = state.blobs.get(name)
             if blob is not None:
                 blob.uses -= 1
+                if blob.uses <= 0 and blob.payload.nbytes >= LARGE_BLOB:
+                    self._large_is_idle = True
         if spec.cache and state.cache.get(spec.cache) is record:
             del state.cache[spec.cache]
         for hub in state.hubs.values():
@@ -109,9 +117,14 @@ class Retention:
         record.slices = []  # they name the record: without this cycle it goes at once, and needs no garbage collector
 
     def _sweep_blobs(self, now: float) -> None:
+        """Drop idle blobs: whoever needs one of these again sends it again, as the core asks for it."""
         state = self.state
         published = set(state.published.values())
-        old = now - state.policy.job_ttl_s
-        for name in [n for n, b in state.blobs.items() if b.uses <= 0 and b.used_at < old and n not in published]:
-            del state.blobs[name]
+        idle = [(b.used_at, n) for n, b in state.blobs.items() if b.uses <= 0 and n not in published]
+        spare = IDLE_BYTES - sum(state.blobs[name].payload.nbytes for _, name in idle)
+        old = now - state.policy.result_ttl_s
+        for used_at, name in sorted(idle):
+            if used_at >= old and spare >= 0:
+                break
+            spare += state.blobs.pop(name).payload.nbytes
             state.out.append(Record(BlobForgotten(name)))

@@ -20,6 +20,7 @@ from nblb.worker.channel import to_worker, unpack
 from nblb.worker.result_files import HandTo
 
 MAX_FUNCTIONS = 256  # kept loaded
+LOADED_BYTES = 32 * 1024 * 1024  # of the blobs of functions that are kept loaded, but for the latest: what they capture
 MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down
 MAX_VALUED = 3  # of these, with the values of variables
 VALUES_BYTES = 16 * 1024 * 1024  # of values that one worker writes down in its life: the core keeps them in memory
@@ -36,7 +37,8 @@ class Blobs:
 
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[bytes, int]]] = {}
-        self._functions: dict[str, tuple[Callable[..., Any], packing.Placement]] = {}
+        self._functions: dict[str, tuple[Callable[..., Any], packing.Placement, int]] = {}  # the latest used last
+        self._latest = ""
         self.find: Find | None = None  # what lies in files
 
     def take(self, datagram: bytes, fd: int) -> HandTo | None:
@@ -51,6 +53,8 @@ class Blobs:
             if held_fd >= 0:
                 os.close(held_fd)
         self._functions.pop(message.hash, None)
+        if self._latest == message.hash:
+            self._latest = ""
         return None
 
     def lack(self, run: RunTask) -> bool:
@@ -64,13 +68,24 @@ class Blobs:
 
     def function(self, blob: str) -> tuple[Callable[..., Any], packing.Placement]:
         """A function and its modules, loaded once: what it caches in its globals stays, as in any other process."""
-        found = self._functions.get(blob)
+        if blob == self._latest:
+            return self._functions[blob][:2]
+        found = self._functions.pop(blob, None)
         if found is None:
-            if len(self._functions) >= MAX_FUNCTIONS:
-                del self._functions[next(iter(self._functions))]
-            found = packing.load_with_modules(self._open(*self._held[blob][0]).payload)
-            self._functions[blob] = found
-        return found
+            payload = self._open(*self._held[blob][0]).payload
+            self._make_room(payload.nbytes)
+            found = *packing.load_with_modules(payload), payload.nbytes
+        self._functions[blob] = found
+        self._latest = blob
+        return found[:2]
+
+    def _make_room(self, nbytes: int) -> None:
+        """Drop functions that were used longest ago, with what they have captured."""
+        functions = self._functions
+        loaded = nbytes + sum(size for _, _, size in functions.values())
+        while functions and (len(functions) >= MAX_FUNCTIONS or loaded > LOADED_BYTES):
+            loaded -= functions.pop(next(iter(functions)))[2]
+        self._latest = ""
 
     def constant(self, blob: str) -> Any:
         return packing.load_constant(self._open(*self._held[blob][0]).payload)

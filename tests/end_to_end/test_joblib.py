@@ -82,3 +82,40 @@ def test_is_offered_in_whichever_order_they_are_imported(order: str) -> None:
     code = f"{order}; joblib.parallel_config('nblb'); print(joblib.effective_n_jobs.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "joblib.parallel", done.stderr
+
+
+def threads_of(_: int) -> set[int]:
+    from threadpoolctl import threadpool_info
+
+    np.ones((50, 50)) @ np.ones((50, 50))
+    return {library["num_threads"] for library in threadpool_info()}
+
+
+def speak(number: int) -> str:
+    import warnings
+
+    print(f"printed {number}")
+    warnings.warn(f"warned {number}", stacklevel=1)
+    return os.environ.get("NBLB_TEST_SET_UP", "")
+
+
+def set_up(text: str) -> None:
+    os.environ["NBLB_TEST_SET_UP"] = os.environ.get("NBLB_TEST_SET_UP", "") + text
+
+
+def test_threads_of_the_calls(cluster: lb.Cluster) -> None:
+    for threads in (2, 3):
+        with joblib.parallel_config("nblb", inner_max_num_threads=threads):
+            done = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_of)(number) for number in range(4))
+        assert done == [{threads}] * 4
+    with joblib.parallel_config("nblb"):
+        assert joblib.Parallel()(joblib.delayed(threads_of)(0) for _ in range(2)) == [{1}] * 2
+
+
+def test_an_initializer_and_what_calls_print(cluster: lb.Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    with joblib.parallel_config("nblb", initializer=set_up, initargs=("once",)):
+        done = joblib.Parallel()(joblib.delayed(speak)(number) for number in range(8))
+    assert done == ["once"] * 8
+    printed, warned = capfd.readouterr()
+    assert [printed.count(f"printed {number}\n") for number in range(8)] == [1] * 8
+    assert "UserWarning: warned 3" in warned

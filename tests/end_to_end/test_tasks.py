@@ -46,6 +46,11 @@ def test_submit_map_results(cluster: Cluster) -> None:
     assert job.results() == [x * x for x in range(300)]
     assert [future.result(20) for future in lb.as_completed([square.submit(4)])] == [16]
     assert lb.gather(square.submit(1), square.submit(2)) == [1, 4]
+    assert lb.gather([square.submit(1), square.submit(2)]) == lb.gather(map(square.submit, (1, 2))) == [1, 4]
+    assert lb.gather([]) == lb.gather() == []
+    for wrong in ("text", 3, [3], [square.submit(1), None]):
+        with pytest.raises(TypeError, match="neither a future nor a job"):
+            lb.gather(wrong)
     assert lb.attach("squares").results() == [x * x for x in range(300)]
 
 

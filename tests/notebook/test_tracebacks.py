@@ -86,6 +86,14 @@ def test_lines_without_a_frame_are_shown_as_they_came(shell: Any) -> None:
     assert 'Cell In[2], line 4, in fit\n    raise ValueError("too large")\nValueError: too large: really' in text
 
 
+def test_a_frame_without_source_is_shown_as_it_came(shell: Any) -> None:
+    evaluated = TEXT.replace("Cell In[2], line 4, in fit\n", 'File "<string>", line 1, in <module>\n')
+    for source in (b"[]", b'["one"]'):
+        frame = b'[{"function": "<module>", "file": "<string>", "line": 9, "first": 5, "locals": {}, "source": %b}]'
+        text = shown(shell, failed(evaluated.replace("line 1", "line 9"), frame % source))
+        assert '<string>, line 9, in <module>\n    raise ValueError("too large")\nValueError: too large: really' in text
+
+
 def test_colours_are_ipythons_and_can_be_off(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     coloured = tracebacks.remote(failed(), shell)
     assert "\x1b[31mValueError\x1b[39m: too large" in coloured

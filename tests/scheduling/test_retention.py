@@ -18,6 +18,7 @@ from nblb.protocol.messages import (
     OpenJob,
     Publish,
     PutBlob,
+    SubmitTask,
     TaskChanged,
     TaskEnded,
     TaskFinished,
@@ -111,6 +112,18 @@ def test_blobs_that_nobody_names_go_after_a_while(world: World) -> None:
     world.tick()
     assert sorted(world.scheduler.state.blobs) == ["f", "public"]
     assert world.journal[-1] == BlobForgotten("idle")
+    world.check()
+
+
+def test_large_blobs_that_nobody_names_go_soon(world: World) -> None:
+    for number in range(10):
+        world.say(ANNA, PutBlob(hash=f"large-{number}", payload=Payload((bytes(10 << 20),))))
+        world.say(ANNA, OpenJob(job=f"j{number}", name="", items=1))
+        world.say(ANNA, SubmitTask(task=f"t{number}", name="t", function=f"large-{number}", job=f"j{number}"))
+        world.say(ANNA, ForgetJob(job=f"j{number}"))
+        world.now += 1.5
+        world.tick()
+    assert sorted(world.scheduler.state.blobs) == [f"large-{number}" for number in range(4, 10)]
     world.check()
 
 

@@ -159,7 +159,19 @@ def _is_bad(future: concurrent.futures.Future[Any]) -> bool:
 
 
 def gather(*things: Any) -> list[Any]:
-    """The results of these futures and jobs (a job's is the list of its results), in this order."""
+    """The results of these futures and jobs (a job's is the list of its results), in this order.
+
+    They may come as one list, or any other iterable, too: `lb.gather(f, g)` and `lb.gather([f, g])` are the same.
+
+    Raises
+    ------
+    TypeError
+        One of them is neither a future nor a job.
+    """
+    if len(things) == 1 and not isinstance(things[0], (Job, concurrent.futures.Future)):
+        if isinstance(things[0], (str, bytes)) or not isinstance(things[0], Iterable):
+            raise TypeError(f"{things[0]!r} is neither a future nor a job")
+        things = tuple(things[0])
     for thing in things:
         if not isinstance(thing, (Job, concurrent.futures.Future)):
             raise TypeError(f"{thing!r} is neither a future nor a job")

@@ -26,6 +26,7 @@ import logging
 import pathlib
 import re
 import types
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,7 @@ from nblb.shared_files.transfer import are_there
 from nblb.user_text import clean_name
 
 MAX_FUNCTIONS = 32  # whose blobs are kept
+MAX_BYTES = 64 * 1024 * 1024  # of these blobs, but for the latest
 LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to
 MAX_PARTS = 10_000  # a function that captures more is pickled again at each submit
 
@@ -72,7 +74,7 @@ class _Opaque(Exception):
 
 
 class Watch:
-    """Whether a function would be pickled to the same bytes as before."""
+    """Whether a function would be pickled to the same bytes as before; it does not keep the function itself alive."""
 
     def __init__(self, function: Any) -> None:
         self._functions: list[tuple[types.FunctionType, types.CodeType, Any, Any, bool]] = []
@@ -83,17 +85,26 @@ class Watch:
         self._buffers: list[tuple[Any, Buffer | None, tuple[Any, ...]]] = []
         self._contents: list[tuple[Any, tuple[Any, ...]]] = []
         self._seen: dict[int, Any] = {}
-        self._root = function
+        self._root: Any = function
+        self._its_parts: tuple[types.CodeType, Any, Any, bool] | None = None  # of the function itself, if it is one
         self.reach: payload.Reach | None = None  # what the function needs of the project's modules, if of any
         self.opaque = False
         try:
             self._look(function)
         except (_Opaque, RecursionError):
             self.opaque = True
+        self._root, self._seen = None, {}
 
-    def unchanged(self) -> bool:
+    def unchanged(self, root: Any) -> bool:
+        """Whether the same function, given once more, is as it was."""
         if self.opaque:
             return False
+        if self._its_parts is not None:
+            code, defaults, by_keyword, bare = self._its_parts
+            if root.__code__ is not code or root.__defaults__ is not defaults:
+                return False
+            if root.__kwdefaults__ is not by_keyword or bare is bool(root.__dict__):
+                return False
         for names, name, value in self._names:
             if names.get(name, _MISSING) is not value:
                 return False
@@ -121,8 +132,9 @@ class Watch:
                 return False
         return True
 
-    def compare_with_files(self) -> None:
+    def is_pickled(self) -> None:
         """The function has been pickled: what went to a file needs no other copy to be compared with."""
+        self.reach = None
         for number, (buffer, copy, shape) in enumerate(self._buffers):
             if copy is None:
                 self._buffers[number] = buffer, payload.stores.copy_of(buffer), shape
@@ -168,7 +180,10 @@ class Watch:
             self._registry(function)
             return
         defaults, by_keyword, attributes = function.__defaults__, function.__kwdefaults__, vars(function)
-        self._functions.append((function, function.__code__, defaults, by_keyword, not attributes))
+        if function is self._root:
+            self._its_parts = function.__code__, defaults, by_keyword, not attributes
+        else:
+            self._functions.append((function, function.__code__, defaults, by_keyword, not attributes))
         for part in (defaults, by_keyword, attributes or None):
             self._look(part)
         for cell in function.__closure__ or ():
@@ -273,28 +288,42 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 class FunctionCache:
-    """The latest blobs of the functions that this process submits."""
+    """The latest blobs of the functions that this process submits, while these functions are alive.
+
+    It keeps none alive, so what a function has captured goes with it. Blobs in memory are bounded by MAX_BYTES, too.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[Any, PutBlob, Watch]] = OrderedDict()  # by id, and the function with it
+        self._kept: OrderedDict[int, tuple[weakref.ref[Any], PutBlob, Watch]] = OrderedDict()  # by the function's id
 
     def blob(self, function: Callable[..., Any]) -> PutBlob:
         """The function, with all that it captures, as it is now."""
         key = id(function)
         kept = self._kept.get(key)
-        if kept is not None and kept[2].unchanged() and are_there(kept[1].payload):
+        if kept is not None and kept[2].unchanged(function) and are_there(kept[1].payload):
             return kept[1]
         watch = Watch(function)  # before the pickle: what another thread changes in between is noticed next time
         name, dumped = payload.dump_function(function, watch.opaque, watch.reach)
-        watch.compare_with_files()
+        watch.is_pickled()
         if kept is not None and kept[1].hash == name and are_there(kept[1].payload):
             blob = kept[1]
         else:
             blob = PutBlob(hash=name, payload=dumped, name=name_of(function))
-        self._kept[key] = function, blob, watch
-        while len(self._kept) > MAX_FUNCTIONS:
-            self._kept.popitem(last=False)
+        self._keep(key, function, blob, watch)
         return blob
+
+    def _keep(self, key: int, function: Any, blob: PutBlob, watch: Watch) -> None:
+        self._kept.pop(key, None)
+        try:
+            ref = weakref.ref(function, lambda _: self._kept.pop(key, None))
+        except TypeError:  # an object with slots: it cannot be known when it goes
+            return
+        self._kept[key] = ref, blob, watch
+        while len(self._kept) > 1 and (len(self._kept) > MAX_FUNCTIONS or self._bytes() > MAX_BYTES):
+            self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(blob.payload.nbytes for _, blob, _ in self._kept.values())
 
 
 shelf = FunctionCache()

@@ -8,6 +8,7 @@ from nblb.hub.slots.attempts import Attempt
 from nblb.protocol.framing import LARGE
 from nblb.protocol.messages import HoldBlob, RunTask
 
+FUNCTION_BYTES = 256 * 1024 * 1024  # of functions that no slice in hand needs; what they capture is seldom used again
 MAX_LARGE = 256  # blobs that each take a descriptor in the hub and in its workers
 
 
@@ -23,11 +24,12 @@ class _Pieces:
 
 
 class BlobCache:
-    """Holds at most `most` bytes, but for what slices in hand need."""
+    """Holds at most `most` bytes, and FUNCTION_BYTES of functions, but for what slices in hand need."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = self._large = 0
+        self._functions: set[str] = set()
         self._sizes: dict[str, int] = {}  # complete ones
         self._used: dict[str, int] = {}
         self._pieces: dict[str, _Pieces] = {}
@@ -45,6 +47,7 @@ class BlobCache:
     def missing(self, run: RunTask, arrival: int) -> set[str] | None:
         """The blobs of this slice that are not here; None, at no cost, in the usual case."""
         function = run.function
+        self._functions.add(function)
         if function in self._sizes and not run.constants and not run.depends:
             self._used[function] = arrival
             return None
@@ -107,17 +110,22 @@ class BlobCache:
 
     def evict(self, in_hand: Iterable[Attempt]) -> list[str]:
         """What must go so that the bound is kept: the longest unused first, none that a slice in hand needs."""
-        if self._bytes <= self._most and self._large <= MAX_LARGE:
+        functions = sum(self._sizes.get(name, 0) for name in self._functions)
+        if self._bytes <= self._most and self._large <= MAX_LARGE and functions <= FUNCTION_BYTES:
             return []
         needed = set(self._pinned)
         for slice_ in in_hand:
             needed |= {slice_.run.function, *slice_.run.constants, *slice_.run.depends}
         gone = []
         for blob in sorted(self._sizes, key=lambda name: self._used.get(name, 0)):
-            if self._bytes <= self._most and self._large <= MAX_LARGE:
+            fits = self._bytes <= self._most and self._large <= MAX_LARGE
+            if fits and functions <= FUNCTION_BYTES:
                 break
-            if blob not in needed:
+            if blob not in needed and (not fits or blob in self._functions):
                 size = self._sizes.pop(blob)
+                if blob in self._functions:
+                    self._functions.discard(blob)
+                    functions -= size
                 self._bytes -= size
                 self._large -= size >= LARGE
                 self._used.pop(blob, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import dataclasses
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -143,7 +145,7 @@ def test_tasks_are_seen_through() -> None:
     namespace["g"] = task(namespace["g"])
     watch = Watch(namespace["f"])
     assert not watch.opaque
-    assert watch.unchanged()
+    assert watch.unchanged(namespace["f"])
 
 
 def test_constants_cost_nothing(dumps: list[Any]) -> None:
@@ -164,10 +166,43 @@ def test_constants_cost_nothing(dumps: list[Any]) -> None:
 
 
 def test_old_functions_are_not_kept_for_ever() -> None:
-    shelf = FunctionCache()
-    for n in range(3 * MAX_FUNCTIONS):
-        shelf.blob(in_main(f"def f(): return {n}")["f"])
+    shelf, functions = FunctionCache(), [in_main(f"def f(): return {n}")["f"] for n in range(3 * MAX_FUNCTIONS)]
+    for function in functions:
+        shelf.blob(function)
     assert len(shelf._kept) == MAX_FUNCTIONS
+
+
+class Model:
+    def __init__(self, size: int) -> None:
+        self.weights = bytes(size)
+
+    def step(self) -> int:
+        return len(self.weights)
+
+
+def holding(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def test_what_a_function_captured_goes_with_it() -> None:
+    shelf, model, table = FunctionCache(), Model(10), numpy.zeros(10)
+    closure = holding(table)
+    shelf.blob(model.step)
+    shelf.blob(closure)
+    gone = weakref.ref(model), weakref.ref(table)
+    del model, table, closure
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+    assert not shelf._kept
+
+
+def test_blobs_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nblb.client.submit.function_cache.MAX_BYTES", 10_000)
+    shelf = FunctionCache()
+    functions = [in_main(f"K = {'x' * 4000!r} + str({n})\ndef f(): return K")["f"] for n in range(10)]
+    for function in functions:
+        shelf.blob(function)
+    assert len(shelf._kept) == 2
 
 
 def test_callable_objects() -> None:

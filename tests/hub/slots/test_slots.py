@@ -815,3 +815,16 @@ def test_a_new_attempt_at_what_was_not_told_replaces_the_old_one() -> None:
     rig.worker(rig.holder(run), part(run, 0, 1))
     rig.run("t", attempt=2, items=4)
     assert rig.interrupts == ["t"]
+
+
+def test_functions_that_capture_much_go_sooner_than_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nblb.hub.slots.blob_cache.FUNCTION_BYTES", 100)
+    rig = SlotsRig(1)
+    rig.core(HoldBlob(hash="constant", payload=Payload((bytes(500),))))
+    for n in range(4):
+        run = rig.run(f"t{n}", function=f"f{n}", constants=("constant",))
+        rig.core(HoldBlob(hash=f"f{n}", payload=Payload((bytes(40),))))
+        rig.finish(run)
+        rig.core(committed(run))
+    assert [command.hash for command in rig.commands(ForgetBlob)] == ["f0", "f1"]
+    assert not rig.slots.wants(HoldBlob(hash="constant", payload=Payload((b"",))))
