@@ -12,6 +12,7 @@ Nothing between the two opens them. Each module says what its payloads look like
     project     which modules are the user's own
     reach       which members of these a function needs
     modules     how they are made again where the function is loaded
+    classes     what cloudpickle leaves out of a class
     kinds       objects for which neither pickle nor cloudpickle has a way
 """
 

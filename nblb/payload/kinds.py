@@ -28,6 +28,7 @@ def _singledispatch_code() -> types.CodeType:
 
 
 _dispatcher = _singledispatch_code()
+_EXCEPTIONS = (BaseException.__reduce__, OSError.__reduce__)
 _OF_DISPATCH = ("register", "dispatch", "registry", "_clear_cache")
 
 
@@ -47,10 +48,22 @@ def reduced(obj: Any, kind: type, in_module: bool) -> Any:
     if kind is functools.cached_property:
         return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
     if kind in _TYPE_NAMES:
-        return _TYPE_NAMES[kind](obj) if obj.__module__ in project_modules else NotImplemented
+        is_own = obj.__module__ == "__main__" or obj.__module__ in project_modules
+        return _TYPE_NAMES[kind](obj) if is_own else NotImplemented
+    if kind.__reduce__ in _EXCEPTIONS and isinstance(kind.__init__, types.FunctionType):
+        _, args, *state = obj.__reduce__()
+        return _exception, (kind, args), *state
     if in_module and kind in MADE_ANEW:
         return MADE_ANEW[kind](obj)
     return NotImplemented
+
+
+def _exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """An exception whose own `__init__` may want other arguments than those that it has passed on."""
+    made = kind.__new__(kind, *args)
+    if isinstance(made, OSError):
+        OSError.__init__(made, *args)
+    return made
 
 
 def dispatching(obj: types.FunctionType) -> Any:

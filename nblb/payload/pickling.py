@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeAlias
 import cloudpickle
 
 from nblb.errors import NotSerializable
-from nblb.payload import kinds, modules
+from nblb.payload import classes, kinds, modules
 from nblb.payload.project import project_modules
 from nblb.payload.reach import Reach
 from nblb.protocol.framing import LARGE, Buffer, Part
@@ -177,7 +177,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             reduced = super().reducer_override(obj)
         if not isinstance(reduced, tuple) or len(reduced) < 6:
             return reduced
-        rebuild, args, state, _, _, set_state = reduced
+        rebuild, args, state, set_state = classes.mended(obj, reduced)
         state = set_state, state
         if self._reach is None or not isinstance(module, str) or module not in project_modules:
             return modules.made_class, (rebuild, *args), state, None, None, modules.set_class_state
