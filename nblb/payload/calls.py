@@ -305,6 +305,43 @@ def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
     return Payload.of(buffers)
 
 
+class _InParts:
+    """One result as buffers of a bounded size, so that a message can carry it however large it is."""
+
+    def __init__(self, result: Any, most: int) -> None:
+        buffers, _ = dump([result], by_file=False)
+        self._cuts: list[list[pickle.PickleBuffer]] = []
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # all are in memory
+            cuts = range(0, max(1, view.nbytes), most)
+            # Copied, as memory views that the collector meets while they are pickled can crash Python (3.11).
+            self._cuts.append([pickle.PickleBuffer(bytes(view[at : at + most])) for at in cuts])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_parts, tuple(self._cuts)
+
+
+def _from_parts(*cuts: Sequence[Buffer]) -> Any:
+    (result,) = load([b"".join(parts) for parts in cuts])
+    return result
+
+
+def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
+    """The same as `pack_results` gives, in buffers of at most `most` bytes each, but for what pickle adds.
+
+    Raises
+    ------
+    NotSerializable
+        Names the result, and the part of it, that cannot be pickled.
+    """
+    try:
+        return pack_results([_InParts(result, most) for result in results])
+    except NotSerializable:
+        raise
+    except Exception:
+        return pack_results(results)  # says which of them it is
+
+
 def unpack_results(payload: Payload) -> list[Any]:
     results: list[Any] = load(payload.buffers)
     return results

@@ -44,11 +44,12 @@ def _enumeration(
 ) -> tuple[Any, ...]:
     """Aliases are members too; what `__init__` has given to members is set again, as it is not called."""
     bases, name, qualname, _, *more = args
-    members = {alias: member.value for alias, member in cls.__members__.items()}
+    members = {alias: each.value for alias, each in dict[str, enum.Enum](cls.__members__).items()}
     parts, rest = state
     parts = {each: part for each, part in parts.items() if each not in members}
-    given = {}
-    for member in cls:
+    given: dict[str, dict[str, Any]] = {}
+    member: enum.Enum
+    for member in cls.__members__.values():
         attributes = {key: value for key, value in vars(member).items() if key not in _OF_ENUM}
         if attributes:
             given[member.name] = attributes

@@ -28,7 +28,7 @@ def _singledispatch_code() -> types.CodeType:
 
 
 _dispatcher = _singledispatch_code()
-_EXCEPTIONS = (BaseException.__reduce__, OSError.__reduce__)
+_EXCEPTIONS: tuple[Any, ...] = (BaseException.__reduce__, OSError.__reduce__)
 _OF_DISPATCH = ("register", "dispatch", "registry", "_clear_cache")
 
 
@@ -50,7 +50,9 @@ def reduced(obj: Any, kind: type, in_module: bool) -> Any:
     if kind in _TYPE_NAMES:
         is_own = obj.__module__ == "__main__" or obj.__module__ in project_modules
         return _TYPE_NAMES[kind](obj) if is_own else NotImplemented
-    if kind.__reduce__ in _EXCEPTIONS and isinstance(kind.__init__, types.FunctionType):
+    if kind.__reduce__ in _EXCEPTIONS and any(
+        "__init__" in vars(each) for each in kind.__mro__ if not _is_builtin(each)
+    ):
         _, args, *state = obj.__reduce__()
         return _exception, (kind, args), *state
     if in_module and kind in MADE_ANEW:
@@ -64,6 +66,10 @@ def _exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseExceptio
     if isinstance(made, OSError):
         OSError.__init__(made, *args)
     return made
+
+
+def _is_builtin(kind: type) -> bool:
+    return kind.__module__ == "builtins"
 
 
 def dispatching(obj: types.FunctionType) -> Any:

@@ -13,7 +13,7 @@ import msgspec
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
-from nblb.protocol.framing import MAX_FRAMES, Find, Payload
+from nblb.protocol.framing import IN_MEMORY, Find, Payload
 from nblb.protocol.messages import Failure, HoldBlob, RunTask, TaskFinished
 from nblb.user_text import text_of
 from nblb.worker.channel import to_worker, unpack
@@ -25,7 +25,6 @@ MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the 
 MAX_VALUED = 3  # of these, with the values of variables
 VALUES_BYTES = 16 * 1024 * 1024  # of values that one worker writes down in its life: the core keeps them in memory
 MAX_KINDS = 1000
-MAX_BUFFERS = MAX_FRAMES - 64  # of one message
 
 
 class Blobs:
@@ -185,12 +184,20 @@ def pack(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: i
         payload = packing.pack_results(results)
     except NotSerializable:
         return _pack_apart(run, results, failures, max_bytes)
-    if payload.nbytes <= max_bytes and len(payload.buffers) <= MAX_BUFFERS:
-        return payload
-    if run.items > 1:
-        return _pack_apart(run, results, failures, max_bytes)
-    failures.append(_too_large(0, payload, max_bytes))
-    return None
+    return payload if fits(payload, max_bytes) else _in_parts(results, max_bytes)
+
+
+def _in_parts(results: list[Any], max_bytes: int) -> Payload:
+    """Results that are too large for a part of a message: what was computed is not thrown away."""
+    return packing.pack_results_in_parts(results, max_bytes // 2)
+
+
+def fits(payload: Payload, limit: int) -> bool:
+    """Whether a message may carry this: no part of it that is not in a file is larger, as for arguments."""
+    if payload.nbytes <= limit:
+        return True
+    parts = payload.parts or payload.buffers
+    return all(memoryview(part).nbytes <= limit for part in parts if isinstance(part, IN_MEMORY))
 
 
 def _pack_json(result: Any, failures: list[Failure]) -> Payload | None:
@@ -210,26 +217,15 @@ def _pack_apart(run: RunTask, results: list[Any], failures: list[Failure], max_b
         if offset in failed:
             continue
         try:
-            one = packing.pack_results([result])
+            packing.pack_results([result], by_file=False)
         except NotSerializable as error:
             failures.append(Failure(offset=offset, kind="NotSerializable", message=str(error)))
-            results[offset] = None
-            continue
-        if one.nbytes > max_bytes // run.items or len(one.buffers) > MAX_BUFFERS // run.items:
-            failures.append(_too_large(offset, one, max_bytes // run.items))
             results[offset] = None
     failures.sort(key=lambda failure: failure.offset)
     if len(failures) == run.items:
         return None
-    return packing.pack_results(results)
-
-
-def _too_large(offset: int, result: Payload, limit: int) -> Failure:
-    words = (
-        f"the result has {result.nbytes / 2**20:,.1f} MiB in {len(result.buffers):,} parts; LB_MAX_MESSAGE_MB allows "
-        f"{limit / 2**20:,.1f} MiB here, in {MAX_BUFFERS:,} parts of a slice at most"
-    )
-    return Failure(offset=offset, kind="NotSerializable", message=words)
+    payload = packing.pack_results(results)
+    return payload if fits(payload, max_bytes) else _in_parts(results, max_bytes)
 
 
 def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, call: str = "") -> Failure:

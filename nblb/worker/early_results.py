@@ -18,7 +18,7 @@ import msgspec
 
 from nblb import payload as packing
 from nblb.protocol.messages import Failure, ItemsFinished, RunTask
-from nblb.worker.calling import MAX_BUFFERS
+from nblb.worker.calling import fits
 from nblb.worker.channel import Channel
 from nblb.worker.control_page import marks
 from nblb.worker.result_files import ResultFiles
@@ -95,7 +95,7 @@ class EarlyResults:
             if failure.offset < upto
         ]
         payload = packing.pack_results(self._results[first:upto]) if len(failures) < upto - first else None
-        if payload is not None and (payload.nbytes > self._max_bytes or len(payload.buffers) > MAX_BUFFERS):
+        if payload is not None and not fits(payload, self._max_bytes):
             raise ValueError("too large to be told at once")
         return ItemsFinished(
             task=run.task,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from nblb.worker.fresh_imports import fresh_imports
 from nblb.worker import displays, progress_bars
+from nblb.worker.fresh_imports import fresh_imports
 
 Patch = Callable[[Any], None]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import nblb as lb
-from nblb import launch
+from nblb import launch, parameters
 from nblb.system import pids
 from tests.waiting import all_accepted, wait_until
 
@@ -301,3 +301,26 @@ def test_without_a_journal_files_are_handed_over_too(settings: dict[str, Any]) -
     finally:
         launch.stop(parameters)
     assert list((parameters.state_dir / "memory" / "blobs").iterdir()) == []
+
+
+def alike(given: Any, value: Any) -> bool:
+    if isinstance(value, list):
+        return len(given) == len(value) and all(map(np.array_equal, given, value))
+    return given == value if isinstance(value, bytes) else np.array_equal(given, value)
+
+
+def test_a_result_may_be_as_large_as_an_argument(settings: dict[str, Any]) -> None:
+    size = 6 * MIB
+
+    def made(form: str) -> Any:
+        if form == "text":
+            return b"x" * size
+        return np.full(size, 7, "u1") if form == "array" else [np.full(2**16, n % 200, "u1") for n in range(4200)]
+
+    with launch.start(parameters.load(settings | {"LB_MAX_MESSAGE_MB": 2}), monitor=False):
+        for form in ("text", "array", "arrays"):
+            value = made(form)
+            assert alike(lb.task(made).submit(form).result(60), value)
+            if form != "arrays":
+                assert alike(echo.submit(value).result(60), value)
+                assert all(alike(given, value) for given in lb.task(made).map([form, form]).results(60))

@@ -35,6 +35,9 @@ class Awkward(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
+    def __reduce__(self) -> Any:
+        return Awkward, (1,)
+
 
 def test_the_text_shows_lines_and_the_place() -> None:
     failure = payload.pack_exception(caught(raise_deep), 4, "raise_deep(n=3)")
