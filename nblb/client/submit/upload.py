@@ -90,11 +90,21 @@ class Upload:
             return alike[key][0]
         with self._lock:
             found = self._recent.get(key)
-        if found is None or not are_same(buffer, found[1]):
+        if found is None:
+            return None
+        if not found[0].is_there:  # purged: what is still mapped of it is known here only
+            self._drop(key)
+            return None
+        if not are_same(buffer, found[1]):
             return None
         if alike is not None:
             alike[key] = found[0], buffer
         return found[0]
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        with self._lock:
+            if self._recent.pop(key, None) is not None:
+                self._nbytes -= key[1]
 
     def _remember(self, buffer: Buffer, part: FilePart, alike: Alike | None) -> None:
         key = address_of(buffer), part.nbytes

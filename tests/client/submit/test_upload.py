@@ -39,6 +39,18 @@ def test_the_same_bytes_at_the_same_place_are_written_once(store: Upload) -> Non
     assert bytes(first.read()) == bytes(RECENT_FROM)
 
 
+def test_what_was_purged_is_written_again(store: Upload, tmp_path: Path) -> None:
+    array = bytearray(RECENT_FROM)
+    first = store.put([array])[0]
+    for file in (tmp_path / "incoming").iterdir():
+        if file.name != "token":
+            file.unlink()
+    again = store.put([array])[0]
+    assert again is not first
+    assert bytes(Payload.of([again]).buffers[0]) == array
+    assert store.put([array])[0] is again
+
+
 def test_while_nothing_can_change_nothing_is_compared(store: Upload, monkeypatch: pytest.MonkeyPatch) -> None:
     array = bytearray(RECENT_FROM)
     alike: payload.Alike = {}
