@@ -93,6 +93,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "address": hello.address,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
                 "functions": sorted(hub.functions),
+                "holds": [name for name in about.get("holds", ()) if name in hub.holds],
                 "groups": [
                     {
                         "group": group.number,

@@ -15,6 +15,7 @@ from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
 from nblb.client.jobs.reuse import CHOICES
 from nblb.client.submit.function_cache import name_of, shelf
+from nblb.client.submit.preflight import Preflight, preflight
 from nblb.client.submit.submit import Options, pack_many, submit
 from nblb.errors import NblbError
 from nblb.protocol.messages import Publish
@@ -123,6 +124,30 @@ class Task:
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}{signature} cannot be called like this: {error}") from None
+
+    def preflight(self, /, *args: Any, **kwargs: Any) -> Preflight:
+        """What would travel with a call, and what each hub lacks for it; the task itself does not run.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Those of the call, if their sizes are wanted too.
+
+        Returns
+        -------
+        Preflight
+            `items` (name, kind, how, nbytes, hash) and `lacks` (by the name of a hub); its repr is a table.
+
+        Raises
+        ------
+        NotSerializable
+            Names the part that cannot travel.
+
+        Examples
+        --------
+        >>> simulate.preflight(3)  # doctest: +SKIP
+        """
+        return preflight(current.get(), self.function, self._options, args, kwargs)
 
     def publish(self) -> str:
         """Let every client, in any language, run this function by its name; the name is returned."""

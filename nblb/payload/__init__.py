@@ -7,6 +7,7 @@ Nothing between the two opens them. Each module says what its payloads look like
     many        the arguments of a map; columns: those that differ in a few values only
     failures    what a task raised
     frames      where it was then, and with which variables; frame_values: these as real values
+    inventory   what would travel, by name, kind, size and hash
     explain     which part of something cannot be pickled
     pickling    the Pickler beneath: what travels by value, what out of band
     project     which modules are the user's own
@@ -42,6 +43,7 @@ from nblb.payload.failures import original_exception, pack_exception, to_excepti
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function, load_with_modules
+from nblb.payload.inventory import HUBS_OWN, Item, inventory, missing_modules
 from nblb.payload.kinds import CACHED, MADE_ANEW, registry_of
 from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
 from nblb.payload.modules import Placement, put_back
@@ -51,6 +53,7 @@ from nblb.payload.reach import Reach
 
 __all__ = [
     "CACHED",
+    "HUBS_OWN",
     "MADE_ANEW",
     "MAX_ITEMS",
     "MAX_REASON",
@@ -63,6 +66,7 @@ __all__ = [
     "Given",
     "Input",
     "Inputs",
+    "Item",
     "Packed",
     "Placement",
     "Reach",
@@ -77,6 +81,7 @@ __all__ = [
     "explain_unpicklable",
     "fingerprint",
     "goes_by_name",
+    "inventory",
     "is_project_file",
     "is_secret",
     "joined_results",
@@ -84,6 +89,7 @@ __all__ = [
     "load_function",
     "load_value",
     "load_with_modules",
+    "missing_modules",
     "original_exception",
     "pack_call",
     "pack_calls",

@@ -297,3 +297,44 @@ def test_members_looked_up_at_run_time(cluster: lb.Cluster, project: Project) ->
     with pytest.raises(lb.TaskFailed, match="has no attribute 'nothing' here"):
         cell["u"].submit().result(20)
     module.file.close()
+
+
+def test_preflight_shows_what_would_travel(cluster: lb.Cluster, project: Project) -> None:
+    project.write("shown.py", "RATE = 2\nTABLE = bytes(200_000)\ndef f(x): return RATE * x\ndef g(): return TABLE\n")
+    module = project.load("shown")
+    cell = project.cell("""
+        import msgspec, shown
+        K = [1, 2, 3]
+        def helper(x): return msgspec.json.encode(x)
+        @lb.task
+        def t(x):
+            import not_installed_anywhere
+            return helper(x), shown.f(x), K
+    """)
+    before = cell["t"].preflight([5] * 1000)
+    rows = {item.name: item for item in before.items}
+    assert (rows["t"].kind, rows["K"].kind, rows["helper"].kind, rows["shown"].kind) == (
+        "function",
+        "list",
+        "function",
+        "module",
+    )
+    assert rows["t"].nbytes > rows["shown"].nbytes > 100
+    assert rows["shown"].nbytes < 10_000  # nobody names the table
+    assert rows["argument 1"].how == "by value"
+    assert rows["argument 1"].nbytes > 1000
+    assert [item.kind for item in before.items if item.how == "the hub's own"] == ["package", "import in the body"]
+    (hub,) = before.lacks
+    assert any("not_installed_anywhere" in lack for lack in before.lacks[hub])
+    assert any("will be sent once" in lack for lack in before.lacks[hub])
+    with pytest.raises(lb.TaskFailed, match="not_installed_anywhere"):
+        cell["t"].submit(1).result(20)
+    after = cell["t"].preflight()
+    assert not any("will be sent" in lack for lack in after.lacks[hub])
+    module.RATE = 3
+    changed = {item.name: item.hash for item in cell["t"].preflight().items}
+    assert changed["shown"] != rows["shown"].hash
+    assert changed["t"] != rows["t"].hash
+    assert changed["helper"] == rows["helper"].hash
+    assert "hub" in repr(before)
+    assert rows["shown"].hash[:8] in repr(before)
