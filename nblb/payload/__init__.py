@@ -46,7 +46,7 @@ from nblb.payload.functions import cell_label, dump_function, fingerprint, load_
 from nblb.payload.inventory import HUBS_OWN, Item, inventory, missing_modules
 from nblb.payload.kinds import CACHED, MADE_ANEW, registry_of
 from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
-from nblb.payload.modules import Placement, put_back
+from nblb.payload.modules import ModulePlacement, put_back
 from nblb.payload.pickling import Alike, Store, stores
 from nblb.payload.project import goes_by_name, is_project_file, project_modules
 from nblb.payload.reach import Reach
@@ -67,8 +67,8 @@ __all__ = [
     "Input",
     "Inputs",
     "Item",
+    "ModulePlacement",
     "Packed",
-    "Placement",
     "Reach",
     "Store",
     "as_it_is",

@@ -305,7 +305,7 @@ def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
     return Payload.of(buffers)
 
 
-class _InParts:
+class _SplitResult:
     """One result as buffers of a bounded size, so that a message can carry it however large it is."""
 
     def __init__(self, result: Any, most: int) -> None:
@@ -335,7 +335,7 @@ def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
         Names the result, and the part of it, that cannot be pickled.
     """
     try:
-        return pack_results([_InParts(result, most) for result in results])
+        return pack_results([_SplitResult(result, most) for result in results])
     except NotSerializable:
         raise
     except Exception:

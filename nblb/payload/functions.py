@@ -23,7 +23,7 @@ import msgspec
 from nblb.errors import NotSerializable
 from nblb.payload.calls import blob_name
 from nblb.payload.explain import MAX_REASON, explain_unpicklable, leave_out
-from nblb.payload.modules import Placement, placed_while_loaded
+from nblb.payload.modules import ModulePlacement, placed_while_loaded
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
 from nblb.payload.reach import Reach
 from nblb.protocol.framing import Buffer, Part, Payload
@@ -91,7 +91,7 @@ def load_function(payload: Payload) -> Callable[..., Any]:
     return function
 
 
-def load_with_modules(payload: Payload) -> tuple[Callable[..., Any], Placement]:
+def load_with_modules(payload: Payload) -> tuple[Callable[..., Any], ModulePlacement]:
     """The function of a blob, and the modules of the project that came with it, to be put in place while it runs."""
     with placed_while_loaded() as placement:
         return load_function(payload), placement

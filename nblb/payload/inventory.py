@@ -62,7 +62,7 @@ def inventory(
     packages: set[str] = set()
     for module in reach.modules:
         found.append(_module(module, reach))
-    noting = _Noting(io.BytesIO(), reach=reach)
+    noting = _NamesOf(io.BytesIO(), reach=reach)
     noting.dump(function)
     packages |= noting.by_name
     codes |= noting.code
@@ -126,7 +126,7 @@ def _module(module: types.ModuleType, reach: Reach) -> Item:
     return Item(module.__name__, "module", BY_HASH, len(file.getvalue()) + sum(large), digest.hexdigest())
 
 
-class _Noting(Pickler):
+class _NamesOf(Pickler):
     """Notes which modules it refers to by name."""
 
     def __init__(self, file: io.BytesIO, reach: Reach) -> None:

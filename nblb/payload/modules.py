@@ -23,13 +23,13 @@ from nblb.errors import NotSerializable
 _MISSING = object()
 
 
-class _Loading(threading.local):
+class _Unpickling(threading.local):
     """Where the modules go that this thread's unpickling makes, if they are to be found by their names."""
 
-    placement: Placement | None = None
+    placement: ModulePlacement | None = None
 
 
-_loading = _Loading()
+_unpickling = _Unpickling()
 _placed: dict[str, types.ModuleType] = {}  # in sys.modules now; one slice runs at a time
 _loaded_classes: weakref.WeakSet[type] = weakref.WeakSet()  # that unpickling has made in this process
 
@@ -75,8 +75,8 @@ def make_module(name: str, is_current: bool, package: types.ModuleType | None) -
     vars(module)["__builtins__"] = builtins
     if package is not None:
         setattr(package, name.rpartition(".")[2], module)
-    if is_current and _loading.placement is not None:
-        _loading.placement.add(name, module)
+    if is_current and _unpickling.placement is not None:
+        _unpickling.placement.add(name, module)
     return module
 
 
@@ -151,7 +151,7 @@ def made_class(rebuild: Callable[..., Any], *args: Any) -> Any:
     return cls
 
 
-class Placement:
+class ModulePlacement:
     """The modules of one function, in sys.modules from `put` to `take_away`."""
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class Placement:
         return name in self._modules or name.partition(".")[0] in self._modules
 
 
-_placements: list[Placement] = []  # that have been put
+_placements: list[ModulePlacement] = []  # that have been put
 
 
 def put_back() -> None:
@@ -208,15 +208,15 @@ def put_back() -> None:
 
 
 @contextlib.contextmanager
-def placed_while_loaded() -> Iterator[Placement]:
+def placed_while_loaded() -> Iterator[ModulePlacement]:
     """Modules that unpickling in this block makes are importable in it, and collected."""
-    before, placement = _loading.placement, Placement()
-    _loading.placement = placement
+    before, placement = _unpickling.placement, ModulePlacement()
+    _unpickling.placement = placement
     _placements.append(placement)
     try:
         yield placement
     finally:
-        _loading.placement = before
+        _unpickling.placement = before
         placement.take_away()
         if placement in _placements:
             _placements.remove(placement)

@@ -36,7 +36,7 @@ class Blobs:
 
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[bytes, int]]] = {}
-        self._functions: dict[str, tuple[Callable[..., Any], packing.Placement, int]] = {}  # the latest used last
+        self._functions: dict[str, tuple[Callable[..., Any], packing.ModulePlacement, int]] = {}  # the latest used last
         self._latest = ""
         self.find: Find | None = None  # what lies in files
 
@@ -65,7 +65,7 @@ class Blobs:
             and all(blob in held for blob in run.depends)
         )
 
-    def function(self, blob: str) -> tuple[Callable[..., Any], packing.Placement]:
+    def function(self, blob: str) -> tuple[Callable[..., Any], packing.ModulePlacement]:
         """A function and its modules, loaded once: what it caches in its globals stays, as in any other process."""
         if blob == self._latest:
             return self._functions[blob][:2]
@@ -131,7 +131,7 @@ class Prepared:
             return ""
 
 
-def prepare(run: RunTask, blobs: Blobs) -> tuple[Prepared, packing.Placement]:
+def prepare(run: RunTask, blobs: Blobs) -> tuple[Prepared, packing.ModulePlacement]:
     """The slice's function and arguments, ready to be called once the function's modules are in place."""
     function, placement = blobs.function(run.function)
     return _prepared(run, blobs, function), placement

@@ -88,7 +88,8 @@ def _looked_for(cluster: Cluster, options: Options, modules: list[str], hubs: se
     futures: list[Any] = [submit(cluster, missing_modules, plain, ((modules,), {})) for _ in range(number)]
     found: dict[str, list[str]] = {}
     try:
-        for future in concurrent.futures.as_completed(futures, ASK_S):
+        completed: Any = concurrent.futures.as_completed(futures, ASK_S)
+        for future in completed:
             hub = workers.get(future.worker)
             if hub is not None and future.exception() is None:
                 found[hub] = [f"the module {name}" for name in future.result()]
