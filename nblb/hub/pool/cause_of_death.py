@@ -9,7 +9,7 @@ from pathlib import Path
 from nblb.hub.pool.memory_watch import Trail, size_words
 
 LAST_CHARACTERS = 500
-OWN_FRAMES = "nblb/hub/"
+OWN_FRAMES = "nblb/worker/"
 STACKS = (
     "Fatal Python error",
     "Stack (most recent call first)",
