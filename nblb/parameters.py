@@ -76,6 +76,7 @@ class Parameters(msgspec.Struct, frozen=True):
     WKHUB_HCPORT: Port
     WKHUB_WORKERS: Annotated[tuple[WorkerGroup, ...], Meta(description="a list of groups of workers")]
     WKHUB_HOSTS: Annotated[tuple[str, ...], Meta(description="a list of names of computers reached by SSH")]
+    WKHUB_MAX_STANDINS: Count
     MONITOR_IP: Address
     MONITOR_PORT: Port
     MONITOR_AUTH: Annotated[str, Meta(description='a text: "" or what the Monitor asks for at the login')]

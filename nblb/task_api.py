@@ -7,7 +7,7 @@ the latest word and pass it on at most every 20 ms (progress) or 100 ms (what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +24,27 @@ class WorkerPort(Protocol):
     ) -> Any: ...
 
 
+class Parent(Protocol):
+    """What a worker tells the client of the call that it runs, for the tasks which that submits."""
+
+    parameters: Mapping[str, Any]  # of the cluster that runs it
+    number: int  # of the slice at hand, 0 between two
+    at_end: Callable[[], None] | None  # called at the end of a slice whose calls have submitted something
+    takes_over: Callable[[Any], str] | None  # of a call's result: the task whose result is to be taken instead, or ""
+    is_refused: bool  # the wait that has begun fails
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def place(self) -> tuple[str, int, int]: ...
+    @property
+    def is_waited_by(self) -> bool: ...
+    def submits(self) -> None: ...
+    def wait_begins(self, wake: Callable[[], None]) -> None: ...
+    def wait_ends(self) -> None: ...
+    def refusal(self) -> Exception: ...
+
+
 class StoppedAndKept(BaseException):
     """Raised inside a task that is to end early: its result is what it emitted last.
 
@@ -33,6 +54,7 @@ class StoppedAndKept(BaseException):
 
 reporter: Reporter | None = None
 voice: WorkerPort | None = None
+parent: Parent | None = None  # in a worker
 
 
 def progress(percent: float, note: str = "") -> None:

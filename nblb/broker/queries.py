@@ -43,11 +43,16 @@ def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str,
     for user in state.share.users.values():
         counts["QUEUED"] = counts.get("QUEUED", 0) + user.waiting
     given: Counter[GroupOfWorkers] = Counter()
+    waiting = 0  # for tasks of their own: they run, and use no slot
     for hub in state.hubs.values():
         for held in hub.in_hand.values():
-            given[held.group] += sum(task.items for task in held.tasks)
+            if held.wait:
+                waiting += sum(task.items for task in held.tasks)
+            else:
+                given[held.group] += sum(task.items for task in held.tasks)
     running = sum(min(items, group.alive) for group, items in given.items())  # the others wait behind these
     counts["QUEUED"] = counts.get("QUEUED", 0) + sum(given.values()) - running
+    running += waiting
     return {
         "name": policy.name,
         "core": policy.core,
@@ -63,8 +68,8 @@ def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str,
         "queued": counts.get("QUEUED", 0),
         "running": running,
         "hubs": len(state.hubs),
-        "workers": sum(len(hub.workers) for hub in state.hubs.values()),
-        "busy": sum(w.held is not None for hub in state.hubs.values() for w in hub.workers.values()),
+        "workers": sum(hub.slots for hub in state.hubs.values()),
+        "busy": sum(hub.busy for hub in state.hubs.values()),
         "users": sorted({client.user for client in state.clients.values()}),
         "clients": len(state.clients),
         "late_facts": state.late_facts,
@@ -88,8 +93,8 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "load": hub.load,
                 "memory": hub.memory,
                 "python": list(hello.python),
-                "workers": len(hub.workers),
-                "busy": sum(worker.held is not None for worker in hub.workers.values()),
+                "workers": hub.slots,
+                "busy": hub.busy,
                 "address": hello.address,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
                 "functions": sorted(hub.functions),
@@ -100,7 +105,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                         "workers": group.spec.workers,
                         "alive": group.alive,
                         "given": group.given,
-                        "busy": sum(w.held is not None for w in hub.workers.values() if w.group is group),
+                        "busy": sum(worker.is_busy for worker in hub.workers.values() if worker.group is group),
                         "minP": group.spec.minP,
                         "maxP": group.spec.maxP,
                         "processP": group.spec.processP,
@@ -118,6 +123,8 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
     for hub in scheduler.state.hubs.values():
         for worker in hub.workers.values():
             held = worker.held
+            if held is None and worker.stand_in:
+                continue  # kept for the next task that waits
             task = held.tasks[0] if held is not None and held.tasks else None
             rows.append(
                 {
@@ -133,6 +140,8 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
                     "minP": worker.group.spec.minP,
                     "maxP": worker.group.spec.maxP,
                     "state": "idle" if held is None else "busy",
+                    "waits": held is not None and held.wait > 0,
+                    "stand_in": worker.stand_in,
                     "task": held.record.id if held is not None else "",
                     "first": held.first if held is not None else 0,
                     "items": held.items if held is not None else 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nblb import task_api
 from nblb.client import front_end
 from nblb.client.connection import waiting
 
@@ -16,13 +17,17 @@ _open: list[Cluster] = []  # the last one is current; when it closes, the one be
 
 
 def get() -> Cluster:
-    """The current cluster; without one, the one of the default parameters.
+    """The current cluster; without one, the one that runs this task, or outside a task that of the default parameters.
 
     Raises
     ------
     LoadBalancerUnreachable
         There is none, and none runs; the message says how to start one.
     """
+    if task_api.parent is not None:
+        from nblb.client import nested
+
+        return nested.cluster(task_api.parent)
     here = known()
     if here is not None and not here.stopped:
         return here

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 
+from nblb import task_api
 from nblb.client import current, front_end
 from nblb.client.executor import Executor
 from nblb.client.submit.function_cache import name_of
@@ -61,6 +62,11 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         self._show = _show
         self._executor: Executor | None = None
         self.parallel: Any = None
+        parent = task_api.parent
+        if parent is not None and parent.is_waited_by:
+            # joblib would look for results that callbacks leave, again and again. It shall wait for each future itself:
+            # only so is it known that the task waits, and its worker gives up its slot.
+            self.supports_retrieve_callback = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many batches to have under way: as many as were asked for, or all workers but some if below 0."""
@@ -96,6 +102,9 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         return future
 
     apply_async = submit  # what joblib before 1.5 calls it
+
+    def retrieve_result(self, out: TaskFuture, timeout: float | None = None) -> Any:
+        return out.result(timeout)
 
     def retrieve_result_callback(self, out: TaskFuture) -> Any:
         """The results of a batch; what its calls have printed and warned of is shown first."""

@@ -158,8 +158,8 @@ class Task:
         return self.function
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In a worker a task is what it is when called: the plain function.
-        return payload.Given(self.function).__reduce__()
+        # In a worker it can be called and submitted, and nblb.client is loaded for the latter only.
+        return payload.NestedTask, (self.function, self._options.given())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: bound when called through an object, as the function would be."""
@@ -225,7 +225,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return lambda function: _defined(Task(function, chosen))
     if isinstance(function, Task):
         return function
-    return _defined(Task(function, Options()))
+    return _defined(Task(function, Options().changed(options) if options else Options()))
 
 
 def _defined(task: Task) -> Task:

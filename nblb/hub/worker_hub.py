@@ -38,6 +38,8 @@ from nblb.protocol.commands import (
     Interrupt,
     KillWorker,
     Log,
+    RefuseWait,
+    ResumeWorker,
     RetireWorker,
     Send,
     StartWorker,
@@ -171,6 +173,7 @@ class WorkerHub:
             lease_s=parameters.lease_s,
             grace_s=parameters.LB_CANCEL_GRACE_S,
             prefetch_s=parameters.LB_PREFETCH_MS / 1000.0,
+            most_waits=parameters.WKHUB_MAX_STANDINS,
         )
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialled
@@ -210,6 +213,7 @@ class WorkerHub:
                     "memory_mb": more.memory_mb if more is not None else 0,
                     "max_processes": max_processes,
                     "max_rss_mb": more.max_rss_mb if more is not None else 0,
+                    "parameters": self.parameters.as_dict(),
                 }
             )
         return settings
@@ -367,6 +371,10 @@ class WorkerHub:
                 pool.take_back(worker)
             case AskForItems(worker):
                 pool.ask_for_items(worker)
+            case ResumeWorker(worker):
+                pool.resume(worker)
+            case RefuseWait(worker):
+                pool.refuse_wait(worker)
             case RetireWorker(worker, why):
                 pool.retire(worker, why)
             case ForgetBlob(blob):

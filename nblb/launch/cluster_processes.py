@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nblb import parameters as parameters_module
+from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import one_shot
 from nblb.launch.role_locks import lock_file, present
@@ -190,6 +191,11 @@ def settle(parameters: Source, name: str | None = None) -> Parameters:
 
 def join(parameters: Parameters, started: Started) -> Cluster:
     """A Cluster on a connection of its own, which becomes the current one of this process."""
+    if task_api.parent is not None:
+        from nblb.client import nested
+
+        if nested.is_own(parameters):
+            return nested.cluster(task_api.parent)
     from nblb.client.cluster import Cluster  # pickles: a command line that only asks does without
 
     return Cluster(parameters, started)

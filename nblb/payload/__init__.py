@@ -6,6 +6,7 @@ Nothing between the two opens them. Each module says what its payloads look like
     calls       arguments, results and constants; futures among the arguments
     many        the arguments of a map; columns: those that differ in a few values only
     failures    what a task raised
+    nested_task what a task is inside another one
     frames      where it was then, and with which variables; frame_values: these as real values
     inventory   what would travel, by name, kind, size and hash
     explain     which part of something cannot be pickled
@@ -47,6 +48,7 @@ from nblb.payload.inventory import HUBS_OWN, Item, inventory, missing_modules
 from nblb.payload.kinds import CACHED, MADE_ANEW, registry_of
 from nblb.payload.many import MAX_ITEMS, pack_calls, pack_chunk, pack_columns, pack_map
 from nblb.payload.modules import ModulePlacement, put_back
+from nblb.payload.nested_task import NestedTask
 from nblb.payload.pickling import Alike, Store, stores
 from nblb.payload.project import goes_by_name, is_project_file, project_modules
 from nblb.payload.reach import Reach
@@ -68,6 +70,7 @@ __all__ = [
     "Inputs",
     "Item",
     "ModulePlacement",
+    "NestedTask",
     "Packed",
     "Reach",
     "Store",

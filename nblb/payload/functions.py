@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from nblb.errors import NotSerializable
-from nblb.payload.calls import blob_name
+from nblb.payload.calls import Given, blob_name
 from nblb.payload.explain import MAX_REASON, explain_unpicklable, leave_out
 from nblb.payload.modules import ModulePlacement, placed_while_loaded
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
@@ -162,6 +162,8 @@ class _Normalized(Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
             return reduced_code(_without_places(obj))
+        if hasattr(type(obj), "__nblb_function__"):  # a task: how it would be submitted changes nothing in what it does
+            return Given(obj.__nblb_function__).__reduce__()
         reduced = super().reducer_override(obj)
         if isinstance(obj, (type, typing.TypeVar)) and isinstance(reduced, tuple):
             # cloudpickle gives each class made in a cell a random id.

@@ -119,6 +119,18 @@ class AskForItems(Command):
     worker: str
 
 
+class ResumeWorker(Command):
+    """Let the worker, which has waited for tasks of its own, go on."""
+
+    worker: str
+
+
+class RefuseWait(Command):
+    """Let the worker's wait fail: no stand-in can be had, and nobody else would run what it waits for."""
+
+    worker: str
+
+
 class RetireWorker(Command):
     """Let this idle worker end by itself."""
 
@@ -199,6 +211,8 @@ AnyCommand: TypeAlias = (
     | StartWorker
     | TakeBack
     | AskForItems
+    | ResumeWorker
+    | RefuseWait
     | RetireWorker
     | ForgetBlob
     | SendMany

@@ -104,6 +104,7 @@ class AttemptFailed(Entry):
     raised: bool = False  # it raised or ran into its timeout: counts against the task's retries
     again: bool = False
     function: str = ""  # with `again`: what it runs from now on, where that is not the record's own
+    follows: str = ""  # it has not failed, and ends as this task does, which it has submitted
 
 
 class Collected(Entry):

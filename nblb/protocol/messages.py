@@ -161,6 +161,9 @@ class SubmitTask(Message):
     origin: str = ""
     cache: str = ""  # content hash of function and arguments: an earlier result of it may serve
     fresh: bool = False  # … but it does not: it is computed, and serves the later ones
+    parent: str = ""  # the record whose call submits it, while that runs on a worker of this cluster …
+    parent_item: int = 0  # … the call's number in that record …
+    parent_attempt: int = 0  # … and the attempt; its user is the parent's, whatever `user` says
 
 
 class CancelTask(Message):
@@ -443,6 +446,23 @@ class StopTask(Message):
     why: str = "cancel"  # "cancel" | "timeout" | "recall" (only if it has not started)
 
 
+class ResumeTask(Message):
+    """The worker that waited for tasks of its own may use a slot again. `wait` is that of the WaitEnded it answers."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    wait: int = 0
+
+
+class LendSlot(Message):
+    """Run a stand-in for the worker of this attempt, which seems to wait without saying so. Fact: WaitBegan."""
+
+    task: str
+    attempt: int
+    first: int = 0
+
+
 class HoldBlob(Message):
     """A function, a constant, or results of a task that others depend on (then `hash` is the task's id).
 
@@ -495,6 +515,9 @@ class Running(msgspec.Struct, frozen=True, omit_defaults=True):
     first: int = 0
     items: int = 1
     worker: str = ""
+    wait: int = 0  # its worker has given up its slot (WaitBegan) …
+    wait_ended: bool = False  # … and asks for one again (WaitEnded)
+    lent: bool = False  # … because it was asked for (LendSlot)
 
 
 class HubHello(Message):
@@ -519,6 +542,7 @@ class HubHello(Message):
     said_at: float = 0.0  # its own clock
     leased_at: float = 0.0  # its lease counts from there by the same clock; 0: it has none, and runs nothing by one
     leaves: bool = False  # it has said HubLeaves to a core before this one
+    stand_ins: tuple[str, ...] = ()  # those of `workers` that stand in for workers that wait
 
 
 class HubLeaves(Message):
@@ -535,6 +559,7 @@ class WorkerStarted(Message):
     worker: str
     group: int = 0
     pid: int = 0
+    stand_in: bool = False  # it runs in place of one that waits, and adds no slot; said again when that changes
 
 
 class WorkerDied(Message):
@@ -554,6 +579,25 @@ class TaskStarted(Message):
     attempt: int
     first: int = 0
     worker: str = ""
+
+
+class WaitBegan(Message):
+    """The worker of this attempt waits for tasks of its own and has given up its slot; `wait` counts its waits."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    wait: int = 1
+    lent: bool = False  # LendSlot has asked for it: the worker may go on at any time, and asks for no slot
+
+
+class WaitEnded(Message):
+    """What that wait was for is over, or its time: the worker asks for a slot. Answer: ResumeTask."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    wait: int = 1
 
 
 class TaskProgressed(Message):
@@ -577,6 +621,7 @@ class TaskFinished(Message):
     worker: str = ""
     kept: tuple[int, ...] = ()  # offsets of items that StopAndKeep ended: their result is what they emitted last
     told: int = 0  # the first so many items have been told by ItemsFinished: here they have neither result nor failure
+    follows: tuple[tuple[int, str], ...] = ()  # (offset, task): items that end as that task of theirs does
 
 
 class ItemsFinished(Message):
@@ -700,6 +745,8 @@ FromHub: TypeAlias = (
     | WorkerStarted
     | WorkerDied
     | TaskStarted
+    | WaitBegan
+    | WaitEnded
     | TaskProgressed
     | TaskFinished
     | ItemsFinished
@@ -715,6 +762,8 @@ ToHub: TypeAlias = (
     | Heartbeat
     | RunTask
     | StopTask
+    | ResumeTask
+    | LendSlot
     | HoldBlob
     | BlobMissing
     | EndCommitted

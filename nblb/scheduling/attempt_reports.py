@@ -6,9 +6,12 @@ has taken over, or the end is known already): it is counted, acknowledged and ch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import AttemptFailed
 from nblb.protocol.messages import (
+    ENDED,
     EndCommitted,
     Failure,
     ItemsFinished,
@@ -18,10 +21,13 @@ from nblb.protocol.messages import (
     TaskStarted,
     TaskState,
     TaskStopped,
+    WaitBegan,
+    WaitEnded,
     WorkerDied,
     WorkerStarted,
 )
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
+from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State, Statistics
 
@@ -38,17 +44,27 @@ class AttemptReports:
     # ── workers ──
 
     def worker_started(self, hub: Hub, message: WorkerStarted, now: float) -> None:
-        if message.worker in hub.workers or not 0 <= message.group < len(hub.groups):
+        if not 0 <= message.group < len(hub.groups):
             return
-        group = hub.groups[message.group]
-        hub.workers[message.worker] = Worker(message.worker, group, message.pid, now)
+        group, known = hub.groups[message.group], hub.workers.get(message.worker)
+        if known is None:
+            hub.workers[message.worker] = Worker(message.worker, group, message.pid, now, message.stand_in)
+        elif known.stand_in is not message.stand_in:
+            known.stand_in = message.stand_in
+            known.group.workers_changed(-1 if message.stand_in else 1)
+            self.state.dispatch_due = True
+            return
+        else:
+            return
+        if message.stand_in:
+            return
         group.workers_changed(1)
         self.state.log("good", f"LB - ADDING WORKER ({message.worker})")
         self.state.dispatch_due = True
 
     def worker_died(self, hub: Hub, message: WorkerDied, now: float) -> None:
         worker = hub.workers.pop(message.worker, None)
-        if worker is not None:
+        if worker is not None and not worker.stand_in:
             worker.group.workers_changed(-1)
             self.state.log("warning", f"LB - Worker {message.worker} is DOWN. Removing it ({message.reason})")
         if not message.task:
@@ -86,6 +102,16 @@ class AttemptReports:
             worker.held, worker.since = held, now
         held.started_at = held.started_at or now
         held.worker = worker_id
+
+    def wait_began(self, hub: Hub, message: WaitBegan, now: float) -> None:
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            waits.enter_wait(self.state, held, message.wait, now, message.lent)
+
+    def wait_ended(self, hub: Hub, message: WaitEnded, now: float) -> None:
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            waits.ask_for_slot(self.state, held, message.wait, now)
 
     def task_progressed(self, hub: Hub, message: TaskProgressed, now: float) -> None:
         held = self._held(hub, message.task, message.first, message.attempt, now)
@@ -185,6 +211,8 @@ class AttemptReports:
         self._statistics(held, items - told, len(failed), duration_s, now)
         if failed:
             self._failed_items(held, failed, duration_s, now)
+        if isinstance(message, TaskFinished) and message.follows:
+            self._follow(held, message.follows, now)
         kept = [held.first + offset + number for number in message.kept]
         done = []
         for task in held.tasks if items == held.items else self._part(held, offset, items):
@@ -260,6 +288,22 @@ class AttemptReports:
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
                 self.state.fail(single, "TaskFailed", failure, now, duration_s)
+        held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
+
+    def _follow(self, held: Assignment, follows: Iterable[tuple[int, str]], now: float) -> None:
+        """Cut the items that have returned a task out of the slice; `held.tasks` are those that are left."""
+        record = held.record
+        for offset, name in follows:
+            if not 0 <= offset < held.items:
+                continue
+            task = record.at(held.first + offset)
+            if task.held is not held or task.state in ENDED:  # cancelled meanwhile, or it has failed
+                continue
+            single = record.carve(task, held.first + offset, 1)
+            if single.state is TaskState.CANCELLING:
+                self.state.fail(single, "TaskFinished", None, now)
+            else:
+                following.follow(self.state, single, name, now)
         held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
 
     def task_stopped(self, hub: Hub, message: TaskStopped, now: float) -> None:
@@ -370,6 +414,8 @@ class AttemptReports:
         self, task: Slice, cause: str, reason: str, now: float, crashed: bool = False, raised: bool = False
     ) -> None:
         task.move(cause, now)
+        if task.record.children:
+            parents.leave_children(self.state, task)
         task.held = None
         task.crashes += crashed
         task.tries += raised

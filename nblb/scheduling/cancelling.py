@@ -12,6 +12,7 @@ from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import Collected, JobForgotten
 from nblb.protocol.messages import Answer, CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
 from nblb.scheduling import dependencies
+from nblb.scheduling.nesting import parents
 from nblb.scheduling.retention import Retention
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import ConnectedClient, State
@@ -59,12 +60,16 @@ class Cancelling:
         return count
 
     def tick(self, now: float) -> None:
-        """Cancel what was called off and has been accepted since; before anything is given to a hub."""
+        """Cancel what was called off and has been accepted since, and nested tasks whose parent is over; before
+        anything is given to a hub."""
         for task in [task for task in self._called_off if task not in self.state.parked_on]:
             record = self.state.records.get(task)
             for first, items, kill in self._called_off.pop(task):
                 if record is not None:
                     self.cancel(record, first, items, kill, now)
+        while self.state.left:  # a child's end leaves children of its own
+            for child in parents.left_children(self.state):
+                self.cancel(child, 0, 0, False, now)
 
     def cancel(self, record: Submission, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
         """Cancel these items of a record (0 items: all); how many will not run any more, and where they were."""
@@ -107,6 +112,8 @@ class Cancelling:
         state, held = self.state, task.held
         if held is not None and items == task.items and held.tasks == [task]:
             task.move("StopTask", now)
+            if task.record.children:
+                parents.leave_children(state, task)
             state.keep_end(self._ended(task, now))
             state.notice(task, now)
             state.stop(held, "cancel", kill)

@@ -132,7 +132,7 @@ def _wake(state: State, record: Submission, item: int, waiting: Iterable[Submiss
 def queue_blocked(state: State, record: Submission, now: float) -> None:
     """Nothing stands in the way any more."""
     for task in record.slices:
-        if task.state is TaskState.BLOCKED:
+        if task.state is TaskState.BLOCKED and not task.follows:
             task.move("DependenciesDone", now)
             state.enqueue(task)
             state.notice(task, now)
@@ -141,7 +141,7 @@ def queue_blocked(state: State, record: Submission, now: float) -> None:
 def fail_blocked(state: State, record: Submission, reason: str, now: float) -> None:
     """A task whose result it needs did not succeed: it waits for the others no more, unless it is tried again."""
     untie(state, record)
-    for task in [task for task in record.slices if task.state is TaskState.BLOCKED]:
+    for task in [task for task in record.slices if task.state is TaskState.BLOCKED and not task.follows]:
         state.fail(task, "DependencyFailed", Failure(kind="DependencyFailed", message=reason), now)
 
 

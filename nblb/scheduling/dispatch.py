@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
 from nblb.scheduling import place_in_line
-from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.backlog import Entry, UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
+from nblb.scheduling.nesting import waits
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
@@ -59,7 +61,7 @@ class Dispatch:
         placement, given = self.state.placement, 0
         free = placement.rooms[band].free.groups
         passed: list[UserQueue] = []  # users whose next task no free worker can take
-        entry = band.first() if free else None
+        entry = self._first(band) if free else None
         while entry is not None and given < most and free:  # (in vain, if only a hub under suspicion has room)
             _, _, _, user, task = entry
             if task.crashes >= self.suspect_from and self._withhold(task, user, band):
@@ -73,20 +75,23 @@ class Dispatch:
             if group is None:
                 band.pass_over(user)
                 passed.append(user)
-                entry = band.first()
+                entry = self._first(band)
                 continue
             items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             self._assign(task, items, user, band, group)
             given += 1
             band.put_right(user)
-            entry = band.first()
+            entry = self._first(band)
         band.changed.update(dict.fromkeys(passed))
         return given
 
     def _runs_suspect(self) -> bool:
-        """Some hub may be running a task that one more sudden end of its hub makes LOST: it must be the only one."""
+        """Some hub may be running a task that one more sudden end of its hub makes LOST: it must be the only one.
+
+        One that waits for tasks of its own runs nothing, and may wait for another of that kind.
+        """
         orphans = (task for orphan in self.state.orphans.values() for task in orphan.tasks())
-        held = (task for hub in self.state.hubs.values() for held in hub.in_hand.values() for task in held.tasks)
+        held = (task for held in self._running() for task in held.tasks)
         return any(task.crashes >= self.suspect_from for tasks in (held, orphans) for task in tasks)
 
     def _withhold(self, task: Slice, user: UserQueue, band: Band) -> bool:
@@ -97,6 +102,17 @@ class Dispatch:
         self.state.withheld[task] = None
         self.state.share.line_changed(user, task.record.spec.priority)
         return True
+
+    def _running(self) -> Iterator[Assignment]:
+        """What hubs have in hand, but for what waits for tasks of its own."""
+        return (held for hub in self.state.hubs.values() for held in hub.in_hand.values() if not held.wait)
+
+    def _first(self, band: Band) -> Entry | None:
+        """The user whose turn it is. A worker that has waited for tasks of its own, and whose turn it is, goes on."""
+        entry = band.first()
+        while self.state.resumable and waits.resume_next(self.state, band, entry, self._now):
+            entry = band.first()
+        return entry
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
         """No hub with a free worker can run the user's best task: the next one of another kind that some hub can."""
@@ -117,6 +133,8 @@ class Dispatch:
         room = placement.rooms[band]
         if not (room.ahead.groups or room.full):
             return 0
+        if any(held.group.band is band for held in self.state.resumable):
+            return 0  # a worker whose wait is over gets the next slot that ends
         passed: list[UserQueue] = []
         closed: list[Kind] = []  # of the tasks that wait for the next slot
         level = -1  # of occupied workers, at which all who wait have been looked at
@@ -204,6 +222,8 @@ class Dispatch:
     def why(self, task: Slice, item: int, now: float) -> str:
         """Why a call, which lies in this slice, still waits, in a sentence for its owner."""
         state, record = self.state, task.record
+        if nested := waits.why(state, task):
+            return nested
         if task.state is TaskState.BLOCKED:
             needs = (state.needed(name) for name in record.spec.depends)
             names = [needed for needed, item in needs if needed is not None and not needed.has_result(item)]

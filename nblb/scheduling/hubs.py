@@ -35,6 +35,11 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct because one is made for 
     worker: str = ""
     told: int = 0  # items of it, from the first on, whose end its hub has told …
     told_s: float = 0.0  # … and how long they took
+    wait: int = 0  # number of the wait in which its worker uses no slot; 0: it uses one
+    waits: int = 0  # the number of the latest that was heard of
+    lent: bool = False  # it was asked to give up its slot, and may go on at any time
+    wait_since: float = 0.0
+    waited_s: float = 0.0  # in waits that are over
 
     def __repr__(self) -> str:
         return f"<Assignment {self.fence}>"
@@ -119,16 +124,22 @@ class GroupOfWorkers:
 
 
 class Worker:
-    __slots__ = ("done", "group", "held", "id", "pid", "since", "used_s")
+    __slots__ = ("done", "group", "held", "id", "pid", "since", "stand_in", "used_s")
 
-    def __init__(self, worker: str, group: GroupOfWorkers, pid: int, now: float) -> None:
+    def __init__(self, worker: str, group: GroupOfWorkers, pid: int, now: float, stand_in: bool = False) -> None:
         self.id = worker
+        self.stand_in = stand_in  # adds no slot to its group: it has that of a worker which waits
         self.group = group
         self.pid = pid
         self.held: Assignment | None = None
         self.since = now
         self.done = 0
         self.used_s = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """It uses a slot: it is at a task, and does not wait for tasks of that task's own."""
+        return self.held is not None and not self.held.wait
 
 
 class Hub:
@@ -168,6 +179,16 @@ class Hub:
     @property
     def name(self) -> str:
         return self.hello.name
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can run here at once."""
+        return sum(group.alive for group in self.groups)
+
+    @property
+    def busy(self) -> int:
+        """How many of the slots are in use."""
+        return sum(worker.is_busy for worker in self.workers.values())
 
     def runs(self, kind: Kind) -> bool:
         """Can this hub run records of this kind: does it stay, has it the function, and the Python that pickled it?"""

@@ -29,6 +29,7 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
+from nblb.scheduling.nesting import parents
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
@@ -161,6 +162,9 @@ class Intake:
         """Fill in what the core knows: whose task it is, and which function a published name means."""
         user = spec.user or client.user
         function = spec.function or self.state.published.get(spec.name, "")
+        if spec.parent:
+            spec = parents.completed(self.state, spec)
+            user = spec.user or user
         if user == spec.user and function == spec.function:
             return spec
         return msgspec.structs.replace(spec, user=user, function=function)
@@ -187,6 +191,8 @@ class Intake:
 
     def _refusal(self, spec: SubmitTask) -> tuple[str, str] | None:
         state = self.state
+        if spec.parent and (over := parents.refusal(state, spec)):
+            return "TaskRejected", over
         for name in spec.depends:
             if state.needed(name)[0] is None:
                 return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
@@ -208,6 +214,8 @@ class Intake:
         job = state.jobs.get(spec.job) if spec.job else None
         record = Submission(spec, spec.user, state.accepted, now, job)
         record.watchers = self._words.alone(watcher) if watcher else ()
+        if spec.parent:
+            parents.tie(state, record)
         state.records[record.id] = record
         if job is not None:
             job.join(record)

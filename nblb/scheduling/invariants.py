@@ -28,6 +28,8 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
         _record(state, record)
         for task in record.slices:
             _slice(state, task)
+    nested = sum(bool(record.spec.parent) and not record.untied for record in state.records.values())
+    assert state.nested == nested, f"{state.nested} open nested tasks are counted, there are {nested}"
     for job in state.jobs.values():
         _job(state, job)
     for (user, name), job_id in state.job_names.items():
@@ -104,7 +106,8 @@ def _slice(state: State, task: Slice) -> None:
         assert held.group.hub.in_hand.get(held.fence) is held, f"{story(task)}: its hub does not have it in hand"
         assert state.hubs.get(held.group.hub.address) is held.group.hub, f"{story(task)} is with a hub that is gone"
     if task.state is TaskState.BLOCKED:
-        assert _has_cause_to_wait(state, task.record), f"{story(task)} waits for nothing"
+        follows = task.follows and task in state.followers.get(task.follows, ())
+        assert follows or _has_cause_to_wait(state, task.record), f"{story(task)} waits for nothing"
 
 
 def _has_cause_to_wait(state: State, record: Submission) -> bool:
@@ -134,14 +137,15 @@ def _hub(state: State, hub: Hub) -> None:
         assert fence == held.fence, f"{hub.name} has {fence} under a wrong name"
         assert held.group.hub is hub, f"{hub.name} has {fence}, which is another hub's"
         assert held.group in hub.groups, f"{fence} is in a group that {hub.name} does not have"
-        given[held.group] += 1
-        pending[held.group] += held.estimate_s  # type: ignore[assignment]
+        if not held.wait:
+            given[held.group] += 1
+            pending[held.group] += held.estimate_s  # type: ignore[assignment]
         _in_hand(state, hub, held)
     for group in hub.groups:
         assert group.given == given[group], f"{hub.name} counts {group.given} slices in hand, has {given[group]}"
         drift = abs(group.pending_s - pending[group])
         assert drift < 1e-6, f"{hub.name} counts {group.pending_s} s of work ahead, has {pending[group]}"
-        alive = sum(worker.group is group for worker in hub.workers.values())
+        alive = sum(worker.group is group and not worker.stand_in for worker in hub.workers.values())
         assert group.alive == alive, f"{hub.name} counts {group.alive} workers, has {alive}"
         free, room = group.given < group.alive, group.room
         assert (group in room.free) == free, f"{hub.name} group {group.number} stands in the wrong room"
@@ -180,7 +184,11 @@ def _orphans(state: State) -> None:
 
 
 def _users(state: State) -> None:
-    occupied = Counter(held.user.name for hub in state.hubs.values() for held in hub.in_hand.values())
+    in_hand = [held for hub in state.hubs.values() for held in hub.in_hand.values()]
+    occupied = Counter(held.user.name for held in in_hand if not held.wait)
+    for held in state.resumable:
+        assert held.wait, f"{held.fence} is to go on, and does not wait"
+        assert held in in_hand, f"{held.fence} is to go on, and no hub has it in hand"
     queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
         queued[record.user] += [
@@ -201,7 +209,7 @@ def _line(user: UserQueue, queued: list[Slice]) -> None:
     line = list(user.tasks())
     assert len(line) == len(set(line)), f"{user.name} has a slice twice in the line: {line}"
     assert set(line) == set(queued), f"{user.name} has in line {line}, waiting are {queued}"
-    order = sorted(queued, key=lambda task: (-task.record.spec.priority, task.record.number, task.first))
+    order = sorted(queued, key=lambda task: (-task.record.spec.priority, task.record.order, task.first))
     assert line == order, f"{user.name} has the line {line}, in order it is {order}"
     assert user.priorities == sorted(user.levels), f"{user.name} has levels {user.priorities} and {list(user.levels)}"
 

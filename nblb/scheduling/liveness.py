@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.nesting import waits
 from nblb.scheduling.state import ConnectedClient, State
 
 DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us
@@ -145,12 +146,14 @@ class Liveness:
         alive = {worker for worker, _ in message.workers}
         for worker in [w for w in hub.workers.values() if w.id not in alive]:
             del hub.workers[worker.id]
-            worker.group.workers_changed(-1)
+            if not worker.stand_in:
+                worker.group.workers_changed(-1)
         self._meet(hub, message, now)
 
     def _meet(self, hub: Hub, message: HubHello, now: float) -> None:
         for worker, group in message.workers:
-            self.outcome.worker_started(hub, WorkerStarted(worker=worker, group=group), now)
+            started = WorkerStarted(worker=worker, group=group, stand_in=worker in message.stand_ins)
+            self.outcome.worker_started(hub, started, now)
         for running in self._claims(message):
             self._claimed(hub, running, now)
         for orphan in self.state.orphans.values():
@@ -169,11 +172,15 @@ class Liveness:
         if held is not None:
             if all(task.state is TaskState.CANCELLING for task in held.tasks):
                 self.state.stop(held, "cancel")  # it may not have heard
+        else:
+            orphan = self.state.orphans.get(fence)
+            if orphan is not None and orphan.hub == hub.id:
+                held = self.outcome.adopt(hub, orphan, running.worker, now)
+        if held is not None:
+            waits.claimed(self.state, held, running, now)
             return
-        orphan = self.state.orphans.get(fence)
-        if orphan is None or orphan.hub != hub.id or self.outcome.adopt(hub, orphan, running.worker, now) is None:
-            self.state.late_facts += 1
-            self._disown(hub, running)
+        self.state.late_facts += 1
+        self._disown(hub, running)
 
     def _disown(self, hub: Hub, running: Running) -> None:
         state = self.state

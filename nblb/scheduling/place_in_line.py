@@ -42,9 +42,12 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
     others: dict[str, int] = {}
     for group in takers:
         for held in group.hub.in_hand.values():
-            if held.group is group and held.user is not user:
+            if held.group is group and held.user is not user and not held.wait:
                 others[held.user.name] = others.get(held.user.name, 0) + 1
     text += "".join(f"; {n} of {other}'s run there" for other, n in sorted(others.items()))
+    waiting = sum(held.wait > 0 for group in takers for held in group.hub.in_hand.values() if held.group is group)
+    if waiting:
+        text += f"; {waiting} task{'s wait' if waiting > 1 else ' waits'} there for tasks of their own"
     rivals = {other.name for other in _waiting(state, takers) if other is not user}
     running_s = _running_s(state, takers, now)
     if ahead.seconds is None or running_s is None:
@@ -89,7 +92,7 @@ def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> fl
     left = 0.0
     for group in takers:
         for held in group.hub.in_hand.values():
-            if held.group is group:
+            if held.group is group and not held.wait:
                 one = state.placement.estimates.item_s(held.record)
                 if one is None:
                     return None

@@ -21,6 +21,7 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
+from nblb.scheduling.nesting import following, parents
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
@@ -70,6 +71,8 @@ class Restore:
     def _task_forgotten(self, name: str) -> None:
         record = self.state.records.pop(name, None)
         self._void.pop(name, None)
+        if record is not None and record.spec.parent:
+            parents.untie(self.state, record, self.now)
         if record is not None and record.job is not None:
             record.job.leave(record)
 
@@ -98,6 +101,8 @@ class Restore:
         state.records[record.id] = record
         if job is not None:
             job.join(record)
+        if spec.parent:
+            parents.tie(state, record)
         record.begin(TaskState.QUEUED, record.accepted_at)
 
     def _slice(self, task: str, first: int, items: int) -> Slice | None:
@@ -141,7 +146,7 @@ class Restore:
         task.note = entry.reason
         if task.state is TaskState.ASSIGNED:
             task.move("TaskReturned", self.now)
-        task.orphan = None
+        task.orphan, task.follows = None, entry.follows
 
     def _again(self, task: Slice, entry: AttemptFailed) -> None:
         self._void.setdefault(entry.task, []).append((entry.first, entry.items, entry.attempt))
@@ -217,6 +222,8 @@ class Restore:
             elif record.shares and record.slices[0].orphan is not None:
                 state.cache.setdefault(record.spec.cache, record)
         for record in list(state.records.values()):
+            if record.spec.parent:
+                parents.restored(state, record, self.now)
             if record.unended:
                 self._resume_open(record)
         self._void.clear()
@@ -249,6 +256,11 @@ class Restore:
             if task.state is TaskState.ASSIGNED:
                 assert task.orphan is not None
                 state.orphans[task.orphan.fence] = task.orphan
+        for task in record.slices:
+            if task.follows and task.state is TaskState.QUEUED:
+                record.count(TaskState.QUEUED, TaskState.BLOCKED, task.items)
+                task.state = TaskState.BLOCKED
+                following.resume_follower(state, task, self.now)
         queued = [task for task in record.slices if task.state is TaskState.QUEUED]
         because = dependencies.obstacle(state, record)
         if not queued:

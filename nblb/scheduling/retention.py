@@ -8,6 +8,7 @@ from itertools import islice
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged, TaskState
+from nblb.scheduling.nesting import parents
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission, SubmittedJob
 
@@ -72,7 +73,7 @@ class Retention:
             _, _, record = heappop(state.expiring)
             if state.records.get(record.id) is not record or not record.closed or record.expires > now:
                 continue
-            if record.pins > 0:
+            if record.pins > 0 or parents.may_be_returned(state, record):
                 state.expire_at(record, now + max(SWEEP_S, state.policy.result_ttl_s))
                 continue
             self.forget(record)
@@ -109,6 +110,8 @@ class Retention:
             hub.holds.discard(record.id)
             for item in record.needed_items or ():
                 hub.holds.discard(f"{record.id}.{item}")
+        if spec.parent:
+            parents.untie(state, record, record.accepted_at)
         if record.job is not None:
             record.job.leave(record)
             if not record.job.records and not keep_job:

@@ -51,6 +51,8 @@ from nblb.protocol.messages import (
     TaskState,
     TaskStopped,
     TurnKnob,
+    WaitBegan,
+    WaitEnded,
     WorkerDied,
     WorkerStarted,
 )
@@ -60,6 +62,7 @@ from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.nesting.stalled import StalledGroups
 from nblb.scheduling.recall import Recall
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention
@@ -93,6 +96,7 @@ class Scheduler:
         self.notices = Notices(self.state)
         self.retention = Retention(self.state)
         self.recall = Recall(self.state)
+        self.stalled = StalledGroups(self.state)
         self.cancelling = Cancelling(self.state, self.retention)
         intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
@@ -119,6 +123,8 @@ class Scheduler:
             WorkerStarted: outcome.worker_started,
             WorkerDied: outcome.worker_died,
             TaskStarted: outcome.task_started,
+            WaitBegan: outcome.wait_began,
+            WaitEnded: outcome.wait_ended,
             TaskProgressed: outcome.task_progressed,
             TaskFinished: outcome.task_finished,
             ItemsFinished: outcome.items_finished,
@@ -190,6 +196,7 @@ class Scheduler:
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
         self.recall.tick(now)
+        self.stalled.tick(now)
         self.notices.tick(now)
         self.retention.tick(now)
         return self._taken()
@@ -201,6 +208,7 @@ class Scheduler:
         times = (
             self.liveness.next_deadline(),
             self.recall.next_deadline(),
+            self.stalled.next_deadline(),
             self.state.notice_at,
             self.retention.next_deadline(),
         )

@@ -25,6 +25,8 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "DependencyFailed": FAILED,
         "CancelTask": CANCELLED,
         "CacheHit": DONE,
+        "FollowedDone": DONE,
+        "FollowedFailed": FAILED,
     },
     QUEUED: {
         "RunTask": ASSIGNED,
@@ -35,6 +37,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "TaskFinished": DONE,
         "StoppedAndKept": DONE,
         "TaskFailed": FAILED,
+        "FollowsTask": BLOCKED,
         "RetryTask": QUEUED,
         "TaskReturned": QUEUED,
         "WorkerDied": QUEUED,
@@ -50,6 +53,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "TaskFinished": DONE,
         "StoppedAndKept": DONE,
         "TaskFailed": FAILED,
+        "FollowsTask": BLOCKED,
         "RetryTask": QUEUED,
         "TaskReturned": QUEUED,
         "WorkerDied": QUEUED,
@@ -108,6 +112,7 @@ class Slice:
         "crashes",
         "ended",
         "first",
+        "follows",
         "held",
         "items",
         "note",
@@ -135,6 +140,7 @@ class Slice:
         self.progress = 0.0
         self.note = ""
         self.story: Story = ()
+        self.follows = ""  # the task that it has returned, and whose end will be its own
         self.orphan: Orphan | None = None  # after a restart: the attempt that some hub may still have
 
     def move(self, cause: str, now: float) -> TaskState:
@@ -207,8 +213,8 @@ class Slice:
         return self.record.id if self.record.items == 1 else f"{self.record.id}.{self.first}"
 
     def __lt__(self, other: Slice) -> bool:
-        """Which waits in front: the one accepted earlier."""
-        mine, its = self.record.number, other.record.number
+        """Which waits in front: the one nested deeper, then the one accepted earlier."""
+        mine, its = self.record.order, other.record.order
         return mine < its or (mine == its and self.first < other.first)
 
     def __repr__(self) -> str:

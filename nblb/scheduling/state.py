@@ -19,6 +19,7 @@ from nblb.scheduling import dependencies
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
+from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
@@ -138,6 +139,10 @@ class State:
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
         self.parked_on: dict[str, str] = {}  # task -> blob
         self.forgotten: dict[str, None] = {}  # tasks that are gone, the latest last: a late copy does not run again
+        self.resumable: dict[Assignment, None] = {}  # whose workers have waited and ask for a slot, longest first
+        self.followers: dict[str, list[Slice]] = {}  # task -> slices that end as it does, since they returned it
+        self.nested = 0  # open records that were submitted by tasks
+        self.left: list[tuple[Submission, int, int, int]] = []  # (record, first, items, attempt) whose children end
         self.accepted = 0
         self.reopened = 0
         self.late_facts = 0
@@ -245,6 +250,8 @@ class State:
             task.held = task.orphan = None
             items += task.items
             self.changed.pop(task, None)
+            if record.children and ended.state is not TaskState.DONE:
+                parents.leave_children(self, task)
         if keep:
             self.keep_end(ended)
         self.tell(record.watchers, ended)
@@ -275,6 +282,10 @@ class State:
                     dependencies.wake(self, record, range(task.first, task.first + task.items), now)
                     continue
                 record.ended_at = now
+                if record.spec.parent:
+                    parents.untie(self, record, now)
+                    if record.id in self.followers:
+                        following.followed_ended(self, record, now)
                 self.expire_at(record, record.expires or now + self.policy.job_ttl_s)
                 if record.done:
                     if record.spec.payload.parts is not None:
@@ -341,15 +352,18 @@ class State:
         hub = held.group.hub
         if hub.in_hand.pop(held.fence, None) is None:
             return
-        group = held.group
-        group.work_changed(-1, -held.estimate_s)
+        if held.wait:
+            waits.leave_wait(self, held, now)
+        else:
+            held.group.work_changed(-1, -held.estimate_s)
+            held.user.occupied -= 1
+        duration_s -= held.waited_s
         worker = hub.workers.get(held.worker)
         if worker is not None:
             worker.done += 1
             worker.used_s += duration_s
             if worker.held is held:
                 worker.held, worker.since = None, now
-        held.user.occupied -= 1
         if duration_s > 0.0:
             self.share.charge(held.user, duration_s, now)
         else:

@@ -34,9 +34,11 @@ class Submission:
         "accepted_at",
         "alone",
         "blocked_on",
+        "children",
         "closed",
         "codes",
         "dependents",
+        "depth",
         "ended_at",
         "expires",
         "followers",
@@ -47,11 +49,13 @@ class Submission:
         "kind",
         "needed_items",
         "number",
+        "order",
         "pins",
         "slices",
         "spec",
         "turned",
         "unended",
+        "untied",
         "user",
         "watchers",
     )
@@ -61,6 +65,10 @@ class Submission:
         self.spec = spec
         self.user = user
         self.number = number  # order of acceptance
+        self.order = number  # place in its user's line: before it all that is nested deeper (nesting/parents.py)
+        self.depth = 0  # in how many tasks it is nested
+        self.untied = False  # it was nested, and its end is known to its parent
+        self.children: dict[Submission, None] | None = None  # open records that its calls have submitted
         self.items = spec.items
         self.kind = _kind(spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
         self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must hold

@@ -36,6 +36,8 @@ from nblb.protocol.messages import (
     TaskPrinted,
     TaskProgressed,
     TaskStopped,
+    WaitBegan,
+    WaitEnded,
     WorkerStarted,
 )
 from nblb.worker.control_page import shared_memory
@@ -103,6 +105,8 @@ from_worker = PacketCodec(
     | TaskProgressed
     | TaskEmitted
     | KnobOffered
+    | WaitBegan
+    | WaitEnded
 )
 
 

@@ -11,6 +11,7 @@ import _thread
 import os
 import signal
 import threading
+from collections.abc import Callable
 from time import perf_counter, sleep
 from typing import Any
 
@@ -33,6 +34,7 @@ class EarlyResults:
         self.due = False  # the hub has asked
         self.told = 0  # items, from the slice's first on
         self.store: ResultFiles | None = None
+        self.on_word: Callable[[bytes], None] = lambda _words: None  # what else the hub writes into the pipe
         self._channel, self._worker, self._asked, self._max_bytes = channel, worker, asked, max_bytes
         self._lock = threading.Lock()
         self._listens = self._gives_up = False
@@ -47,18 +49,27 @@ class EarlyResults:
         """A task has forked: its child says nothing, and the lock may have been the thread's."""
         self._lock, self._run, self.due = threading.Lock(), None, False
 
-    def begin(self, number: int, run: RunTask, results: list[Any], failures: list[Failure], kept: list[int]) -> None:
-        """A slice of many begins; its results and failures will be found in these."""
+    def listen(self) -> bool:
+        """Have a thread take note of what the hub asks; False where this account may have no more threads."""
         if not self._listens:
-            self._listens = True
             try:
                 _thread.start_new_thread(self._listen, ())
             except RuntimeError:
-                pass  # this account may have no more threads: all is told at the end
+                return False
+            self._listens = True
+        return True
+
+    def begin(self, number: int, run: RunTask, results: list[Any], failures: list[Failure], kept: list[int]) -> None:
+        """A slice of many begins; its results and failures will be found in these."""
+        self.listen()  # else all is told at the end
         with self._lock:
             self._number, self._results, self._failures, self._kept = number, results, failures, kept
             self._since, self.told, self._gives_up, self.due = perf_counter(), 0, False, False
             self._run = run
+
+    def give_up(self) -> None:
+        """All that was not told is told at the end only."""
+        self._gives_up = True
 
     def end(self) -> int:
         """The rest is told with the slice's end; how many were told before. Their results and failures are gone."""
@@ -112,7 +123,11 @@ class EarlyResults:
 
     def _listen(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the task's, in its own thread
-        while os.read(self._asked, 64):
+        while words := os.read(self._asked, 64):
+            if words.strip(b"?"):
+                self.on_word(words)
+            if b"?" not in words:
+                continue
             self.due = marks.raised = True  # in this order: who sees the mark finds what is due
             sleep(PATIENCE_S)
             if self.due:

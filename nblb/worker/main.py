@@ -35,6 +35,7 @@ from nblb.worker.control_page import NOTE_BYTES, ControlPage, marks
 from nblb.worker.early_results import EarlyResults
 from nblb.worker.fresh_imports import fresh_imports
 from nblb.worker.live import LiveChannel
+from nblb.worker.nested import Nested
 from nblb.worker.process_state import ProcessState
 from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
@@ -50,7 +51,13 @@ class WorkerLoop:
     """Serves one channel until it is closed."""
 
     def __init__(
-        self, name: str, channel: Channel, cell: ControlPage, output: WorkerOutput, max_message_mb: int, asked: int
+        self,
+        name: str,
+        channel: Channel,
+        cell: ControlPage,
+        output: WorkerOutput,
+        settings: Mapping[str, Any],
+        asked: int,
     ) -> None:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
@@ -58,8 +65,9 @@ class WorkerLoop:
         self._blobs = calling.Blobs()
         self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
         self._results: ResultFiles | None = None
-        self._max_bytes = max_message_mb * 1024 * 1024
+        self._max_bytes = settings.get("max_message_mb", 1024) * 1024 * 1024
         self._parts = EarlyResults(channel, name, asked, self._max_bytes)
+        self._nested = Nested(channel, cell, self._parts, settings.get("parameters", {}))
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
@@ -68,7 +76,7 @@ class WorkerLoop:
 
     def serve(self) -> None:
         self._state = ProcessState(self._on_interrupt)
-        task_api.reporter, task_api.voice = self._report, self._live
+        task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
         displays.install(self._live.show)
         patches.install()
         label_logging()
@@ -105,6 +113,7 @@ class WorkerLoop:
 
     def _run_slice(self, number: int, run: RunTask) -> None:
         started = perf_counter()
+        self._follows: list[tuple[int, str]] = []
         self._interrupted, self._run, self._tell_at = False, run, started + TELL_AFTER_S
         payload: Payload | None = None
         broken: BaseException | None = None
@@ -112,6 +121,7 @@ class WorkerLoop:
         kept: list[int] = []
         self._cell.begin(number)
         self._live.begin(number, run)
+        self._nested.begin(number, run)
         try:
             try:
                 self._number = number  # from here to the end of the block KeyboardInterrupt may come
@@ -149,6 +159,7 @@ class WorkerLoop:
                 worker=self.name,
                 kept=tuple(kept),
                 told=told,
+                follows=tuple(self._follows),
             )
         if self._results is not None:
             self._results.settle(payload if type(end) is TaskFinished else None)
@@ -203,6 +214,8 @@ class WorkerLoop:
                 result = self._raised(run, calls, offset, error, failures, kept)
             results.append(result)
             if marks.raised or FIGURES in modules or perf_counter() > self._tell_at:
+                if self._nested.has_submitted and result is not None:
+                    self._take_over(run, calls, offset, results, failures)
                 self._passed(run, offset)
             offset += 1
             if offset < items:
@@ -222,6 +235,22 @@ class WorkerLoop:
             return self._kept(run, offset, failures, kept)
         self._failed(run, calls, offset, error, failures)
         return None
+
+    def _take_over(
+        self, run: RunTask, calls: calling.Prepared, offset: int, results: list[Any], failures: list[Failure]
+    ) -> None:
+        """A call that has submitted tasks may have returned some of them: then it ends as they do."""
+        takes_over = self._nested.takes_over
+        try:
+            name = takes_over(results[-1]) if takes_over is not None else ""
+        except BaseException as error:
+            results[-1] = None
+            self._failed(run, calls, offset, error, failures)
+            return
+        if name:
+            results[-1] = None
+            self._parts.give_up()
+            self._follows.append((offset, name))
 
     def _failed(
         self, run: RunTask, calls: calling.Prepared, offset: int, error: BaseException, failures: list[Failure]
@@ -322,8 +351,9 @@ class WorkerLoop:
         """What the slice has written leaves under its name, before its end is told."""
         self._state.restore_streams()
         self._state.restore()
-        task_api.reporter, task_api.voice = self._report, self._live
+        task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
         self._live.end()
+        self._nested.end()
         displays.forget_warnings()
         self._output.flush()
         self._cell.tidy()
@@ -359,8 +389,7 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     cell = ControlPage(fds["cell"])
     os.close(fds["cell"])
     output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
-    channel, most_mb = Channel.of_worker(fds["channel"]), settings.get("max_message_mb", 1024)
-    worker = WorkerLoop(name, channel, cell, output, most_mb, fds["asked"])
+    worker = WorkerLoop(name, Channel.of_worker(fds["channel"]), cell, output, settings, fds["asked"])
     with contextlib.suppress(ConnectionError):  # the hub is gone
         worker.serve()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -66,10 +67,19 @@ def test_a_task_is_made_of_a_function() -> None:
         task_decorator.task(3)  # type: ignore[call-overload]
 
 
-def test_a_task_pickles_as_its_function() -> None:
-    task = task_decorator.task(plain)
-    assert pickle.loads(pickle.dumps(task)) is plain
-    assert cloudpickle.loads(cloudpickle.dumps(task)) is plain
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+def test_a_task_that_travels_is_its_function_and_can_be_submitted_there(pickler: Any) -> None:
+    task = task_decorator.task(retries=2, priority=3.0)(plain)
+    there = pickler.loads(pickler.dumps(task))
+    assert there.__nblb_function__ is plain
+    assert there(4) == plain(4)
+    assert there.__name__ == "plain"
+    assert inspect.signature(there) == inspect.signature(plain)
+    assert there._task()._options == task._options
+    again = pickler.loads(pickler.dumps(there))
+    assert again._task()._options == task._options
+    with pytest.raises(AttributeError):
+        there.no_such_thing  # noqa: B018
 
 
 def test_a_task_may_call_itself_and_others(cluster: Cluster) -> None:

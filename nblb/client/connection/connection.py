@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from nblb import errors
+from nblb import errors, task_api
 from nblb.client import callbacks, front_end
 from nblb.client.connection.io_thread import IoThread
 from nblb.client.session.open_tasks import Expect
@@ -213,7 +213,8 @@ class Connection:
 
     def hear_at_once(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
         """In a thread that is about to wait for this task: be the first to hear of its end, if that is near."""
-        self._io_thread.at_once.hear(task, owner, timeout_s)
+        if task_api.parent is None:  # a task gives up its slot while it waits
+            self._io_thread.at_once.hear(task, owner, timeout_s)
 
     def request(self) -> int:
         """A number for a question."""

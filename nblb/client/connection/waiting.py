@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nblb import task_api
 from nblb.client import front_end
 from nblb.client.futures.light_future import SharedCondition
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nblb")
 
+SOON_S = 0.001  # a task that waits for another so long keeps its worker's slot
 PUMP_S = 0.05  # between two looks at the front-end's clicks, where there is a front-end
 
 on_interrupt = "detach"  # LB_ON_INTERRUPT of the current cluster
@@ -35,6 +37,9 @@ def wait_on(
     condition: threading.Condition | SharedCondition, done: Callable[[], bool], timeout_s: float | None
 ) -> bool:
     """Whether `done()` becomes true within the time; `condition` is notified when it may have."""
+    parent = task_api.parent
+    if parent is not None and parent.is_waited_by:
+        return _wait_in_task(parent, condition, done, timeout_s)
     pump = front_end.pump()
     if pump is None:
         with condition:
@@ -50,6 +55,34 @@ def wait_on(
         pump()
 
 
+def _wait_in_task(
+    parent: task_api.Parent,
+    condition: threading.Condition | SharedCondition,
+    done: Callable[[], bool],
+    timeout_s: float | None,
+) -> bool:
+    """The same in a task, which gives up its worker's slot meanwhile: what it waits for may need it."""
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    with condition:
+        if condition.wait_for(done, SOON_S if timeout_s is None else min(SOON_S, timeout_s)):
+            return True
+    if until is not None and time.monotonic() >= until:
+        return False
+
+    def wake() -> None:
+        with condition:
+            condition.notify_all()
+
+    parent.wait_begins(wake)  # an interrupt from here on ends the task, and needs no slot
+    with condition:
+        left_s = None if until is None else max(0.0, until - time.monotonic())
+        condition.wait_for(lambda: done() or parent.is_refused, left_s)
+    parent.wait_ends()
+    if parent.is_refused and not done():
+        raise parent.refusal()
+    return done()
+
+
 @contextlib.contextmanager
 def interruptible(thing: Cancellable, connection: Connection) -> Iterator[None]:
     """A wait for `thing`: the stop button frees the caller at once, and what becomes of the thing is a choice.
@@ -61,7 +94,8 @@ def interruptible(thing: Cancellable, connection: Connection) -> Iterator[None]:
         with connection.someone_waits():
             yield
     except KeyboardInterrupt as stop:
-        _stopped(thing, stop)
+        if task_api.parent is None:  # else the task is stopped, and the core cancels what it has submitted
+            _stopped(thing, stop)
         raise
 
 

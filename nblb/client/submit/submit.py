@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
 
-from nblb import payload
+from nblb import payload, task_api
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
 from nblb.client.redefined import code_of, fingerprint
@@ -71,6 +71,11 @@ class Options:
                 raise TypeError(f"{name!r} is not an option of a task; there are {', '.join(known)}")
         return replace(self, **changes)
 
+    def given(self) -> dict[str, Any]:
+        """Those that differ from the defaults."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
 
 def _number(value: Any, name: str, what: str) -> None:
     if isinstance(value, bool) or not hasattr(value, "__float__"):
@@ -119,14 +124,17 @@ def _may_go_with_others(packed: Packed, options: Options) -> bool:
     )
 
 
-_forms: dict[tuple[str, int, str, str, str], tuple[Options, SubmitTask]] = {}  # the latest ones
+_forms: dict[tuple[str, int, str, str, str, tuple[str, int, int]], tuple[Options, SubmitTask]] = {}  # the latest ones
 MAX_FORMS = 64
 
 
 def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
     """What tasks that a cell makes of a function with the same options share: copied, not written again, for each."""
-    where = origin()
-    key = blob.hash, id(options), name, job, where
+    where, place = origin(), ("", 0, 0)
+    if task_api.parent is not None:
+        task_api.parent.submits()
+        place = task_api.parent.place
+    key = blob.hash, id(options), name, job, where, place
     kept = _forms.get(key)
     if kept is not None:
         return kept[1]
@@ -142,6 +150,9 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
         at_most_once=options.at_most_once,
         python=PYTHON,
         origin=where,
+        parent=place[0],
+        parent_item=place[1],
+        parent_attempt=place[2],
     )
     while len(_forms) >= MAX_FORMS:
         _forms.pop(next(iter(_forms)), None)

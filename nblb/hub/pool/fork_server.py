@@ -5,6 +5,7 @@ Python for each worker costs 80 ms each. The nursery does one thing: fork, signa
 exactly how each worker ended. It is told what to do in datagrams of JSON:
 
     ["start", worker, {settings}] with the worker's descriptors      ["signal", worker, number, whole_group]
+    ["import", "", module]  so that workers which are forked from then on have it
 
 and says ["started", worker, pid], ["failed", worker, reason] and ["died", worker, status, peak_kib].
 
@@ -19,6 +20,7 @@ import array
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -113,6 +115,11 @@ class ForkServer:
             self._start(worker, rest[0], fds)
         elif word == "signal":
             self._signal(worker, *rest)
+        elif word == "import":
+            with contextlib.suppress(Exception):  # a task that needs it will say what is wrong
+                importlib.import_module(rest[0])
+            gc.collect()
+            gc.freeze()
         return True
 
     def _start(self, worker: str, settings: Mapping[str, Any], fds: list[int]) -> None:

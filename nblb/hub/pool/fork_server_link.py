@@ -26,6 +26,7 @@ class ForkServerLink:
         self._selector = selector
         self._on_word = on_word
         self._is_open = False
+        self._preloaded: set[str] = set()
         with contextlib.suppress(OSError):  # no process to be had just now: `start` tries again, and says so
             self._open()
 
@@ -39,6 +40,7 @@ class ForkServerLink:
                 env=self._environment(),
             )
         self._is_open = True
+        self._preloaded.clear()
         self._control.setblocking(False)
         self._selector.register(self._control, selectors.EVENT_READ, lambda _: self._read())
 
@@ -53,6 +55,12 @@ class ForkServerLink:
             self._open()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         self._order([json.dumps(["start", worker, settings]).encode()], [rights])
+
+    def preload(self, module: str) -> None:
+        """Have the module imported there, once, so that workers forked from now on have it."""
+        if module not in self._preloaded:
+            self._preloaded.add(module)
+            self._order([json.dumps(["import", "", module]).encode()], [])
 
     def signal(self, worker: str, number: int, whole_group: bool) -> None:
         self._order([json.dumps(["signal", worker, int(number), whole_group]).encode()], [])

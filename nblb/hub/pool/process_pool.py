@@ -34,6 +34,7 @@ from nblb.protocol.messages import (
     TaskPrinted,
     TaskProgressed,
     TaskStopped,
+    WaitBegan,
     WorkerDied,
     WorkerStarted,
 )
@@ -57,6 +58,7 @@ END_S = 0.3  # idle workers have that long to run their exit handlers when the h
 RETIRE_S = 2.0  # … and one that is replaced, or hears its hub no more, lest a task keep it for ever
 INTERRUPTS, INTERRUPT_S = 4, 0.1  # how often a slice is sent SIGINT, and how far apart
 INFINITY = float("inf")
+CLIENT = "nblb.client.nested"  # what tasks load to submit tasks
 
 Event = tuple[str, Message]
 
@@ -172,6 +174,20 @@ class ProcessPool:
         handle = self._handles.get(worker)
         if handle is not None:
             handle.ask_for_items()
+
+    def resume(self, worker: str) -> None:
+        """Let a worker go on that has waited for tasks of its own."""
+        self._write_word(worker, b"g")
+
+    def refuse_wait(self, worker: str) -> None:
+        """Let a worker's wait for tasks of its own fail."""
+        self._write_word(worker, b"r")
+
+    def _write_word(self, worker: str, word: bytes) -> None:
+        handle = self._handles.get(worker)
+        if handle is not None:
+            with contextlib.suppress(OSError):  # it is dying
+                os.write(handle.ask, word)
 
     def kill(self, worker: str, why: str) -> None:
         handle = self._handles.get(worker)
@@ -331,6 +347,8 @@ class ProcessPool:
             handle.is_ready = True
             self._note(handle.worker, WorkerStarted(worker=handle.worker, group=handle.group, pid=message.pid))
         elif number in handle.given:  # a part, emitted, or a knob
+            if type(message) is WaitBegan:
+                self._fork_server.preload(CLIENT)  # its stand-in, and others after it, may need it too
             if type(message) is ItemsFinished:
                 handle.told = message.offset + message.items
             self._events.append((handle.worker, message))

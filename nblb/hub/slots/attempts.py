@@ -28,6 +28,7 @@ class Attempt:
     __slots__ = (
         "ask_at",
         "estimate_s",
+        "lent",
         "missing",
         "number",
         "progress",
@@ -39,7 +40,11 @@ class Attempt:
         "told",
         "told_items",
         "turned",
+        "wait",
+        "wait_ended",
+        "waits",
         "worker",
+        "worker_wait",
     )
 
     def __init__(self, run: RunTask, number: int, estimate_s: float | None) -> None:
@@ -57,6 +62,11 @@ class Attempt:
         self.progress: TaskProgressed | None = None
         self.told: dict[str, Message] | None = None  # the latest of what it emitted, and of each knob
         self.turned: list[TurnKnob] | None = None  # knobs that were turned before it began
+        self.wait = 0  # number of the wait in which its worker has given up its slot; 0: it uses one
+        self.wait_ended = False  # it asks for one again
+        self.lent = False  # it was asked to give up its slot, and may go on at any time
+        self.waits = 0  # so far
+        self.worker_wait = 0  # the worker's own number of the wait
 
     @property
     def fence(self) -> tuple[str, int, int]:
@@ -74,16 +84,20 @@ class WorkerSlot:
         "done",
         "given",
         "group",
+        "holds_slot",
         "id",
         "is_doomed",
         "is_listed",
         "is_ready",
         "is_spent",
+        "is_stand_in",
         "leaves",
+        "parked_at",
         "pid",
         "planned_s",
         "started_at",
         "user",
+        "waits",
     )
 
     def __init__(self, worker: str, group: GroupOfSlots, now: float) -> None:
@@ -95,6 +109,10 @@ class WorkerSlot:
         self.leaves = False  # it is to end as soon as it is idle
         self.is_doomed = False  # it is being killed
         self.is_spent = False  # it has run or grown so much that a new one shall take its place
+        self.is_stand_in = False  # it adds no slot to its group: it has that of a worker which waits
+        self.waits = False  # for tasks of its own, without a slot
+        self.holds_slot = False  # it waits for tasks of its own and has kept its slot
+        self.parked_at = 0.0  # since when it is kept without a slot and without work; 0: it is not
         self.is_listed = False  # among its group's `open` ones
         self.given: deque[Attempt] = deque()  # the one it is at, and those ahead of it
         self.planned_s = 0.0  # of all given
@@ -120,7 +138,7 @@ class WorkerSpent(Message, frozen=True):
 class GroupOfSlots:
     """Alike workers and the line of slices that they take from."""
 
-    __slots__ = ("deaths", "idle", "number", "open", "queue", "spec", "wanted", "workers")
+    __slots__ = ("deaths", "idle", "number", "open", "parked", "queue", "spec", "stand_ins", "wanted", "workers")
 
     def __init__(self, number: int, spec: Group) -> None:
         self.number = number
@@ -130,6 +148,8 @@ class GroupOfSlots:
         self.queue: deque[Attempt] = deque()
         self.idle: deque[WorkerSlot] = deque()
         self.open: deque[WorkerSlot] = deque()  # busy, and perhaps with room for a short slice
+        self.stand_ins = 0  # of its workers
+        self.parked: deque[WorkerSlot] = deque()  # workers beyond its slots, to be used by the next that stand in
         self.deaths = 0  # workers that died soon after their start, in a row
 
     def line_up(self, slice_: Attempt) -> None:

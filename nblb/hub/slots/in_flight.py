@@ -179,6 +179,7 @@ class InFlight:
                 self._durations.learn(slice_.run, message.duration_s)
             self.end(slice_, self._as_told(slice_, message))
         if given:
+            worker.waits = worker.waits and not was_first
             if len(given) == 1:
                 self._workers_table.ahead.pop(worker, None)
             if was_first:
@@ -268,9 +269,8 @@ class InFlight:
 
     def in_hand(self) -> list[Running]:
         """Attempts that have begun, wait, or have ended without the core knowing."""
-        runs = [(slice_.run, slice_.worker) for slice_ in self.slices.values()]
         return [
-            *(Running(run.task, run.attempt, run.first, run.items, worker) for run, worker in runs),
+            *(running(slice_) for slice_ in self.slices.values()),
             *(
                 Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
                 for end in self.ends.values()
@@ -352,6 +352,21 @@ class InFlight:
         for worker in self._workers_table.ahead:
             at = min(at, worker.given[0].started_at + OVERDUE_S)
         return at
+
+
+def running(slice_: Attempt) -> Running:
+    """The attempt as a hello tells of it."""
+    run = slice_.run
+    return Running(
+        run.task,
+        run.attempt,
+        run.first,
+        run.items,
+        slice_.worker,
+        wait=slice_.wait,
+        wait_ended=slice_.wait_ended,
+        lent=slice_.lent,
+    )
 
 
 def _find(worker: WorkerSlot, message: End | ItemsFinished) -> Attempt | None:

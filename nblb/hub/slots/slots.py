@@ -27,6 +27,7 @@ from nblb.hub.slots.blob_cache import BlobCache
 from nblb.hub.slots.in_flight import INFINITY, InFlight
 from nblb.hub.slots.lease import CoreLease
 from nblb.hub.slots.steering import AttemptSteering
+from nblb.hub.slots.waits import Waits
 from nblb.hub.slots.workers import WorkerTable
 from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
 from nblb.protocol.messages import (
@@ -68,6 +69,7 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 0.4
     prefetch_s: float = 0.010
     blob_bytes: int = 1 << 30
+    most_waits: int = 200  # workers at a time that have given up their slots, and have stand-ins
 
 
 class Slots:
@@ -83,6 +85,7 @@ class Slots:
         self._functions: dict[str, tuple[str, str]] = {}  # by name: the hashes of the function and its arguments
         self._arrivals = 0
         self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
+        self._listed_stand_ins: tuple[str, ...] = ()
         self._leaving: str | None = None
         self._has_left = False
         self.load = self.memory = 0.0  # of this machine, for the next heartbeat
@@ -112,6 +115,11 @@ class Slots:
         steering = AttemptSteering(self._in_flight, self._say)
         self._from_core.update(steering.from_core)
         self._from_worker.update(steering.from_worker)
+        self._workers_table.say = self._say
+        memory, most = lambda: self.memory, settings.most_waits
+        self._waits = Waits(self._in_flight, self._workers_table, self._say, self._announce, memory, most)
+        self._from_core.update(self._waits.from_core)
+        self._from_worker.update(self._waits.from_worker)
 
     # ── the machine ──
 
@@ -145,6 +153,8 @@ class Slots:
             del hands.unannounced[slice_]
             self._announce(slice_)
             hands.watch(slice_, slice_.started_at)
+        out += self._workers_table.retire_parked(now)
+        self._waits.tick(now)
         self._keep_lease(now)
         if self._leaving is not None and not self._has_left and not self._workers_table.is_busy:
             self._has_left = True
@@ -154,7 +164,7 @@ class Slots:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None if only another event can bring it something."""
-        at = min(self._lease.deadline(), self._in_flight.deadline())
+        at = min(self._lease.deadline(), self._in_flight.deadline(), self._workers_table.next_to_retire())
         for slice_ in self._in_flight.unannounced:
             return min(at, slice_.started_at + NEWS_AFTER_S)
         return at if at < INFINITY else None
@@ -249,6 +259,7 @@ class Slots:
         for word in (slice_.progress, *(slice_.told or {}).values()):
             if word is not None:
                 self._say(word)
+        self._waits.say(slice_)
 
     def _task_progressed(self, _worker: WorkerSlot, message: TaskProgressed, _now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
@@ -279,7 +290,7 @@ class Slots:
 
     def _worker_started(self, worker: WorkerSlot, message: WorkerStarted, now: float) -> None:
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
-        self._say(message)
+        self._say(msgspec.structs.replace(message, stand_in=True) if worker.is_stand_in else message)
         self._in_flight.out += self._workers_table.free(worker, now)
         self._in_flight.deal(worker.group, now)
 
@@ -309,6 +320,7 @@ class Slots:
         groups = (msgspec.structs.replace(first, workers=message.workers), *others)
         self._hello = msgspec.structs.replace(self._hello, groups=groups)
         self._in_flight.out += self._workers_table.scale(self._workers_table.groups[0], message.workers, now)
+        self._in_flight.deal(self._workers_table.groups[0], now)
 
     # ── the core ──
 
@@ -349,6 +361,7 @@ class Slots:
     def _hub_hello(self, now: float) -> HubHello:
         workers = self._workers_table.workers.values()
         self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
+        self._listed_stand_ins = tuple(worker.id for worker in workers if worker.is_ready and worker.is_stand_in)
         self._lease.greet(now)
         return msgspec.structs.replace(
             self._hello,
@@ -358,13 +371,18 @@ class Slots:
             said_at=now,
             leased_at=self._lease.leased_at,
             leaves=self._leaving is not None,
+            stand_ins=self._listed_stand_ins,
         )
 
     def _catch_up(self) -> None:
         """Workers that came or went between our hello and the core's answer, when nothing else was said."""
         for worker in self._workers_table.workers.values():
-            if worker.is_ready and worker.id not in self._listed:
-                self._say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid))
+            changed = (worker.id in self._listed_stand_ins) != worker.is_stand_in
+            if worker.is_ready and (worker.id not in self._listed or changed):
+                started = WorkerStarted(
+                    worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=worker.is_stand_in
+                )
+                self._say(started)
         for name, group in self._listed.items():
             if name not in self._workers_table.workers:
                 self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nblb.hub.slots.attempts import GroupOfSlots, WorkerSlot
 from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
-from nblb.protocol.messages import Group
+from nblb.protocol.messages import Group, Message, WorkerStarted
 
 BACKOFF_S = (0.05, 10.0)  # before a worker that died at once is started again, at first and at last
 AT_ONCE_S = 5.0
+PARKED_S = 5.0  # a worker beyond the slots is kept for so long
+INFINITY = float("inf")
 NO_MORE = 1e9  # as the planned work of a worker that shall get nothing ahead
 
 
@@ -21,6 +23,7 @@ class WorkerTable:
         self.workers: dict[str, WorkerSlot] = {}
         self.ahead: dict[WorkerSlot, None] = {}  # those with slices waiting in their sockets
         self.is_closing = False  # nobody is replaced any more
+        self.say: Callable[[Message], None] = lambda _message: None  # to the core
         self._new_worker_id = new_worker_id
 
     @property
@@ -28,14 +31,84 @@ class WorkerTable:
         return any(worker.given for worker in self.workers.values())
 
     def fill(self, group: GroupOfSlots, now: float, delay_s: float = 0.0) -> list[Command]:
-        """Start the workers that the group lacks."""
-        commands: list[Command] = []
-        staying = sum(not worker.leaves for worker in group.workers.values())
-        for _ in range(group.wanted - staying):
-            worker = WorkerSlot(self._new_worker_id(), group, now + delay_s)
-            self.workers[worker.id] = group.workers[worker.id] = worker
-            commands.append(StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0))
+        """Start the workers that the group lacks, those that stand in for workers that wait too."""
+        staying = sum(not (worker.leaves or worker.is_stand_in) for worker in group.workers.values())
+        commands = [
+            self._start(group, now, delay_s)
+            for _ in range(group.wanted - staying)
+            if not group.stand_ins or not self._promote(group)
+        ]
+        if group.stand_ins or group.parked or any(worker.waits for worker in group.workers.values()):
+            for _ in range(-self.surplus(group)):
+                if group.parked:
+                    worker = group.parked.pop()
+                    worker.parked_at = worker.planned_s = 0.0
+                    group.idle.append(worker)
+                else:
+                    commands.append(self._start(group, now, delay_s, stand_in=True))
         return commands
+
+    def _start(self, group: GroupOfSlots, now: float, delay_s: float, stand_in: bool = False) -> Command:
+        worker = WorkerSlot(self._new_worker_id(), group, now + delay_s)
+        worker.is_stand_in = stand_in
+        group.stand_ins += stand_in
+        self.workers[worker.id] = group.workers[worker.id] = worker
+        return StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0)
+
+    def _promote(self, group: GroupOfSlots) -> bool:
+        """Let a stand-in take the place of a worker that has gone; False if there is none."""
+        for worker in group.workers.values():
+            if worker.is_stand_in and not (worker.leaves or worker.parked_at):
+                worker.is_stand_in = False
+                group.stand_ins -= 1
+                if worker.is_ready:
+                    self.say(WorkerStarted(worker=worker.id, group=group.number, pid=worker.pid))
+                return True
+        return False
+
+    def _demote(self, worker: WorkerSlot) -> None:
+        """The worker is to go, and a stand-in has its place."""
+        worker.is_stand_in = True
+        worker.group.stand_ins += 1
+        self.say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
+
+    @staticmethod
+    def surplus(group: GroupOfSlots) -> int:
+        """How many more workers use a slot, or will when they are ready, than the group has; below 0: it lacks some.
+
+        Its slots are those of its workers that stand in for nobody, also of those that leave when they are done.
+        """
+        workers = group.workers.values()
+        active = sum(not (worker.waits or worker.parked_at) for worker in workers)
+        return active - (len(workers) - group.stand_ins)
+
+    def park_surplus(self, group: GroupOfSlots, now: float) -> None:
+        """A worker that has waited goes on: an idle one makes place for it."""
+        while group.idle and self.surplus(group) > 0:
+            self._park(group.idle.pop(), now)
+
+    @staticmethod
+    def _park(worker: WorkerSlot, now: float) -> None:
+        worker.parked_at = now
+        worker.planned_s = NO_MORE  # it may still stand among its group's open ones
+        worker.group.parked.append(worker)
+
+    def retire_parked(self, now: float) -> list[Command]:
+        """End the workers that nobody has needed for long."""
+        commands: list[Command] = []
+        for group in self.groups:
+            while group.parked and group.parked[0].parked_at + PARKED_S <= now:
+                worker = group.parked.popleft()
+                if not worker.is_stand_in and group.stand_ins:
+                    self._demote(worker)  # first, so that there is never one slot too many
+                    self._promote(group)
+                worker.leaves = True
+                commands.append(RetireWorker(worker.id))
+        return commands
+
+    def next_to_retire(self) -> float:
+        """When `retire_parked` has something to do."""
+        return min((group.parked[0].parked_at + PARKED_S for group in self.groups if group.parked), default=INFINITY)
 
     def taker(self, group: GroupOfSlots, user: str, estimate_s: float | None, most_s: float) -> WorkerSlot | None:
         """The worker that takes a slice of this user and length now: a free one, or one with room for a short one."""
@@ -108,7 +181,7 @@ class WorkerTable:
 
     def free(self, worker: WorkerSlot, now: float) -> list[Command]:
         """It has nothing in hand."""
-        worker.planned_s = 0.0
+        worker.planned_s, worker.waits, worker.holds_slot = 0.0, False, False
         self.ahead.pop(worker, None)
         if worker.is_doomed:
             return []
@@ -119,7 +192,10 @@ class WorkerTable:
         if worker.leaves:
             worker.planned_s = NO_MORE  # it may still stand among its group's open ones
             return [RetireWorker(worker.id)]
-        worker.group.idle.append(worker)
+        if worker.group.stand_ins and self.surplus(worker.group) > 0:
+            self._park(worker, now)
+        else:
+            worker.group.idle.append(worker)
         return []
 
     def nothing_ahead(self, worker: WorkerSlot) -> Command:
@@ -133,8 +209,11 @@ class WorkerTable:
         group = worker.group
         del self.workers[worker.id], group.workers[worker.id]
         self.ahead.pop(worker, None)
+        group.stand_ins -= worker.is_stand_in
         if worker in group.idle:
             group.idle.remove(worker)
+        if worker in group.parked:
+            group.parked.remove(worker)
         if worker in group.open:
             group.open.remove(worker)
 
@@ -154,13 +233,14 @@ class WorkerTable:
         """The group shall have this many: start some, or let idle ones go, and busy ones when they are done."""
         group.wanted = wanted
         commands = self.fill(group, now)
-        staying = [worker for worker in group.workers.values() if not worker.leaves]
+        staying = [worker for worker in group.workers.values() if not (worker.leaves or worker.is_stand_in)]
         staying.sort(key=lambda worker: (worker.is_ready, len(worker.given)))
         for worker in staying[: len(staying) - wanted]:
             worker.leaves = True
-            if worker in group.idle:
-                group.idle.remove(worker)
+            if worker in group.idle or worker in group.parked:
+                (group.parked if worker.parked_at else group.idle).remove(worker)
                 commands.append(RetireWorker(worker.id))
             elif worker.given:
                 commands.append(self.nothing_ahead(worker))
+        self.park_surplus(group, now)
         return commands

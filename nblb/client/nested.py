@@ -1,0 +1,133 @@
+"""The cluster that runs a task, as that task sees it: tasks that it submits go there, as its user's.
+
+A worker connects when a task first asks for it, and stays connected for the tasks that follow, until one is another
+user's. A cluster that a task has connected to by itself is in use until that task ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import threading
+import time
+from typing import Any
+
+from nblb import payload, task_api
+from nblb.client import current
+from nblb.client.cluster import Cluster
+from nblb.client.connection.connection import Connection
+from nblb.client.connection.locate import find_core, hello
+from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.job import Job
+from nblb.errors import NblbError
+from nblb.parameters import Parameters, load
+
+ACCEPTED_S = 5.0  # at the end of a task, for the core to accept what it has submitted
+LOOK_S = 0.001
+MOST_PARTS = 10_000  # of a result that are looked at for futures
+
+_lock = threading.RLock()
+_own: NestedCluster | None = None
+_number = 0  # of the slice that has asked last
+
+
+class NestedCluster(Cluster):
+    """The connection of a worker, for the tasks of one user."""
+
+    def __init__(self, parameters: Parameters, user: str) -> None:
+        self.of_user = user
+        super().__init__(parameters)
+
+    def _connect(self) -> Connection:
+        return Connection(lambda: find_core(self.parameters), hello(self.of_user))
+
+
+def cluster(parent: task_api.Parent) -> Cluster:
+    """The cluster that tasks of the call at hand go to.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        Its core does not answer.
+    """
+    global _own, _number
+    with _lock:
+        if parent.number != _number:
+            _number = parent.number
+            for left in [one for one in current._open if one is not _own]:  # an earlier task's
+                current._drop(left)
+                left.connection.close(0.0)
+        here = current.known()
+        if here is not None and here is not _own and not here.stopped:
+            return here
+        own = _own
+        if own is not None and (own.of_user != parent.user or own.stopped or own.connection.is_closed):
+            current.forget(own)
+            own.connection.close()
+            own = None
+        if own is None:
+            own = _own = NestedCluster(load(dict(parent.parameters)), parent.user)
+            parent.at_end, parent.takes_over = _settle, _take_over
+        current.use(own)
+        return own
+
+
+def is_own(parameters: Parameters) -> bool:
+    """Are these the parameters of the cluster that runs the task at hand?"""
+    parent = task_api.parent
+    return parent is not None and load(dict(parent.parameters)).connection_file == parameters.connection_file
+
+
+def _settle() -> None:
+    """A task that has submitted tasks is at its end: they leave this process before the end is told."""
+    own = _own
+    if own is None or own.stopped or own.connection.is_closed:
+        return
+    until = time.monotonic() + ACCEPTED_S
+    connection = own.connection
+    while (connection.inbox or connection.session.unaccepted) and time.monotonic() < until:
+        time.sleep(LOOK_S)
+
+
+# ── results that are futures ──
+
+
+def _take_over(result: Any) -> str:
+    """The task whose result is to be the call's, if that returns futures or jobs; "" if it returns a plain value."""
+    left = [MOST_PARTS]
+    if not _has_future(result, left):
+        return ""
+    own = _own
+    if own is None:
+        raise NblbError("a task returns a future of another cluster; return its result")
+    future = result if isinstance(result, TaskFuture) else None
+    alone = future is not None and not future._of_job and future._record == future.task_id
+    if future is None or not alone or future.connection is not own.connection:
+        from nblb.client.submit.submit import Options
+        from nblb.client.task_decorator import Task
+
+        future = Task(payload.as_it_is, Options(name="(result)")).submit(result)
+    record = future._record
+    until = time.monotonic() + ACCEPTED_S
+    while record in own.connection.session.unaccepted or own.connection.inbox:
+        if time.monotonic() > until:
+            raise NblbError("the core has not accepted the task whose future is returned")
+        time.sleep(LOOK_S)
+    if future.done():
+        with contextlib.suppress(concurrent.futures.CancelledError):
+            error = future.exception()
+            if error is not None:
+                raise error
+    return record
+
+
+def _has_future(value: Any, left: list[int]) -> bool:
+    """Is it a future or a job, or a container of plain kinds that holds one?"""
+    left[0] -= 1
+    if isinstance(value, (TaskFuture, Job)):
+        return True
+    if left[0] <= 0:
+        return False
+    if type(value) in (list, tuple, set, frozenset):
+        return any(_has_future(part, left) for part in value)
+    return type(value) is dict and any(_has_future(part, left) for part in value.values())

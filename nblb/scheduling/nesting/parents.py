@@ -1,0 +1,109 @@
+"""What a nested task owes to the task that has submitted it.
+
+A nested task belongs to the attempt of the call that submitted it, its *parent*. It counts as the parent's user's, has
+at least the parent's priority, and ends with the parent: when that attempt is cancelled, fails or is lost, its nested
+tasks are cancelled. In its user's line a task that is nested deeper stands in front, so a tree of calls is worked
+off depth first and no more workers wait at a time than it is deep, for each slot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nblb.protocol.messages import SubmitTask, TaskState
+from nblb.scheduling.nesting import waits
+
+if TYPE_CHECKING:
+    from nblb.scheduling.slice import Slice
+    from nblb.scheduling.state import State
+    from nblb.scheduling.submission import Submission
+
+A_LEVEL = 1 << 48  # of nesting, in a record's `order`: more than there are records
+GOES_ON = (TaskState.BLOCKED, TaskState.ASSIGNED, TaskState.RUNNING)
+
+
+def completed(state: State, spec: SubmitTask) -> SubmitTask:
+    """The submission with the user of its parent, and at least the parent's priority."""
+    parent = state.records.get(spec.parent)
+    if parent is None:
+        return spec
+    return msgspec.structs.replace(spec, user=parent.user, priority=max(spec.priority, parent.spec.priority))
+
+
+def refusal(state: State, spec: SubmitTask) -> str:
+    """Why a nested task is not accepted: its parent is over, so nobody would take its result; "" if it is."""
+    parent = state.records.get(spec.parent)
+    if parent is None or not 0 <= spec.parent_item < parent.items:
+        return f"task {spec.name} was submitted by a task that the core does not know (any more)"
+    task = parent.at(spec.parent_item)
+    if task.attempt == spec.parent_attempt and (task.state in GOES_ON or task.state is TaskState.DONE):
+        return ""
+    what = f"which is {task.state}" if task.attempt == spec.parent_attempt else "which has been started anew"
+    return f"task {spec.name} was submitted by an attempt of {parent.spec.name} ({task.id}) {what}"
+
+
+def tie(state: State, record: Submission) -> None:
+    """The record is a child of its parent from here on, and stands in front of all that is nested less deep."""
+    parent = state.records.get(record.spec.parent)
+    state.nested += 1
+    if parent is None:
+        return
+    record.depth = parent.depth + 1
+    record.order = record.number - record.depth * A_LEVEL
+    if parent.children is None:
+        parent.children = {}
+    parent.children[record] = None
+
+
+def untie(state: State, record: Submission, now: float) -> None:
+    """The record has ended."""
+    parent = state.records.get(record.spec.parent)
+    if not record.untied:
+        record.untied = True
+        state.nested -= 1
+    if parent is not None and parent.children is not None:
+        parent.children.pop(record, None)
+        if not parent.children:
+            parent.children = None
+            for task in parent.slices:
+                if task.held is not None and task.held.lent:
+                    waits.use_again(state, task.held, now)
+
+
+def may_be_returned(state: State, record: Submission) -> bool:
+    """May the call that has submitted this record still return its future? Then its result is kept."""
+    parent = state.records.get(record.spec.parent) if record.spec.parent else None
+    if parent is None:
+        return False
+    task = parent.at(record.spec.parent_item)
+    return task.attempt == record.spec.parent_attempt and task.state in GOES_ON
+
+
+def leave_children(state: State, task: Slice) -> None:
+    """This attempt of the parent came to nothing: what it submitted is cancelled before the next dispatch."""
+    state.left.append((task.record, task.first, task.items, task.attempt))
+
+
+def left_children(state: State) -> list[Submission]:
+    """The open children of all attempts that came to nothing since the last call."""
+    left, state.left = state.left, []
+    found: dict[Submission, None] = {}
+    for parent, first, items, attempt in left:
+        for child in parent.children or ():
+            spec = child.spec
+            if first <= spec.parent_item < first + items and spec.parent_attempt <= attempt and child.unended:
+                found[child] = None
+    return list(found)
+
+
+def restored(state: State, record: Submission, now: float) -> None:
+    """After a restart: children that have ended are let go, those of an attempt that is over are cancelled."""
+    parent = state.records.get(record.spec.parent)
+    if record.unended == 0:
+        untie(state, record, now)
+    elif parent is not None:
+        task = parent.at(record.spec.parent_item)
+        if task.attempt != record.spec.parent_attempt or task.state not in (*GOES_ON, TaskState.DONE):
+            state.left.append((parent, task.first, task.items, record.spec.parent_attempt))

@@ -1,0 +1,69 @@
+"""Groups whose workers are all at tasks that have nested tasks waiting: one of them lends its slot, told or not.
+
+A worker tells its hub when its task waits by nblb's own functions. One that waits in another way (a loop that looks at
+`done()`, concurrent.futures.wait, another thread) tells nothing, and uses its slot. Where every slot of a group is used
+by such tasks, and tasks that they have submitted stand in line, for STALLED_S, the hub is asked for a stand-in for the
+one that runs longest. That one may go on at any time; it is counted again when the tasks that it has submitted are
+over. So there may be one more at work than there are slots for a moment, and nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+from nblb.protocol.messages import LendSlot, TaskState
+from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
+from nblb.scheduling.state import State
+
+STALLED_S = 2.0
+
+
+class StalledGroups:
+    """Looks at all groups while there are open nested tasks."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._at: float | None = None
+        self._since: dict[tuple[Fence, ...], float] = {}  # by those that use all slots of a group
+
+    def next_deadline(self) -> float | None:
+        return self._at
+
+    def tick(self, now: float) -> None:
+        if self.state.nested == 0:
+            self._at = None
+            self._since.clear()
+            return
+        if self._at is not None and now < self._at:
+            return
+        self._at = now + STALLED_S / 2
+        before, self._since = self._since, {}
+        for hub in self.state.hubs.values():
+            for group in hub.groups:
+                if group.given >= group.alive > 0 and (using := self._stalled(group)):
+                    those = tuple(held.fence for held in using)
+                    since = self._since[those] = before.get(those, now)
+                    if now >= since + STALLED_S:
+                        self._lend(using[0])
+                        self._since[those] = now
+
+    def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
+        """All that use the group's slots, the longest first, if each has nested tasks in line; else nothing."""
+        using = [held for held in group.hub.in_hand.values() if held.group is group and not held.wait]
+        started = [held for held in using if held.started_at]
+        if len(started) < group.alive or not all(map(_has_nested_in_line, started)):
+            return []
+        return started
+
+    def _lend(self, held: Assignment) -> None:
+        order = LendSlot(task=held.record.id, attempt=held.attempt, first=held.first)
+        self.state.send(held.group.hub.address, order)
+
+
+def _has_nested_in_line(held: Assignment) -> bool:
+    for child in held.record.children or ():
+        spec = child.spec
+        if spec.parent_attempt == held.attempt and held.first <= spec.parent_item < held.first + held.items:
+            if any(task.state is TaskState.QUEUED for task in child.slices):
+                return True
+            if any(task.state is TaskState.ASSIGNED for task in child.slices):  # in its hub's line
+                return True
+    return False
