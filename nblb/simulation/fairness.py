@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
-from nblb.protocol.messages import RunTask, TaskState
+from nblb.protocol.messages import ResumeTask, RunTask, TaskState
 from nblb.scheduling.hubs import Assignment, Fence
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
@@ -30,18 +30,20 @@ ON_THE_WAY_S = 0.5  # what was sent ahead has begun by then, or is called back; 
 
 def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
     """Go through the assignments of a turn backwards, from the state it has led to."""
-    runs = [c.message for c in commands if type(c) is Send and type(c.message) is RunTask]
+    runs = [c.message for c in commands if type(c) is Send and isinstance(c.message, (RunTask, ResumeTask))]
     if not runs:
         return
     state = scheduler.state
+    resumable = [held for held in state.resumable if not held.group.hub.suspect]
     held_now: dict[tuple[str, int, int], Assignment] = {}
     occupied: Counter[str] = Counter()
     in_group: Counter[object] = Counter()
     for hub in state.hubs.values():
         held_now.update(hub.in_hand)
         for held in hub.in_hand.values():
-            occupied[held.record.user] += 1
-            in_group[held.group] += 1
+            if not held.wait:
+                occupied[held.record.user] += 1
+                in_group[held.group] += 1
     waiting: dict[Alike, Slice] = {}  # the oldest of all that are alike
     for record in state.records.values():
         for task in record.slices:
@@ -56,12 +58,17 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         user = given.record.user
         occupied[user] -= 1
         in_group[given.group] -= 1
-        ahead = in_group[given.group] >= given.group.alive
-        _check(given, occupied, waiting, ahead)
-        if ahead:
+        ahead, goes_on = in_group[given.group] >= given.group.alive, type(run) is ResumeTask
+        _check(given, occupied, waiting, ahead, goes_on)
+        if not ahead:
+            _check_resumable(scheduler, given, occupied, resumable)
+        elif not goes_on:
             _check_equals(scheduler, given, occupied, waiting)
-        for task in given.tasks:
-            _note(waiting, task)
+        if goes_on:
+            resumable.append(given)
+        else:
+            for task in given.tasks:
+                _note(waiting, task)
 
 
 def _note(waiting: dict[Alike, Slice], task: Slice) -> None:
@@ -70,14 +77,33 @@ def _note(waiting: dict[Alike, Slice], task: Slice) -> None:
     waiting[alike] = min(task, waiting.get(alike, task))
 
 
-def _check(given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice], ahead: bool) -> None:
+def _check_resumable(
+    scheduler: Scheduler, given: Assignment, occupied: Counter[str], resumable: Sequence[Assignment]
+) -> None:
+    """A worker that has waited goes on before another of its group begins something for who has more workers."""
+    user, priority = given.record.user, given.record.spec.priority
+    if any(band.takes(priority) and band is not given.group.band for band in scheduler.state.placement.bands):
+        return
+    for held in resumable:
+        other = held.record.user
+        if held.group is given.group and occupied[other] < occupied[user]:
+            raise Violation(
+                "I6",
+                f"{given.record.id} of {user} ({occupied[user]} workers) goes before {held.fence} of {other} "
+                f"({occupied[other]} workers), whose worker has waited",
+            )
+
+
+def _check(
+    given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice], ahead: bool, goes_on: bool
+) -> None:
     user, priority, group = given.record.user, given.record.spec.priority, given.group
     where = f"{'ahead ' * ahead}to {group.hub.name}"
     for (other, wanted, kind), task in waiting.items():
         if not group.band.takes(wanted) or not group.hub.runs(kind):
             continue
         if other == user:
-            if wanted > priority:
+            if wanted > priority and not goes_on:
                 more_urgent = f"{task!r} of the same user, which is more urgent"
                 raise Violation("I6", f"{given.record.id} goes {where} before {more_urgent}")
         elif occupied[other] < occupied[user]:

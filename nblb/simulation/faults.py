@@ -179,6 +179,7 @@ def scale(history: History) -> None:
 def _want(history: History, hub: SimulatedHub, workers: int) -> None:
     """Said once, by a tool that watches nothing; it may be lost."""
     client = history.simulator.random.choice(history.clients)
+    history.referee.scaled = True
     history.network.to_core(client.address, ScaleHub(hub=hub.name, workers=workers, request=-1))
 
 

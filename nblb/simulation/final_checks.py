@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nblb.protocol.messages import TaskState
-from nblb.simulation.referee import Referee
+from nblb.simulation.referee import Referee, came_to_nothing
 from nblb.simulation.simulator import Violation
 from nblb.simulation.submission_log import Kept
 from nblb.simulation.workload import may_end
@@ -89,6 +89,12 @@ def _allowed(referee: Referee, kept: Kept, item: int) -> set[TaskState]:
         allowed |= {FAILED}
     if spec.cache:
         allowed |= {DONE}
+    followed = referee.ledger.tasks.get(kept.follows.get(item, ""))
+    if spec.task in referee.refused_waits or (followed is not None and followed.states[0] is not DONE):
+        allowed |= {FAILED}
+    parent = referee.ledger.tasks.get(spec.parent)
+    if spec.parent and (parent is None or came_to_nothing(parent, spec)):
+        allowed |= {CANCELLED}
     if spec.task in referee.kept_early:
         allowed |= {DONE, FAILED}
     if not spec.function and referee.withdrawn:
@@ -153,7 +159,7 @@ def _check_core(history: History) -> None:
             raise Violation("left", f"nothing is open, and {user.name} has {sums}")
     for hub in state.hubs.values():
         for group in hub.groups:
-            alive = sum(worker.group is group for worker in hub.workers.values())
+            alive = sum(worker.group is group and not worker.stand_in for worker in hub.workers.values())
             if group.given or group.alive != alive:
                 raise Violation("left", f"{hub.name}: {group.given} given, {group.alive} alive of {alive}")
     if state.orphans:

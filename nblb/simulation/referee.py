@@ -89,6 +89,8 @@ class Referee:
         self.kept_early: set[str] = set()  # tasks that somebody wanted to stop early
         self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
         self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
+        self.refused_waits: set[str] = set()  # tasks of which a wait for nested tasks has failed
+        self.scaled = False  # a hub was given another number of workers
         self._conduct = conduct
         self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # who has begun an item last
         self._gone: dict[tuple[str, int, int], float] = {}
@@ -167,6 +169,12 @@ class Referee:
     def _check_run(self, message: RunTask) -> None:
         if (message.task, message.first, message.attempt) not in self.ledger.fences:
             raise Violation("I4", f"attempt {message.attempt} of {message.task}[{message.first}] is not on the disk")
+        spec = self.ledger.tasks[message.task].spec
+        parent = self.ledger.tasks.get(spec.parent)
+        if parent is not None and came_to_nothing(parent, spec):
+            raise Violation("nested", f"{message.task} begins, and the attempt of {spec.parent} that wants it is over")
+        if parent is not None and spec.user != parent.spec.user:
+            raise Violation("nested", f"{message.task} of {spec.parent} counts as {spec.user}'s")
 
     def _check_release(self, message: EndCommitted) -> None:
         """A hub may drop a result only when it is on the disk, or was not wanted."""
@@ -268,11 +276,36 @@ class Referee:
     def conduct(self, task: str) -> Conduct:
         return self._conduct[task]
 
+    def nests(self, spec: SubmitTask, conduct: Conduct) -> None:
+        """A call is about to submit this."""
+        self._conduct[spec.task] = conduct
+
+    def refused(self, run: RunTask) -> None:
+        """A wait has failed, and its call with it."""
+        self.refused_waits.add(run.task)
+
+    def goes_on(self, worker: SimulatedWorker) -> None:
+        """A worker goes on after a wait, or begins: no more run in its group than there are slots."""
+        group = next((hub.groups[worker.group] for hub in self.made if hub.pool is worker.pool), None)
+        if group is None or not self.orderly or self.scaled or worker.is_excused:
+            return
+        running = [
+            one.name
+            for one in worker.pool.workers.values()
+            if one.alive
+            and one.group == worker.group
+            and one.run not in (None, one.nested.silent_run)
+            and not one.nested.waits
+        ]
+        if len(running) > group.workers:
+            raise Violation("slots", f"{running} run at once in a group of {group.workers}")
+
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """A call begins: for which time, with the right argument, and is nobody else at it?"""
         self._check_name(run, worker)
         if self.waits is not None and item == run.first:
             self.waits.began(run, worker.pool.hub, self.simulator.now)
+        self.goes_on(worker)
         before = self._at.get((run.task, item))
         if self.orderly and before is not None and before[0].is_at(before[1], item) and not before[0].is_excused:
             raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
@@ -365,6 +398,14 @@ class Referee:
         del submission.ended[first:]
         if all(end is not None for end in submission.ended):
             self.ledger.collected.add(task)
+
+
+def came_to_nothing(parent: Kept, spec: SubmitTask) -> bool:
+    """Has the attempt that submitted this nested task ended otherwise than well?"""
+    item, attempt = spec.parent_item, spec.parent_attempt
+    if parent.attempts[item] != attempt or (item, attempt) in parent.failed:
+        return True
+    return parent.states[item] not in (None, TaskState.DONE)
 
 
 def _same_end(end: object, message: TaskEnded) -> bool:

@@ -13,13 +13,15 @@ from nblb.protocol.commands import (
     Halt,
     Interrupt,
     KillWorker,
+    RefuseWait,
+    ResumeWorker,
     RetireWorker,
     Send,
     StartWorker,
     Steer,
     TakeBack,
 )
-from nblb.protocol.messages import Group, HubHello, Message, StopHub, Welcome
+from nblb.protocol.messages import Group, HubHello, LendSlot, Message, StopHub, Welcome
 from nblb.simulation.network import Network
 from nblb.simulation.simulated_pool import Bystander, SimulatedPool
 from nblb.simulation.simulator import MOMENT_S, Simulator
@@ -62,6 +64,7 @@ class SimulatedHub:
         self._wake_at = float("inf")
         self._paused_until = 0.0
         self._waiting: list[tuple[str, Message | None]] = []  # None: a new connection
+        self.groups = tuple(groups)
         hello = HubHello(
             hub=name,
             name=name,
@@ -69,7 +72,7 @@ class SimulatedHub:
             pid=1,
             python=(3, 11),
             cloudpickle="3",
-            groups=tuple(groups),
+            groups=self.groups,
             functions=(),
         )
         self.slots = make(hello, settings, self._new_worker)
@@ -129,6 +132,8 @@ class SimulatedHub:
             if self.simulator.trace is not None and sender != "core":
                 self.simulator.note(sender, f"> {message}")
             self.is_asked = self.is_asked or type(message) is StopHub
+            if type(message) is LendSlot:
+                self.pool.note_lent(message.task, message.attempt, message.first)
             if type(message) is Welcome and self.pool.excused_until == INFINITY:
                 self._excuse(DISOWNS_S)
             self._perform(self.slots.handle(sender, message, self.clock()))
@@ -205,6 +210,10 @@ class SimulatedHub:
                 workers[name].say_items()
             case KillWorker(worker=name, why=why) if name in workers:
                 workers[name].die(f"killed: {why}")
+            case ResumeWorker(worker=name) if name in workers:
+                workers[name].nested.resume()
+            case RefuseWait(worker=name) if name in workers:
+                workers[name].nested.refuse()
             case RetireWorker(worker=name) if name in workers:
                 workers[name].die("it is not needed any more")
             case Drop():

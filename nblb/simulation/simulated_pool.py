@@ -19,6 +19,7 @@ from nblb.protocol.messages import (
     KnobOffered,
     Message,
     RunTask,
+    SubmitTask,
     TaskEmitted,
     TaskFinished,
     TaskPrinted,
@@ -27,6 +28,8 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.simulation.nested_calls import NestedCalls
+from nblb.simulation.simulated_client import Observer, SimulatedClient
 from nblb.simulation.simulator import Simulator
 from nblb.simulation.workload import Conduct, result_text
 
@@ -34,8 +37,14 @@ STARTS_S = 0.006
 FOREVER_S = 1e6
 
 
-class Bystander(Protocol):
+class Bystander(Observer, Protocol):
     """Whoever sees from the outside what is really run."""
+
+    def nests(self, spec: SubmitTask, conduct: Conduct) -> None: ...
+
+    def goes_on(self, worker: SimulatedWorker) -> None: ...
+
+    def refused(self, run: RunTask) -> None: ...
 
     def conduct(self, task: str) -> Conduct: ...
 
@@ -63,11 +72,13 @@ class SimulatedWorker:
         self.user: str | None = None  # a worker serves one user
         self.stopped = False  # SIGSTOP: nothing happens until it is killed
         self._failures: list[Failure] = []
+        self._follows: list[tuple[int, str]] = []  # offsets of calls that have returned a task, and which
         self._kept: list[int] = []  # offsets of items that were stopped early
         self._emitted = -1  # the offset of the item that has emitted something
         self._printed = 0
         self._told = 0  # items that were told before the end
         self._told_at = 0.0
+        self.nested = NestedCalls(self)
 
     def give(self, run: RunTask) -> None:
         if self.user not in (None, run.user):
@@ -92,6 +103,7 @@ class SimulatedWorker:
             return
         self.began_at = self.pool.simulator.now
         self._failures, self._kept, self._emitted, self._printed = [], [], -1, 0
+        self._follows = []
         self._told, self._told_at = 0, self.began_at
         self._item(self.turn, 0)
 
@@ -107,12 +119,15 @@ class SimulatedWorker:
         conduct = self.pool.bystander.conduct(run.task)
         self.item = item
         times = self.pool.bystander.began(run, item, self)
+        if conduct.nests and self.pool.connect is not None:
+            self.nested.begin(turn, run, offset, conduct, conduct.seconds)
+            return
         seconds = FOREVER_S if conduct.endless else conduct.seconds * (0.5 + simulator.random.random())
         if item in conduct.poison or (item in conduct.fragile and times == 1):
             simulator.after(seconds, self._poisoned, turn, run, item)
         else:
             raises = item in conduct.raises or (item in conduct.flaky and times == 1)
-            simulator.after(seconds, self._item_over, turn, offset, raises)
+            simulator.after(seconds, self.item_over, turn, offset, raises)
         if offset == 0 and simulator.chance(0.3):
             progressed = TaskProgressed(task=run.task, attempt=run.attempt, first=run.first, progress=40.0)
             simulator.after(seconds / 2, self._tell, turn, progressed)
@@ -151,18 +166,31 @@ class SimulatedWorker:
         if turn == self.turn and self.alive and not self.stopped:
             self.pool.says(self, message)
 
-    def _item_over(self, turn: int, offset: int, raises: bool) -> None:
+    def item_over(self, turn: int, offset: int, raises: bool) -> None:
         if turn != self.turn or not self.alive or self.stopped or self.run is None:
             return
         if raises:
-            item = self.run.first + offset
-            self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
+            self.raises(turn, offset)
+        else:
+            self._item(turn, offset + 1)
+
+    def returns(self, turn: int, offset: int, task: str) -> None:
+        """The call at this item ends as that task does."""
+        self._follows.append((offset, task))
+        self._item(turn, offset + 1)
+
+    def raises(self, turn: int, offset: int) -> None:
+        """The call at this item ends with an error."""
+        item = offset + (self.run.first if self.run is not None else 0)
+        self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
         self._item(turn, offset + 1)
 
     def say_items(self) -> None:
         """Which calls of the slice are over; those that were told are told no more."""
         run, now = self.run, self.pool.simulator.now
         if run is None or not self.alive or self.stopped or self.item - run.first <= self._told:
+            return
+        if self._follows:  # then all is told at the end
             return
         first, items = self._told, self.item - run.first - self._told
         failures = [structs.replace(failure, offset=failure.offset - first) for failure in self._failures]
@@ -197,6 +225,7 @@ class SimulatedWorker:
             worker=self.name,
             kept=tuple(self._kept),
             told=self._told,
+            follows=tuple(self._follows),
         )
         self.pool.bystander.produced(end)
         self.pool.says(self, end)
@@ -239,6 +268,7 @@ class SimulatedWorker:
         if not self.alive:
             return
         self.alive = False
+        self.nested.crash()
         self.take_back()
         run = self.run
         self.pool.says(
@@ -264,6 +294,8 @@ class SimulatedPool:
         self.closed = False
         self.worked: defaultdict[str, float] = defaultdict(float)  # by user: seconds of slices that are over
         self.longest_s = 0.0  # of one slice
+        self.silent_waits = False  # some waits tell nobody
+        self.connect: Callable[[str, Observer], SimulatedClient] | None = None  # as a client of this user
         self.excused_until = 0.0  # its hub stands still, or saw the core's process end: it stops nothing in time
         self._said_until = 0.0
 
@@ -291,11 +323,19 @@ class SimulatedPool:
         if worker.alive and not self.closed:
             worker.begin()
 
+    def note_lent(self, task: str, attempt: int, first: int) -> None:
+        """The core takes the worker of this attempt for one that waits, which it may not do."""
+        for worker in self.workers.values():
+            run = worker.run
+            if run is not None and (run.task, run.attempt, run.first) == (task, attempt, first):
+                worker.nested.silent_run = run
+
     def close(self) -> None:
         """The hub is gone, and its workers with it."""
         self.closed = True
         for worker in self.workers.values():
             worker.alive = False
+            worker.nested.crash()
 
     @property
     def busy(self) -> bool:

@@ -7,6 +7,7 @@ future must know it, and core and hubs must have nothing left in hand.
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import msgspec
 
@@ -20,17 +21,51 @@ from nblb.simulation.fairness import Shares, Waits
 from nblb.simulation.final_checks import check_all, unresolved
 from nblb.simulation.network import CALM, Network, Weather
 from nblb.simulation.referee import Referee
-from nblb.simulation.simulated_client import SimulatedClient
+from nblb.simulation.simulated_client import Observer, SimulatedClient
+from nblb.simulation.simulated_core import SimulatedCore
+from nblb.simulation.simulated_hub import SimulatedHub
+from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
+from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob, nest
+
+STORM_S; then everything is mended, and within RESOLVE_S every task must have ended, every
+future must know it, and core and hubs must have nothing left in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from nblb.hub.slots.slots import SlotSettings
+from nblb.protocol.messages import Group
+from nblb.scheduling.slice import InvalidTransition
+from nblb.scheduling.state import Policy
+from nblb.simulation import faults
+from nblb.simulation.disk import Disk
+from nblb.simulation.fairness import Shares, Waits
+from nblb.simulation.final_checks import check_all, unresolved
+from nblb.simulation.network import CALM, Network, Weather
+from nblb.simulation.referee import Referee
+from nblb.simulation.simulated_client import Observer, SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
 from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob
+
+# TODO2
+from nblb.simulation.simulator import Simulator, Violation
+from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob, nest
 
 STORM_S = 12.0
 RESOLVE_S = 90.0  # without any change, after everything was mended, and something is stuck …
 MOST_S = 450.0  # … or goes round in circles
 LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
+NESTED = 0.3  # of the histories have tasks that submit tasks
+FEW_WAITS = 2  # with no more stand-ins, one that waits silently waits for ever
+MOST_WAITS = (200, 200, 200, 2, 0)
 DRIFT = 0.03  # how much faster or slower a hub's clock runs than the core's; a lease bears a twentieth
 ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
 WEATHERS = (
@@ -101,7 +136,12 @@ class History:
             self.simulator.max_events = 10 * MAX_EVENTS
         plan = draw.plan
         self.plan = plan
-        self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4)
+        nesting = Random(f"nesting {seed}")  # of its own: other histories stay what they were
+        self.nested = not self.crowded and not self.mixed and nesting.random() < NESTED
+        if self.nested:
+            nest(plan, nesting)
+        most_waits = nesting.choice(MOST_WAITS)
+        self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4, most_waits=most_waits)
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
         mirror = 0.002 if self.mixed else 0.02
@@ -161,6 +201,8 @@ class History:
             named=named,
         )
         hub.when_it_leaves = lambda: self._left(hub, place)
+        if self.nested:
+            hub.pool.connect, hub.pool.silent_waits = self._connect, self.settings.most_waits > FEW_WAITS
         self.made.append(hub)
         return hub
 
@@ -186,10 +228,11 @@ class History:
             hub.core_ended()
 
     def _make_client(self, place: int) -> SimulatedClient:
+        return self._connect(self.plan.users[place], self.referee)
+
+    def _connect(self, user: str, observer: Observer) -> SimulatedClient:
         self._client_number += 1
-        client = SimulatedClient(
-            self.simulator, self.network, self.referee, f"c{self._client_number}", self.plan.users[place]
-        )
+        client = SimulatedClient(self.simulator, self.network, observer, f"c{self._client_number}", user)
         for name in LENGTHS if self.mixed else (*FUNCTIONS, CONSTANT):
             client.session.handle("user", blob(name), client.clock())
         return client

@@ -29,7 +29,7 @@ DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
 class Kept:
     """A record as the journal has it, item by item."""
 
-    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "forgotten", "spec", "states")
+    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "follows", "forgotten", "spec", "states")
 
     def __init__(self, spec: SubmitTask, batch: int) -> None:
         self.spec = spec
@@ -38,6 +38,7 @@ class Kept:
         self.states: list[TaskState | None] = [None] * spec.items
         self.ends: list[EndKept] = []
         self.failed: set[tuple[int, int]] = set()  # (item, attempt) that came to nothing
+        self.follows: dict[int, str] = {}  # items that have returned a task, and end as that does
         self.cancelled: set[int] = set()  # items that a CancelAnswer has spoken of
         self.forgotten = False
 
@@ -105,6 +106,7 @@ class SubmissionLog:
             if item in kept.cancelled:
                 raise Violation("I8", f"{entry.task}[{item}] runs again after its cancel was acknowledged")
             kept.attempts[item] = entry.attempt
+            kept.follows.pop(item, None)
         fence = entry.task, entry.first, entry.attempt
         if fence in self.fences:
             raise Violation("I3", f"the fence {fence} is used a second time")
@@ -120,7 +122,10 @@ class SubmissionLog:
                 continue
             if kept.states[item] is not None or kept.attempts[item] != entry.attempt:
                 raise Violation("I3", f"{entry} is not about the current attempt {kept.attempts[item]}")
-            kept.failed.add((item, entry.attempt))
+            if entry.follows:
+                kept.follows[item] = entry.follows
+            else:
+                kept.failed.add((item, entry.attempt))
 
     def _end(self, entry: EndKept) -> None:
         kept = self._kept(entry.task, entry)
@@ -150,6 +155,12 @@ class SubmissionLog:
         """A worker has really produced this result, and it is the one for these items."""
         known = self.produced.get((entry.task, entry.first, entry.attempt), ())
         text = bytes(entry.payload.buffers[0]) if entry.payload is not None else b""
+        followed = self.tasks.get(self.tasks[entry.task].follows.get(entry.first, ""))
+        if followed is not None and entry.items == 1:
+            ends = [end for end in followed.ends if end.state is DONE and end.payload is not None]
+            if text not in [bytes(end.payload.buffers[0]) for end in ends if end.payload is not None]:
+                raise Violation("nested", f"the result {text!r} was accepted as {entry}, which follows another task")
+            return
         told = int(text.partition(b"-")[2] or 0)
         if entry.items not in known or text != result_text(entry.task, entry.first, entry.items, entry.attempt, told):
             raise Violation("I3", f"the result {text!r} was accepted as {entry}")

@@ -42,6 +42,7 @@ class Conduct(msgspec.Struct, frozen=True):
     fragile: frozenset[int] = frozenset()  # items that kill it the first time
     endless: bool = False  # stops only when it is stopped
     stubborn: bool = False  # takes no notice of an interrupt
+    nests: int = 0  # tasks that each call submits and waits for, which submit one less
 
     @property
     def plain(self) -> bool:
@@ -63,6 +64,14 @@ class Plan(msgspec.Struct):
     users: list[str]  # by client
     acts: list[Act]
     conduct: dict[str, Conduct]
+
+
+def nest(plan: Plan, random: Random) -> None:
+    """Let some of the calls that return submit tasks of their own, and wait for them."""
+    for task, conduct in plan.conduct.items():
+        if conduct == Conduct(conduct.seconds) and random.random() < 0.5:
+            nests = random.choice((1, 1, 2))
+            plan.conduct[task] = Conduct(min(conduct.seconds, 0.8), nests=nests)
 
 
 def blob(name: str) -> PutBlob:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from nblb.simulation.runner import first_bad
 from nblb.simulation.story import HistoryResult, play
 from tests.simulation.core_mutants import CORE_MUTANTS
+from tests.simulation.nested_mutants import NESTED_MUTANTS
 from tests.simulation.party_mutants import PARTY_MUTANTS
 from tests.simulation.planting import Patches
 
@@ -30,6 +31,7 @@ RARE = frozenset(
         "dropped_dependency_wake_up",
         "full_is_not_synced",
         "lease_longer_than_the_cores",
+        "lent_slots_are_not_counted_again",
         "no_fencing",
         "old_orders_are_run",
         "refusal_ends_the_hub",
@@ -43,7 +45,9 @@ RARE = frozenset(
         "work_ahead_stays",
     }
 )
-MUTANTS: dict[str, Callable[[], Patches]] = {make.__name__: make for make in (*CORE_MUTANTS, *PARTY_MUTANTS)}
+MUTANTS: dict[str, Callable[[], Patches]] = {
+    make.__name__: make for make in (*CORE_MUTANTS, *PARTY_MUTANTS, *NESTED_MUTANTS)
+}
 
 
 @contextmanager
