@@ -27,37 +27,6 @@ from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
 from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob, nest
 
-STORM_S; then everything is mended, and within RESOLVE_S every task must have ended, every
-future must know it, and core and hubs must have nothing left in hand.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Callable
-from random import Random
-
-import msgspec
-
-from nblb.hub.slots.slots import SlotSettings
-from nblb.protocol.messages import Group
-from nblb.scheduling.slice import InvalidTransition
-from nblb.scheduling.state import Policy
-from nblb.simulation import faults
-from nblb.simulation.disk import Disk
-from nblb.simulation.fairness import Shares, Waits
-from nblb.simulation.final_checks import check_all, unresolved
-from nblb.simulation.network import CALM, Network, Weather
-from nblb.simulation.referee import Referee
-from nblb.simulation.simulated_client import Observer, SimulatedClient
-from nblb.simulation.simulated_core import SimulatedCore
-from nblb.simulation.simulated_hub import SimulatedHub
-from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
-from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob
-
-# TODO2
-from nblb.simulation.simulator import Simulator, Violation
-from nblb.simulation.workload import CONSTANT, FUNCTIONS, Act, Draw, blob, nest
-
 STORM_S = 12.0
 RESOLVE_S = 90.0  # without any change, after everything was mended, and something is stuck …
 MOST_S = 450.0  # … or goes round in circles
@@ -136,12 +105,7 @@ class History:
             self.simulator.max_events = 10 * MAX_EVENTS
         plan = draw.plan
         self.plan = plan
-        nesting = Random(f"nesting {seed}")  # of its own: other histories stay what they were
-        self.nested = not self.crowded and not self.mixed and nesting.random() < NESTED
-        if self.nested:
-            nest(plan, nesting)
-        most_waits = nesting.choice(MOST_WAITS)
-        self.settings = SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4, most_waits=most_waits)
+        self.settings = self._nest(seed)
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
         self.network = Network(self.simulator, weather)
         mirror = 0.002 if self.mixed else 0.02
@@ -164,6 +128,15 @@ class History:
         self.groups = [self._draw_groups(place) for place in range(random.choice((1, 2, 2, 3)))]
         self.hubs += [self._make_hub(place) for place in range(len(self.groups))]
         self.clients = [self._make_client(place) for place in range(clients)]
+
+    def _nest(self, seed: int) -> SlotSettings:
+        """Let some histories have tasks that submit tasks, and draw how many workers of a hub may wait for theirs."""
+        nesting = Random(f"nesting {seed}")  # of its own: other histories stay what they were
+        self.nested = not self.crowded and not self.mixed and nesting.random() < NESTED
+        if self.nested:
+            nest(self.plan, nesting)
+        most_waits = nesting.choice(MOST_WAITS)
+        return SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4, most_waits=most_waits)
 
     def _policy(self) -> Policy:
         return Policy(
