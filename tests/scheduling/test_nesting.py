@@ -143,7 +143,7 @@ def test_a_worker_that_waits_uses_no_slot(world: World, hub: ModelHub) -> None:
     assert (occupied(world, "anna"), state(world, "c")) == (1, TaskState.QUEUED)
     waits(world, hub)
     assert (occupied(world, "anna"), state(world, "c")) == (1, TaskState.ASSIGNED)
-    assert world.scheduler.why("p") == "its worker waits for 1 task of its own; a stand-in runs meanwhile"
+    assert world.scheduler.why("p", 0, world.now) == "its worker waits for 1 task of its own; a stand-in runs meanwhile"
     world.check()
     world.fact(hub, hub.finish(("c", 0, 1)))
     world.fact(hub, WaitEnded(task="p", attempt=1, wait=1))
@@ -159,7 +159,7 @@ def test_a_worker_that_has_waited_has_its_users_turn(world: World, hub: ModelHub
     assert state(world, "b1") is TaskState.ASSIGNED  # bob has used less
     world.fact(hub, WaitEnded(task="p", attempt=1, wait=1))
     assert in_wait(world)
-    assert "as soon as a slot is free" in world.scheduler.why("p")
+    assert "as soon as a slot is free" in world.scheduler.why("p", 0, world.now)
     world.fact(hub, hub.finish(("b1", 0, 1), duration_s=9.0))
     assert not in_wait(world)
     assert state(world, "b2") is TaskState.QUEUED
@@ -180,7 +180,7 @@ def test_a_call_that_returns_a_task_ends_as_that_does(world: World, hub: ModelHu
     world.fact(hub, msgspec.structs.replace(end, follows=((0, "c"),)))  # type: ignore[type-var]
     world.tick()
     assert (state(world, "p"), state(world, "c")) == (TaskState.BLOCKED, TaskState.ASSIGNED)
-    assert "the task that it returned" in world.scheduler.why("p")
+    assert "the task that it returned" in world.scheduler.why("p", 0, world.now)
     world.check()
     world.restart(grouped=True)
     assert state(world, "p") is TaskState.BLOCKED
