@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import Failure, Message, RunTask, SubmitTask, TaskEnded, WaitBegan, WaitEnded
+from nblb.protocol.messages import Failure, Message, RunTask, SubmitTask, TaskEnded, TaskReopened, WaitBegan, WaitEnded
 from nblb.simulation.simulated_client import Observer, SimulatedClient
 from nblb.simulation.workload import FUNCTIONS, Conduct
 
@@ -169,6 +169,9 @@ class _Watch:
     def saw_end(self, client: SimulatedClient, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> None:
         self._observer.saw_end(client, ended, fresh)
         self._calls.ended(ended.task)
+
+    def saw_reopened(self, client: SimulatedClient, message: TaskReopened) -> None:
+        self._observer.saw_reopened(client, message)
 
     def saw_rejection(self, client: SimulatedClient, task: str, failure: Failure, first: int) -> None:
         self._observer.saw_rejection(client, task, failure, first)
