@@ -58,7 +58,8 @@ def test_what_there_is_of_memory_is_known() -> None:
 def test_a_crash_shows_the_frames_of_the_task_only() -> None:
     said = (
         "before\nFatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
-        '  File "<cell>", line 4 in crash\n  File "/x/nblb/worker/calling.py", line 9 in call\n  File "/x/y.py", line 1\n'
+        '  File "<cell>", line 4 in crash\n'
+        '  File "/x/nblb/worker/calling.py", line 9 in call\n  File "/x/y.py", line 1\n'
     )
     words = sentence(signal.SIGSEGV, 0, "", False, said, None, 0.0)
     assert words.endswith('  File "<cell>", line 4 in crash')
