@@ -2,18 +2,22 @@
 
 A worker tells its hub when its task waits by nblb's own functions. One that waits in another way (a loop that looks at
 `done()`, concurrent.futures.wait, another thread) tells nothing, and uses its slot. Where every slot of a group is used
-by such tasks, and tasks that they have submitted stand in line, for STALLED_S, the hub is asked for a stand-in for the
-one that runs longest. That one may go on at any time; it is counted again when the tasks that it has submitted are
+by tasks with open nested tasks, some of which stand in line, for STALLED_S, the hub is asked for a stand-in for the one
+that runs longest. That one may go on at any time; it is counted again when the tasks that it has submitted are
 over. So there may be one more at work than there are slots for a moment, and nothing waits for ever.
 """
 
 from __future__ import annotations
 
-from nblb.protocol.messages import LendSlot, TaskState
+from collections.abc import Iterator
+
+from nblb.protocol.messages import ENDED, LendSlot, TaskState
 from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
 STALLED_S = 2.0
+IN_LINE = (TaskState.QUEUED, TaskState.ASSIGNED)
 
 
 class StalledGroups:
@@ -46,24 +50,22 @@ class StalledGroups:
                         self._since[those] = now
 
     def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
-        """All that use the group's slots, the longest first, if each has nested tasks in line; else nothing."""
+        """All that use the slots, the longest first, if each has open nested tasks, some in line; else nothing."""
         using = [held for held in group.hub.in_hand.values() if held.group is group and not held.wait]
         started = [held for held in using if held.started_at]
-        if len(started) < group.alive or not all(map(_has_nested_in_line, started)):
+        nested = [list(_open_nested(held)) for held in started]
+        if len(started) < group.alive or not all(nested):
             return []
-        return started
+        return started if any(task.state in IN_LINE for tasks in nested for task in tasks) else []
 
     def _lend(self, held: Assignment) -> None:
         order = LendSlot(task=held.record.id, attempt=held.attempt, first=held.first)
         self.state.send(held.group.hub.address, order)
 
 
-def _has_nested_in_line(held: Assignment) -> bool:
+def _open_nested(held: Assignment) -> Iterator[Slice]:
+    """The slices that this attempt has submitted and that have not ended."""
     for child in held.record.children or ():
         spec = child.spec
         if spec.parent_attempt == held.attempt and held.first <= spec.parent_item < held.first + held.items:
-            if any(task.state is TaskState.QUEUED for task in child.slices):
-                return True
-            if any(task.state is TaskState.ASSIGNED for task in child.slices):  # in its hub's line
-                return True
-    return False
+            yield from (task for task in child.slices if task.state not in ENDED)
