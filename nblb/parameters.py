@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from nblb.errors import ParametersError
 from nblb.protocol.messages import Group
+from nblb.user_text import clean
 
 __all__ = ["Parameters", "WorkerGroup", "load"]
 
@@ -251,8 +252,19 @@ def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None)
     if parameters.LB_STATE_DIR:  # the detached processes must find the same folder from any other
         state_dir = (folder or Path.cwd()) / Path(parameters.LB_STATE_DIR).expanduser()
         parameters = msgspec.structs.replace(parameters, LB_STATE_DIR=os.path.normpath(state_dir))
+        _check_text(parameters.LB_STATE_DIR, source)
     _check_together(parameters, source)
     return msgspec.structs.replace(parameters, source=source)
+
+
+def _check_text(folder: str, source: str) -> None:
+    """Paths below the state folder stand in messages, which are text."""
+    shown = clean(folder, len(folder))
+    if shown != folder or "\n" in folder:
+        raise ParametersError(
+            f"{source}: LB_STATE_DIR is {shown!r}, a name with bytes or control characters that are no text; choose "
+            "another folder."
+        )
 
 
 def _fill(kind: type[AnyStruct], given: Any, source: str, where: str) -> AnyStruct:
