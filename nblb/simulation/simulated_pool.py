@@ -33,7 +33,7 @@ from nblb.simulation.simulated_client import Observer, SimulatedClient
 from nblb.simulation.simulator import Simulator
 from nblb.simulation.workload import Conduct, result_text
 
-STARTS_S = 0.006
+STARTS_S = 0.05
 FOREVER_S = 1e6
 
 
