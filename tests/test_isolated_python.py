@@ -24,8 +24,8 @@ def good(x):
     print("out"); lb.progress(50, "half"); lb.emit([x]); return x + 1
 def bad(): raise ValueError("wrong")
 def finds():
-    import calendar, mine
-    return calendar.__file__, mine.__file__, os.environ.get("PYTHONPATH"), sys.flags.optimize
+    import wave, mine
+    return wave.__file__, mine.__file__, os.environ.get("PYTHONPATH"), sys.flags.optimize
 with lb.start(sys.argv[1], monitor=False):
     error = lb.task(bad).submit().exception(30)
     print(json.dumps([lb.task(good).map(range(100)).results(30), str(error), lb.task(finds).submit().result(30)]))
@@ -56,11 +56,11 @@ def shadow(folder: Path) -> None:
 def test_files_beside_the_notebook_do_not_shadow_ours(tmp_path: Path, parameters_file: str) -> None:
     folder = tmp_path / "work"
     shadow(folder)
-    results, error, (calendar, mine, _, _) = run(folder, parameters_file)
+    results, error, (wave, mine, _, _) = run(folder, parameters_file)
     assert results == list(range(1, 101))
     assert "ValueError: wrong" in error
-    assert (calendar, mine) == (
-        str(folder / "calendar.py"),
+    assert (wave, mine) == (
+        str(folder / "wave.py"),
         str(folder / "mine.py"),
     )  # tasks find what the kernel finds
 
