@@ -20,7 +20,7 @@ from nblb import launch
 from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
 from nblb.launch import cluster_processes, roles
-from nblb.launch.role_locks import RoleLock, present
+from nblb.launch.presence import RoleLock, present
 from nblb.system import pids
 from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.private_folder import runtime_folder

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from nblb.cli.command import Commands, add, count
 from nblb.errors import NblbError
-from nblb.launch.role_locks import RoleLock
+from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.private_folder import runtime_folder

@@ -21,7 +21,7 @@ from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import one_shot
-from nblb.launch.role_locks import lock_file, present
+from nblb.launch.presence import lock_file, present
 from nblb.launch.roles import RoleProcess, spawn
 from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.pids import end, is_alive, wait_gone

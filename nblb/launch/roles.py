@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nblb.errors import NblbError
-from nblb.launch.role_locks import RoleLock
+from nblb.launch.presence import RoleLock
 from nblb.system import isolated_python
 from nblb.system.pids import children, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder

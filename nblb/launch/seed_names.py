@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nblb.launch import cluster_processes, one_shot
-from nblb.launch.role_locks import present
+from nblb.launch.presence import present
 from nblb.launch.roles import Echo, RoleProcess, spawn, write_private
 from nblb.system.core_file import read_core_file
 from nblb.system.pids import is_alive

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nblb import launch
-from nblb.launch.role_locks import present
+from nblb.launch.presence import present
 from tests.browser.lab import Lab, Page, browser_page, write_notebook
 from tests.browser.test_notebook import LOAD, START
 from tests.waiting import wait_until

@@ -18,7 +18,7 @@ import psutil
 
 from nblb import launch
 from nblb.errors import NblbError
-from nblb.launch.role_locks import present
+from nblb.launch.presence import present
 from nblb.parameters import Parameters
 from nblb.system import pids
 

@@ -15,7 +15,7 @@ import pytest
 
 import nblb as lb
 from nblb import launch
-from nblb.launch.role_locks import present
+from nblb.launch.presence import present
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

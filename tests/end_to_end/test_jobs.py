@@ -16,7 +16,7 @@ import pytest
 
 import nblb as lb
 from nblb import launch
-from nblb.launch.role_locks import present
+from nblb.launch.presence import present
 from nblb.system import pids
 from tests.waiting import wait_until
 
