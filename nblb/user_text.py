@@ -41,7 +41,7 @@ def clean(text: str, most: int) -> str:
     text = str.__str__(text)
     if len(text) > most:
         left_out = len(text) - most
-        text = f"{text[: most // 2]}\n… {left_out:,} characters left out …\n{text[-(most // 2) :]}"
+        text = f"{text[: most // 2]}\n… {left_out:,} characters left out …\n{text[len(text) - most // 2 :]}"
     return _unfit.sub(_escaped, text.replace("\r\n", "\n")) if _unfit.search(text) else text
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nblb.protocol.framing import Codec, Payload
@@ -21,6 +21,8 @@ def is_fit(text: str) -> bool:
     return all(character in "\n\t" or ord(character) >= 32 for character in text) and "\x7f" not in text
 
 
+@example("0" * 20, 0)
+@example("0" * 20, 1)
 @given(any_text, st.integers(0, 50))
 def test_what_is_cleaned_can_be_sent_and_shown(text: str, most: int) -> None:
     cleaned = clean(text, most)
