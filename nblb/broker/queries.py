@@ -135,7 +135,7 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
                     "lb_port": hub.hello.lb_port,
                     "hc_port": hub.hello.hc_port,
                     "address": hub.hello.address,
-                    "pid": worker.pid,
+                    "pid": worker.pid or None,
                     "group": worker.group.number,
                     "minP": worker.group.spec.minP,
                     "maxP": worker.group.spec.maxP,

@@ -515,6 +515,8 @@ class Running(msgspec.Struct, frozen=True, omit_defaults=True):
     first: int = 0
     items: int = 1
     worker: str = ""
+    ran_s: float = 0.0  # since its worker began
+    ahead: bool = False  # it has not begun: it waits in the worker's socket behind another
     wait: int = 0  # its worker has given up its slot (WaitBegan) …
     wait_ended: bool = False  # … and asks for one again (WaitEnded)
     lent: bool = False  # … because it was asked for (LendSlot)
@@ -531,6 +533,7 @@ class HubHello(Message):
     cloudpickle: str
     groups: tuple[Group, ...]
     workers: tuple[tuple[str, int], ...] = ()  # (worker id, its group), those alive now
+    pids: tuple[int, ...] = ()  # of these workers, in their order
     running: tuple[Running, ...] = ()
     functions: tuple[str, ...] = ()  # names it runs by itself (addTask)
     address: str = ""  # where it answers probes (WKHUB_HCPORT)

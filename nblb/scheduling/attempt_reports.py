@@ -15,6 +15,7 @@ from nblb.protocol.messages import (
     EndCommitted,
     Failure,
     ItemsFinished,
+    Running,
     TaskEnded,
     TaskFinished,
     TaskProgressed,
@@ -436,15 +437,18 @@ class AttemptReports:
         if held is None:
             orphan = self.state.orphans.get(fence)
             if orphan is not None and orphan.hub == hub.id:
-                held = self.adopt(hub, orphan, "", now)
+                held = self.adopt(hub, orphan, None, now)
         if held is None:
             self.state.late_facts += 1
         return held
 
-    def adopt(self, hub: Hub, orphan: Orphan, worker_id: str, now: float) -> Assignment | None:
-        """The hub still has an attempt that a core before this one gave; None when nobody wants it any more."""
+    def adopt(self, hub: Hub, orphan: Orphan, running: Running | None, now: float) -> Assignment | None:
+        """The hub still has an attempt that a core before this one gave; None when nobody wants it any more.
+
+        `running` is what the hub's hello says of it, if that is how the core learns of it.
+        """
         state, record = self.state, orphan.record
-        worker = hub.workers.get(worker_id)
+        worker = hub.workers.get(running.worker) if running is not None else None
         fitting = [group for group in hub.groups if group.band.takes(record.spec.priority)]
         group = worker.group if worker is not None else next(iter(fitting or hub.groups), None)
         tasks = orphan.tasks()
@@ -459,10 +463,11 @@ class AttemptReports:
             task.orphan = None
             state.notice(task, now)
         state.give(held)
-        if worker_id:
-            self.begun(held, worker_id, now)
+        if running is not None and running.worker and not running.ahead:
+            began_at = now - running.ran_s
+            self.begun(held, running.worker, began_at)
             for task in tasks:
-                task.move("TaskStarted", now)
+                task.move("TaskStarted", began_at)
         return held
 
     def _committed(self, hub: Hub, task: str, attempt: int, first: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
-from nblb.scheduling import place_in_line
+from nblb.scheduling import at_hub, place_in_line
 from nblb.scheduling.backlog import Entry, UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
@@ -230,10 +230,8 @@ class Dispatch:
             if not names:
                 return "waits for the result of the same call, which is being computed (cache=True)"
             return f"waits for the results of {len(names)} other task{'s' * (len(names) != 1)}"
-        if task.state is TaskState.ASSIGNED and task.orphan is not None:
-            return "waits for its hub, which may still be running it, to come back to the restarted core"
         if task.state is not TaskState.QUEUED:
-            return f"does not wait: it is {task.state}"
+            return at_hub.describe(state, task, item, now)
         if task in state.withheld:
             return (
                 f"waiting: it ran {task.crashes} times when its worker or hub ended; it runs again when no other task "
@@ -241,26 +239,43 @@ class Dispatch:
             )
         if self.held:
             return "waiting: the core's disk is full, and nothing is started before there is room"
-        if not any(group.alive for hub in state.hubs.values() for group in hub.groups):
-            return "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
         takers = [group for group in state.placement.takers(record) if group.alive]
         if not takers:
-            return self._no_taker(task)
+            return f"waiting: {self.no_taker(record)}"
+        if all(group.hub.suspect for group in takers):
+            return at_hub.silent(takers, now)
+        takers = [group for group in takers if not group.hub.suspect]
         return place_in_line.describe(state, task, item, takers, now)
 
-    def _no_taker(self, task: Slice) -> str:
-        state, spec = self.state, task.record.spec
+    def no_taker(self, record: Submission) -> str:
+        """Why no worker that is here now can ever run the record, in words; "" if one can."""
+        state, spec = self.state, record.spec
+        takers = list(state.placement.takers(record))
+        if any(group.alive for group in takers):
+            return ""
+        starting = next((group.hub for group in takers if group.spec.workers), None)
+        if starting is not None:
+            return f"the workers of hub {starting.name} that take it are starting"
         bands = [band for band in state.placement.bands if state.placement.workers(band)]
+        if not bands:
+            return "no hub has a worker; start one with %lb_hub or `nblb hub`"
         if not any(band.takes(spec.priority) for band in bands):
             known = ", ".join(f"{band.low:g} to {band.high:g}" for band in bands)
-            return f"waiting: no worker takes priority {spec.priority:g} (those here take {known})"
+            return f"no worker takes priority {spec.priority:g} (those here take {known})"
+        groups = [group for band in bands if band.takes(spec.priority) for group in state.placement.by_band[band]]
+        staying = [group.hub for group in groups if group.alive and not group.hub.leaves]
+        if not staying:
+            leaving = next(group.hub for group in groups if group.alive)
+            return f"hub {leaving.name} is being stopped, and no other takes it"
         if not spec.function:
             names = {name for hub in state.hubs.values() for name in hub.functions} | set(state.published)
             close = difflib.get_close_matches(spec.name, sorted(names), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "addTask or publish it"
-            return f"waiting: no hub knows a task named {spec.name!r} ({hint})"
+            if any(spec.name in hub.functions for hub in state.hubs.values()):
+                hint = f"a hub that knows it takes no priority {spec.priority:g}"
+            return f"no hub knows a task named {spec.name!r} ({hint})"
         version = ".".join(map(str, spec.python))
-        return f"waiting: no hub runs Python {version}, which its function needs"
+        return f"no hub runs Python {version}, which its function needs"
 
 
 def _is_next(user: UserQueue, task: Slice, band: Band) -> bool:

@@ -32,6 +32,7 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct because one is made for 
     estimate_s: float = 0.0
     started_at: float = 0.0
     recalled: bool = False
+    noticed: bool = False  # its watchers have been told that a hub has it, or that it runs
     worker: str = ""
     told: int = 0  # items of it, from the first on, whose end its hub has told …
     told_s: float = 0.0  # … and how long they took

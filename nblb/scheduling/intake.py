@@ -238,7 +238,7 @@ class Intake:
         if because is None:
             state.enqueue(record.begin(TaskState.QUEUED, now))
         else:
-            record.begin(TaskState.BLOCKED, now)
+            state.notice(record.begin(TaskState.BLOCKED, now), now)
             dependencies.block(state, record, because, now)
 
     # ── tasks out ──

@@ -151,8 +151,9 @@ class Liveness:
         self._meet(hub, message, now)
 
     def _meet(self, hub: Hub, message: HubHello, now: float) -> None:
-        for worker, group in message.workers:
-            started = WorkerStarted(worker=worker, group=group, stand_in=worker in message.stand_ins)
+        pids = message.pids if len(message.pids) == len(message.workers) else (0,) * len(message.workers)
+        for (worker, group), pid in zip(message.workers, pids, strict=True):
+            started = WorkerStarted(worker=worker, group=group, pid=pid, stand_in=worker in message.stand_ins)
             self.outcome.worker_started(hub, started, now)
         for running in self._claims(message):
             self._claimed(hub, running, now)
@@ -175,7 +176,7 @@ class Liveness:
         else:
             orphan = self.state.orphans.get(fence)
             if orphan is not None and orphan.hub == hub.id:
-                held = self.outcome.adopt(hub, orphan, running.worker, now)
+                held = self.outcome.adopt(hub, orphan, running, now)
         if held is not None:
             waits.claimed(self.state, held, running, now)
             return

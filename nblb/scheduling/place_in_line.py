@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from nblb.scheduling.at_hub import duration
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import GroupOfWorkers
@@ -53,7 +54,7 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
     if ahead.seconds is None or running_s is None:
         return text
     wait_s = (running_s + ahead.seconds * (1 + len(rivals | others.keys()))) / max(1, workers)
-    return f"{text}; about {_duration(wait_s)}{'' if ahead.exact else ' or more'}" if wait_s > 0 else text
+    return f"{text}; about {duration(wait_s)}{'' if ahead.exact else ' or more'}" if wait_s > 0 else text
 
 
 def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorkers]) -> Ahead:
@@ -104,9 +105,3 @@ def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> fl
 def _ordinal(n: int) -> str:
     ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n:,}{ending}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

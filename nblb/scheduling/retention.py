@@ -17,6 +17,7 @@ BLOB_SWEEP_S = 60.0
 IDLE_BYTES = 64 * 1024 * 1024  # of blobs that no record names; the oldest go at once when there are more
 LARGE_BLOB = 1024 * 1024  # one that has become idle is looked at soon
 SPARE_EXPIRIES = 1000  # that are void, beyond one for each record, before they are looked for
+ASSIGNED_AFTER_S = 0.5  # a slice that its hub has not begun by then is told as ASSIGNED
 MOST_CHANGES = 500  # a notice tells of so many slices; the next one of the others
 
 
@@ -25,9 +26,13 @@ class Notices:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self._look_at = 0.0
 
     def tick(self, now: float) -> None:
         state = self.state
+        if now >= self._look_at:
+            self._look_at = now + ASSIGNED_AFTER_S
+            self._notice_assigned(now)
         if state.notice_at is None or now < state.notice_at:
             return
         state.notice_at = None
@@ -41,6 +46,16 @@ class Notices:
         for job in state.changed_jobs:
             state.tell(job.watchers, JobChanged(job=job.id, counts=job.shown(behind.get(job, 0))))
         state.changed_jobs.clear()
+
+    def _notice_assigned(self, now: float) -> None:
+        """What stands behind a long task is ASSIGNED: nearly all that is given begins too soon to be told as that."""
+        for hub in self.state.hubs.values():
+            for held in hub.in_hand.values():
+                if not held.noticed and held.given_at <= now - ASSIGNED_AFTER_S:
+                    held.noticed = True
+                    if not held.started_at:
+                        for task in held.tasks:
+                            self.state.notice(task, now)
 
 
 def items_behind(state: State) -> dict[SubmittedJob, int]:

@@ -502,7 +502,6 @@ def test_a_place_far_behind_is_not_counted_to_its_end(world: World, monkeypatch:
 
 
 def test_why(world: World) -> None:
-
     def why(task: str) -> str:
         return world.scheduler.why(task, 0, world.now)
 
@@ -511,7 +510,7 @@ def test_why(world: World) -> None:
     assert why("nonsense") == "the core does not know this task"
     hub = world.hub("lab", (Group(1, 0, 10),))
     world.tick()
-    assert why("t1") == "does not wait: it is ASSIGNED"
+    assert why("t1") == "waiting: hub lab has just been given it"
     submit(world, "anna", "t2", "t3")
     submit(world, "bob", "b1", depends=("t1",))
     submit(world, "anna", "t9", priority=500.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from nblb.broker.queries import answer
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
 from nblb.protocol.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, TaskState
@@ -221,3 +223,27 @@ def test_a_cached_result_is_still_known(world: World, grouped: bool) -> None:
     restart(world, grouped)
     submit(world, "k2", cache="key")
     assert states(world, "k2") == "0:1 DONE"
+
+
+@both
+def test_workers_have_their_pids_and_attempts_their_time(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "runs", "ahead")
+    for task in ("runs", "ahead"):
+        world.fact(hub, hub.start((task, 0, 1)))
+    world.restart(grouped)
+    hello = hub.hello()
+    running = [msgspec.structs.replace(each, ran_s=7.0, ahead=each.task == "ahead") for each in hello.running]
+    hub.connected = True
+    world.say(hub.address, msgspec.structs.replace(hello, running=tuple(running), pids=(41, 42)))
+    workers = world.scheduler.state.hubs[hub.address].workers.values()
+    assert sorted(worker.pid for worker in workers) == [41, 42]
+    assert states(world, "runs") == "0:1 RUNNING"
+    assert world.scheduler.state.records["runs"].slices[0].held.started_at == world.now - 7.0  # type: ignore[union-attr]
+    assert states(world, "ahead") == "0:1 ASSIGNED"  # it waits in the socket of a worker
+    world.check()
+
+
+def test_a_pid_that_is_not_known_is_none_and_never_0(world: World) -> None:
+    world.hub("lab", (Group(1),))
+    assert [row["pid"] for row in answer(world.scheduler, "workers", {}, world.now)] == [None]

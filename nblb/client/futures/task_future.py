@@ -282,6 +282,16 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     def attempt(self) -> int:
         return int(self._last("attempt") or 0)
 
+    @property
+    def duration_s(self) -> float:
+        """How long its last attempt ran, in seconds; 0 until it has ended."""
+        return self._ended.duration_s if self._ended is not None else 0.0
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended, by the core's wall clock (as time.time()); 0 until then."""
+        return self._ended.ended_at if self._ended is not None else 0.0
+
     def _last(self, name: str) -> Any:
         return getattr(self._ended, name, None) or getattr(self._changed, name, None)
 

@@ -18,7 +18,7 @@ from nblb.client.futures.live import SteeredJob
 from nblb.client.futures.output import JobOutput
 from nblb.client.futures.output_access import JobOutputAccess
 from nblb.client.futures.task_future import TaskFuture
-from nblb.client.jobs.ledger import Ledger
+from nblb.client.jobs.ledger import Ledger, of_item
 from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import Pace, View, job_snapshot
@@ -104,7 +104,7 @@ class Job(SteeredJob, JobOutputAccess):
         """Nothing more will be heard of these items."""
         with self._lock:
             ended = self._ended(self._ledger.lose(items, Failure(kind=kind, message=why)))
-        self._finish_all(ended, None)
+        self._finish_all(ended)
 
     # ── results ──
 
@@ -239,6 +239,8 @@ class Job(SteeredJob, JobOutputAccess):
                 future._said = self.said_of(number)
                 if self._ledger.has_ended(number):
                     self._finish(future, number)
+                else:
+                    future._changed = self._ledger.news(number)
             return future
 
     def task_id(self, item: int) -> str:
@@ -262,16 +264,17 @@ class Job(SteeredJob, JobOutputAccess):
         """Hash of the function as it was sent, of a job without a name of its own."""
         return self.fingerprint if len(self.fingerprint) == CODE else ""
 
-    def _finish(self, future: TaskFuture, item: int, ended: TaskEnded | None = None) -> None:
-        state = self._ledger.state(item)
+    def _finish(self, future: TaskFuture, item: int) -> None:
+        state, ending = self._ledger.state(item), self._ledger.ending(item)
         told = TaskEnded(
             task=future.task_id,
             state=state,
             failure=self._ledger.failures.get(item),
-            duration_s=ended.duration_s / max(1, ended.items) if ended is not None else 0.0,
-            worker=ended.worker if ended is not None else "",
-            host=ended.host if ended is not None else "",
-            attempt=ended.attempt if ended is not None else 0,
+            duration_s=ending.duration_s,
+            worker=ending.worker,
+            host=ending.host,
+            attempt=ending.attempt,
+            ended_at=ending.ended_at,
             kept=(0,) if item in self._ledger.kept else (),
         )
         future.function = self._ledger.codes.get(item, self._function)
@@ -341,7 +344,7 @@ class Job(SteeredJob, JobOutputAccess):
     def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
         with self._lock:
             futures = self._ended(self._ledger.end(ended, fresh))
-        self._finish_all(futures, ended)
+        self._finish_all(futures)
         return True
 
     def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:  # noqa: ARG002
@@ -349,11 +352,11 @@ class Job(SteeredJob, JobOutputAccess):
             if spec is not None:
                 self._refused[task] = spec
             futures = self._ended(self._ledger.reject(task, failure))
-        self._finish_all(futures, None)
+        self._finish_all(futures)
 
-    def _finish_all(self, futures: list[tuple[int, TaskFuture]], ended: TaskEnded | None) -> None:
+    def _finish_all(self, futures: list[tuple[int, TaskFuture]]) -> None:
         for item, future in futures:  # without the lock: their callbacks are the user's
-            self._finish(future, item, ended)
+            self._finish(future, item)
 
     def _ended(self, runs: list[tuple[int, int]]) -> list[tuple[int, TaskFuture]]:
         """Note that these items have ended; the futures that somebody holds of them."""
@@ -391,11 +394,17 @@ class Job(SteeredJob, JobOutputAccess):
     def show(self, changed: TaskChanged) -> None:
         with self._lock:
             self._ledger.show(changed, time.monotonic())
-            if self._futures and changed.items == 1:
-                record = self._ledger.records.get(changed.task)
-                future = self._futures.get(record.index + changed.first) if record is not None else None
+            record = self._ledger.records.get(changed.task)
+            if record is None or not self._futures:
+                return
+            first = record.index + changed.first
+            held = range(first, first + changed.items)
+            if len(self._futures) < changed.items:
+                held = [item for item in self._futures if item in held]  # type: ignore[assignment]
+            for item in held:
+                future = self._futures.get(item)
                 if future is not None:
-                    future.show(changed)
+                    future.show(of_item(changed, item - record.index))
 
     def printed(self, printed: TaskPrinted) -> None:
         record = self._ledger.records.get(printed.task)

@@ -20,16 +20,30 @@ from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
 MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
 
 _ended = tuple(name in ENDED for name in STATES)
-_QUEUED, _ASSIGNED, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["LOST"]
+_QUEUED, _ASSIGNED, _DONE, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["DONE"], INDEX["LOST"]
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """Where and when items that ended together have ended, and how long each took."""
+
+    worker: str = ""
+    host: str = ""
+    attempt: int = 0
+    duration_s: float = 0.0  # of one item
+    ended_at: float = 0.0  # wall clock of the core
+
+
+UNKNOWN = Ending()
 
 
 class ResultRange:
     """Results that arrived together; unpickled when the first of them is asked for."""
 
-    __slots__ = ("_results", "_whole", "first")
+    __slots__ = ("_results", "_whole", "ending", "first")
 
-    def __init__(self, first: int, whole: Payload | None) -> None:
+    def __init__(self, first: int, whole: Payload | None, ending: Ending = UNKNOWN) -> None:
         self.first = first
+        self.ending = ending
         self._whole = whole
         self._results: list[Any] | None = None
 
@@ -72,6 +86,8 @@ class Ledger:
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
         self.hosts: dict[str, int] = {}  # where how many items have ended
+        self.endings: dict[int, Ending] = {}  # of items without a result; of the others their slices know
+        self._names: dict[str, str] = {}  # one object for each name of a host or worker
         self.waiting = ""
         self.codes: dict[int, str] = {}  # item -> content hash of the function that ended it, where not the job's own
         self.kept: set[int] = set()  # items that were stopped early: their result is what they emitted last
@@ -137,7 +153,8 @@ class Ledger:
             return []
         if ended.host:
             self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
-        whole = ResultRange(ended.first, ended.payload) if ended.state is TaskState.DONE else None
+        ending = self._ending(ended)
+        whole = ResultRange(ended.first, ended.payload, ending) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
         self._mark(record, ended, fresh)
         for first, items in fresh:
@@ -145,8 +162,10 @@ class Ledger:
                 at = bisect_right(record.starts, first)
                 record.starts.insert(at, first)
                 record.slices.insert(at, whole)
-            elif ended.state is not TaskState.CANCELLED:
-                self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
+            else:
+                self.endings.update(dict.fromkeys(range(record.index + first, record.index + first + items), ending))
+                if ended.state is not TaskState.CANCELLED:
+                    self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
             self._move(record.index + first, items, INDEX[ended.state.value])
         last = ended.first + ended.items
         for key in [key for key in self.running if key[0] == ended.task and ended.first <= key[1] < last]:
@@ -166,6 +185,16 @@ class Ledger:
                 self.codes.pop(record.index + item, None)
             if item in early:
                 self.kept.add(record.index + item)
+
+    def _ending(self, ended: TaskEnded) -> Ending:
+        names = self._names
+        return Ending(
+            names.setdefault(ended.worker, ended.worker),
+            names.setdefault(ended.host, ended.host),
+            ended.attempt,
+            ended.duration_s / max(1, ended.items),
+            ended.ended_at,
+        )
 
     def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:
         """The core did not take a record."""
@@ -191,7 +220,7 @@ class Ledger:
         first, state = record.index + changed.first, INDEX[changed.state.value]
         if changed.state is TaskState.RUNNING and items > 1:  # a worker has one of them; the others wait behind it
             self._move(first, items, _ASSIGNED)
-            first, items = first + min(int(changed.progress * items / 100.0), items - 1), 1
+            first, items = record.index + item_at(changed), 1
         self._move(first, items, state)
         key = (changed.task, changed.first)
         if changed.state is TaskState.RUNNING:
@@ -207,6 +236,7 @@ class Ledger:
         """These items, which failed or were lost, are to run once more."""
         for item in items:
             self.failures.pop(item, None)
+            self.endings.pop(item, None)
             self._move(item, 1, _QUEUED, reopen=True)
         left, self.groups = self.failures, {}
         for item, failure in left.items():
@@ -262,12 +292,35 @@ class Ledger:
 
     def loader(self, item: int) -> Callable[[], Any]:
         """What unpickles the result of an item that is DONE."""
+        found, offset = self._results(item)
+        return lambda: found.values(offset, offset + 1)[0]
+
+    def _results(self, item: int) -> tuple[ResultRange, int]:
+        """The slice of results that an item which is DONE is in, and which item of its record it is."""
         record = self._holder(item)
         if record is None:
             raise LookupError(item)
         offset = item - record.index
-        found = record.slices[bisect_right(record.starts, offset) - 1]
-        return lambda: found.values(offset, offset + 1)[0]
+        return record.slices[bisect_right(record.starts, offset) - 1], offset
+
+    def ending(self, item: int) -> Ending:
+        """Where and when an item has ended, as far as that is known."""
+        if self.states[item] == _DONE:
+            return self._results(item)[0].ending
+        return self.endings.get(item, UNKNOWN)
+
+    def news(self, item: int) -> TaskChanged | None:
+        """What the core last said of an item that has not ended; None for one that is in no record."""
+        record = self._holder(item)
+        if record is None:
+            return None
+        offset = item - record.index
+        for (task, first), (changed, _) in self.running.items():
+            if task == record.task and first <= offset < first + changed.items:
+                return of_item(changed, offset)
+        state = self.state(item)
+        note = self.waiting if state in (TaskState.QUEUED, TaskState.BLOCKED) else ""
+        return TaskChanged(task=record.task, state=state, first=offset, note=note)
 
     def all_values(self) -> list[Any]:
         """The results of all items; each must be DONE."""
@@ -295,3 +348,22 @@ class Ledger:
                 )
             )
         return tuple(rows)
+
+
+def item_at(changed: TaskChanged) -> int:
+    """The item of the record that the worker of a running slice is at; its progress is that of the whole slice."""
+    return changed.first + min(int(changed.progress * changed.items / 100.0), changed.items - 1)
+
+
+def of_item(changed: TaskChanged, item: int) -> TaskChanged:
+    """The news of a slice as news of one item of it; items that wait behind the one at hand do not run."""
+    if changed.items == 1:
+        return changed
+    if changed.state is not TaskState.RUNNING:
+        return msgspec.structs.replace(changed, first=item, items=1)
+    if item != item_at(changed):
+        return msgspec.structs.replace(
+            changed, first=item, items=1, state=TaskState.ASSIGNED, progress=0.0, note="", worker=""
+        )
+    progress = min(100.0, max(0.0, changed.progress * changed.items - 100.0 * (item - changed.first)))
+    return msgspec.structs.replace(changed, first=item, items=1, progress=progress)

@@ -267,10 +267,10 @@ class InFlight:
         for told in (*self.parts.values(), *self.ends.values()):
             self._say(told)
 
-    def in_hand(self) -> list[Running]:
+    def in_hand(self, now: float) -> list[Running]:
         """Attempts that have begun, wait, or have ended without the core knowing."""
         return [
-            *(running(slice_) for slice_ in self.slices.values()),
+            *(running(slice_, now) for slice_ in self.slices.values()),
             *(
                 Running(end.task, end.attempt, end.first, end.items if type(end) is TaskFinished else 1, end.worker)
                 for end in self.ends.values()
@@ -354,15 +354,17 @@ class InFlight:
         return at
 
 
-def running(slice_: Attempt) -> Running:
+def running(slice_: Attempt, now: float) -> Running:
     """The attempt as a hello tells of it."""
-    run = slice_.run
+    run, state = slice_.run, slice_.state
     return Running(
         run.task,
         run.attempt,
         run.first,
         run.items,
         slice_.worker,
+        ran_s=max(0.0, now - slice_.started_at) if state is AttemptState.RUNNING else 0.0,
+        ahead=state is AttemptState.AHEAD,
         wait=slice_.wait,
         wait_ended=slice_.wait_ended,
         lent=slice_.lent,

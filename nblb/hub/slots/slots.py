@@ -359,14 +359,15 @@ class Slots:
             self._in_flight.stop_all("lease", now)
 
     def _hub_hello(self, now: float) -> HubHello:
-        workers = self._workers_table.workers.values()
-        self._listed = {worker.id: worker.group.number for worker in workers if worker.is_ready}
-        self._listed_stand_ins = tuple(worker.id for worker in workers if worker.is_ready and worker.is_stand_in)
+        ready = [worker for worker in self._workers_table.workers.values() if worker.is_ready]
+        self._listed = {worker.id: worker.group.number for worker in ready}
+        self._listed_stand_ins = tuple(worker.id for worker in ready if worker.is_stand_in)
         self._lease.greet(now)
         return msgspec.structs.replace(
             self._hello,
             workers=tuple(self._listed.items()),
-            running=tuple(self._in_flight.in_hand()),
+            pids=tuple(worker.pid for worker in ready),
+            running=tuple(self._in_flight.in_hand(now)),
             core=self._lease.core,
             said_at=now,
             leased_at=self._lease.leased_at,

@@ -147,7 +147,7 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
         "percent": percent,
         "label": label,
         "over": over,
-        "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED")},
+        "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED", "ASSIGNED")},
         "notes": [],
         "facts": [],
     }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from typing import Any
 
 import pytest
 
 import nblb as lb
+from nblb import payload
 from nblb.client import task_decorator
 from nblb.client.cluster import Cluster
 from nblb.client.snapshots import INDEX
-from nblb.protocol.messages import CancelTask, JobChanged, OpenJob, SubmitTask, TaskState
+from nblb.protocol.messages import CancelTask, JobChanged, OpenJob, SubmitTask, TaskChanged, TaskEnded, TaskState
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -249,3 +251,39 @@ def test_dataframe(cluster: Cluster) -> None:
     assert list(frame["state"]) == ["DONE", "FAILED", "DONE"]
     assert list(frame["y"].fillna(-1)) == [0, -1, 4]
     assert frame["error"][1] == "ValueError: one"
+
+
+def test_an_item_that_is_looked_at_late_knows_where_it_is(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    job = square.map(range(4), chunksize=4)
+    wait_until(lambda: len(core.said(SubmitTask)) == 1)
+    early, task = job[1], core.said(SubmitTask)[0].task
+    news = TaskChanged(
+        task=task, state=TaskState.RUNNING, items=4, progress=40.0, note="n", worker="w", host="h", attempt=1
+    )
+    core.tell(news)
+    wait_until(lambda: early.state is TaskState.RUNNING)
+    late = job[1]
+    for future in (early, late):
+        assert (future.state, future.note, future.host, future.attempt) == (TaskState.RUNNING, "n", "h", 1)
+        assert future.progress == pytest.approx(60.0)
+    assert job[3].state is TaskState.ASSIGNED
+    assert job[3].host == "h"
+
+
+def test_an_item_has_host_attempt_and_times_whenever_it_is_asked_for(cluster: Cluster, core: FakeCore) -> None:
+    core.hold = True
+    job = square.map(range(4), chunksize=4)
+    wait_until(lambda: len(core.said(SubmitTask)) == 1)
+    early, task = job[1], core.said(SubmitTask)[0].task
+    how: dict[str, Any] = {"worker": "w", "host": "h", "attempt": 2, "ended_at": 9.0}
+    values = payload.pack_results([0, 1, 4, 9])
+    core.tell(
+        TaskEnded(task=task, state=TaskState.DONE, items=4, payload=values, duration_s=4.0, holes=(3,), **how),
+        TaskEnded(task=task, state=TaskState.CANCELLED, first=3, **how),
+    )
+    wait_until(job.done)
+    for future in (early, job[0], job[2]):
+        assert (future.host, future.worker, future.attempt) == ("h", "w", 2)
+        assert (future.duration_s, future.ended_at, future.snapshot().duration_s) == (1.0, 9.0, 1.0)
+    assert (job[3].state, job[3].host, job[3].ended_at) == (TaskState.CANCELLED, "h", 9.0)

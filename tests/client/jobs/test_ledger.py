@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nblb import payload
-from nblb.client.jobs.ledger import MOST_FULL_FAILURES, Ledger
+from nblb.client.jobs.ledger import MOST_FULL_FAILURES, UNKNOWN, Ending, Ledger
 from nblb.client.snapshots import ENDED, STATES
+from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
 
 ITEMS = 12
@@ -119,3 +122,38 @@ def test_of_a_slice_that_runs_one_item_is_shown_as_running() -> None:
     ledger.show(TaskChanged(task="t", state=TaskState.RUNNING, first=2, items=8, progress=50.0), 0.0)
     assert ledger.of_state("RUNNING") == [6]
     assert ledger.running_rows(0.0)[0].items == 8
+
+
+def test_what_is_known_of_an_item_that_is_looked_at_late() -> None:
+    ledger = Ledger(8)
+    ledger.add("a", 0, 4)
+    ledger.add("b", 4, 4)
+    assert ledger.news(5) == TaskChanged(task="b", state=TaskState.QUEUED, first=1)
+    running = TaskChanged(
+        task="b", state=TaskState.RUNNING, items=4, progress=40.0, note="n", worker="w", host="h", attempt=2
+    )
+    ledger.show(running, 1.0)
+    at = ledger.news(5)
+    assert at is not None
+    assert (at.state, at.first, at.items, at.note, at.host, at.attempt) == (TaskState.RUNNING, 1, 1, "n", "h", 2)
+    assert at.progress == pytest.approx(60.0)  # of this item, where the slice is at 40
+    behind = ledger.news(7)
+    assert behind is not None
+    assert (behind.state, behind.progress, behind.note) == (TaskState.ASSIGNED, 0.0, "")
+    ledger.show(TaskChanged(task="a", state=TaskState.BLOCKED, items=4, note="why"), 1.0)
+    assert ledger.news(2) == TaskChanged(task="a", state=TaskState.BLOCKED, first=2, note="why")
+
+
+def test_where_and_when_items_have_ended() -> None:
+    ledger = Ledger(4)
+    ledger.add("a", 0, 4)
+    assert ledger.ending(0) == UNKNOWN
+    how: dict[str, Any] = {"worker": "w", "host": "h", "attempt": 2, "ended_at": 9.0}
+    done = TaskEnded(task="a", state=TaskState.DONE, items=3, holes=(1,), duration_s=3.0, payload=Payload(), **how)
+    ledger.end(done, ((0, 1), (2, 1)))
+    failed = TaskEnded(task="a", state=TaskState.FAILED, first=1, duration_s=0.5, failure=Failure(), **how)
+    ledger.end(failed, ((1, 1),))
+    assert ledger.ending(2) == ledger.ending(0) == Ending("w", "h", 2, 1.0, 9.0)
+    assert ledger.ending(1) == Ending("w", "h", 2, 0.5, 9.0)
+    ledger.again([1])
+    assert ledger.ending(1) == UNKNOWN

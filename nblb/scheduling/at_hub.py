@@ -1,0 +1,83 @@
+"""Where a task stands that a hub has been given, and which hubs are silent, in words for its owner; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nblb.protocol.messages import TaskState
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import State
+
+
+def describe(state: State, task: Slice, item: int, now: float) -> str:
+    """Why a call does not run yet, or where it runs; `task` is its slice, which is not QUEUED."""
+    held = task.held
+    if held is None and task.orphan is not None:
+        return "waits for its hub, which may still be running it, to come back to the restarted core"
+    if held is None:
+        return f"does not wait: it is {task.state}"
+    hub = held.group.hub
+    if hub.suspect:
+        return _at_silent_hub(state, task, hub, now)
+    if task.state is TaskState.CANCELLING:
+        return f"is being cancelled: hub {hub.name} has still to confirm that it has ended"
+    if task.state is TaskState.ASSIGNED:
+        return _behind(held, now)
+    at = task.first + min(int(task.progress * task.items / 100.0), task.items - 1)
+    if item > at:
+        place, of = item - held.first + 1, held.items
+        return (
+            f"waiting: its worker on hub {hub.name} makes {of:,} calls one after the other and is at number "
+            f"{at - held.first + 1:,}; this is number {place:,}"
+        )
+    since = f" for {duration(now - held.started_at)}" if held.started_at else ""
+    return f"does not wait: it is {task.state} on hub {hub.name}{since}"
+
+
+def _at_silent_hub(state: State, task: Slice, hub: Hub, now: float) -> str:
+    """The hub that has it says nothing: until its lease is over nobody else may begin it."""
+    left = duration(max(0.0, hub.lease_from + state.policy.lease_s - now))
+    verb = "runs it" if task.state is TaskState.RUNNING else "has been given it"
+    after = "it becomes LOST (at_most_once)" if task.record.spec.at_most_once else "it waits for another hub"
+    if task.state is TaskState.CANCELLING:
+        verb, after = "has still to confirm its cancel", "it counts as cancelled"
+    return f"waiting: hub {hub.name}, which {verb}, has been silent for {_silence(hub, now)}; in {left} {after}"
+
+
+def _behind(held: Assignment, now: float) -> str:
+    """It has been sent ahead: what its group's workers are at."""
+    group, hub = held.group, held.group.hub
+    if not group.alive:
+        return f"waiting: hub {hub.name} has been given it, and its workers are starting"
+    running = [
+        other for other in hub.in_hand.values() if other.group is group and other.started_at and other is not held
+    ]
+    if not running:
+        return f"waiting: hub {hub.name} has just been given it"
+    longest = min(running, key=lambda other: other.started_at)
+    busy = "its worker is" if group.alive == 1 else f"{min(len(running), group.alive)} of its {group.alive} workers are"
+    return (
+        f"waiting: hub {hub.name} has been given it, and {busy} busy; "
+        f"{longest.record.spec.name} has run there for {duration(now - longest.started_at)}"
+    )
+
+
+def silent(takers: Sequence[GroupOfWorkers], now: float) -> str:
+    """What to say of a task whose takers are all on hubs that say nothing."""
+    hubs = list(dict.fromkeys(group.hub for group in takers))
+    if len(hubs) == 1:
+        return f"waiting: hub {hubs[0].name}, the only one that takes it, has been silent for {_silence(hubs[0], now)}"
+    latest = max(hubs, key=lambda hub: hub.heard_at)
+    return f"waiting: all {len(hubs)} hubs that take it have been silent, for {_silence(latest, now)} at least"
+
+
+def _silence(hub: Hub, now: float) -> str:
+    return duration(now - hub.heard_at)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in a word or two: 12 s, 3 min, 1.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
