@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from nblb.protocol.messages import TaskState
+from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.hubs import GroupOfWorkers
 from nblb.scheduling.retention import items_behind
 from nblb.scheduling.scheduler import Scheduler
@@ -275,14 +275,39 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
     output = live.output if live is not None else {}
     wall = scheduler.state.wall
     accepted = (wall(record.accepted_at), "SubmitTask", "", "QUEUED")
+    story = [(wall(at), cause, old, new) for at, cause, old, new in found.story]
     return {
         **_task_row(scheduler, found, now),
-        "story": [accepted, *((wall(at), cause, old, new) for at, cause, old, new in found.story)],
+        "story": [accepted, *story, *_end_of_story(found)],
         "why": scheduler.dispatch.why(found, first, now),
         "stdout": output.get("stdout", ""),
         "stderr": output.get("stderr", ""),
         "displays": list(live.displays) if live is not None else [],
     }
+
+
+END_CAUSES = {
+    TaskState.DONE: "TaskFinished",
+    TaskState.FAILED: "TaskFailed",
+    TaskState.CANCELLED: "CancelTask",
+    TaskState.LOST: "TooManyCrashes",
+}
+
+
+def _end_of_story(task: Slice) -> list[tuple[float, str, str, str]]:
+    """The last steps of a task that ended under an earlier core: what its end tells of them."""
+    ended = task.ended
+    if ended is None or (task.story and task.story[-1][3] in ENDED):
+        return []
+    if ended.duration_s <= 0.0:
+        return [(ended.ended_at, END_CAUSES[ended.state], "QUEUED", ended.state.value)]
+    began_at = ended.ended_at - ended.duration_s
+    given = (began_at, "RunTask", "QUEUED", "ASSIGNED")  # not kept beyond the end: no later than that
+    return [
+        *([] if task.story and task.story[-1][3] is TaskState.ASSIGNED else [given]),
+        (began_at, "TaskStarted", "ASSIGNED", "RUNNING"),
+        (ended.ended_at, END_CAUSES[ended.state], "RUNNING", ended.state.value),
+    ]
 
 
 def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
@@ -332,16 +357,16 @@ def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[st
 
 def stats(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, dict[str, float]]:
     rows = {}
-    for name, s in scheduler.state.statistics.items():
-        total = max(1, s.total)
+    for name, s in scheduler.state.tallies.by_name.items():
+        ran = max(1, s.ran)
         rows[name] = {
             "totaltasks": s.total,
             "totalcalctimes": s.calc_sum,
-            "mincalctimes": s.calc_min if s.total else 0.0,
-            "meancalctimes": s.calc_sum / total,
+            "mincalctimes": s.calc_min if s.ran else 0.0,
+            "meancalctimes": s.calc_sum / ran,
             "maxcalctimes": s.calc_max,
-            "minwaittimes": s.wait_min if s.total else 0.0,
-            "meanwaittimes": s.wait_sum / total,
+            "minwaittimes": s.wait_min if s.ran else 0.0,
+            "meanwaittimes": s.wait_sum / ran,
             "maxwaittimes": s.wait_max,
             "failed": s.failed,
         }

@@ -26,7 +26,8 @@ from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 
 # 2: a row may name the file of each large buffer; arguments are let go of when their task is done
 # 3: the row of a task of one item names the hub that has been given it in the same turn
-SCHEMA = 3
+# 4: an open attempt knows when it was given; the sums by task name and user have tables of their own
+SCHEMA = 4
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag=True):
@@ -67,6 +68,7 @@ class AttemptKept(Entry):
     items: int
     attempt: int
     hub: str  # the hub's name, to know whose return to wait for
+    at: float = 0.0  # wall clock, for its story; 0: not known
 
 
 class EndKept(Entry):
@@ -105,6 +107,34 @@ class AttemptFailed(Entry):
     again: bool = False
     function: str = ""  # with `again`: what it runs from now on, where that is not the record's own
     follows: str = ""  # it has not failed, and ends as this task does, which it has submitted
+    at: float = 0.0  # wall clock; 0: not known
+    cause: str = ""  # as the task's story has it
+
+
+class StatisticsKept(Entry):
+    """Sums of a task name over calls whose records are gone; the last entry of a name counts, `total` 0 is none."""
+
+    name: str
+    total: int = 0
+    failed: int = 0
+    ran: int = 0  # calls that have times
+    calc_sum: float = 0.0
+    calc_min: float = float("inf")
+    calc_max: float = 0.0
+    wait_sum: float = 0.0
+    wait_min: float = float("inf")
+    wait_max: float = 0.0
+
+
+class UserKept(Entry):
+    """Sums of a user over what no kept end tells of; the last entry of a user counts."""
+
+    user: str
+    done: int = 0
+    failed: int = 0
+    used_s: float = 0.0  # worker time
+    recent_s: float = 0.0  # what of it counted against the fair share …
+    at: float = 0.0  # … at this time of the wall clock
 
 
 class Collected(Entry):
@@ -142,6 +172,8 @@ AnyEntry: TypeAlias = (
     | AttemptKept
     | EndKept
     | AttemptFailed
+    | StatisticsKept
+    | UserKept
     | Collected
     | ArgumentsSpent
     | TaskForgotten

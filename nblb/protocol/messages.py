@@ -351,7 +351,7 @@ class TaskEnded(Message):
     payload: Payload | None = None  # one pickle of the list of results; call="json": one JSON value
     failure: Failure | None = None
     holes: tuple[int, ...] = ()  # DONE: offsets of items whose end is told by itself (they raised)
-    duration_s: float = 0.0
+    duration_s: float = 0.0  # of these items together, without the holes
     worker: str = ""
     host: str = ""
     attempt: int = 0

@@ -30,7 +30,8 @@ from nblb.protocol.messages import (
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.slice import Slice
-from nblb.scheduling.state import State, Statistics
+from nblb.scheduling.state import State
+from nblb.scheduling.tallies import ran_s
 
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a duration beyond that is not believed
@@ -141,13 +142,14 @@ class AttemptReports:
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
         state = self.state
         duration_s = _believed(message.duration_s)
+        left_s = max(1e-9, duration_s - held.told_s)  # what was told has been charged
         held.worker = message.worker or held.worker
-        state.let_go(held, now, duration_s)
+        state.let_go(held, now, left_s)
         state.placement.estimates.learn(held.record, duration_s, held.items)
         if message.told:
             self._untold(held, message.told, now)
         failed = self._failures(message, held.items, message.told)
-        self._items_over(held, message, failed, 0, held.items, max(1e-9, duration_s - held.told_s), now)
+        self._items_over(held, message, failed, 0, held.items, left_s, now)
 
     def _untold(self, held: Assignment, told: int, now: float) -> None:
         """The hub says that it has told the ends of the first so many items: those that never came run again."""
@@ -178,6 +180,7 @@ class AttemptReports:
         duration_s = _believed(message.duration_s)
         held.worker = message.worker or held.worker
         failed = {first + offset: failure for offset, failure in self._failures(message, items).items()}
+        self.state.share.charge(held.user, duration_s, now)
         self._items_over(held, message, failed, first, items, duration_s, now)
         held.told, held.told_s = max(held.told, first + items), held.told_s + duration_s
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
@@ -209,9 +212,8 @@ class AttemptReports:
     ) -> None:
         """These items of the slice have run; `failed` by their offsets in the slice."""
         told = held.told if offset == 0 else 0
-        self._statistics(held, items - told, len(failed), duration_s, now)
-        if failed:
-            self._failed_items(held, failed, duration_s, now)
+        one_s = duration_s / max(1, items - told)
+        told_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
         if isinstance(message, TaskFinished) and message.follows:
             self._follow(held, message.follows, now)
         kept = [held.first + offset + number for number in message.kept]
@@ -224,7 +226,15 @@ class AttemptReports:
             task.move("StoppedAndKept" if early else "TaskFinished", now)
             done.append(task)
         if done:
-            self._done(held, done, message, offset, items, duration_s, now)
+            its_s = one_s * sum(task.items for task in done)
+            told_of_s += its_s
+            self._done(held, done, message, offset, items, its_s, now)
+        self._spent(held, duration_s - told_of_s, now)
+
+    def _spent(self, held: Assignment, seconds: float, now: float) -> None:
+        """Time of an attempt that is charged to its user, and that the end of no task tells of."""
+        if seconds > 1e-9:
+            self.state.tallies.spend(held.user.name, seconds, self.state.wall(now))
 
     def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
         """The items that raised, and why; all that have no result where the hub's word makes no sense."""
@@ -275,9 +285,12 @@ class AttemptReports:
             now,
         )
 
-    def _failed_items(self, held: Assignment, failed: dict[int, Failure], duration_s: float, now: float) -> None:
-        """Cut the items that raised out of the slice and retry or end them; `held.tasks` are those that are left."""
-        record, spec = held.record, held.record.spec
+    def _failed_items(self, held: Assignment, failed: dict[int, Failure], one_s: float, now: float) -> float:
+        """Cut the items that raised out of the slice and retry or end them; `held.tasks` are those that are left.
+
+        Each ran for `one_s`; how long those did that have ended is returned.
+        """
+        record, spec, ended_s = held.record, held.record.spec, 0.0
         for offset, failure in sorted(failed.items()):
             task = record.at(held.first + offset)
             if task.held is not held:  # cancelled meanwhile
@@ -288,8 +301,10 @@ class AttemptReports:
             elif single.tries < spec.retries and not spec.at_most_once and not _is_final(failure):
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
-                self.state.fail(single, "TaskFailed", failure, now, duration_s)
+                self.state.fail(single, "TaskFailed", failure, now, one_s)
+                ended_s += one_s
         held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
+        return ended_s
 
     def _follow(self, held: Assignment, follows: Iterable[tuple[int, str]], now: float) -> None:
         """Cut the items that have returned a task out of the slice; `held.tasks` are those that are left."""
@@ -312,7 +327,7 @@ class AttemptReports:
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
             held.worker = message.worker or held.worker
-            self.state.let_go(held, now, now - held.started_at if held.started_at else 0.0)
+            self._let_go(held, now)
             for task in list(held.tasks):
                 if task.state is TaskState.CANCELLING:
                     self.state.fail(task, "TaskStopped", None, now)
@@ -338,7 +353,7 @@ class AttemptReports:
     def attempt_lost(self, held: Assignment, cause: str, reason: str, now: float) -> None:
         """The worker died in it ("WorkerDied") or its hub is gone ("HubSilent"): again, or never."""
         state, spec = self.state, held.record.spec
-        state.let_go(held, now, now - held.started_at if held.started_at else 0.0)
+        self._let_go(held, now)
         for task in list(held.tasks):
             if task.state is TaskState.CANCELLING:
                 state.fail(task, cause, None, now)
@@ -357,7 +372,7 @@ class AttemptReports:
         """
         most, tasks = self.state.policy.most_ends, list[Slice]()
         for one in held:
-            self.state.let_go(one, now, now - one.started_at if one.started_at else 0.0)
+            self._let_go(one, now)
             tasks += one.tasks
         for orphan in orphans:
             del self.state.orphans[orphan.fence]
@@ -382,6 +397,12 @@ class AttemptReports:
             else:
                 counts = guilty is None and task.crashes + 1 < most
                 self._requeue(task, "HubSilent", reason, now, crashed=counts)
+
+    def _let_go(self, held: Assignment, now: float) -> None:
+        """An attempt has come to nothing: its time is its user's all the same."""
+        spent_s = max(0.0, now - held.started_at - held.told_s) if held.started_at else 0.0
+        self.state.let_go(held, now, spent_s)
+        self._spent(held, spent_s, now)
 
     def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
         """Nobody has the attempt that an earlier core gave: again, or never."""
@@ -423,7 +444,19 @@ class AttemptReports:
         task.progress = 0.0
         task.note = reason = reason[:LONGEST_NOTE]
         self.state.out.append(
-            Record(AttemptFailed(task.record.id, task.first, task.items, task.attempt, crashed, reason, raised))
+            Record(
+                AttemptFailed(
+                    task.record.id,
+                    task.first,
+                    task.items,
+                    task.attempt,
+                    crashed,
+                    reason,
+                    raised,
+                    at=self.state.wall(now),
+                    cause=cause,
+                )
+            )
         )
         self.state.enqueue(task)
         self.state.notice(task, now)
@@ -462,6 +495,8 @@ class AttemptReports:
         for task in tasks:
             task.orphan = None
             state.notice(task, now)
+        parts = record.covering(orphan.first, orphan.items)  # whose ends it told before
+        held.told_s = sum(ran_s(task) for task in parts if task.ended and task.ended.attempt == orphan.attempt)
         state.give(held)
         if running is not None and running.worker and not running.ahead:
             began_at = now - running.ran_s
@@ -472,14 +507,6 @@ class AttemptReports:
 
     def _committed(self, hub: Hub, task: str, attempt: int, first: int) -> None:
         self.state.send(hub.address, EndCommitted(task=task, attempt=attempt, first=first))
-
-    def _statistics(self, held: Assignment, items: int, failed: int, duration_s: float, now: float) -> None:
-        name = held.record.spec.name
-        statistics = self.state.statistics.get(name)
-        if statistics is None:
-            statistics = self.state.statistics[name] = Statistics()
-        waited = max(0.0, now - duration_s - held.tasks[0].queued_at) if held.tasks else 0.0
-        statistics.learn(items, failed, duration_s, waited)
 
 
 def _is_to_split(task: Slice) -> bool:

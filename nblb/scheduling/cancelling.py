@@ -95,7 +95,7 @@ class Cancelling:
             # The seed's rule for single tasks: the result is dropped. One that others need, or of a job, is not.
             if record.spec.job or record.pins or not whole:
                 return 0, ""
-            self.state.share.user(record.user).done -= items
+            self.state.tallies.uncount(task, self.state.wall_offset)
             self._end(task, now)
             return items, "done"
         if task.state in WAITING:

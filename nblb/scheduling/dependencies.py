@@ -166,7 +166,13 @@ def serve(state: State, task: Slice, source: Submission, now: float) -> None:
     assert ended is not None
     task.move("CacheHit", now)
     own = msgspec.structs.replace(
-        ended, task=task.record.id, attempt=task.attempt, worker="cache", host="", ended_at=state.wall(now)
+        ended,
+        task=task.record.id,
+        attempt=task.attempt,
+        duration_s=0.0,
+        worker="cache",
+        host="",
+        ended_at=state.wall(now),
     )
     state.finish([task], own, now)
 

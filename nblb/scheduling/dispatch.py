@@ -205,7 +205,7 @@ class Dispatch:
         hub.in_hand[fence] = held
         group.given_one(estimate_s)
         user.occupied += 1
-        out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id)))
+        out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._now + self.state.wall_offset)))
         if not record.alone or (task.code or record.spec.function) not in hub.holds:
             self._send_inputs(hub, task)
         out.append(Send(hub.address, run_task(task, record, group.number)))

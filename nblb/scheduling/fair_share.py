@@ -158,9 +158,21 @@ class FairShare:
             self._origin = now
         if now - self._origin > MOST_HALFLIVES * self.halflife_s:
             self._rescale(now)
-        user.usage += seconds * 2.0 ** ((now - self._origin) / self.halflife_s)
+        user.usage += seconds * 2.0 ** max(-1000.0, (now - self._origin) / self.halflife_s)
         user.used_s += seconds
         self.standing_changed(user)
+
+    def recall(self, user: UserQueue, used_s: float, recent_s: float, at: float) -> None:
+        """The user has used workers for so long, and at that time `recent_s` of it still counted."""
+        self.charge(user, recent_s, at)
+        user.used_s += used_s - recent_s
+
+    def recent_s(self, user: UserQueue, now: float) -> float:
+        """The user's worker time that counts against its share now."""
+        if self._origin is None:
+            return 0.0
+        decay: float = 2.0 ** max(-1000.0, (self._origin - now) / self.halflife_s)
+        return user.usage * decay
 
     def _rescale(self, now: float) -> None:
         assert self._origin is not None

@@ -343,16 +343,23 @@ class Intake:
             record.closed, record.ended_at, record.expires = False, 0.0, 0.0
             dependencies.pin(state, record)
         because = dependencies.obstacle(state, record)
-        user = state.share.user(record.user)
         for task in again:
+            state.tallies.uncount(task, state.wall_offset)
             entry = AttemptFailed(
-                record.id, task.first, task.items, task.attempt, False, "again", again=True, function=task.code
+                record.id,
+                task.first,
+                task.items,
+                task.attempt,
+                False,
+                "again",
+                again=True,
+                function=task.code,
+                at=state.wall(now),
             )
             state.out.append(Record(entry))
             task.attempt += 1  # so that the end to come is told from the one that is void
             task.tries = task.crashes = 0
             task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
-            user.failed -= task.items
             task.move("RetryFailed" if because is None else "RetryBlocked", now)
             if because is None:
                 state.enqueue(task)

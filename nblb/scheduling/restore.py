@@ -15,8 +15,10 @@ from nblb.protocol.journal_entries import (
     JobForgotten,
     JobKept,
     Published,
+    StatisticsKept,
     TaskForgotten,
     TaskKept,
+    UserKept,
 )
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
@@ -25,6 +27,7 @@ from nblb.scheduling.nesting import following, parents
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
+from nblb.scheduling.tallies import ran_s
 
 
 class Restore:
@@ -60,6 +63,10 @@ class Restore:
                 case Collected(task=name, expires=expires):
                     if name in self.state.records:
                         self.state.records[name].expires = expires - self.state.wall_offset
+                case StatisticsKept():
+                    self.state.tallies.recall_name(entry)
+                case UserKept():
+                    self.state.tallies.recall_user(entry)
                 case TaskForgotten(task=name):
                     self._task_forgotten(name)
                 case JobForgotten(job=name):
@@ -105,6 +112,10 @@ class Restore:
             parents.tie(state, record)
         record.begin(TaskState.QUEUED, record.accepted_at)
 
+    def _time(self, wall: float) -> float:
+        """A time of the wall clock by this core's own; now, where it is not known."""
+        return wall - self.state.wall_offset if wall else self.now
+
     def _slice(self, task: str, first: int, items: int) -> Slice | None:
         record = self.state.records.get(task)
         if record is None:
@@ -129,7 +140,7 @@ class Restore:
             task = record.carve(found, low, high - low)
             task.attempt, task.orphan = entry.attempt, orphan
             if task.state is TaskState.QUEUED:
-                task.move("RunTask", self.now)
+                task.move("RunTask", self._time(entry.at))
 
     def _attempt_failed(self, entry: AttemptFailed) -> None:
         task = self._slice(entry.task, entry.first, entry.items)
@@ -144,14 +155,20 @@ class Restore:
         task.crashes += entry.crashed
         task.tries += entry.raised
         task.note = entry.reason
+        cause, at = entry.cause or "TaskReturned", self._time(entry.at)
         if task.state is TaskState.ASSIGNED:
-            task.move("TaskReturned", self.now)
+            task.move(cause, at)
+        else:  # a journal's tables have lost when it was given
+            task.tell(at, cause, TaskState.ASSIGNED, TaskState.QUEUED)
         task.orphan, task.follows = None, entry.follows
 
     def _again(self, task: Slice, entry: AttemptFailed) -> None:
         self._void.setdefault(entry.task, []).append((entry.first, entry.items, entry.attempt))
+        at = self._time(entry.at)
         if task.state.ended:
-            task.move("RetryFailed", self.now)
+            task.move("RetryFailed", at)
+        if entry.at:
+            task.queued_at = at
         task.attempt = max(task.attempt, entry.attempt + 1)
         task.tries = task.crashes = 0
         task.ended, task.note = None, ""
@@ -226,15 +243,19 @@ class Restore:
                 parents.restored(state, record, self.now)
             if record.unended:
                 self._resume_open(record)
+        state.tallies.recalled(state.wall_offset, self.now)
         self._void.clear()
 
     def _count_ends(self, record: Submission) -> None:
-        user = self.state.share.user(record.user)
+        state = self.state
+        user = state.share.user(record.user)
         for task in record.slices:
-            if task.state is TaskState.DONE:
-                user.done += task.items
-            elif task.state in (TaskState.FAILED, TaskState.LOST):
-                user.failed += task.items
+            if task.ended is not None:
+                state.tallies.count(task, state.wall_offset)
+                seconds = ran_s(task)
+                if seconds > 0.0:
+                    # Not later than now, whatever the wall clock says: it may have been set back.
+                    state.share.charge(user, seconds, min(self.now, task.ended.ended_at - state.wall_offset))
 
     def _resume_ended(self, record: Submission) -> None:
         state = self.state

@@ -109,8 +109,11 @@ class Retention:
     def forget(self, record: Submission, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
-        if not keep_job:  # else it is refused, and may be said again
+        if keep_job:  # it is refused, and may be said again
+            state.tallies.undo(record, state.wall_offset)
+        else:
             state.note_forgotten(record.id)
+            state.tallies.retire(record, state.wall_offset)
         state.live.drop(record.id)
         state.out.append(Record(TaskForgotten(record.id)))
         for name in record.blobs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nblb.protocol.commands import Command, Halt, NameFiles, Send
+from nblb.protocol.commands import Command, Halt, NameFiles, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import (
@@ -327,5 +327,8 @@ class Scheduler:
             self.state.send(hub.address, BlobMissing(hash=message.hash))
 
     def _taken(self) -> list[Command]:
-        out, self.state.out = self.state.out, []
+        state = self.state
+        if state.tallies.is_changed:
+            state.out += map(Record, state.tallies.changed())
+        out, state.out = state.out, []
         return out

@@ -164,6 +164,11 @@ class Slice:
                 self.record.count(old, new, self.items)
         return old
 
+    def tell(self, at: float, cause: str, old: TaskState, new: TaskState) -> None:
+        """Add to the story what has happened before this core knew the task."""
+        story = self.story
+        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((at, cause, old, new),)
+
     def give(self, held: Assignment, step: Story) -> None:
         """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does.
 

@@ -23,6 +23,7 @@ from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
+from nblb.scheduling.tallies import Tallies
 
 MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
@@ -84,33 +85,6 @@ class Blob:
         self.used_at = now
 
 
-class Statistics:
-    """Of one task name, in the seed's terms."""
-
-    __slots__ = ("calc_max", "calc_min", "calc_sum", "failed", "total", "wait_max", "wait_min", "wait_sum")
-
-    def __init__(self) -> None:
-        self.total = self.failed = 0
-        self.calc_sum = self.wait_sum = 0.0
-        self.calc_min = self.wait_min = float("inf")
-        self.calc_max = self.wait_max = 0.0
-
-    def learn(self, items: int, failed: int, duration_s: float, wait_s: float) -> None:
-        one = duration_s / max(1, items)
-        self.total += items
-        self.failed += failed
-        self.calc_sum += duration_s
-        if one < self.calc_min:
-            self.calc_min = one
-        if one > self.calc_max:
-            self.calc_max = one
-        self.wait_sum += wait_s * items
-        if wait_s < self.wait_min:
-            self.wait_min = wait_s
-        if wait_s > self.wait_max:
-            self.wait_max = wait_s
-
-
 class State:
     """What is known, by name."""
 
@@ -130,7 +104,7 @@ class State:
         self.hubs: dict[str, Hub] = {}  # by address
         self.share = FairShare(policy.halflife_s)
         self.placement = Placement(policy.prefetch_s)
-        self.statistics: dict[str, Statistics] = {}
+        self.tallies = Tallies(self.share)
         self.changed: dict[Slice, None] = {}  # slices whose watchers have not heard the latest
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
@@ -244,22 +218,16 @@ class State:
     def finish(self, tasks: list[Slice], ended: TaskEnded, now: float, keep: bool = True) -> None:
         """These slices, which have just moved to an ended state, are over as `ended` says; keep and tell it."""
         record = tasks[0].record
-        items = 0
         for task in tasks:
             task.ended = ended
             task.held = task.orphan = None
-            items += task.items
+            self.tallies.count(task, self.wall_offset)
             self.changed.pop(task, None)
             if record.children and ended.state is not TaskState.DONE:
                 parents.leave_children(self, task)
         if keep:
             self.keep_end(ended)
         self.tell(record.watchers, ended)
-        user = self.share.user(record.user)
-        if ended.state is TaskState.DONE:
-            user.done += items
-        elif ended.state is not TaskState.CANCELLED:
-            user.failed += items
         if record.job is not None:
             self.notice_job(record.job, now)
         if record.dependents:
@@ -348,7 +316,7 @@ class State:
         held.user.occupied += 1
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
-        """The group has finished with this slice, one way or another."""
+        """The group has finished with this slice, one way or another; `duration_s` has not been charged yet."""
         hub = held.group.hub
         if hub.in_hand.pop(held.fence, None) is None:
             return

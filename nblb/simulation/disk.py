@@ -21,13 +21,26 @@ from nblb.protocol.journal_entries import (
     JobForgotten,
     JobKept,
     Published,
+    StatisticsKept,
     TaskForgotten,
     TaskKept,
+    UserKept,
 )
 from nblb.simulation.simulator import Simulator
 
 MARK = None
-TABLES = (BlobKept, Published, JobKept, TaskKept, AttemptFailed, AttemptKept, EndKept, Collected)
+TABLES = (
+    BlobKept,
+    Published,
+    StatisticsKept,
+    UserKept,
+    JobKept,
+    TaskKept,
+    AttemptFailed,
+    AttemptKept,
+    EndKept,
+    Collected,
+)
 
 
 class Disk:

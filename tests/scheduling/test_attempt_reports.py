@@ -84,7 +84,7 @@ def test_items_that_are_over_end_while_their_slice_goes_on(world: World, hub: Mo
     assert states(world, "t") == "0:2 DONE 2:3 DONE 3:4 FAILED 4:5 DONE 5:6 DONE"
     assert (ends(world)[-1].items, ends(world)[-1].holes) == (6, (0, 1, 2, 3, 4))
     assert ends(world)[-1].duration_s == pytest.approx(0.5 - 2 * 0.1)
-    statistics = world.scheduler.state.statistics["work"]
+    statistics = world.scheduler.state.tallies.by_name["work"]
     assert (statistics.total, statistics.failed, statistics.calc_sum) == (6, 1, pytest.approx(0.5))
     world.check(ticked=True)
 

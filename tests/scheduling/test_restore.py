@@ -8,7 +8,7 @@ import pytest
 from nblb.broker.queries import answer
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AttemptKept, EndKept, TaskKept
-from nblb.protocol.messages import CancelTask, Group, OpenJob, RetryFailed, SubmitTask, TaskState
+from nblb.protocol.messages import CancelTask, ForgetJob, Group, OpenJob, RetryFailed, SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, picture, submit
@@ -247,3 +247,85 @@ def test_workers_have_their_pids_and_attempts_their_time(world: World, grouped: 
 def test_a_pid_that_is_not_known_is_none_and_never_0(world: World) -> None:
     world.hub("lab", (Group(1),))
     assert [row["pid"] for row in answer(world.scheduler, "workers", {}, world.now)] == [None]
+
+
+def flat(stats: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {f"{name} {key}": value for name, row in stats.items() for key, value in row.items()}
+
+
+@both
+def test_statistics_and_use_survive_ends_failures_retries_and_forgetting(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(2),))
+    world.say(ANNA, OpenJob(job="j", name="sweep", items=4))
+    submit(world, "job", items=4, split=True, payload=Payload((b"abcd",), [1] * 4), job="j")
+    submit(world, "fails", "crashes", "stopped", name="other")
+    for _ in range(4):
+        for fence in list(hub.hands):
+            world.fact(hub, hub.start(fence))
+            if fence[0] == "crashes" and fence[2] == 1:
+                world.now += 2.0  # its worker was in use so long
+                for message in hub.die(hub.on[fence], "killed"):
+                    world.fact(hub, message)
+            elif fence[0] == "stopped":
+                world.now += 3.0
+                world.say(ANNA, CancelTask(request=1, task="stopped"))
+                world.fact(hub, hub.stopped(fence, "cancel"))
+            else:
+                world.fact(hub, hub.finish(fence, failures=(0,) if fence[0] == "fails" else ()))
+        world.tick()
+    before = answer(world.scheduler, "stats", {}, world.now)
+    assert (before["other"]["totaltasks"], before["other"]["failed"]) == (2, 1)
+    assert before["work"]["totaltasks"] == 4
+    restart(world, grouped)
+    assert flat(answer(world.scheduler, "stats", {}, world.now)) == pytest.approx(flat(before))
+    (anna,) = answer(world.scheduler, "users", {}, world.now)
+    assert (anna["done"], anna["failed"]) == (5, 1)
+    assert anna["used_s"] >= 5.0 + before["work"]["totalcalctimes"]
+    world.say(ANNA, RetryFailed(request=2, task="fails"))
+    world.say(ANNA, ForgetJob(job="j"))
+    world.tick()
+    assert "job" not in world.scheduler.state.records
+    restart(world, not grouped)
+    after = answer(world.scheduler, "stats", {}, world.now)
+    assert (after["other"]["totaltasks"], after["other"]["failed"], after["work"]["totaltasks"]) == (1, 0, 4)
+    restart(world, grouped)
+    assert flat(answer(world.scheduler, "stats", {}, world.now)) == pytest.approx(flat(after))
+
+
+@both
+def test_the_story_has_the_times_of_before(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "runs")
+    world.now += 5.0
+    for message in hub.die(next(iter(hub.workers)), "killed"):
+        world.fact(hub, message)
+    world.fact(hub, hub.start(("runs", 0, 1)))
+    world.now += 5.0
+    for message in hub.die(next(iter(hub.workers)), "killed"):
+        world.fact(hub, message)
+    world.now += 1.0
+    world.tick()
+    story = answer(world.scheduler, "task", {"task": "runs"}, world.now)["story"]
+    steps = {cause: at for at, cause, _, _ in story}
+    world.now += 100.0
+    restart(world, grouped)
+    again = {cause: at for at, cause, _, _ in answer(world.scheduler, "task", {"task": "runs"}, world.now)["story"]}
+    for cause in ("SubmitTask", "WorkerDied", "RunTask"):
+        assert again[cause] == pytest.approx(steps[cause])
+
+
+@both
+def test_the_story_of_what_ended_before_has_its_times(world: World, grouped: bool) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "done")
+    world.fact(hub, hub.start(("done", 0, 1)))
+    world.now += 5.0
+    world.fact(hub, hub.finish(("done", 0, 1), duration_s=4.5))
+    ended_at = world.now + 1000.0
+    world.now += 100.0
+    restart(world, grouped)
+    story = answer(world.scheduler, "task", {"task": "done"}, world.now)["story"]
+    assert [(cause, new) for _, cause, _, new in story] == [
+        ("SubmitTask", "QUEUED"), ("RunTask", "ASSIGNED"), ("TaskStarted", "RUNNING"), ("TaskFinished", "DONE"),
+    ]  # fmt: skip
+    assert [at for at, *_ in story][2:] == [pytest.approx(ended_at - 4.5), pytest.approx(ended_at)]

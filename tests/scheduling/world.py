@@ -26,8 +26,10 @@ from nblb.protocol.journal_entries import (
     JobForgotten,
     JobKept,
     Published,
+    StatisticsKept,
     TaskForgotten,
     TaskKept,
+    UserKept,
 )
 from nblb.protocol.messages import (
     BlobMissing,
@@ -456,6 +458,7 @@ def as_journal(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
     return [
         *blobs.values(),
         *published.values(),
+        *(e for e in entries if isinstance(e, (StatisticsKept, UserKept))),
         *jobs.values(),
         *tasks,
         *failed,
@@ -498,6 +501,10 @@ def picture(scheduler: Scheduler, unsure: bool) -> dict[str, Any]:
             line = [(task.record.id, task.first, task.items) for task in user.tasks() if not task.record.spec.cache]
             if line:
                 seen[f"line of {name}"] = line
+        sums = state.tallies.by_name.items()
+        seen["statistics"] = {name: (s.total, s.failed, s.ran, round(s.calc_sum, 3)) for name, s in sums if s.total}
+        users = {user.name: (user.done, user.failed, round(user.used_s, 3)) for user in state.share.users.values()}
+        seen["users"] = {name: sums for name, sums in users.items() if any(sums)}
         for name, record in state.records.items():
             seen[f"ties of {name}"] = record.pins, record.blocked_on if record.unended else 0
     return seen

@@ -26,6 +26,7 @@ from nblb.scheduling.restore import Restore
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission as LiveRecord
+from nblb.scheduling.tallies import Tallies
 from tests.simulation.planting import Patches, nothing, swap
 
 
@@ -434,6 +435,37 @@ CORE_MUTANTS = (
     work_ahead_of_equals,
     work_ahead_stays,
     narrow_band_first,
+def statistics_begin_anew() -> Patches:
+    """A core that is started again does not count the calls that have ended."""
+    return [patch.object(Restore, "_count_ends", nothing)]
+
+
+def forgotten_tasks_leave_the_statistics() -> Patches:
+    """What was forgotten counts until the next restart."""
+    return [patch.object(Tallies, "retire", nothing)]
+
+
+def attempts_without_an_end_are_free() -> Patches:
+    """The use of workers by attempts that came to nothing is charged, and lost in a restart."""
+    return [patch.object(Tallies, "spend", nothing)]
+
+
+def retried_failures_count_twice() -> Patches:
+    """A call that is tried again goes on being counted as one that has failed."""
+    return [patch.object(Tallies, "uncount", nothing)]
+
+
+def restart_is_the_time_of_all() -> Patches:
+    """Stories begin anew: what an earlier core did has the time of the restart."""
+    return [patch.object(Restore, "_time", lambda self, _wall: self.now)]
+
+
+CORE_MUTANTS = (
+    statistics_begin_anew,
+    forgotten_tasks_leave_the_statistics,
+    attempts_without_an_end_are_free,
+    retried_failures_count_twice,
+    restart_is_the_time_of_all,
     lost_parts_count_as_done,
     parts_by_their_first_item,
     time_is_not_charged,

@@ -26,12 +26,14 @@ from nblb.protocol.journal_entries import (
     Entry,
     JobKept,
     Published,
+    StatisticsKept,
     TaskKept,
+    UserKept,
 )
 
 # Lone calls whose row names the hub of their first attempt, without those that have ended since.
 GIVEN_AT_ONCE = (
-    "SELECT n, hub FROM tasks WHERE hub IS NOT NULL "
+    "SELECT n, hub, entry FROM tasks WHERE hub IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM ends WHERE key BETWEEN n * ? AND n * ? + ? - 1 AND attempt >= 1)"
 )
 
@@ -56,6 +58,8 @@ class Replay:
                 self._files.blob(name, file.split())
             yield decode_blob(row)
         yield from self._rows(Published, "SELECT entry FROM published ORDER BY rowid")
+        yield from self._rows(StatisticsKept, "SELECT entry FROM statistics ORDER BY rowid")
+        yield from self._rows(UserKept, "SELECT entry FROM users ORDER BY rowid")
         yield from self._rows(JobKept, "SELECT entry FROM jobs ORDER BY rowid")
         decode_task = self._decoder(TaskKept)
         for number, files, row in db.execute("SELECT n, files, entry FROM tasks ORDER BY n"):
@@ -75,9 +79,9 @@ class Replay:
             yield failure
         still_open = self._still_open(names, failures)
         rewrite(still_open)
-        for number, first, items, attempt_number, hub in still_open:
-            self._attempts.open(number, first, items, self._numbers.turn)
-            yield AttemptKept(names[number], first, items, attempt_number, hub)
+        for each in still_open:
+            self._attempts.open(each.number, each.first, each.items, self._numbers.turn)
+            yield AttemptKept(names[each.number], each.first, each.items, each.attempt, each.hub, each.at)
         self._numbers.turn += 1
         decode_end = self._decoder(EndKept)
         for key, files, row in db.execute("SELECT key, files, entry FROM ends ORDER BY key"):
@@ -92,23 +96,24 @@ class Replay:
     def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
         """Those that neither end nor failure nor a later attempt has closed."""
         latest: dict[tuple[int, int, int], Attempt] = {}
-        for number, hub in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
+        decode_task = self._decoder(TaskKept)
+        for number, hub, task in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
             if type(hub) is not str:
                 raise ValueError("a task's hub has no name")
-            latest[number, 0, 1] = number, 0, 1, 1, hub
+            latest[number, 0, 1] = Attempt(number, 0, 1, 1, hub, decode_task(task).at)
         for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
             self._numbers.turn = turn + 1
             for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):
-                latest[attempt[:3]] = attempt
+                latest[attempt.number, attempt.first, attempt.items] = attempt
         return [
             attempt
             for attempt in latest.values()
-            if attempt[0] in names and not self._closed(attempt, failures.get(attempt[0], ()))
+            if attempt.number in names and not self._closed(attempt, failures.get(attempt.number, ()))
         ]
 
     def _closed(self, attempt: Attempt, failures: Iterable[AttemptFailed]) -> bool:
         """Does an end or a failure speak of all its items, or of those of a later attempt?"""
-        number, first, items, attempt_number, _ = attempt
+        number, first, items, attempt_number = attempt.number, attempt.first, attempt.items, attempt.attempt
         query = "SELECT 1 FROM ends WHERE key BETWEEN ? AND ? AND attempt >= ? AND first <= ? AND first + items >= ?"
         if self._db.execute(query, (*keys(number), attempt_number, first, first + items)).fetchone():
             return True

@@ -29,13 +29,19 @@ from nblb.protocol.journal_entries import (
     JobForgotten,
     JobKept,
     Published,
+    StatisticsKept,
     TaskForgotten,
     TaskKept,
+    UserKept,
 )
 
 INLINE = 32 * 1024  # a smaller payload is cheaper in its row, a larger one as a file
 SPAN = 2**31
 
+SUMS = (
+    "CREATE TABLE statistics (name TEXT PRIMARY KEY, entry BLOB)",
+    "CREATE TABLE users (user TEXT PRIMARY KEY, entry BLOB)",
+)
 TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE blobs (hash TEXT PRIMARY KEY, file TEXT, entry BLOB)",
@@ -46,9 +52,20 @@ TABLES = (
     "CREATE TABLE ends (key INTEGER PRIMARY KEY, first INT, items INT, attempt INT, files TEXT, entry BLOB)",
     "CREATE TABLE failed (key INTEGER PRIMARY KEY, entry BLOB)",
     "CREATE TABLE collected (n INTEGER PRIMARY KEY, expires REAL)",
+    *SUMS,
 )
 
-Attempt = tuple[int, int, int, int, str]  # number of the task, first item, items, attempt, hub
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that is open, in a row of all those of its turn."""
+
+    number: int  # of the task
+    first: int
+    items: int
+    attempt: int
+    hub: str
+    at: float = 0.0  # wall clock; rows of schema 3 do not have it
+
 
 FORGET_TASKS = (
     "DELETE FROM tasks WHERE n = ?",
@@ -162,6 +179,8 @@ class RowBatch:
         self.jobs: dict[str, bytes | None] = {}
         self.blobs: dict[str, tuple[str | None, bytes] | None] = {}
         self.published: dict[str, bytes | None] = {}
+        self.statistics: dict[str, StatisticsKept] = {}  # the last of each, which are encoded at the end
+        self.users: dict[str, UserKept] = {}
         self.forgotten: list[tuple[int, str]] = []
         self.numbers: dict[str, int] = {}
         self.files: list[tuple[int, list[str]]] = []  # of which task's results
@@ -220,7 +239,7 @@ class RowBatch:
         if at is not None:  # a lone call that is given to a hub in the turn that brings it: one row for both
             self.tasks[at] = (*self.tasks[at][:3], entry.hub)
         else:
-            self.attempts.append((number, entry.first, entry.items, entry.attempt, entry.hub))
+            self.attempts.append(Attempt(number, entry.first, entry.items, entry.attempt, entry.hub, entry.at))
             self.moves.append((True, number, entry.first, entry.items))
 
     def _attempt_failed(self, entry: AttemptFailed) -> None:
@@ -260,6 +279,12 @@ class RowBatch:
     def _published(self, entry: Published) -> None:
         self.published[entry.name] = self._row(entry)[0] if entry.hash else None
 
+    def _statistics_kept(self, entry: StatisticsKept) -> None:
+        self.statistics[entry.name] = entry
+
+    def _user_kept(self, entry: UserKept) -> None:
+        self.users[entry.user] = entry
+
     _ADD: ClassVar[dict[type, Callable[[RowBatch, Any], None]]] = {
         TaskKept: _task_kept,
         EndKept: _end_kept,
@@ -273,6 +298,8 @@ class RowBatch:
         BlobKept: _blob_kept,
         BlobForgotten: _blob_forgotten,
         Published: _published,
+        StatisticsKept: _statistics_kept,
+        UserKept: _user_kept,
     }
 
     def write(self, db: sqlite3.Connection, empty_turns: Sequence[int]) -> None:
@@ -291,6 +318,11 @@ class RowBatch:
         work: list[tuple[str, Sequence[Sequence[Any]]]] = []
         if self.published:
             work += _replacing("published", "name", [(name, row) for name, row in self.published.items()])
+        if self.statistics:
+            entries = self.statistics.items()
+            work += _replacing("statistics", "name", [(n, self._row(e)[0] if e.total else None) for n, e in entries])
+        if self.users:
+            work += _replacing("users", "user", [(name, self._row(entry)[0]) for name, entry in self.users.items()])
         if self.jobs:
             work += _replacing("jobs", "job", [(job, row) for job, row in self.jobs.items()])
         if self.blobs:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nblb.broker.journal.rows import TABLES
+from nblb.broker.journal.rows import SUMS, TABLES
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 
@@ -22,10 +22,16 @@ def _add_hubs(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE tasks ADD COLUMN hub TEXT")
 
 
+def _add_sums(db: sqlite3.Connection) -> None:
+    for table in SUMS:
+        db.execute(table)
+
+
 # The step from this schema to the next: changes tables and rows, with `execute` alone, in a transaction that is open.
 UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda _db: None,  # what 1 has written reads as it is
     2: _add_hubs,
+    3: _add_sums,
 }
 
 

@@ -192,7 +192,7 @@ class Ledger:
             names.setdefault(ended.worker, ended.worker),
             names.setdefault(ended.host, ended.host),
             ended.attempt,
-            ended.duration_s / max(1, ended.items),
+            ended.duration_s / max(1, ended.items - len(ended.holes)),
             ended.ended_at,
         )
 

@@ -127,7 +127,8 @@ class Batch:
             self._calls[ended.first][1].settle(ended, ONE)
             self._touch(ended.first)
             return True
-        told = replace(ended, payload=None, duration_s=ended.duration_s / ended.items, kept=())
+        one_s = ended.duration_s / max(1, ended.items - len(ended.holes))
+        told = replace(ended, payload=None, duration_s=one_s, kept=())
         early = {ended.first + offset for offset in ended.kept}
         results = ResultRange(ended.first, ended.payload)
         for first, items in fresh:

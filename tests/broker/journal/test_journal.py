@@ -111,7 +111,7 @@ def test_only_open_attempts_come_back(tmp_path: Path, journal: Journal) -> None:
     journal.close()
     attempts = [entry for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)]
     attempts.sort(key=lambda attempt: attempt.task)
-    assert attempts == [AttemptKept("c", 0, 1, 2, "other"), AttemptKept("e", 0, 1, 1, "hub")]
+    assert attempts == [AttemptKept("c", 0, 1, 2, "other"), AttemptKept("e", 0, 1, 1, "hub", at=1.5)]  # accepted then
 
 
 def test_slices_of_one_record(tmp_path: Path, journal: Journal) -> None:
@@ -166,11 +166,13 @@ def test_a_lone_call_and_the_hub_that_gets_it_at_once_are_one_row(tmp_path: Path
     for task in "abcd":
         write(journal, kept(task), AttemptKept(task, 0, 1, 1, f"hub of {task}"))
     write(journal, AttemptFailed("b", 0, 1, 1, crashed=False, reason="returned"))
-    write(journal, AttemptFailed("c", 0, 1, 1, crashed=False, reason="returned"), AttemptKept("c", 0, 1, 2, "other"))
+    write(
+        journal, AttemptFailed("c", 0, 1, 1, crashed=False, reason="returned"), AttemptKept("c", 0, 1, 2, "other", 4.5)
+    )
     write(journal, ended("d"))
     journal.close()
     assert rows(tmp_path, "attempts") == 1  # the second of c
-    open_now = [AttemptKept("a", 0, 1, 1, "hub of a"), AttemptKept("c", 0, 1, 2, "other")]
+    open_now = [AttemptKept("a", 0, 1, 1, "hub of a", 1.5), AttemptKept("c", 0, 1, 2, "other", 4.5)]
     for _ in range(2):  # the second start finds what the first has written anew
         assert [entry for entry in reopened(tmp_path) if isinstance(entry, AttemptKept)] == open_now
     again = Journal(tmp_path)

@@ -195,7 +195,7 @@ def test_a_start_on_a_full_disk_has_the_reserve(tmp_path: Path, room: Room, monk
     room.free = 0
     journal = Journal(tmp_path)
     assert reserve.stat().st_size == MIB
-    assert list(journal.replay()) == [kept("a"), AttemptKept("a", 0, 1, 1, "hub")]
+    assert list(journal.replay()) == [kept("a"), AttemptKept("a", 0, 1, 1, "hub", 1.5)]
     assert reserve.stat().st_size == MIB // 2
     assert journal.is_tight
     journal.close()

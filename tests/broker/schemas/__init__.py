@@ -32,7 +32,9 @@ from nblb.protocol.journal_entries import (
     EndKept,
     JobKept,
     Published,
+    StatisticsKept,
     TaskKept,
+    UserKept,
 )
 from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.scheduler import Scheduler
@@ -118,10 +120,12 @@ def entries() -> list[AnyEntry]:
         TaskKept(many, 3.0),
         TaskKept(needs, 4.0),
         AttemptKept("many", 0, 3, 1, "hub"),
-        AttemptKept("many", 3, 1, 1, "hub"),
+        AttemptKept("many", 3, 1, 1, "hub", 4.5),
         AttemptKept("one", 0, 1, 1, "hub"),
-        AttemptFailed("one", 0, 1, 1, crashed=True, reason="killed"),
+        AttemptFailed("one", 0, 1, 1, crashed=True, reason="killed", at=4.25, cause="WorkerDied"),
         AttemptKept("one", 0, 1, 2, "hub"),
+        StatisticsKept("f", 9, 1, 8, 4.0, 0.25, 1.0, 2.0, 0.0, 0.5),
+        UserKept("bob", 7, 1, 12.5, 2.5, 4.0),
         EndKept("one", 0, 1, 2, TaskState.DONE, 5.0, large, None, 0.5, "w1", "lab1"),
         EndKept("many", 0, 3, 1, TaskState.DONE, 6.0, code, holes=(1,)),
         EndKept("many", 1, 1, 1, TaskState.FAILED, 6.0, failure=failure),
@@ -156,6 +160,8 @@ def replayed(folder: Path) -> Any:
             "jobs": sorted(state.jobs),
             "blobs": sorted(state.blobs),
             "published": sorted(state.published),
+            "statistics": {name: [s.total, s.failed, s.ran, s.calc_sum] for name, s in state.tallies.by_name.items()},
+            "users": {user.name: [user.done, user.failed, user.used_s] for user in state.share.users.values()},
             "may run": sorted(" ".join(map(str, fence)) for fence in state.orphans),
         }
     finally:

@@ -279,7 +279,7 @@ def test_an_item_has_host_attempt_and_times_whenever_it_is_asked_for(cluster: Cl
     how: dict[str, Any] = {"worker": "w", "host": "h", "attempt": 2, "ended_at": 9.0}
     values = payload.pack_results([0, 1, 4, 9])
     core.tell(
-        TaskEnded(task=task, state=TaskState.DONE, items=4, payload=values, duration_s=4.0, holes=(3,), **how),
+        TaskEnded(task=task, state=TaskState.DONE, items=4, payload=values, duration_s=3.0, holes=(3,), **how),
         TaskEnded(task=task, state=TaskState.CANCELLED, first=3, **how),
     )
     wait_until(job.done)

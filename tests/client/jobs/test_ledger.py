@@ -149,7 +149,7 @@ def test_where_and_when_items_have_ended() -> None:
     ledger.add("a", 0, 4)
     assert ledger.ending(0) == UNKNOWN
     how: dict[str, Any] = {"worker": "w", "host": "h", "attempt": 2, "ended_at": 9.0}
-    done = TaskEnded(task="a", state=TaskState.DONE, items=3, holes=(1,), duration_s=3.0, payload=Payload(), **how)
+    done = TaskEnded(task="a", state=TaskState.DONE, items=3, holes=(1,), duration_s=2.0, payload=Payload(), **how)
     ledger.end(done, ((0, 1), (2, 1)))
     failed = TaskEnded(task="a", state=TaskState.FAILED, first=1, duration_s=0.5, failure=Failure(), **how)
     ledger.end(failed, ((1, 1),))
