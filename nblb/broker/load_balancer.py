@@ -61,7 +61,7 @@ class LoadBalancer:
         self._again = False  # there is more to do before anything arrives
         self._disk: FullDisk
         self._backpressure = Backpressure()
-        self._started_at = 0.0
+        self._opened_at = 0.0  # by the monotonic clock
         self._account = ""
 
     # ── the seed's names ──
@@ -91,7 +91,7 @@ class LoadBalancer:
 
     def _open(self) -> None:
         parameters = self.parameters
-        self._started_at = time.time()
+        self._opened_at = monotonic()
         self._account = account()
         folder = parameters.state_dir
         if parameters.LB_DURABILITY == "none":
@@ -103,7 +103,7 @@ class LoadBalancer:
             self._outputs = OutputFolder(folder, self.journal.core)
             now = monotonic()
             self.scheduler = Scheduler(policy(parameters, self.journal, self._outputs.path), self._answer)
-            self.scheduler.wall_offset = time.time() - now
+            self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self._outputs.sweep(self.scheduler.state.records)
             self._dead_hubs = DeadHubs(self.scheduler)
@@ -128,7 +128,7 @@ class LoadBalancer:
             "pid": os.getpid(),
             "process": transfer.process_name(),
             "host": socket.gethostname(),
-            "started_at": self._started_at,
+            "started_at": self.scheduler.state.wall(self._opened_at),
             "python": list(sys.version_info[:2]),
             "nblb": __version__,
             "addresses": self.doors.addresses,
@@ -160,6 +160,7 @@ class LoadBalancer:
             if not arrived:
                 self.journal.rest()
             now = monotonic()
+            self.scheduler.look_at_clocks(now, time.time(), _slept_s(now))
             for each in arrived:
                 self._take(each, now)
             self._perform(self._safely(self._dead_hubs.look, now))
@@ -316,8 +317,13 @@ class LoadBalancer:
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
         value = queries.answer(scheduler, topic, about, now)
         if topic == "status":
-            uptime_s = time.time() - self._started_at
+            uptime_s = scheduler.state.clock.passed_s(self._opened_at, now)
             journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}
             seen = {"garbage": self.doors.garbage, "faults": self.faults, "journal": journal}
             return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value
+
+
+def _slept_s(now: float) -> float:
+    """How long this machine has slept since it was started, which a monotonic clock does not count."""
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now) if hasattr(time, "CLOCK_BOOTTIME") else 0.0

@@ -197,7 +197,7 @@ def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
         if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
     ]
     behind = items_behind(scheduler.state)
-    return [_job_row(scheduler, job, behind) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
+    return [_job_row(scheduler, job, behind, now) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
 
 
 def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
@@ -210,14 +210,14 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
     submitter = state.clients.get(found.opened_by)
     return {
-        **_job_row(scheduler, found, items_behind(state)),
+        **_job_row(scheduler, found, items_behind(state), now),
         "marks": found.spec.marks,
         "records": records,
         "submitter": submitter.name if submitter is not None else "",
     }
 
 
-def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJob, int]) -> dict[str, Any]:
+def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJob, int], now: float) -> dict[str, Any]:
     counts = job.shown(behind.get(job, 0))
     known = sum(job.counts.values())
     if job.unended or known < job.items:
@@ -226,6 +226,7 @@ def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJ
         word = "failed"
     else:
         word = "cancelled" if counts.get("CANCELLED") else "done"
+    ended = None if word == "running" else max((r.ended_at for r in job.records.values()), default=None)
     return {
         "job": job.id,
         "name": job.spec.name,
@@ -237,7 +238,8 @@ def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJ
         "fingerprint": job.spec.fingerprint,
         "code": job.spec.code or job.spec.fingerprint[:CODE],
         "origin": job.spec.origin,
-        "ended_at": scheduler.state.wall(max((record.ended_at for record in job.records.values()), default=0.0)),
+        "ended_at": 0.0 if ended is None else scheduler.state.wall(ended),
+        "ended_ago_s": 0.0 if ended is None else scheduler.state.clock.passed_s(ended, now),
         "state": word,
     }
 
@@ -278,7 +280,7 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
     story = [(wall(at), cause, old, new) for at, cause, old, new in found.story]
     return {
         **_task_row(scheduler, found, now),
-        "story": [accepted, *story, *_end_of_story(found)],
+        "story": [accepted, *story, *_end_of_story(found, scheduler.state.clock.restamped)],
         "why": scheduler.dispatch.why(found, first, now),
         "stdout": output.get("stdout", ""),
         "stderr": output.get("stderr", ""),
@@ -294,19 +296,20 @@ END_CAUSES = {
 }
 
 
-def _end_of_story(task: Slice) -> list[tuple[float, str, str, str]]:
+def _end_of_story(task: Slice, restamped: Callable[[float], float]) -> list[tuple[float, str, str, str]]:
     """The last steps of a task that ended under an earlier core: what its end tells of them."""
     ended = task.ended
     if ended is None or (task.story and task.story[-1][3] in ENDED):
         return []
+    ended_at = restamped(ended.ended_at)
     if ended.duration_s <= 0.0:
-        return [(ended.ended_at, END_CAUSES[ended.state], "QUEUED", ended.state.value)]
-    began_at = ended.ended_at - ended.duration_s
+        return [(ended_at, END_CAUSES[ended.state], "QUEUED", ended.state.value)]
+    began_at = ended_at - ended.duration_s
     given = (began_at, "RunTask", "QUEUED", "ASSIGNED")  # not kept beyond the end: no later than that
     return [
         *([] if task.story and task.story[-1][3] is TaskState.ASSIGNED else [given]),
         (began_at, "TaskStarted", "ASSIGNED", "RUNNING"),
-        (ended.ended_at, END_CAUSES[ended.state], "RUNNING", ended.state.value),
+        (ended_at, END_CAUSES[ended.state], "RUNNING", ended.state.value),
     ]
 
 
@@ -314,6 +317,7 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
     record, held, ended = task.record, task.held, task.ended
     failure = ended.failure if ended is not None else None
     started = held.started_at if held is not None else 0.0
+    clock = scheduler.state.clock
     return {
         "task": record.id,
         "first": task.first,
@@ -333,7 +337,8 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
         "submitted_at": scheduler.state.wall(record.accepted_at),
         "started_s": now - started if started else 0.0,
         "duration_s": ended.duration_s if ended is not None else 0.0,
-        "ended_at": ended.ended_at if ended is not None else 0.0,
+        "ended_at": clock.restamped(ended.ended_at) if ended is not None else 0.0,
+        "ended_ago_s": max(0.0, clock.wall(now) - clock.restamped(ended.ended_at)) if ended is not None else 0.0,
         "kept": ended is not None and bool(ended.kept),
         "function": task.function,
         "failure": None
@@ -349,10 +354,10 @@ def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
 def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, list[tuple[float, float]]]:
     """When kernels of each notebook were connected, by the wall clock."""
     state = scheduler.state
-    found: dict[str, list[tuple[float, float]]] = {name: list(times) for name, times in state.presence.items()}
+    found = {name: list(times) for name, times in state.presence.items()}
     for client in state.clients.values():
-        found.setdefault(client.notebook, []).append((client.since, state.wall(client.heard_at)))
-    return found
+        found.setdefault(client.notebook, []).append((client.since, client.heard_at))
+    return {name: [(state.wall(begin), state.wall(end)) for begin, end in times] for name, times in found.items()}
 
 
 def stats(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, dict[str, float]]:

@@ -64,6 +64,7 @@ class Hello(Message):
     cloudpickle: str = ""
     notebook: str = ""  # path of the notebook, "" outside one
     since: float = 0.0  # wall clock: when this process connected at first, for lb.inbox()
+    here_s: float = -1.0  # how long ago that was, by its own monotonic clock; -1: not known
 
 
 class Welcome(Message):

@@ -53,7 +53,10 @@ class Liveness:
         client = ConnectedClient(sender, message.user, now)
         client.name = message.client
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
-        client.since = message.since or self.state.wall(now)
+        if message.here_s >= 0.0:
+            client.since = now - message.here_s
+        elif message.since:
+            client.since = message.since - self.state.wall_offset
         self.state.clients[sender] = client
         self.state.send(sender, self._welcome(message.user))
         return client
@@ -84,7 +87,7 @@ class Liveness:
         client = state.clients.pop(address, None)
         if client is None:
             return
-        until = state.wall(client.heard_at)
+        until = client.heard_at
         if until - client.since > SHORTEST_KERNEL_S:
             state.presence.setdefault(client.notebook, deque(maxlen=MOST_KERNELS)).append((client.since, until))
         if not state.parked_on:

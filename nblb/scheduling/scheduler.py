@@ -143,7 +143,11 @@ class Scheduler:
 
     @wall_offset.setter
     def wall_offset(self, seconds: float) -> None:
-        self.state.wall_offset = seconds
+        self.state.clock.begin(seconds)
+
+    def look_at_clocks(self, now: float, wall: float, slept_s: float = 0.0) -> None:
+        """What the wall clock says now, which may have been set; `slept_s`: how long this machine has ever slept."""
+        self.state.clock.look(now, wall, slept_s)
 
     # ── the three methods of every machine ──
 

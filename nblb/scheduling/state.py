@@ -24,6 +24,7 @@ from nblb.scheduling.placement import Placement
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
 from nblb.scheduling.tallies import Tallies
+from nblb.scheduling.wall_clock import WallClock
 
 MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
@@ -69,7 +70,7 @@ class ConnectedClient:
         self.user = user
         self.heard_at = now
         self.host = self.notebook = self.name = ""
-        self.since = 0.0  # wall clock
+        self.since = now  # when its process connected at first
         self.pid = 0
 
 
@@ -90,7 +91,7 @@ class State:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.wall_offset = 0.0  # wall clock = now + wall_offset
+        self.clock = WallClock()
         self.out: list[Command] = []
         self.records: dict[str, Submission] = {}
         self.jobs: dict[str, SubmittedJob] = {}
@@ -155,8 +156,14 @@ class State:
     def log(self, level: str, text: str) -> None:
         self.out.append(Log(level, text))
 
-    def wall(self, now: float) -> float:
-        return now + self.wall_offset
+    @property
+    def wall_offset(self) -> float:
+        """The wall clock is so much before the core's own."""
+        return self.clock.offset
+
+    def wall(self, at: float) -> float:
+        """A time of the core's own clock by the wall clock."""
+        return self.clock.wall(at)
 
     # ── queue ──
 

@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
     TaskStopped,
     Welcome,
 )
+from nblb.scheduling.wall_clock import WallClock
 
 
 class FakeScheduler:
@@ -33,9 +34,9 @@ class FakeScheduler:
 
     def __init__(self, policy: Any, answers: Any) -> None:
         self.policy, self.answers = policy, answers
-        self.wall_offset = 0.0
         self.deadline: float | None = None
-        self.state = SimpleNamespace(hubs={}, orphans={}, records={})
+        clock = WallClock()
+        self.state = SimpleNamespace(hubs={}, orphans={}, records={}, clock=clock, wall=clock.wall)
         self.restored: list[AnyEntry] = []
         self.handled: list[tuple[str, Message]] = []
         self.refused: list[str] = []
@@ -45,6 +46,9 @@ class FakeScheduler:
         self.given_up: set[str] = set()
         self.clients: dict[str, str] = {}
         self.results: dict[str, TaskEnded] = {}
+
+    def look_at_clocks(self, now: float, wall: float, slept_s: float) -> None:
+        self.state.clock.look(now, wall, slept_s)
 
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
         self.restored = list(entries)

@@ -423,18 +423,8 @@ def narrow_band_first() -> Patches:
 
 
 SMALL_BOUND = 6
-CORE_MUTANTS = (
-    refused_beyond_the_bound,
-    a_part_is_kept_beyond_the_bound,
-    left_behind_the_bound,
-    restored_up_to_the_bound,
-    urgent_waits_behind_the_bound,
-    forgotten_with_the_next_sweep,
-    forgotten_in_memory_alone,
-    work_ahead_goes_first,
-    work_ahead_of_equals,
-    work_ahead_stays,
-    narrow_band_first,
+
+
 def statistics_begin_anew() -> Patches:
     """A core that is started again does not count the calls that have ended."""
     return [patch.object(Restore, "_count_ends", nothing)]
@@ -461,6 +451,22 @@ def restart_is_the_time_of_all() -> Patches:
 
 
 CORE_MUTANTS = (
+    refused_beyond_the_bound,
+    a_part_is_kept_beyond_the_bound,
+    left_behind_the_bound,
+    restored_up_to_the_bound,
+    urgent_waits_behind_the_bound,
+    forgotten_with_the_next_sweep,
+    forgotten_in_memory_alone,
+    work_ahead_goes_first,
+    work_ahead_of_equals,
+    work_ahead_stays,
+    narrow_band_first,
+    refused_beyond_the_bound,
+    a_part_is_kept_beyond_the_bound,
+    left_behind_the_bound,
+    restored_up_to_the_bound,
+    urgent_waits_behind_the_bound,
     statistics_begin_anew,
     forgotten_tasks_leave_the_statistics,
     attempts_without_an_end_are_free,

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Container, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nblb.client import front_end
@@ -46,6 +46,8 @@ class Finished:
     record: str = ""  # of a task: what it travelled in, as which item of how many
     item: int = 0
     items_of_record: int = 1
+    ago_s: float = 0.0  # how long ago it ended, by the core's clock …
+    told_at: float = field(default_factory=time.monotonic)  # … when it was asked
 
     @property
     def words(self) -> str:
@@ -53,7 +55,9 @@ class Finished:
         failed = f", {self.failed:,} failed" if self.failed and self.items > 1 else ""
         size = f"{self.items:,} tasks{failed}, " if self.kind == "job" else ""
         cell = f"cell [{self.cell}]" if self.cell.isdecimal() else f"cell {self.cell[:8]}" if self.cell else "no cell"
-        return f"{self.kind} {self.name}: {size}{self.state} {_ago(time.time() - self.ended_at)}, {cell}"
+        return (
+            f"{self.kind} {self.name}: {size}{self.state} {_ago(self.ago_s + time.monotonic() - self.told_at)}, {cell}"
+        )
 
 
 class Inbox(Sequence[Finished]):
@@ -192,8 +196,9 @@ def _of_job(row: dict[str, Any]) -> Finished:
     path, _, cell = row["origin"].partition("#")
     failed = row["counts"].get("FAILED", 0) + row["counts"].get("LOST", 0)
     return Finished(
-        "job", row["job"], row["name"], path, cell, row["state"], row["items"], failed, row.get("ended_at") or 0.0
-    )
+        "job", row["job"], row["name"], path, cell, row["state"], row["items"], failed, row.get("ended_at") or 0.0,
+        ago_s=row.get("ended_ago_s") or 0.0,
+    )  # fmt: skip
 
 
 def _of_slice(row: dict[str, Any]) -> list[Finished]:
@@ -216,6 +221,7 @@ def _of_slice(row: dict[str, Any]) -> list[Finished]:
             task,
             item,
             whole,
+            row.get("ended_ago_s") or 0.0,
         )
         for item in range(row["first"], row["first"] + row["items"])
     ]

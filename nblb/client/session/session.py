@@ -91,6 +91,7 @@ class Session:
         self._line = False
         self._hello_at: float | None = None  # when to greet (again)
         self._hellos = 0
+        self._came_at: float | None = None  # when the core was greeted at first
         self._heard_at = self._said_at = self._beat_at = 0.0
         self._on: dict[tuple[str, type], Callable[[Any], list[Command]]] = {
             ("user", PutBlob): self._put_blob,
@@ -223,7 +224,9 @@ class Session:
     def _greet(self) -> list[Command]:
         self._hello_at = self.now + HELLO_AGAIN_S[min(self._hellos, len(HELLO_AGAIN_S) - 1)] if self._line else None
         self._hellos += 1
-        return [Send(CORE, self.hello)]
+        if self._came_at is None:
+            self._came_at = self.now
+        return [Send(CORE, replace(self.hello, here_s=max(0.0, self.now - self._came_at)))]
 
     def _welcomed(self, message: Welcome) -> list[Command]:
         known = self.welcome

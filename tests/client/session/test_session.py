@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +62,16 @@ def welcome(epoch: int = 1, core: str = "core1") -> Welcome:
 
 
 def sent(commands: list[Command]) -> list[Message]:
-    return [command.message for command in commands if isinstance(command, Send)]
+    """What is said; how long the client has been here is another matter."""
+    said = [command.message for command in commands if isinstance(command, Send)]
+    return [msgspec.structs.replace(each, here_s=-1.0) if isinstance(each, Hello) else each for each in said]
+
+
+def test_each_hello_says_since_when_the_client_has_been_here() -> None:
+    session = Session(HELLO)
+    times = [session.line_up(10.0), session.tick(10.5), session.line_up(17.0)]
+    hellos = [command.message for commands in times for command in commands if isinstance(command, Send)]
+    assert [hello.here_s for hello in hellos if isinstance(hello, Hello)] == [0.0, 0.5, 7.0]
 
 
 @pytest.fixture
