@@ -25,6 +25,8 @@ from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
 
 LEAST_PATIENCE_S = 2.0
+ANSWER_S = 10.0  # for the answer of a core that is there
+LOOK_S = 0.1  # between two looks whether it still is
 REFRESH_S = 0.8  # a snapshot is not older than this and a round trip, if somebody takes them
 
 
@@ -56,7 +58,7 @@ class Cluster:
         self.stopped = False
         self._launcher = launcher
         self._lock = threading.Lock()
-        self._known = ClusterSnapshot(self.name, False, "")
+        self._known = ClusterSnapshot(self.name, False, "", known=False)
         self._refreshed_at = 0.0
         self._hubs: list[dict[str, Any]] = []
         find_core(parameters)  # where there is none, that is said at once
@@ -112,8 +114,18 @@ class Cluster:
     # ── questions ──
 
     def status(self) -> ClusterStatus:
-        """How the cluster is: `.core.pid`, `.addresses`, `.counts`, `.queued`, `.running`, …"""
-        return ClusterStatus(self.connection.ask("status"))
+        """How the cluster is now: `.core.pid`, `.addresses`, `.counts`, `.queued`, `.running`, …
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core is away, or goes away while it is asked.
+        """
+        pending, until = self._refresh(), time.monotonic() + ANSWER_S
+        while not pending.ready.wait(LOOK_S):
+            if not self.connected or time.monotonic() > until:
+                raise LoadBalancerUnreachable(self.warning or f"the core at {self.address} does not answer")
+        return ClusterStatus(pending.result())
 
     def hubs(self) -> list[HubInfo]:
         """The hubs: name, host, pid, workers, busy, engine, …"""
@@ -210,7 +222,7 @@ class Cluster:
         return ClusterSnapshot(
             **{
                 **{name: getattr(known, name) for name in ("core_pid", "durability", "hubs", "workers", "busy")},
-                **{name: getattr(known, name) for name in ("queued", "running", "counts")},
+                **{name: getattr(known, name) for name in ("queued", "running", "counts", "known")},
             },
             name=self.name,
             connected=self.connected,

@@ -138,3 +138,4 @@ class ClusterSnapshot:
     monitor_url: str = ""
     warning: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    known: bool = True  # False: the core has never answered, and the numbers are none

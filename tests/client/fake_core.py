@@ -124,6 +124,7 @@ class FakeCore:
         self.deaf = False  # hears, and answers nothing
         self.slices = 1_000_000  # items that end together
         self.room: int | None = None  # for so many items of a record
+        self.status: dict[str, Any] = {}  # what it says of itself beside
         self.lines: list[FakeLine] = []
         self._lock = threading.RLock()
         self._on: dict[type, Callable[[FakeLine, Any], None]] = {
@@ -366,6 +367,7 @@ class FakeCore:
             value = self.published
         elif message.topic == "status":
             value = {"name": "fake", "core": "c" * 32, "epoch": self.epoch, "pid": 1, "addresses": {}, "counts": {}}
+            value |= self.status
         elif message.topic == "hubs":
             value = [{"hub": "h1", "name": "lab1", "host": "lab1", "pid": 2, "workers": 2, "busy": 1, "state": "up"}]
         elif message.topic == "task":

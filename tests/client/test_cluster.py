@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import nblb as lb
 from nblb.client import current, front_end, task_decorator
 from nblb.client.cluster import Cluster
+from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.messages import ScaleHub
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until
@@ -153,3 +155,23 @@ def test_when_a_cluster_closes_the_one_before_it_is_in_use_again(make_cluster: C
     assert current.known() is first
     first.close()
     assert current.known() is None
+
+
+def test_status_is_asked_anew_and_the_picture_follows_it(cluster: Cluster, core: FakeCore) -> None:
+    cluster.snapshot()
+    for workers in (3, 5, 2):
+        core.status = {"workers": workers, "queued": 34}
+        assert cluster.status().workers == workers
+        assert (cluster.snapshot().workers, cluster.snapshot().queued) == (workers, 34)
+
+
+def test_the_status_of_a_core_that_goes_away_is_an_error_at_once(cluster: Cluster, core: FakeCore) -> None:
+    core.status = {"workers": 3, "queued": 34}
+    cluster.status()
+    core.hang_up()
+    begun = time.monotonic()
+    with pytest.raises(LoadBalancerUnreachable, match="hung up"):
+        cluster.status()
+    assert time.monotonic() - begun < 5.0  # not the ten seconds of a question
+    gone = cluster.snapshot()
+    assert (gone.connected, gone.known, gone.workers, gone.queued) == (False, True, 3, 34)

@@ -26,6 +26,7 @@ MOST_HUBS = 40
 HASH = 8  # of a hash's digits
 AWAY = "the core is away; the {} goes on when it is back"
 LAST_HEARD = "this is how it was when it was last heard of; what was accepted goes on when it is back"
+NEVER_HEARD = "nothing is known of its hubs and tasks; what was accepted goes on when it is back"
 STOPPED = "%lb_start starts it again, with what the journal holds"
 
 
@@ -194,15 +195,21 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
     state = "up" if up else "stopped" if stopped else "away"
     hubs = len(snapshot.hubs)
     shown = () if stopped else snapshot.hubs[:MOST_HUBS]
-    notes = [{"up": snapshot.warning, "away": LAST_HEARD, "stopped": STOPPED}[state]]
+    away = LAST_HEARD if snapshot.known else NEVER_HEARD
+    notes = [{"up": snapshot.warning, "away": away, "stopped": STOPPED}[state]]
+    if state == "away":
+        notes.insert(0, snapshot.warning)
     notes = [*filter(None, notes), *([f"and {hubs - len(shown):,} more hubs"] if shown and hubs > len(shown) else [])]
     return {
         "title": snapshot.name,
         "state": state,
         "look": {"up": ("●", "up"), "away": ("○", "the core is away"), "stopped": ("■", "stopped")}[state],
         "over": stopped,
-        "rows": ([] if stopped else _busy_rows(snapshot))
-        + [("durability", durability(snapshot.durability)), ("owner", snapshot.owner)],
+        "rows": [
+            *([] if stopped else _busy_rows(snapshot)),
+            *([("durability", durability(snapshot.durability))] if snapshot.known else []),
+            ("owner", snapshot.owner),
+        ],
         "hubs": [[hub.name, hub.host, hub.state, hub.workers, hub.busy] for hub in shown],
         "workers": snapshot.workers,
         "unfinished": snapshot.queued + snapshot.running,
@@ -213,8 +220,11 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
 
 
 def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
+    address = ("address", snapshot.address)
+    if not snapshot.known:  # a core that does not answer has not "0 workers"
+        return [address]
     return [
-        ("address", snapshot.address),
+        address,
         ("hubs", str(len(snapshot.hubs))),
         ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
         ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),

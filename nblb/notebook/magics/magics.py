@@ -97,6 +97,9 @@ class LbMagics(Magics):
         with contextlib.suppress(LoadBalancerUnreachable):  # a dead core is stopped as well
             before = cluster.status()
         cluster.stop()
+        if not getattr(before, "known", True):
+            print(f"{before.name} has stopped; its core did not answer any more.")
+            return
         left, hubs = before.queued + before.running, before.hubs
         kept = f" {wording.number(left, 'unfinished task')} {'is' if left == 1 else 'are'} kept for the next start."
         there = wording.number(hubs if isinstance(hubs, int) else len(hubs), "hub")
@@ -109,8 +112,12 @@ class LbMagics(Magics):
     def lb_status(self, args: Any) -> None:
         """Say how the cluster is: hubs, workers, queue, and who uses it."""
         cluster = current(args.parameters)
+        users: list[Any] = []
+        with contextlib.suppress(LoadBalancerUnreachable):  # then the picture says that it is away
+            cluster.status()  # asks the core: what follows is not what it said some time ago
+            users = cluster.users()
         print(static_html.text(view_model.cluster(cluster.snapshot())))
-        for user in cluster.users():
+        for user in users:
             print(f"user {user['user']}: {user['running']:,} running, {user['queued']:,} queued, {user['done']:,} done")
 
     @line_magic

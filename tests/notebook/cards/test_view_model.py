@@ -148,3 +148,14 @@ def test_a_task_that_was_stopped_early_says_so() -> None:
 def test_other_code_that_has_made_some_of_the_results_is_named() -> None:
     ended = snapshot(counts={"DONE": 200}, code="a" * 32, codes=(("b" * 32, 3),))
     assert "code aaaaaaaa, 3 tasks by function bbbbbbbb" in view_model.job(ended)["facts"]
+
+
+def test_a_core_that_never_answered_has_not_0_workers() -> None:
+    card = view_model.cluster(
+        ClusterSnapshot("lab", False, "ipc:///x", owner="me", warning="core pid 7 is gone", known=False)
+    )
+    assert card["rows"] == [("address", "ipc:///x"), ("owner", "me")]
+    assert card["notes"] == ["core pid 7 is gone", view_model.NEVER_HEARD]
+    known = view_model.cluster(ClusterSnapshot("lab", False, "ipc:///x", workers=3, busy=1, queued=34, warning="gone"))
+    assert ("workers", "3 (1 busy)") in known["rows"]
+    assert known["notes"] == ["gone", view_model.LAST_HEARD]

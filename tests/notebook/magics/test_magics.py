@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,6 +167,22 @@ def test_status(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for words in ("lab-5799: ● up", "hub hub-1 on lab1", "user alice: 3 running, 120 queued, 17 done"):
         assert words in said
+
+
+def test_status_of_a_core_that_is_dead(
+    shell: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def status() -> None:
+        raise LoadBalancerUnreachable("the core's pid 7 is gone")
+
+    before = cluster.snapshot()
+    monkeypatch.setattr(cluster, "status", status)
+    monkeypatch.setattr(cluster, "snapshot", lambda: replace(before, connected=False, warning="core pid 7 is gone"))
+    shell.run_line_magic("lb_status", "")  # no error: this is what was asked for
+    said = capsys.readouterr().out
+    for words in ("the core is away", "core pid 7 is gone", "workers: 4 (3 busy)", "queue: 120 waiting"):
+        assert words in said
+    assert "user alice" not in said
 
 
 def test_scale(shell: Any, cluster: FakeCluster) -> None:
