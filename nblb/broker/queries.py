@@ -12,8 +12,9 @@ from itertools import islice
 from typing import Any
 
 from nblb.protocol.messages import ENDED, TaskState
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.calls import in_hand, running_by_job
 from nblb.scheduling.hubs import GroupOfWorkers
-from nblb.scheduling.retention import items_behind
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
@@ -39,20 +40,9 @@ def answer(scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) 
 
 def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
     state, policy = scheduler.state, scheduler.policy
-    counts: dict[str, int] = {}
-    for user in state.share.users.values():
-        counts["QUEUED"] = counts.get("QUEUED", 0) + user.waiting
-    given: Counter[GroupOfWorkers] = Counter()
-    waiting = 0  # for tasks of their own: they run, and use no slot
-    for hub in state.hubs.values():
-        for held in hub.in_hand.values():
-            if held.wait:
-                waiting += sum(task.items for task in held.tasks)
-            else:
-                given[held.group] += sum(task.items for task in held.tasks)
-    running = sum(min(items, group.alive) for group, items in given.items())  # the others wait behind these
-    counts["QUEUED"] = counts.get("QUEUED", 0) + sum(given.values()) - running
-    running += waiting
+    queued, running = sum(user.waiting for user in state.share.users.values()), 0
+    for each in in_hand(state):
+        queued, running = queued + each.waiting, running + each.running
     return {
         "name": policy.name,
         "core": policy.core,
@@ -60,16 +50,16 @@ def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str,
         "pid": policy.pid,
         "durability": policy.durability,
         "counts": {
-            "QUEUED": counts.get("QUEUED", 0),
+            "QUEUED": queued,
             "RUNNING": running,
             "DONE": sum(user.done for user in state.share.users.values()),
             "FAILED": sum(user.failed for user in state.share.users.values()),
         },
-        "queued": counts.get("QUEUED", 0),
+        "queued": queued,
         "running": running,
         "hubs": len(state.hubs),
         "workers": sum(hub.slots for hub in state.hubs.values()),
-        "busy": sum(hub.busy for hub in state.hubs.values()),
+        "busy": sum(_busy(group) for hub in state.hubs.values() for group in hub.groups),
         "users": sorted({client.user for client in state.clients.values()}),
         "clients": len(state.clients),
         "late_facts": state.late_facts,
@@ -94,7 +84,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "memory": hub.memory,
                 "python": list(hello.python),
                 "workers": hub.slots,
-                "busy": hub.busy,
+                "busy": sum(map(_busy, hub.groups)),
                 "address": hello.address,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
                 "functions": sorted(hub.functions),
@@ -105,7 +95,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                         "workers": group.spec.workers,
                         "alive": group.alive,
                         "given": group.given,
-                        "busy": sum(worker.is_busy for worker in hub.workers.values() if worker.group is group),
+                        "busy": _busy(group),
                         "minP": group.spec.minP,
                         "maxP": group.spec.maxP,
                         "processP": group.spec.processP,
@@ -116,6 +106,11 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
             }
         )
     return rows
+
+
+def _busy(group: GroupOfWorkers) -> int:
+    """Its workers that have something to do; a hub does not announce what is over at once."""
+    return min(group.given, group.alive)
 
 
 def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
@@ -158,11 +153,16 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
 
 
 def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    queued: Counter[UserQueue] = Counter()
+    running: Counter[UserQueue] = Counter()
+    for held, at_work, waiting in in_hand(scheduler.state):
+        running[held.user] += at_work
+        queued[held.user] += waiting
     return [
         {
             "user": user.name,
-            "queued": user.waiting,
-            "running": user.occupied,
+            "queued": user.waiting + queued[user],
+            "running": running[user],
             "done": user.done,
             "failed": user.failed,
             "used_s": user.used_s,
@@ -187,6 +187,15 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
             row = by_name[task.record.spec.name]
             row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
             oldest = min(oldest, task.queued_at)
+    for held, _, waiting in in_hand(scheduler.state):  # sent ahead
+        if waiting:
+            spec, since = held.record.spec, held.tasks[0].queued_at
+            by_user[held.user.name] = by_user.get(held.user.name, 0) + waiting
+            by_priority[f"{spec.priority:g}"] = by_priority.get(f"{spec.priority:g}", 0) + waiting
+            row = by_name.setdefault(spec.name, {"number": 0, "waitingtime": 0.0})
+            row["number"] += waiting
+            row["waitingtime"] = max(row["waitingtime"], now - since)
+            oldest = min(oldest, since)
     return {"by_user": by_user, "by_priority": by_priority, "by_name": by_name, "oldest_s": now - oldest}
 
 
@@ -196,8 +205,8 @@ def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
         for job in scheduler.state.jobs.values()
         if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
     ]
-    behind = items_behind(scheduler.state)
-    return [_job_row(scheduler, job, behind, now) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
+    running = running_by_job(scheduler.state)
+    return [_job_row(scheduler, job, running, now) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
 
 
 def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
@@ -210,15 +219,17 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
     submitter = state.clients.get(found.opened_by)
     return {
-        **_job_row(scheduler, found, items_behind(state), now),
+        **_job_row(scheduler, found, running_by_job(state), now),
         "marks": found.spec.marks,
         "records": records,
         "submitter": submitter.name if submitter is not None else "",
     }
 
 
-def _job_row(scheduler: Scheduler, job: SubmittedJob, behind: Mapping[SubmittedJob, int], now: float) -> dict[str, Any]:
-    counts = job.shown(behind.get(job, 0))
+def _job_row(
+    scheduler: Scheduler, job: SubmittedJob, running: Mapping[SubmittedJob, int], now: float
+) -> dict[str, Any]:
+    counts = job.shown(running.get(job, 0))
     known = sum(job.counts.values())
     if job.unended or known < job.items:
         word = "running"

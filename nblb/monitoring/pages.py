@@ -144,10 +144,14 @@ def jobs(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
         counts: Mapping[str, int] = job.get("counts") or {}
         known = sum(counts.values())
         items = max(int(job.get("items") or 0), known)
-        done, running, failed = counts.get("DONE", 0), counts.get("RUNNING", 0), counts.get("FAILED", 0)
-        other = sum(counts.get(state, 0) for state in ("CANCELLED", "CANCELLING", "LOST"))
+        done, running, failed = (
+            counts.get("DONE", 0),
+            counts.get("RUNNING", 0),
+            counts.get("FAILED", 0) + counts.get("LOST", 0),
+        )
+        other = sum(counts.get(state, 0) for state in ("CANCELLED", "CANCELLING"))
         waiting = items - done - running - failed - other
-        ended = done + failed + counts.get("CANCELLED", 0) + counts.get("LOST", 0)
+        ended = done + failed + counts.get("CANCELLED", 0)
         rows.append(
             (
                 _text(job.get("name") or job.get("job")),

@@ -59,7 +59,6 @@ def summary(picture: ClusterPicture) -> str:
         ("Running", f"{int(status.get('running') or 0):,}"),
         ("Done", f"{int(counts.get('DONE') or 0):,}"),
         ("Failed", f"{int(counts.get('FAILED') or 0):,}"),
-        ("Lost", f"{int(counts.get('LOST') or 0):,}"),
     ]
     boxes = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return f'<h1>{TITLE}</h1><dl class="facts">{boxes}</dl>'

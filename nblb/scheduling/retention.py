@@ -7,10 +7,11 @@ from itertools import islice
 
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
-from nblb.protocol.messages import JobChanged, TaskState
+from nblb.protocol.messages import JobChanged
+from nblb.scheduling.calls import running_by_job
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Submission, SubmittedJob
+from nblb.scheduling.submission import Submission
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0
@@ -42,9 +43,9 @@ class Notices:
             state.tell(task.record.watchers, task.news())
         if state.changed:
             state.notice_at = now + state.policy.notice_s
-        behind = items_behind(state) if state.changed_jobs else {}
+        running = running_by_job(state) if state.changed_jobs else {}
         for job in state.changed_jobs:
-            state.tell(job.watchers, JobChanged(job=job.id, counts=job.shown(behind.get(job, 0))))
+            state.tell(job.watchers, JobChanged(job=job.id, counts=job.shown(running.get(job, 0))))
         state.changed_jobs.clear()
 
     def _notice_assigned(self, now: float) -> None:
@@ -56,18 +57,6 @@ class Notices:
                     if not held.started_at:
                         for task in held.tasks:
                             self.state.notice(task, now)
-
-
-def items_behind(state: State) -> dict[SubmittedJob, int]:
-    """How many items of each job wait in slices behind those that workers are at."""
-    behind: dict[SubmittedJob, int] = {}
-    for hub in state.hubs.values():
-        for held in hub.in_hand.values():
-            job = held.record.job
-            if held.items > 1 and job is not None:
-                items = sum(task.items for task in held.tasks if task.state is TaskState.RUNNING)
-                behind[job] = behind.get(job, 0) + max(0, items - 1)
-    return behind
 
 
 class Retention:

@@ -258,12 +258,15 @@ class SubmittedJob:
             self._taken.extend(bytes(max(0, last - len(self._taken))))
             self._taken[first:last] = bytes((taken,)) * (last - first)
 
-    def shown(self, behind: int) -> dict[str, int]:
-        """Items by state, for people: those that wait in a slice behind the one its worker is at do not run."""
+    def shown(self, running: int) -> dict[str, int]:
+        """Calls by state, for people: of those that hubs have, so many run and the others are ASSIGNED."""
         counts = {state.value: n for state, n in self.counts.items() if n}
-        if behind:
-            counts["ASSIGNED"] = counts.get("ASSIGNED", 0) + behind
-            counts["RUNNING"] -= behind
+        at_hubs = counts.pop("ASSIGNED", 0) + counts.pop("RUNNING", 0)
+        running = min(running, at_hubs)
+        if running:
+            counts["RUNNING"] = running
+        if at_hubs > running:
+            counts["ASSIGNED"] = at_hubs - running
         return counts
 
     @property

@@ -160,3 +160,56 @@ def test_an_unknown_topic_names_those_there_are(world: World) -> None:
     there = "there is no topic 'nonsense'; there are hubs, job, jobs, presence, published"
     with pytest.raises(LookupError, match=there):
         ask(world, "nonsense")
+
+
+def sums(world: World) -> dict[str, dict[str, int]]:
+    """The calls that wait and run, as each topic has them."""
+    status, users, queue, jobs = (ask(world, topic) for topic in ("status", "users", "queue", "jobs"))
+    return {
+        "status": {"queued": status["queued"], "running": status["running"]},
+        "counts": {"queued": status["counts"]["QUEUED"], "running": status["counts"]["RUNNING"]},
+        "users": {key: sum(user[key] for user in users) for key in ("queued", "running")},
+        "queue": {"queued": sum(queue["by_user"].values()), "running": status["running"]},
+        "names": {"queued": sum(row["number"] for row in queue["by_name"].values()), "running": status["running"]},
+        "priorities": {"queued": sum(queue["by_priority"].values()), "running": status["running"]},
+        "jobs": {
+            "queued": sum(job["counts"].get(state, 0) for job in jobs for state in ("QUEUED", "ASSIGNED")),
+            "running": sum(job["counts"].get("RUNNING", 0) for job in jobs),
+        },
+    }
+
+
+def test_all_topics_count_calls_and_count_alike() -> None:
+    world = World(Policy(core="c"))
+    world.client(ANNA, "anna")
+    hub = world.hub("lab", (Group(2), Group(1, 500, 600)))
+
+    def are(queued: int, running: int) -> None:
+        world.check()
+        for topic, found in sums(world).items():
+            assert found == {"queued": queued, "running": running}, topic
+
+    for job, priority in (("j", 0.0), ("k", 550.0)):
+        world.say(ANNA, OpenJob(job=job, name=job, items=0))
+        whole = SubmitTask(
+            task=job, name="f", function="f", payload=Payload((b"x",)), items=50, job=job, priority=priority
+        )
+        world.say(ANNA, whole)
+    are(100, 0)
+    world.tick()
+    are(98, 2)  # two slices of 50 calls, each on one worker; a third worker has nothing to do
+    world.fact(hub, hub.start(("j", 0, 1)))
+    are(98, 2)
+    for n in range(3):
+        world.say(ANNA, SubmitTask(task=f"{n}", name="g", function="g", payload=Payload((b"x",)), job="j"))
+    world.tick()
+    are(100, 3)
+    world.fact(hub, hub.finish(("j", 0, 1), failures=(0, 1)))
+    world.tick()
+    (anna,) = ask(world, "users")
+    stats = ask(world, "stats")
+    assert (anna["done"], anna["failed"]) == (48, 2)
+    assert (stats["f"]["totaltasks"], stats["f"]["failed"]) == (50, 2)
+    assert ask(world, "status")["counts"]["DONE"] == 48
+    (job, _) = ask(world, "jobs")
+    assert (job["counts"]["DONE"], job["counts"]["FAILED"]) == (48, 2)
