@@ -80,6 +80,8 @@ class Monitor(pn.viewable.Viewer):
             dynamic=True,
             sizing_mode="stretch_width",
         )
+        self._on_tab = ((self.workers,), (self.users, self.queues, self.priorities), (self.statistics,), (self.jobs,))
+        self.tabs.param.watch(lambda _: self._turned(), "active")
         if pn.state.location is not None:
             pn.state.location.sync(self.tabs, {"active": "tab"})
         pn.state.onload(self.start)
@@ -88,8 +90,18 @@ class Monitor(pn.viewable.Viewer):
         return pn.Column(self.banner, self.summary, self.note, self.tabs, sizing_mode="stretch_width")
 
     def start(self) -> None:
+        self._turned()
         self.refresh()
         pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
+
+    def _turned(self) -> None:
+        """Another tab is open."""
+        for number, tables in enumerate(self._on_tab):
+            for table in tables:
+                if number == self.tabs.active:
+                    table.open()
+                else:
+                    table.close()
 
     def refresh(self) -> None:
         """Bring the page up to the latest picture; called twice a second, cheap when nothing is new."""
@@ -97,6 +109,8 @@ class Monitor(pn.viewable.Viewer):
         age_s = self.poller.age_s(picture)
         _set(self.banner, wording.banner(picture, age_s))
         _set(self.note, wording.note(picture, age_s, pn.config.theme == "dark"))
+        for table in self._on_tab[self.tabs.active]:
+            table.settle()
         if picture.number == self.shown or not picture.answers:
             return
         self.shown = picture.number
@@ -149,6 +163,8 @@ class Monitor(pn.viewable.Viewer):
     def _draw(self, picture: ClusterPicture) -> None:
         offset = datetime.now(timezone.utc).astimezone().utcoffset()
         shift = offset.total_seconds() if offset else 0.0  # bokeh's time axis knows no zones
+        if picture.history and 1000 * (picture.history[-1][0] + shift) < self._last_point():  # its clock was set
+            self.points.data = {"t": [], "queued": [], "running": []}
         new = [point for point in picture.history if 1000 * (point[0] + shift) > self._last_point()]
         if new:
             t, queued, running = zip(*new, strict=True)

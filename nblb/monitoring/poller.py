@@ -11,14 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 __all__ = ["ClusterPicture", "Poller", "Source"]
 
 EVERY_S = 1.0
 IDLE_AFTER_S = 10.0  # nobody has looked for that long: ask nothing until somebody does
 HISTORY = 180  # points of the chart: three minutes
+GAP = 3  # rounds without an answer, after which the chart's line breaks
+STEP_S = 1.0  # the wall clock was set: the chart begins anew
 JOBS = 200
+
+NOBODY_LOOKED = float("nan")
+Point: TypeAlias = "tuple[float, float, float]"  # (wall clock, queued, running), or NOBODY_LOOKED
 
 QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("status", {}),
@@ -44,7 +49,7 @@ class ClusterPicture:
     taken_at: float = 0.0  # clock of the poller; 0: never
     answers: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""  # why there is nothing newer, a sentence
-    history: tuple[tuple[float, int, int], ...] = ()  # (wall clock, queued, running)
+    history: tuple[Point, ...] = ()
 
 
 class Poller:
@@ -55,13 +60,16 @@ class Poller:
         connect: Callable[[], Source],
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
+        self._offset = wall() - clock()
         self.every_s = every_s
         self._connect = connect
         self._clock = clock
         self._source: Source | None = None
         self._picture = ClusterPicture()
-        self._history: deque[tuple[float, int, int]] = deque(maxlen=HISTORY)
+        self._history: deque[Point] = deque(maxlen=HISTORY)
         self._looked_at = clock()
         self._looked = threading.Event()
         self._stopping = threading.Event()
@@ -102,8 +110,20 @@ class Poller:
                 self._picture = replace(self._picture, number=self._picture.number + 1, error=sentence)
             return
         status = answers["status"] or {}
-        self._history.append((time.time(), int(status.get("queued", 0)), int(status.get("running", 0))))
+        self._note(int(status.get("queued", 0)), int(status.get("running", 0)))
         self._picture = ClusterPicture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
+
+    def _note(self, queued: int, running: int) -> None:
+        """One more point of the chart; what lies between it and one of long ago is not known."""
+        now, history = self._clock(), self._history
+        offset = self._wall() - now
+        if abs(offset - self._offset) > STEP_S:
+            history.clear()
+        self._offset = offset
+        at = now + offset
+        if history and at - history[-1][0] > GAP * self.every_s:
+            history.append((history[-1][0] + self.every_s, NOBODY_LOOKED, NOBODY_LOOKED))
+        history.append((at, queued, running))
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,14 +28,23 @@ NUMBERS = frozenset(
 )  # fmt: skip
 
 
+SETTLES_S = 3.0  # after it was drawn: changes of single cells may come before the browser can take them
+
+
 class Table:
-    """A table of fixed height that is changed cell by cell, so that a reader's place in it is kept."""
+    """A table of fixed height that is changed cell by cell, so that a reader's place in it is kept.
+
+    A change of a cell reaches only a table that is drawn. One on a tab that is not open has none sent; when its tab
+    opens it is sent whole, and once more when the browser has surely drawn it.
+    """
 
     def __init__(
         self, columns: Sequence[str], height: int, empty: str, widths: dict[str, int], sort: bool = True
     ) -> None:
         self.columns = list(columns)
         self.rows: list[tuple[Any, ...]] = []
+        self._drawn = True
+        self._settles_at: float | None = None
         dark = pn.config.theme == "dark"
         bars = {name: colours[dark] for name, colours in BARS.items() if name in columns}
         formatters: dict[str, Any] = {name: {"type": "plaintext"} for name in columns if name not in bars}
@@ -61,11 +71,28 @@ class Table:
             configuration={"placeholder": empty, "columnDefaults": {"headerSort": sort, "tooltip": False}},
         )
 
+    def open(self) -> None:
+        """Its tab is being drawn."""
+        self._drawn, self._settles_at = True, time.monotonic() + SETTLES_S
+        self.widget.value = self._frame(self.rows)
+
+    def close(self) -> None:
+        """Its tab is not the open one."""
+        self._drawn, self._settles_at = False, None
+
+    def settle(self) -> None:
+        """Once, when the table has been drawn for a while: send all of it."""
+        if self._settles_at is not None and time.monotonic() >= self._settles_at:
+            self._settles_at = None
+            self.widget.value = self._frame(self.rows)
+
     def show(self, rows: list[tuple[Any, ...]]) -> None:
-        """Send what differs; the whole table only when other rows stand in it."""
+        """Send what differs; the whole table only when other rows stand in it, or while it is being drawn."""
         if rows == self.rows:
             return
-        if [row[0] for row in rows] != [row[0] for row in self.rows]:
+        if not self._drawn:
+            pass
+        elif self._settles_at is not None or [row[0] for row in rows] != [row[0] for row in self.rows]:
             self.widget.value = self._frame(rows)
         else:
             changes: dict[str, list[tuple[int, Any]]] = {}

@@ -20,6 +20,10 @@ class FakeSource:
         self.lock = threading.Lock()
         self.step = 0
         self.worker_count = workers
+        self.users: list[dict[str, Any]] = [
+            {"user": "anna", "queued": 3000, "running": 4, "done": 6000, "failed": 12, "used_s": 7200.0},
+            {"user": "bert", "queued": 412, "running": 2, "done": 190, "failed": 0, "used_s": 61.0},
+        ]
 
     def connect(self) -> FakeSource:
         if self.away:
@@ -89,10 +93,7 @@ class FakeSource:
         return rows
 
     def answer_users(self) -> list[dict[str, Any]]:
-        return [
-            {"user": "anna", "queued": 3000, "running": 4, "done": 6000, "failed": 12, "used_s": 7200.0},
-            {"user": "bert", "queued": 412, "running": 2, "done": 190, "failed": 0, "used_s": 61.0},
-        ]
+        return self.users
 
     def answer_queue(self) -> dict[str, Any]:
         return {

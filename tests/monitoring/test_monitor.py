@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,32 @@ def test_table_sends_only_cells_that_differ() -> None:
     assert list(table.widget.value["Task"]) == ["c"]
 
 
+def test_a_table_on_a_tab_that_is_not_open_is_sent_whole_when_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nblb.monitoring import table as table_module
+    from nblb.monitoring.table import Table
+
+    now = [0.0]
+    monkeypatch.setattr(table_module.time, "monotonic", lambda: now[0])
+    table = Table(("User", "Running"), 200, "none", {})
+    sent: list[Any] = []
+    table.widget.patch = lambda changes, as_index: sent.append(changes)
+    table.widget.param.watch(lambda event: sent.append(list(event.new["Running"])), "value")
+    table.show([("root", 0)])
+    table.close()
+    table.show([("root", 3)])
+    assert sent == [[0]]
+    table.open()
+    assert sent[1:] == [[3]]
+    table.show([("root", 4)])  # the browser may still be drawing: nothing that could be lost
+    assert sent[2:] == [[4]]
+    now[0] = table_module.SETTLES_S
+    table.settle()
+    table.settle()
+    assert sent[3:] == [[4]]
+    table.show([("root", 5)])
+    assert sent[4:] == [{"Running": [(0, 5)]}]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with chromium.shared(tmp_path_factory.mktemp("chromium")):
@@ -144,6 +172,61 @@ def test_the_page_shows_the_cluster_and_asks_nobody_else() -> None:
         page.get_by_text(NASTY[:20]).first.wait_for()
         assert page.title() == "LoadBalancer Monitor"
         assert page.complaints == []
+
+
+@needs_browser
+@pytest.mark.browser
+def test_a_tab_that_is_opened_late_shows_what_is_true() -> None:
+    source = FakeSource()
+    source.users = [{"user": "root", "queued": 0, "running": 0, "done": 0, "failed": 0, "used_s": 0.0}]
+    with served(source) as url, browser_page() as page:
+        page.goto(url)
+        page.get_by_text("worker_c0b28c07").wait_for()
+        wait_until(lambda: source.step >= 2, 20, "two rounds")
+        source.users = [{**source.users[0], "queued": 5, "running": 3}]  # while another tab is open
+        before = source.step
+        wait_until(lambda: source.step >= before + 3, 20, "three more rounds")
+        _tab(page, "Queue")
+        row = page.locator(".tabulator-row", has_text="root")
+        row.locator("[tabulator-field=Running]", has_text="3").wait_for()
+        source.users = [{**source.users[0], "running": 4}]
+        row.locator("[tabulator-field=Running]", has_text="4").wait_for()
+        _tab(page, "Workers")
+        source.users = [{**source.users[0], "running": 1}]
+        before = source.step
+        wait_until(lambda: source.step >= before + 2, 20, "two more rounds")
+        _tab(page, "Queue")
+        row.locator("[tabulator-field=Running]", has_text="1").wait_for()
+
+
+POINTS = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()])
+    .filter(m => m.type == "ColumnDataSource" && m.data.queued).map(m => [...m.data.queued])[0] || []"""
+
+
+@needs_browser
+@pytest.mark.browser
+def test_the_chart_is_broken_where_nobody_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nblb.monitoring import poller
+
+    monkeypatch.setattr(poller, "IDLE_AFTER_S", 0.8)
+    source = FakeSource()
+    with served(source) as url, browser_page() as page:
+        page.goto(f"{url}?tab=1")
+        page.get_by_text("By task name").wait_for()
+        wait_until(lambda: len(page.evaluate(POINTS)) >= 2, 20, "two points")
+        page.goto("about:blank")
+        asked = [0.0, len(source.asked)]
+
+        def nobody_looks() -> bool:
+            if len(source.asked) != asked[1]:
+                asked[:] = time.monotonic(), len(source.asked)
+            return time.monotonic() - asked[0] > (poller.GAP + 5) * poller.EVERY_S
+
+        wait_until(nobody_looks, 30, "a while without a question")
+        page.goto(f"{url}?tab=1")
+        page.get_by_text("By task name").wait_for()
+        wait_until(lambda: any(map(isnan, page.evaluate(POINTS))), 20, "a gap in the line")
+        assert not isnan(page.evaluate(POINTS)[-1])  # and it goes on behind the gap
 
 
 @needs_browser

@@ -71,3 +71,25 @@ def test_any_error_of_a_source_is_a_sentence(source: FakeSource) -> None:
     poller = Poller(broken)
     poller.poll()
     assert poller._picture.error == "ZeroDivisionError"
+
+
+def test_where_nobody_looked_the_line_is_broken() -> None:
+    now, wall = [100.0], [5000.0]
+    poller = Poller(FakeSource().connect, clock=lambda: now[0], wall=lambda: wall[0] + now[0])
+    for at in (100.0, 101.0, 102.0, 350.0, 351.0):
+        now[0] = at
+        poller.poll()
+    times = [point[0] for point in poller._picture.history]
+    assert times == [5100.0, 5101.0, 5102.0, 5103.0, 5350.0, 5351.0]
+    gap = poller._picture.history[3]
+    assert gap[1] != gap[1]
+    assert gap[2] != gap[2]
+
+
+def test_a_clock_that_was_set_begins_the_chart_anew() -> None:
+    now, wall = [100.0], [5000.0]
+    poller = Poller(FakeSource().connect, clock=lambda: now[0], wall=lambda: wall[0] + now[0])
+    poller.poll()
+    now[0], wall[0] = 101.0, 1000.0
+    poller.poll()
+    assert [point[0] for point in poller._picture.history] == [1101.0]
