@@ -215,7 +215,7 @@ def test_the_chart_is_broken_where_nobody_looked(monkeypatch: pytest.MonkeyPatch
         page.get_by_text("By task name").wait_for()
         wait_until(lambda: len(page.evaluate(POINTS)) >= 2, 20, "two points")
         page.goto("about:blank")
-        asked = [0.0, len(source.asked)]
+        asked = [time.monotonic(), len(source.asked)]
 
         def nobody_looks() -> bool:
             if len(source.asked) != asked[1]:
