@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -39,8 +39,15 @@ class Table:
     """
 
     def __init__(
-        self, columns: Sequence[str], height: int, empty: str, widths: dict[str, int], sort: bool = True
+        self,
+        columns: Sequence[str],
+        height: int,
+        empty: str,
+        widths: dict[str, int],
+        sort: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.columns = list(columns)
         self.rows: list[tuple[Any, ...]] = []
         self._drawn = True
@@ -73,7 +80,7 @@ class Table:
 
     def open(self) -> None:
         """Its tab is being drawn."""
-        self._drawn, self._settles_at = True, time.monotonic() + SETTLES_S
+        self._drawn, self._settles_at = True, self._clock() + SETTLES_S
         self.widget.value = self._frame(self.rows)
 
     def close(self) -> None:
@@ -82,7 +89,7 @@ class Table:
 
     def settle(self) -> None:
         """Once, when the table has been drawn for a while: send all of it."""
-        if self._settles_at is not None and time.monotonic() >= self._settles_at:
+        if self._settles_at is not None and self._clock() >= self._settles_at:
             self._settles_at = None
             self.widget.value = self._frame(self.rows)
 
