@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling.scheduler import Scheduler, TaskView
+from nblb.scheduling.submission import Kind
 from nblb.user_text import clean_name
 
 DOOR = "json-door:"  # the address under which the scheduler knows all who speak JSON; nothing is sent there
@@ -62,6 +63,7 @@ class _Request:
 
     def __init__(self, scheduler: Scheduler, now: float, commands: list[Command]) -> None:
         self.scheduler, self.now, self.commands = scheduler, now, commands
+        self._obstacles: dict[tuple[Kind, float], str] = {}
 
     def answer(self, request: Any, new_task: str, account: str) -> tuple[Any, str]:
         if not isinstance(request, dict):
@@ -118,8 +120,21 @@ class _Request:
         )
         rejected = self._ask(spec, TaskRejected)
         if rejected is None:
-            return {"taskid": new_task}, new_task
+            obstacle = self._obstacle(new_task)
+            warning = {"warning": f"The task is kept and waits: {obstacle}."} if obstacle else {}
+            return {"taskid": new_task, **warning}, new_task
         return {"error": _sentence(rejected.reason)}, ""
+
+    def _obstacle(self, task: str) -> str:
+        """Why none of the workers that are here can ever run the task, in words; "" if one can, or none is here."""
+        scheduler = self.scheduler
+        record = scheduler.state.records.get(task) or scheduler.state.records.get(task.rpartition(".")[0])
+        if record is None or not any(group.alive for hub in scheduler.state.hubs.values() for group in hub.groups):
+            return ""
+        alike = record.kind, record.spec.priority
+        if alike not in self._obstacles:  # many ids may be asked for at once, and few are of different kinds
+            self._obstacles[alike] = scheduler.dispatch.no_taker(record)
+        return self._obstacles[alike]
 
     def _get_task(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._state_of(_text(request, "taskid"))
@@ -148,7 +163,8 @@ class _Request:
         if view.state is TaskState.DONE:
             return _result(view)
         if view.state in WAITING:
-            return {"progress": 0, "result": None}
+            obstacle = self._obstacle(task) if view.state is TaskState.QUEUED else ""
+            return {"progress": 0, "result": None, **({"waiting": _sentence(obstacle)} if obstacle else {})}
         if view.state is TaskState.RUNNING:
             return {"progress": max(1, min(99, int(view.progress))), "result": None}
         failure = view.failure

@@ -34,7 +34,10 @@ class Client:
         self._address = ""
 
     def sendTask(self, taskname: str, taskdict: Any, priority: float = 0, userid: str | None = None) -> dict[str, Any]:
-        """{'taskid': …}; userid is the account's name by default."""
+        """{'taskid': …}; userid is the account's name by default.
+
+        Where no worker that is there knows the name or takes the priority, 'warning' says so; the task is kept.
+        """
         user = account() if userid is None else userid
         request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority, "userid": user}
         return self._ask(request)
@@ -43,7 +46,7 @@ class Client:
         """{'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}.
 
         progress is None for a task that is unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it
-        reports, 100 when it is done, 'cancelled' when it was.
+        reports, 100 when it is done, 'cancelled' when it was. 'waiting' says why no worker can ever take a queued one.
         """
         if isinstance(taskid, (list, tuple)):
             return self._ask({"toLB": "GETTASKS", "tasksid": list(taskid)}) if taskid else {}

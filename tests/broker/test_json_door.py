@@ -201,6 +201,27 @@ def test_cancel(lab: Lab) -> None:
     assert lab.ask({"toLB": "CANCELTASK", "taskid": "x"}) == {"deleted": False, "from": None}
 
 
+@pytest.mark.parametrize(
+    ("name", "priority", "why"),
+    [
+        ("HELO", 0, "no hub knows a task named 'HELO' (did you mean 'HELLO'?)."),
+        ("HELLO", 2000, "no worker takes priority 2000 (those here take 0 to 100)."),
+    ],
+)
+def test_what_no_worker_can_run_is_said_in_the_answers(lab: Lab, name: str, priority: float, why: str) -> None:
+    answer = lab.ask({"toLB": "NEWTASK", "taskname": name, "taskdict": {}, "priority": priority})
+    assert answer["warning"] == f"The task is kept and waits: {why}"
+    waits = {"progress": 0, "result": None, "waiting": why[0].upper() + why[1:]}
+    assert lab.ask({"toLB": "GETTASK", "taskid": answer["taskid"]}) == waits
+    known = lab.new()
+    both = lab.ask({"toLB": "GETTASKS", "tasksid": [answer["taskid"], known]})
+    assert (both[answer["taskid"]], set(both[known])) == (waits, {"progress", "result"})
+
+
+def test_before_a_hub_is_here_nothing_is_said_of_it() -> None:
+    assert set(Lab(hub=False).ask({"toLB": "NEWTASK", "taskname": "HELO", "taskdict": {}})) == {"taskid"}
+
+
 def test_too_many_queued() -> None:
     lab = Lab(max_queued=3, hub=False)
     for _ in range(3):
