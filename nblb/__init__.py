@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.client.cluster import Cluster as Cluster
     from nblb.client.current import attach as attach
     from nblb.client.current import jobs as jobs
+    from nblb.client.current import tasks as tasks
     from nblb.client.debug.post_mortem import debug as debug
     from nblb.client.executor import executor as executor
     from nblb.client.futures.collect import as_completed as as_completed
@@ -83,6 +84,7 @@ _HOMES = {
     "gather": "client.futures.collect",
     "jobs": "client.current",
     "attach": "client.current",
+    "tasks": "client.current",
     "inbox": "client.jobs.inbox",
     "debug": "client.debug.post_mortem",
     # inside a task

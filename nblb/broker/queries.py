@@ -262,12 +262,15 @@ def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, 
         found = state.jobs.get(about["job"])
         chosen = iter(list(found.records.values()) if found is not None else [])
     wanted, user, single, ended = (about.get(key) for key in ("state", "user", "single", "ended"))
+    name, is_open, ending = about.get("name"), about.get("open"), str(about.get("ending") or "")
     all_tasks = [
         task
         for record in chosen
-        if user in (None, record.user) and not (single and record.spec.job) and not (ended and record.unended)
+        if user in (None, record.user) and name in (None, record.spec.name) and record.id.endswith(ending)
+        if not (single and record.spec.job) and not (ended and record.unended)
+        if not is_open or record.unended
         for task in record.slices
-        if wanted in (None, "", task.state.value)
+        if wanted in (None, "", task.state.value) and not (is_open and task.state.ended)
     ]
     if about.get("latest"):
         all_tasks.reverse()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
+from nblb.client import single_tasks
 from nblb.client.connection.locate import account
-from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.launch import one_shot
 from nblb.parameters import load
 
@@ -33,8 +35,9 @@ def register(commands: Commands) -> None:
     command = add(commands, "jobs", jobs, "list jobs", data=True)
     command.add_argument("--user", default="", help="only this user's")
     command.add_argument("--limit", type=count, default=100, help="at most this many (100)")
+    command.add_argument("--tasks", action="store_true", help="the single tasks that wait or run, instead of jobs")
     command = add(commands, "cancel", cancel, "cancel tasks", data=True)
-    command.add_argument("ids", nargs="*", metavar="TASK", help="ids of tasks")
+    command.add_argument("ids", nargs="*", metavar="TASK", help="single tasks by id, the end of an id, or name (all)")
     command.add_argument("--job", action="append", default=[], metavar="NAME", help="a job by its name or id")
     command.add_argument("--user", default="", help="whose job, if not this account's")
     command.add_argument("--kill", action="store_true", help="without the moment of grace for running tasks")
@@ -109,25 +112,44 @@ def users(options: argparse.Namespace) -> int:
 
 
 def jobs(options: argparse.Namespace) -> int:
-    """List the jobs that the cluster knows."""
+    """List the jobs that the cluster knows, or the single tasks that have not ended."""
+    single = single_tasks.listed(lambda topic, about: _ask(options, topic, about), options.user or None)
+    if options.tasks:
+        shown = single[: options.limit]
+        show(options, shown, lambda: table(shown, ("name", "user", "state", "priority", "task"), "no single tasks"))
+        return 0
     rows = _ask(options, "jobs", {"user": options.user, "limit": options.limit})
     columns = ("name", "user", "items", "state", "counts", "job")
-    show(options, rows, lambda: table(rows, columns, "no jobs"))
+    more = f"\nand {len(single):,} single tasks that wait or run: nblb jobs --tasks" if single else ""
+    show(options, rows, lambda: table(rows, columns, "no jobs") + more)
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """Cancel tasks by id, and jobs by name or id; exit code 1 when nothing was there to cancel."""
+    """Cancel single tasks by id, the end of an id, or name, and jobs by name or id; exit code 1 when there is none."""
     if not options.ids and not options.job:
-        raise NblbError("say what to cancel: ids of tasks, or --job NAME")
+        raise NblbError("say what to cancel: ids or names of single tasks, or --job NAME")
     address, _ = one_shot.find(load(options.parameters))
-    cancelled = {task: one_shot.cancel(address, task=task, kill=options.kill) for task in options.ids}
+    cancelled = {task: _cancel_task(address, task, options) for task in options.ids}
     for name in options.job:
         known = one_shot.ask(address, "job", {"job": name, "name": name, "user": options.user or account()})
         cancelled[name] = one_shot.cancel(address, job=known["job"], kill=options.kill) if known else 0
     lines = [f"{name}: {number} cancelled" for name, number in cancelled.items()]
     show(options, cancelled, lambda: "\n".join(lines))
     return 0 if any(cancelled.values()) else 1
+
+
+def _cancel_task(address: str, wanted: str, options: argparse.Namespace) -> int:
+    """How many calls: of a whole id, which may be of a job's record, or of what the end of an id or a name means."""
+    number = one_shot.cancel(address, task=wanted, kill=options.kill)
+    if number:
+        return number
+    try:
+        rows = single_tasks.found(lambda *question: one_shot.ask(address, *question), wanted, options.user or account())
+    except UnknownTask as problem:
+        print(f"{wanted}: {problem}", file=sys.stderr)
+        return 0
+    return sum(one_shot.cancel(address, task=row["task"], kill=options.kill) for row in rows)
 
 
 def _ask(options: argparse.Namespace, topic: str, about: dict[str, Any] | None = None) -> Any:

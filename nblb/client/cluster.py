@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nblb.client import current, front_end
+from nblb.client import current, front_end, single_tasks
 from nblb.client.connection.connection import Connection, Pending, close_all
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.executor import Executor, executor
+from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
 from nblb.client.session.session import Session
+from nblb.client.single_tasks import TaskList
 from nblb.client.snapshots import ClusterSnapshot, HubRow
-from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
 
@@ -144,9 +146,31 @@ class Cluster:
         told = self.connection.ask("jobs", {} if user is None else {"user": user})
         return JobList([JobInfo(row) for row in told], self, user)
 
-    def attach(self, name: str) -> Job:
-        """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes."""
-        return attach(self, name)
+    def tasks(self, user: str | None = None, name: str | None = None) -> TaskList:
+        """The single tasks that have not ended, of one user or of all, and of one name or of all.
+
+        Those of jobs are not among them. `cluster.attach(row.task)` gives the future of one, also when the variable
+        that held it is gone: `cluster.attach(cluster.tasks()[0].task).cancel()`.
+        """
+        return TaskList(single_tasks.listed(self.connection.ask, user, name))
+
+    def attach(self, name: str) -> Job | TaskFuture:
+        """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes.
+
+        Where no job has it, a single task that has not ended: by its id, the end of it, or its name (the latest).
+
+        Raises
+        ------
+        UnknownTask
+            There is neither; the message names the jobs that there are.
+        """
+        try:
+            return attach(self, name)
+        except UnknownTask as no_job:
+            try:
+                return single_tasks.attach(self, name)
+            except UnknownTask as no_task:
+                raise UnknownTask(f"{no_job}. And {no_task}") from None
 
     def executor(self, priority: float = 0.0, user: str | None = None, **unknown: Any) -> Executor:
         """A concurrent.futures.Executor whose calls run on this cluster; as `lb.executor`."""

@@ -10,8 +10,10 @@ from nblb.client.connection import waiting
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
+    from nblb.client.futures.task_future import TaskFuture
     from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
+    from nblb.client.single_tasks import TaskList
 
 _open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
 
@@ -67,6 +69,20 @@ def jobs() -> JobList:
     return get().jobs()
 
 
-def attach(name: str) -> Job:
-    """Take up a job that was submitted before, by this kernel or one before it: `lb.attach("sweep").results()`."""
+def tasks(user: str | None = None, name: str | None = None) -> TaskList:
+    """The single tasks that have not ended: `lb.attach(lb.tasks()[0].task).cancel()`.
+
+    Parameters
+    ----------
+    user, name
+        Only this user's, only those of this name.
+    """
+    return get().tasks(user, name)
+
+
+def attach(name: str) -> Job | TaskFuture:
+    """Take up a job that was submitted before, by this kernel or one before it: `lb.attach("sweep").results()`.
+
+    Where no job has the name, a single task that has not ended is taken up, by its id, the end of it, or its name.
+    """
     return get().attach(name)

@@ -129,8 +129,9 @@ class EarlierJob:
     def attach(self) -> Job:
         """The job itself, with its results."""
         from nblb.client import current
+        from nblb.client.jobs.attach import attach
 
-        return current.get().attach(self.job_id)
+        return attach(current.get(), self.job_id)
 
     def row(self) -> EarlierRow:
         """For front-ends; what is left is asked anew in the background."""

@@ -24,6 +24,8 @@ def future(shell: Any, cluster: Any, spec: str) -> TaskFuture | None:
     if item is None:
         return None
     job = cluster.attach(item["job"])
+    if isinstance(job, TaskFuture):
+        raise UnknownTask(f"{item['job']!r} is a single task, which has no items")
     try:
         made: TaskFuture = job[int(item["item"])]
     except IndexError as problem:

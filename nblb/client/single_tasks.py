@@ -1,0 +1,80 @@
+"""Single tasks that are not in a variable any more: listed, and found by id, the end of an id, or name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nblb.client.rows import Row
+from nblb.client.submit.batch import attached
+from nblb.errors import UnknownTask
+
+if TYPE_CHECKING:
+    from nblb.client.cluster import Cluster
+    from nblb.client.futures.task_future import TaskFuture
+
+MOST = 1000  # calls of a list
+ENDING = 6  # characters of an id that are worth looking for
+Ask: TypeAlias = Callable[[str, dict[str, Any]], Any]
+
+
+class TaskRow(Row):
+    """A single task as it was when the core was asked: `task` is its id."""
+
+    def _shown(self) -> list[str]:
+        return ["name", "state", "task", "user", "priority"]
+
+
+class TaskList(list[TaskRow]):
+    """Single tasks that have not ended, the oldest first."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "<no single tasks wait or run>"
+        return "\n".join(f"{row.name} {row.task}: {row.state}, priority {row.priority:g} ({row.user})" for row in self)
+
+
+def listed(ask: Ask, user: str | None = None, name: str | None = None, ending: str = "") -> list[TaskRow]:
+    """The single tasks that have not ended; `ask` puts a question of broker/queries.py to the core."""
+    about = {"single": True, "open": True, "user": user, "name": name, "ending": ending or None, "limit": MOST}
+    told = ask("tasks", {key: value for key, value in about.items() if value is not None}) or {}
+    return [row for slice_ in told.get("rows", ()) for row in _calls(slice_)][:MOST]
+
+
+def _calls(row: Mapping[str, Any]) -> Iterable[TaskRow]:
+    """The calls of a slice: those that were submitted at once travel in one record."""
+    for item in range(row["first"], row["first"] + row["items"]):
+        task = f"{row['task']}.{item}" if row["of"] > 1 else row["task"]
+        yield TaskRow({**row, "task": task, "record": row["task"], "item": item})
+
+
+def found(ask: Ask, wanted: str, user: str | None = None) -> list[TaskRow]:
+    """The tasks that somebody means by an id, the end of one, or a name; a name may mean several.
+
+    Raises
+    ------
+    UnknownTask
+        There is none, or the end of an id fits several.
+    """
+    record, _, item = wanted.rpartition(".")
+    whole, number = (record, int(item)) if record and item.isdecimal() else (wanted, None)
+    if len(whole) >= ENDING and whole.isalnum():
+        rows = [row for row in listed(ask, None, None, whole) if number in (None, row["item"])]
+        records = {row["record"] for row in rows}
+        if len(records) > 1:
+            raise UnknownTask(f"{len(records)} tasks end with {wanted!r}; take more of the id")
+        if rows:
+            return rows
+    rows = listed(ask, user, wanted)
+    if rows:
+        return rows
+    known = sorted({row["name"] for row in listed(ask, user)})
+    there = f"those that wait or run are named {', '.join(known[:20])}" if known else "none waits or runs"
+    raise UnknownTask(f"no single task has the id, the end of an id, or the name {wanted!r}; {there}")
+
+
+def attach(cluster: Cluster, wanted: str) -> TaskFuture:
+    """The future of a single task; of several with this name the latest."""
+    row = found(cluster.connection.ask, wanted, cluster.user)[-1]
+    futures = attached(cluster.connection, row["record"], row["of"], row["name"])
+    return futures[int(row["item"])]
