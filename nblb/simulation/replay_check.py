@@ -77,7 +77,7 @@ def _sums(live: State, replayed: State, now: float | None) -> str:
     """The statistics by task name, and what each user has had."""
     for name in live.tallies.by_name | replayed.tallies.by_name:
         mine, its = (state.tallies.by_name.get(name, Statistics()) for state in (live, replayed))
-        for field in ("total", "failed", "ran", "calc_sum", "wait_sum"):
+        for field in ("total", "failed", "ran", "calc_sum", *(["wait_sum"] if now is not None else [])):
             if not _alike(getattr(mine, field), getattr(its, field)):
                 return f"statistics of {name}: {field} is {getattr(mine, field)}, of a replay {getattr(its, field)}"
     for name in live.share.users | replayed.share.users:
