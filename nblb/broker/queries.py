@@ -13,8 +13,8 @@ from typing import Any
 
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.calls import in_hand, running_by_job
 from nblb.scheduling.hubs import GroupOfWorkers
+from nblb.scheduling.reporting.calls import in_hand, running_by_job
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob

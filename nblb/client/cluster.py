@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nblb.client import current, front_end, single_tasks
+from nblb.client import current, front_end
 from nblb.client.connection.connection import Connection, Pending, close_all
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.executor import Executor, executor
+from nblb.client.futures import single_tasks
+from nblb.client.futures.single_tasks import TaskList
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
 from nblb.client.session.session import Session
-from nblb.client.single_tasks import TaskList
 from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters

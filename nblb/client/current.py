@@ -10,10 +10,10 @@ from nblb.client.connection import waiting
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
+    from nblb.client.futures.single_tasks import TaskList
     from nblb.client.futures.task_future import TaskFuture
     from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
-    from nblb.client.single_tasks import TaskList
 
 _open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
 

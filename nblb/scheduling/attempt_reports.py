@@ -29,9 +29,9 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
 from nblb.scheduling.nesting import following, parents, waits
+from nblb.scheduling.reporting.tallies import ran_s
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
-from nblb.scheduling.tallies import ran_s
 
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a duration beyond that is not believed

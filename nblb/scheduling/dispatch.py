@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
-from nblb.scheduling import at_hub, place_in_line
 from nblb.scheduling.backlog import Entry, UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.placement import MOST_COMPARED
+from nblb.scheduling.reporting import at_hub, place_in_line
 from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
-from nblb.scheduling.submission import Kind
+from nblb.scheduling.submission import Kind, Submission
 
 MAX_A_TURN = 2000  # so that one turn of the shell stays short
 

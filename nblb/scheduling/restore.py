@@ -24,10 +24,10 @@ from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
 from nblb.scheduling.nesting import following, parents
+from nblb.scheduling.reporting.tallies import ran_s
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
-from nblb.scheduling.tallies import ran_s
 
 
 class Restore:

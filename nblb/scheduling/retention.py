@@ -8,8 +8,8 @@ from itertools import islice
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged
-from nblb.scheduling.calls import running_by_job
 from nblb.scheduling.nesting import parents
+from nblb.scheduling.reporting.calls import running_by_job
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission
 

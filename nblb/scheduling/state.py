@@ -21,10 +21,10 @@ from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
+from nblb.scheduling.reporting.tallies import Tallies
+from nblb.scheduling.reporting.wall_clock import WallClock
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
-from nblb.scheduling.tallies import Tallies
-from nblb.scheduling.wall_clock import WallClock
 
 MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures

@@ -12,11 +12,11 @@ from typing import Any
 from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.reporting.tallies import Statistics
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Policy, State
 from nblb.scheduling.submission import Submission
-from nblb.scheduling.tallies import Statistics
 
 CANCELLED = (TaskState.CANCELLED, TaskState.CANCELLING)
 GIVEN = (TaskState.ASSIGNED, TaskState.RUNNING)

@@ -26,7 +26,7 @@ from nblb.protocol.messages import (
     TaskStopped,
     Welcome,
 )
-from nblb.scheduling.wall_clock import WallClock
+from nblb.scheduling.reporting.wall_clock import WallClock
 
 
 class FakeScheduler:

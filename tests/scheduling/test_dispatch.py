@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import TaskKept
 from nblb.protocol.messages import CancelTask, Group, OpenJob, RunTask, SubmitTask, TaskState
-from nblb.scheduling import place_in_line
+from nblb.scheduling.reporting import place_in_line
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 

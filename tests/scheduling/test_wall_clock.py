@@ -6,8 +6,8 @@ import pytest
 
 from nblb.broker.queries import answer
 from nblb.protocol.messages import Group, Hello, OpenJob, TaskEnded
+from nblb.scheduling.reporting.wall_clock import WallClock
 from nblb.scheduling.state import Policy
-from nblb.scheduling.wall_clock import WallClock
 from tests.scheduling.world import ANNA, World, submit
 
 

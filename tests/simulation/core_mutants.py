@@ -22,11 +22,11 @@ from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.placement import Placement
 from nblb.scheduling.recall import Recall
+from nblb.scheduling.reporting.tallies import Tallies
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission as LiveRecord
-from nblb.scheduling.tallies import Tallies
 from tests.simulation.planting import Patches, nothing, swap
 
 

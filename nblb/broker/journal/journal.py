@@ -25,7 +25,7 @@ from nblb.broker.journal.file_claims import FileClaims
 from nblb.broker.journal.needed_files import NeededFiles
 from nblb.broker.journal.replay import Replay
 from nblb.broker.journal.reserve import Reserve
-from nblb.broker.journal.rows import Attempt, Numbers, OpenAttempts, RowBatch, RowEncoder
+from nblb.broker.journal.rows import AttemptRow, Numbers, OpenAttempts, RowBatch, RowEncoder
 from nblb.broker.journal.schema import damaged, prepare
 from nblb.broker.journal.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
@@ -281,7 +281,7 @@ class Journal:
         self._replayed = True
         self._blobs.sweep()
 
-    def _rewrite_attempts(self, still_open: list[Attempt]) -> None:
+    def _rewrite_attempts(self, still_open: list[AttemptRow]) -> None:
         """One row for them; a disk that is full gives up its reserve for it."""
         row = (self._numbers.turn, msgspec.msgpack.encode(still_open))
         while True:

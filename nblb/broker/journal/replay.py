@@ -14,7 +14,7 @@ import msgspec
 
 from nblb.broker.journal.blob_files import BlobFiles
 from nblb.broker.journal.needed_files import NeededFiles
-from nblb.broker.journal.rows import SPAN, Attempt, Numbers, OpenAttempts, keys
+from nblb.broker.journal.rows import SPAN, AttemptRow, Numbers, OpenAttempts, keys
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,
@@ -48,7 +48,7 @@ class Replay:
     ) -> None:
         self._db, self._blobs, self._files, self._numbers, self._attempts = db, blobs, files, numbers, attempts
 
-    def entries(self, rewrite: Callable[[list[Attempt]], None]) -> Iterator[AnyEntry]:
+    def entries(self, rewrite: Callable[[list[AttemptRow]], None]) -> Iterator[AnyEntry]:
         """Everything that is kept. `rewrite` is to put one row with these open attempts in the place of all others."""
         names: dict[int, str] = {}
         db = self._db
@@ -93,17 +93,17 @@ class Replay:
             if number in names:
                 yield Collected(names[number], expires)
 
-    def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[Attempt]:
+    def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[AttemptRow]:
         """Those that neither end nor failure nor a later attempt has closed."""
-        latest: dict[tuple[int, int, int], Attempt] = {}
+        latest: dict[tuple[int, int, int], AttemptRow] = {}
         decode_task = self._decoder(TaskKept)
         for number, hub, task in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
             if type(hub) is not str:
                 raise ValueError("a task's hub has no name")
-            latest[number, 0, 1] = Attempt(number, 0, 1, 1, hub, decode_task(task).at)
+            latest[number, 0, 1] = AttemptRow(number, 0, 1, 1, hub, decode_task(task).at)
         for turn, row in self._db.execute("SELECT turn, entry FROM attempts ORDER BY turn"):
             self._numbers.turn = turn + 1
-            for attempt in msgspec.msgpack.decode(row, type=list[Attempt]):
+            for attempt in msgspec.msgpack.decode(row, type=list[AttemptRow]):
                 latest[attempt.number, attempt.first, attempt.items] = attempt
         return [
             attempt
@@ -111,7 +111,7 @@ class Replay:
             if attempt.number in names and not self._closed(attempt, failures.get(attempt.number, ()))
         ]
 
-    def _closed(self, attempt: Attempt, failures: Iterable[AttemptFailed]) -> bool:
+    def _closed(self, attempt: AttemptRow, failures: Iterable[AttemptFailed]) -> bool:
         """Does an end or a failure speak of all its items, or of those of a later attempt?"""
         number, first, items, attempt_number = attempt.number, attempt.first, attempt.items, attempt.attempt
         query = "SELECT 1 FROM ends WHERE key BETWEEN ? AND ? AND attempt >= ? AND first <= ? AND first + items >= ?"

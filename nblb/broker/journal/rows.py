@@ -56,7 +56,7 @@ TABLES = (
 )
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An attempt that is open, in a row of all those of its turn."""
 
     number: int  # of the task
@@ -175,7 +175,7 @@ class RowBatch:
         self.ends: list[tuple[int, int, int, int, str | None, bytes]] = []
         self.failed: list[tuple[int, bytes]] = []
         self.collected: list[tuple[int, float]] = []
-        self.attempts: list[Attempt] = []
+        self.attempts: list[AttemptRow] = []
         self.jobs: dict[str, bytes | None] = {}
         self.blobs: dict[str, tuple[str | None, bytes] | None] = {}
         self.published: dict[str, bytes | None] = {}
@@ -239,7 +239,7 @@ class RowBatch:
         if at is not None:  # a lone call that is given to a hub in the turn that brings it: one row for both
             self.tasks[at] = (*self.tasks[at][:3], entry.hub)
         else:
-            self.attempts.append(Attempt(number, entry.first, entry.items, entry.attempt, entry.hub, entry.at))
+            self.attempts.append(AttemptRow(number, entry.first, entry.items, entry.attempt, entry.hub, entry.at))
             self.moves.append((True, number, entry.first, entry.items))
 
     def _attempt_failed(self, entry: AttemptFailed) -> None:

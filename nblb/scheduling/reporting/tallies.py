@@ -89,7 +89,7 @@ class Statistics:
         return found
 
 
-class UserPast:
+class UserTotals:
     """What a user has had of the workers, as far as no task that is known tells of it."""
 
     __slots__ = ("at", "done", "failed", "recent_s", "used_s")
@@ -117,7 +117,7 @@ class Tallies:
         self.by_name: dict[str, Statistics] = {}
         self._share = share
         self._past: dict[str, Statistics] = {}
-        self._past_users: dict[str, UserPast] = {}
+        self._past_users: dict[str, UserTotals] = {}
         self._changed_names: dict[str, None] = {}  # whose past the journal does not have as it is
         self._changed_users: dict[str, None] = {}
 
@@ -179,11 +179,11 @@ class Tallies:
             past.spend(ran, ended.ended_at, self._share.halflife_s)
             self._past_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
 
-    def _past_of(self, user: str) -> UserPast:
+    def _past_of(self, user: str) -> UserTotals:
         self._changed_users[user] = None
         past = self._past_users.get(user)
         if past is None:
-            past = self._past_users[user] = UserPast()
+            past = self._past_users[user] = UserTotals()
         return past
 
     def _past_name(self, name: str) -> Statistics:
@@ -223,7 +223,7 @@ class Tallies:
             self._past.pop(entry.name, None)
 
     def recall_user(self, entry: UserKept) -> None:
-        past = self._past_users[entry.user] = UserPast()
+        past = self._past_users[entry.user] = UserTotals()
         past.done, past.failed, past.used_s = entry.done, entry.failed, entry.used_s
         past.recent_s, past.at = entry.recent_s, entry.at
 
