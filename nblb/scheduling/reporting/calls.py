@@ -1,8 +1,9 @@
 """How many calls run and how many wait, counted alike for status, users, jobs, queue and Monitor.
 
 A worker makes one call at a time; one that waits for tasks of its own call runs it still, and uses no slot. What hubs
-have in hand beyond that waits: the calls of a slice behind the one at hand, and slices that were sent ahead. A hub does not announce calls that are over at once, so which slices are at work
-is taken from the number of workers: those that have begun first, then in the order in which they were given.
+have in hand beyond that waits: the calls of a slice behind the one at hand, and slices that were sent ahead. A hub
+does not announce calls that are over at once, so which slices are at work is taken from the number of workers: those
+that have begun first, then in the order in which they were given.
 """
 
 from __future__ import annotations
