@@ -22,6 +22,7 @@ MOST_SEEDS = 2000
 FEW = 80
 RARE = frozenset(
     {
+        "a_returning_hub_has_nobody_waiting",
         "adoption_ignored",
         "blob_pieces_by_their_first_item",
         "busy_ones_stay",
