@@ -140,11 +140,11 @@ def test_looks(here: Lab, artifacts: Path) -> None:
 
 
 SPEAK = """
-from nblb.client.futures.live import Picture
+from nblb.client.futures.live import MimeBundle
 from nblb.client.snapshots import OutputLine
 dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 thing.has_knobs(); thing.emits({"image/png": dot, "text/plain": "<Figure loss>"})
-thing.displays = [Picture({"text/html": "<b>bold</b><script>parent.evil = 1</script>", "text/plain": "bold"})]
+thing.displays = [MimeBundle({"text/html": "<b>bold</b><script>parent.evil = 1</script>", "text/plain": "bold"})]
 thing.output = [OutputLine(n, "stdout", f"epoch {n}") for n in range(8)]
 thing"""
 
