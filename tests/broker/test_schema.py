@@ -127,7 +127,7 @@ def test_an_upgrade_changes_tables_and_rows(sample: Path, monkeypatch: pytest.Mo
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from nblb.broker import journal, journal_schema as schema
+from nblb.broker.journal import journal, schema
 from tests.broker.test_schema import give_collections_a_reason
 
 def step(db):
