@@ -65,3 +65,7 @@ def test_type_checkers_see_the_same_names() -> None:
 def test_a_submodule_never_hides_a_public_name() -> None:
     modules = {path.stem for path in Path(nblb.__file__).parent.iterdir()}
     assert not modules & set(nblb.__all__)
+
+
+def test_type_checkers_are_told_that_it_is_typed() -> None:
+    assert Path(nblb.__file__).with_name("py.typed").exists()  # "Typing :: Typed" in pyproject.toml
