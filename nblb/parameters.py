@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from nblb.errors import ParametersError
+from nblb.processes import cores
 from nblb.protocol.messages import Group
 from nblb.user_text import clean
 
@@ -156,7 +157,7 @@ class Parameters(msgspec.Struct, frozen=True):
         wanted = self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
         return tuple(
             Group(
-                workers=_cores() if g.nWorkers == "auto" else g.nWorkers,
+                workers=cores() if g.nWorkers == "auto" else g.nWorkers,
                 minP=g.minP,
                 maxP=g.maxP,
                 processP=g.processP,
@@ -196,14 +197,6 @@ def load(source: Source = None) -> Parameters:
         path = Path(source).expanduser()
         return _check({**defaults, **_read(path)}, str(path), path.absolute().parent)
     raise ParametersError(f"parameters are given by a path or a dict, and this is {_shown(source)}.")
-
-
-def _cores() -> int:
-    """The cores that this process may use, which a container or a batch job may have cut."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def _read(path: Path) -> dict[str, Any]:

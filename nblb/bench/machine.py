@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from nblb.processes import cores
+
 ECHO = """
 import sys, zmq
 socket = zmq.Context().socket(zmq.ROUTER)
@@ -38,11 +40,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "load": [round(load, 2) for load in os.getloadavg()],
     }
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _processor() -> str:

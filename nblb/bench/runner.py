@@ -24,6 +24,7 @@ from nblb.bench.report import BenchReport, Measured
 from nblb.bench.system import FULL, Impossible, Size
 from nblb.bench.work import pid
 from nblb.errors import NblbError
+from nblb.processes import cores
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -100,7 +101,7 @@ def run(
     finally:
         bench.system.clean()
     for each in report.cases:
-        each.limit = explain(each, report.best, machine.cores())
+        each.limit = explain(each, report.best, cores())
     report.advice = advise(report, str(status.get("state_dir", "")))
     if bench.meter.unseen:
         report.advice.append("Processor time of hubs and workers on other machines is not in the shares above.")

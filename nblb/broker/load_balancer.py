@@ -27,19 +27,18 @@ from nblb.broker.full_disk import FullDisk
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.lost_files import without_lost
 from nblb.broker.journal.memory import MemoryJournal
-from nblb.broker.journal.state_folder import account
 from nblb.broker.json_door import handle_json
 from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.parameters import Parameters, Source, load
+from nblb.processes import account, is_alive
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.protocol.journal_entries import TaskForgotten
 from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
-from nblb.system.processes import is_process_alive
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
 
@@ -312,7 +311,7 @@ class LoadBalancer:
         hub = self.scheduler.state.hubs.get(address)
         if hub is None or hub.hello.host != socket.gethostname():
             return False
-        return not is_process_alive(hub.hello.pid)
+        return not is_alive(hub.hello.pid)
 
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
         value = queries.answer(scheduler, topic, about, now)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
-from nblb.client.connection.locate import account
 from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.launch import one_shot
 from nblb.parameters import load
+from nblb.processes import account
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters

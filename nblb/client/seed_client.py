@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from nblb.client.connection.locate import account, find_core
+from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable
 from nblb.parameters import load
+from nblb.processes import account
 
 LEAST_PATIENCE_MS = 5_000
 

@@ -29,6 +29,7 @@ from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.parameters import Parameters, load
 from nblb.payload import blob_name, dump_constant, dump_function
+from nblb.processes import cores, is_alive
 from nblb.protocol.commands import (
     AskForItems,
     Command,
@@ -199,7 +200,7 @@ class WorkerHub:
     def _worker_settings(self) -> list[dict[str, Any]]:
         """For each group, what its worker processes are told."""
         max_processes = machine.most_processes()
-        threads = max(1, machine.cores() // max(1, sum(group.workers for group in self._groups)))
+        threads = max(1, cores() // max(1, sum(group.workers for group in self._groups)))
         configured = self.parameters.WKHUB_WORKERS
         settings = []
         for number, group in enumerate(self._groups):
@@ -331,7 +332,7 @@ class WorkerHub:
         if self._stop_reason is not None:
             self._perform(self._slots.stop(self._stop_reason, now))
             self._stop_reason = None
-        if not self._line.connected and self._core_pid and not machine.is_process_alive(self._core_pid):
+        if not self._line.connected and self._core_pid and not is_alive(self._core_pid):
             self._core_pid = 0
             self._slots.core_ended()
 

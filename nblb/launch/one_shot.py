@@ -9,8 +9,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from nblb import errors
-from nblb.client.connection.locate import account, find_core
+from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.processes import account
 from nblb.protocol.messages import (
     Answer,
     Ask,

@@ -12,18 +12,16 @@ the dead have left can be swept.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
 import re
-import socket
 import stat
 import weakref
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import count
 from pathlib import Path
 
+from nblb.processes import began, boot_mark, is_alive
 from nblb.protocol.framing import IN_MEMORY, Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory, untouched
 
@@ -43,7 +41,7 @@ _NAME = re.compile(r"[0-9a-f]{44}")
 def owner() -> str:
     """The digits that names of this process's files begin with: its machine, its pid, and when it was started."""
     pid = os.getpid()
-    return f"{_mark()}{pid:08x}{started(pid) or 0:012x}"
+    return f"{boot_mark()}{pid:08x}{began(pid) or 0:012x}"
 
 
 def process_name() -> str:
@@ -52,41 +50,15 @@ def process_name() -> str:
 
 
 def has_ended(name: str) -> bool:
-    """Whether the process that owns this name is known to have ended; of another machine's nothing is known."""
-    if not _NAME.fullmatch(name) or name[:8] != _mark():
+    """True if the process that owns this name is known to have ended; of another machine's nothing is known."""
+    if not _NAME.fullmatch(name) or name[:8] != boot_mark():
         return False
-    pid, since = int(name[8:16], 16), int(name[16:28], 16)
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return True  # it is not of this account: the number has been given away again
-    now = started(pid)
-    return now is not None and since not in (0, now)
+    return not is_alive(int(name[8:16], 16), began_at=int(name[16:28], 16))
 
 
 def is_of_this_boot(name: str) -> bool:
     """Whether the pid in this name means something here: it was made since this computer or container started."""
-    return _NAME.fullmatch(name) is not None and name[:8] == _mark()
-
-
-@cache
-def _mark() -> str:
-    """Of this boot of this machine, or container: pids mean something only there."""
-    words = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # not Linux: the name of the machine must do
-        words += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
-    return hashlib.blake2b("\n".join(words).encode(), digest_size=4).hexdigest()
-
-
-def started(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks; 0 for one that has ended and was not yet waited for."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return 0 if state in (b"Z", b"X") else int(fields[18])
-    except (OSError, ValueError, IndexError):
-        return None
+    return _NAME.fullmatch(name) is not None and name[:8] == boot_mark()
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nblb.processes import is_alive
 from nblb.shared_files import transfer
-from nblb.system.processes import is_process_alive
 
 LOCK = "lock"  # the file in the state folder on which a core holds a lock (broker/journal/state_folder.py)
 
@@ -44,7 +44,7 @@ class CoreFile:
     def _has_ended(self) -> bool:
         """Its process is known to have ended; its pid may be another program's by now."""
         process = str(self.about.get("process", ""))
-        if not (self.pid > 0 and is_process_alive(self.pid)) or transfer.has_ended(process):
+        if not (self.pid > 0 and is_alive(self.pid)) or transfer.has_ended(process):
             return True
         if transfer.is_of_this_boot(process):
             return False

@@ -12,14 +12,6 @@ MANY_FILES = 16_384
 MORE_PROCESSES = 4096  # than the account has when the hub starts
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
 def allow_many_files() -> None:
     """Each worker takes a handful of descriptors here; the usual soft limit of 1024 is soon reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -52,13 +44,3 @@ def load() -> float:
 def memory() -> float:
     """Memory in use, 0 to 1."""
     return psutil.virtual_memory().percent / 100.0
-
-
-def is_process_alive(pid: int) -> bool:
-    """A process of this pid runs here (one that has ended and was not yet waited for does not)."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True

@@ -6,45 +6,19 @@ and chance. Whoever carries another mark may live or not: nothing is known of it
 
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
 import uuid
-from functools import cache
-from pathlib import Path
+
+from nblb.processes import boot_mark, is_alive
 
 
 def new_name() -> str:
     """For this process; each call makes another."""
-    return f"{_mark()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return f"{boot_mark()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def has_ended(name: str) -> bool:
     """Whether the process that made this name is known to have ended."""
     mark, _, rest = name.partition("-")
     pid = rest.partition("-")[0]
-    return mark == _mark() and pid.isdecimal() and not is_process_alive(int(pid))
-
-
-def is_process_alive(pid: int) -> bool:
-    """A process of this number runs here; one that has ended and was not yet waited for does not."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    try:  # only where there is /proc
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (OSError, IndexError):
-        return True
-
-
-@cache
-def _mark() -> str:
-    words = [socket.gethostname()]
-    try:
-        words += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
-    except OSError:
-        pass  # not Linux: the name of the machine must do
-    return hashlib.blake2b("\n".join(words).encode(), digest_size=4).hexdigest()
+    return mark == boot_mark() and pid.isdecimal() and not is_alive(int(pid))

@@ -31,7 +31,3 @@ def test_names_of_one_process_differ() -> None:
 @pytest.mark.parametrize("name", ["", "lab", "c0b28c1f2b3a", "0badc0de-1-x", "x-", "x-99999999999999999999-y", "--"])
 def test_of_others_nothing_is_known(name: str) -> None:
     assert not processes.has_ended(name)
-
-
-def test_a_number_that_no_process_can_have_is_nobody() -> None:
-    assert not processes.is_process_alive(2**70)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
 import os
 import time
 from pathlib import Path
@@ -83,11 +82,3 @@ def network_file_system(path: Path) -> str:
         if inside and len(point) >= best:
             best, kind = len(point), fields[2]
     return kind if kind in NETWORK_FILE_SYSTEMS else ""
-
-
-def account() -> str:
-    """Whose process this is."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # an account without a name, as in some containers
-        return f"uid-{os.getuid()}"

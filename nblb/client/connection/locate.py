@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ import time
 from nblb.client.submit.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
 from nblb.parameters import Parameters
+from nblb.processes import account
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
 from nblb.transport.dialing import best_address
@@ -38,14 +38,6 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
         f"no core '{parameters.name}' runs here: there is no {parameters.connection_file}; "
         "start one with %lb_start, lb.start() or 'nblb start'"
     )
-
-
-def account() -> str:
-    """The name of the account that runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name
-        return str(os.getuid())
 
 
 def hello(user: str = "") -> Hello:
