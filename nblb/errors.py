@@ -19,7 +19,7 @@
         ├── TaskLost               its workers died, or it could not be run a second time
         ├── DependencyFailed       a task whose result it needs did not succeed
         ├── UnknownTask            the core does not know this id
-        └── ResultExpired          the result was collected or kept long enough, and dropped
+        └── ResultExpired          there was a result, and its time to live is over
 
 The rule: a message is one sentence that says what was wrong, where, and what to do.
 """
@@ -160,4 +160,7 @@ class UnknownTask(TaskError, KeyError):
 
 
 class ResultExpired(TaskError):
-    """The result was dropped: collected and over its time to live, or forgotten."""
+    """The result was dropped because its time to live was over: LB_RESULT_TTL_S or LB_JOB_TTL_S.
+
+    The core remembers the latest 10,000 such tasks until it is restarted; older ones are UnknownTask.
+    """

@@ -150,12 +150,10 @@ class _Request:
     def _state_of(self, task: str) -> dict[str, Any]:
         view: TaskView | None = self.scheduler.task_view(task)
         if view is None:
-            return {
-                "progress": None,
-                "result": None,
-                "error": f"There is no task {_shown(task)} here: it was never sent, or its result was collected "
-                "and dropped.",
-            }
+            kind, reason = self.scheduler.state.dropped.answer(task)
+            if kind == "UnknownTask":
+                reason = f"There is no task {_shown(task)} here: it was never sent, or its result was dropped."
+            return {"progress": None, "result": None, "error": _sentence(reason)}
         if view.state.ended:
             self._ask(CollectTask(task=task), Message)
         if view.state in (TaskState.CANCELLED, TaskState.CANCELLING):

@@ -15,11 +15,12 @@ from nblb.protocol.messages import EndCommitted, FetchTask
 
 # These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
+GONE = frozenset({"UnknownTask", "ResultExpired"})  # kinds of answers that may follow from a drop not yet committed
 
 
 def is_unbound(message: Message) -> bool:
-    """May it be said before the commit? That a task is not known may hang on its being forgotten."""
-    return isinstance(message, UNBOUND) and getattr(message, "kind", "") != "UnknownTask"
+    """True for what may be sent before the commit; that a task is gone may follow from a drop that is not kept yet."""
+    return isinstance(message, UNBOUND) and getattr(message, "kind", "") not in GONE
 
 
 class Outgoing:

@@ -226,6 +226,12 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     }
 
 
+def dropped(scheduler: Scheduler, about: dict[str, Any], now: float) -> bool:
+    """True if the results of the job of this id, or of this user and name, have expired."""
+    job, user, name = (str(about.get(key) or "") for key in ("job", "user", "name"))
+    return scheduler.state.dropped.has_expired(job, user, name)
+
+
 def _job_row(
     scheduler: Scheduler, job: SubmittedJob, running: Mapping[SubmittedJob, int], now: float
 ) -> dict[str, Any]:
@@ -404,6 +410,7 @@ TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
     "queue": queue,
     "jobs": jobs,
     "job": job,
+    "dropped": dropped,
     "tasks": tasks,
     "task": task,
     "why": why,

@@ -178,7 +178,7 @@ class Cancelling:
         for record in list(job.records.values()):  # all are cancelled: no follower becomes a source any more
             if record.spec.cache and state.cache.get(record.spec.cache) is record:
                 del state.cache[record.spec.cache]
-        state.note_forgotten(job.id)
+        state.dropped.job(job.id, job.user, job.spec.name, expired=False)
         state.drop_job(job)
         state.out.append(Record(JobForgotten(job.id)))
 

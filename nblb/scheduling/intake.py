@@ -73,7 +73,7 @@ class Intake:
         """Open it; the job that has its name instead, if that is not the one which it replaces."""
         state = self.state
         job = state.jobs.get(message.job)
-        if job is None and message.job in state.forgotten:
+        if job is None and state.dropped.was_given_up(message.job):
             return None  # a late copy, or a kernel that was away while another forgot the job
         if job is None:
             user = message.user or client.user
@@ -125,9 +125,10 @@ class Intake:
         if known is not None:
             self._again(client, known, spec)
             return
-        if spec.task in state.forgotten:
-            reason = f"task {spec.name} has been submitted, ended and forgotten before this copy of it came"
-            state.send(client.address, TaskRejected(task=spec.task, kind="UnknownTask", reason=reason))
+        if spec.task in state.dropped:
+            kind, _ = state.dropped.answer(spec.task)
+            reason = f"task {spec.name} has been submitted, ended and dropped before this copy of it came"
+            state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
             return
         spec = self._completed(client, spec)
         refusal = self._malformed(spec)
@@ -195,7 +196,8 @@ class Intake:
             return "TaskRejected", over
         for name in spec.depends:
             if state.needed(name)[0] is None:
-                return "UnknownTask", f"task {spec.name} needs the result of task {name}, which the core does not know"
+                kind, reason = state.dropped.answer(name)
+                return kind, f"task {spec.name} needs the result of task {name}: {reason}"
         if spec.job:
             job = state.jobs.get(spec.job)
             if job is None:
@@ -256,8 +258,8 @@ class Intake:
             record = state.records.get(message.task)
             records = [record] if record is not None else []
             if record is None:
-                reason = f"the core does not know task {message.task}: its result was collected and dropped, or never"
-                state.send(client.address, TaskRejected(task=message.task, kind="UnknownTask", reason=reason))
+                kind, reason = state.dropped.answer(message.task)
+                state.send(client.address, TaskRejected(task=message.task, kind=kind, reason=reason))
         for record in records:
             if client.address not in record.watchers:
                 record.watchers = state.watched_by(record.watchers, client.address)

@@ -101,7 +101,7 @@ class Retention:
         if keep_job:  # it is refused, and may be said again
             state.tallies.undo(record, state.wall_offset)
         else:
-            state.note_forgotten(record.id)
+            state.dropped.task(record.id, expired=not record.forgotten)
             state.tallies.retire(record, state.wall_offset)
         state.live.drop(record.id)
         state.out.append(Record(TaskForgotten(record.id)))
@@ -122,7 +122,9 @@ class Retention:
         if record.job is not None:
             record.job.leave(record)
             if not record.job.records and not keep_job:
-                state.drop_job(record.job)
+                job = record.job
+                state.dropped.job(job.id, job.user, job.spec.name, expired=True)
+                state.drop_job(job)
                 state.out.append(Record(JobForgotten(record.job.id)))
         record.slices = []  # they name the record: without this cycle it goes at once, and needs no garbage collector
 

@@ -16,6 +16,7 @@ from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, EndKept
 from nblb.protocol.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling import dependencies
+from nblb.scheduling.dropped import Dropped
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
@@ -26,7 +27,6 @@ from nblb.scheduling.reporting.wall_clock import WallClock
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
 
-MOST_FORGOTTEN = 10_000  # ids of tasks that are gone which are remembered
 AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
 
 
@@ -113,7 +113,7 @@ class State:
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
         self.parked_on: dict[str, str] = {}  # task -> blob
-        self.forgotten: dict[str, None] = {}  # tasks that are gone, the latest last: a late copy does not run again
+        self.dropped = Dropped()
         self.resumable: dict[Assignment, None] = {}  # whose workers have waited and ask for a slot, longest first
         self.followers: dict[str, list[Slice]] = {}  # task -> slices that end as it does, since they returned it
         self.nested = 0  # open records that were submitted by tasks
@@ -147,11 +147,6 @@ class State:
     def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
         """These watchers and this one, without those who have gone."""
         return (*(other for other in watchers if other != address and other in self.clients), address)
-
-    def note_forgotten(self, task: str) -> None:
-        self.forgotten[task] = None
-        if len(self.forgotten) > MOST_FORGOTTEN:
-            del self.forgotten[next(iter(self.forgotten))]
 
     def log(self, level: str, text: str) -> None:
         self.out.append(Log(level, text))

@@ -170,9 +170,12 @@ class Steering:
         """The call itself, for somebody who wants to run it under a debugger."""
         state = self.state
         record = state.records.get(message.task)
-        error = self._no_call(record, message)
+        if record is None:
+            kind, error = state.dropped.answer(message.task)
+        else:
+            kind, error = "UnknownTask", self._no_call(record, message)
         if record is None or error:
-            state.send(client.address, Answer(request=message.request, error=error, kind="UnknownTask"))
+            state.send(client.address, Answer(request=message.request, error=error, kind=kind))
             return
         spec, payload, item, items = record.spec, record.spec.payload, message.item, record.items
         if spec.split:
@@ -196,9 +199,7 @@ class Steering:
         )
         state.send(client.address, told)
 
-    def _no_call(self, record: Submission | None, message: FetchCall) -> str:
-        if record is None:
-            return f"the core does not know task {message.task}: it was forgotten, or never submitted"
+    def _no_call(self, record: Submission, message: FetchCall) -> str:
         if not 0 <= message.item < record.items:
             return f"task {message.task} has {record.items} items, and {message.item} is not one of them"
         if not record.spec.payload.buffers:

@@ -12,22 +12,11 @@ from typing import Protocol
 import msgspec
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.broker.outgoing import DelayedAcks
+from nblb.broker.outgoing import DelayedAcks, is_unbound
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.commands import Command, Halt, Log, Record, Send
 from nblb.protocol.journal_entries import TaskKept
-from nblb.protocol.messages import (
-    Answer,
-    Heartbeat,
-    Message,
-    PutBlob,
-    Refused,
-    RunTask,
-    SubmitTask,
-    TaskRejected,
-    TaskStopped,
-    Welcome,
-)
+from nblb.protocol.messages import Message, PutBlob, RunTask, SubmitTask, TaskRejected, TaskStopped
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.simulation.disk import Disk
@@ -35,7 +24,6 @@ from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 
 RETRY_COMMIT_S = 0.5
-UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)  # said also while the disk is full
 BORN = 1_700_000_000.0  # the wall clock at the beginning of time
 
 
@@ -203,8 +191,8 @@ class SimulatedCore:
         said, self._out = self._out, []
         if not kept:
             self._delayed_acks.clear()
-            self._out = [c for c in said if not _is_unbound(c)]
-            said = [c for c in said if _is_unbound(c)]
+            self._out = [c for c in said if not _may_pass(c)]
+            said = [c for c in said if _may_pass(c)]
         elif not any(type(c) is Halt for c in said):  # at the end all is said
             said = self._without_patient(said)
         self._speak(said)
@@ -331,7 +319,6 @@ def _is_meant(scheduler: Scheduler, command: Command) -> bool:
     return not isinstance(run, RunTask) or scheduler.is_given(command.to, run)  # type: ignore[attr-defined]
 
 
-def _is_unbound(command: Command) -> bool:
-    """May it be said before the commit? That a task is not known may hang on its being forgotten."""
-    said = command.message if type(command) is Send else None
-    return isinstance(said, UNBOUND) and getattr(said, "kind", "") != "UnknownTask"
+def _may_pass(command: Command) -> bool:
+    """True for what is sent before the commit, also while the disk is full."""
+    return type(command) is Send and is_unbound(command.message)

@@ -16,6 +16,7 @@ import pytest
 
 import nblb as lb
 from nblb import launch
+from nblb.client.debug.fetch_call import fetch_call
 from nblb.launch.presence import present
 from nblb.system import pids
 from tests.waiting import wait_until
@@ -289,3 +290,22 @@ def test_results_that_were_stopped_early_are_marked_in_every_kernel(cluster: Clu
     changed = task.map([1, 0], job="early")  # the same items in another order: half a result is not taken for it
     wait_until(lambda: changed[0].emitted, 20, "the item that was stopped early to run again")
     changed.cancel()
+
+
+def test_expired_results_say_so(settings: dict[str, Any]) -> None:
+    settings |= {"LB_RESULT_TTL_S": 0.1, "LB_JOB_TTL_S": 0.1}
+    try:
+        cluster = launch.start(settings, monitor=False)
+        future = lb.task(abs).submit(-1)
+        job = lb.task(abs).map(range(3), job="sweep")
+        assert (future.result(20), job.results(20)) == (1, [0, 1, 2])
+        wait_until(lambda: cluster.connection.ask("dropped", {"name": "sweep", "user": cluster.user}), 20, "the expiry")
+        with pytest.raises(lb.ResultExpired, match="'sweep' have expired"):
+            lb.attach("sweep")
+        wait_until(lambda: cluster.connection.ask("task", {"task": future.task_id}) is None, 20, "the expiry")
+        with pytest.raises(lb.ResultExpired, match="has expired"):
+            fetch_call(cluster.connection, future.task_id)
+        with pytest.raises(lb.UnknownTask):
+            lb.attach("no such job")
+    finally:
+        launch.stop(settings)

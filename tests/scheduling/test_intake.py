@@ -474,7 +474,7 @@ def test_a_late_copy_of_a_task_that_is_forgotten_does_not_run_again() -> None:
     scheduler.handle(ANNA, OpenJob(job="j", name="sweep", items=1), 3.0)
     [rejected] = said(scheduler, spec("a", job="j"))
     assert isinstance(rejected, TaskRejected)
-    assert "forgotten" in rejected.reason
+    assert "ended and dropped" in rejected.reason
     assert "a" not in scheduler.state.records
 
 

@@ -17,7 +17,7 @@ from nblb.client.jobs.reuse import EarlierJob
 from nblb.client.submit.ids import new_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Many, Options, give_back
-from nblb.errors import UnknownTask
+from nblb.errors import ResultExpired, UnknownTask
 from nblb.protocol.messages import Ask, FetchTask, ForgetJob, Message, OpenJob, SubmitTask
 from nblb.user_text import clean_name
 
@@ -158,11 +158,18 @@ def attach(cluster: Cluster, name: str) -> Job:
     ------
     UnknownTask
         There is none; the message names those that there are.
+    ResultExpired
+        There was one, and the time to live of its results is over.
     """
     name = clean_name(name)
     about = cluster.connection.ask("job", {"name": name, "user": cluster.user})
     if about is None:
         about = cluster.connection.ask("job", {"job": name})
+    if about is None and cluster.connection.ask("dropped", {"name": name, "user": cluster.user, "job": name}):
+        raise ResultExpired(
+            f"the results of job {name!r} have expired: the core drops them LB_JOB_TTL_S after their "
+            "end; run the map again"
+        )
     if about is None:
         known = sorted({row["name"] for row in cluster.connection.ask("jobs", {"user": cluster.user})})
         close = difflib.get_close_matches(name, known, n=3)
