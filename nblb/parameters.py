@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from nblb.errors import ParametersError
 from nblb.processes import cores
-from nblb.protocol.messages import Group
+from nblb.protocol.messages import Group, split_workers
 from nblb.user_text import clean
 
 __all__ = ["Parameters", "WorkerGroup", "load"]
@@ -148,23 +148,32 @@ class Parameters(msgspec.Struct, frozen=True):
         """Where the core says that it is there, and how it is reached."""
         return self.runtime_dir / "core.json"
 
+    def worker_groups(self) -> tuple[WorkerGroup, ...]:
+        """WKHUB_WORKERS, or the one group that stands for an empty list."""
+        return self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
+
     def groups(self, workers: int | None = None) -> tuple[Group, ...]:
-        """The groups of a hub on this machine, with "auto" resolved; `workers` replaces them by one of that many."""
+        """The groups of a hub on this machine, with "auto" resolved.
+
+        `workers` changes only how many workers they have in all, which is split over the groups in proportion to
+        what each of them would have (messages.split_workers); bands, niceness and limits stay.
+        """
+        if workers is not None and (type(workers) is not int or workers < 0):
+            raise ParametersError(f"workers is {workers!r}; it must be a whole number, 0 or more.")
+        wanted = self.worker_groups()
+        sizes = [cores() if group.nWorkers == "auto" else group.nWorkers for group in wanted]
         if workers is not None:
-            if type(workers) is not int or workers < 0:
-                raise ParametersError(f"workers is {workers!r}; it must be a whole number, 0 or more.")
-            return (Group(workers=workers),)
-        wanted = self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
+            sizes = split_workers(workers, sizes)
         return tuple(
             Group(
-                workers=cores() if g.nWorkers == "auto" else g.nWorkers,
+                workers=size,
                 minP=g.minP,
                 maxP=g.maxP,
                 processP=g.processP,
                 engine=g.engine,
                 max_tasks=g.max_tasks_per_worker,
             )
-            for g in wanted
+            for g, size in zip(wanted, sizes, strict=True)
         )
 
     def changed(self, **changes: Any) -> Parameters:

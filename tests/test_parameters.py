@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nblb.errors import NblbError, ParametersError
 from nblb.parameters import SHIPPED, Parameters, load
+from nblb.protocol.messages import split_workers
 
 GROUP = {"nWorkers": 4, "minP": 0, "maxP": 9, "processP": 10}
 EXAMPLE = Path(__file__).parent.parent / "parameters.json"
@@ -56,7 +57,7 @@ def test_groups() -> None:
     assert (first.workers, first.processP, first.engine) == (4, 10, "processes")
     assert second.workers >= 1
     assert [g.workers for g in load().groups()] == [len(os.sched_getaffinity(0))]
-    assert [(g.workers, g.minP, g.maxP) for g in parameters.groups(3)] == [(3, 0, 1000)]
+    assert [(g.workers, g.minP, g.maxP) for g in load().groups(3)] == [(3, 0, 1000)]
     with pytest.raises(ParametersError, match="workers is -1"):
         parameters.groups(-1)
 
@@ -188,3 +189,24 @@ def test_whatever_is_given_only_parameters_errors_come(settings: dict[str, Any])
     except ParametersError:
         return
     assert load(parameters.as_dict()).as_dict() == parameters.as_dict()
+
+
+def test_workers_changes_only_the_number_of_workers() -> None:
+    low = {**GROUP, "nWorkers": 6, "env": {"A": "b"}, "memory_mb": 100, "max_tasks_per_worker": 9}
+    high = {**GROUP, "nWorkers": 3, "minP": 10, "maxP": 99, "processP": 0}
+    parameters = load({"WKHUB_WORKERS": [low, high]})
+    for number, sizes in ((9, [6, 3]), (12, [8, 4]), (4, [3, 1]), (1, [1, 0]), (0, [0, 0]), (100, [67, 33])):
+        groups = parameters.groups(number)
+        assert [group.workers for group in groups] == sizes
+        assert [(g.minP, g.maxP, g.processP, g.max_tasks) for g in groups] == [(0, 9, 10, 9), (10, 99, 0, 0)]
+    nobody = load({"WKHUB_WORKERS": [{**GROUP, "nWorkers": 0}, {**high, "nWorkers": 0}]})
+    assert [group.workers for group in nobody.groups(5)] == [5, 0]
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 1000), min_size=1, max_size=6))
+def test_a_split_of_workers_is_whole_and_in_proportion(number: int, sizes: list[int]) -> None:
+    split = split_workers(number, sizes)
+    assert sum(split) == number
+    assert len(split) == len(sizes)
+    if sum(sizes):
+        assert all(abs(part - number * size / sum(sizes)) < 1 for part, size in zip(split, sizes, strict=True))

@@ -39,7 +39,9 @@ def register(commands: Commands) -> None:
     add_presence(command)
     command = add(commands, "hub", hub, "run a hub of workers in the foreground")
     add_presence(command)
-    command.add_argument("--workers", type=count, metavar="N", help="one group of N workers instead of WKHUB_WORKERS")
+    command.add_argument(
+        "--workers", type=count, metavar="N", help="workers in all, shared by the groups of WKHUB_WORKERS in proportion"
+    )
     command.add_argument("--tasks", metavar="FILE", help=argparse.SUPPRESS)
     command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground")
     add_presence(command)
@@ -72,10 +74,7 @@ def hub(options: argparse.Namespace) -> int:
     from nblb.system import child_processes
 
     parameters = load(options.parameters)
-    if options.workers is not None:
-        group = {"nWorkers": options.workers, "minP": 0, "maxP": 1000, "processP": 0}
-        parameters = parameters.changed(WKHUB_WORKERS=[group])
-    worker_hub = WorkerHub(parameters)
+    worker_hub = WorkerHub(parameters, options.workers)
     for name, function in _functions(options.tasks).items():
         worker_hub.add_packed(name, function)
     _collect_less_often()

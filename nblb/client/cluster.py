@@ -180,7 +180,10 @@ class Cluster:
     # ── changes ──
 
     def scale(self, workers: int, hub: str = "") -> None:
-        """Give a hub (by name or id; without one, the first on this machine) so many workers."""
+        """Give a hub (by name or id; without one, the first on this machine) so many workers in all.
+
+        The groups of the hub share them in proportion to the sizes that they were started with.
+        """
         if type(workers) is not int or workers < 0:
             raise ValueError(f"the number of workers is {workers!r}; it must be a whole number, 0 or more")
         if not hub:

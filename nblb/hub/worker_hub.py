@@ -77,7 +77,7 @@ class WorkerHub:
     parametersfile
         Path of a parameters.json, a dict of its keys, or nothing for the defaults.
     workers
-        How many workers to have instead of WKHUB_WORKERS.
+        How many workers to have in all; the groups of WKHUB_WORKERS share them in proportion to their sizes.
     """
 
     def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
@@ -201,23 +201,19 @@ class WorkerHub:
         """For each group, what its worker processes are told."""
         max_processes = machine.most_processes()
         threads = max(1, cores() // max(1, sum(group.workers for group in self._groups)))
-        configured = self.parameters.WKHUB_WORKERS
-        settings = []
-        for number, group in enumerate(self._groups):
-            more = configured[number] if len(configured) == len(self._groups) else None
-            settings.append(
-                {
-                    "niceness": group.processP,
-                    "threads": threads,
-                    "max_message_mb": self.parameters.LB_MAX_MESSAGE_MB,
-                    "env": dict(more.env) if more is not None else {},
-                    "memory_mb": more.memory_mb if more is not None else 0,
-                    "max_processes": max_processes,
-                    "max_rss_mb": more.max_rss_mb if more is not None else 0,
-                    "parameters": self.parameters.as_dict(),
-                }
-            )
-        return settings
+        return [
+            {
+                "niceness": group.processP,
+                "threads": threads,
+                "max_message_mb": self.parameters.LB_MAX_MESSAGE_MB,
+                "env": dict(group.env),
+                "memory_mb": group.memory_mb,
+                "max_processes": max_processes,
+                "max_rss_mb": group.max_rss_mb,
+                "parameters": self.parameters.as_dict(),
+            }
+            for group in self.parameters.worker_groups()
+        ]
 
     def _address(self) -> str:
         """Where the core listens for hubs on this machine; it need not be there yet."""

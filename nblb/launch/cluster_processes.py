@@ -93,7 +93,8 @@ def start(
     parameters
         A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
     workers
-        How many workers the hub here shall have instead of WKHUB_WORKERS; 0 starts no hub.
+        How many workers the hub here shall have in all; the groups of WKHUB_WORKERS share them in proportion to
+        their sizes, and keep their bands and limits. 0 starts no hub.
     monitor
         Whether the Monitor page is served.
     name

@@ -12,6 +12,7 @@ The id of item i of a record of many, as users see it, is f"{task}.{i}".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -243,7 +244,7 @@ class StopCore(Message):
 
 
 class ScaleHub(Message):
-    """A hub shall have this many workers in its first group (client to core, core to hub)."""
+    """A hub shall have so many workers, split over its groups as configured (client to core, core to hub)."""
 
     hub: str
     workers: int
@@ -506,6 +507,22 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     processP: int = 0
     engine: str = "processes"
     max_tasks: int = 0  # calls after which a worker makes place for a new one; 0: never
+
+
+def split_workers(number: int, sizes: Sequence[int]) -> list[int]:
+    """The workers of each of a hub's groups where the hub is to have `number` of them and the groups have `sizes`.
+
+    In proportion to the sizes, the largest remainders rounded up, an earlier group before a later one; where no group
+    has workers, all go to the first.
+    """
+    whole = sum(sizes)
+    if not whole:
+        return [number, *(0 for _ in sizes[1:])]
+    split = [number * size // whole for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: (-(number * sizes[i] % whole), i))
+    for index in by_remainder[: number - sum(split)]:
+        split[index] += 1
+    return split
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -355,6 +355,16 @@ def test_probes_get_an_answer_whatever_they_ask(core: FakeCore, running: Running
         context.term()
 
 
+def test_another_number_of_workers_leaves_limits_and_environment(settings: dict[str, Any]) -> None:
+    low = {"nWorkers": 2, "minP": 0, "maxP": 9, "processP": 3, "env": {"A": "b"}, "memory_mb": 99, "max_rss_mb": 88}
+    high = {"nWorkers": 2, "minP": 10, "maxP": 99}
+    hub = WorkerHub({**settings, "WKHUB_WORKERS": [low, high]}, workers=1)
+    assert [(group.workers, group.minP, group.maxP) for group in hub._groups] == [(1, 0, 9), (0, 10, 99)]
+    first, second = hub._worker_settings()
+    assert [first[key] for key in ("niceness", "env", "memory_mb", "max_rss_mb")] == [3, {"A": "b"}, 99, 88]
+    assert [second[key] for key in ("niceness", "env", "memory_mb", "max_rss_mb")] == [0, {}, 0, 0]
+
+
 def test_engines_that_it_does_not_have_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(NblbError, match="engine is 'dask'"):
         WorkerHub({**settings, "WKHUB_WORKERS": [{"nWorkers": 1, "engine": "dask"}]})

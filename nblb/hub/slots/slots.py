@@ -54,6 +54,7 @@ from nblb.protocol.messages import (
     Welcome,
     WorkerDied,
     WorkerStarted,
+    split_workers,
 )
 
 CORE = "core"
@@ -316,11 +317,15 @@ class Slots:
     def _scale(self, message: ScaleHub, now: float) -> None:
         if self._leaving is not None or message.workers < 0:
             return
-        first, *others = self._hello.groups
-        groups = (msgspec.structs.replace(first, workers=message.workers), *others)
+        split = split_workers(message.workers, [group.spec.workers for group in self._workers_table.groups])
+        groups = tuple(
+            msgspec.structs.replace(group, workers=number)
+            for group, number in zip(self._hello.groups, split, strict=True)
+        )
         self._hello = msgspec.structs.replace(self._hello, groups=groups)
-        self._in_flight.out += self._workers_table.scale(self._workers_table.groups[0], message.workers, now)
-        self._in_flight.deal(self._workers_table.groups[0], now)
+        for group, number in zip(self._workers_table.groups, split, strict=True):
+            self._in_flight.out += self._workers_table.scale(group, number, now)
+            self._in_flight.deal(group, now)
 
     # ── the core ──
 

@@ -501,6 +501,18 @@ def test_scale_up_and_down() -> None:
     assert [m.worker for m in rig.messages(WorkerDied)] == leaving
 
 
+def test_all_groups_share_what_a_hub_is_scaled_to() -> None:
+    rig = SlotsRig(4, 2)
+    rig.core(ScaleHub(hub="h", workers=12))
+    assert len(rig.start_workers()) == 6
+    assert [group.wanted for group in rig.slots._workers_table.groups] == [8, 4]
+    rig.core(ScaleHub(hub="h", workers=0))
+    assert [group.wanted for group in rig.slots._workers_table.groups] == [0, 0]
+    rig.core(ScaleHub(hub="h", workers=3))
+    assert [group.wanted for group in rig.slots._workers_table.groups] == [2, 1], "in proportion to what was configured"
+    assert [group.workers for group in rig.slots._hello.groups] == [2, 1]
+
+
 def test_idle_workers_go_first() -> None:
     rig = SlotsRig(2)
     rig.run("a")
