@@ -176,6 +176,15 @@ class Parameters(msgspec.Struct, frozen=True):
             for g, size in zip(wanted, sizes, strict=True)
         )
 
+    def check_engines(self) -> None:
+        """Raises ParametersError for an engine that hubs do not have yet."""
+        for index, group in enumerate(self.WKHUB_WORKERS):
+            if group.engine != "processes":
+                raise ParametersError(
+                    f"{self.source}: WKHUB_WORKERS[{index}].engine is {group.engine!r}; hubs have only 'processes' so "
+                    "far: leave the key out."
+                )
+
     def changed(self, **changes: Any) -> Parameters:
         """The same settings but for these, checked as a file's would be."""
         return _check({**self.as_dict(), **changes}, self.source)
@@ -311,7 +320,17 @@ def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> N
 
 def _check_together(parameters: Parameters, source: str) -> None:
     """What each value alone cannot show."""
+    if parameters.WKHUB_HOSTS:
+        raise ParametersError(
+            f"{source}: WKHUB_HOSTS is {_shown(parameters.WKHUB_HOSTS)}, and hubs on other computers cannot be started "
+            "yet, for computers have no keys to trust each other by; leave the key out."
+        )
     for index, group in enumerate(parameters.WKHUB_WORKERS):
+        if group.options and group.engine == "processes":
+            raise ParametersError(
+                f"{source}: WKHUB_WORKERS[{index}].options is {_shown(group.options)}, and the engine "
+                '"processes" has no options; leave the key out.'
+            )
         if group.minP > group.maxP:
             raise ParametersError(
                 f"{source}: WKHUB_WORKERS[{index}].minP is {group.minP:g} and maxP is {group.maxP:g}; "

@@ -95,6 +95,8 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"WKHUB_WORKERS": [{**GROUP, "maxP": float("inf")}]}, "it must be a finite number"),
     ({"WKHUB_WORKERS": [{**GROUP, "processP": 40}]}, "a niceness"),
     ({"WKHUB_WORKERS": [{**GROUP, "env": {"A": 1}}]}, "environment variables"),
+    ({"WKHUB_HOSTS": ["lab2"]}, r'parameters: WKHUB_HOSTS is \["lab2"\], .*leave the key out'),
+    ({"WKHUB_WORKERS": [GROUP, {**GROUP, "options": {"a": 1}}]}, r'WKHUB_WORKERS\[1\].options is {"a": 1}, .*leave'),
 ]
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import cloudpickle
 
-from nblb.errors import NblbError
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
@@ -85,9 +84,7 @@ class WorkerHub:
         self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._groups = self.parameters.groups(workers)
-        for number, group in enumerate(self._groups):
-            if group.engine != "processes":
-                raise NblbError(f"WKHUB_WORKERS[{number}].engine is {group.engine!r}; this hub has only 'processes'.")
+        self.parameters.check_engines()
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()
@@ -193,6 +190,7 @@ class WorkerHub:
             groups=self._groups,
             address=self._probes.address,
             ip=self.parameters.WKHUB_IP,
+            lb_port=self.parameters.WKHUB_LBPORT,
             hc_port=self._probes.port,
             parent=os.getppid(),
         )

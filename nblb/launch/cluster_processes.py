@@ -101,7 +101,8 @@ def start(
         Another name than LB_NAME: clusters of different names never meet.
     """
     chosen = settle(parameters, name)
-    chosen.groups(workers)  # a wrong number is said before anything is started
+    chosen.groups(workers)  # a wrong number is an error before anything is started, and so is an engine
+    chosen.check_engines()
     started = Started(chosen)
     try:
         with only_one_starter(chosen):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import os
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -28,6 +30,7 @@ from nblb.parameters import Parameters, load
 __all__ = ["Monitor", "open_server", "serve", "view"]
 
 REFRESH_MS = 500
+LOGIN = Path(__file__).with_name("login.html")  # Panel's own loads from other computers
 QUEUED, RUNNING = "#56B4E9", "#E69F00"  # told apart by colour-blind eyes too
 
 
@@ -220,6 +223,7 @@ def open_server(
             start=False,
             show=False,
             verbose=False,
+            **_login(parameters.MONITOR_AUTH, prefix.strip("/")),
         )
     except OSError as error:
         raise NblbError(
@@ -264,6 +268,11 @@ def shared_poller(source: str | None) -> Poller:
     with _pollers_lock:
         if source not in _pollers:
             parameters = load(source)
+            if parameters.MONITOR_AUTH and not (pn.config.basic_auth or pn.config.oauth_provider):
+                raise NotAllowed(
+                    f"{parameters.source}: MONITOR_AUTH is set, and 'panel serve' does not read it; give that "
+                    "--basic-auth and --cookie-secret, or serve the page with 'nblb monitor'."
+                )
             _pollers[source] = Poller(lambda: _Core(parameters))
         return _pollers[source]
 
@@ -283,6 +292,32 @@ class _Core:
         self.cluster.close()
 
 
+class _OneText(dict[str, str]):
+    """Panel's table of passwords by name, where everybody has the same one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(monitor=text)  # not empty: for Panel an empty table is no login at all
+        self._text = text
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+    def __getitem__(self, _name: str) -> str:
+        return self._text
+
+
+def _login(text: str, prefix: str) -> dict[str, Any]:
+    """The options of Panel's server that make the page ask for this text; none for ""."""
+    if not text:
+        return {}
+    return {
+        "basic_auth": _OneText(text),
+        "cookie_secret": os.urandom(32).hex(),  # a login is for this run of the Monitor
+        "login_template": str(LOGIN),
+        "root_path": f"/{prefix}/" if prefix else "/",  # where a login leads to
+    }
+
+
 def _only_here(address: str) -> None:
     try:
         here = address == "localhost" or ipaddress.ip_address(address).is_loopback
@@ -290,7 +325,7 @@ def _only_here(address: str) -> None:
         here = False
     if not here:
         raise NotAllowed(
-            f"MONITOR_IP is {address}: the Monitor has no login yet, so it serves this computer only. "
+            f"MONITOR_IP is {address}: the Monitor has no login yet that is encrypted: it serves this computer only. "
             "Use 127.0.0.1, and reach it from elsewhere through JupyterLab's proxy or an SSH tunnel."
         )
 

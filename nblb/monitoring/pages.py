@@ -217,9 +217,9 @@ def _slice(worker: Mapping[str, Any]) -> str:
 
 
 def _address(worker: Mapping[str, Any]) -> str:
-    ports = [str(worker[key]) for key in ("lb_port", "hc_port") if worker.get(key)]
-    ip = _text(worker.get("ip"))
-    return f"{ip}:{' · '.join(ports)}" if ports else ip
+    """The address of its hub, with the port where that answers probes by TCP."""
+    ip, port = _text(worker.get("ip")), worker.get("hc_port")
+    return f"{ip}:{port}" if port else ip
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from math import isnan
@@ -69,6 +70,25 @@ def test_prefix() -> None:
         assert url.endswith("/user/anna/nblb/")
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"LoadBalancer Monitor" in answer.read()
+
+
+@pytest.mark.parametrize("prefix", ["", "user/anna"])
+def test_it_asks_for_the_text_of_MONITOR_AUTH(prefix: str) -> None:
+    with served(FakeSource(), {"MONITOR_AUTH": "open sesame"}, prefix=prefix) as url:
+        cookies = urllib.request.HTTPCookieProcessor()
+        browser = urllib.request.build_opener(cookies)
+
+        def get(data: dict[str, str] | None = None) -> str:
+            body = urllib.parse.urlencode(data).encode() if data else None
+            with browser.open(f"{url}login" if data else url, body, timeout=10) as answer:
+                return str(answer.read().decode())
+
+        assert "MONITOR_AUTH asks for" in get()
+        assert "https://" not in get(), "nothing is loaded from other computers"
+        assert "That is not the text" in get({"username": "monitor", "password": "guess"})
+        assert not [cookie for cookie in cookies.cookiejar if cookie.name == "user"]  # type: ignore[attr-defined]
+        assert "LoadBalancer Monitor" in get({"username": "monitor", "password": "open sesame"})
+        assert "MONITOR_AUTH" not in get()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7", "::", "lab.example.org"])
@@ -158,7 +178,7 @@ def test_the_page_shows_the_cluster_and_asks_nobody_else() -> None:
         assert page.title() == "LoadBalancer Monitor"
         assert page.get_by_role("heading", level=1).inner_text() == "LoadBalancer Monitor"
         for tab, texts in {
-            "Workers": ["simulate", "lab2", "127.0.0.1:8300"],
+            "Workers": ["simulate", "lab2", "127.0.0.1:8301"],
             "Queue": ["anna", "bert", "8:32 min", "waiting: no worker takes priority 2000"],
             "Statistics": ["simulate", "2:00 h"],
             "Jobs": ["sweep", "▶ running", "✓ done"],

@@ -18,7 +18,7 @@ def test_workers() -> None:
     assert first["State"] == "▶ busy"
     assert first["CPU"] == 83
     assert first["Band"] == "0…99"
-    assert first["Address"] == "127.0.0.1:8300 · 8301"
+    assert first["Address"] == "127.0.0.1:8301"
     idle = dict(zip(pages.WORKERS, rows[3], strict=True))
     assert (idle["State"], idle["Task"], idle["Progress"]) == ("○ idle", "", 0)
 
