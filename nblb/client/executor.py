@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.futures.task_future import TaskFuture
+from nblb.client.submit.function_cache import name_of
 from nblb.client.submit.ids import new_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Options, submit
@@ -118,7 +119,7 @@ class Executor(concurrent.futures.Executor):
         return max(1, len(able))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture:
-        function, options = (fn.function, fn._options) if isinstance(fn, Task) else (fn, self._options)
+        function, options = self._how(fn)
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -131,6 +132,21 @@ class Executor(concurrent.futures.Executor):
             future._raises_original = True
             calls.add(future)
         return future
+
+    def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> TaskFuture:
+        """One task of several calls, with the options of each; its result is their list."""
+        function, options = self._how(fn)
+        changes: dict[str, Any] = {"name": options.name or name_of(function)}
+        if options.timeout is not None:  # of one call
+            changes["timeout"] = options.timeout * len(chunk)
+        return self.submit(Task(_run_chunk, options.changed(changes)), function, chunk)
+
+    def _how(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], Options]:
+        """The function and its options: a task has its own, and the executor's where it has none."""
+        if not isinstance(fn, Task):
+            return fn, self._options
+        own, ours = fn._options, self._options
+        return fn.function, own.changed({"priority": own.priority or ours.priority, "user": own.user or ours.user})
 
     def _open(self) -> CallsOfExecutor:
         """A job for the calls: a new one, or that of an executor which is gone while its calls go on."""
@@ -167,7 +183,7 @@ class Executor(concurrent.futures.Executor):
         sent = (
             (self.submit(fn, *args) for args in calls)
             if chunksize == 1
-            else (self.submit(_run_chunk, fn, chunk) for chunk in chunks)
+            else (self._submit_chunk(fn, chunk) for chunk in chunks)
         )
         first = deque(itertools.islice(sent, buffersize))  # at once, as the builtin executors do
         results = _in_order(first, sent, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from typing import Any
@@ -66,9 +67,9 @@ class Client:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            frame = msgspec.json.encode(request)
-        except (TypeError, ValueError, RecursionError) as error:
-            return {"error": f"The task cannot be said in JSON: {error}."}
+            frame = json.dumps(request, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:  # what JSON has no form for is not sent as another
+            return {"error": f"The task cannot be sent as JSON: {error}."}
         with self._lock:
             try:
                 return self._io_thread(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
@@ -179,7 +180,20 @@ def _signature(function: Callable[..., Any]) -> str:
 
 
 @overload
-def task(function: Callable[..., Any], /) -> Task: ...
+def task(
+    function: Callable[..., Any],
+    /,
+    *,
+    name: str = "",
+    priority: float = 0.0,
+    retries: int = 0,
+    timeout: float | None = None,
+    cache: bool = False,
+    job: str = "",
+    engine: str = "",
+    at_most_once: bool = False,
+    user: str = "",
+) -> Task: ...
 
 
 @overload
@@ -198,13 +212,15 @@ def task(
 
 
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a task of a function: `@lb.task` or `@lb.task(name=, priority=, retries=, timeout=, cache=, job=, engine=)`.
+    """Make a task of a function: `@lb.task`, `@lb.task(retries=3)` or `lb.task(function, retries=3)`.
 
     The task is still the function, and runs here when it is called; `.submit(...)` and `.map(...)` run it on the
-    cluster.
+    cluster. A task in the place of the function keeps its own options but for those that are given.
 
     Parameters
     ----------
+    function
+        A function, or a task.
     name
         What people see, and what statistics are kept by; the function's name by default.
     priority
@@ -216,16 +232,20 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     cache
         The same function on the same arguments is computed once per cluster.
     job
-        A name for the jobs of `map`.
+        A name for the jobs of `map`; `submit` runs single calls, which belong to no job.
+    engine
+        What it runs on: "processes", which is all that hubs have so far.
     at_most_once
         Never run a call again after its worker or hub was lost: it is LOST then.
+    user
+        Whose task it is, where the cluster lets you act for others; your own account's by default.
     """
     if function is None:
-        chosen = Options().changed(options)
-        return lambda function: _defined(Task(function, chosen))
+        Options().changed(options)  # a mistake in them is said here
+        return lambda function: task(function, **options)
     if isinstance(function, Task):
-        return function
-    return _defined(Task(function, Options().changed(options) if options else Options()))
+        return function.options(**options) if options else function
+    return _defined(Task(function, Options().changed(options)))
 
 
 def _defined(task: Task) -> Task:
@@ -236,9 +256,14 @@ def _defined(task: Task) -> Task:
 def publish(function: Callable[..., Any], name: str = "") -> str:
     """Let every client, in any language, run a function by its name; the name is returned.
 
-    It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`.
+    It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`. Whoever sends
+    a task says its priority and user; of a Task only the function and its name are published.
     """
-
+    if isinstance(function, Task) and (left := function._options.beyond("name", "priority", "user", "job")):
+        warnings.warn(
+            f"{function.name} is published without {', '.join(left)}: options hold for tasks that this process submits",
+            stacklevel=2,
+        )
     plain = function.function if isinstance(function, Task) else function
     name = name or (function.name if isinstance(function, Task) else getattr(function, "__name__", ""))
     if not name or name in ("<lambda>", "lambda"):

@@ -174,3 +174,13 @@ def test_the_number_of_workers_is_that_of_the_cluster(cluster: Cluster, monkeypa
     bands = [(0, 10), (0, 10), (5, 1000)]
     monkeypatch.setattr(Cluster, "workers", lambda _: [{"minP": low, "maxP": high} for low, high in bands])
     assert [cluster.executor(priority)._max_workers for priority in (0, 7, 20, 5000)] == [2, 3, 1, 1]
+
+
+def test_a_task_keeps_its_options_and_takes_the_executors(cluster: Cluster, core: FakeCore) -> None:
+    task = lb.task(pow, retries=2, timeout=3, name="power")
+    with cluster.executor(priority=5, user="anna") as executor:
+        assert executor.submit(task, 2, 5).result(10) == 32
+        assert executor.submit(task.options(priority=9), 2, 5).result(10) == 32
+        assert list(executor.map(task, range(4), [2] * 4, chunksize=2)) == [0, 1, 4, 9]
+    told = [(spec.name, spec.priority, spec.user, spec.retries, spec.timeout_s) for spec in core.said(SubmitTask)]
+    assert told == [("power", 5, "anna", 2, 3), ("power", 9, "anna", 2, 3), *[("power", 5, "anna", 2, 6)] * 2]

@@ -69,7 +69,8 @@ def test_send(client: Client, door: Door, monkeypatch: pytest.MonkeyPatch) -> No
     ]
     door.answer = lambda request: {"error": "User has too many pending task (1000)"}
     assert client.sendTask("HELLO", {}) == {"error": "User has too many pending task (1000)"}
-    assert "cannot be said in JSON" in client.sendTask("HELLO", {"x": object()})["error"]
+    for value in (object(), {1, 2}, b"bytes", float("nan")):  # which JSON has no form for
+        assert "cannot be sent as JSON" in client.sendTask("HELLO", {"x": value})["error"]
     assert len(door.heard) == 3
 
 

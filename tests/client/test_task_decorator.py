@@ -170,3 +170,22 @@ def test_importing_the_decorator_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_options_beside_a_function_are_its_own() -> None:
+    direct = task_decorator.task(plain, retries=3, at_most_once=False, priority=2, name="direct")
+    assert (direct._options.retries, direct._options.priority, direct.name) == (3, 2, "direct")
+    again = task_decorator.task(direct, priority=5)
+    assert (again._options.retries, again._options.priority, again.name) == (3, 5, "direct")
+    decorated = task_decorator.task(timeout=9)(direct)
+    assert (decorated._options.retries, decorated._options.timeout) == (3, 9)
+    assert task_decorator.task(direct) is direct
+    with pytest.raises(TypeError, match="'prio' is not an option of a task"):
+        task_decorator.task(plain, prio=1)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="retries is -1"):
+        task_decorator.task(direct, retries=-1)
+
+
+def test_what_publishing_leaves_out_is_said(cluster: Cluster) -> None:
+    with pytest.warns(UserWarning, match=r"plain is published without retries=2: options hold for tasks that"):
+        task_decorator.publish(task_decorator.task(plain, retries=2))

@@ -63,6 +63,15 @@ class Options:
         if self.at_most_once and self.retries:
             raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other")
 
+    def beyond(self, *names: str) -> list[str]:
+        """The options that differ from their defaults and are not among `names`, as "retries=3"."""
+        plain = Options()
+        return [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in names and getattr(self, field.name) != getattr(plain, field.name)
+        ]
+
     def changed(self, changes: dict[str, Any]) -> Options:
         """The same but for these; an unknown name is an error that lists the known ones."""
         known = [field.name for field in fields(self)]
