@@ -46,7 +46,13 @@ def own_stream(fd: int) -> io.TextIOWrapper:
     )
 
 
-class _LastResort(logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:
+    _StreamHandler = logging.StreamHandler  # takes a subscript from Python 3.11 on
+
+
+class _LastResort(_StreamHandler):
     """Where records go that no handler of the task's own takes: stderr, whatever that is now, with level and logger.
 
     It takes what the loggers let pass: WARNING, as in a notebook, until a task says setLevel(logging.INFO).
