@@ -86,6 +86,8 @@ def _no_cluster_stays() -> Iterator[None]:
     while current is not None and (left := current.known()) is not None:
         left.close()
         current.forget(left)
+    if current is not None:
+        current._stopped.clear()
 
 
 @pytest.fixture(scope="session")

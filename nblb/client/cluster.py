@@ -212,7 +212,7 @@ class Cluster:
             return
         self.connection.close()  # what was submitted is accepted first
         self.stopped = True
-        current.forget(self)
+        current.stopped(self)
         if self._launcher is not None:
             self._launcher.stop()
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nblb import task_api
 from nblb.client import front_end
 from nblb.client.connection import waiting
+from nblb.errors import LoadBalancerUnreachable
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nblb.client.rows import JobList
 
 _open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
+_stopped: list[str] = []  # the name of the one that was current when it was stopped, until another is
 
 
 def get() -> Cluster:
@@ -24,7 +26,7 @@ def get() -> Cluster:
     Raises
     ------
     LoadBalancerUnreachable
-        There is none, and none runs; the message says how to start one.
+        There is none, and none runs, or the one that this process used was stopped; the message says what to do.
     """
     if task_api.parent is not None:
         from nblb.client import nested
@@ -33,6 +35,11 @@ def get() -> Cluster:
     here = known()
     if here is not None and not here.stopped:
         return here
+    if _stopped:
+        raise LoadBalancerUnreachable(
+            f"the cluster '{_stopped[0]}', which this process used, was stopped; start it again with %lb_start or "
+            "lb.start(), or connect to another with lb.connect()"
+        )
     from nblb import parameters
     from nblb.client.cluster import Cluster
 
@@ -47,6 +54,7 @@ def known() -> Cluster | None:
 def use(cluster: Cluster) -> None:
     """From now on tasks go to this cluster."""
     _drop(cluster)
+    _stopped.clear()
     _open.append(cluster)
     waiting.on_interrupt = cluster.parameters.LB_ON_INTERRUPT
     front_end.meet_front_end()
@@ -58,6 +66,14 @@ def forget(cluster: Cluster) -> None:
     before = known()
     if before is not None:
         waiting.on_interrupt = before.parameters.LB_ON_INTERRUPT
+
+
+def stopped(cluster: Cluster) -> None:
+    """This cluster was stopped: where tasks went to it and no other is open, they go nowhere until another is used."""
+    was_current = known() is cluster
+    forget(cluster)
+    if was_current and known() is None:
+        _stopped[:] = [cluster.name]
 
 
 def _drop(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 from nblb import payload
-from nblb.client import current, redefined
+from nblb.client import current, limits, redefined
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
@@ -106,6 +106,9 @@ class Task:
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         many.fresh = fresh
+        limits.check_blobs(cluster.parameters, [(many.blob.name, many.blob.payload)])
+        for record in many.records:
+            limits.check(cluster.parameters, record, self.name)
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 

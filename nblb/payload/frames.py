@@ -83,7 +83,10 @@ def short(value: Any, most: int = MAX_REPR) -> str:
 
 
 def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """'simulate(3, n=1000)', bounded, without secrets."""
+    """'simulate(3, n=1000)', bounded, without secrets; what the function says it is in `__nblb_call__`, if it does."""
+    said = getattr(function, "__nblb_call__", None)
+    if said is not None:
+        return str(said)
     try:
         parameters = inspect.signature(function).parameters.values()
         names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

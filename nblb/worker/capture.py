@@ -16,7 +16,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nblb.protocol.messages import RunTask, TaskPrinted
 from nblb.worker.control_page import marks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,3 +176,18 @@ def test_the_status_of_a_core_that_goes_away_is_an_error_at_once(cluster: Cluste
     assert time.monotonic() - begun < 5.0  # not the ten seconds of a question
     gone = cluster.snapshot()
     assert (gone.connected, gone.known, gone.workers, gone.queued) == (False, True, 3, 34)
+
+
+def test_after_a_stop_tasks_go_to_no_other_cluster(cluster: Cluster, core: FakeCore) -> None:
+    cluster._launcher = SimpleNamespace(stop=lambda: None)  # type: ignore[assignment]
+    cluster.stop()
+    for use in (lambda: lb.task(abs).submit(-1), lambda: lb.task(abs).map([1]), lb.jobs, lb.executor):
+        with pytest.raises(lb.LoadBalancerUnreachable, match="'fake', which this process used, was stopped"):
+            use()
+
+
+def test_where_another_cluster_is_open_tasks_go_to_that(make_cluster: Callable[[], Cluster]) -> None:
+    first, second = make_cluster(), make_cluster()
+    second._launcher = SimpleNamespace(stop=lambda: None)  # type: ignore[assignment]
+    second.stop()
+    assert current.get() is first

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import operator
 import threading
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nblb import payload
 from nblb.client import front_end
@@ -223,8 +224,17 @@ class Job(SteeredJob, JobOutputAccess):
                 left -= 1
                 yield self[item]
 
-    def __getitem__(self, item: int) -> TaskFuture:
-        """The future of one item."""
+    @overload
+    def __getitem__(self, item: int) -> TaskFuture: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[TaskFuture]: ...
+    def __getitem__(self, item: int | slice) -> TaskFuture | list[TaskFuture]:
+        """The future of one item, or with a slice a list of those of several: `lb.gather(*job[10:20])`."""
+        if isinstance(item, slice):
+            return [self._future(number) for number in range(*item.indices(len(self)))]
+        return self._future(operator.index(item))
+
+    def _future(self, item: int) -> TaskFuture:
         number = item + len(self) if item < 0 else item
         if not 0 <= number < len(self):
             raise IndexError(f"{self.name} has {len(self):,} items, and {item} is not one of them")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace as replaced
 
 from nblb import payload, task_api
+from nblb.client import limits
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
 from nblb.client.redefined import code_of, fingerprint
@@ -103,9 +104,13 @@ def submit(
     blob = shelf.blob(function)
     if options.cache:
         fingerprint(blob.hash, function)
+    if blob.payload.nbytes > limits.MIB:
+        limits.check_blobs(cluster.parameters, [(blob.name, blob.payload)])
     packed = payload.pack_call(*call)
     name = name or options.name or blob.name
     form = _form(blob, options, name, job)
+    if packed.holders or len(packed.payload.buffers) > 1 or len(packed.payload.buffers[0]) > limits.MIB:
+        limits.check(cluster.parameters, packed, name)
     connection = cluster.connection
     if connection.is_closed:
         connection.check_open()

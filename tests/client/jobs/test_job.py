@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nblb as lb
@@ -287,3 +288,13 @@ def test_an_item_has_host_attempt_and_times_whenever_it_is_asked_for(cluster: Cl
         assert (future.host, future.worker, future.attempt) == ("h", "w", 2)
         assert (future.duration_s, future.ended_at, future.snapshot().duration_s) == (1.0, 9.0, 1.0)
     assert (job[3].state, job[3].host, job[3].ended_at) == (TaskState.CANCELLED, "h", 9.0)
+
+
+def test_a_slice_is_the_futures_of_its_items(cluster: Cluster) -> None:
+    job = lb.task(abs).map([-1, -2, -3, -4])
+    assert [future.result(10) for future in job[1:3]] == [2, 3]
+    assert job[::-2] == [job[3], job[1]]
+    assert job[7:] == []
+    assert job[np.int64(1)] is job[1]
+    with pytest.raises(TypeError):
+        job["1"]  # type: ignore[call-overload]

@@ -51,6 +51,7 @@ def test_errors_are_those_of_the_cell_and_mistakes_one_sentence(
     assert "a / 0" in said
     assert "ZeroDivisionError" in said
     assert "cell_magic.py" not in said
+    assert "called as" not in said, "the call is the cell itself, its names and a token"
     assert isinstance(done.error_in_exec.__cause__, ZeroDivisionError)
     with pytest.raises(UsageError, match="lock, which the cell reads, cannot travel"):
         lb(live_shell, "print(lock)")
