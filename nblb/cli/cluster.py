@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
 from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
-from nblb.launch import one_shot
+from nblb.launch import notes, one_shot
+from nblb.launch.cluster_processes import StartWarning
 from nblb.parameters import load
 from nblb.processes import account
+from nblb.system.private_folder import refuse_other_computer
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -45,10 +49,12 @@ def register(commands: Commands) -> None:
 
 def start(options: argparse.Namespace) -> int:
     """Start core, Health Check, Monitor and a hub on this machine, or find them running."""
-    cluster = launch.start(options.parameters, options.workers, not options.no_monitor, options.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StartWarning)  # they are printed below
+        cluster = launch.start(options.parameters, options.workers, not options.no_monitor, options.name)
     parameters = launch.settle(options.parameters, options.name)
     cluster.close()
-    _print_status(options, parameters)
+    _print_status(options, parameters, cluster.notes)
     return 0
 
 
@@ -65,10 +71,13 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_status(options: argparse.Namespace, parameters: Parameters) -> None:
+def _print_status(options: argparse.Namespace, parameters: Parameters, sentences: Sequence[str] | None = None) -> None:
     address, core = one_shot.find(parameters)
     said = (core.about if core else {}) | one_shot.ask(address, "status")
     said["monitor"] = launch.monitor_url(parameters)
+    if sentences is None:
+        sentences = [*notes.differences(parameters), *filter(None, [notes.monitor_trouble(parameters)])]
+    said["notes"] = list(sentences)
     show(options, said, lambda: _status_text(said, address))
 
 
@@ -82,7 +91,8 @@ def _status_text(said: dict[str, Any], address: str) -> str:
         f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
         f"address   {address}",
     ]
-    return "\n".join([*lines, f"monitor   {said['monitor']}"] if said["monitor"] else lines)
+    lines += [f"monitor   {said['monitor']}"] if said["monitor"] else []
+    return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])
 
 
 def health(options: argparse.Namespace) -> int:
@@ -93,6 +103,7 @@ def health(options: argparse.Namespace) -> int:
         return roles.health(options)
     from nblb.monitoring.health_check import HealthCheck
 
+    refuse_other_computer(load(options.parameters))
     said = io.StringIO()
     check = HealthCheck(options.parameters, said)
     able = check.doHealthCheckTasks()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from nblb.cli.command import Commands, add, count
 from nblb.errors import NblbError
+from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
@@ -139,6 +140,8 @@ def _role(
         presence.adopt(int(options.presence[0]), Path(options.presence[1]))
     elif not presence.take():
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
+
+    presence.say(settings=settings_of(role, parameters))
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop()

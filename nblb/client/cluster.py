@@ -206,6 +206,17 @@ class Cluster:
         """Where the Monitor's page is, "" where none runs."""
         return self._launcher.monitor_url() if self._launcher is not None else ""
 
+    @property
+    def monitor_trouble(self) -> str:
+        """Why no Monitor answers, in a sentence; "" where one does, or none was asked for."""
+        trouble: Callable[[], str] | None = getattr(self._launcher, "monitor_trouble", None)
+        return trouble() if trouble is not None else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What was asked of the cluster and is not so, a sentence each: the card shows them."""
+        return list(getattr(self._launcher, "notes", ()))
+
     def stop(self) -> None:
         """End the core and its hubs. What the journal holds waits for the next start."""
         if self.stopped:
@@ -258,6 +269,7 @@ class Cluster:
             owner=self.user,
             monitor_url=self.monitor_url if not self.stopped else "",
             warning=self.warning,
+            notes=tuple(self.notes),
         )
 
     def _refresh(self) -> Pending:

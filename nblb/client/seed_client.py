@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from nblb.client.connection.locate import find_core
-from nblb.errors import LoadBalancerUnreachable
+from nblb.errors import LoadBalancerUnreachable, ParametersError
 from nblb.parameters import load
 from nblb.processes import account
 
@@ -73,8 +73,8 @@ class Client:
         with self._lock:
             try:
                 return self._io_thread(frame)
-            except LoadBalancerUnreachable as error:
-                return {"error": f"{error}."}
+            except (LoadBalancerUnreachable, ParametersError) as error:
+                return {"error": f"{str(error).rstrip('.')}."}
 
     def _io_thread(self, frame: bytes) -> dict[str, Any]:
         """One request and its answer. Never asked twice: the core would take it for two tasks."""

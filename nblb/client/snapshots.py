@@ -137,5 +137,6 @@ class ClusterSnapshot:
     owner: str = ""
     monitor_url: str = ""
     warning: str = ""
+    notes: tuple[str, ...] = ()  # what was asked of it and is not so
     counts: dict[str, int] = field(default_factory=dict)
     known: bool = True  # False: the core has never answered, and the numbers are none

@@ -59,7 +59,7 @@ from nblb.protocol.messages import (
 )
 from nblb.shared_files.transfer import Folder
 from nblb.system import machine
-from nblb.system.private_folder import runtime_folder
+from nblb.system.private_folder import refuse_other_computer, runtime_folder
 from nblb.system.processes import new_name
 from nblb.transport.dialing import dial, local_address
 from nblb.user_text import clean_name
@@ -85,6 +85,7 @@ class WorkerHub:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._groups = self.parameters.groups(workers)
         self.parameters.check_engines()
+        refuse_other_computer(self.parameters)
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()

@@ -12,7 +12,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,12 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.launch import one_shot
+from nblb.launch import notes, one_shot
 from nblb.launch.presence import lock_file, present
-from nblb.launch.roles import RoleProcess, spawn
+from nblb.launch.roles import RoleProcess, spawn, write_log
 from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.pids import end, is_alive, wait_gone
-from nblb.system.private_folder import runtime_folder
+from nblb.system.private_folder import refuse_other_computer, runtime_folder
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -44,12 +45,21 @@ TRIES = 3
 RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
 
 
+class StartWarning(UserWarning):
+    """Something was asked of a start and is not so; the cluster's `notes` have the same sentences."""
+
+
 @dataclass
 class Started:
     """What one call of start has started itself; a Cluster's Launcher (client/cluster.py)."""
 
     parameters: Parameters
     processes: list[RoleProcess] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was asked for and is not so, in sentences
+
+    def note(self, *sentences: str) -> None:
+        """Adds these sentences, without those that are empty."""
+        self.notes += filter(None, sentences)
 
     def stop(self) -> None:
         """Ends the whole cluster on this machine."""
@@ -82,6 +92,9 @@ class Started:
     def monitor_url(self) -> str:
         return monitor_url(self.parameters)
 
+    def monitor_trouble(self) -> str:
+        return notes.monitor_trouble(self.parameters)
+
 
 def start(
     parameters: Source = None, workers: int | None = None, monitor: bool = True, name: str | None = None
@@ -103,6 +116,7 @@ def start(
     chosen = settle(parameters, name)
     chosen.groups(workers)  # a wrong number is an error before anything is started, and so is an engine
     chosen.check_engines()
+    refuse_other_computer(chosen)
     started = Started(chosen)
     try:
         with only_one_starter(chosen):
@@ -113,6 +127,8 @@ def start(
                 except _CoreGone:
                     if not left:
                         raise
+        for sentence in started.notes:
+            warnings.warn(sentence, StartWarning, stacklevel=2)
         return join(chosen, started)
     except BaseException:
         started.leave()
@@ -170,10 +186,11 @@ class _CoreGone(LoadBalancerUnreachable):
 def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, started: Started) -> None:
     """Core, Health Check, Monitor and hub, each found or started."""
     ahead: list[RoleProcess] = []
+    started.notes[:] = filter(None, [notes.address(parameters), *notes.differences(parameters)])
     address = ensure_core(parameters, started, lambda: ahead.extend(_while_core_starts(parameters, workers, started)))
     ensure_alone("health", parameters, started)
     if monitor:
-        ensure_alone("monitor", parameters, started)
+        ensure_monitor(parameters, started)
     for hub in ahead:
         _wait_for_hub(hub, parameters, workers)
     if workers != 0 and not ahead:
@@ -299,14 +316,53 @@ def ensure_alone(role: str, parameters: Parameters, started: Started) -> None:
         started.processes.append(spawn(role, parameters))
 
 
+def ensure_monitor(parameters: Parameters, started: Started) -> None:
+    """Starts the Monitor, unless it runs or cannot be served there; what is not as the parameters say is noted."""
+    if present(parameters.runtime_dir, "monitor"):
+        return
+    refused = notes.monitor_refused(parameters)
+    if refused:
+        started.note(refused)
+        write_log(parameters, "monitor", f"{notes.COMPLAINT}{refused}")
+        return
+    port, sentence = notes.monitor_port(parameters)
+    started.note(sentence)
+    started.processes.append(spawn("monitor", parameters, ("--port", str(port))))
+
+
 def ensure_hub(parameters: Parameters, address: str, workers: int | None, started: Started) -> None:
     """A hub on this machine: one that runs, or a new one."""
-    here = socket.gethostname()
-    if present(parameters.runtime_dir, "hub"):
-        return
-    if any(hub["host"] == here and is_alive(hub["pid"]) for hub in one_shot.ask(address, "hubs")):
+    known = _hubs_here(address)
+    until = time.monotonic() + OTHER_CORE_S
+    while workers is not None and not known and present(parameters.runtime_dir, "hub") and time.monotonic() < until:
+        time.sleep(0.04)  # it outlived its core, and comes back to this one
+        known = _hubs_here(address)
+    if known or present(parameters.runtime_dir, "hub"):
+        if workers is not None:
+            _rescale(address, known, workers, started)
         return
     start_hub(parameters, workers, started)
+
+
+def _hubs_here(address: str) -> list[Mapping[str, Any]]:
+    """The hubs of this computer that the core knows."""
+    here = socket.gethostname()
+    return [hub for hub in one_shot.ask(address, "hubs") if hub["host"] == here and is_alive(hub["pid"])]
+
+
+def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, started: Started) -> None:
+    """The hub that runs here gets the number of workers that a start asks for; of several none is chosen."""
+    has = sum(hub["workers"] for hub in hubs)
+    if len(hubs) != 1:
+        if has != workers:
+            started.note(
+                f"{len(hubs)} hubs with {has} workers run here already, so none got the {workers} workers that were "
+                "asked for; cluster.scale(N, hub=NAME) gives one of them N"
+            )
+        return
+    if has != workers:
+        one_shot.scale_hub(address, hubs[0]["hub"], workers)
+        started.note(f"the hub that runs here (pid {hubs[0]['pid']}) had {has} workers, and gets {workers}")
 
 
 def start_hub(

@@ -20,6 +20,7 @@ from nblb.protocol.messages import (
     Hello,
     Message,
     Refused,
+    ScaleHub,
     StopCore,
     client_to_core,
     core_to_client,
@@ -56,6 +57,11 @@ def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s
 def stop_core(core: CoreFile, hubs: bool, timeout_s: float = 5.0) -> None:
     """Tells the core to end, and waits until it says that it will."""
     _question(best_address(core.addresses, "clients"), StopCore(request=1, hubs=hubs), timeout_s, core)
+
+
+def scale_hub(address: str, hub: str, workers: int, timeout_s: float = 5.0) -> None:
+    """Gives a hub another number of workers; they come and go after the answer."""
+    _question(address, ScaleHub(request=1, hub=hub, workers=workers), timeout_s)
 
 
 def cancel(address: str, task: str = "", job: str = "", kill: bool = False, timeout_s: float = 5.0) -> int:

@@ -134,6 +134,12 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
     return RoleProcess(role, child.pid, log, log_start)
 
 
+def write_log(parameters: Parameters, name: str, line: str) -> None:
+    """Adds a line to the log of a role that is not started."""
+    with _open_log(parameters, name).open("a", encoding="utf-8") as log:
+        log.write(f"{line}\n")
+
+
 def _environment(role: str) -> dict[str, str]:
     environment = isolated_python.environment()
     if role == "hub":

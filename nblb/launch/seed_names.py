@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.launch import cluster_processes, one_shot
+from nblb.launch import cluster_processes, notes, one_shot
 from nblb.launch.presence import present
 from nblb.launch.roles import Echo, RoleProcess, spawn, write_private
 from nblb.system.core_file import read_core_file
 from nblb.system.pids import is_alive
+from nblb.system.private_folder import refuse_other_computer
 
 if TYPE_CHECKING:
     from nblb.launch.cluster_processes import Source
@@ -36,16 +37,20 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
         [[LB, HC, Monitor], [functions that start them again]]. They go on when this process ends: `nblb stop`.
     """
     parameters = cluster_processes.settle(pfile)
+    refuse_other_computer(parameters)
     started = cluster_processes.Started(parameters)
     try:
         with cluster_processes.only_one_starter(parameters):
+            started.note(notes.address(parameters), *notes.differences(parameters))
             cluster_processes.ensure_core(parameters, started)
             cluster_processes.ensure_alone("health", parameters, started)
-            cluster_processes.ensure_alone("monitor", parameters, started)
+            cluster_processes.ensure_monitor(parameters, started)
             processes = [_process(role, parameters, started) for role in ROLES]
     except BaseException:
         started.leave()
         raise
+    for sentence in started.notes:
+        print(f"LB - WARNING : {sentence}")
     echoes = [Echo(process) for process in started.processes]
     atexit.register(_flush, echoes)
     _await_first_check(parameters, processes[1])

@@ -7,7 +7,6 @@ picture with what it shows and sends the cells that differ. Nothing is loaded fr
 from __future__ import annotations
 
 import importlib
-import ipaddress
 import os
 import socket
 import sys
@@ -26,6 +25,7 @@ from nblb.monitoring import pages, wording
 from nblb.monitoring.poller import ClusterPicture, Poller, Source
 from nblb.monitoring.table import Table
 from nblb.parameters import Parameters, load
+from nblb.system.private_folder import is_loopback
 
 __all__ = ["Monitor", "open_server", "serve", "view"]
 
@@ -203,7 +203,11 @@ def open_server(
 ) -> tuple[Any, Poller, str]:
     """A server that listens but does not turn its loop yet, its poller, and the page's address."""
     address = address or parameters.MONITOR_IP
-    _only_here(address)
+    if not is_loopback(address):
+        raise NotAllowed(
+            f"MONITOR_IP is {address}: the Monitor has no login yet that is encrypted: it serves this computer only. "
+            "Use 127.0.0.1, and reach it from elsewhere through JupyterLab's proxy or an SSH tunnel."
+        )
     port = parameters.MONITOR_PORT if port is None else port
     port = port or _free_port(address)
     poller = Poller(connect or (lambda: _Core(parameters)))
@@ -316,18 +320,6 @@ def _login(text: str, prefix: str) -> dict[str, Any]:
         "login_template": str(LOGIN),
         "root_path": f"/{prefix}/" if prefix else "/",  # where a login leads to
     }
-
-
-def _only_here(address: str) -> None:
-    try:
-        here = address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        here = False
-    if not here:
-        raise NotAllowed(
-            f"MONITOR_IP is {address}: the Monitor has no login yet that is encrypted: it serves this computer only. "
-            "Use 127.0.0.1, and reach it from elsewhere through JupyterLab's proxy or an SSH tunnel."
-        )
 
 
 def _free_port(address: str) -> int:

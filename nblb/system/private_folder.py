@@ -12,9 +12,10 @@ import os
 import socket
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 
-from nblb.errors import NblbError
+from nblb.errors import NblbError, ParametersError
 from nblb.parameters import Parameters
 
 LONGEST_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
@@ -74,3 +75,38 @@ def loopback_address(name: str, key: str) -> str:
             "code here; use a loopback address such as 127.0.0.1."
         )
     return found[0]
+
+
+def is_loopback(name: str) -> bool:
+    """True for an address, or "localhost", at which only this computer can be reached."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@cache
+def is_this_computer(name: str) -> bool:
+    """True for an address or a name of this computer, and for what stands for all its addresses."""
+    if is_loopback(name) or name in {"0.0.0.0", "::", "*", socket.gethostname()}:
+        return True
+    import psutil
+
+    own = {one.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for one in addresses}
+    if name in own:
+        return True
+    try:
+        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(name, None)}
+    except (OSError, UnicodeError):
+        return False
+    return any(address in own or is_loopback(address) for address in found)
+
+
+def refuse_other_computer(parameters: Parameters) -> None:
+    """Raises ParametersError if LB_IP is of another computer and a core can be reached on its own one only."""
+    if parameters.LB_SECURITY == "on" and not is_this_computer(parameters.LB_IP):
+        raise ParametersError(
+            f"{parameters.source}: LB_IP is {parameters.LB_IP!r}, which is no address of this computer, and with "
+            'LB_SECURITY "on" a core is reached on its own computer only; run this there, or leave the key out to have '
+            "a core here."
+        )

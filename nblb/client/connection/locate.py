@@ -13,6 +13,7 @@ from nblb.parameters import Parameters
 from nblb.processes import account
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
+from nblb.system.private_folder import refuse_other_computer
 from nblb.transport.dialing import best_address
 from nblb.user_text import clean_name
 
@@ -24,7 +25,10 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
     ------
     LoadBalancerUnreachable
         There is no core, or the one that was there is gone.
+    ParametersError
+        The parameters name another computer, which cannot be reached with LB_SECURITY "on".
     """
+    refuse_other_computer(parameters)
     core = read_core_file(parameters.connection_file)
     if core is not None:
         address = best_address(core.addresses, "clients", zeromq)

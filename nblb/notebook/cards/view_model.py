@@ -199,6 +199,7 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
     notes = [{"up": snapshot.warning, "away": away, "stopped": STOPPED}[state]]
     if state == "away":
         notes.insert(0, snapshot.warning)
+    notes += snapshot.notes if up else ()
     notes = [*filter(None, notes), *([f"and {hubs - len(shown):,} more hubs"] if shown and hubs > len(shown) else [])]
     return {
         "title": snapshot.name,

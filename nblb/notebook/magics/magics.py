@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -81,8 +82,11 @@ class LbMagics(Magics):
     def lb_start(self, args: Any) -> Any:
         """Start a core and a local hub, or find them running, and show their card."""
         from nblb import launch
+        from nblb.launch.cluster_processes import StartWarning
 
-        cluster = launch.start(args.parameters, workers=args.workers, monitor=not args.no_monitor, name=args.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StartWarning)  # the card says so
+            cluster = launch.start(args.parameters, workers=args.workers, monitor=not args.no_monitor, name=args.name)
         display_hooks.show_now("cluster", cluster)  # also where the magic is not the last line of its cell
         return cluster
 
@@ -168,7 +172,8 @@ class LbMagics(Magics):
         """Show the cluster's card, whose button opens the Monitor, and its address."""
         cluster = current()
         address = cluster.monitor_url
-        print(address or "no Monitor runs for this cluster; %lb_start without --no-monitor starts one")
+        none = "no Monitor runs for this cluster; %lb_start without --no-monitor starts one"
+        print(address or cluster.monitor_trouble or none)
         return cluster if address else None
 
     @line_magic

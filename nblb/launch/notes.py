@@ -1,0 +1,137 @@
+"""Sentences about what was asked for and is not so: settings that differ from those of the processes that run, a
+Monitor that is on another port or on none, an address that other computers cannot reach.
+
+A start is not refused for them; they stand on the cluster's card, in `nblb start` and in `nblb status`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nblb.launch.presence import present
+from nblb.launch.roles import tail
+from nblb.system.private_folder import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nblb.parameters import Parameters
+
+KEYS = {"core": "LB_", "hub": "WKHUB_", "monitor": "MONITOR_"}  # the settings that each process was started with
+NOT_COMPARED = frozenset({"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT"})  # other clusters', or the notebook's own
+LONGEST = 400  # characters of a value; a longer one is compared by its hash
+MOST_PORTS = 50  # that are tried after MONITOR_PORT
+COMPLAINT = "nblb: "  # how the last line of a log begins when its process ended with an error
+
+
+def settings_of(role: str, parameters: Parameters) -> dict[str, str]:
+    """The settings that a process of this role goes by, as JSON texts: what it writes beside its pid."""
+    prefix = KEYS.get(role, "-")
+    found = {
+        key: json.dumps(value, sort_keys=True)
+        for key, value in parameters.as_dict().items()
+        if key.startswith(prefix) and key not in NOT_COMPARED
+    }
+    if "MONITOR_AUTH" in found:
+        found["MONITOR_AUTH"] = _digest(found["MONITOR_AUTH"])
+    return {key: text if len(text) <= LONGEST else _digest(text) for key, text in found.items()}
+
+
+def differences(parameters: Parameters) -> list[str]:
+    """A sentence for each process of the cluster on this computer that was started with other settings than these."""
+    if parameters.source == "defaults":
+        return []
+    sentences: list[str] = []
+    seen: set[str] = set()
+    for role in KEYS:
+        wanted = settings_of(role, parameters)
+        for one in present(parameters.runtime_dir, role):
+            has = one.about.get("settings")
+            other = {key for key in wanted if isinstance(has, dict) and key in has and has[key] != wanted[key]}
+            if has is None or not other - seen:
+                continue
+            said = "; ".join(_difference(key, wanted, has) for key in sorted(other - seen))
+            seen |= other
+            sentences.append(
+                f"the {role} that runs (pid {one.pid}) keeps the settings it was started with: {said}. %lb_stop and "
+                f"%lb_start, or 'nblb stop' and 'nblb start', begin with those of {parameters.source}"
+            )
+    return sentences
+
+
+def _difference(key: str, wanted: Mapping[str, str], has: Mapping[str, Any]) -> str:
+    old, new = str(has[key]), wanted[key]
+    if old.startswith("#") or new.startswith("#"):
+        return f"{key} is another one now"
+    return f"{key} was {_clipped(old)} and is {_clipped(new)} now"
+
+
+def address(parameters: Parameters) -> str:
+    """The sentence for an LB_IP that promises more than LB_SECURITY "on" gives, "" for others."""
+    if parameters.LB_SECURITY != "on" or is_loopback(parameters.LB_IP):
+        return ""
+    return (
+        f'LB_IP is {parameters.LB_IP}, and with LB_SECURITY "on" only this computer can connect, by Unix sockets: '
+        "other computers need keys, which are to come"
+    )
+
+
+def monitor_refused(parameters: Parameters) -> str:
+    """The sentence for a Monitor that cannot be served where MONITOR_IP says, "" for one that can."""
+    if is_loopback(parameters.MONITOR_IP):
+        return ""
+    return (
+        f"no Monitor: MONITOR_IP is {parameters.MONITOR_IP}, and the Monitor has no login yet that is encrypted, so it "
+        'serves this computer only; set it to "127.0.0.1", and reach it from elsewhere by JupyterLab\'s proxy or SSH'
+    )
+
+
+def monitor_port(parameters: Parameters) -> tuple[int, str]:
+    """The port that the Monitor can have, and a sentence if that is not MONITOR_PORT."""
+    wanted = parameters.MONITOR_PORT
+    if not wanted:
+        return 0, ""
+    port = next((port for port in range(wanted, min(wanted + MOST_PORTS, 65536)) if _free(parameters, port)), 0)
+    if port == wanted:
+        return port, ""
+    place = f"is on port {port}" if port else "is on any free port, which 'nblb status' names"
+    return port, f"MONITOR_PORT {wanted} is taken by another program, so the Monitor {place}"
+
+
+def monitor_trouble(parameters: Parameters) -> str:
+    """Why no Monitor answers for this cluster, in a sentence; "" where none was started, or one is being started."""
+    refused = monitor_refused(parameters)
+    if refused or present(parameters.runtime_dir, "monitor"):
+        return refused
+    last = tail(monitor_log(parameters)).rstrip().rpartition("\n")[2]
+    sentence = last.removeprefix(COMPLAINT)
+    return "" if sentence == last else f"no Monitor: {sentence.removeprefix('no Monitor: ')}"
+
+
+def monitor_log(parameters: Parameters) -> Path:
+    return parameters.state_dir / "logs" / "monitor.log"
+
+
+def _free(parameters: Parameters, port: int) -> bool:
+    """Nobody listens there; True also where that cannot be found out."""
+    family = socket.AF_INET6 if ":" in parameters.MONITOR_IP else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((parameters.MONITOR_IP, port))
+        except OSError as error:
+            return error.errno not in {errno.EADDRINUSE, errno.EACCES}
+    return True
+
+
+def _digest(text: str) -> str:
+    return "#" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."
