@@ -13,7 +13,7 @@
         ├── TaskFailed             the task raised; the message is its remote traceback
         ├── TaskRejected           the core did not take the task
         │   ├── TooManyQueuedTasks a limit of this user is reached
-        │   └── NoCompatibleHub    no hub can ever run it (Python version, engine)
+        │   └── NoCompatibleHub    no hub can run it (version of Python, NumPy 1 or 2)
         ├── TaskCancelled          (concurrent.futures.CancelledError)
         ├── TaskTimeout            (TimeoutError)  ran longer than its timeout
         ├── TaskLost               its workers died, or it could not be run a second time
@@ -133,7 +133,7 @@ class TooManyQueuedTasks(TaskRejected):
 
 
 class NoCompatibleHub(TaskRejected):
-    """No hub can run the task, for example because of another version of Python."""
+    """No hub can run the task: all have another version of Python, or NumPy 1 where the data need NumPy 2."""
 
 
 class TaskCancelled(TaskError, concurrent.futures.CancelledError):

@@ -10,7 +10,9 @@ import getpass
 import hashlib
 import os
 import socket
+import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 
@@ -72,3 +74,15 @@ def boot_mark() -> str:
     except OSError:
         pass  # not Linux: the computer's name must do
     return hashlib.blake2b("\n".join(words).encode(), digest_size=4).hexdigest()
+
+
+@cache
+def numpy_version() -> str:
+    """The version of the NumPy that this process imports, or would import; "" where there is none."""
+    loaded = sys.modules.get("numpy")
+    if loaded is not None:
+        return str(getattr(loaded, "__version__", ""))
+    try:
+        return metadata.version("numpy")
+    except Exception:  # not installed, or its metadata are damaged
+        return ""

@@ -83,6 +83,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "load": hub.load,
                 "memory": hub.memory,
                 "python": list(hello.python),
+                "numpy": hello.numpy,
                 "workers": hub.slots,
                 "busy": sum(map(_busy, hub.groups)),
                 "address": hello.address,

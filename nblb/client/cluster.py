@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from nblb.client import current, front_end
+from nblb.client import compatible, current, front_end
 from nblb.client.connection.connection import Connection, Pending, close_all
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.executor import Executor, executor
@@ -132,7 +132,8 @@ class Cluster:
 
     def hubs(self) -> list[HubInfo]:
         """The hubs: name, host, pid, workers, busy, engine, …"""
-        return [HubInfo(row) for row in self.connection.ask("hubs")]
+        self._hubs = self.connection.ask("hubs")
+        return [HubInfo(row) for row in self._hubs]
 
     def workers(self) -> list[WorkerInfo]:
         """The workers, and what each does."""
@@ -214,8 +215,11 @@ class Cluster:
 
     @property
     def notes(self) -> list[str]:
-        """What was asked of the cluster and is not so, a sentence each: the card shows them."""
-        return list(getattr(self._launcher, "notes", ()))
+        """What was asked of the cluster and is not so, and hubs that cannot run what is sent from here.
+
+        A sentence each; the card shows them.
+        """
+        return [*getattr(self._launcher, "notes", ()), *compatible.notes(self._hubs)]
 
     def stop(self) -> None:
         """End the core and its hubs. What the journal holds waits for the next start."""

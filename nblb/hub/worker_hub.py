@@ -28,7 +28,7 @@ from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.parameters import Parameters, load
 from nblb.payload import blob_name, dump_constant, dump_function
-from nblb.processes import cores, is_alive
+from nblb.processes import cores, is_alive, numpy_version
 from nblb.protocol.commands import (
     AskForItems,
     Command,
@@ -191,6 +191,7 @@ class WorkerHub:
             groups=self._groups,
             address=self._probes.address,
             ip=self.parameters.WKHUB_IP,
+            numpy=numpy_version(),
             lb_port=self.parameters.WKHUB_LBPORT,
             hc_port=self._probes.port,
             parent=os.getppid(),

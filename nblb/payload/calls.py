@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from nblb.errors import NotSerializable
 from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import MAX_REASON, explain_unpicklable
-from nblb.payload.pickling import dump, dump_arguments, load
+from nblb.payload.pickling import dump, dump_arguments, load, not_found
 from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.protocol.messages import HoldBlob, RunTask
 from nblb.user_text import text_of
@@ -223,7 +223,7 @@ class Calls(Sequence[Call]):
             else:
                 yield from (self._load((item,)) for item in self._items[index:])
         except BaseException as error:
-            self._broken = error
+            self._broken = not_found(error) if isinstance(error, ModuleNotFoundError) else error
 
     def _piece(self, index: int) -> tuple[Any, int, int]:
         """The calls that are pickled together with this one, where it stands among them, and where the slice ends."""

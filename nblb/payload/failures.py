@@ -17,7 +17,7 @@ from typing import Any
 
 from nblb import errors
 from nblb._version import PACKAGE_FOLDER
-from nblb.errors import NblbError, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
+from nblb.errors import NblbError, NoCompatibleHub, NotSerializable, TaskCancelled, TaskError, TaskFailed, TaskLost
 from nblb.payload.frame_values import MAX_VALUES, limited_pickle
 from nblb.payload.frames import pack_frames
 from nblb.payload.functions import cell_label
@@ -52,6 +52,8 @@ def pack_exception(
     """
     kind, tb = kind_of(exception), _without_own(_traceback_of(exception))
     message = text_of(exception, MAX_MESSAGE)
+    if isinstance(exception, NoCompatibleHub):  # its sentence says all
+        return Failure(offset=offset, kind=kind, message=message)
     where, line = _where(tb)
     values = wants_frames(kind, where)
     return Failure(

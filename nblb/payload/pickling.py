@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import socket
 import sys
 import threading
 import types
@@ -24,10 +25,11 @@ from typing import Any, Protocol, TypeAlias
 
 import cloudpickle
 
-from nblb.errors import NotSerializable
+from nblb.errors import NoCompatibleHub, NotSerializable
 from nblb.payload import classes, kinds, modules
 from nblb.payload.project import project_modules
 from nblb.payload.reach import Reach
+from nblb.processes import numpy_version
 from nblb.protocol.framing import LARGE, Buffer, Part
 from nblb.shared_files.transfer import BY_FILE
 
@@ -329,8 +331,27 @@ class _Bundle:
 
 
 def load(buffers: Sequence[Buffer]) -> Any:
-    """The value of one pickle and the large buffers behind it."""
-    return pickle.loads(buffers[0], buffers=map(_writable, buffers[1:]))
+    """The value of one pickle and the large buffers behind it.
+
+    Raises
+    ------
+    NoCompatibleHub
+        It was pickled with NumPy 2, and this process has NumPy 1.
+    """
+    try:
+        return pickle.loads(buffers[0], buffers=map(_writable, buffers[1:]))
+    except ModuleNotFoundError as error:
+        raise not_found(error) from None
+
+
+def not_found(error: ModuleNotFoundError) -> Exception:
+    """What to raise for a module that is missing when a pickle is loaded: NoCompatibleHub where it is NumPy 2's."""
+    if not (error.name or "").startswith("numpy._core"):
+        return error
+    return NoCompatibleHub(
+        f"this was pickled with NumPy 2, and {socket.gethostname()} has NumPy {numpy_version() or '1'}, which cannot "
+        "load it; install the same major version of NumPy on both"
+    )
 
 
 def _writable(buffer: Buffer) -> Buffer:

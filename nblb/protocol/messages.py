@@ -557,6 +557,7 @@ class HubHello(Message):
     address: str = ""  # where it answers probes (WKHUB_HCPORT)
     core: str = ""  # uuid of the core it spoke with before, "" at first
     ip: str = "127.0.0.1"
+    numpy: str = ""  # the version that its workers import
     lb_port: int = 0  # WKHUB_LBPORT, for the seed's answers; nothing listens there
     hc_port: int = 0
     parent: int = 0

@@ -141,7 +141,7 @@ class Intake:
             return
         if missing:
             refusal = "TaskRejected", f"task {spec.name} needs blob {missing}, and too many tasks wait for blobs"
-        refusal = refusal or self._refusal(spec)
+        refusal = refusal or self._incompatible(spec, now) or self._refusal(spec)
         if refusal is None:
             self.accept(spec, client.address, now)
             return
@@ -189,6 +189,21 @@ class Intake:
         ):
             return "TaskRejected", f"task {spec.name} says it has {spec.items} items, its payload does not"
         return None
+
+    def _incompatible(self, spec: SubmitTask, now: float) -> tuple[str, str] | None:
+        """Why no hub can run the task: all that ever came to this core have another Python than made its function."""
+        state = self.state
+        if not spec.function or spec.python == (0, 0) or not state.hubs or spec.python in state.pythons:
+            return None
+        if now < state.judges_from or (spec.cache and spec.cache in state.cache):
+            return None
+        has = sorted({f"{hub.name} has Python {'.'.join(map(str, hub.hello.python))}" for hub in state.hubs.values()})
+        more = f" and {len(has) - 3} more" if len(has) > 3 else ""
+        version = ".".join(map(str, spec.python))
+        return "NoCompatibleHub", (
+            f"no hub can run {spec.name}: it comes from Python {version}, and {', '.join(has[:3])}{more}; "
+            f"start a hub with Python {version} (%lb_hub or 'nblb hub'), or submit from the Python of a hub"
+        )
 
     def _refusal(self, spec: SubmitTask) -> tuple[str, str] | None:
         state = self.state

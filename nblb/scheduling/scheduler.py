@@ -154,6 +154,8 @@ class Scheduler:
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
         """Take up the state that a journal kept; once, before the first event."""
         Restore(self.state, now).play(entries)
+        if self.policy.epoch > 1:
+            self.state.judges_from = now + self.policy.suspect_s
         return self._taken()
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:

@@ -118,6 +118,8 @@ class State:
         self.followers: dict[str, list[Slice]] = {}  # task -> slices that end as it does, since they returned it
         self.nested = 0  # open records that were submitted by tasks
         self.left: list[tuple[Submission, int, int, int]] = []  # (record, first, items, attempt) whose children end
+        self.pythons: set[tuple[int, int]] = set()  # of all hubs that have come
+        self.judges_from = 0.0  # when hubs of a core before this one have had the time to come back
         self.accepted = 0
         self.reopened = 0
         self.late_facts = 0

@@ -1,0 +1,58 @@
+"""Hubs that cannot run what this process sends are named; data of NumPy 2 in NumPy 1 is one sentence."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nblb import payload
+from nblb.client import compatible
+from nblb.errors import NoCompatibleHub
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import TaskState
+
+HERE = list(sys.version_info[:2])
+
+
+def test_hubs_that_are_alike_need_no_word() -> None:
+    assert (
+        compatible.notes([{"name": "a", "python": HERE, "numpy": np.__version__}, {"name": "b", "python": HERE}]) == []
+    )
+
+
+def test_another_python_and_another_numpy_are_named() -> None:
+    hubs = [{"name": f"h{n}", "python": [3, 1], "numpy": "1.26.4"} for n in range(5)]
+    hubs.append({"name": "lab", "python": HERE, "numpy": "99.1"})
+    python, numpy = compatible.notes(hubs)
+    assert python.startswith("hubs h0, h1, h2 and 2 more have Python 3.1 and this process")
+    assert numpy.startswith(f"hub lab has NumPy 99.1 and this process {np.__version__}")
+
+
+def as_numpy_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What NumPy 2 has renamed cannot be found."""
+    for name in [name for name in sys.modules if name.startswith("numpy._core")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("nblb.payload.pickling.numpy_version", lambda: "1.26.4")
+
+
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="needs NumPy 2 to pickle with")
+@pytest.mark.parametrize("pack", [payload.dump_constant, lambda value: (0, payload.pack_call((value,), {}).payload)])
+def test_data_of_numpy_2_in_numpy_1(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
+    _, packed = pack(np.arange(10))
+    as_numpy_1(monkeypatch)
+    with pytest.raises(NoCompatibleHub, match=r"pickled with NumPy 2, and .* has NumPy 1\.26\.4") as caught:
+        payload.load_constant(packed)
+    failure = payload.pack_exception(caught.value)
+    error = payload.to_exception(failure, "t", TaskState.FAILED)
+    assert isinstance(error, NoCompatibleHub)
+    assert "\n" not in str(error)
+
+
+def test_another_module_that_is_missing_stays_what_it_is() -> None:
+    broken = pickle.dumps(compatible.notes).replace(b"nblb.client.compatible", b"nblb.client.compatibl_")
+    with pytest.raises(ModuleNotFoundError, match="compatibl_"):
+        payload.load_constant(Payload((broken,)))

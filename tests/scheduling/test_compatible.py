@@ -1,0 +1,58 @@
+"""A task that no hub's Python can run is refused where nothing can come of it, and waits where something can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import Group, PutBlob, SubmitTask, TaskAccepted, TaskRejected
+from nblb.scheduling.state import Policy
+from tests.scheduling.world import ANNA, World
+
+
+def answer(world: World, task: str, **fields: Any) -> Any:
+    spec = {"task": task, "name": "work", "function": "f", "payload": Payload((b"x",)), "python": (3, 12), **fields}
+    world.say(ANNA, SubmitTask(**spec))
+    return next(m for m in reversed(world.heard[ANNA]) if isinstance(m, TaskAccepted | TaskRejected) and m.task == task)
+
+
+@pytest.fixture(params=[1, 2])
+def world(request: pytest.FixtureRequest) -> World:
+    world = World(Policy(core="c", epoch=request.param, client_silence_s=1e9, lease_s=1e9))
+    world.client(ANNA, "anna")
+    world.say(ANNA, PutBlob(hash="f", payload=Payload((b"f",))))
+    world.now += 60.0
+    return world
+
+
+def test_without_a_hub_it_waits(world: World) -> None:
+    assert isinstance(answer(world, "t"), TaskAccepted)
+
+
+def test_with_hubs_of_another_python_only_it_is_refused(world: World) -> None:
+    world.hub("lab1", (Group(1),), python=(3, 11))
+    rejected = answer(world, "t")
+    assert rejected.kind == "NoCompatibleHub"
+    assert "comes from Python 3.12, and lab1 has Python 3.11; start a hub with Python 3.12" in rejected.reason
+    assert isinstance(answer(world, "json", python=(0, 0)), TaskAccepted), "any version can run it"
+    assert isinstance(answer(world, "same", python=(3, 11)), TaskAccepted)
+
+
+def test_where_a_hub_of_its_python_was_here_it_waits_for_the_next(world: World) -> None:
+    world.hub("lab1", (Group(1),), python=(3, 11))
+    elder = world.hub("lab2", (Group(1),), python=(3, 12))
+    world.scheduler.liveness.hub_lost(elder.address, "gone", world.now)
+    assert isinstance(answer(world, "t"), TaskAccepted)
+
+
+def test_a_core_that_was_restarted_waits_for_the_hubs_of_the_one_before() -> None:
+    world = World(Policy(core="c", epoch=2, suspect_s=5.0, client_silence_s=1e9, lease_s=1e9))
+    world.scheduler.restore((), world.now)
+    world.client(ANNA, "anna")
+    world.say(ANNA, PutBlob(hash="f", payload=Payload((b"f",))))
+    world.hub("lab1", (Group(1),), python=(3, 11))
+    assert isinstance(answer(world, "early"), TaskAccepted)
+    world.now += 6.0
+    assert isinstance(answer(world, "late"), TaskRejected)
