@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from nblb.errors import ParametersError
-from nblb.processes import cores
+from nblb.host import cores
 from nblb.protocol.messages import Group, split_workers
 from nblb.user_text import clean
 

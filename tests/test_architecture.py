@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nblb"
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 600
-MOST_FILES = 22  # of one folder, at one level
+MOST_FILES = 24  # of one folder, at one level
 # A literal vocabulary is a table: it is read by looking a line up, and a second file would hide half of it.
 LONG_FILES_ALLOWED = {"nblb/protocol/messages.py"}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from nblb.processes import cores
+from nblb.host import cores
 
 ECHO = """
 import sys, zmq

@@ -24,7 +24,7 @@ from nblb.bench.report import BenchReport, Measured
 from nblb.bench.system import FULL, Impossible, Size
 from nblb.bench.work import pid
 from nblb.errors import NblbError
-from nblb.processes import cores
+from nblb.host import cores
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

@@ -31,8 +31,8 @@ from nblb.broker.json_door import handle_json
 from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
+from nblb.host import account, is_alive
 from nblb.parameters import Parameters, Source, load
-from nblb.processes import account, is_alive
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.protocol.journal_entries import TaskForgotten
 from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState

@@ -13,10 +13,10 @@ from nblb import launch
 from nblb.cli.command import Commands, add, count, show, table
 from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
+from nblb.host import account
 from nblb.launch import notes, one_shot
 from nblb.launch.cluster_processes import StartWarning
 from nblb.parameters import load
-from nblb.processes import account
 from nblb.system.private_folder import refuse_other_computer
 
 if TYPE_CHECKING:

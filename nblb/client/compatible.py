@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nblb.processes import numpy_version
+from nblb.host import numpy_version
 
 PYTHON = (sys.version_info[0], sys.version_info[1])
 

@@ -12,8 +12,8 @@ import zmq
 
 from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable, ParametersError
+from nblb.host import account
 from nblb.parameters import load
-from nblb.processes import account
 
 LEAST_PATIENCE_MS = 5_000
 

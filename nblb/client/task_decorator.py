@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 from nblb import payload
-from nblb.client import current, limits, redefined
+from nblb.client import current, redefined
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
 from nblb.client.jobs.reuse import CHOICES
+from nblb.client.submit import limits
 from nblb.client.submit.function_cache import name_of, shelf
 from nblb.client.submit.preflight import Preflight, preflight
 from nblb.client.submit.submit import Options, pack_many, submit

@@ -22,13 +22,13 @@ from typing import Any
 
 import cloudpickle
 
+from nblb.host import cores, is_alive, numpy_version
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.parameters import Parameters, load
 from nblb.payload import blob_name, dump_constant, dump_function
-from nblb.processes import cores, is_alive, numpy_version
 from nblb.protocol.commands import (
     AskForItems,
     Command,

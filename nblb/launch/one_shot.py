@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb import errors
 from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.processes import account
+from nblb.host import account
 from nblb.protocol.messages import (
     Answer,
     Ask,

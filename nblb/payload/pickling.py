@@ -26,10 +26,10 @@ from typing import Any, Protocol, TypeAlias
 import cloudpickle
 
 from nblb.errors import NoCompatibleHub, NotSerializable
+from nblb.host import numpy_version
 from nblb.payload import classes, kinds, modules
 from nblb.payload.project import project_modules
 from nblb.payload.reach import Reach
-from nblb.processes import numpy_version
 from nblb.protocol.framing import LARGE, Buffer, Part
 from nblb.shared_files.transfer import BY_FILE
 

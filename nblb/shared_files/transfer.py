@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from nblb.processes import began, boot_mark, is_alive
+from nblb.host import began, boot_mark, is_alive
 from nblb.protocol.framing import IN_MEMORY, Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory, untouched
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nblb.processes import is_alive
+from nblb.host import is_alive
 from nblb.shared_files import transfer
 
 LOCK = "lock"  # the file in the state folder on which a core holds a lock (broker/journal/state_folder.py)

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 
-from nblb import processes
+from nblb import host
 
 children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
 
@@ -19,7 +19,7 @@ def is_alive(pid: int) -> bool:
     child = children.get(pid)
     if child is not None:
         return child.poll() is None
-    return processes.is_alive(pid)
+    return host.is_alive(pid)
 
 
 def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
@@ -38,12 +38,12 @@ def end(pids: Iterable[int], grace_s: float) -> None:
 
     A number that another program has been given meanwhile is left alone.
     """
-    since = {pid: processes.began(pid) for pid in pids if pid > 0}
+    since = {pid: host.began(pid) for pid in pids if pid > 0}
     left = [pid for pid in since if is_alive(pid)]
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-        left = [pid for pid in wait_gone(left, patience_s) if processes.began(pid) == since[pid]]
+        left = [pid for pid in wait_gone(left, patience_s) if host.began(pid) == since[pid]]
         if not left:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 
-from nblb.processes import boot_mark, is_alive
+from nblb.host import boot_mark, is_alive
 
 
 def new_name() -> str:

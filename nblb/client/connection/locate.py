@@ -9,8 +9,8 @@ import time
 
 from nblb.client.submit.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
+from nblb.host import account
 from nblb.parameters import Parameters
-from nblb.processes import account
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
 from nblb.system.private_folder import refuse_other_computer

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace as replaced
 
 from nblb import payload, task_api
-from nblb.client import limits
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
 from nblb.client.redefined import code_of, fingerprint
+from nblb.client.submit import limits
 from nblb.client.submit.batch import MAX_CALL_BYTES, gather
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.ids import new_id, record_id

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from nblb import processes
+from nblb import host
 from nblb.broker import load_balancer
 from nblb.client.connection.locate import hello
 from nblb.hub import worker_hub
@@ -24,7 +24,7 @@ def test_an_account_without_a_name_is_one_user_everywhere(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     name = f"uid-{os.getuid()}"
-    assert processes.account() == name
+    assert host.account() == name
     assert hello().user == name
     assert load_balancer.account() == name  # who clients of the JSON door act as
 
@@ -34,12 +34,12 @@ def test_a_process_of_another_account_is_alive_for_everybody(monkeypatch: pytest
         raise PermissionError
 
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        began = processes.began(other.pid)
+        began = host.began(other.pid)
         monkeypatch.setattr(os, "kill", refused)
-        assert processes.is_alive(other.pid)
+        assert host.is_alive(other.pid)
         assert pids.is_alive(other.pid)
         assert worker_hub.is_alive(other.pid)
-        mark = processes.boot_mark()
+        mark = host.boot_mark()
         assert not processes.has_ended(f"{mark}-{other.pid}-x")
         assert not transfer.has_ended(f"{mark}{other.pid:08x}{began or 0:012x}{0:016x}")
         assert transfer.has_ended(f"{mark}{other.pid:08x}{(began or 0) + 1:012x}{0:016x}") == (began is not None)
@@ -47,19 +47,19 @@ def test_a_process_of_another_account_is_alive_for_everybody(monkeypatch: pytest
         other.kill()
 
 
-@pytest.mark.skipif(processes.began(os.getpid()) is None, reason="this system does not tell when a process began")
+@pytest.mark.skipif(host.began(os.getpid()) is None, reason="this system does not tell when a process began")
 def test_a_number_that_was_given_away_again_is_another_process() -> None:
-    began = processes.began(os.getpid())
+    began = host.began(os.getpid())
     assert began
-    assert processes.is_alive(os.getpid(), began)
-    assert not processes.is_alive(os.getpid(), began - 1)
+    assert host.is_alive(os.getpid(), began)
+    assert not host.is_alive(os.getpid(), began - 1)
 
 
 def test_a_zombie_and_a_number_that_no_process_can_have_are_not_alive() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        wait_until(lambda: not processes.is_alive(child.pid), 10, "the zombie to count as ended")
-    assert not processes.is_alive(2**70)
+        wait_until(lambda: not host.is_alive(child.pid), 10, "the zombie to count as ended")
+    assert not host.is_alive(2**70)
 
 
 def test_as_many_cores_as_this_process_may_use() -> None:
-    assert 1 <= processes.cores() <= (os.cpu_count() or 1)
+    assert 1 <= host.cores() <= (os.cpu_count() or 1)
