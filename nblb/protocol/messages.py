@@ -388,6 +388,8 @@ class JobNamed(Message):
 
 
 class CancelAnswer(Message):
+    """The answer to CancelTask: how many items are or will be cancelled, and where they were found."""
+
     request: int
     cancelled: int = 0  # items that are or will be cancelled
     source: str = ""  # the seed's 'from': queue, pending, done or ''
@@ -578,6 +580,8 @@ class HubGone(Message):
 
 
 class WorkerStarted(Message):
+    """A worker's process is ready for tasks."""
+
     worker: str
     group: int = 0
     pid: int = 0
@@ -597,6 +601,8 @@ class WorkerDied(Message):
 
 
 class TaskStarted(Message):
+    """A worker has begun with the slice."""
+
     task: str
     attempt: int
     first: int = 0
@@ -623,6 +629,8 @@ class WaitEnded(Message):
 
 
 class TaskProgressed(Message):
+    """The progress and the note that a running slice reported last."""
+
     task: str
     attempt: int
     first: int = 0
