@@ -22,7 +22,7 @@ def test_a_large_argument_is_refused_where_it_is_submitted(cluster: Cluster) -> 
         lambda: lb.task(len).submit(lb.put(large)),
         lambda: lb.task(lambda: large).submit(),
         lambda: lb.task(lambda x: large).map([1]),
-        lambda: cluster.executor().submit(len, large),
+        lambda: cluster.executor().submit(len, large).result(10),
     ):
         with pytest.raises(lb.NotSerializable, match=r"LB_MAX_MESSAGE_MB allows 2 MiB"):
             submit()  # type: ignore[no-untyped-call]
