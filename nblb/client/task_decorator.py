@@ -15,7 +15,6 @@ from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
 from nblb.client.jobs.reuse import CHOICES
-from nblb.client.submit import limits
 from nblb.client.submit.function_cache import name_of, shelf
 from nblb.client.submit.preflight import Preflight, preflight
 from nblb.client.submit.submit import Options, pack_many, submit
@@ -107,9 +106,6 @@ class Task:
         steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         many.fresh = fresh
-        limits.check_blobs(cluster.parameters, [(many.blob.name, many.blob.payload)])
-        for record in many.records:
-            limits.check(cluster.parameters, record, self.name)
         name = named or f"{self.name}-{next(_unnamed)}"
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 

@@ -15,7 +15,6 @@ from nblb import payload, task_api
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.reuse import marks, runs_of
 from nblb.client.redefined import code_of, fingerprint
-from nblb.client.submit import limits
 from nblb.client.submit.batch import MAX_CALL_BYTES, gather
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.ids import new_id, record_id
@@ -104,13 +103,9 @@ def submit(
     blob = shelf.blob(function)
     if options.cache:
         fingerprint(blob.hash, function)
-    if blob.payload.nbytes > limits.MIB:
-        limits.check_blobs(cluster.parameters, [(blob.name, blob.payload)])
     packed = payload.pack_call(*call)
     name = name or options.name or blob.name
     form = _form(blob, options, name, job)
-    if packed.holders or len(packed.payload.buffers) > 1 or len(packed.payload.buffers[0]) > limits.MIB:
-        limits.check(cluster.parameters, packed, name)
     connection = cluster.connection
     if connection.is_closed:
         connection.check_open()
