@@ -169,7 +169,7 @@ def test_nothing_is_killed_that_has_got_the_number_of_a_process_that_ended(
     monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
 ) -> None:
     ages = iter([1, 2])
-    monkeypatch.setattr(pids.transfer, "started", lambda _pid: next(ages))
+    monkeypatch.setattr(pids.host, "began", lambda _pid: next(ages))
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _pid, number: sent.append(number))
     pids.end([stranger.pid], 0.05)

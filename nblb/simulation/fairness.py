@@ -172,7 +172,7 @@ class Shares:
         return self.used[pair[0]] - self.used[pair[1]]
 
 
-class Waits:
+class StartDelays:
     """Who waits though others have more workers, where nothing fails: the next slot that ends there is theirs.
 
     Work that was sent ahead before, in its turn, may begin within ON_THE_WAY_S.

@@ -37,7 +37,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
-from nblb.simulation.fairness import Shares, Waits, check_turns
+from nblb.simulation.fairness import Shares, StartDelays, check_turns
 from nblb.simulation.replay_check import differences
 from nblb.simulation.simulated_client import SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
@@ -81,7 +81,7 @@ class Referee:
         self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
         self.withdrawn = False  # a hub has taken back what it ran by name
         self.shares: Shares | None = None
-        self.waits: Waits | None = None
+        self.waits: StartDelays | None = None
         self.hubs: list[SimulatedHub] = []  # those of now
         self.made: list[SimulatedHub] = []  # all incarnations
         self.clients: set[SimulatedClient] = set()

@@ -17,7 +17,7 @@ from nblb.scheduling.slice import InvalidTransition
 from nblb.scheduling.state import Policy
 from nblb.simulation import faults
 from nblb.simulation.disk import Disk
-from nblb.simulation.fairness import Shares, Waits
+from nblb.simulation.fairness import Shares, StartDelays
 from nblb.simulation.final_checks import check_all, unresolved
 from nblb.simulation.network import CALM, Network, Weather
 from nblb.simulation.referee import Referee
@@ -111,7 +111,7 @@ class History:
         mirror = 0.002 if self.mixed else 0.02
         self.referee = Referee(self.simulator, plan.conduct, mirror, not weather.repeat and not weather.reorder)
         self.referee.shares = Shares() if self.crowded else None
-        self.referee.waits = Waits() if self.mixed and self.calm else None
+        self.referee.waits = StartDelays() if self.mixed and self.calm else None
         self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
         if not (self.calm or self.gentle):

@@ -708,10 +708,10 @@ def test_no_descriptor_is_left_behind_a_worker(rig: PoolRig) -> None:
 
 FORK_UNTIL_REFUSED = """
 import os, time
-from nblb.hub import worker_process
+from nblb.worker import main
 if os.getuid() == 0:
     os.setuid(65534)  # root is not bound
-worker_process._settle({"max_processes": 20})
+main._settle({"max_processes": 20})
 try:
     for _ in range(200):
         if os.fork() == 0:
