@@ -168,8 +168,8 @@ def test_a_core_that_lives_is_seen_by_its_lock(cluster: Cluster, parameters: Par
 def test_nothing_is_killed_that_has_got_the_number_of_a_process_that_ended(
     monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
 ) -> None:
-    ages = iter([1, 2])
-    monkeypatch.setattr(pids.host, "began", lambda _pid: next(ages))
+    ages = iter([1])
+    monkeypatch.setattr(pids.host, "began", lambda _pid: next(ages, 2))
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _pid, number: sent.append(number))
     pids.end([stranger.pid], 0.05)
