@@ -1,4 +1,4 @@
-"""The notebook's side: magics, and cards that show clusters, jobs and tasks live. Loaded by %load_ext nblb."""
+"""The notebook extension: magics, and live cards of clusters, jobs and tasks. Loaded by %load_ext nblb."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def show_cards(ipython: Any) -> None:
-    """Cards alone: what the client asks for when a kernel uses a cluster without %load_ext (client/front_end.py)."""
+    """Registers the cards only, for kernels that use a cluster without %load_ext (see client/front_end.py)."""
     from nblb.notebook import display_hooks
 
     display_hooks.install(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Takes back what load_ipython_extension did; the cluster goes on."""
+    """Undoes load_ipython_extension; the cluster goes on."""
     from nblb.notebook import display_hooks
     from nblb.notebook.magics import completion, magics
 

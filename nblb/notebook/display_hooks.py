@@ -1,4 +1,4 @@
-"""Where the client's objects meet their cards: what happens when one is the last line of a cell."""
+"""Display hooks that show the client's objects as cards when they are the last line of a cell."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nblb.notebook.cards.task_card import TaskCard
 from nblb.notebook.kernel import comm, output_routing
 from nblb.notebook.kernel.environment import Mode, cell, kernel, mode, shell
 
-KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> its class, by name: the client is not loaded yet
+KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> class name: the client is not loaded yet
     "job": ("nblb.client.jobs.job", "Job", JobCard),
     "task": ("nblb.client.futures.task_future", "TaskFuture", TaskCard),
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
     "jobs": ("nblb.client.rows", "JobList", JobsCard),
     "inbox": ("nblb.client.jobs.inbox", "Inbox", InboxCard),
 }
-LAST_WORD_S = 1.0  # a cell's end waits for the last picture of what has ended
+LAST_WORD_S = 1.0  # how long a cell's end waits until ended cards are drawn
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
 
 
@@ -39,13 +39,13 @@ def show(kind: str, thing: Any) -> None:
     comm.prepare(kernel())
     card = _card(kind, thing, here)
     if card.shown_in is not None and card.shown_in == cell():
-        card.shown_in = None  # the magic of this cell has shown it already
+        card.shown_in = None  # a magic in this cell has already shown it
     else:
         card.show()
 
 
 def _card(kind: str, thing: Any, here: Mode) -> Card:
-    """The one card of a thing."""
+    """Returns the card of `thing`; each object has one."""
     card = _cards.get(thing)
     if card is None or card.mode is not here:
         card = KINDS[kind][2](thing, here)
@@ -56,21 +56,21 @@ def _card(kind: str, thing: Any, here: Mode) -> Card:
 
 
 def beneath(thing: Any) -> str:
-    """Makes the card of a job or a task live without a cell of its own; the key by which another card gives it room."""
+    """Makes the card of a job or task live without a cell; returns the key by which another card embeds it."""
     card = _card("job" if hasattr(thing, "states") else "task", thing, Mode.LIVE)
     card.bring()
     return card.key
 
 
 def show_now(kind: str, thing: Any) -> None:
-    """Displays `thing` here; as the last line of the same cell it is then not shown twice."""
+    """Displays `thing` here, and not again if it is also the last line of the same cell."""
     if mode() is not Mode.OFF:
         show(kind, thing)
         _cards[thing].shown_in = cell()
 
 
 def picture(kind: str, thing: Any) -> dict[str, Any]:
-    """A mime bundle for whoever asks for one outside a cell's last line: what is so now."""
+    """Returns a mime bundle of the present state, for use outside the last line of a cell."""
     card = _cards.get(thing)
     if card is not None:
         return card.bundle()
@@ -88,7 +88,7 @@ def picture(kind: str, thing: Any) -> dict[str, Any]:
 
 
 def superseded(job: Any, said: str) -> bool:
-    """The client calls this when a job has taken over a name: its card says so, or a line where it is not shown."""
+    """Reports that a job has taken over a name: in its card, or in a printed line. The client calls it."""
     here = shell()
     if here is None or mode() is Mode.OFF or threading.current_thread() is not threading.main_thread():
         return False
@@ -103,20 +103,20 @@ def superseded(job: Any, said: str) -> bool:
 
 
 def pump() -> None:
-    """The client calls this while the main thread waits, so that buttons work meanwhile."""
+    """Handles button presses while the main thread waits. The client calls it."""
     here = kernel()
     if here is not None:
         comm.pump(here)
 
 
 def draw_ends(*_: Any) -> None:
-    """Draws what has ended: who executes a notebook without a page (nbconvert, papermill) hears running cells only."""
+    """Draws cards of ended objects before the cell ends: nbconvert and papermill ignore later output."""
     if ended := [card for card in list(_cards.values()) if card.has_last_word()]:
         sampler.settle([card.cell_over for card in ended], LAST_WORD_S)
 
 
 def install(ipython: Any) -> None:
-    """From now on the client's objects show themselves as cards in this IPython."""
+    """Shows the client's objects as cards in this IPython from now on."""
     from nblb.client import front_end
 
     for kind, (module, name, _) in KINDS.items():
@@ -132,7 +132,7 @@ def install(ipython: Any) -> None:
 
 
 def remove(ipython: Any) -> None:
-    """Takes `install` back; cards on show go on."""
+    """Undoes `install`; displayed cards stay live."""
     from nblb.client import front_end
 
     formatter = ipython.display_formatter.ipython_display_formatter

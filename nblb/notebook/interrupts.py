@@ -1,7 +1,7 @@
-"""The stop button in a wait: the first press frees the kernel, a second one soon after it cancels the work.
+"""Handling of the stop button in a wait: the first press frees the kernel, a second one soon after cancels the work.
 
-After the first press no cell runs, and a kernel ignores SIGINT then; so its handler between cells is ours for the
-moments in which the second press counts. ipykernel 6 and 7 put back `saved_sigint_handler` after each message.
+After the first press no cell runs, and an idle kernel ignores SIGINT. So nblb installs its own handler between cells
+while the second press counts. ipykernel 6 and 7 restore `saved_sigint_handler` after each message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nblb.notebook.kernel.environment import Mode, kernel, mode, shell
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
-    """The client calls this when the stop button has ended a wait; shows the choice in the cell that waited."""
+    """Shows the choices in the cell that waited, after the stop button has ended its wait. The client calls it."""
     here = mode()
     if here is Mode.OFF or threading.current_thread() is not threading.main_thread():
         return False
@@ -34,7 +34,7 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
 
 
 def arm(card: StopCard, thing: Any) -> None:
-    """From now on, and for three seconds, the next SIGINT cancels; afterwards it is what it was."""
+    """Makes a SIGINT within the next three seconds cancel the work; after that it acts as usual."""
     until, cell_over = time.monotonic() + AGAIN_S, threading.Event()
     here, events = kernel(), shell().events  # type: ignore[union-attr]
 
@@ -44,7 +44,7 @@ def arm(card: StopCard, thing: Any) -> None:
 
     def pressed(*_: Any) -> None:
         if time.monotonic() < until:
-            # Not in the handler itself: the main thread may hold any lock just now.
+            # In another thread: the interrupted main thread may own any lock.
             threading.Thread(target=card.choose, args=(thing, "cancel"), name="nblb-stop", daemon=True).start()
         elif not cell_over.is_set():  # the cell has caught the first one and goes on
             raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""How a notebook shows what nblb raises: the user's own lines here, the worker's lines in the same colours, no more.
+"""Tracebacks of nblb's errors in a notebook: only the user's lines and the worker's lines, in the same colours.
 
-IPython would show the frames of nblb between the cell and its error, and the original exception, which has come
-without its frames, in front. Neither says anything to who has written the cell. `%debug` still sees all of it.
+By default IPython would show the frames of nblb between the cell and its error, and before it the original exception,
+which arrives without its frames. Neither helps the author of the cell. `%debug` still has all frames.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nblb._version import PACKAGE_FOLDER
 from nblb.errors import NblbError, TaskFailed
 from nblb.notebook.kernel.environment import shell
 
-AROUND = 2  # source lines before and behind the one that raised
+AROUND = 2  # source lines shown before and after the one that raised
 RED, GREEN, CYAN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[39m"
 ARROW = "---->"
-# Colours by name, which each theme makes readable on its ground; those of a palette, and bold ones, are dark on dark.
+# Basic colours, which every theme keeps readable; palette and bold colours can be dark on dark.
 SCHEME = {
     "Token": "",
     "Token.Keyword": "green",
@@ -36,16 +36,16 @@ _place = re.compile(
     r'^  (?:File "(?P<file>[^"]+)"|(?P<cell>Cell In\[\d+\])), line (?P<line>\d+)(?:, in (?P<name>.+))?$'
 )
 _raised = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?P<rest>:.*|$)")
-_between = ("asyncio", "concurrent")  # parts of Python that stand between a cell and nblb
+_between = ("asyncio", "concurrent")  # standard library packages whose frames appear between a cell and nblb
 
 
 def install() -> None:
-    """From now on IPython asks nblb's errors themselves how they look."""
+    """Makes IPython use `rendered` for nblb's errors."""
     NblbError._render_traceback_ = rendered  # type: ignore[attr-defined]
 
 
 def remove() -> None:
-    """Takes `install` back."""
+    """Undoes `install`."""
     if "_render_traceback_" in vars(NblbError):
         del NblbError._render_traceback_  # type: ignore[attr-defined]
 
@@ -54,20 +54,20 @@ def rendered(error: NblbError) -> list[str]:
     """The lines that IPython shows for `error`."""
     here = shell()
     if here is None:
-        raise RuntimeError("nobody but IPython asks for this")
+        raise RuntimeError("rendered() was called outside IPython; only IPython calls it")
     message = remote(error, here) if isinstance(error, TaskFailed) else str(error)
-    # A stand-in of the same name has neither the cause nor the context, which IPython would show in front.
+    # A stand-in of the same name without cause and context, which IPython would show first.
     shown = type(type(error).__name__, (_Shown,), {})(message)
     lines: list[str] = here.InteractiveTB.structured_traceback(type(shown), shown, of_the_user(error.__traceback__))
     return lines
 
 
 class _Shown(Exception):
-    """What IPython is given to show: a name and a message."""
+    """An exception with only a name and a message, for IPython to show."""
 
 
 def of_the_user(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """The same traceback without the frames of nblb, and of what runs between nblb and the cell."""
+    """The same traceback without the frames of nblb and of the libraries between nblb and the cell."""
     kept: list[types.TracebackType] = []
     while tb is not None:
         if not _is_ours(Path(tb.tb_frame.f_code.co_filename)):
@@ -84,7 +84,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def remote(error: TaskFailed, here: Any) -> str:
-    """The traceback of the worker with the source lines around each of the user's frames, as IPython has them."""
+    """The worker's traceback with source lines around each of the user's frames, in IPython's format."""
     frames = {(frame["file"], frame["line"]): frame for frame in error.frames}
     paint = _Paint(plain=str(getattr(here, "colors", "")).lower() == "nocolor")
     return "\n".join(_lines(str(error).splitlines(), frames, paint))
@@ -102,7 +102,7 @@ def _lines(text: list[str], frames: dict[Any, dict[str, Any]], paint: _Paint) ->
                 at += 1
             frame = frames.get((found["cell"] or found["file"], int(found["line"])))
             yield paint.place(found)
-            around = list(paint.around(frame)) if frame else []  # none where the code came from eval or exec
+            around = list(paint.around(frame)) if frame else []  # empty for code from eval or exec
             yield from around or map(paint.code, source)
             if at < len(text) and (raised := _raised.match(text[at])):
                 at += 1
@@ -126,14 +126,14 @@ class _Paint:
         return f"{self(GREEN, where)}{inside}"
 
     def around(self, frame: dict[str, Any]) -> Iterator[str]:
-        """The source lines of a frame, with an arrow at the one that raised."""
+        """The source lines of a frame, with an arrow at the line that raised."""
         first, line = int(frame["first"]), int(frame["line"])
         at = line - first
         if not 0 <= at < len(frame["source"]):
             return
         begin = max(0, at - AROUND)
         shown = frame["source"][begin : at + AROUND + 1]
-        if shown[at - begin][:1].isspace():  # what stands behind the function says nothing about it
+        if shown[at - begin][:1].isspace():  # leave out lines after the end of the function
             shown[at - begin :] = itertools.takewhile(lambda text: text[:1].isspace() or not text, shown[at - begin :])
         for number, source in enumerate(self.code("\n".join(shown)).split("\n"), first + begin):
             mark = (

@@ -1,1 +1,1 @@
-"""Live cards of clusters, jobs and tasks, and the pictures that stay in a saved notebook."""
+"""Live cards of clusters, jobs and tasks, and the static form that stays in a saved notebook."""

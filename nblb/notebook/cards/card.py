@@ -1,6 +1,6 @@
-"""One object on show: its picture in the notebook, its live widget, and when each is drawn anew.
+"""The base class of cards: the static picture in the notebook, the live widget, and when each is redrawn.
 
-What a card shows and does is said by its kind: job_card.py, task_card.py, cluster_card.py.
+The kinds of cards define what is shown and what buttons do: job_card.py, task_card.py, cluster_card.py.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from nblb.notebook.kernel.outputs import Place
 if TYPE_CHECKING:
     from nblb.notebook.cards.widget import CardWidget
 
-PLACES = 4  # cells that show the same object and are kept up to date
+PLACES = 4  # cells that show the same object and are updated
 LIVE_S = 0.2
-BEAT_S = 2.0  # the page knows by it that the kernel lives
-TIRED_AFTER_S = 300.0  # then a look a second is enough
+BEAT_S = 2.0  # by it the page knows that the kernel is alive
+TIRED_AFTER_S = 300.0  # after that the object is read only once a second
 REDRAWN_S = {Mode.HTML: 1.0, Mode.TEXT: 10.0, Mode.VIEW: 15.0, Mode.LIVE: 15.0}
 GONE = "this kernel does not hold it any more"
-SAID_S = 10.0  # how long the answer to a button stands
-UNSEEN_S = 1.0  # a live picture that no page has taken up is redrawn like a plain one
+SAID_S = 10.0  # how long the answer to a button is shown
+UNSEEN_S = 1.0  # a live picture that no page has made live is redrawn like static HTML
 
 
 @dataclass
 class Look:
-    """What one look at the object found."""
+    """The state of the object at one refresh."""
 
     now: dict[str, Any]
     failures: list[dict[str, Any]] = field(default_factory=list)
-    strip: bytes | None = None  # None: as before
-    pictures: list[dict[str, Any]] | None = None  # the same
-    output: str | None = None  # the same
+    strip: bytes | None = None  # None: unchanged
+    pictures: list[dict[str, Any]] | None = None  # None: unchanged
+    output: str | None = None  # None: unchanged
 
 
 class Card(ABC):
-    """An object on show. It holds the object only while its story goes on, so that showing it keeps nothing alive."""
+    """The card of one object. It refers to the object only until the work is over, and so keeps nothing alive."""
 
     states: tuple[tuple[str, str, str], ...] = ()
 
@@ -54,19 +54,19 @@ class Card(ABC):
         self.widget: CardWidget | None = None
         self._thing: Any | None = thing
         self._weak = weakref.ref(thing, self._thing_gone)
-        self.shown_in: str | None = None  # the cell whose magic has shown it
+        self.shown_in: str | None = None  # the cell in which a magic has shown it
         self._places: list[Place] = []
         self._on_show = False
         self._look = Look(self.described(thing))
         self._said = ""
         self._said_until = 0.0
-        self._late = False  # a place may show less than the last look has found
-        self._just_over = False  # the last picture was drawn after the last cell's end, or in it
-        self._seen = False  # a page has taken the picture up
+        self._late = False  # a place may be older than the last refresh
+        self._just_over = False  # the end was drawn, but not yet at the end of a cell
+        self._seen = False  # a page has made the picture live
         self._started: float | None = None
         self._drawn_at = 0.0
 
-    # ── what a kind of card says ────────────────────────────────────────────────────────────────────────
+    # ── defined by each kind of card ────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def described(self, thing: Any) -> dict[str, Any]:
@@ -74,11 +74,11 @@ class Card(ABC):
 
     @abstractmethod
     def look(self, thing: Any, now: float) -> Look:
-        """All that the live card shows."""
+        """Returns everything that the live card shows."""
 
     @abstractmethod
     def act(self, thing: Any, click: str, value: Any) -> str:
-        """Does what a button says and returns a few words about it."""
+        """Carries out a button press and returns a short answer."""
 
     @abstractmethod
     def make_widget(self, **traits: Any) -> CardWidget:
@@ -87,15 +87,15 @@ class Card(ABC):
     # ── showing ─────────────────────────────────────────────────────────────────────────────────────────
 
     def show(self) -> None:
-        """Puts the card into the output of the cell that runs now."""
+        """Displays the card in the cell that runs now."""
         self._become_live()
         found = self._look
         self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle(), self._told())]
-        self._late = self._look is not found  # the last look was taken meanwhile, with no place to draw it
-        sampler.wake(self.tick)  # now: of what is over already there is one look, which must find its place
+        self._late = self._look is not found  # a refresh happened meanwhile, before this place existed
+        sampler.wake(self.tick)  # at once: an object that is over gets only one refresh, which needs this place
 
     def bring(self) -> None:
-        """Makes the card live, wherever the page has room for it."""
+        """Makes the card live without a cell; another card embeds it."""
         self._become_live()
         sampler.wake(self.tick)
 
@@ -108,9 +108,9 @@ class Card(ABC):
             )
 
     def bundle(self, final: bool = False) -> dict[str, Any]:
-        """The picture as a mime bundle; in front-ends that need it, with the widget's view until the story is over."""
+        """The picture as a mime bundle; for front-ends that need it, with the widget's view until the work is over."""
         card = view_model.as_of({**self._look.now, "failures": self._look.failures})
-        if self._look.now.get("over"):  # what changes all the time would make a large file of the notebook
+        if self._look.now.get("over"):  # pictures that still change would make the notebook file large
             card["pictures"] = self._look.pictures or []
         data: dict[str, Any] = {"text/plain": static_html.text(card)}
         if self.mode is not Mode.TEXT:
@@ -120,18 +120,18 @@ class Card(ABC):
         return data
 
     def _told(self) -> dict[str, Any]:
-        """What a front-end must know to draw the view: in Colab, where the manager of widgets not its own is.
+        """The metadata that a front-end needs to draw the view: in Colab, the location of the custom widget manager.
 
-        Colab adds it to what a cell displays, and not to what is drawn anew past the publisher.
+        Colab adds it to what a cell displays, but not to updates, which bypass the publisher.
         """
         found = self.widget._repr_mimebundle_() if self.mode is Mode.VIEW and self.widget is not None else None
         return found[1] if isinstance(found, tuple) else {}
 
     def _thing_gone(self, _: Any) -> None:
-        """Nobody can ask for the object any more, and its story is over: the live half goes, the picture stays."""
+        """Closes the widget and keeps the picture: the object was collected, so no button can act on it."""
         clicks.forget(self.key)
         if self.widget is not None and (self.mode is Mode.LIVE or self._finished()):
-            sampler.wake(self._close)  # not here: this may be any thread, in the middle of anything
+            sampler.wake(self._close)  # not here: garbage collection may run in any thread, at any point
 
     def _close(self, _now: float) -> None:
         if self.widget is not None:
@@ -139,24 +139,24 @@ class Card(ABC):
             self.widget = None
 
     def _finished(self) -> bool:
-        """Nothing is left to press: a view may give way to the picture, which outlives the kernel."""
+        """True if no button is left: the picture, which outlives the kernel, may replace the view."""
         return bool(self._look.now.get("over")) and not any(self._look.now.get("can", {}).values())
 
     def changed(self) -> None:
-        """The object has something new to show; wakes a card that slept because its story was over."""
+        """Wakes a card that was over when its object has something new to show."""
         thing = self._weak()
         if self._thing is None and thing is not None and self._on_show:
             self._thing = thing
             sampler.wake(self.tick, LIVE_S)
 
-    # ── in the sampler's thread ─────────────────────────────────────────────────────────────────────────
+    # ── in the refresher's thread ─────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float) -> float | None:
-        """One look: the widget gets what changed, the pictures are redrawn when it is time."""
+        """Refreshes once: sends changes to the widget, and redraws the pictures when they are due."""
         if now >= self._said_until:
             self._said = ""
         thing = self._thing
-        if thing is None:  # a word after the end, and its end
+        if thing is None:  # over: only the answer to a button may still appear or expire
             if self._late:
                 self._draw(over=True)
             self._send(self._look)
@@ -181,13 +181,13 @@ class Card(ABC):
         return self.pace(now - self._started)
 
     def has_last_word(self) -> bool:
-        """The story is over, and who keeps only what is drawn while a cell runs may not have seen its end."""
+        """True if the object has ended and its end may not yet be drawn within a running cell."""
         done = getattr(self._thing, "done", None)
         ended = bool(done()) if callable(done) else bool(getattr(self._thing, "stopped", False))
         return self._just_over or ended
 
     def cell_over(self, now: float) -> None:
-        """Draws the end before the cell that has just run is told to be over."""
+        """Draws the end before the front-end learns that the cell is over."""
         if self._thing is not None:
             self.tick(now)
         elif self._just_over:
@@ -200,13 +200,13 @@ class Card(ABC):
             place.update(self.bundle(final=over))
 
     def pace(self, shown_s: float) -> float:
-        """Seconds until the next look."""
+        """Seconds until the next refresh."""
         if self.mode in (Mode.HTML, Mode.TEXT):
             return REDRAWN_S[Mode.HTML]
         return LIVE_S if shown_s < TIRED_AFTER_S else 1.0
 
     def _redraw_s(self, now: float) -> float:
-        """Seconds between two pictures: a live card's are for the saved file, often at first and then seldom."""
+        """Seconds between two pictures. A live card needs them for the saved file: often at first, then rarely."""
         shown_s = now - self._started if self._started is not None else 0.0
         if self.mode is not Mode.LIVE:
             return REDRAWN_S[self.mode]
@@ -215,7 +215,7 @@ class Card(ABC):
         return min(REDRAWN_S[self.mode], max(UNSEEN_S, shown_s / 2))
 
     def _send(self, found: Look, again: bool = False) -> None:
-        """One message with what changed; `again` repeats all of it, for a message that may have been dropped."""
+        """Sends the changes in one message; `again` sends everything once more, in case a message was dropped."""
         if self.widget is None:
             return
         with self.widget.hold_sync():
@@ -231,7 +231,7 @@ class Card(ABC):
         if again:
             self.widget.send_state(["now", "failures", "strip", "pictures", "output", "said"])
 
-    # ── in the clicks' thread ───────────────────────────────────────────────────────────────────────────
+    # ── in the thread of button presses ───────────────────────────────────────────────────────────────────────────
 
     def _clicked(self, click: str, value: Any) -> None:
         if click == "seen":

@@ -16,7 +16,7 @@ WORKERS_LIMIT = 9_999
 
 
 class ClusterCard(Card):
-    """Name, address, hubs, workers, queue, durability; Scale, Open monitor, Stop."""
+    """Shows name, address, hubs, workers, queue and durability; buttons: Scale, Open monitor, Stop."""
 
     def described(self, thing: Cluster) -> dict[str, Any]:
         return view_model.cluster(thing.snapshot(), stopped=bool(getattr(thing, "stopped", False)))

@@ -1,4 +1,4 @@
-"""The job's card: one widget whatever the number of its tasks."""
+"""The job's card: one widget for any number of items."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from nblb.notebook.cards.widget import CardWidget
     from nblb.notebook.kernel.environment import Mode
 
-STRIP_ITEMS = 10_000  # in a longer job a cell of the strip stands for several items
+STRIP_ITEMS = 10_000  # in a longer job each cell of the strip stands for several items
 WAITING = ("QUEUED", "BLOCKED")
-STRIP_S = 1.0  # between two strips of so many; of fewer items there are more, for a page gets 10 kB a second at most
+STRIP_S = 1.0  # between two strips of STRIP_ITEMS; shorter ones are sent more often: at most 10 kB a second
 
 
 class JobCard(Card):
-    """Progress, counts, what runs, what failed, what is said and shown; Cancel, Retry failed, Stop early and keep."""
+    """Shows progress, counts, running and failed items; buttons: Cancel, Retry failed, Stop early and keep."""
 
     def __init__(self, thing: Job, mode: Mode) -> None:
         from nblb.client.snapshots import MARKED
@@ -28,7 +28,7 @@ class JobCard(Card):
         self.states = tuple((state, *look(state)) for state in MARKED)
         self._strip_due = float("-inf")
         self._pictures = live.Pictures()
-        self._opened: int | None = None  # the item that was chosen in the strip
+        self._opened: int | None = None  # the item opened in the strip
         super().__init__(thing, mode)
 
     def described(self, thing: Job) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class JobCard(Card):
         return ""
 
     def _chosen(self, states: bytes, first: int, items: int) -> int | None:
-        """The item that a cell of the strip stands for: the first that failed, else the first."""
+        """The item that a cell of the strip stands for: its first failed item, else its first."""
         cells = range(max(0, first), min(len(states), first + items))
         bad = [item for item in cells if self.states[states[item]][0] in wording.BAD]
         return next(iter([*bad, *cells]), None)
@@ -92,7 +92,7 @@ class JobCard(Card):
 
 
 def _decide(thing: Job, value: Any) -> str:
-    """What becomes of the job whose name this one took over."""
+    """Cancels or keeps the earlier job whose name this one took over."""
     if thing.earlier is None or value not in ("cancel", "keep"):
         return ""
     if value == "keep":
@@ -103,7 +103,7 @@ def _decide(thing: Job, value: Any) -> str:
 
 
 def fit(states: bytes, limit: int, names: list[str]) -> bytes:
-    """At most `limit` bytes: each stands for a few items and shows the one that most deserves a look."""
+    """At most `limit` bytes: each stands for a few items and shows the most urgent state among them."""
     if len(states) <= limit:
         return states
     urgency = ("DONE", "KEPT", "CANCELLED", "BLOCKED", "QUEUED", "ASSIGNED", "CANCELLING", "RUNNING", "LOST", "FAILED")

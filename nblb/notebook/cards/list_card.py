@@ -1,6 +1,6 @@
-"""Cards that list jobs: what the core knows (`lb.jobs()`) and what ended while nobody was there (`lb.inbox()`).
+"""Cards that list jobs: those of the core (`lb.jobs()`), and those that ended while no kernel ran (`lb.inbox()`).
 
-A row can be taken up (its job becomes a variable, and its own card appears in the row), cancelled, or forgotten.
+A row has buttons: attach (the job becomes a variable, and its card appears in the row), cancel, and forget.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from nblb.notebook.cards.widget import CardWidget
 
 MOST_ROWS = 40
-BUSY_S, QUIET_S = 1.0, 3.0  # between two looks
+BUSY_S, QUIET_S = 1.0, 3.0  # between two refreshes
 OVERTAKEN = "lb.jobs() was shown again since; this is how it was at"
 
 
 class ListCard(Card):
-    """Rows with buttons."""
+    """A card of rows with buttons."""
 
     title = ""
 
     def __init__(self, thing: Any, mode: Mode) -> None:
-        self._beneath: dict[str, str] = {}  # row -> the card that is shown in it
+        self._beneath: dict[str, str] = {}  # row -> key of the card embedded in it
         super().__init__(thing, mode)
 
     @abstractmethod
     def rows(self, thing: Any) -> list[dict[str, Any]]:
-        """What is listed: id, name, group, look, facts, can, and for those that have a bar percent and text."""
+        """Returns the rows: id, name, group, look, facts, can; with a bar also percent and text."""
 
     @abstractmethod
     def take(self, thing: Any, row: str) -> Any:
-        """The job or future of a row."""
+        """Returns the job or future of a row."""
 
     def described(self, thing: Any) -> dict[str, Any]:
         rows = self.rows(thing)
@@ -67,7 +67,7 @@ class ListCard(Card):
         return ""
 
     def _attach(self, found: Any, row: str) -> str:
-        """It becomes a variable, and where the page can hold one card in another its own card appears."""
+        """Makes a variable of the job, and embeds its card in the row if the page can embed cards."""
         from nblb.notebook import display_hooks
 
         here = shell()
@@ -86,7 +86,7 @@ class ListCard(Card):
 
 
 class JobsCard(ListCard):
-    """The core's jobs, live. One at a time: an older one becomes a picture when a new one is shown."""
+    """The live list of the core's jobs. Only the latest one is live; showing a new one freezes the older one."""
 
     title = "jobs"
     _latest: ClassVar[JobsCard | None] = None
@@ -138,7 +138,7 @@ class JobsCard(ListCard):
 
 
 class InboxCard(ListCard):
-    """What ended while nobody was there."""
+    """The list of tasks and jobs that ended while no kernel of the notebook ran."""
 
     title = "inbox"
 
@@ -150,7 +150,7 @@ class InboxCard(ListCard):
         new = sum(not thing.fate(entry.id) for entry in thing)
         card["look"] = ("●", f"{new:,} ended while nobody was here") if new else ("", "nothing new")
         card["subtitle"] = _cell(thing.place)
-        card["over"] = True  # nothing moves by itself
+        card["over"] = True  # nothing changes without a button press
         if new:
             card["notes"].append("Attach makes a variable of it; .recover() of all of them")
         return card
@@ -169,7 +169,7 @@ GOING_ON, ENDED = "going on", "ended"
 
 
 def _order(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """What goes on first, then what ended last."""
+    """The sort key of a row: running jobs first, then the latest ended."""
     going = row["state"] == "running"
     return not going, -(row.get("created_at", 0.0) if going else row.get("ended_at", 0.0))
 
@@ -211,12 +211,12 @@ def _inbox_row(entry: Finished, fate: str) -> dict[str, Any]:
 
 
 def _when(wall: float) -> str:
-    """A date, since a saved notebook is read at any time."""
+    """Date and time: a saved notebook may be read much later."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall))
 
 
 def _cell(origin: str) -> str:
-    """'sweeps.ipynb [7]' of a path and a cell; ids of cells say nothing to people."""
+    """'sweeps.ipynb [7]' for a path and a cell number; cell ids are left out."""
     path, _, cell = origin.partition("#")
     name = re.split(r"[/\\]", path)[-1]
     return f"{name} [{cell}]".strip() if cell.isdecimal() else name

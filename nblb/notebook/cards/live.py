@@ -1,4 +1,4 @@
-"""What tasks say beyond their progress, as a card shows it: pictures, knobs, output, and what may be kept of it."""
+"""Live content of tasks as a card shows it: pictures, knobs, output and the latest emitted value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from nblb.notebook.cards import wording
 
-PICTURES_S = 0.2  # between two looks at pictures
-BYTES_S = 400_000.0  # of the pictures of all cards; more and larger ones are sent less often
+PICTURES_S = 0.2  # between two reads of the pictures
+BYTES_S = 400_000.0  # for the pictures of all cards together; beyond it they are sent less often
 MOST_PICTURES = 4
 PICTURE_BYTES = 2_000_000
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
@@ -42,7 +42,7 @@ def _step(knob: Any) -> float | str:
 
 
 def turned(thing: Any, value: Any) -> str:
-    """Does what a slider says: [name, value]."""
+    """Applies a slider's [name, value] to the knob and returns the answer to show."""
     name, wanted = value
     known = thing.knobs.get(name)
     if known is not None and isinstance(known.default, int) and not isinstance(known.default, bool):
@@ -52,7 +52,7 @@ def turned(thing: Any, value: Any) -> str:
 
 
 class Pictures:
-    """The latest pictures of a task or job, sent when they have changed: five times a second while they are small."""
+    """The latest pictures of a task or job, sent when they change: five times a second while they are small."""
 
     _all: weakref.WeakSet[Pictures] = weakref.WeakSet()
 
@@ -62,15 +62,15 @@ class Pictures:
         self._all.add(self)
 
     def look(self, thing: Any, sayings: Iterable[Any], now: float, final: bool = False) -> list[dict[str, Any]] | None:
-        """What is to be shown; None: as before. `sayings` are the latest words of the tasks that run."""
+        """Returns the pictures to show; None: unchanged. `sayings` are the live states of the running tasks."""
         if now < self._due and not final:
             return None
         self._due = now + PICTURES_S
         spoken = list({id(said): said for said in sayings if said is not None}.values())
-        # A task's `displays` may ask the core, which is nothing for the thread that draws all cards.
+        # A task's `displays` may ask the core, which would block the thread that draws all cards.
         own = getattr(getattr(thing, "said", None), "pictures", None)
         shown = list((own if own is not None else getattr(thing, "displays", ())) or ())[-MOST_PICTURES:]
-        if not spoken and not shown:  # between two tasks, and at the end: what was seen last stays
+        if not spoken and not shown:  # between two tasks and at the end the last pictures stay
             return None
         seen = [*map(id, shown), *((id(said), said.count) for said in spoken)]
         if seen == self._seen:
@@ -79,14 +79,14 @@ class Pictures:
         emitted = [picture for said in spoken if (picture := said.picture()) is not None]
         found = [plain(picture) for picture in [*shown, *emitted][-MOST_PICTURES:]]
         nbytes = sum(len(picture["data"]) for picture in found)
-        # Each card that still draws has its share of the bytes.
+        # The cards that still change share BYTES_S.
         others = sum(1 for other in self._all if other is not self and now < other._due + PICTURES_S)
         self._due = now + max(PICTURES_S, nbytes * (1 + others) / BYTES_S)
         return found
 
 
 def plain(picture: Any) -> dict[str, Any]:
-    """A mime bundle as a page can show it safely: an image, HTML for a frame without scripts, or text."""
+    """Converts a mime bundle to what a page can show safely: an image, HTML for a frame without scripts, or text."""
     data: Mapping[str, Any] = picture.data
     text = str(data.get("text/plain", ""))
     shown = {"item": picture.item, "alt": wording.clip(text, ALT_LIMIT) or "picture"}
@@ -102,7 +102,7 @@ def plain(picture: Any) -> dict[str, Any]:
 
 
 def last_value(thing: Any) -> str:
-    """What a task emitted last, in a line; "" for nothing, and for a picture, which is shown."""
+    """The last emitted value of a task as one line; "" for none, and for a picture, which is shown as such."""
     said = getattr(thing, "_said", None)
     if said is None or not said.count or said.picture() is not None:
         return ""

@@ -1,4 +1,4 @@
-"""One thread that looks at everything on show, a few times a second, whatever happens in it and however many."""
+"""The thread that refreshes all displayed cards a few times a second."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ log = logging.getLogger("nblb.notebook")
 
 
 class Refresher:
-    """Calls each `tick` when it is due; one that raises is dropped, the others go on."""
+    """Calls each `tick` when it is due; drops a tick that raises, and goes on with the others."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Tick]] = []  # a heap
-        self._when: dict[Tick, float] = {}  # the one entry of each tick in the heap that counts
+        self._when: dict[Tick, float] = {}  # the valid heap entry of each tick
         self._changed = threading.Condition()
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
 
     def wake(self, tick: Tick, delay_s: float = 0.0) -> None:
-        """`tick` is due after `delay_s`, or earlier if it was so already; new ones begin like this."""
+        """Makes `tick` due after `delay_s`, or earlier if it already was. Also adds new ticks."""
         with self._changed:
             self._put(tick, time.monotonic() + delay_s)
             if self._thread is None:
@@ -34,7 +34,7 @@ class Refresher:
             self._changed.notify()
 
     def settle(self, ticks: Iterable[Tick], most_s: float) -> None:
-        """These are due now; returns when they have been, or after `most_s`."""
+        """Makes these due now; returns when they were called, or after `most_s`."""
         seen = threading.Event()
         for tick in (*ticks, lambda _now: seen.set()):
             self.wake(tick)
@@ -46,7 +46,7 @@ class Refresher:
             heapq.heappush(self._due, (when, next(self._order), tick))
 
     def _next(self) -> Tick:
-        """Waits for the next tick that is due."""
+        """Waits for the next due tick and returns it."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -55,7 +55,7 @@ class Refresher:
                     if self._when.get(tick) == when:
                         del self._when[tick]
                         return tick
-                    continue  # it was woken earlier than this
+                    continue  # outdated: the tick was woken earlier
                 self._changed.wait(self._due[0][0] - now if self._due else None)
 
     def _work(self) -> None:

@@ -1,7 +1,7 @@
-"""The pictures that stay in a saved notebook: HTML that reads well without any style, and plain text.
+"""The static form of cards that stays in a saved notebook: HTML that is readable without styles, and plain text.
 
-They are made of the same descriptions (view_model.py) as the live cards, so that the three cannot disagree.
-GitHub keeps elements and drops styles and scripts: what is said here is said by words and order.
+Both are made from the same descriptions (view_model.py) as the live cards, so that the three cannot disagree.
+GitHub keeps elements and drops styles and scripts, so the HTML relies only on words and order.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from nblb.notebook.cards.wording import LOOK, clip
 
 BAR_CELLS = 30
-LEFT = ' style="text-align:left"'  # for JupyterLab, which sets all tables as if they held numbers
+LEFT = ' style="text-align:left"'  # JupyterLab right-aligns all table cells
 SAVED_BYTES = 400_000  # of images in a saved picture
 SAVED_OUTPUT = 4_000  # characters of output in a saved picture
 TRACEBACK_LIMIT = 8_000  # characters of a traceback in a saved picture
 
 
 def html(card: dict[str, Any], key: str = "") -> str:
-    """The picture of a described card; `key` is the mark by which a live widget finds it."""
+    """The HTML of a described card; `key` marks it so that its live widget finds it."""
     mark = f"nblb-card nblb-live-{key}" if key else "nblb-card"
     return f'<div class="{mark}">{"".join(_parts(card))}</div>'
 
@@ -33,7 +33,7 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
     yield f" &nbsp;{sign} {escape(word)}</p>"
     if "percent" in card:
         said = escape(_progress(card))
-        yield (  # nothing inside: GitHub drops the element and keeps what is in it
+        yield (  # empty: GitHub drops the element and keeps its content
             f'<p><progress value="{card["percent"]}" max="100" aria-label="{escape(card["title"])}"'
             f' aria-valuetext="{escape(card["text"])}"></progress> {said}</p>'
         )
@@ -68,7 +68,7 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
 
 
 def saved(shown: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The pictures that a saved notebook keeps: the latest images, as many as are small enough together."""
+    """The pictures that a saved notebook keeps: the latest images that fit into SAVED_BYTES together."""
     kept: list[dict[str, Any]] = []
     left = SAVED_BYTES
     for picture in reversed([*shown]):
@@ -99,7 +99,7 @@ def _listed(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _progress(card: Mapping[str, Any]) -> str:
-    """What a bar says in words: '43 %, 86 of 200 tasks', and 'failed at 43 %' once only."""
+    """A bar in words: '43 %, 86 of 200 tasks'; 'failed at 43 %' does not repeat the percentage."""
     label = card.get("label", f"{card['percent']} %")
     return str(card["text"] if label in card["text"] else f"{label}, {card['text']}")
 
@@ -116,7 +116,7 @@ def _failure(group: dict[str, Any]) -> str:
 
 
 def text(card: dict[str, Any]) -> str:
-    """The picture in plain text: a head line, a bar, counts, what failed."""
+    """The card as plain text: a head line, a bar, counts, failures."""
     lines = [f"{card['title']}: {' '.join(filter(None, card['look']))}"]
     if "percent" in card:
         full = round(card["percent"] * BAR_CELLS / 100)
@@ -135,5 +135,5 @@ def text(card: dict[str, Any]) -> str:
 
 
 def look(state: str) -> tuple[str, str]:
-    """Sign and word of a task's state, also of one that a newer core may name."""
+    """Sign and word of a task's state, also for states that only a newer core knows."""
     return LOOK.get(state, ("?", state.lower()))

@@ -1,4 +1,4 @@
-"""What the stop button leaves when it has ended a wait: the kernel is free, the work goes on, its fate is a choice."""
+"""The card after the stop button has ended a wait: the user chooses what happens to the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nblb.notebook.kernel.environment import Mode
 
 LOOK_S = 0.5
-FATES = {  # what has been chosen -> (sign, word), and what is said of it
+FATES = {  # choice -> (sign, word), and the sentence shown
     "": (("▶", "goes on"), "The kernel is free again. Stop once more within 3 s, or Cancel, to end the work."),
     "detach": (("▶", "goes on"), "It goes on without this cell."),
     "cancel": (("⊘", "cancelled"), "It has been cancelled."),
@@ -21,7 +21,7 @@ FATES = {  # what has been chosen -> (sign, word), and what is said of it
 
 
 class StopCard(Card):
-    """Detach, Cancel, Kill."""
+    """The card with the choices Detach, Cancel and Kill."""
 
     def __init__(self, thing: Any, mode: Mode, chosen: str = "") -> None:
         self.chosen = chosen
@@ -56,7 +56,7 @@ class StopCard(Card):
         return ""
 
     def choose(self, thing: Any, fate: str) -> None:
-        """Does it, and says so."""
+        """Carries out the choice and shows it."""
         self.chosen = fate
         if fate in ("cancel", "kill"):
             thing.cancel(kill=fate == "kill")
@@ -69,5 +69,5 @@ class StopCard(Card):
 
 
 def called(thing: Any) -> str:
-    """What people call what was waited for."""
+    """The name of the awaited object for people."""
     return str(getattr(thing, "name", "") or repr(thing).strip("<>"))

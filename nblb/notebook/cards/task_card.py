@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from nblb.notebook.cards.widget import CardWidget
     from nblb.notebook.kernel.environment import Mode
 
-MORE_S = 1.0  # between two looks at long output
+MORE_S = 1.0  # between two reads of long output
 
 
 class TaskCard(Card):
-    """State, progress, pictures, knobs, the tail of its output, how it failed; Cancel, Stop early and keep."""
+    """Shows state, progress, pictures, knobs, end of the output and failure; buttons: Cancel, Stop early and keep."""
 
     def __init__(self, thing: TaskFuture, mode: Mode) -> None:
         self._pictures = live.Pictures()
-        self._more = False  # somebody wants to see more of the output
+        self._more = False  # the user has asked for more output
         self._more_at = float("-inf")
         self._more_note = ""
         super().__init__(thing, mode)
 
     def described(self, thing: TaskFuture) -> dict[str, Any]:
         card = view_model.task(thing.snapshot())
-        card.pop("failures", None)  # they have their own place in a Look
+        card.pop("failures", None)  # a Look has its own field for them
         return card
 
     def look(self, thing: TaskFuture, now: float) -> Look:
@@ -42,7 +42,7 @@ class TaskCard(Card):
         return Look(card, card.pop("failures", []), pictures=pictures, output=more)
 
     def _long(self, card: dict[str, Any], thing: TaskFuture, now: float) -> str | None:
-        """As much of the output as this process holds, looked at seldom: it is 128 KiB at most each time."""
+        """All output that this process has, up to 128 KiB; read only once a second because it is large."""
         text = None
         if now >= self._more_at or card["over"]:
             self._more_at = now + MORE_S

@@ -1,6 +1,6 @@
-"""Snapshot -> description: the small dict that a live card is sent and that the saved pictures are made of.
+"""Conversion of snapshots to descriptions: small dicts from which live cards and saved pictures are made.
 
-Pure functions, one per kind of card. Keys that a card does not need are not there; all values are JSON.
+Pure functions, one per kind of card. A description has only the keys that its card needs; all values are JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from nblb.shared_files.output_log import size
 if TYPE_CHECKING:
     from nblb.client.snapshots import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
 
-RUNNING_ROWS = 8  # of the tasks that run now; the rest is a number
+RUNNING_ROWS = 8  # running items shown as rows; the rest only as a number
 ITEMS_NAMED = 12
 TRACEBACK_LIMIT = 16_000
 OUTPUT_LIMIT = 4_000
-SLACK = 1_000  # bytes and characters are not the same, and line ends may have been left out
+SLACK = 1_000  # bytes differ from characters, and line ends may be missing
 ITEM_LIMIT = 6_000
 MOST_HUBS = 40
-HASH = 8  # of a hash's digits
+HASH = 8  # digits shown of a hash
 AWAY = "the core is away; the {} goes on when it is back"
 LAST_HEARD = "this is how it was when it was last heard of; what was accepted goes on when it is back"
 NEVER_HEARD = "nothing is known of its hubs and tasks; what was accepted goes on when it is back"
@@ -31,7 +31,7 @@ STOPPED = "%lb_start starts it again, with what the journal holds"
 
 
 def job(snapshot: JobSnapshot) -> dict[str, Any]:
-    """The job card, without what changes seldom (see job_failures)."""
+    """The description of a job card without its failures, which change rarely (see job_failures)."""
     counts = snapshot.counts
     over = wording.ended(counts) >= snapshot.total
     card: dict[str, Any] = {
@@ -68,7 +68,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
 
 
 def _took(snapshot: JobSnapshot) -> str:
-    """How long it went on, as far as this process has seen it."""
+    """The duration of the job as far as this process has observed it."""
     if not snapshot.before:
         return f"took {wording.duration(snapshot.elapsed_s)}"
     if snapshot.before >= snapshot.total:
@@ -77,7 +77,7 @@ def _took(snapshot: JobSnapshot) -> str:
 
 
 def _code(snapshot: JobSnapshot) -> str:
-    """Which code it was: of a job with a name also a hash that comments and places do not change."""
+    """The code version of the job; a named job also has a hash that ignores comments and line numbers."""
     own = f"code {snapshot.code[:HASH]}" if snapshot.code else ""
     own = own or (f"function {snapshot.function[:HASH]}" if snapshot.function else "")
     other = [f"{wording.number(items, 'task')} by function {code[:HASH]}" for code, items in snapshot.codes]
@@ -94,7 +94,7 @@ def _job_notes(snapshot: JobSnapshot) -> list[str]:
 
 
 def job_failures(snapshot: JobSnapshot) -> list[dict[str, Any]]:
-    """What failed, alike failures together, the most frequent first."""
+    """Failures grouped by kind, the most frequent first."""
     return [_failure(group) for group in snapshot.failures]
 
 
@@ -113,7 +113,7 @@ def _failure(group: FailureGroup) -> dict[str, Any]:
 
 
 def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
-    """One item of a job, opened: its traceback if it failed, else the end of its output."""
+    """An opened item of a job: its traceback if it failed, else the end of its output."""
     sign, word = look("KEPT" if snapshot.kept else snapshot.state)
     facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
     facts += [
@@ -130,14 +130,14 @@ def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
 
 
 def as_of(card: dict[str, Any]) -> dict[str, Any]:
-    """The same with the time of the picture, for one that is saved before its story is over."""
+    """The same with the time of the picture if the work is not over yet."""
     if card.get("over"):
         return card
     return {**card, "notes": [*card.get("notes", ()), f"picture of {time.strftime('%Y-%m-%d %H:%M:%S')}"]}
 
 
 def task(snapshot: TaskSnapshot) -> dict[str, Any]:
-    """The card of a single task."""
+    """The description of a task card."""
     over = snapshot.state in wording.ENDED
     percent, label = _reached(snapshot, over)
     card: dict[str, Any] = {
@@ -177,7 +177,7 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
 
 
 def _reached(snapshot: TaskSnapshot, over: bool) -> tuple[int, str]:
-    """How long the bar is, and what stands beside it: of a task that failed, how far it said that it was."""
+    """The length of the bar and its label; for a failed task, its last reported progress."""
     said = max(0, min(100 if over else 99, int(snapshot.progress)))
     if over and (snapshot.state == "DONE" or not said):
         return 100, "100 %" if snapshot.state == "DONE" else ""
@@ -185,12 +185,12 @@ def _reached(snapshot: TaskSnapshot, over: bool) -> tuple[int, str]:
 
 
 def output_note(shown: int, written: int, future: str = "f") -> str:
-    """How much of the output a card shows; "" for all of it."""
+    """A note on how much of the output a card shows; "" if it shows all."""
     return f"{size(shown)} of {size(written)} shown; {future}.stdout has all" if written > shown + SLACK else ""
 
 
 def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
-    """The cluster card."""
+    """The description of a cluster card."""
     up = snapshot.connected and not stopped
     state = "up" if up else "stopped" if stopped else "away"
     hubs = len(snapshot.hubs)
@@ -222,7 +222,7 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
 
 def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
     address = ("address", snapshot.address)
-    if not snapshot.known:  # a core that does not answer has not "0 workers"
+    if not snapshot.known:  # unknown is not "0 workers"
         return [address]
     return [
         address,
@@ -233,7 +233,7 @@ def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
 
 
 def durability(level: str) -> str:
-    """What LB_DURABILITY promises, in a few words."""
+    """The promise of LB_DURABILITY in a few words."""
     promise = {
         "process": "survives any process dying",
         "full": "survives power loss too",

@@ -1,7 +1,7 @@
-"""The live half of a card: a model that the page draws into the saved picture. Needs anywidget.
+"""The live half of a card: a widget model that the page draws into the saved picture. Needs anywidget.
 
-anywidget rather than ipywidgets' own controls: one model a job whatever its size, a real accessible page, a state
-strip of 10,000 items, and no request that leaves the machine.
+anywidget rather than the controls of ipywidgets: one model per job of any size, accessible HTML, a state strip of
+10,000 items, and no request that leaves the machine.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def _front(name: str) -> str:
 
 
 class CardWidget(anywidget.AnyWidget):
-    """What is sent to the page; only the sampler's thread changes it, and the page never does."""
+    """The model sent to the page; only the refresher's thread changes it, the page never does."""
 
     key = traitlets.Unicode().tag(sync=True)  # how the page finds the picture
     now = traitlets.Dict().tag(sync=True)  # a small description, at most five times a second
     failures = traitlets.List().tag(sync=True)  # with tracebacks, only when they change
-    pictures = traitlets.List().tag(sync=True)  # of what tasks display, seldom when large
-    output = traitlets.Unicode().tag(sync=True)  # more of it than `now` has, once a second at most, if it is wanted
-    strip = traitlets.Bytes(b"").tag(sync=True)  # one byte an item, an index into `states`
+    pictures = traitlets.List().tag(sync=True)  # displays of tasks; large ones are sent rarely
+    output = traitlets.Unicode().tag(sync=True)  # more output than `now` has, at most once a second, on request
+    strip = traitlets.Bytes(b"").tag(sync=True)  # one byte per item, an index into `states`
     states = traitlets.List().tag(sync=True)  # (state, sign, word) of the strip's bytes
     said = traitlets.Unicode().tag(sync=True)  # the answer to the last button
 

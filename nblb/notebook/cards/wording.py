@@ -1,4 +1,4 @@
-"""How front-ends say states, durations and counts: one word, one sign and one order for all pictures."""
+"""Words and signs for states, durations and counts, the same in all front-ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def time_left(eta_s: tuple[float, float] | None) -> str:
-    """A range when it is one ('20 to 30 s left'), one number when both ends read the same; '' when unknown."""
+    """A range ('20 to 30 s left'), or one number when both ends read the same; '' when unknown."""
     if eta_s is None:
         return ""
     low, high = (duration(max(round(end), 1)).replace(".0 ", " ") for end in eta_s)
@@ -78,17 +78,17 @@ def rate(per_s: float) -> str:
 
 
 def ended(counts: Mapping[str, int]) -> int:
-    """How many items need nothing more."""
+    """The number of items that have ended."""
     return sum(counts.get(state, 0) for state in ENDED)
 
 
 def failed(counts: Mapping[str, int]) -> int:
-    """How many items ended without a result that should have had one."""
+    """The number of items that failed or were lost."""
     return sum(counts.get(state, 0) for state in BAD)
 
 
 def progress_text(counts: Mapping[str, int], total: int, kept: int = 0) -> str:
-    """'123 of 200 tasks, 6 failed': what a screen reader says of a job's bar."""
+    """'123 of 200 tasks, 6 failed': the text of a job's bar for screen readers."""
     text = f"{ended(counts):,} of {number(total, 'task')}"
     if bad := failed(counts):
         text += f", {bad:,} failed"
@@ -113,7 +113,7 @@ def count_rows(counts: Mapping[str, int], kept: int = 0) -> list[tuple[str, str,
 
 
 def clip(text: str, limit: int) -> str:
-    """At most `limit` characters, the middle left out and said so: an error's end is worth as much as its start."""
+    """Shortens `text` to about `limit` characters: the middle is left out, as an error's start and end matter most."""
     if len(text) <= limit:
         return text
     half = limit // 2

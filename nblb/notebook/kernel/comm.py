@@ -1,9 +1,9 @@
-"""Button presses reach their action once and early: also while a cell of the same kernel waits or computes.
+"""Delivery of button presses: each reaches its action once, even while a cell of the same kernel waits or computes.
 
-A kernel runs one cell at a time, and a press is a message that waits behind it. So the messages are looked at
-where they arrive, before they are queued: by ipykernel 7 in a thread of its own, by older ones in the main thread
-when its loop turns (`await`) or a wait of the client pumps (comm.py). The message then goes its usual way, so
-that nothing depends on the look; the second sight of the same press is known by its id.
+A kernel runs one cell at a time, and a press is a message that waits behind the cell. So nblb inspects messages when
+they arrive, before the kernel queues them: in the shell channel thread of ipykernel 7; with older versions in the main
+thread, when its loop runs (`await`) or a wait of the client calls `pump`. The kernel then handles the message as usual,
+so delivery does not depend on the inspection; a press that arrives a second time is recognised by its id.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("nblb.notebook")
 
 
 class ButtonPresses:
-    """Who listens to whose buttons, and which presses were acted upon already."""
+    """Actions of the cards' buttons, and the ids of presses that were already handled."""
 
     def __init__(self) -> None:
         self._actions: dict[str, Action] = {}
@@ -37,14 +37,14 @@ class ButtonPresses:
         self._thread: threading.Thread | None = None
 
     def listen(self, key: str, action: Action) -> None:
-        """`action` is called in a thread of its own for each press on the card of this key."""
+        """Calls `action` in a separate thread for each press on the card with this key."""
         self._actions[key] = action
 
     def forget(self, key: str) -> None:
         self._actions.pop(key, None)
 
     def pressed(self, content: Any) -> None:
-        """A press as the card sent it; anything else, and a press seen before, is let pass."""
+        """Handles a press from a card; ignores other content and presses that were already handled."""
         if not isinstance(content, dict) or not isinstance(content.get("nblb"), str):
             return
         action = self._actions.get(content["nblb"])
@@ -75,7 +75,7 @@ clicks = ButtonPresses()
 
 
 def press_in(frames: Sequence[Any], sign: Callable[[list[bytes]], bytes]) -> Any | None:
-    """The press that a raw shell message carries, or None; one that is not signed by the front-end is none."""
+    """The button press in a raw shell message; None if it has none or its signature is wrong."""
     parts = [bytes(getattr(frame, "buffer", frame)) for frame in frames[:12]]
     if DELIMITER not in parts:
         return None
@@ -90,7 +90,7 @@ def press_in(frames: Sequence[Any], sign: Callable[[list[bytes]], bytes]) -> Any
 
 
 def watch(kernel: Any) -> bool:
-    """Looks at the kernel's shell messages as they arrive, once per kernel; False where it has no such stream."""
+    """Starts to inspect the kernel's shell messages on arrival, once per kernel; False if it has no such stream."""
     stream, session = getattr(kernel, "shell_stream", None), getattr(kernel, "session", None)
     usual = getattr(stream, "_recv_callback", None)
     if stream is None or session is None or usual is None:
@@ -99,7 +99,7 @@ def watch(kernel: Any) -> bool:
         return True
 
     def arrived(frames: Sequence[Any]) -> Any:
-        with contextlib.suppress(Exception):  # whatever it is, it goes its usual way
+        with contextlib.suppress(Exception):  # the kernel handles every message as usual
             press = press_in(frames, session.sign)
             if press is not None:
                 clicks.pressed(press)
@@ -115,11 +115,11 @@ def watch(kernel: Any) -> bool:
 
 ANSWERED = frozenset({"comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request"})
 MOST = 64  # messages handled by one pump
-_pumping: set[int] = set()  # kernels (by id) whose main thread waits just now
+_pumping: set[int] = set()  # ids of kernels whose main thread is waiting
 
 
 def main_stream(kernel: Any) -> Any | None:
-    """The stream by which the main thread gets its requests."""
+    """The stream from which the main thread receives its requests."""
     thread = getattr(kernel, "shell_channel_thread", None)
     if thread is None:
         return getattr(kernel, "shell_stream", None)
@@ -128,7 +128,7 @@ def main_stream(kernel: Any) -> Any | None:
 
 
 def prepare(kernel: Any) -> bool:
-    """Puts the choice between now and later in front of the queue; once, in the main thread."""
+    """Installs the hook that decides whether a message is handled now or queued; once, in the main thread."""
     stream = main_stream(kernel)
     usual: Callable[[Any], Any] | None = getattr(stream, "_recv_callback", None)
     if stream is None or usual is None or not hasattr(kernel, "_parent_ident"):
@@ -148,7 +148,7 @@ def prepare(kernel: Any) -> bool:
 
 
 def kind(frames: Sequence[Any]) -> str:
-    """The type of a raw message, "" if it is none."""
+    """The type of a raw message; "" if it has none."""
     with contextlib.suppress(ValueError, IndexError, AttributeError):
         parts = [bytes(getattr(frame, "buffer", frame)) for frame in frames[:8]]
         return str(json.loads(parts[parts.index(DELIMITER) + 2])["msg_type"])
@@ -156,7 +156,7 @@ def kind(frames: Sequence[Any]) -> str:
 
 
 def pump(kernel: Any) -> None:
-    """Called by a wait in the main thread: handles what has arrived and may be handled now."""
+    """Handles the arrived messages that need not wait for the cell. A wait in the main thread calls it."""
     if threading.current_thread() is not threading.main_thread() or id(kernel) in _pumping:
         return
     stream = main_stream(kernel)
@@ -174,15 +174,16 @@ def pump(kernel: Any) -> None:
 
 @contextlib.contextmanager
 def _interrupt_after(kernel: Any) -> Iterator[None]:
-    """The stop button belongs to the waiting cell: a kernel swallows it while it handles a message, so it comes after.
+    """Delays an interrupt until the messages are handled, and then raises it in the waiting cell.
 
-    A kernel also changes the handler of SIGINT around each message, which must not happen inside another's.
+    A kernel swallows interrupts while it handles a message. It also changes the SIGINT handler around each message,
+    which must not happen inside another message.
     """
     pressed = []
 
     def note(*_: Any) -> None:
         pressed.append(True)
-        if len(pressed) > 1:  # the message's own handler does not come to an end
+        if len(pressed) > 1:  # the message's handler does not end
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, note)
@@ -197,7 +198,7 @@ def _interrupt_after(kernel: Any) -> Iterator[None]:
 
 
 def _run_now(kernel: Any, frames: Sequence[Any]) -> None:
-    """Handles one message inside the running cell, and makes the cell's request the current one again."""
+    """Handles one message inside the running cell, then makes the cell's request the current one again."""
     ident, parent = kernel._parent_ident["shell"], kernel.get_parent("shell")
     work = kernel.dispatch_shell(frames)
     try:

@@ -1,4 +1,4 @@
-"""What can be shown where: which of the pictures fits this kernel and its front-end."""
+"""Detection of the kernel and its front-end, and the choice of the display mode that fits them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nblb.errors import ParametersError
 
 
 class Mode(str, Enum):
-    """The pictures, best first."""
+    """Display modes, best first."""
 
-    LIVE = "live"  # an HTML picture that a widget without a view of its own brings to life in the page
-    VIEW = "view"  # an ordinary widget view, where outputs are apart from each other (VS Code, Colab)
-    HTML = "html"  # an HTML picture, redrawn by display_id
-    TEXT = "text"  # the same in plain text
+    LIVE = "live"  # static HTML that a widget without its own view makes live in the page
+    VIEW = "view"  # an ordinary widget view, for front-ends that isolate outputs (VS Code, Colab)
+    HTML = "html"  # static HTML, redrawn by display_id
+    TEXT = "text"  # the same as plain text
     OFF = "off"  # the object's one-line repr
 
 
-APART = (  # set in kernels whose front-end keeps outputs apart; elsewhere at worst a view where a picture would do
-    "COLAB_RELEASE_TAG",  # a Colab machine
-    "VSCODE_PID",  # a kernel that VS Code has started here
-    "VSCODE_CWD",  # or through its server: in WSL, a container, on another host
+APART = (  # set in kernels whose front-end isolates outputs; a false match only selects VIEW instead of LIVE
+    "COLAB_RELEASE_TAG",  # Colab
+    "VSCODE_PID",  # a kernel started by VS Code here
+    "VSCODE_CWD",  # or through its server: in WSL, in a container, on another host
 )
 CHOICES = {"widget": (Mode.LIVE, Mode.VIEW), "html": (Mode.HTML,), "text": (Mode.TEXT,), "off": (Mode.OFF,)}
 
@@ -41,13 +41,13 @@ def kernel() -> Any | None:
 
 
 def cell() -> str:
-    """What tells the request that the kernel runs now from all others."""
+    """The id of the request that the kernel is running."""
     parent = getattr(kernel(), "get_parent", None)
     return str(parent("shell").get("header", {}).get("msg_id", "")) if parent is not None else ""
 
 
 def mode() -> Mode:
-    """NBLB_UI decides (widget, html, text or off); without it the best that works here."""
+    """The display mode set by NBLB_UI (widget, html, text or off); by default the best that works here."""
     wish = os.environ.get("NBLB_UI", "").strip().lower()
     if wish and wish not in CHOICES:
         raise ParametersError(f"NBLB_UI is {wish!r}; it can be {', '.join(CHOICES)}, or be left out")
@@ -61,7 +61,7 @@ def mode() -> Mode:
 
 
 def _outputs_apart() -> bool:
-    """Front-ends that load widgets only where a view is asked for, each in a frame of its own."""
+    """True for front-ends that load widgets only for a requested view, each in its own frame."""
     if "google.colab" in sys.modules or any(name in os.environ for name in APART):
         return True
-    return "__vsc_ipynb_file__" in getattr(shell(), "user_ns", {})  # VS Code says so to any kernel it is joined to
+    return "__vsc_ipynb_file__" in getattr(shell(), "user_ns", {})  # VS Code sets it in kernels that it uses

@@ -1,8 +1,8 @@
-"""What a callback prints in a thread of ours goes to the cell that asked for the callback.
+"""Routing of a callback's output to the cell that registered the callback.
 
-A thread has no cell. What it prints lands where the kernel happens to be, or nowhere when the latest request was a
-press on a button (ipykernel 7), or in the cell that started the thread (6). So the cell is noted when a callback is
-given, and told to the streams of the thread for as long as it speaks.
+A thread has no cell. Its output goes to the cell that the kernel is running, or nowhere if the latest request was a
+button press (ipykernel 7), or to the cell that started the thread (ipykernel 6). So nblb records the cell when a
+callback is registered, and sets it on the thread's streams while the callback runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AnyCallback = Callable[..., Any]
 
 
 def bind(callback: AnyCallback) -> AnyCallback:
-    """The same callback, which speaks to the cell that runs now when another thread calls it."""
+    """The same callback; when another thread calls it, its output goes to the cell that runs now."""
     parent = _parent()
     if not parent:
         return callback
@@ -44,7 +44,7 @@ def _parent() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def speaking(parent: dict[str, Any]) -> Iterator[None]:
-    """This thread speaks to the cell of this request."""
+    """Sends the output of this thread to the cell of this request."""
     here = shell()
     set_parent = getattr(here, "set_thread_parent", None)
     if set_parent is not None:  # ipykernel 7.1 and later

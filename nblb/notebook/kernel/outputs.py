@@ -1,8 +1,8 @@
-"""A picture in a cell's output that can be drawn anew later, from any thread, into the cell where it stands.
+"""Displayed outputs that any thread can update in place.
 
-A thread of its own has no cell, and what it displays lands where the kernel happens to be (ipykernel 7) or moves the
-main thread's output (ipykernel 6, if one sets its parent). An update by display id needs no cell: front-ends find it
-wherever it stands. It is sent straight to them as part of the latest request, the only one that nbclient listens to.
+A background thread has no cell: what it displays appears in the cell that the kernel is running (ipykernel 7), or it
+redirects the main thread's output (ipykernel 6, if the parent is set). An update by display id needs no cell: the
+front-end finds the output. The update is sent as part of the latest request, the only one that nbclient reads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from nblb.notebook.kernel.environment import kernel, shell
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture stands."""
+    """The location of a displayed output."""
 
     display_id: str
-    metadata: dict[str, Any] = field(default_factory=dict)  # kind of data -> what the front-end must know to draw it
+    metadata: dict[str, Any] = field(default_factory=dict)  # mime type -> what the front-end needs to draw it
 
     @staticmethod
     def publish(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> Place:
-        """Shows the picture in the cell that runs now."""
+        """Displays `data` in the cell that runs now."""
         from IPython.display import publish_display_data
 
         display_id = f"nblb-{uuid.uuid4().hex[:12]}"
@@ -31,7 +31,7 @@ class Place:
         return Place(display_id, metadata or {})
 
     def update(self, data: dict[str, Any]) -> None:
-        """Draws it anew; a picture that has been removed meanwhile is nobody's fault."""
+        """Replaces the output; no error if the user has removed it."""
         publisher, transient = getattr(shell(), "display_pub", None), {"display_id": self.display_id}
         session, socket = getattr(publisher, "session", None), getattr(publisher, "pub_socket", None)
         parent = getattr(kernel(), "get_parent", None)

@@ -1,4 +1,4 @@
-"""`%%lb`: the cell runs as a task. What it reads travels with it, what it gives comes back."""
+"""`%%lb`: runs a cell as a task. The variables that it reads are sent with it; those that it assigns come back."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from nblb.notebook.magics.cell_names import CellNames, names
 if TYPE_CHECKING:
     from nblb.client.futures.task_future import TaskFuture
 
-LOOK_S = 0.1  # how often what the cell prints is looked for
+LOOK_S = 0.1  # seconds between two reads of the cell's output
 MAGIC = "get_ipython()."
 log = logging.getLogger("nblb")
 
 
 def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
-    """The cell as a task on the cluster; its variables come back with its result."""
+    """Submits the cell as a task; its variables come back with its result."""
     from nblb.client.task_decorator import task
 
     found, source = _read(shell, source)
@@ -43,7 +43,7 @@ def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
             break
         except NotSerializable as problem:
             bad = next((name for name, value in space.items() if cell_task.unfit(value)), None)
-            if bad is None or bad not in found.binds:  # a name that the cell binds may not be read at all
+            if bad is None or bad not in found.binds:  # a name that the cell assigns may never be read before
                 where = f"{bad}, which the cell reads, cannot travel: " if bad else ""
                 raise UsageError(f"{where}{problem}") from None
             left_here.append(bad)
@@ -54,7 +54,7 @@ def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
 
 
 def _read(shell: Any, cell: str) -> tuple[CellNames, str]:
-    """The cell's names and its source; its lines are counted as the notebook counts them, %%lb being the first."""
+    """The cell's names and its source; lines are numbered as in the notebook, where %%lb is the first."""
     source = shell.transform_cell(cell)
     if MAGIC in source and MAGIC not in cell:
         raise UsageError("a cell under %%lb runs in a worker, where there is no IPython: it has no magics, ! or ?")
@@ -66,7 +66,7 @@ def _read(shell: Any, cell: str) -> tuple[CellNames, str]:
 
 
 def _space(shell: Any, found: CellNames) -> dict[str, Any]:
-    """What the cell reads of the notebook's namespace, without what IPython itself has put there."""
+    """The notebook variables that the cell reads, without those of IPython itself."""
     space, own = shell.user_ns, shell.user_ns_hidden
     there = sorted(name for name in found.reads if name in space)
     return {name: space[name] for name in there if name not in own or own[name] is not space[name]}
@@ -75,14 +75,14 @@ def _space(shell: Any, found: CellNames) -> dict[str, Any]:
 def _land(shell: Any, variables: dict[str, Any], left: dict[str, str]) -> None:
     shell.push(variables)
     for name, why in left.items():
-        log.warning("%s stays in the worker, for it cannot be pickled (%s)", name, why)
+        log.warning("%s stays in the worker because it cannot be pickled (%s)", name, why)
 
 
 def in_background(future: TaskFuture) -> TaskFuture:
-    """The future itself; its variables arrive when it ends, in a thread of their own, for unpickling takes its time."""
+    """Returns the future; when it ends, a separate thread unpickles its variables, which may take long."""
 
     def fetch() -> None:
-        with contextlib.suppress(Exception):  # the future's card says it
+        with contextlib.suppress(Exception):  # the future's card shows the error
             future.result()
 
     speak = output_routing.bind(fetch)
@@ -91,9 +91,9 @@ def in_background(future: TaskFuture) -> TaskFuture:
 
 
 def watch(future: TaskFuture) -> Any:
-    """The value of the cell, once it has run; what it prints appears meanwhile, as that of any cell.
+    """Waits for the cell, shows its output meanwhile, and returns its value.
 
-    The stop button frees the kernel as in every wait; `_lb` is the future then.
+    The stop button frees the kernel as in every wait; the future is then in `_lb`.
     """
     printed = {"stdout": 0, "stderr": 0}
     displayed: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def _print_on(future: TaskFuture, printed: dict[str, int]) -> None:
 
 
 def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
-    """What the cell has displayed since, in the notebook's cell; a picture that was drawn anew takes its old place."""
+    """Shows new displays of the task in the notebook's cell; an updated display replaces its old form."""
     from IPython.display import publish_display_data
 
     for number, picture in enumerate(list(future.said.pictures)):
@@ -137,5 +137,5 @@ def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
 
 
 def _show_as_text(error: TaskError) -> None:
-    """IPython is to show what happened in the worker, and not how we waited for it."""
+    """Makes IPython show the worker's traceback only, without the frames of the wait."""
     error._render_traceback_ = lambda: str(error).splitlines()  # type: ignore[attr-defined]

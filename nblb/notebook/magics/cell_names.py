@@ -1,4 +1,4 @@
-"""Which names a cell reads from its notebook, and which it leaves there: by its syntax tree, nothing is run."""
+"""Names that a cell reads from its notebook and names that it assigns, found from its syntax tree alone."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 class CellNames:
     """The names of a cell's top level."""
 
-    reads: frozenset[str]  # before the cell itself has given them a value, as far as that can be seen
+    reads: frozenset[str]  # before the cell itself assigns them, as far as the syntax tree shows
     binds: frozenset[str]
 
 
 def names(source: str) -> CellNames:
-    """The names that a cell reads and binds; a SyntaxError for what is not Python."""
+    """Returns the names that a cell reads and binds; raises SyntaxError if it is not Python."""
     reads: set[str] = set()
     _flow(ast.parse(source).body, set(), reads)
     return CellNames(frozenset(reads), frozenset(_table(source)[1]))
 
 
 def _flow(body: Iterable[ast.stmt], bound: set[str], reads: set[str]) -> set[str]:
-    """Adds what these statements read of the names that are not bound yet; returns what is bound after them."""
+    """Adds to `reads` the names that these statements read before binding them; returns the names bound after them."""
     for statement in body:
         blocks = _blocks(statement)
         read, binds = _table(ast.unparse(_head(statement) if blocks else statement))
@@ -42,7 +42,7 @@ def _flow(body: Iterable[ast.stmt], bound: set[str], reads: set[str]) -> set[str
 
 
 def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
-    """The bodies of a compound statement, those of functions and classes excepted: they are scopes of their own."""
+    """The bodies of a compound statement, except functions and classes, which have their own scope."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return []
     blocks = [getattr(statement, name, []) for name in ("body", "orelse", "finalbody")]
@@ -51,7 +51,7 @@ def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
 
 
 def _head(statement: ast.stmt) -> ast.stmt:
-    """The same statement with nothing in its bodies."""
+    """The same statement with empty bodies."""
     head = copy.copy(statement)
     for name in ("body", "orelse", "finalbody"):
         if getattr(head, name, None):
@@ -66,7 +66,7 @@ def _head(statement: ast.stmt) -> ast.stmt:
 
 
 def _touched(statement: ast.stmt) -> set[str]:
-    """Names that `x += 1` and `del x` need, which the compiler counts as bound only."""
+    """Names that `x += 1` and `del x` read, although the symbol table lists them only as bound."""
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
         return {statement.target.id}
     if isinstance(statement, ast.Delete):
@@ -75,7 +75,7 @@ def _touched(statement: ast.stmt) -> set[str]:
 
 
 def _table(source: str) -> tuple[set[str], set[str]]:
-    """(names read, names bound) at the top level, functions inside included where they speak of it."""
+    """(names read, names bound) at the top level, including global names used in functions."""
     reads: set[str] = set()
     binds: set[str] = set()
     _visit(symtable.symtable(source, "<cell>", "exec"), reads, binds)

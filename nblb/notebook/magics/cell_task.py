@@ -1,8 +1,8 @@
-"""A cell as a task: what `%%lb` runs in a worker, and how its value and its variables come back.
+"""The task that runs a `%%lb` cell in a worker and returns its value and its variables.
 
-The result of the task is the value of the cell's last expression. Its variables travel with it and land in the
-notebook's namespace when the result is first loaded in the kernel that submitted the cell (`Result.__reduce__`).
-Loaded by workers too, so it imports nothing of the notebook.
+The result of the task is the value of the cell's last expression. The variables are part of it and enter the
+notebook's namespace when the result is first unpickled in the kernel that submitted the cell (`Result.__reduce__`).
+Workers load this module too, so it imports nothing of the notebook.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
-Landing = Callable[[dict[str, Any], dict[str, str]], None]  # (variables, what had to stay behind and why)
+Landing = Callable[[dict[str, Any], dict[str, str]], None]  # (variables, name -> why it stays in the worker)
 
-landings: dict[str, Landing] = {}  # of this kernel's cells, by their token
+landings: dict[str, Landing] = {}  # token -> landing, for this kernel's cells
 PLAIN = (type(None), bool, int, float, complex, str, bytes, types.ModuleType)
 
 
 class Shown:
-    """Stands for a value that cannot travel: it shows itself as the value did."""
+    """A stand-in with the repr of a value that cannot be pickled."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -31,7 +31,7 @@ class Shown:
 
 
 class Result:
-    """Unpickles as the value alone; the variables go where the token says, if that is here."""
+    """A cell's result: unpickles as the value, and passes the variables to the token's landing if it is here."""
 
     def __init__(self, value: Any, token: str, variables: dict[str, Any], left: dict[str, str]) -> None:
         self._parts = (value, token, variables, left)
@@ -41,7 +41,7 @@ class Result:
 
 
 def arrive(value: Any, token: str, variables: dict[str, Any], left: dict[str, str]) -> Any:
-    """What a pickled Result becomes."""
+    """Unpickles a Result: delivers its variables and returns its value."""
     landing = landings.pop(token, None)
     if landing is not None:
         landing(variables, left)
@@ -49,7 +49,7 @@ def arrive(value: Any, token: str, variables: dict[str, Any], left: dict[str, st
 
 
 def run_cell(source: str, filename: str, wanted: Iterable[str], names: dict[str, Any], token: str) -> Result:
-    """Runs a cell on these names, and brings back its value and the variables that it has given."""
+    """Runs a cell with these names, and returns its value and the variables that it has assigned."""
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     space: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__, **names}
     body, last = _parted(ast.parse(source, filename))
@@ -70,7 +70,7 @@ run_cell.__nblb_call__ = ""  # type: ignore[attr-defined]  # its arguments are t
 
 
 def _parted(tree: ast.Module) -> tuple[ast.Module, ast.Expression | None]:
-    """The statements, and the expression at the end if there is one."""
+    """Splits off the expression at the end, if there is one."""
     if not tree.body or not isinstance(tree.body[-1], ast.Expr):
         return tree, None
     *body, last = tree.body
@@ -78,7 +78,7 @@ def _parted(tree: ast.Module) -> tuple[ast.Module, ast.Expression | None]:
 
 
 class _DiscardedOutput(io.RawIOBase):
-    """A file that keeps nothing."""
+    """A file that discards what is written to it."""
 
     def writable(self) -> bool:
         return True
@@ -88,7 +88,7 @@ class _DiscardedOutput(io.RawIOBase):
 
 
 def unfit(value: Any) -> str:
-    """Why a value cannot be pickled, "" if it can; large arrays are not copied to find out."""
+    """Returns why a value cannot be pickled, "" if it can; does not copy large arrays."""
     if isinstance(value, PLAIN) or _is_array(value):
         return ""
     import cloudpickle

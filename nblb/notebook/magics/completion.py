@@ -1,4 +1,4 @@
-"""What Tab offers after a magic: its options, parameter files, and the names of jobs, tasks and hubs."""
+"""Tab completion after a magic: its options, parameter files, and the names of jobs, tasks and hubs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _magic = re.compile(r"\s*(?P<sign>%{0,2})(?P<name>lb\w*)\s")
 
 
 def install(ipython: Any) -> None:
-    """Tells IPython whom to ask for what follows a magic of ours, and not to add names of Python to it."""
+    """Registers the completer of nblb's magics with IPython, which then adds no Python names."""
     found = getattr(ipython.Completer, "custom_matchers", None)
     if found is not None:
         remove(ipython)
@@ -32,7 +32,7 @@ def install(ipython: Any) -> None:
 
 
 def remove(ipython: Any) -> None:
-    """Takes `install` back."""
+    """Undoes `install`."""
     matchers = getattr(ipython.Completer, "custom_matchers", [])
     matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__module__", "") != __name__]
 
@@ -47,7 +47,7 @@ def _matcher() -> Callable[[Any], Any]:
             return {"completions": [], "suppress": False}
         symbol = "" if line[-1:].isspace() else line.split()[-1]
         offers = _offers(_shell(), line, symbol)
-        begin = symbol.removesuffix(context.token)  # what stands already and is no part of what is replaced
+        begin = symbol.removesuffix(context.token)  # typed already, and not part of the replaced token
         completions = [SimpleCompletion(text=offer.removeprefix(begin), type="magic") for offer in offers]
         return {"completions": completions, "suppress": True, "ordered": True}
 
@@ -56,7 +56,7 @@ def _matcher() -> Callable[[Any], Any]:
 
 
 def magic_of(line: str) -> str:
-    """The magic whose arguments are written at the end of this line, "" if it is none of ours."""
+    """The nblb magic whose arguments are at the end of this line; "" if there is none."""
     found = _magic.match(line)
     if found is None:
         return ""
@@ -68,7 +68,7 @@ def _offers(shell: Any, line: str, symbol: str) -> list[str]:
     name = magic_of(line)
     offers: list[str] = []
     for kind in ARGUMENTS.get(name, ()):
-        with contextlib.suppress(Exception):  # Tab is no place for an error, and must not start anything
+        with contextlib.suppress(Exception):  # Tab must not show an error
             offers += kind(shell, symbol)
     return [offer for offer in [*offers, *options(name)] if offer.startswith(symbol)]
 
@@ -81,7 +81,7 @@ def options(name: str) -> list[str]:
 
 
 def parameter_files(_shell: Any, start: str) -> list[str]:
-    """Folders and .json files that begin like this."""
+    """Folders and .json files whose path begins with `start`."""
     folder, _, begin = start.rpartition("/")
     paths = sorted(Path(folder or ("/" if start.startswith("/") else ".")).expanduser().iterdir())
     fit = [path for path in paths if path.name.startswith(begin) and (path.is_dir() or path.suffix == ".json")]
@@ -95,7 +95,7 @@ def job_names(_shell: Any, _start: str) -> Iterable[str]:
 
 
 def task_names(shell: Any, _start: str) -> Iterable[str]:
-    """Variables that hold futures, and the ids of tasks: those that failed before those that run."""
+    """Variables with futures, and ids of tasks: failed ones before running ones."""
     held = [name for name, value in shell.user_ns.items() if isinstance(value, TaskFuture) and not name.startswith("_")]
     ask = magics.current().connection.ask
     rows = [row for state in ("FAILED", "RUNNING") for row in ask("tasks", {"state": state, "limit": NAMED})["rows"]]
@@ -103,7 +103,7 @@ def task_names(shell: Any, _start: str) -> Iterable[str]:
 
 
 def process_names(_shell: Any, _start: str) -> Iterable[str]:
-    """The processes of the cluster that have a log here, hubs among them."""
+    """The processes of the cluster that have a log here, including hubs."""
     return list(logs.files(magics.current().parameters))
 
 

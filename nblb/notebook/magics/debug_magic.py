@@ -1,4 +1,4 @@
-"""`%lb_debug`: the call of a task, made here under the debugger."""
+"""`%lb_debug`: repeats the call of a task in this process, under the debugger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nblb.notebook.tracebacks import of_the_user
 
 
 def run(shell: Any, connection: Any, task: str, item: int) -> Any:
-    """Makes the call with the function and the arguments that the worker got; what it raises opens the debugger."""
+    """Repeats the call with the function and arguments that the worker got; an exception opens the debugger."""
     function, args, kwargs = fetch_call(connection, task, item)
     try:
         value = function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""`%lb_logs`: what core and hubs have written, and what a task has printed."""
+"""`%lb_logs`: logs of core and hubs, and output of tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDED = ("DONE", "FAILED", "CANCELLED", "LOST")
 
 
 def read(shell: Any, cluster: Any, what: str, lines: int | None) -> Iterator[str]:
-    """The end of it: of a process's log, of a task's output (None: all of that), or of every log."""
+    """Yields the last lines of a process's log, of a task's output (`lines` None: all of it), or of every log."""
     if not what:
         for role, path in logs.files(cluster.parameters).items():
             yield f"── {role} ({path})\n{logs.last_lines(path, lines or MOST_LINES)}\n"
@@ -34,7 +34,7 @@ def read(shell: Any, cluster: Any, what: str, lines: int | None) -> Iterator[str
 
 
 def bounded(texts: Iterable[str]) -> Iterator[str]:
-    """As much as a cell can show: its page would not bear 100 MB."""
+    """Limits the text to what a cell can show: a page cannot display 100 MB."""
     left, more = SHOWN_CHARS, 0
     for text in texts:
         yield text[: max(0, left)]
@@ -49,7 +49,7 @@ def _with_end(text: str) -> str:
 
 
 def follow(shell: Any, cluster: Any, what: str, pause: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """What is written from now on, until the task has ended or the reader has enough."""
+    """Yields new text until the task has ended or the user interrupts."""
     if is_process(cluster, what or "core"):
         for text in logs.new_text(logs.file_of(cluster.parameters, what or "core")):
             yield text
@@ -59,7 +59,7 @@ def follow(shell: Any, cluster: Any, what: str, pause: Callable[[float], None] =
 
 
 class _Task:
-    """A task's output: from the files in which it is kept, or as much as the core holds."""
+    """A task's output: from its files, or what the core has of it."""
 
     def __init__(self, shell: Any, cluster: Any, what: str) -> None:
         self._cluster = cluster
@@ -82,7 +82,7 @@ class _Task:
 
     def follow(self, pause: Callable[[float], None]) -> Iterator[str]:
         for _ in self._following.new():
-            pass  # it was there before
+            pass  # skip what was there before
         before, ended, kept = _output(self._about), False, bool(self._kept)
         while not ended:
             about = self._ask()
@@ -92,7 +92,7 @@ class _Task:
                 yield new
             else:
                 now = _output(about)
-                # The core keeps the output's end: what was seen may have lost its begin meanwhile.
+                # The core keeps only the end of the output: its beginning may have been dropped since.
                 overlap = before[-200:]
                 yield now[now.rfind(overlap) + len(overlap) :] if overlap in now else now
                 before = now or before
@@ -101,7 +101,7 @@ class _Task:
 
 
 def is_process(cluster: Any, what: str) -> bool:
-    """Whether this names a process rather than a task."""
+    """True if this names a process rather than a task."""
     return what.partition("-")[0] in logs.ORDER or what in logs.files(cluster.parameters)
 
 

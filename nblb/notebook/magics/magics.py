@@ -1,4 +1,4 @@
-"""The magics: each is one call of the Python API, a mistake is one red sentence, and `--help` says how."""
+"""The line and cell magics: each is one call of the Python API, reports a mistake in one sentence, and has `--help`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nblb.notebook import display_hooks
 from nblb.notebook.cards import static_html, view_model, wording
 from nblb.notebook.magics import debug_magic, logs, task_lookup
 
-FETCHED_S = 10.0  # by then what the core knows of a task's end is here
+FETCHED_S = 10.0  # within it the core's record of a task's end has arrived
 
-# A line up to a comment; a # in quotes or inside a word is none.
+# A line up to a comment; a # in quotes or inside a word starts no comment.
 _said = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|(?<=\S)#|[^#])*""", re.DOTALL)
 
 
 def without_comment(line: str) -> str:
-    """`parameters.json` of `parameters.json  # where the lab is`."""
+    """Strips a comment: `parameters.json  # where the lab is` becomes `parameters.json`."""
     found = _said.match(line)
     return found[0].rstrip() if found else line
 
@@ -45,14 +45,14 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
             return magic(self, run.parser.parse_args(words), *cell)  # type: ignore[attr-defined]
         except (NblbError, ValueError) as problem:
             if isinstance(problem, TaskError) and not isinstance(problem, (TaskRejected, UnknownTask)):
-                raise  # what became of a task is no mistake of the line
+                raise  # the failure of a task is no mistake in the line
             raise UsageError(str(problem)) from None
 
     return run
 
 
 def current(parameters: str | None = None) -> Any:
-    """The cluster of these parameters; without them the one that this notebook uses, connected to if it was not."""
+    """The cluster of these parameters; without parameters the one in use, or a new connection to the default one."""
     from nblb import launch
     from nblb.client import current as clusters
 
@@ -64,7 +64,7 @@ def current(parameters: str | None = None) -> Any:
 
 @magics_class
 class LbMagics(Magics):
-    """What %load_ext nblb adds."""
+    """The magics that %load_ext nblb registers."""
 
     @line_magic
     @magic_arguments()
@@ -76,11 +76,11 @@ class LbMagics(Magics):
         metavar="N",
         help="workers of the local hub",
     )
-    @argument("--name", default=None, help="name of the cluster; clusters of other names are apart")
+    @argument("--name", default=None, help="name of the cluster; clusters with different names are separate")
     @argument("--no-monitor", action="store_true", help="start without the Monitor's page")
     @spoken
     def lb_start(self, args: Any) -> Any:
-        """Start a core and a local hub, or find them running, and show their card."""
+        """Start a core and a local hub, or find the running ones, and show their card."""
         from nblb import launch
         from nblb.launch.cluster_processes import StartWarning
 
@@ -114,11 +114,11 @@ class LbMagics(Magics):
     @argument("parameters", nargs="?", default=None, help="a parameters.json; without it the cluster in use")
     @spoken
     def lb_status(self, args: Any) -> None:
-        """Say how the cluster is: hubs, workers, queue, and who uses it."""
+        """Show the state of the cluster: hubs, workers, queue and users."""
         cluster = current(args.parameters)
         users: list[Any] = []
-        with contextlib.suppress(LoadBalancerUnreachable):  # then the picture says that it is away
-            cluster.status()  # asks the core: what follows is not what it said some time ago
+        with contextlib.suppress(LoadBalancerUnreachable):  # the printed state then says that it is away
+            cluster.status()  # asks the core, so that the state below is current
             users = cluster.users()
         print(static_html.text(view_model.cluster(cluster.snapshot())))
         for user in users:
@@ -126,7 +126,7 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("workers", type=int, help="how many workers the local hub shall have")
+    @argument("workers", type=int, help="number of workers of the local hub")
     @spoken
     def lb_scale(self, args: Any) -> None:
         """Give the hub more or fewer workers."""
@@ -144,11 +144,11 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("--everywhere", action="store_true", help="of all your notebooks and programs, not of this notebook only")
-    @argument("--recover", action="store_true", help="make variables of all that it has")
+    @argument("--everywhere", action="store_true", help="from all your notebooks and programs, not only this notebook")
+    @argument("--recover", action="store_true", help="make variables of all entries")
     @spoken
     def lb_inbox(self, args: Any) -> Any:
-        """List what ended while no kernel of this notebook was there, ready to be variables again."""
+        """List what ended while no kernel of this notebook was running, to make variables of it."""
         from nblb.client.jobs.inbox import inbox
 
         current()
@@ -162,7 +162,7 @@ class LbMagics(Magics):
     @argument("name", nargs="+", help="name of the job; %%lb_jobs lists them")
     @spoken
     def lb_attach(self, args: Any) -> Any:
-        """Take up a job that was submitted earlier, by this kernel or one before it."""
+        """Attach to a job that this kernel or an earlier one has submitted."""
         return current().attach(" ".join(args.name))
 
     @line_magic
@@ -178,9 +178,9 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("--workers", type=int, default=None, metavar="N", help="its workers; without it WKHUB_WORKERS decides")
-    @argument("--host", default=None, metavar="USER@MACHINE", help="another computer (to come)")
-    @argument("--engine", default=None, help="what its workers run on: processes (others are to come)")
+    @argument("--workers", type=int, default=None, metavar="N", help="number of its workers; default: WKHUB_WORKERS")
+    @argument("--host", default=None, metavar="USER@MACHINE", help="another computer (not available yet)")
+    @argument("--engine", default=None, help="how its workers run: processes (others are not available yet)")
     @spoken
     def lb_hub(self, args: Any) -> None:
         """Start one more hub on this machine."""
@@ -191,8 +191,8 @@ class LbMagics(Magics):
     @magic_arguments()
     @argument("what", nargs="?", default="", metavar="TASK|hub|core", help="a process or a task; without it all logs")
     @argument("-n", dest="lines", type=int, default=20, metavar="N", help="lines from the end (20)")
-    @argument("--all", action="store_true", help="all that a task has printed, up to what a page can show")
-    @argument("-f", "--follow", action="store_true", help="go on with what is written, until the stop button")
+    @argument("--all", action="store_true", help="all output of a task, up to what a page can show")
+    @argument("-f", "--follow", action="store_true", help="follow new output until the stop button is pressed")
     @spoken
     def lb_logs(self, args: Any) -> None:
         """Show what core, hubs, Health Check and Monitor have logged, or what a task has printed."""
@@ -206,12 +206,12 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("task", help="a variable that holds its future, JOB[ITEM], or its id or the end of it")
-    @argument("--saved", action="store_true", help="run nothing: show the frames that were written down when it failed")
-    @argument("--post-mortem", action="store_true", help="run nothing: open the debugger on the frames as they were")
+    @argument("task", help="a variable with its future, JOB[ITEM], or its id or the end of it")
+    @argument("--saved", action="store_true", help="run nothing: show the frames that were saved when it failed")
+    @argument("--post-mortem", action="store_true", help="run nothing: open the debugger on the saved frames")
     @spoken
     def lb_debug(self, args: Any) -> Any:
-        """Run a failed task's very call here, and look at what it raises with the debugger."""
+        """Repeat the call of a failed task here, and open the debugger on what it raises."""
         if args.saved or args.post_mortem:
             from nblb.client.debug.post_mortem import debug
 
@@ -224,13 +224,13 @@ class LbMagics(Magics):
 
     @cell_magic
     @magic_arguments()
-    @argument("--name", default="cell", help="what cards and statistics call it")
+    @argument("--name", default="cell", help="name in cards and statistics")
     @argument("--priority", type=float, default=0.0, metavar="P", help="a higher one goes first among your own tasks")
-    @argument("--timeout", type=float, default=None, metavar="S", help="seconds that it may run")
-    @argument("--bg", action="store_true", help="do not wait: the value of the cell is a future, whose card is shown")
+    @argument("--timeout", type=float, default=None, metavar="S", help="seconds that it may run at most")
+    @argument("--bg", action="store_true", help="do not wait: the value of the cell is a future, shown as a card")
     @spoken
     def lb(self, args: Any, cell: str) -> Any:
-        """Run the cell as a task: the variables that it reads go with it, those that it gives come back."""
+        """Run the cell as a task: the variables that it reads are sent, those that it assigns come back."""
         from nblb.notebook.magics import cell_magic as cells
 
         current()

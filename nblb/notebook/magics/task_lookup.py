@@ -1,4 +1,4 @@
-"""The task that somebody means: a variable, `job[17]`, `sweep[17]`, or an id or the end of one, as reprs show it."""
+"""Lookup of a task by a variable, `job[17]`, `sweep[17]`, an id, or the end of an id as reprs show it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nblb.client.futures.task_future import TaskFuture
 from nblb.client.submit.batch import attached
 from nblb.errors import UnknownTask
 
-LOOKED_AT = 1000  # tasks whose ids are compared, the latest first
-ENDING = 6  # characters of an id that are worth looking for
+LOOKED_AT = 1000  # tasks whose ids are compared, latest first
+ENDING = 6  # the shortest end of an id that is looked for
 _item_of = re.compile(r"(?P<job>.+)\[(?P<item>-?\d+)\]")
 
 
 def future(shell: Any, cluster: Any, spec: str) -> TaskFuture | None:
-    """The future that a variable or an item of a job stands for, without running anything."""
+    """The future in a variable or of an item of a job; runs no user code."""
     found = _value(spec, shell.user_ns)
     if isinstance(found, TaskFuture):
         return found
@@ -34,7 +34,7 @@ def future(shell: Any, cluster: Any, spec: str) -> TaskFuture | None:
 
 
 def _value(spec: str, space: dict[str, Any]) -> Any:
-    """What `f`, `job[3]` or `fs[-1]` is in the notebook; None if it is nothing."""
+    """The value of `f`, `job[3]` or `fs[-1]` in the notebook; None if there is none."""
     try:
         node: Any = ast.parse(spec, mode="eval").body
         if isinstance(node, ast.Name):
@@ -47,7 +47,7 @@ def _value(spec: str, space: dict[str, Any]) -> Any:
 
 
 def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
-    """The future of any task that `place` finds, also of one that another kernel has submitted."""
+    """The future of any task that `place` finds, also of a task that another kernel has submitted."""
     known = future(shell, cluster, spec)
     if known is not None:
         return known
@@ -65,7 +65,7 @@ def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
 
 
 def place(shell: Any, cluster: Any, spec: str) -> dict[str, Any]:
-    """The task as questions to the core name it: {"task", "first"}."""
+    """The task in the form that queries to the core use: {"task", "first"}."""
     known = future(shell, cluster, spec)
     task_id = known.task_id if known is not None else spec
     record, _, item = task_id.rpartition(".")
