@@ -1,8 +1,8 @@
-"""The disk under the journal: what is committed survives a crash, what is only written does not.
+"""The simulated disk under the journal: committed entries survive a crash, uncommitted ones do not.
 
-Writes are batches that end with a mark. A crash may tear the batch in hand: some of its entries are on the disk,
-the mark is not, so replay does not see it (this is what SQLite's WAL does with its checksums). A failed fsync
-leaves it open whether the batch is there: the process must end and look.
+Writes are batches that end with a mark. A crash may tear the current batch: some of its entries are on the disk but
+not its mark, so replay ignores it (as SQLite does with the checksums of its WAL). After a failed fsync the batch may
+or may not be on the disk: the process must end and read the disk again.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ TABLES = (
 
 
 class Disk:
-    """Keeps entries; `watch` is told of each committed batch."""
+    """Keeps journal entries; calls `watch` with each committed batch."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
-        self.pages: list[AnyEntry | None] = []  # with MARKs
+        self.pages: list[AnyEntry | None] = []  # includes MARKs
         self.buffer: list[AnyEntry] = []
         self.later: list[AnyEntry] = []  # blobs that wait for room
         self.epoch = 0
-        self.full = False  # no room for new tasks; ends and attempts still fit, on the reserve
+        self.full = False  # no room for new tasks; ends and attempts still fit into the reserve
         self.is_tight = False  # the reserve is in use
         self.brimful = False  # no room for anything
-        self.durability = "process"  # "full": a commit outlives a power failure; "none": nothing outlives the process
-        self.synced = 0  # pages that outlive a power failure
+        self.durability = "process"  # "full": a commit survives a power failure; "none": nothing survives the process
+        self.synced = 0  # number of pages that survive a power failure
         self.fsync_fails = False
         self.watch: Callable[[Sequence[AnyEntry]], None] | None = None
 
@@ -64,14 +64,14 @@ class Disk:
         self.buffer.append(entry)
 
     def commit(self) -> None:
-        """All that was appended is kept from now on.
+        """Makes all appended entries durable.
 
         Raises
         ------
         JournalFull
-            There is no room for a new task or blob; nothing was written, the buffer is as it was.
+            There is no room for a new task or blob; nothing was written, and the buffer is unchanged.
         JournalError
-            The fsync failed: whether the batch is kept, only a restart can tell.
+            The fsync failed: only a restart shows whether the batch is on the disk.
         """
         if not self.buffer:
             return
@@ -86,7 +86,7 @@ class Disk:
         self._keep()
 
     def withdraw(self, tasks: set[str]) -> bool:
-        """Do not keep what was appended about these tasks after all, and blobs not before there is room."""
+        """Removes the buffered entries of these tasks, and defers blobs until there is room."""
         before = len(self.buffer)
         left = [entry for entry in self.buffer if _about(entry) not in tasks]
         self.later += [entry for entry in left if isinstance(entry, (BlobKept, Published))]
@@ -94,7 +94,7 @@ class Disk:
         return len(self.buffer) < before
 
     def has_room(self) -> bool:
-        """Whether new tasks can be taken again."""
+        """Returns True when new tasks fit again."""
         if self.full or self.brimful:
             return False
         self.is_tight = False
@@ -112,19 +112,19 @@ class Disk:
 
     @property
     def forgets(self) -> bool:
-        """LB_DURABILITY is "none"."""
+        """True if LB_DURABILITY is "none"."""
         return self.durability == "none"
 
     def sync(self) -> None:
-        """What is written so far outlives a power failure."""
+        """Makes everything written so far survive a power failure."""
         self.synced = len(self.pages)
 
     def power_cut(self) -> None:
-        """The machine is gone, with what it had not brought to the disk; the process has crashed before."""
+        """Drops the pages that were not synced: the machine lost power. The process has crashed before."""
         del self.pages[self.synced :]
 
     def crash(self) -> None:
-        """The process is gone: the buffer is lost, or torn in the middle of being written."""
+        """Drops the buffer, or writes a torn part of it: the process has crashed."""
         if self.buffer and self.simulator.random.random() < 0.5:
             self.pages += self.buffer[: self.simulator.random.randrange(len(self.buffer) + 1)]
             self.simulator.note("disk", "a write was torn")
@@ -134,7 +134,7 @@ class Disk:
             self.pages.clear()
 
     def replay(self, in_tables: bool = False) -> list[AnyEntry]:
-        """What a new process finds: all batches that have their mark; the rest of a torn one is cut off.
+        """Returns what a new process finds: all batches with their mark; a torn batch is cut off.
 
         `in_tables`: in the order of broker/journal/journal.py, which keeps a table for each kind of entry.
         """
@@ -145,7 +145,7 @@ class Disk:
 
 
 def _in_tables(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
-    """Kind by kind, without what was forgotten, and of the attempts at a slice only the latest."""
+    """The entries by kind, without forgotten tasks, and with only the latest attempt at each slice."""
     closed = [entry for entry in entries if isinstance(entry, (EndKept, AttemptFailed))]
     tables: dict[type, dict[object, AnyEntry]] = {kind: {} for kind in TABLES}
     for number, entry in enumerate(entries):
@@ -165,7 +165,7 @@ def _in_tables(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
 
 
 def _closes(entry: EndKept | AttemptFailed, attempt: AttemptKept) -> bool:
-    """Does this end speak of all items of the attempt, or of those of a later one?"""
+    """True if this end covers all items of the attempt, or belongs to a later attempt."""
     if entry.task != attempt.task or entry.attempt < attempt.attempt:
         return False
     return entry.first <= attempt.first and attempt.first + attempt.items <= entry.first + entry.items

@@ -1,9 +1,10 @@
-"""I6, seen from the outside: at each assignment, was it that user's turn, and the most urgent of that user's tasks?
-Work that is sent ahead to busy workers (DESIGN 4.5) has the same rule: nobody waits behind it who has fewer workers.
-And over a time in which two users both had work waiting: have they had the workers for about the same time?
+"""Checks of rule I6 from outside: each assignment goes to the user whose turn it is, with that user's most urgent task.
 
-Counted anew from what hubs have in hand and from the records themselves, not from the scheduler's own sums, so a
-sum that has gone wrong is found.
+The same rule holds for slices sent ahead to busy workers: no user with fewer workers waits behind them. And while two
+users both have work waiting, they get about the same worker time.
+
+The checks count from the hubs' slices and from the submissions themselves, not from the scheduler's own sums, so that
+they find wrong sums.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from nblb.simulation.simulator import Violation
 if TYPE_CHECKING:
     from nblb.simulation.simulated_hub import SimulatedHub
 
-Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: those that wait for the same turn
-LATE_S = 0.05  # what a look may come too late
-ON_THE_WAY_S = 0.5  # what was sent ahead has begun by then, or is called back; a commit takes a fifth of it at most
+Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: slices that wait for the same turn
+LATE_S = 0.05  # tolerance for the time of a check
+ON_THE_WAY_S = 0.5  # by then a slice sent ahead has begun or was recalled; a commit takes at most a fifth of it
 
 
 def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
-    """Go through the assignments of a turn backwards, from the state it has led to."""
+    """Checks the assignments of a turn, going backwards from the state after it."""
     runs = [c.message for c in commands if type(c) is Send and isinstance(c.message, (RunTask, ResumeTask))]
     if not runs:
         return
@@ -44,16 +45,16 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
             if not held.wait:
                 occupied[held.record.user] += 1
                 in_group[held.group] += 1
-    waiting: dict[Alike, Slice] = {}  # the oldest of all that are alike
+    waiting: dict[Alike, Slice] = {}  # the oldest of each kind
     for record in state.records.values():
         for task in record.slices:
             if task.state is TaskState.QUEUED and task not in state.withheld:
-                # the first of its record, and records are in the order of acceptance
+                # the first of its submission, and submissions are in the order of acceptance
                 waiting.setdefault((record.user, record.spec.priority, record.kind), task)
                 break
     for run in reversed(runs):
         given = held_now.get((run.task, run.first, run.attempt))
-        if given is None:  # called back in the same turn
+        if given is None:  # recalled in the same turn
             continue
         user = given.record.user
         occupied[user] -= 1
@@ -80,7 +81,7 @@ def _note(waiting: dict[Alike, Slice], task: Slice) -> None:
 def _check_resumable(
     scheduler: Scheduler, given: Assignment, occupied: Counter[str], resumable: Sequence[Assignment]
 ) -> None:
-    """A worker that has waited goes on before another of its group begins something for who has more workers."""
+    """Checks that a worker whose wait is over goes on before its group begins a slice of a user with more workers."""
     user, priority = given.record.user, given.record.spec.priority
     if any(band.takes(priority) and band is not given.group.band for band in scheduler.state.placement.bands):
         return
@@ -117,7 +118,7 @@ def _check(
 def _check_equals(
     scheduler: Scheduler, given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice]
 ) -> None:
-    """Nor does work go ahead of a user with as few workers, whose next task has to wait for one to be free."""
+    """Checks that no slice is sent ahead of a user with as few workers whose next task needs a free worker."""
     user, group, state = given.record.user, given.group, scheduler.state
     in_hand = (held for hub in state.hubs.values() for held in hub.in_hand.values())
     running = {held.record.spec.function for held in in_hand if held.started_at}  # their estimates may have been raised
@@ -134,20 +135,20 @@ def _check_equals(
 
 
 class Shares:
-    """Worker time by user, looked at after each turn of the core, where all workers take all tasks.
+    """Worker time by user, compared after each turn of the core, where all workers take all tasks.
 
-    While two users both have work waiting, what one of them gets more is at most what the workers were at when that
-    began, one call more on each, and what the other had got more of lately (ties go to who has used least).
+    While two users both have work waiting, one may get more time than the other by at most the calls that ran when
+    that began, one more call on each worker, and the other's recent lead (ties go to the user with the least use).
     """
 
     def __init__(self) -> None:
         self.used: defaultdict[str, float] = defaultdict(float)
-        self.longest_s = 0.0  # a slice so far
+        self.longest_s = 0.0  # of the longest slice so far
         self.compared_s = 0.0  # the longest time over which two users were compared
-        self._since: dict[tuple[str, str], tuple[float, float]] = {}  # of both waiting: from when, and the lead then
+        self._since: dict[tuple[str, str], tuple[float, float]] = {}  # both waiting -> (since when, the lead then)
 
     def look(self, scheduler: Scheduler, hubs: Sequence[SimulatedHub], now: float) -> None:
-        """Count what was worked since the last look, and compare all who wait."""
+        """Adds the work since the last check, and compares all waiting users."""
         workers = [worker for hub in hubs for worker in hub.pool.workers.values()]
         self.used = defaultdict(float)
         for hub in hubs:
@@ -173,17 +174,17 @@ class Shares:
 
 
 class StartDelays:
-    """Who waits though others have more workers, where nothing fails: the next slot that ends there is theirs.
+    """Users who wait while others have more workers, in histories without faults: the next free slot there is theirs.
 
-    Work that was sent ahead before, in its turn, may begin within ON_THE_WAY_S.
+    A slice that was sent ahead earlier, in its turn, may still begin within ON_THE_WAY_S.
     """
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, str, str, int], float] = {}  # (who waits, who has more, hub, group) -> from when
-        self._given: dict[Fence, float] = {}  # what hubs have in hand, and from when
+        self._since: dict[tuple[str, str, str, int], float] = {}  # (waiting, with more, hub, group) -> since when
+        self._given: dict[Fence, float] = {}  # slice at a hub -> since when
 
     def look(self, scheduler: Scheduler, now: float) -> None:
-        """Note who waits, after a turn of the core."""
+        """Records the waiting users after a turn of the core."""
         state = scheduler.state
         since: dict[tuple[str, str, str, int], float] = {}
         self._given = {f: self._given.get(f, now) for hub in state.hubs.values() for f in hub.in_hand}
@@ -206,7 +207,7 @@ class StartDelays:
         self._since = since
 
     def began(self, run: RunTask, hub: str, now: float) -> None:
-        """A slice begins: does anybody wait who should have got this slot?"""
+        """Checks, when a slice begins, that no waiting user should have got its slot."""
         given = self._given.get((run.task, run.first, run.attempt), now)
         for (user, other, where, group), since in self._since.items():
             if (other, where, group) == (run.user, hub, run.group) and now > max(since, given) + ON_THE_WAY_S:

@@ -1,7 +1,7 @@
-"""What breaks in a history, and how it is mended: drawn from the seed before it begins.
+"""The faults of a history and their repair, drawn from the seed before the history begins.
 
-Each fault is a thing that happens to a process, a connection or a disk. At the end of the stormy part `heal` mends
-all of it: cuts end, crashed processes are back, disks have room, and each connection is made anew once.
+A fault happens to a process, a connection or a disk. At the end of the stormy part `heal` repairs everything: cuts
+end, crashed processes restart, disks have room, and each connection is made anew once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Mix(msgspec.Struct, frozen=True):
-    """How many faults of each kind a history has, at most."""
+    """The maximum number of faults of each kind in a history."""
 
     core_crash: int = 2
     hub_crash: int = 1
@@ -42,7 +42,7 @@ class Mix(msgspec.Struct, frozen=True):
 
 
 def plan(history: History, mix: Mix, until: float) -> None:
-    """Put faults on the heap."""
+    """Schedules the faults."""
     random, simulator = history.simulator.random, history.simulator
     kinds: dict[str, Callable[[History], None]] = {
         "core_crash": core_crash,
@@ -82,7 +82,7 @@ def core_crash(history: History) -> None:
 
 
 def hub_crash(history: History) -> None:
-    """Kill a hub; another incarnation takes its place some time later."""
+    """Kills a hub; another incarnation takes its place some time later."""
     random = history.simulator.random
     history.referee.interruptions += 1
     place = random.randrange(len(history.hubs))
@@ -93,7 +93,7 @@ def hub_crash(history: History) -> None:
 
 
 def worker_kill(history: History) -> None:
-    """The kernel's out-of-memory killer, or somebody's hand."""
+    """Kills a worker, as the out-of-memory killer or a user would."""
     random = history.simulator.random
     hub = random.choice(history.hubs)
     if hub.alive and hub.pool.workers:
@@ -114,7 +114,7 @@ def client_crash(history: History) -> None:
 
 
 def cut(history: History) -> None:
-    """A partition of one party, one way or both, shorter or longer than a lease."""
+    """Cuts off one party, one way or both, for less or more than a lease."""
     random, network = history.simulator.random, history.network
     address = _address(history, random)
     if address is None:
@@ -133,7 +133,7 @@ def break_line(history: History) -> None:
 
 
 def pause(history: History) -> None:
-    """Somebody stands still: SIGSTOP, swapping, a closed lid."""
+    """Pauses a process: SIGSTOP, swapping, a closed laptop."""
     random = history.simulator.random
     seconds = random.random() ** 2 * 9.0
     history.referee.interruptions += 1
@@ -159,32 +159,32 @@ def _room(history: History) -> None:
 
 
 def bad_fsync(history: History) -> None:
-    """The next commit fails; the core ends, and is started again."""
+    """Makes the next commit fail; the core ends and is started again."""
     history.disk.fsync_fails = True
     history.referee.interruptions += 1
 
 
 def wall_jump(history: History) -> None:
-    """Somebody sets the clock; the core sees it at its next start."""
+    """Sets the wall clock; the core reads it at its next start."""
     random = history.simulator.random
     history.core.wall_jump += (random.random() - 0.5) * 7200.0
 
 
 def scale(history: History) -> None:
-    """Somebody wants another number of workers."""
+    """Changes the number of workers of a hub."""
     random = history.simulator.random
     _want(history, random.choice(history.hubs), random.randrange(4))
 
 
 def _want(history: History, hub: SimulatedHub, workers: int) -> None:
-    """Said once, by a tool that watches nothing; it may be lost."""
+    """Sends one Scale, as a tool that does not wait for an answer; it may be lost."""
     client = history.simulator.random.choice(history.clients)
     history.referee.scaled = True
     history.network.to_core(client.address, ScaleHub(hub=hub.name, workers=workers, request=-1))
 
 
 def stop_hub(history: History) -> None:
-    """A hub is stopped in good order; another takes its place some time later."""
+    """Stops a hub in good order; another takes its place some time later."""
     hub = history.simulator.random.choice(history.hubs)
     if hub.alive:
         history.simulator.note(hub.name, "is stopped")
@@ -192,7 +192,7 @@ def stop_hub(history: History) -> None:
 
 
 def stop_core(history: History) -> None:
-    """A user stops the core, with its hubs or without; somebody starts it again."""
+    """Stops the core on a user's request, with its hubs or without; it is started again later."""
     random = history.simulator.random
     history.referee.interruptions += 1
     client = random.choice(history.clients)
@@ -200,7 +200,7 @@ def stop_core(history: History) -> None:
 
 
 def withdraw(history: History) -> None:
-    """A hub takes back what it runs by name, and offers it again later."""
+    """Makes a hub withdraw the functions that it runs by name, and offer them again later."""
     random = history.simulator.random
     hub = random.choice(history.hubs)
     history.referee.withdrawn = True
@@ -209,7 +209,7 @@ def withdraw(history: History) -> None:
 
 
 def power_cut(history: History) -> None:
-    """The core's machine is off, and the hubs that are on it; nobody promises anything but "full"."""
+    """Cuts the power of the core's machine, with the hubs on it; only "full" promises anything then."""
     if history.disk.durability != "full":
         return
     history.simulator.note("power", "is cut")
@@ -222,7 +222,7 @@ def power_cut(history: History) -> None:
 
 
 def mute_hub(history: History) -> None:
-    """The core crashes, and soon after it is back it hears nothing of a hub that has greeted it, for a while."""
+    """Crashes the core, and cuts off a hub for a while soon after the hub has greeted the new core."""
     random, network = history.simulator.random, history.network
     history.referee.interruptions += 1
     hub = random.choice(history.hubs)
@@ -233,7 +233,7 @@ def mute_hub(history: History) -> None:
 
 
 def heal(history: History) -> None:
-    """All that is broken is mended, and every connection is made anew."""
+    """Repairs everything, and makes every connection anew."""
     history.simulator.note("history", "everything is mended")
     history.referee.interruptions += 1  # each connection breaks once more
     history.disk.full = history.disk.brimful = history.disk.fsync_fails = False
@@ -258,6 +258,6 @@ def heal(history: History) -> None:
 
 
 def _as_configured(history: History) -> None:
-    """Each hub shall have the workers that it began with."""
+    """Gives each hub the number of workers that it began with."""
     for place, hub in enumerate(history.hubs):
         _want(history, hub, history.groups[place][0].workers)

@@ -1,4 +1,4 @@
-"""The end of a history: is everything resolved, did every task end as it had to, is nothing left behind?"""
+"""Checks at the end of a history: every task has ended as it had to, and nothing is left over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAILED, DONE, LOST, CANCELLED = TaskState.FAILED, TaskState.DONE, TaskState.LOST
 
 
 def unresolved(history: History) -> str:
-    """What is still open, in words; "" when everything is resolved."""
+    """Describes what is still open; "" when everything is resolved."""
     scheduler = history.core.scheduler
     if scheduler is None:
         return "the core is not there"
@@ -54,7 +54,7 @@ def unresolved(history: History) -> str:
 
 
 def _wrong_number(groups: Sequence[Group], hub: SimulatedHub) -> str:
-    """As many workers as are wanted, in each group."""
+    """Describes a group whose number of workers is wrong; "" if there is none."""
     for number, group in enumerate(groups):
         there = sum(worker.group == number and worker.ready for worker in hub.pool.workers.values())
         if there != group.workers:
@@ -63,7 +63,7 @@ def _wrong_number(groups: Sequence[Group], hub: SimulatedHub) -> str:
 
 
 def check_all(history: History) -> None:
-    """Raises Violation; only when nothing is unresolved."""
+    """Raises Violation if a promise was broken; to be called only when everything is resolved."""
     for task, kept in history.referee.ledger.tasks.items():
         for item, state in enumerate(kept.states):
             allowed = _allowed(history.referee, kept, item)
@@ -83,7 +83,7 @@ def _allowed(referee: Referee, kept: Kept, item: int) -> set[TaskState]:
     if spec.task in referee.cancel_asked:
         allowed |= {CANCELLED}
         allowed |= may_end(spec, conduct, item, alone=True)
-    if item < min(conduct.poison, default=0):  # its end may have been told before the slice killed its worker
+    if item < min(conduct.poison, default=0):  # its end may have been reported before the slice killed its worker
         allowed |= may_end(spec, conduct, item, alone=True)
     if spec.depends and (spec.task in referee.again or any(_was_not_done(referee, name) for name in spec.depends)):
         allowed |= {FAILED}
@@ -113,7 +113,7 @@ def history_limit(referee: Referee) -> int:
 
 
 def _was_not_done(referee: Referee, name: str) -> bool:
-    """Of a task, or of the item that is needed."""
+    """True if the task, or the needed item of it, did not end as DONE, or may have been otherwise before."""
     task, _, item = name.partition(".")
     kept = referee.ledger.tasks.get(task)
     if kept is None:
@@ -125,7 +125,7 @@ def _was_not_done(referee: Referee, name: str) -> bool:
 
 
 def _check_adoption(referee: Referee) -> None:
-    """Only the core has failed: what was running when it did was not run again."""
+    """Checks that running items were not run again, in histories where only the core failed."""
     for task, kept in referee.ledger.tasks.items():
         if referee.conduct(task).plain and task not in referee.cancel_asked:
             for item, state in enumerate(kept.states):
@@ -135,21 +135,21 @@ def _check_adoption(referee: Referee) -> None:
 
 
 def _check_users(referee: Referee) -> None:
-    """What a future shows is what the journal has."""
+    """Checks that every future shows the end that the journal has."""
     for task, submission in referee.submissions.items():
         kept = referee.ledger.tasks.get(task)
         for item, ended in enumerate(submission.ended):
             if ended is None or kept is None:
                 continue
             state = kept.states[item]
-            dropped = ended.state is DONE and state is CANCELLED  # cancelled after its end: the seed's rule
-            given_up = kept.spec.job in referee.ledger.given_up  # what was on its way then is cancelled on both sides
+            dropped = ended.state is DONE and state is CANCELLED  # cancelled after its end: pyLoadBalancer's rule
+            given_up = kept.spec.job in referee.ledger.given_up  # what was in flight then is cancelled on both sides
             if ended.state is not state and not dropped and not given_up and task not in referee.again:
                 raise Violation("I4", f"the user saw {task}[{item}] {ended.state}, the journal has {state}")
 
 
 def _check_core(history: History) -> None:
-    """Nothing is left in hand, and the sums are zero."""
+    """Checks that the core has nothing left open and that its sums are zero."""
     scheduler = history.core.scheduler
     assert scheduler is not None
     state = scheduler.state

@@ -1,8 +1,8 @@
 """Calls that submit tasks of their own and wait for them, in the simulation.
 
 A worker connects as a client of its task's user when a call first submits something, as a real one does
-(client/nested.py). The call submits its children at its beginning, waits for them at its half, some with a time limit,
-and goes on when its hub lets it.
+(client/nested.py). The call submits its children when it begins and waits for them halfway through, in some cases with
+a time limit; it goes on when its hub allows it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from nblb.simulation.workload import FUNCTIONS, Conduct
 if TYPE_CHECKING:
     from nblb.simulation.simulated_pool import SimulatedWorker
 
-IMPATIENT = 0.15  # of the waits have a time limit
-SILENT = 0.15  # of the waits tell nobody, as a loop that looks again and again
-RETURNS = 0.2  # of the calls return a child instead of waiting
+IMPATIENT = 0.15  # share of the waits that have a time limit
+SILENT = 0.15  # share of the waits that send no WaitBegan, as a polling loop
+RETURNS = 0.2  # share of the calls that return a child instead of waiting
 
 
 def child_of(run: RunTask, item: int, number: int, conduct: Conduct) -> tuple[SubmitTask, Conduct]:
-    """What a call submits, and how that will behave: the same each time the attempt is looked at."""
+    """Returns a child that a call submits, and its conduct; the result is the same for the same attempt."""
     task = f"{run.task}i{item}a{run.attempt}k{number}"
     spec = SubmitTask(
         task=task,
@@ -39,12 +39,12 @@ def child_of(run: RunTask, item: int, number: int, conduct: Conduct) -> tuple[Su
 
 
 class NestedCalls:
-    """Those of one worker."""
+    """The nested calls of one worker."""
 
     def __init__(self, worker: SimulatedWorker) -> None:
         self.worker = worker
         self.waits = False  # from WaitBegan until it may go on
-        self.silent_run: RunTask | None = None  # of which a call waits, or has waited, and told nobody
+        self.silent_run: RunTask | None = None  # a call of it waits, or has waited, without WaitBegan
         self._wait = 0
         self._asks = self._is_silent = False
         self._turn = 0
@@ -55,11 +55,11 @@ class NestedCalls:
 
     @property
     def uses_no_slot(self) -> bool:
-        """It waits, or is at a slice of which a call has waited silently, so that its slot may be another's."""
+        """True while it waits, or runs a slice of which a call has waited silently: others may use its slot."""
         return self.waits or (self.silent_run is not None and self.silent_run is self.worker.run)
 
     def begin(self, turn: int, run: RunTask, offset: int, conduct: Conduct, seconds: float) -> None:
-        """A call begins, and submits its children."""
+        """Begins a call, which submits its children."""
         pool = self.worker.pool
         self.waits = self._asks = self._is_silent = False
         self._turn, self._offset, self._left_s, self._open = turn, offset, seconds / 2, set()
@@ -101,7 +101,7 @@ class NestedCalls:
             simulator.after(simulator.random.random() * 2.0, self._end_wait, turn)
 
     def _return(self, turn: int) -> bool:
-        """Return the first child that is open and accepted; False if there is none."""
+        """Returns from the call with the first open, accepted child; False if there is none."""
         assert self._client is not None
         open_ = [task for task in sorted(self._open) if task not in self._client.session.unaccepted]
         if open_:
@@ -112,7 +112,7 @@ class NestedCalls:
         self.worker.pool.says(self.worker, message)
 
     def ended(self, task: str) -> None:
-        """A child has ended."""
+        """Handles the end of a child."""
         self._open.discard(task)
         if self._open or not self.waits:
             return
@@ -130,14 +130,14 @@ class NestedCalls:
             self._tell(WaitEnded(task=run.task, attempt=run.attempt, first=run.first, wait=self._wait))
 
     def resume(self) -> None:
-        """The hub lets it go on."""
+        """Lets the call go on, by order of the hub."""
         if self._is_at(self._turn) and self.waits and self._asks:
             self.waits = False
             self.worker.pool.bystander.goes_on(self.worker)
             self._go_on(self._turn)
 
     def refuse(self) -> None:
-        """The wait fails, and the call with it."""
+        """Fails the wait, and the call with it."""
         run = self.worker.run
         if self._is_at(self._turn) and self.waits and run is not None:
             self.waits = False
@@ -148,14 +148,14 @@ class NestedCalls:
         self.worker.pool.simulator.after(self._left_s, self.worker.item_over, turn, self._offset, False)
 
     def crash(self) -> None:
-        """The process ends, or belongs to another user from here on."""
+        """Drops the calls and the connection: the process ends, or serves another user from now on."""
         if self._client is not None:
             self._client.crash()
             self._client = None
 
 
 class _Watch:
-    """Passes on to the referee what a worker's client sees, and to the call what it waits for."""
+    """An observer that forwards a worker's client events to the referee, and awaited ends to the call."""
 
     def __init__(self, calls: NestedCalls, observer: Observer) -> None:
         self._calls, self._observer = calls, observer

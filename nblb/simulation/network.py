@@ -1,8 +1,8 @@
-"""The network between the core and its parties: connections that delay, stall, lose, repeat and break.
+"""The simulated network between the core and its parties: connections that delay, stall, lose, repeat and break.
 
-A connection is what ZeroMQ gives: in order, until it breaks; then what was on its way is lost, and the party dials
-again and is told that it is connected anew. On top of that the weather of a history may lose, repeat or reorder
-single messages. What a party says while it is cut off either waits in its socket or is lost, as chance has it.
+A connection behaves like ZeroMQ: messages arrive in order until it breaks; then messages in flight are lost, and the
+party dials again and learns that it has a new connection. In addition the weather of a history may lose, repeat or
+reorder single messages. Messages sent while a party is cut off wait in its socket or are lost, at random.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from nblb.simulation.simulator import Simulator
 
 
 class Weather(msgspec.Struct, frozen=True):
-    """How bad the network is; chances are per message."""
+    """The faults of the network; probabilities are per message."""
 
     delay_s: float = 0.001
     jitter_s: float = 0.002
     slow: float = 0.0  # a message takes up to a second
     drop: float = 0.0  # lost; the connection breaks some time later, as TCP's would
     repeat: float = 0.0
-    reorder: float = 0.0  # overtakes what was said before
-    unanswered: float = 0.0  # the first word from the core on a new connection is lost, and the connection lasts
+    reorder: float = 0.0  # overtakes earlier messages
+    unanswered: float = 0.0  # the core's first message on a new connection is lost, and the connection lasts
 
 
 CALM = Weather()
 
 
 class End(Protocol):
-    """What sits at an end of a connection."""
+    """The process at an end of a connection."""
 
     def hear(self, sender: str, message: Message) -> None: ...
 
@@ -56,12 +56,12 @@ class Link:
     def __init__(self, address: str, party: End) -> None:
         self.address = address
         self.party = party
-        self.number = 0  # of the connection; what was sent on an earlier one is lost
+        self.number = 0  # of the connection; messages of an earlier one are lost
         self.up = False
-        self.answered = False  # the core has said something on this connection
+        self.answered = False  # the core has sent something on this connection
         self.cut_in = self.cut_out = False  # party to core, core to party
         self.ends_at = [0.0, 0.0]  # when the last message of each direction arrives
-        self.stalled: list[tuple[bool, Message]] = []  # said during a cut, or before the connection was there
+        self.stalled: list[tuple[bool, Message]] = []  # sent during a cut, or before there was a connection
 
 
 class Network:
@@ -70,19 +70,19 @@ class Network:
     def __init__(self, simulator: Simulator, weather: Weather) -> None:
         self.simulator = simulator
         self.weather = weather
-        self.core: CoreEnd | None = None  # None: its sockets are closed
+        self.core: CoreEnd | None = None  # None: the core's sockets are closed
         self.links: dict[str, Link] = {}
         self.lost = 0
 
     # ── connections ──
 
     def dial(self, address: str, party: End) -> None:
-        """The party wants to be connected, from now on."""
+        """Connects the party, and reconnects it from now on."""
         self.links[address] = Link(address, party)
         self._connect_soon(self.links[address])
 
     def hang_up(self, address: str, orderly: bool = False) -> None:
-        """The party's process is gone, with what its socket held; `orderly`: what it has said still arrives."""
+        """Drops a party whose process has ended, with unsent messages; `orderly`: they still arrive."""
         link = self.links.pop(address, None)
         if link is not None:
             link.number += not orderly
@@ -94,13 +94,13 @@ class Network:
             self._connect_soon(link)
 
     def close(self) -> None:
-        """The core's process is gone."""
+        """Closes the core's end: its process has ended."""
         self.core = None
         for link in self.links.values():
             self._lose(link)
 
     def break_connection(self, address: str) -> None:
-        """What is on its way is lost; the party dials again."""
+        """Breaks a connection: messages in flight are lost, and the party dials again."""
         link = self.links.get(address)
         if link is None or not link.up:
             return
@@ -109,14 +109,14 @@ class Network:
         self._connect_soon(link)
 
     def cut(self, address: str, inwards: bool, outwards: bool) -> None:
-        """Nothing gets through in these directions; the connection stalls."""
+        """Stalls the connection in these directions."""
         link = self.links.get(address)
         if link is not None:
             link.cut_in, link.cut_out = inwards, outwards
             self.simulator.note("network", f"{address} is cut off (to the core {inwards}, from it {outwards})")
 
     def mend(self, address: str, broken: bool) -> None:
-        """The cut is over; the connection either goes on where it stalled, or is a new one."""
+        """Ends a cut; the connection either goes on where it stalled or is a new one."""
         link = self.links.get(address)
         if link is None:
             return
@@ -128,7 +128,7 @@ class Network:
             self._release(link)
 
     def unsay(self, address: str) -> None:
-        """The party takes back what its socket has not sent yet."""
+        """Drops the messages that the party's socket has not sent yet."""
         link = self.links.get(address)
         if link is not None:
             link.stalled = [(inwards, message) for inwards, message in link.stalled if not inwards]
@@ -136,7 +136,7 @@ class Network:
     def _lose(self, link: Link) -> None:
         link.number += 1
         link.up = False
-        kept = self.simulator.random.random() < 0.5  # what a dealer had not yet handed over survives
+        kept = self.simulator.random.random() < 0.5  # messages that a DEALER socket has not sent yet survive
         self.lost += len(link.stalled)
         self.simulator.after(self.simulator.random.random() * 0.01, self._noticed, link, link.number)
         link.stalled = [(inwards, m) for inwards, m in link.stalled if inwards and kept]

@@ -1,9 +1,9 @@
-"""Watches a history from the outside and compares three things: what was said, what is kept, what was really run.
+"""The referee of a history: compares from outside the messages sent, the journal, and the calls really run.
 
-Rules, besides those of the ledger: I1 what was acknowledged stays known; I4 nothing is said that is not on the disk,
-and users see what is kept; I6 turns are fair (fairness.py); I7 a poisonous task kills few workers; I9 a replay of
-the journal gives the live state. `once` at_most_once items begin once. `forget` a forgotten job is not found again.
-The end of a history is final_checks.py.
+Rules besides those of submission_log.py: I1 an acknowledged task stays known; I4 a message is sent only when its effect
+is on the disk, and users see what the journal has; I6 turns are fair (fairness.py); I7 a poisonous task kills few
+workers; I9 a replay of the journal gives the live state; `once`: an at_most_once item begins once; `forget`: a forgotten
+job is not found again. final_checks.py checks the end of a history.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from nblb.simulation.workload import NAMED, Conduct
 
 
 class ObservedSubmission:
-    """What one user was promised, and what the kernel that is there for it has seen."""
+    """The promises made for one submission, and what the user's present kernel has seen of it."""
 
     __slots__ = ("client", "ended", "rejected", "spec")
 
@@ -65,7 +65,7 @@ class ObservedSubmission:
 
 
 class Referee:
-    """Is told of everything, and raises Violation."""
+    """Receives all events of a history, and raises Violation."""
 
     def __init__(self, simulator: Simulator, conduct: dict[str, Conduct], mirror: float, orderly: bool) -> None:
         self.simulator = simulator
@@ -74,30 +74,30 @@ class Referee:
         self.core: SimulatedCore | None = None
         self.submissions: dict[str, ObservedSubmission] = {}
         self.acknowledged: set[str] = set()
-        self.begun: dict[tuple[str, int], int] = {}  # (task, item): how often it was begun
+        self.begun: dict[tuple[str, int], int] = {}  # (task, item) -> how often it has begun
         self.kills: dict[tuple[str, int], int] = {}
-        self.interruptions = 0  # crashes and broken connections: what they may cost is more than nothing
+        self.interruptions = 0  # crashes and broken connections so far; each may cost an attempt
         self.worker_kills = 0
-        self.orderly = orderly  # the network keeps its order and says nothing twice, as our transport does
-        self.withdrawn = False  # a hub has taken back what it ran by name
+        self.orderly = orderly  # the network neither reorders nor repeats messages, as the real transport
+        self.withdrawn = False  # a hub has withdrawn its functions by name
         self.shares: Shares | None = None
         self.waits: StartDelays | None = None
-        self.hubs: list[SimulatedHub] = []  # those of now
+        self.hubs: list[SimulatedHub] = []  # the present incarnations
         self.made: list[SimulatedHub] = []  # all incarnations
         self.clients: set[SimulatedClient] = set()
-        self.steers: set[tuple[str, int]] = set()  # (task, item or -1) of what was turned or to stop early
-        self.kept_early: set[str] = set()  # tasks that somebody wanted to stop early
-        self.again: dict[str, int] = {}  # how often it was asked that what has failed of a task be tried again
-        self.cancel_asked: set[str] = set()  # tasks that somebody wanted cancelled
-        self.refused_waits: set[str] = set()  # tasks of which a wait for nested tasks has failed
-        self.scaled = False  # a hub was given another number of workers
+        self.steers: set[tuple[str, int]] = set()  # (task, item or -1) with a turned knob or an early stop
+        self.kept_early: set[str] = set()  # tasks that a user has stopped early
+        self.again: dict[str, int] = {}  # task -> how often a retry of its failed items was requested
+        self.cancel_asked: set[str] = set()  # tasks that a user has cancelled
+        self.refused_waits: set[str] = set()  # tasks with a failed wait for nested tasks
+        self.scaled = False  # the number of workers of a hub was changed
         self._conduct = conduct
-        self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # who has begun an item last
+        self._at: dict[tuple[str, int], tuple[SimulatedWorker, RunTask]] = {}  # (task, item) -> who began it last
         self._gone: dict[tuple[str, int, int], float] = {}
         self._cancels: dict[tuple[str, int], CancelTask] = {}
         self._forgets: dict[tuple[str, int], str] = {}  # (client, request) -> job
-        self.forgotten: set[str] = set()  # jobs of which the core has said that they are
-        self._mirror = mirror  # how often a replay is compared with the live state
+        self.forgotten: set[str] = set()  # jobs that the core has reported as forgotten
+        self._mirror = mirror  # probability that a replay is compared with the live state
 
     # ── the disk ──
 
@@ -105,17 +105,17 @@ class Referee:
         self.ledger.committed(batch)
 
     def all_is_void(self) -> None:
-        """LB_DURABILITY is "none" and the core has ended: it has promised nothing."""
+        """Voids all promises: LB_DURABILITY is "none" and the core has ended."""
         self.ledger.void()
         self.acknowledged.clear()
         self._at.clear()
-        for task in self.submissions:  # what was not acknowledged is submitted again
+        for task in self.submissions:  # unacknowledged tasks are submitted again
             self.again[task] = self.again.get(task, 0) + 1
 
     # ── the core ──
 
     def said(self, to: str, message: Message) -> None:
-        """The core's word leaves it: what it promises must be on the disk."""
+        """Checks a message that the core sends: what it promises must be on the disk."""
         kind = type(message)
         if kind is TaskEnded:
             self._check_end(message)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ class Referee:
             self._check_output(to, message)  # type: ignore[arg-type]
 
     def _check_forgotten(self, to: str, answer: Answer) -> None:
-        """A job that is said to be forgotten is not found any more, also after a restart."""
+        """Checks that a job reported as forgotten is not found any more, also after a restart."""
         job = self._forgets.get((to, answer.request))
         if job is None:
             return
@@ -149,7 +149,7 @@ class Referee:
         self.forgotten.add(job)
 
     def _check_output(self, to: str, message: TaskPrinted) -> None:
-        """Words go to the user whose task it is, and are those of the call that they say."""
+        """Checks that output goes to the user of its task, and comes from the attempt that it names."""
         submission = self.submissions[message.task]
         users = {client.address: client.user for client in self.clients}
         if users.get(to, submission.client.user) != submission.client.user:
@@ -177,7 +177,7 @@ class Referee:
             raise Violation("nested", f"{message.task} of {spec.parent} counts as {spec.user}'s")
 
     def _check_release(self, message: EndCommitted) -> None:
-        """A hub may drop a result only when it is on the disk, or was not wanted."""
+        """Checks that a hub may drop a result only when it is on the disk or was not wanted."""
         items = self._released(message)
         kept = self.ledger.tasks.get(message.task)
         if not items or kept is None or kept.forgotten or (self.core is not None and self.core.disk.forgets):
@@ -188,7 +188,7 @@ class Referee:
                 raise Violation("I4", f"the hub may drop the result of {message} and it is not on the disk")
 
     def _released(self, message: EndCommitted) -> range:
-        """The items whose results a hub may drop: of a slice, or of a part of it."""
+        """The items whose results a hub may drop: those of a slice or a part of it."""
         sizes = self.ledger.produced.get((message.task, message.first + max(0, message.offset), message.attempt), ())
         if not sizes:
             return range(0)
@@ -197,7 +197,7 @@ class Referee:
         return range(message.first + message.offset, message.first + message.offset + min(sizes))
 
     def _was_returned(self, kept: Kept, item: int) -> bool:
-        """The core took the attempt for returned or lost before its result came; the journal need not say so."""
+        """True if the core had given up the attempt before its result came; the journal need not record that."""
         scheduler = self.core.scheduler if self.core is not None else None
         record = scheduler.state.records.get(kept.spec.task) if scheduler is not None else None
         return record is not None and record.at(item).held is None
@@ -208,7 +208,7 @@ class Referee:
         kept = self.ledger.tasks.get(message.task)
         if kept is None or kept.forgotten or not self.orderly:
             return
-        if kept.batch < self.ledger.batches:  # else: refused, and taken when it came once more in the same turn
+        if kept.batch < self.ledger.batches:  # else: refused, and accepted when it came again in the same turn
             raise Violation("I2", f"{message} is said of a task that is kept")
 
     def _note_cancel(self, to: str, answer: CancelAnswer) -> None:
@@ -217,7 +217,7 @@ class Referee:
             return
         for kept in self.ledger.tasks.values():
             spec = kept.spec
-            if spec.task in self.again:  # what had failed was no part of the cancel, and may be open again by now
+            if spec.task in self.again:  # failed items were not cancelled, and may be open again
                 continue
             if spec.task == asked.task or (asked.job and spec.job == asked.job):
                 first, items = (asked.first, asked.items) if asked.items and not asked.job else (0, spec.items)
@@ -231,7 +231,7 @@ class Referee:
             self.waits.look(scheduler, self.simulator.now)
 
     def settled_down(self, scheduler: Scheduler) -> None:
-        """A turn is over and written: the disk and the mind must say the same."""
+        """Checks after a committed turn that the disk and the core's memory agree."""
         core = self.core
         self._check_gone(scheduler)
         if core is not None and scheduler.state.orphans:
@@ -240,22 +240,22 @@ class Referee:
             self.compare(scheduler, core)
 
     def _check_gone(self, scheduler: Scheduler) -> None:
-        """What was said to be forgotten stays so; where nothing is said twice, for a copy may come after a restart."""
+        """Checks that forgotten jobs stay so; only in orderly networks, which repeat no message after a restart."""
         back = [job for job in self.forgotten if job in scheduler.state.jobs] if self.orderly else ()
         if back:
             raise Violation("forget", f"job {back[0]} was forgotten and is found again")
 
     def _check_dead(self, scheduler: Scheduler, core: SimulatedCore) -> None:
-        """Nothing waits for a hub whose process is seen to be gone."""
+        """Checks that nothing waits for a hub whose process is known to have ended."""
         now, here = self.simulator.now, {hub.id for hub in scheduler.state.hubs.values()}
         gone = {o.fence: o.hub for o in scheduler.state.orphans.values() if o.hub not in here and core.has_ended(o.hub)}
-        self._gone = {fence: self._gone.get(fence, now) for fence in gone}  # since when each waits in vain
+        self._gone = {fence: self._gone.get(fence, now) for fence in gone}  # slice -> since when it waits in vain
         for fence, since in self._gone.items():
             if now > since + 1.5 * LOOK_S and core.started_at <= since:
                 raise Violation("dead", f"{fence} waits for {gone[fence]}, whose process is gone")
 
     def compare(self, scheduler: Scheduler, core: SimulatedCore) -> None:
-        """I9, and the scheduler's sums against what they are sums of."""
+        """Checks I9, and the scheduler's sums against their parts."""
         try:
             invariants.check(scheduler, ticked=True)
         except AssertionError as error:
@@ -265,7 +265,7 @@ class Referee:
             raise Violation("I9", f"a replay of the journal says otherwise: {found}")
 
     def restarted(self, scheduler: Scheduler) -> None:
-        """What was acknowledged is known to the new core, and what was forgotten is not."""
+        """Checks that the new core knows acknowledged tasks and no forgotten ones."""
         self._check_gone(scheduler)
         for task in self.acknowledged:
             if task not in scheduler.state.records and not self.ledger.tasks[task].forgotten:
@@ -277,15 +277,15 @@ class Referee:
         return self._conduct[task]
 
     def nests(self, spec: SubmitTask, conduct: Conduct) -> None:
-        """A call is about to submit this."""
+        """Records a task that a call is about to submit."""
         self._conduct[spec.task] = conduct
 
     def refused(self, run: RunTask) -> None:
-        """A wait has failed, and its call with it."""
+        """Records that a wait has failed, and its call with it."""
         self.refused_waits.add(run.task)
 
     def goes_on(self, worker: SimulatedWorker) -> None:
-        """A worker goes on after a wait, or begins: no more run in its group than there are slots."""
+        """Checks, when a worker begins or goes on after a wait, that its group runs no more calls than it has slots."""
         group = next((hub.groups[worker.group] for hub in self.made if hub.pool is worker.pool), None)
         if group is None or not self.orderly or self.scaled or worker.is_excused:
             return
@@ -301,7 +301,7 @@ class Referee:
             raise Violation("slots", f"{running} run at once in a group of {group.workers}")
 
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
-        """A call begins: for which time, with the right argument, and is nobody else at it?"""
+        """Checks that a call begins with its argument and runs nowhere else; returns how often it has begun."""
         self._check_name(run, worker)
         if self.waits is not None and item == run.first:
             self.waits.began(run, worker.pool.hub, self.simulator.now)
@@ -311,7 +311,7 @@ class Referee:
             raise Violation("alone", f"{run.task}[{item}] begins on {worker.name} while {before[0].name} is at it")
         self._at[run.task, item] = worker, run
         text = b"".join(map(bytes, run.payload.buffers))
-        at = item - run.first if run.split else item  # a payload that can't be cut comes whole
+        at = item - run.first if run.split else item  # a payload that cannot be cut comes whole
         if text[at : at + 1] != bytes((item % 256,)) or (run.split and len(text) != run.items):
             raise Violation("payload", f"{run.task}[{item}] was given {text!r} on {worker.name}")
         times = self.begun[run.task, item] = self.begun.get((run.task, item), 0) + 1
@@ -321,14 +321,14 @@ class Referee:
         return times
 
     def _check_name(self, run: RunTask, worker: SimulatedWorker) -> None:
-        """A call by name is one of the function that its hub has by that name."""
+        """Checks that a call by name runs the function that its hub has under that name."""
         spec = self.submissions[run.task].spec
         function, arguments = ("", "") if spec.function else NAMED[spec.name]
         if run.function != (spec.function or function) or (arguments and run.constants != (arguments,)):
             raise Violation("name", f"{run} is begun on {worker.name}, and {spec.name} is another function")
 
     def steered(self, run: RunTask, item: int, command: Steer) -> None:
-        """Somebody has asked for just that."""
+        """Checks that a user has asked for this command."""
         if (run.task, item) not in self.steers and (run.task, -1) not in self.steers:
             raise Violation("steer", f"nobody has asked for {command} at {run.task}[{item}]")
 
@@ -337,7 +337,7 @@ class Referee:
         self.ledger.produced.setdefault((end.task, first, end.attempt), set()).add(end.items)
 
     def killed(self, run: RunTask, item: int) -> None:
-        """I7: a poisonous item kills max_crashes workers alone, one in company, and one for each other fault."""
+        """Checks I7: a poisonous item kills max_crashes workers alone, one with others, and one per other fault."""
         times = self.kills[run.task, item] = self.kills.get((run.task, item), 0) + 1
         limit = self.core.policy.max_crashes if self.core is not None else 3
         company = 1 if run.split else 0
@@ -401,7 +401,7 @@ class Referee:
 
 
 def came_to_nothing(parent: Kept, spec: SubmitTask) -> bool:
-    """Has the attempt that submitted this nested task ended otherwise than well?"""
+    """True if the attempt that submitted this nested task did not end as DONE."""
     item, attempt = spec.parent_item, spec.parent_attempt
     if parent.attempts[item] != attempt or (item, attempt) in parent.failed:
         return True

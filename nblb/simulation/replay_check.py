@@ -1,7 +1,7 @@
-"""I9: the state that a replay of the journal gives, against the live one.
+"""The check of rule I9: a replay of the journal gives the live state.
 
-Compared is what must not differ: which records there are, and of each item whether it has ended and how, its
-attempt, what it has failed at and crashed with. Whether an open item waits or is at a hub is not kept, by design.
+It compares what must not differ: the submissions, and for each item its end, its attempt, its failures and its
+crashes. The journal does not record, by design, if an open item waits or is at a hub.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def differences(
     make: Callable[[Policy], Scheduler] = Scheduler,
     steady: bool = True,
 ) -> str:
-    """What a replay has otherwise, in words; "" when nothing.
+    """Describes how a replay differs from the live state; "" if it does not.
 
-    `steady`: the wall clock has never been set, so that the times of earlier cores can be compared, too.
+    `steady`: the wall clock was never set, so that the times of earlier cores can be compared, too.
     """
     twin = make(live.policy)
     twin.wall_offset = live.wall_offset
@@ -41,7 +41,7 @@ def differences(
         mine, its = set(getattr(ours, kind)), set(getattr(theirs, kind))
         if mine != its:
             return f"{kind}: live only {sorted(mine - its)}, replay only {sorted(its - mine)}"
-    # A replay takes a cancel that its hub has still to confirm for done, so what waits for that task has failed there.
+    # A replay counts a cancel as done before the hub confirms it, so the tasks that wait for it have failed there.
     unsure = any(task.state is TaskState.CANCELLING for record in ours.records.values() for task in record.slices)
     for name, record in ours.records.items():
         mine_, its_ = picture(record), picture(theirs.records[name])
@@ -54,7 +54,7 @@ def differences(
 
 
 def _moved(live: Submission, replayed: Submission) -> str:
-    """Whether an attempt that is under way was given at another time, as the stories of its task have it."""
+    """Describes a running attempt whose start time differs; "" if there is none."""
     for task in live.slices:
         other = replayed.at(task.first)
         if task.state in GIVEN and other.orphan is not None:
@@ -69,12 +69,12 @@ def _given_at(task: Slice) -> float | None:
 
 
 def _shares(state: State) -> bool:
-    """Somebody waits for a computation of others: a replay may serve him at once."""
+    """True if a submission waits for a shared computation: a replay may serve it at once."""
     return any(record.follows is not None for record in state.records.values())
 
 
 def _sums(live: State, replayed: State, now: float | None) -> str:
-    """The statistics by task name, and what each user has had."""
+    """Describes a difference in the statistics by task name or in the use of each user."""
     for name in live.tallies.by_name | replayed.tallies.by_name:
         mine, its = (state.tallies.by_name.get(name, Statistics()) for state in (live, replayed))
         for field in ("total", "failed", "ran", "calc_sum", *(["wait_sum"] if now is not None else [])):
@@ -92,16 +92,16 @@ def _sums(live: State, replayed: State, now: float | None) -> str:
 
 
 def _alike(one: float, other: float) -> bool:
-    return abs(one - other) <= 1e-3 + 1e-4 * abs(one)  # a wall clock of today knows parts of a microsecond
+    return abs(one - other) <= 1e-3 + 1e-4 * abs(one)  # a wall clock is exact to parts of a microsecond
 
 
 def picture(record: Submission) -> list[tuple[Any, ...]]:
-    """Each item in what must survive."""
+    """The parts of each item's state that must survive a restart."""
     items: list[tuple[Any, ...]] = []
     for task in record.slices:
         end = task.ended
         if task.state in CANCELLED:
-            one: tuple[Any, ...] = ("CANCELLED",)  # kept when it is answered, told when the hub has confirmed
+            one: tuple[Any, ...] = ("CANCELLED",)  # journalled with the answer, reported when the hub has confirmed
         elif task.state.ended and end is not None:
             how = end.attempt, end.first, end.items, end.worker, end.ended_at
             one = (task.state.value, *how, *filter(None, (end.function, end.kept)))

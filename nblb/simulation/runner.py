@@ -1,4 +1,4 @@
-"""Many histories on all cores, and a report that a person can act on."""
+"""Runs many histories on all cores and reports the result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 
 from nblb.simulation.story import HistoryResult, MixedLengths, play
 
-CHUNK = 25  # histories that a process takes at once
+CHUNK = 25  # histories given to a process at once
 
 
 class SimulationReport(msgspec.Struct):
-    """What a run of many seeds has shown."""
+    """The result of a run of many seeds."""
 
     histories: int = 0
     events: int = 0
@@ -33,7 +33,7 @@ class SimulationReport(msgspec.Struct):
 
 
 def explore(seeds: Sequence[int], processes: int = 1, enough: int = 10, mixed: bool = False) -> SimulationReport:
-    """Play these seeds; ends early once `enough` of them have gone wrong. `mixed`: calls of all lengths in each."""
+    """Plays these seeds; ends early once `enough` of them have failed. `mixed`: calls of all lengths in each."""
     report = SimulationReport()
     for outcome in _outcomes(seeds, processes, mixed):
         report.add(outcome)
@@ -54,10 +54,10 @@ def _outcomes(seeds: Sequence[int], processes: int, mixed: bool) -> Iterator[His
 
 
 def first_bad(seeds: Iterable[int], play_one: Callable[[int], HistoryResult]) -> HistoryResult | None:
-    """The first of these seeds that goes wrong, as a planted fault should."""
+    """Returns the first result with a violation, as a planted fault should have."""
     return next((outcome for seed in seeds if (outcome := play_one(seed)).violation), None)
 
 
 def replay_command(seed: int, mixed: bool = False) -> str:
-    """What a person types to see a history again."""
+    """The command that plays a history again."""
     return f"nblb simulate --seed {seed}{' --mixed' * mixed}"

@@ -1,6 +1,6 @@
-"""A notebook's kernel in the simulation: the real Session, and a user who submits, cancels and forgets.
+"""A simulated notebook kernel: the real Session, and a user who submits, cancels and forgets.
 
-A kernel that dies takes its futures along; its user's next kernel asks for the ends of what was submitted before.
+The futures of a kernel die with it; its user's next kernel asks for the ends of earlier submissions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nblb.simulation.simulator import MOMENT_S, Simulator
 
 
 class Observer(Protocol):
-    """Whoever compares what users see with what is kept."""
+    """Compares what users see with the journal."""
 
     def submitted(self, client: SimulatedClient, spec: SubmitTask) -> None: ...
 
@@ -30,7 +30,7 @@ class Observer(Protocol):
 
 
 class SimulatedClient:
-    """One process of a user."""
+    """One client process of a user."""
 
     def __init__(self, simulator: Simulator, network: Network, observer: Observer, name: str, user: str) -> None:
         self.simulator, self.network, self.observer = simulator, network, observer
@@ -50,20 +50,20 @@ class SimulatedClient:
     # ── the user ──
 
     def say(self, message: Message) -> None:
-        """Something the user does in this kernel."""
+        """Performs a user's action in this kernel."""
         if not self.alive:
             return
         if isinstance(message, SubmitTask):
             self.observer.submitted(self, message)
         else:
             self.observer.asked(self, message)
-        if isinstance(message, RetryFailed):  # said once, by a tool that watches nothing; it may be lost
+        if isinstance(message, RetryFailed):  # sent once, as by a tool that does not wait for an answer; it may be lost
             self.network.to_core(self.address, message)
             return
         self._perform(self.session.handle("user", message, self.clock()))
 
     def expect(self, task: str, items: int, job: str) -> None:
-        """A new kernel wants what an earlier one has submitted."""
+        """Attaches a new kernel to a submission of an earlier one."""
         self._perform(self.session.handle("user", Expect(task=task, items=items, job=job), self.clock()))
 
     # ── the connection ──
@@ -90,7 +90,7 @@ class SimulatedClient:
         self._perform(self.session.handle(sender, message, self.clock()))
 
     def pause(self, seconds: float) -> None:
-        """A laptop's lid is closed."""
+        """Pauses the process, as when a laptop is closed."""
         self._paused_until = self.simulator.now + seconds
         self.simulator.at(self._paused_until, self._resume)
 
@@ -115,7 +115,7 @@ class SimulatedClient:
                 if self.simulator.trace is not None:
                     self.simulator.note(self.name, f"> {command.message}")
                 if type(command.message) is CancelTask and command.message.request < 0:
-                    self.observer.asked(self, command.message)  # by the session itself: it was refused
+                    self.observer.asked(self, command.message)  # sent by the session itself, after a refusal
                 self.network.to_core(self.address, command.message)
             elif type(command) is Settle:
                 self.observer.saw_end(self, command.ended, command.fresh)

@@ -1,7 +1,7 @@
-"""The core's process in the simulation: the loop of broker/load_balancer.py around the real Scheduler.
+"""The simulated core process: the loop of broker/load_balancer.py around the real Scheduler.
 
-All that has arrived is handled, then one tick; then one commit, which takes its time; then everything is said. A
-crash may come anywhere between: with the entries unwritten, with the batch torn, with half of the words said.
+A turn handles all arrived messages, runs one tick, commits, which takes time, and then sends its messages. A crash may
+come anywhere between: before the entries are written, with a torn batch, or with half of the messages sent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BORN = 1_700_000_000.0  # the wall clock at the beginning of time
 
 
 class Witness(Protocol):
-    """Whoever watches the core from the outside."""
+    """Observes the core from outside."""
 
     def said(self, to: str, message: Message) -> None: ...
 
@@ -40,7 +40,7 @@ class Witness(Protocol):
 
 
 class SimulatedCore:
-    """Starts, crashes and starts again; its clock begins anew each time."""
+    """The core process, which starts, crashes and starts again; its clock begins anew each time."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class SimulatedCore:
         self.simulator, self.network, self.disk, self.policy, self.witness = simulator, network, disk, policy, witness
         self.make = make
         self.scheduler: Scheduler | None = None
-        self.life = 0  # raised at each start and crash: what an earlier life had planned does not happen
+        self.life = 0  # raised at each start and crash: events planned in an earlier life are ignored
         self.when_it_ends: Callable[[], None] = lambda: None
-        self.has_ended: Callable[[str], bool] = lambda _hub: False  # a hub of this machine, whose process is gone
+        self.has_ended: Callable[[str], bool] = lambda _hub: False  # of the process of a hub on this machine
         self.started_at = 0.0
         self.wall_jump = 0.0
-        self.commit_s = 0.0  # at most; a slow disk has more
-        self.crash_in_mid_word = False  # the next crash comes while it speaks
+        self.commit_s = 0.0  # maximum; a slow disk needs more
+        self.crash_in_mid_word = False  # the next crash comes while it sends
         self._skew = 0.0
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
-        self._out: list[Command] = []  # what is to be said after the next commit
+        self._out: list[Command] = []  # commands to send after the next commit
         self._delayed_acks = DelayedAcks()
-        self._full = ""  # why nothing new is taken, while nothing is
-        self._stuck = False  # not even what goes on could be kept
+        self._full = ""  # why new tasks are refused; "" if they are not
+        self._stuck = False  # not even entries of running tasks could be written
         self._retry_at = 0.0
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
@@ -76,7 +76,7 @@ class SimulatedCore:
     # ── life ──
 
     def start(self) -> None:
-        """A new process on the old disk."""
+        """Starts a new process on the old disk."""
         if self.scheduler is not None:
             return
         self.life += 1
@@ -101,7 +101,7 @@ class SimulatedCore:
         self._plan_turn()
 
     def crash(self, back_in: float | None = None) -> None:
-        """Kill it; somebody starts it again, after so many seconds or when he notices."""
+        """Kills the process; it starts again after `back_in` seconds, or after a random time."""
         if self.scheduler is None:
             return
         self.simulator.note("core", "crashes")
@@ -115,11 +115,11 @@ class SimulatedCore:
         self.simulator.after(back_in, self.start)
 
     def pause(self, seconds: float) -> None:
-        """SIGSTOP, or a machine that swaps."""
+        """Pauses the process, as SIGSTOP or swapping does."""
         self._paused_until = self.simulator.now + seconds
 
     def clock(self) -> float:
-        """Its monotonic clock, which has nothing to do with anybody else's."""
+        """The monotonic clock of this process, unrelated to other clocks."""
         return self.simulator.now + self._skew
 
     # ── the loop ──
@@ -167,7 +167,7 @@ class SimulatedCore:
         self._perform(commands)
 
     def _perform(self, commands: Iterable[Command]) -> None:
-        """Write; commit, which takes its time; only then speak."""
+        """Writes and commits, which takes time, and then sends."""
         for command in commands:
             if type(command) is Record:
                 self.disk.append(command.entry)
@@ -193,7 +193,7 @@ class SimulatedCore:
             self._delayed_acks.clear()
             self._out = [c for c in said if not _may_pass(c)]
             said = [c for c in said if _may_pass(c)]
-        elif not any(type(c) is Halt for c in said):  # at the end all is said
+        elif not any(type(c) is Halt for c in said):  # at the end everything is sent
             said = self._without_patient(said)
         self._speak(said)
         if life == self.life:
@@ -203,7 +203,7 @@ class SimulatedCore:
             self._plan_wake(scheduler)
 
     def _without_patient(self, said: Sequence[Command]) -> list[Command]:
-        """What does not wait for company (broker/outgoing.py)."""
+        """Returns the commands to send now; keeps delayed acknowledgements for later (broker/outgoing.py)."""
         messages: dict[str, list[Message]] = {}
         for command in said:
             if type(command) is Send:
@@ -216,7 +216,7 @@ class SimulatedCore:
     # ── a full disk, as in broker/full_disk.py ──
 
     def _kept(self, scheduler: Scheduler) -> bool:
-        """Is everything on the disk that was to be kept?"""
+        """Commits; returns True if every entry is on the disk."""
         now = self.clock()
         if self._stuck and now < self._retry_at:
             return False
@@ -233,8 +233,8 @@ class SimulatedCore:
         return not self._stuck
 
     def _look(self, scheduler: Scheduler, now: float) -> None:
-        """Is there room again?"""
-        if not self._full:  # what goes on has just taken the reserve
+        """Checks whether the disk has room again."""
+        if not self._full:  # entries of running tasks have just taken the reserve
             self._full, self._retry_at = "the disk is full", now + RETRY_COMMIT_S
         elif not self._stuck and now >= self._retry_at:
             if self.disk.has_room():
@@ -244,7 +244,7 @@ class SimulatedCore:
         scheduler.hold(self.disk.is_tight)
 
     def _make_do(self, scheduler: Scheduler, reason: str, now: float) -> bool:
-        """Refuse what is new, and try to keep what goes on."""
+        """Refuses new tasks, and tries to write the entries of running ones."""
         self._full, self._retry_at = reason, now + RETRY_COMMIT_S
         refused = {entry.spec.task for entry in self.disk.buffer if isinstance(entry, TaskKept)}
         for command in self._out:
@@ -264,7 +264,7 @@ class SimulatedCore:
         return True
 
     def _refuses(self, scheduler: Scheduler, sender: str, message: Message) -> bool:
-        """While the disk is full, new tasks and blobs are not even looked at."""
+        """Refuses new tasks and blobs unread while the disk is full; True if it did."""
         if isinstance(message, SubmitTask) and scheduler.task_view(message.task) is None:
             self._out.append(Send(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self._full)))
             return True
@@ -314,7 +314,7 @@ class SimulatedCore:
 
 
 def _is_meant(scheduler: Scheduler, command: Command) -> bool:
-    """Not an order to run something that has been given to others since."""
+    """False for an order to run a slice that was given to another hub since."""
     run = command.message if type(command) is Send else None
     return not isinstance(run, RunTask) or scheduler.is_given(command.to, run)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""A hub's process in the simulation: the loop of hub/worker_hub.py around the real Slots."""
+"""The simulated hub process: the loop of hub/worker_hub.py around the real Slots."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nblb.simulation.simulator import MOMENT_S, Simulator
 from nblb.simulation.workload import NAMED
 
 INFINITY = float("inf")
-STOPS_S = 0.1  # from an interrupt or a kill to its effect, at most
-DISOWNS_S = 2.0  # after a welcome the core has said by then what it wants no more
+STOPS_S = 0.1  # maximum time from an interrupt or a kill to its effect
+DISOWNS_S = 2.0  # within it after a welcome the core has sent which attempts it no longer wants
 
 Make = Callable[[HubHello, SlotSettings, Callable[[], str]], Slots]
 
@@ -52,13 +52,13 @@ class SimulatedHub:
         self.simulator, self.network, self.name = simulator, network, name
         self.address = f"hub:{name}"
         self.skew = simulator.random.random() * 5000.0
-        self.rate = 1.0 + drift * (2.0 * simulator.random.random() - 1.0)  # of its clock
+        self.rate = 1.0 + drift * (2.0 * simulator.random.random() - 1.0)  # rate of its clock
         self._grace_s = settings.grace_s
         self.pool = SimulatedPool(simulator, bystander, name, self._from_worker)
         self.alive = True
         self.ended_at = INFINITY
-        self.is_asked = False  # to leave
-        self.withdrawn = False  # what it runs by name
+        self.is_asked = False  # it was asked to leave
+        self.withdrawn = False  # its functions by name are withdrawn
         self.when_it_leaves: Callable[[], None] = lambda: None
         self._workers = 0
         self._wake_at = float("inf")
@@ -91,14 +91,14 @@ class SimulatedHub:
     # ── what its owner does ──
 
     def add_tasks(self, functions: Mapping[str, tuple[str, str]]) -> None:
-        """These, and no others, run here by name (addTask, rmvTask)."""
+        """Sets the functions that run here by name (addTask, rmvTask)."""
         self.withdrawn = not functions
         if self.alive:
             self.slots.set_functions(functions, self.clock())
             self._plan_wake()
 
     def stop(self, reason: str) -> None:
-        """SIGTERM, or `stop` in the process itself."""
+        """Stops the hub in good order, as SIGTERM or its own `stop` does."""
         self.is_asked = True
         if self.alive:
             self._perform([*self.slots.stop(reason, self.clock()), *self.slots.tick(self.clock())])
@@ -106,14 +106,14 @@ class SimulatedHub:
     # ── what comes in ──
 
     def core_ended(self) -> None:
-        """This hub's machine is the core's, and its process is seen to be gone."""
+        """Handles the end of the core's process, which a hub on the same machine observes."""
         if self.alive:
             self.pool.excused_until = INFINITY  # no lease runs before the next core's welcome
             self.slots.core_ended()
             self._plan_wake()
 
     def connected(self) -> None:
-        """The line has noticed that it is through, so the core may be another."""
+        """Handles a new connection: the core may be another process."""
         if self._paused_until > self.simulator.now:
             self._waiting.append(("line", None))
         elif self.alive:
@@ -142,13 +142,13 @@ class SimulatedHub:
         self.hear(worker, message)
 
     def pause(self, seconds: float) -> None:
-        """SIGSTOP to the hub, not to its workers."""
+        """Pauses the hub, but not its workers, as SIGSTOP does."""
         self._excuse(seconds)
         self._paused_until = self.simulator.now + seconds
         self.simulator.at(self._paused_until, self._resume)
 
     def _excuse(self, seconds: float) -> None:
-        """For so long, and the grace behind it, this hub cannot know that it must stop what runs."""
+        """Excuses the hub for `seconds` and the grace after it: it cannot know that it must stop its workers."""
         until = self.simulator.now + seconds + self._grace_s + STOPS_S
         if seconds == DISOWNS_S or self.pool.excused_until < until:
             self.pool.excused_until = until
@@ -165,12 +165,12 @@ class SimulatedHub:
 
     @property
     def open_ends(self) -> list[object]:
-        """Ends that the core has not yet said to be committed, and slices that wait."""
+        """Ends without the core's receipt, and waiting slices."""
         hands = self.slots._in_flight
         return [*hands.ends, *hands.parts, *(slice_.fence for slice_ in hands.slices.values())]
 
     def crash(self) -> None:
-        """The process is killed; its workers die with it."""
+        """Kills the process; its workers die with it."""
         self._end(orderly=False)
 
     def _end(self, orderly: bool) -> None:

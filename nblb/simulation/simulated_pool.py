@@ -1,6 +1,7 @@
-"""A hub's worker processes in the simulation: they take slices, run, raise, print, hang and die as told.
+"""The simulated worker processes of a hub: they take slices, run, raise, print, hang and die.
 
-The same words pass as between hub/pool/process_pool.py and the slots. What a call does is its record's Conduct.
+They exchange the same messages with the slots as hub/pool/process_pool.py. The Conduct of a submission decides what its
+calls do.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FOREVER_S = 1e6
 
 
 class Bystander(Observer, Protocol):
-    """Whoever sees from the outside what is really run."""
+    """Observes from outside which calls really run."""
 
     def nests(self, spec: SubmitTask, conduct: Conduct) -> None: ...
 
@@ -58,25 +59,25 @@ class Bystander(Observer, Protocol):
 
 
 class SimulatedWorker:
-    """One process: it runs the first of its socket's slices."""
+    """One worker process: it runs the first slice in its socket."""
 
     def __init__(self, pool: SimulatedPool, name: str, group: int) -> None:
         self.pool, self.name, self.group = pool, name, group
         self.socket: deque[RunTask] = deque()
         self.run: RunTask | None = None
-        self.item = 0  # of the record, that it is at
+        self.item = 0  # the item of the submission that it runs
         self.began_at = 0.0
-        self.turn = 0  # what was planned for an earlier slice does not happen
+        self.turn = 0  # events planned for an earlier slice are ignored
         self.alive = True
         self.ready = False
         self.user: str | None = None  # a worker serves one user
         self.stopped = False  # SIGSTOP: nothing happens until it is killed
         self._failures: list[Failure] = []
-        self._follows: list[tuple[int, str]] = []  # offsets of calls that have returned a task, and which
+        self._follows: list[tuple[int, str]] = []  # (offset of a call, the task that it returned)
         self._kept: list[int] = []  # offsets of items that were stopped early
         self._emitted = -1  # the offset of the item that has emitted something
         self._printed = 0
-        self._told = 0  # items that were told before the end
+        self._told = 0  # items reported before the end
         self._told_at = 0.0
         self.nested = NestedCalls(self)
 
@@ -108,7 +109,7 @@ class SimulatedWorker:
         self._item(self.turn, 0)
 
     def _item(self, turn: int, offset: int) -> None:
-        """Begin this item, or end the slice behind its last one."""
+        """Begins this item, or ends the slice after its last one."""
         run = self.run
         if turn != self.turn or run is None or not self.alive:
             return
@@ -137,7 +138,7 @@ class SimulatedWorker:
             simulator.after(min(seconds, 0.3) / 2, self._speaks, turn, run, offset)
 
     def _speaks(self, turn: int, run: RunTask, offset: int) -> None:
-        """The call prints, offers a knob and emits a value."""
+        """Prints, offers a knob and emits a value, as the call does."""
         if turn != self.turn or self.item != run.first + offset:
             return
         text = f"{run.task}[{self.item}]#{run.attempt}"
@@ -149,7 +150,7 @@ class SimulatedWorker:
         self._tell(turn, TaskEmitted(payload=Payload((b"e",)), **about))
 
     def steer(self, command: Steer) -> None:
-        """A knob is turned, or the item that is meant ends with what it has emitted."""
+        """Turns a knob, or ends the item early with its emitted value."""
         run = self.run
         if run is None or self.stopped or (run.task, run.attempt, run.first) != (
             command.task, command.attempt, command.first,
@@ -175,22 +176,22 @@ class SimulatedWorker:
             self._item(turn, offset + 1)
 
     def returns(self, turn: int, offset: int, task: str) -> None:
-        """The call at this item ends as that task does."""
+        """Ends the call with a returned task: it ends as that task does."""
         self._follows.append((offset, task))
         self._item(turn, offset + 1)
 
     def raises(self, turn: int, offset: int) -> None:
-        """The call at this item ends with an error."""
+        """Ends the call with an error."""
         item = offset + (self.run.first if self.run is not None else 0)
         self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
         self._item(turn, offset + 1)
 
     def say_items(self) -> None:
-        """Which calls of the slice are over; those that were told are told no more."""
+        """Reports the calls of the slice that are over and not yet reported."""
         run, now = self.run, self.pool.simulator.now
         if run is None or not self.alive or self.stopped or self.item - run.first <= self._told:
             return
-        if self._follows:  # then all is told at the end
+        if self._follows:  # then everything is reported at the end
             return
         first, items = self._told, self.item - run.first - self._told
         failures = [structs.replace(failure, offset=failure.offset - first) for failure in self._failures]
@@ -238,11 +239,11 @@ class SimulatedWorker:
 
     @property
     def is_excused(self) -> bool:
-        """It may be at something that the core has given to others: its hub could not know, or can't stop it yet."""
+        """True if it may run a slice that the core gave to others: its hub cannot know or cannot stop it yet."""
         return self.pool.simulator.now <= self.pool.excused_until
 
     def is_at(self, run: RunTask, item: int) -> bool:
-        """Does it run this item, by this order, now?"""
+        """True if it runs this item by this order now."""
         return self.alive and self.run is run and self.item == item
 
     def interrupt(self, task: str, attempt: int, first: int) -> None:
@@ -264,7 +265,7 @@ class SimulatedWorker:
             )
 
     def die(self, reason: str) -> None:
-        """The process ends; what lies unread in its socket is handed back, then its death is told."""
+        """Ends the process: returns the unread slices of its socket, then reports its death."""
         if not self.alive:
             return
         self.alive = False
@@ -286,26 +287,26 @@ class SimulatedWorker:
 
 
 class SimulatedPool:
-    """The workers of one hub; `hear` is where the slots listen."""
+    """The workers of one hub; `hear` passes their messages to the slots."""
 
     def __init__(self, simulator: Simulator, bystander: Bystander, hub: str, hear: Callable[[str, Message], None]):
         self.simulator, self.bystander, self.hub, self.hear = simulator, bystander, hub, hear
         self.workers: dict[str, SimulatedWorker] = {}
         self.closed = False
-        self.worked: defaultdict[str, float] = defaultdict(float)  # by user: seconds of slices that are over
+        self.worked: defaultdict[str, float] = defaultdict(float)  # user -> seconds of ended slices
         self.longest_s = 0.0  # of one slice
-        self.silent_waits = False  # some waits tell nobody
-        self.connect: Callable[[str, Observer], SimulatedClient] | None = None  # as a client of this user
-        self.excused_until = 0.0  # its hub stands still, or saw the core's process end: it stops nothing in time
+        self.silent_waits = False  # some waits send no WaitBegan
+        self.connect: Callable[[str, Observer], SimulatedClient] | None = None  # connects as a client of this user
+        self.excused_until = 0.0  # its hub is paused, or saw the core end: it stops nothing in time
         self._said_until = 0.0
 
     def count(self, user: str, seconds: float) -> None:
-        """A worker has been at a slice of this user for so long."""
+        """Counts the time that a worker has spent on a slice of this user."""
         self.worked[user] += seconds
         self.longest_s = max(self.longest_s, seconds)
 
     def says(self, worker: SimulatedWorker, message: Message) -> None:
-        """A worker's word reaches the slots a moment later, in order."""
+        """Delivers a worker's message to the slots a moment later, in order."""
         at = max(self._said_until, self.simulator.now + self.simulator.random.random() * 0.001)
         self._said_until = at
         self.simulator.at(at, self._heard, worker.name, message)
@@ -324,14 +325,14 @@ class SimulatedPool:
             worker.begin()
 
     def note_lent(self, task: str, attempt: int, first: int) -> None:
-        """The core takes the worker of this attempt for one that waits, which it may not do."""
+        """Records that the core treats the worker of this attempt as waiting, although it may not be."""
         for worker in self.workers.values():
             run = worker.run
             if run is not None and (run.task, run.attempt, run.first) == (task, attempt, first):
                 worker.nested.silent_run = run
 
     def close(self) -> None:
-        """The hub is gone, and its workers with it."""
+        """Ends all workers: the hub has ended."""
         self.closed = True
         for worker in self.workers.values():
             worker.alive = False

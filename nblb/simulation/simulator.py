@@ -1,7 +1,7 @@
-"""The virtual clock and the heap of what is to come; all chance comes from one seed.
+"""The virtual clock and the heap of future events; all randomness comes from one seed.
 
-Nothing here knows of tasks. Two runs of one seed do the same things at the same virtual times, so a history that
-failed can be had again with its trace.
+This module knows nothing of tasks. Two runs of one seed do the same things at the same virtual times, so a failed
+history can be played again with its trace.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-MAX_EVENTS = 60_000  # of one history: more is a loop that makes no headway
-MOMENT_S = 1e-6  # a wake comes so much after its deadline: clocks differ by roundings
+MAX_EVENTS = 60_000  # of one history: more is a loop without progress
+MOMENT_S = 1e-6  # a wake comes this much after its deadline, because rounding makes clocks differ
 MAX_AT_ONCE = 3_000  # at one instant: time must go on
 
 
 class Violation(Exception):
-    """A promise was broken: `rule` is its name (I1 to I9 and so on), the text says by what."""
+    """A broken promise: `rule` is its name (I1 to I9 and so on), the text says what broke it."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
@@ -25,7 +25,7 @@ class Violation(Exception):
 
 
 class Simulator:
-    """Runs actions at virtual times, in the order of time, then of being asked for."""
+    """Runs actions in the order of their virtual times, then of their scheduling."""
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.seed = seed
@@ -38,7 +38,7 @@ class Simulator:
         self._number = 0
 
     def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Do this at that time; now, if the time has passed."""
+        """Schedules an action at `time`, or now if the time has passed."""
         self._number += 1
         heappush(self._heap, (max(time, self.now), self._number, action, arguments))
 
@@ -47,16 +47,16 @@ class Simulator:
         heappush(self._heap, (self.now + seconds, self._number, action, arguments))
 
     def chance(self, probability: float) -> bool:
-        """True that often; asks nothing of the seed when it can't be."""
+        """True with this probability; draws nothing if the probability is 0."""
         return probability > 0.0 and self.random.random() < probability
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
-        """Let time pass to `until`, or to when `done` says so.
+        """Runs events until the time `until`, or until `done` returns True.
 
         Raises
         ------
         Violation
-            When there is no end to the events.
+            If the events do not end.
         """
         heap, at_once = self._heap, 0
         while heap and heap[0][0] <= until:
@@ -72,6 +72,6 @@ class Simulator:
         self.now = max(self.now, until)
 
     def note(self, who: str, what: str) -> None:
-        """A line of the trace; callers ask `trace is not None` first where building the text costs much."""
+        """Adds a line to the trace; callers check `trace is not None` first where the text is expensive."""
         if self.trace is not None:
             self.trace.append(f"{self.now:9.4f}  {who:<10} {what}")

@@ -1,7 +1,7 @@
-"""One history: a cluster of the real machines, what its users do, what breaks, and whether all promises held.
+"""A history: a cluster of the real state machines, its users' actions, its faults, and the check of all promises.
 
-The stormy part lasts STORM_S; then everything is mended, and within RESOLVE_S every task must have ended, every
-future must know it, and core and hubs must have nothing left in hand.
+The stormy part lasts STORM_S; then everything is repaired, and within RESOLVE_S every task must have ended, every
+future must have its end, and core and hubs must have nothing left open.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
 from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob, nest
 
 STORM_S = 12.0
-RESOLVE_S = 90.0  # without any change, after everything was mended, and something is stuck …
-MOST_S = 450.0  # … or goes round in circles
+RESOLVE_S = 90.0  # without any change after everything was repaired: something is stuck …
+MOST_S = 450.0  # … or repeats itself without end
 LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
-NESTED = 0.3  # of the histories have tasks that submit tasks
-FEW_WAITS = 2  # with no more stand-ins, one that waits silently waits for ever
+NESTED = 0.3  # share of the histories with tasks that submit tasks
+FEW_WAITS = 2  # with no more stand-ins, a silent wait may never end
 MOST_WAITS = (200, 200, 200, 2, 0)
-DRIFT = 0.03  # how much faster or slower a hub's clock runs than the core's; a lease bears a twentieth
+DRIFT = 0.03  # relative rate error of a hub's clock; a lease tolerates a twentieth
 ANY, LOW, HIGH = (0.0, 1000.0), (0.0, 9.0), (10.0, 1000.0)
 WEATHERS = (
     CALM,
@@ -62,22 +62,22 @@ CORE_ONLY = faults.Mix(
 
 
 class HistoryResult(msgspec.Struct):
-    """What became of a history."""
+    """The result of a history."""
 
     seed: int
     violation: str = ""  # "" when all promises held
     rule: str = ""
     events: int = 0
     tasks: int = 0
-    seconds: float = 0.0  # of virtual time
+    seconds: float = 0.0  # virtual time
     trace: list[str] = []
 
 
 class History:
-    """Everything that one seed brings about."""
+    """The cluster, plan and faults of one seed."""
 
-    FLOODED = 0.94, 1.0  # which histories have loops of `submit` far beyond a small bound of queued tasks
-    only_mixed = False  # every history of this class has calls of all lengths
+    FLOODED = 0.94, 1.0  # range of `kind` with loops of `submit` far beyond a small bound of queued tasks
+    only_mixed = False  # True: every history of this class has calls of all lengths
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.simulator = Simulator(seed, tracing)
@@ -85,11 +85,11 @@ class History:
         kind = random.random()
         self.mixed = self.only_mixed or 0.04 <= kind < 0.06 or 0.3 <= kind < 0.31  # calls from a millisecond to hours
         self.calm = kind < 0.1 or (self.only_mixed and kind > 0.6)
-        self.gentle = 0.1 <= kind < 0.25  # nobody but the core and clients fails, so what runs is never run again
+        self.gentle = 0.1 <= kind < 0.25  # only the core and clients fail, so running items are never run again
         self.orderly = 0.25 <= kind < 0.3  # nothing fails, but hubs are stopped and scaled
         self.crowded = kind < 0.04 and not self.mixed  # users with much to do share a few workers
         self.flooded = self.FLOODED[0] <= kind < self.FLOODED[1] and not self.mixed
-        self.local = self.gentle or random.random() < 0.5  # hubs are on the core's machine, and see its process end
+        self.local = self.gentle or random.random() < 0.5  # hubs on the core's machine, which see its process end
         clients = random.choice((1, 2, 2, 3))
         users = random.choice((1, 2, 2, 3))
         if self.mixed:
@@ -130,8 +130,8 @@ class History:
         self.clients = [self._make_client(place) for place in range(clients)]
 
     def _nest(self, seed: int) -> SlotSettings:
-        """Let some histories have tasks that submit tasks, and draw how many workers of a hub may wait for theirs."""
-        nesting = Random(f"nesting {seed}")  # of its own: other histories stay what they were
+        """Gives some histories tasks that submit tasks, and draws how many workers of a hub may wait."""
+        nesting = Random(f"nesting {seed}")  # a separate generator: histories without nesting stay the same
         self.nested = not self.crowded and not self.mixed and nesting.random() < NESTED
         if self.nested:
             nest(self.plan, nesting)
@@ -180,17 +180,17 @@ class History:
         return hub
 
     def _left(self, hub: SimulatedHub, place: int) -> None:
-        """It was stopped in good order; somebody starts another."""
+        """Starts another hub after one was stopped in good order."""
         if not hub.is_asked:
             raise Violation("left", f"{hub.name} ends, and nobody has asked it to")
         self.simulator.after(0.2 + self.simulator.random.random() * 5.0, self.new_hub, place)
 
     def _has_ended(self, name: str) -> bool:
-        """What the core can see of its own machine."""
+        """True if the process of this hub has ended, as the core observes on its own machine."""
         return self.local and any(hub.name == name and not hub.alive for hub in self.made)
 
     def new_hub(self, place: int) -> None:
-        """Another incarnation in the place of one that died."""
+        """Starts another incarnation in the place of one that died."""
         if not self.hubs[place].alive:
             self.hubs[place] = self._make_hub(place)
 
@@ -211,7 +211,7 @@ class History:
         return client
 
     def new_client(self, place: int) -> None:
-        """The user's next kernel attaches to what the dead one had submitted and knew to be accepted."""
+        """Starts the user's next kernel, which attaches to the accepted submissions of the dead one."""
         old = self.clients[place]
         if old.alive:
             return
@@ -219,14 +219,14 @@ class History:
         for task, submission in self.referee.submissions.items():
             if submission.client is old and not submission.resolved and task in self.referee.acknowledged:
                 submission.client = client
-                items = self.referee.ledger.tasks[task].spec.items  # as the core says, if asked what there is
+                items = self.referee.ledger.tasks[task].spec.items  # as the core's list of tasks has it
                 submission.ended = [None] * items
                 client.expect(task, items, submission.spec.job)
 
     # ── the run ──
 
     def run(self) -> None:
-        """All of it.
+        """Plays the history to its end.
 
         Raises
         ------
@@ -238,7 +238,7 @@ class History:
             simulator.at(act.at, self._act, act)
         if not self.calm:
             mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(MIXES)
-            if self.disk.forgets:  # each life of the core meets hubs that have work from the one before
+            if self.disk.forgets:  # each new core meets hubs with work from the one before
                 mix = msgspec.structs.replace(mix, mute_hub=3)
             faults.plan(self, mix, STORM_S)
         simulator.run(STORM_S)
@@ -249,7 +249,7 @@ class History:
         while left and simulator.now < end:
             simulator.run(simulator.now + LOOK_EVERY_S)
             before, left = left, unresolved(self)
-            if left != before:  # it goes on: long calls on the one worker that is left
+            if left != before:  # there is progress: long calls on the one worker left
                 end = min(simulator.now + resolve_s, mended + most_s)
         if left:
             raise Violation("I5", f"{simulator.now - mended:.0f} s after everything was mended: {left}")
@@ -266,7 +266,7 @@ class MixedLengths(History):
 
 
 def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] = History) -> HistoryResult:
-    """Run the history of this seed; what it broke stands in the outcome."""
+    """Plays the history of this seed; the result names the broken promise, if any."""
     outcome = HistoryResult(seed)
     history = make(seed, tracing)
     try:
@@ -284,7 +284,7 @@ def play(seed: int, tracing: bool = False, make: Callable[[int, bool], History] 
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of a machine that broke."""
+    """The innermost line of a traceback in a state machine."""
     at = error.__traceback__
     place = ""
     while at is not None:

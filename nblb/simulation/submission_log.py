@@ -1,8 +1,8 @@
-"""What the journal says, read from the outside: each committed entry is checked against all before it.
+"""The journal read from outside: each committed entry is checked against all earlier ones.
 
-Knows nothing of the scheduler. Rules (RELIABILITY 5.1): I2 one task per id; I3 an end is accepted from the current
-attempt, and once; I8 what was said to be cancelled is neither done nor run afterwards; I1 nothing is forgotten that
-nobody collected.
+This module knows nothing of the scheduler. Rules (docs/simulation.md): I1 no task is dropped before its results were
+collected; I2 one task per id; I3 an end is accepted once, from the current attempt; I8 a cancelled task is neither done
+nor run afterwards.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
 
 
 class Kept:
-    """A record as the journal has it, item by item."""
+    """A submission as the journal has it, item by item."""
 
     __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "follows", "forgotten", "spec", "states")
 
     def __init__(self, spec: SubmitTask, batch: int) -> None:
         self.spec = spec
-        self.batch = batch  # the number of the commit that kept it
+        self.batch = batch  # the number of its commit
         self.attempts = [0] * spec.items
         self.states: list[TaskState | None] = [None] * spec.items
         self.ends: list[EndKept] = []
-        self.failed: set[tuple[int, int]] = set()  # (item, attempt) that came to nothing
-        self.follows: dict[int, str] = {}  # items that have returned a task, and end as that does
-        self.cancelled: set[int] = set()  # items that a CancelAnswer has spoken of
+        self.failed: set[tuple[int, int]] = set()  # (item, attempt) that failed
+        self.follows: dict[int, str] = {}  # item -> the task that it returned, whose end becomes its own
+        self.cancelled: set[int] = set()  # items that a CancelAnswer has confirmed
         self.forgotten = False
 
     @property
@@ -48,7 +48,7 @@ class Kept:
 
 
 class SubmissionLog:
-    """All records that were ever kept."""
+    """All submissions that were ever committed."""
 
     def __init__(self) -> None:
         self.orderly = True  # False: the network may repeat a request after its task was forgotten
@@ -56,12 +56,12 @@ class SubmissionLog:
         self.batches = 0
         self.jobs: set[str] = set()
         self.fences: set[tuple[str, int, int]] = set()
-        self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) that a worker told: items
-        self.collected: set[str] = set()  # tasks whose results some client has had
-        self.given_up: set[str] = set()  # jobs that were to be forgotten
+        self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) -> reported items
+        self.collected: set[str] = set()  # tasks whose results a client has received
+        self.given_up: set[str] = set()  # jobs that a user asked to forget
 
     def void(self) -> None:
-        """Nothing that was kept is there any more, and nobody has promised that it would be."""
+        """Clears the log: with LB_DURABILITY "none" nothing survives, and nothing was promised."""
         self.tasks.clear()
         self.jobs.clear()
         self.fences.clear()
@@ -152,7 +152,7 @@ class SubmissionLog:
         kept.states[item] = entry.state
 
     def _genuine(self, entry: EndKept) -> None:
-        """A worker has really produced this result, and it is the one for these items."""
+        """Checks that a worker has really produced this result, for these items."""
         known = self.produced.get((entry.task, entry.first, entry.attempt), ())
         text = bytes(entry.payload.buffers[0]) if entry.payload is not None else b""
         followed = self.tasks.get(self.tasks[entry.task].follows.get(entry.first, ""))

@@ -1,8 +1,8 @@
-"""What a cluster would do with a load: the real Scheduler, with hubs that are only as real as they must be.
+"""A forecast of what a cluster would do with a load: the real Scheduler with simplified hubs.
 
-No faults, and no heartbeats (they cost the same whatever is decided). Messages take LATENCY_S; all that arrives within
-TURN_S is one turn of the core, as in its loop. How long the core itself computes is asked of `stopwatch`, so that
-nothing here reads a clock.
+There are no faults and no heartbeats (their cost does not depend on the decisions). Messages take LATENCY_S; all that
+arrive within TURN_S are one turn of the core, as in its loop. `stopwatch` measures the core's computing time, so that
+this module reads no clock.
 """
 
 from __future__ import annotations
@@ -42,53 +42,53 @@ RESULT = Payload((b"r",))
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """The question: this cluster, these users, so many tasks of about so many seconds."""
+    """The load: cluster size, number of users, number and mean length of tasks."""
 
     users: int = 3
     hubs: int = 4
     workers: int = 8  # of each hub
-    tasks: int = 10_000  # of all users together; each submits its part as one job
-    seconds: float = 1.0  # a task, on average
-    lengths: tuple[float, ...] = ()  # if any, instead: of the first user's tasks, of the second's, and so on
-    spread: float = 0.5  # sigma of its logarithm: 0 for all alike
-    stagger_s: float = 0.0  # each user comes so much after the one before
+    tasks: int = 10_000  # of all users together; each submits a part as one job
+    seconds: float = 1.0  # mean length of a task
+    lengths: tuple[float, ...] = ()  # if given, mean lengths for the first user, the second, and so on
+    spread: float = 0.5  # sigma of its logarithm: 0 makes all equal
+    stagger_s: float = 0.0  # each user starts this much after the one before
     seed: int = 0
     prefetch_s: float = 0.020
 
     def of_user(self, number: int) -> float:
-        """The seconds that a task of this user takes, on average."""
+        """The mean length of this user's tasks in seconds."""
         return self.lengths[number % len(self.lengths)] if self.lengths else self.seconds
 
 
 class UserAnswer(msgspec.Struct):
-    """How one user fared."""
+    """The result for one user."""
 
     user: str
     tasks: int
-    seconds: float  # that each takes, on average
+    seconds: float  # mean length of a task
     came_at: float
-    first_start_s: float = 0.0  # from coming to the first task's start
+    first_start_s: float = 0.0  # from the user's start to the first task's start
     mean_wait_s: float = 0.0
     max_wait_s: float = 0.0
-    done_after_s: float = 0.0  # from coming to the last task's end
+    done_after_s: float = 0.0  # from the user's start to the last task's end
 
 
 class WhatIf(msgspec.Struct):
-    """The answer."""
+    """The result of a forecast."""
 
     makespan_s: float
-    ideal_s: float  # all work, evenly on all workers
+    ideal_s: float  # all work divided evenly among all workers
     utilisation: float
     users: list[UserAnswer]
-    decisions: int  # slices given to hubs
+    decisions: int  # number of slices given to hubs
     messages: int  # to and from the core
-    core_s: float  # that the scheduler computed
+    core_s: float  # computing time of the scheduler
     decisions_per_s: float
     tasks_per_s: float
 
 
 class _Hub:
-    """A line of slices and the moments at which its workers are free."""
+    """A simplified hub: a queue of slices, and the times at which its workers are free."""
 
     __slots__ = ("address", "free", "line")
 
@@ -144,7 +144,7 @@ class _Run:
         return self._answer()
 
     def _turn(self) -> None:
-        """All that happens within TURN_S, then one turn of the core."""
+        """Handles the events within TURN_S, then runs one turn of the core."""
         heap = self.heap
         end = heap[0][0] + TURN_S
         while heap and heap[0][0] <= end:
@@ -153,7 +153,7 @@ class _Run:
         self._decide()
 
     def _decide(self) -> None:
-        """The core's turn, and further ones while it has more to give away than fits in one."""
+        """Runs the core's turn, and further ones while there are more slices to assign than one turn allows."""
         scheduler = self.scheduler
         began = self.stopwatch()
         commands = []
@@ -194,7 +194,7 @@ class _Run:
         self._begin(hub)
 
     def _stop(self, hub: _Hub, message: StopTask) -> None:
-        """Only what has not begun is ever called back here."""
+        """Handles a recall; here only slices that have not begun are recalled."""
         for run in hub.line:
             if (run.task, run.first, run.attempt) == (message.task, message.first, message.attempt):
                 hub.line.remove(run)
@@ -206,11 +206,11 @@ class _Run:
         draw, load = self.random.lognormvariate, self.load
         while hub.line and hub.free:
             run, worker = hub.line.popleft(), hub.free.pop()
-            mean = load.spread * load.spread / 2  # of the logarithm, taken off so that the mean is `seconds`
+            mean = load.spread * load.spread / 2  # correction of the logarithm, so that the mean is `seconds`
             seconds = self.users[run.user].seconds
             duration = sum(seconds * draw(-mean, load.spread) for _ in range(run.items))
             self.waits[run.user] += [self.now - self.users[run.user].came_at] * run.items
-            if duration > 0.02:  # as a hub does: an end that comes sooner tells it too
+            if duration > 0.02:  # as a hub does: an earlier end reports the start as well
                 started = TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=worker)
                 self.at(self.now + 0.02, self.to_core, hub.address, started)
             self.at(self.now + duration, self._ends, hub, worker, run, duration)
@@ -250,7 +250,7 @@ class _Run:
 
 
 def _shares(load: Load) -> list[int]:
-    """How many of the tasks each user has: each about as much work, and one task at least."""
+    """The number of tasks of each user: about equal work for each, and at least one task."""
     rates = [1.0 / load.of_user(n) for n in range(load.users)]
     whole = sum(rates)
     each = [(load.tasks - load.users) * rate / whole for rate in rates]
@@ -262,5 +262,5 @@ def _shares(load: Load) -> list[int]:
 
 
 def what_if(load: Load, stopwatch: Callable[[], float]) -> WhatIf:
-    """Play this load; `stopwatch` gives seconds, and only the core's own computing is counted."""
+    """Plays this load; `stopwatch` returns seconds and measures only the core's computing time."""
     return _Run(load, stopwatch).run()

@@ -1,7 +1,7 @@
-"""What the users of a history do, and how their functions behave: all drawn from the seed before it begins.
+"""The users' actions in a history and the behaviour of their functions, drawn from the seed before it begins.
 
-A call's argument is one byte, its own number, so that a worker can tell whether it was given the right slice; a
-result is a text that names the record, the slice and the attempt, so that a false one is known at sight.
+A call's argument is one byte, its own number, so that a worker can check that it got the right slice. A result is a
+text with the submission, the slice and the attempt, so that a wrong one is recognised.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from nblb.protocol.messages import (
 
 FUNCTIONS = ("quick", "slow")
 CONSTANT = "c0"
-#: By the function: how long its calls take where lengths are mixed. One history has them from a millisecond to hours.
+#: Function -> length of its calls where lengths are mixed: from a millisecond to hours in one history.
 LENGTHS = {"ms": 0.001, "2ms": 0.002, "8ms": 0.008, "fifth": 0.2, "seconds": 2.0, "minute": 60.0, "hour": 3600.0}
 SHORT, LONG = ("ms", "2ms", "8ms"), ("8ms", "fifth", "fifth", "seconds")
-NAMED = {"named": ("by-name", "arguments")}  # what some hubs run by name: the hashes of function and arguments
+NAMED = {"named": ("by-name", "arguments")}  # functions that some hubs run by name: hashes of function and arguments
 
 
 class Conduct(msgspec.Struct, frozen=True):
-    """How the calls of a record behave once they run."""
+    """The behaviour of the calls of a submission."""
 
-    seconds: float = 0.1  # an item
-    raises: frozenset[int] = frozenset()  # items that always do
+    seconds: float = 0.1  # per item
+    raises: frozenset[int] = frozenset()  # items that always raise
     flaky: frozenset[int] = frozenset()  # items that raise the first time
     poison: frozenset[int] = frozenset()  # items that kill their worker each time
     fragile: frozenset[int] = frozenset()  # items that kill it the first time
-    endless: bool = False  # stops only when it is stopped
-    stubborn: bool = False  # takes no notice of an interrupt
-    nests: int = 0  # tasks that each call submits and waits for, which submit one less
+    endless: bool = False  # runs until it is stopped
+    stubborn: bool = False  # ignores an interrupt
+    nests: int = 0  # number of tasks that each call submits and waits for; they submit one less
 
     @property
     def plain(self) -> bool:
-        """It returns, and harms nobody."""
+        """True if its calls return and harm no worker."""
         return not (self.raises or self.flaky or self.poison or self.fragile or self.endless)
 
 
 class Act(msgspec.Struct, frozen=True):
-    """At `at`, the user behind client `client` says this."""
+    """An action: at time `at`, the user of client `client` sends this message."""
 
     at: float
     client: int
@@ -59,15 +59,15 @@ class Act(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct):
-    """Everything that will be asked."""
+    """All actions of a history."""
 
-    users: list[str]  # by client
+    users: list[str]  # user of each client
     acts: list[Act]
     conduct: dict[str, Conduct]
 
 
 def nest(plan: Plan, random: Random) -> None:
-    """Let some of the calls that return submit tasks of their own, and wait for them."""
+    """Makes some of the calls that return submit nested tasks and wait for them."""
     for task, conduct in plan.conduct.items():
         if conduct == Conduct(conduct.seconds) and random.random() < 0.5:
             nests = random.choice((1, 1, 2))
@@ -79,21 +79,21 @@ def blob(name: str) -> PutBlob:
 
 
 def result_text(task: str, first: int, items: int, attempt: int, told: int = 0) -> bytes:
-    """What the attempt at this slice returns; of the first `told` items it has told before, and holds nothing here."""
+    """The result of the attempt at this slice; without the first `told` items, which were reported before."""
     return f"{task}/{first}+{items}#{attempt}{f'-{told}' if told else ''}".encode()
 
 
 class Draw:
-    """Draws a plan; every record of a history is one call of `record`."""
+    """Draws a plan; each call of `record` adds a submission."""
 
     def __init__(self, random: Random, clients: int, users: int, records: int, until: float) -> None:
         self.random = random
         self.until = until
         self.plan = Plan([f"user{n % users}" for n in range(clients)], [], {})
-        self._tasks: list[list[str]] = [[] for _ in range(clients)]  # of each client, in order of their submission
+        self._tasks: list[list[str]] = [[] for _ in range(clients)]  # task ids of each client, oldest first
         self._items: dict[str, int] = {}
         self._request = 0
-        for at in sorted(random.random() * until for _ in range(records)):  # what others need was submitted before
+        for at in sorted(random.random() * until for _ in range(records)):  # dependencies are submitted first
             self._record(random.randrange(clients), at)
         if records and random.random() < 0.4:
             self._job(random.randrange(clients), random.random() * until)
@@ -103,7 +103,7 @@ class Draw:
         self.plan.acts.append(Act(at, client, message))
 
     def _conduct(self, items: int) -> tuple[Conduct, int]:
-        """How it behaves, and how many retries it is given."""
+        """Draws the conduct of a submission and its number of retries."""
         random = self.random
         some = frozenset(n for n in range(items) if random.random() < 0.4) or frozenset((random.randrange(items),))
         seconds = random.choice((0.001, 0.004, 0.05, 0.2, 0.8, 2.5))
@@ -123,7 +123,7 @@ class Draw:
         return Conduct(seconds, endless=True, stubborn=random.random() < 0.5), random.choice((0, 0, 1))
 
     def _needed(self, task: str) -> str:
-        """A task's results, or the result of one item of it."""
+        """Draws a dependency: all results of a task, or the result of one item."""
         items = self._items[task]
         return f"{task}.{self.random.randrange(items)}" if items > 1 and self.random.random() < 0.6 else task
 
@@ -169,7 +169,7 @@ class Draw:
         return spec
 
     def _steer(self, client: int, at: float, task: str, items: int) -> None:
-        """A knob is turned, or what runs is to stop early and keep what it has emitted."""
+        """Draws an action that turns a knob, or stops items early with their emitted values."""
         item = self.random.choice((-1, self.random.randrange(items)))
         kind = self.random.choice((TurnKnob, StopAndKeep))
         self._request += 1
@@ -193,7 +193,7 @@ class Draw:
         )
 
     def crowd(self) -> None:
-        """Each client has much to do at once, in calls of like length, so that shares can be compared."""
+        """Gives each client much work at once, in calls of similar length, so that shares can be compared."""
         random = self.random
         for client in range(len(self.plan.users)):
             at = 0.5 + random.random()
@@ -206,7 +206,7 @@ class Draw:
         self.plan.acts.sort(key=lambda act: act.at)
 
     def flood(self) -> None:
-        """Each client submits more single calls in a loop than may compete at once; calls may travel together."""
+        """Makes each client submit more single calls in a loop than may compete at once; they may be sent together."""
         random = self.random
         for client in range(len(self.plan.users)):
             at, left = 0.5 + random.random() * 6.0, random.choice((15, 30, 45))
@@ -243,7 +243,7 @@ class Draw:
             self._cancel(client, at + random.random() * 3.0, task, items)
 
     def mix_lengths(self) -> None:
-        """Each client has a flood of short calls, or some long ones, or both, of functions known and unknown."""
+        """Gives each client a flood of short calls, some long ones, or both, with known and unknown lengths."""
         random = self.random
         for client in range(len(self.plan.users)):
             at = 0.3 + random.random() * 3.0
@@ -257,13 +257,13 @@ class Draw:
         if random.random() < 0.3:
             client, at = random.randrange(len(self.plan.users)), random.random() * 3.0
             task = self._length(client, at, random.choice(("minute", "hour")), 1)
-            if random.random() < 0.97:  # else it runs to its end
+            if random.random() < 0.97:  # else the job runs to its end
                 self._request += 1
                 self._act(at + 2.0 + random.random() * 10.0, client, CancelTask(request=self._request, task=task))
         self.plan.acts.sort(key=lambda act: act.at)
 
     def _flood(self, client: int, at: float) -> None:
-        """More short calls than all workers can have in hand: items of a record, of a job, or singles."""
+        """Adds more short calls than all workers can take: items of a submission, of a job, or single tasks."""
         random, length = self.random, self.random.choice(SHORT)
         kind, number = random.choice(("record", "job", "singles")), random.choice((12, 24, 60))
         if kind == "record":
@@ -283,7 +283,7 @@ class Draw:
         self.plan.conduct[task] = Conduct(LENGTHS[length])
         function = (
             length if job or random.random() < 0.9 else random.choice(tuple(LENGTHS))
-        )  # is not as it was measured
+        )  # differs from the measured length
         if priority < 0.0:
             priority = float(random.choice((0, 0, 0, 5, 10)))
         payload = Payload((bytes(n % 256 for n in range(items)),), [1] * items)
@@ -310,9 +310,9 @@ class Draw:
 
 
 def may_end(spec: SubmitTask, conduct: Conduct, item: int, alone: bool = False) -> set[TaskState]:
-    """The ends that an item can come to when nobody cancels it and no dependency fails.
+    """The possible end states of an item that is not cancelled and whose dependencies do not fail.
 
-    `alone`: though its record can't be cut, the items beside it may be gone.
+    `alone`: its submission cannot be cut, but the other items may have ended already.
     """
     if item in conduct.poison or (conduct.poison and not spec.split and not alone):
         return {TaskState.LOST}
