@@ -1,1 +1,1 @@
-"""How fast a cluster is, and what limits it: `nblb bench`, and the cases that tests/benchmarks gives to peers too."""
+"""Benchmarks of a cluster: `nblb bench`, and the cases that tests/benchmarks also runs on peers."""

@@ -1,4 +1,4 @@
-"""`python -m nblb.bench` is `nblb bench`."""
+"""Runs `nblb bench` as `python -m nblb.bench`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The work that nblb and its peers are given: each case takes a running system and returns figures by name.
+"""The benchmark cases for nblb and its peers: each takes a running system and returns figures by name.
 
-A name ends in its unit. Every case warms up with what it is about to do, and checks the results that it gets.
+A name ends in its unit. Every case warms up with the work that it measures, and checks its results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Figures: TypeAlias = dict[str, float]
     Case: TypeAlias = Callable[[System, Size], Figures]
 
-CONSTANTS = 5  # pairs of one task and of many that share an array
+CONSTANTS = 5  # pairs of measurements: one task, and many that share an array
 
 
 def _warm(system: System, tasks: int = 10) -> None:
@@ -28,14 +28,14 @@ def _warm(system: System, tasks: int = 10) -> None:
 
 
 def _warm_arrays(system: System) -> None:
-    """Every worker has imported numpy, which takes longer than what is measured."""
+    """Makes every worker import numpy, which takes longer than the measured work."""
     array = _numpy().ones(4)
     for _ in range(2):
         system.run(ends, [array] * (4 * system.workers))
 
 
 def latency(system: System, size: Size) -> Figures:
-    """Lone tasks, each after the result of the one before: what a cell with one call waits for."""
+    """Single tasks, each submitted after the result of the one before: the wait of a cell with one call."""
     times = []
     for number in range(size.warm + size.lone):
         begun = perf_counter()
@@ -46,7 +46,7 @@ def latency(system: System, size: Size) -> Figures:
 
 
 def submit(system: System, size: Size) -> Figures:
-    """Single submits, as fast as they can be said, then all results."""
+    """Single submits as fast as possible, then all results."""
     _warm(system, 50)
     count = size.submits
     begun = perf_counter()
@@ -60,12 +60,12 @@ def submit(system: System, size: Size) -> Figures:
 
 
 def map_default(system: System, size: Size) -> Figures:
-    """A map of many tiny items, chunked as the system does by itself."""
+    """A map of many tiny items with the system's default chunks."""
     return _map(system, None, size.items if system.batches else size.items_one_by_one)
 
 
 def map_chunked(system: System, size: Size) -> Figures:
-    """A map whose items are kept together, by the better of the chunk sizes."""
+    """A map with a chunk size: the better of the given ones."""
     return max((_map(system, chunk, size.items) for chunk in size.chunks), key=lambda found: found["items_per_s"])
 
 
@@ -80,7 +80,7 @@ def _map(system: System, chunk: int | None, items: int) -> Figures:
 
 
 def array_both_ways(system: System, size: Size) -> Figures:
-    """An array as argument and as result, a new one each time; its bytes counted once each way."""
+    """A new array each time as argument and result; its bytes count once each way."""
     numpy = _numpy()
     _warm_arrays(system)
     rates = []
@@ -90,12 +90,12 @@ def array_both_ways(system: System, size: Size) -> Figures:
         back = system.run(noop, [array])[0]
         rates.append(2 * size.mib / (perf_counter() - begun))
         if back.nbytes != array.nbytes or back[0] != number or back[-1] != number:
-            raise AssertionError("the array that came back is another one")
+            raise AssertionError("the array that came back is not the one that was sent")
     return {"MiB_per_s": statistics.median(rates)}
 
 
 def constant_argument(system: System, size: Size) -> Figures:
-    """Many tasks that take the same large array as argument."""
+    """Many tasks with the same large array as argument."""
     return _constant(system, size, lambda array: system.run(ends, [array] * size.sharing))
 
 
@@ -113,16 +113,16 @@ def constant_closure(system: System, size: Size) -> Figures:
 
 
 def constant_put(system: System, size: Size) -> Figures:
-    """Many tasks that use the same large array, put where the tasks are first."""
+    """Many tasks that use the same large array, sent to the workers' side with put first."""
 
     return _constant(system, size, lambda array: system.run(ends, [system.put(array)] * size.sharing))
 
 
 def _constant(system: System, size: Size, run_all: Callable[[Any], list[Any]]) -> Figures:
-    """Seconds, and how many times those of one task with such an array.
+    """Seconds for all tasks, and their ratio to one task with such an array.
 
-    Medians of some that alternate: an array that goes into memory which the machine has at hand takes a fifth of the
-    time of one for which it has to find memory, and which of the two it is changes from one to the next.
+    Both are medians of alternating measurements: an array that fits into memory already mapped takes a fifth of the
+    time of one for which the machine must find memory, and that changes from one measurement to the next.
     """
     numpy = _numpy()
     _warm_arrays(system)
@@ -141,7 +141,7 @@ def _constant(system: System, size: Size, run_all: Callable[[Any], list[Any]]) -
 
 
 def closure(system: System, size: Size) -> Figures:
-    """Many tasks whose function closes over a middling array: single submits, or one map, whichever is better."""
+    """Many tasks whose function closes over a medium array: single submits or one map, whichever is faster."""
     system.check_closures()
     _warm_arrays(system)
     rates = [_closed_over(size, 3, system.map)]
@@ -151,7 +151,7 @@ def closure(system: System, size: Size) -> Figures:
 
 
 def _closed_over(size: Size, seed: int, run: Callable[..., list[Any]]) -> float:
-    """Tasks a second with an array that the system has not seen before."""
+    """Tasks per second with an array that is new to the system."""
     weights = _numpy().random.default_rng(seed).random(size.closure_kib * 128)
     count = min(size.closures, len(weights))
 
@@ -167,7 +167,7 @@ def _closed_over(size: Size, seed: int, run: Callable[..., list[Any]]) -> float:
 
 
 def imbalance(system: System, size: Size) -> Figures:
-    """Tasks of 1 to 20 ms in no order, against the time of workers that never wait."""
+    """Tasks of 1 to 20 ms in random order, as a ratio to the time of workers that never wait."""
     seconds = [0.001 * (1 + (n * 7919) % 20) for n in range(size.uneven)]
     system.run(spin, [0.001] * (5 * system.workers))
     begun = perf_counter()

@@ -1,16 +1,16 @@
-"""What limits a figure, in plain words: pure, from what was measured."""
+"""Explanations of what limits a figure, in plain words; pure functions of the measurements."""
 
 from __future__ import annotations
 
 from nblb.bench.meters import PARTS, Usage
 from nblb.bench.report import BenchReport, Measured
 
-BUSY = 0.8  # a process that computes so much of the time is the narrow part
-DISK = 0.35  # of the time in commits
-CROWDED = 0.2  # of the time waiting for a processor
+BUSY = 0.8  # share of the time from which a computing process is the bottleneck
+DISK = 0.35  # share of the time in commits
+CROWDED = 0.2  # share of the time waiting for a processor
 SLOW_COMMIT_US = 2_000.0
-USEFUL = 20.0  # how many times its overhead a task should take: 5 % are lost then
-PORTION_MS = 20.0  # of work in a chunk: so much does it take for chunks to cost nothing
+USEFUL = 20.0  # a task should take this many times its overhead: 5 % are lost then
+PORTION_MS = 20.0  # work in a chunk from which its overhead is negligible
 WHO = {
     "client": "this process (the client)",
     "core": "the core",
@@ -20,7 +20,7 @@ WHO = {
 
 
 def explain(measured: Measured, best: dict[str, float], cores: int) -> str:
-    """One sentence for one case."""
+    """Explains one case in a sentence."""
     usage = measured.usage
     if usage is None or usage.wall_s <= 0 or measured.word:
         return ""
@@ -37,7 +37,7 @@ def explain(measured: Measured, best: dict[str, float], cores: int) -> str:
 
 
 def _of_a_round_trip(measured: Measured, usage: Usage, best: dict[str, float]) -> str:
-    """Where the time of one task is spent, in the order of the parts."""
+    """Lists where the time of one task is spent, in the order of the parts."""
     tasks = max(1, measured.tasks)
     each = [f"{part} {usage.cpu_s.get(part, 0.0) / tasks * 1e6:,.0f}" for part in PARTS if part in usage.cpu_s]
     text = f"of that, processor time in us: {', '.join(each)}"
@@ -53,7 +53,7 @@ def _of_a_round_trip(measured: Measured, usage: Usage, best: dict[str, float]) -
 
 
 def _narrow(usage: Usage, cores: int, but: str = "") -> str:
-    """The part that has no time left, or that none has."""
+    """Names the bottleneck, or says that there is none."""
     wall = usage.wall_s
     share = {part: usage.busiest_s.get(part, 0.0) / wall for part in PARTS if part != but}
     narrow = max(share, key=lambda part: share[part])
@@ -67,14 +67,14 @@ def _narrow(usage: Usage, cores: int, but: str = "") -> str:
     if used >= 0.85 * cores:
         return f"the {cores} cores of this machine, which are all busy ({shares})"
     waits = max(usage.waited_s, key=lambda part: usage.waited_s[part], default="core")
-    waited = min(1.0, usage.waited_s.get(waits, 0.0) / wall)  # of all its threads: a program of two can wait twice
+    waited = min(1.0, usage.waited_s.get(waits, 0.0) / wall)  # summed over its threads, so it can exceed the wall time
     if waited >= CROWDED:
         return f"the {cores} cores of this machine: {WHO[waits]} waits {waited:.0%} of the time for one ({shares})"
-    return f"no single part: {WHO[narrow]} computes most ({shares}), the rest is waiting for each other"
+    return f"no single part: {WHO[narrow]} computes most ({shares}), the rest is time spent waiting for each other"
 
 
 def advise(report: BenchReport, state_dir: str = "") -> list[str]:
-    """What its user can do about it."""
+    """Returns advice for the user."""
     said = []
     load, cores = report.machine["load"][0], report.machine["cores"]
     if load > 0.75 * cores:
@@ -94,7 +94,7 @@ def advise(report: BenchReport, state_dir: str = "") -> list[str]:
 
 
 def _commit_us(report: BenchReport) -> float:
-    """Of the core's own commits while single tasks came, which are small; or of the trial beside it."""
+    """The time of a commit: the core's own during single tasks, else the trial commit's."""
     for each in report.cases:
         if each.case == "latency" and each.usage is not None and each.usage.commits:
             return each.usage.commit_s / each.usage.commits * 1e6
@@ -102,7 +102,7 @@ def _commit_us(report: BenchReport) -> float:
 
 
 def _on_small_tasks(report: BenchReport) -> list[str]:
-    """From what length on single tasks, items and chunks are worth their way."""
+    """The length from which single tasks, items and chunks are worth their overhead."""
     alone, item = report.figure("submit", "tasks_per_s"), report.figure("map_default", "items_per_s")
     chunked = report.figure("map_chunked", "items_per_s")
     if not alone:
@@ -114,14 +114,14 @@ def _on_small_tasks(report: BenchReport) -> list[str]:
     if item and chunked and chunked > 1.5 * item:
         short_us = max(1.0, 1e6 / item)
         said += (
-            f"; items of {short_us:,.0f} us are mostly overhead even so: give chunksize={_round(short_us)}, which is "
+            f"; items of {short_us:,.0f} us are mostly overhead even then: give chunksize={_round(short_us)}, which is "
             f"{PORTION_MS:.0f} ms of work a chunk"
         )
     return [said + "."]
 
 
 def _round(item_us: float) -> str:
-    """How many items make a portion, in two digits."""
+    """The number of items in a chunk, rounded to two digits."""
     number = PORTION_MS * 1000 / item_us
     digits = max(0, len(str(int(number))) - 2)
     return str(int(round(number, -digits)))

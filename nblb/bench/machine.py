@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured beside the cluster: a bare round trip, copies, a commit to the disk."""
+"""The limits of this machine without nblb: a bare round trip, memory copies, a commit to the disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIB = 2**20
 
 
 def describe() -> dict[str, Any]:
-    """The machine, for whoever reads the figures later."""
+    """Describes the machine for later readers of the figures."""
     return {
         "processor": _processor(),
         "cores": cores(),
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def bare_round_trip_us(times: int = 400) -> float:
-    """Two processes, a ZeroMQ DEALER and a ROUTER over a Unix socket, nothing else: the median there and back."""
+    """The median round trip between a ZeroMQ DEALER and a ROUTER in two processes over a Unix socket."""
     import zmq
 
     with tempfile.TemporaryDirectory(prefix="nb") as folder:
@@ -82,7 +82,7 @@ def bare_round_trip_us(times: int = 400) -> float:
 
 
 def copy_MiB_per_s(mib: int = 64) -> float:
-    """Plain copies in memory."""
+    """The rate of plain copies in memory."""
     source, target = bytearray(os.urandom(MIB) * mib), bytearray(mib * MIB)
     rates = []
     for _ in range(5):
@@ -93,7 +93,7 @@ def copy_MiB_per_s(mib: int = 64) -> float:
 
 
 def write_MiB_per_s(folder: Path, mib: int = 64) -> float:
-    """A new file in a folder, without waiting for the disk: as payloads of the journal are written."""
+    """The rate of writing a new file without waiting for the disk, as the journal writes payloads."""
     data = os.urandom(MIB) * mib
     path = folder / f".bench-{os.getpid()}"
     try:
@@ -106,7 +106,7 @@ def write_MiB_per_s(folder: Path, mib: int = 64) -> float:
 
 
 def commit_us(folder: Path, durability: str = "process", times: int = 100) -> float:
-    """The median of a one-row commit as the journal makes them, to a database of its own beside it."""
+    """The median time of a one-row commit as the journal makes it, to a separate database beside it."""
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as name:
         db = sqlite3.connect(Path(name) / "probe.sqlite", isolation_level=None)
         try:

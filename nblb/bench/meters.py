@@ -1,6 +1,6 @@
-"""Whose processor time it was: the client's, the core's, the hubs', the workers', as far as they are on this machine.
+"""Meters of processor time by part: client, core, hubs and workers, as far as they are on this machine.
 
-Processor time is steadier than seconds on a busy machine, and says which part is the narrow one.
+On a busy machine processor time varies less than elapsed time, and it shows which part is the bottleneck.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ PARTS = ("client", "core", "hub", "workers")
 
 
 class Clock(NamedTuple):
-    """Of a process since its start: what it has computed, and how long it was ready to and others had the processor."""
+    """The processor time of a process since its start, and its time ready to run without a processor."""
 
     cpu_s: float = 0.0
     waited_s: float = 0.0
 
 
 def clock(pid: int) -> Clock:
-    """Zero for a process that is gone; Linux alone tells of the waiting."""
-    if sys.platform == "linux":  # to the nanosecond; times(2) counts hundredths of a second
+    """Reads the clock of a process: zero if it has ended; the waiting time is known on Linux only."""
+    if sys.platform == "linux":  # in nanoseconds; times(2) counts hundredths of a second
         ran = waited = 0
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -48,7 +48,7 @@ def clock(pid: int) -> Clock:
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """What these processes hold in memory; pages that they share count for each."""
+    """The resident memory of these processes; shared pages count for each."""
     total = 0
     for pid in pids:
         with contextlib.suppress(psutil.Error):
@@ -57,7 +57,7 @@ def memory_bytes(pids: Iterable[int]) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes that come from this one and live."""
+    """All living descendants of this process."""
     with contextlib.suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
@@ -86,14 +86,14 @@ def _children(pid: int) -> list[int]:
 
 @dataclass
 class Usage:
-    """What a stretch of time has used."""
+    """The resources used in a period."""
 
     wall_s: float = 0.0
     cpu_s: dict[str, float] = field(default_factory=dict)  # by part
-    busiest_s: dict[str, float] = field(default_factory=dict)  # of a part's processes, the one with most
-    waited_s: dict[str, float] = field(default_factory=dict)  # that one, for a processor that others had
+    busiest_s: dict[str, float] = field(default_factory=dict)  # the busiest process of each part
+    waited_s: dict[str, float] = field(default_factory=dict)  # time that one waited for a processor
     commits: int = 0
-    commit_s: float = 0.0  # of the core, waiting for its disk and writing
+    commit_s: float = 0.0  # the core's time in commits
 
 
 class Meter:
@@ -105,7 +105,7 @@ class Meter:
 
     @property
     def unseen(self) -> bool:
-        """Whether workers are on other machines, whose processor time is not in the figures."""
+        """True if workers are on other machines, whose processor time is not measured."""
         here = socket.gethostname()
         return any(hub["host"] != here for hub in self._cluster.hubs())
 
@@ -114,7 +114,7 @@ class Meter:
 
     @contextlib.contextmanager
     def around(self, usage: Usage) -> Any:
-        """Fills `usage` with what the body uses."""
+        """Fills `usage` with the resources that the body uses."""
         journal, before, begun = self._journal(), self.read(), perf_counter()
         try:
             yield usage
@@ -132,5 +132,5 @@ class Meter:
             usage.commit_s = now.get("commit_s", 0.0) - journal.get("commit_s", 0.0)
 
     def _journal(self) -> Mapping[str, float]:
-        known: Mapping[str, float] = self._cluster.status().get("journal", {})  # an older core does not say
+        known: Mapping[str, float] = self._cluster.status().get("journal", {})  # an older core does not report it
         return known

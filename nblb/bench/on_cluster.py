@@ -1,4 +1,4 @@
-"""nblb as a system of the cases: on a cluster that others may use too, within a time, and leaving nothing there."""
+"""The system that runs the cases on an nblb cluster: within a time limit, and leaving no tasks or jobs there."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ NAME = "nblb-bench"
 
 
 class OutOfTime(Exception):
-    """What was submitted has not come back within the time."""
+    """Raised when the submitted tasks have not ended within the time."""
 
 
 class OnCluster(System):
-    """The current user's tasks on a running cluster, all called nblb-bench."""
+    """Runs the current user's tasks, all called nblb-bench, on a running cluster."""
 
     def __init__(self, cluster: Cluster, workers: int, priority: float = 0.0, user: str = "") -> None:
-        cloudpickle.register_pickle_by_value(work)  # as a notebook's functions; hubs may have another nblb, too
+        cloudpickle.register_pickle_by_value(work)  # as a notebook's functions; hubs may have another nblb
         self.cluster = cluster
         self.workers = workers
-        self.until: float | None = None  # by the monotonic clock
+        self.until: float | None = None  # on the monotonic clock
         self._priority, self._user = priority, user
         self._tasks: dict[Any, Task] = {}
         self._open: list[Any] = []
@@ -80,16 +80,16 @@ class OnCluster(System):
             raise OutOfTime from None
 
     def clean(self) -> None:
-        """Cancels what is open and lets the core forget the jobs; results of single tasks go by their time to live."""
+        """Cancels open tasks and forgets the jobs; results of single tasks expire by their time to live."""
         open_, self._open = self._open, []
         jobs, self._jobs = self._jobs, []
         self._tasks.clear()
         for future in open_:
             future.cancel()
-        with contextlib.suppress(NblbError):  # a core that is gone has forgotten more than this
+        with contextlib.suppress(NblbError):  # a core that has ended has no jobs to forget
             for job in jobs:
-                job.forget()  # which cancels what has not ended
-            self.cluster.connection.ask("jobs", {"limit": 1})  # answered behind all that was said
+                job.forget()  # also cancels its open tasks
+            self.cluster.connection.ask("jobs", {"limit": 1})  # answered after all earlier messages
 
     def close(self) -> None:
         self.clean()

@@ -1,4 +1,4 @@
-"""What was measured, as plain data and as a text for people."""
+"""The report of a benchmark, as plain data and as text for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TITLES = {
 
 @dataclass
 class Measured:
-    """One case."""
+    """The measurement of one case."""
 
     case: str
     figures: dict[str, float] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Measured:
 
 @dataclass
 class BenchReport:
-    """All of a run of `nblb bench`."""
+    """The report of a run of `nblb bench`."""
 
     cluster: dict[str, Any]
     machine: dict[str, Any]
-    best: dict[str, float]  # what this machine does without nblb
+    best: dict[str, float]  # the machine's figures without nblb
     cases: list[Measured] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class BenchReport:
         return asdict(self)
 
     def figure(self, case: str, name: str) -> float | None:
-        """One figure, if it was measured."""
+        """Returns one figure, None if it was not measured."""
         return next((each.figures.get(name) for each in self.cases if each.case == case), None)
 
     def text(self) -> str:
@@ -86,7 +86,7 @@ SAID = {
     "p50_us": "{:,.0f} us (half of them)",
     "p99_us": "{:,.0f} us (99 of 100)",
     "tasks_per_s": "{:,.0f} tasks/s",
-    "submit_us": "{:.1f} us to say one",
+    "submit_us": "{:.1f} us per submit",
     "items_per_s": "{:,.0f} items/s",
     "chunk": "{:,.0f} a chunk",
     "MiB_per_s": "{:,.0f} MiB/s",
@@ -97,12 +97,12 @@ SAID = {
 
 
 def say(name: str, value: float) -> str:
-    """A figure with its unit."""
+    """Formats a figure with its unit."""
     return SAID[name].format(value)
 
 
 def _columns(rows: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Two columns side by side, and what limits it under them: sentences are long."""
+    """Formats two columns, with the long sentence on the limit below them."""
     listed = list(rows)
     width = max((len(title) for title, _, _ in listed), default=0)
     lines = []

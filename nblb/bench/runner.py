@@ -1,7 +1,7 @@
-"""`nblb bench`: the cases on a running cluster, each as large as fits its share of the time, and what limits each.
+"""`nblb bench`: runs the cases on a cluster, each as large as fits its share of the time, and explains the limits.
 
-It behaves on a cluster that others use: its tasks are the user's own and called nblb-bench, it takes half a minute,
-and whatever ends it, what it has submitted is cancelled and its jobs are forgotten.
+Other users may use the cluster meanwhile: the tasks are the user's own and called nblb-bench, the run takes half a
+minute, and however it ends, its open tasks are cancelled and its jobs are forgotten.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
 SECONDS = 30.0
-PATIENCE = 4.0  # times its share of the time: longer, and a case is given up
+PATIENCE = 4.0  # a case is given up after this many times its share of the time
 LEAST_PATIENCE_S = 4.0
 
 
 class GrowthPlan(NamedTuple):
-    """How a case grows: which size, from where, and how many tasks that makes."""
+    """The growth of a case: the size that grows, its first value, and the number of tasks for a size."""
 
     grows: str
     first: int
@@ -69,12 +69,12 @@ def run(
     full: Size = FULL,
     tell: Callable[[str], object] = lambda _: None,
 ) -> BenchReport:
-    """Measures a running cluster: no case is larger than `full`, and `tell` hears the name of each when it begins.
+    """Measures a running cluster, with no case larger than `full`; calls `tell` with each case's name first.
 
     Raises
     ------
     NblbError
-        When no worker of the cluster takes tasks of this priority, or a case has no such name.
+        If no worker of the cluster takes tasks of this priority, or a case name is unknown.
     """
     chosen = list(cases)
     for name in chosen:
@@ -91,7 +91,7 @@ def run(
         tell("startup")
         report.cases.append(_startup(cluster))
     bench = _Bench(cluster, workers, priority, _size(workers, full))
-    begun = monotonic()  # what comes before takes what it takes: few seconds
+    begun = monotonic()  # the steps before take a few seconds and are not counted
     try:
         rest = [name for name in chosen if name != "startup"]
         for number, name in enumerate(rest):
@@ -123,13 +123,13 @@ def _workers(cluster: Cluster, priority: float) -> int:
 
 
 def _size(workers: int, full: Size) -> Size:
-    """Enough for every worker to have its share, and few enough for a user's own cluster."""
+    """A size that gives every worker its share and suits a cluster in use."""
     return replace(full, echoes=min(full.echoes, 3), uneven=full.uneven * max(1, workers // 10))
 
 
 def _best(state_dir: Path | None, durability: str) -> dict[str, float]:
     best = {"round_trip_us": machine.bare_round_trip_us(), "copy_MiB_per_s": machine.copy_MiB_per_s()}
-    with contextlib.suppress(OSError):  # a folder of another account's core
+    with contextlib.suppress(OSError):  # the folder may belong to another account
         if state_dir is not None and durability != "none":
             best["write_MiB_per_s"] = machine.write_MiB_per_s(state_dir)
             best["commit_us"] = machine.commit_us(state_dir, durability)
@@ -137,7 +137,7 @@ def _best(state_dir: Path | None, durability: str) -> dict[str, float]:
 
 
 def _startup(cluster: Cluster) -> Measured:
-    """Another cluster, for a second, in a folder of its own; `cluster` stays the current one."""
+    """Starts another cluster for a second, in a temporary folder; `cluster` stays the current one."""
     from nblb import launch
     from nblb.client import current
 
@@ -162,7 +162,7 @@ def _startup(cluster: Cluster) -> Measured:
 
 
 class _Bench:
-    """The cases on one cluster, one after the other."""
+    """Runs the cases on one cluster, one after the other."""
 
     def __init__(self, cluster: Cluster, workers: int, priority: float, size: Size) -> None:
         self.system = OnCluster(cluster, workers, priority)
@@ -171,7 +171,7 @@ class _Bench:
         self._given_up = 0
 
     def measure(self, name: str, left_s: float, share_s: float) -> Measured:
-        """One case: small first, then as large as its share of the time allows."""
+        """Measures one case: small first, then as large as its share of the time allows."""
         if left_s <= 0 or self._given_up >= 2:
             return Measured(name, word="not measured: no time left")
         plan = PLANS[name]

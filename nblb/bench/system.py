@@ -1,4 +1,4 @@
-"""What a case needs of a system, ours or a peer's, and how much work a case is."""
+"""The interface of a benchmarked system, nblb or a peer, and the sizes of the cases."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Any
 
 
 class Impossible(Exception):
-    """A system has no such thing; the message is the word that stands in its place in the table."""
+    """Raised when a system lacks a feature; the message stands in the table in place of a figure."""
 
 
 class System:
-    """A running system. `submit` gives whatever `gather` takes. What a system cannot do is left as it stands here."""
+    """A running system. `gather` takes what `submit` returns. Subclasses override what their system can do."""
 
     workers = 2
     single = True  # it has single submits
-    batches = True  # its map, left alone, sends items in portions
+    batches = True  # its map sends items in chunks by default
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
         raise Impossible("no single submits")
 
     def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
-        """All results, in order; `chunk` is how many items stay together, None what the system does by itself."""
+        """Returns all results in order; `chunk` is the number of items per chunk, None the system's default."""
         raise Impossible("no map")
 
     def gather(self, futures: Iterable[Any]) -> list[Any]:
         return [future.result() for future in futures]
 
     def run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
-        """A call for each argument, one by one where the system can."""
+        """Calls the function for each argument, with single submits if the system has them."""
         if self.single:
             return self.gather([self.submit(function, argument) for argument in arguments])
         return self.map(function, arguments)
 
     def put(self, value: Any) -> Any:
-        """What stands for a constant in arguments."""
+        """Returns the stand-in for a constant in arguments."""
         raise Impossible("no put")
 
     def check_closures(self) -> None:
-        """Raises Impossible where functions that close over values cannot be sent."""
+        """Raises Impossible if the system cannot send functions that close over values."""
 
     def close(self) -> None:
-        """Ends all that was started."""
+        """Ends everything that was started."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """The sizes of all cases."""
 
     lone: int = 300  # round trips one after the other
     warm: int = 30
     submits: int = 5_000
     items: int = 50_000
-    items_one_by_one: int = 5_000  # for systems that send each item of a map by itself
+    items_one_by_one: int = 5_000  # for systems that send each item of a map separately
     chunks: tuple[int, ...] = (512, 4096)
     mib: int = 64
     echoes: int = 5

@@ -1,6 +1,6 @@
-"""What the tasks of the cases do: as little as possible, so that what is measured is the way there and back.
+"""The functions of the benchmark tasks: they do as little as possible, so that overhead is measured.
 
-Each imports what it needs itself: ipyparallel ships a function of a notebook without the names around it.
+Each imports what it needs: ipyparallel sends a notebook's function without the global names around it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def noop(x: Any) -> Any:
 
 
 def pid(_: Any) -> int:
-    """Who ran it; slow enough for another worker to take the next one."""
+    """Returns the process id; slow enough for another worker to take the next task."""
     import os
     import time
 
@@ -22,7 +22,7 @@ def pid(_: Any) -> int:
 
 
 def spin(seconds: float) -> float:
-    """Keeps a processor busy for a while by the clock."""
+    """Keeps a processor busy for `seconds` of the clock."""
     import time
 
     end = time.perf_counter() + seconds
@@ -32,5 +32,5 @@ def spin(seconds: float) -> float:
 
 
 def ends(array: Any) -> float:
-    """Touches an array, and sends nothing of it back."""
+    """Reads the ends of an array and returns a number only."""
     return float(array[0]) + float(array[-1])

@@ -2,8 +2,8 @@
 
 Rules besides those of submission_log.py: I1 an acknowledged task stays known; I4 a message is sent only when its effect
 is on the disk, and users see what the journal has; I6 turns are fair (fairness.py); I7 a poisonous task kills few
-workers; I9 a replay of the journal gives the live state; `once`: an at_most_once item begins once; `forget`: a forgotten
-job is not found again. final_checks.py checks the end of a history.
+workers; I9 a replay of the journal gives the live state; `once`: an at_most_once item begins once; `forget`: a
+forgotten job is not found again. final_checks.py checks the end of a history.
 """
 
 from __future__ import annotations
