@@ -1,1 +1,1 @@
-"""Looking at a cluster from outside: the Health Check and the Monitor, each a process of its own."""
+"""The Health Check and the Monitor: two processes that observe a cluster from outside."""

@@ -1,8 +1,8 @@
-"""The Health Check: looks at core and hubs from outside, as a user would, and says what is wrong.
+"""The Health Check: probes core and hubs from outside, as a user would, and reports what is wrong.
 
-It speaks only the JSON of the documentation, on sockets of its own: what it sees does not depend on the client or
-on the core's own view of itself. Liveness itself is the core's business; the Health Check observes, and tells the
-core of workers that have been silent for long.
+It uses only the documented JSON messages, on its own sockets, so that its findings depend neither on the client nor on
+the core's own state. The core decides liveness itself; the Health Check observes, and reports workers to the core that
+have been silent for long.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from nblb.parameters import Parameters
 
-DOWN_AFTER_S = 10.0  # a worker that does not answer is declared down when its last task is that old
-REPEAT_FIRST_S, REPEAT_MOST_S = 1.0, 60.0  # a warning that stays true is said again, ever more seldom
+DOWN_AFTER_S = 10.0  # a worker that has been silent for this long is reported to the core as down
+REPEAT_FIRST_S, REPEAT_MOST_S = 1.0, 60.0  # pauses between repetitions of a warning, which grow
 COLOURS = {"info": "\x1b[34m", "good": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 NO_COLOUR = "\x1b[0m"
 
 
 class HealthCheck:
-    """Probes a cluster again and again and prints what a person should know."""
+    """Probes a cluster repeatedly and prints warnings for people."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class HealthCheck:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.parameters = load(parametersfile)
-        self.workers: dict[str, dict[str, Any]] = {}  # as the core lists them, with their `state` as the hubs say
+        self.workers: dict[str, dict[str, Any]] = {}  # as the core lists them, with the `state` reported by the hubs
         self.core_answers = False
         self._output = output
         self._clock = clock
-        self._said: dict[str, tuple[float, float]] = {}  # warning -> (when to say it again, the pause after that)
+        self._said: dict[str, tuple[float, float]] = {}  # warning -> (when to repeat it, the pause after that)
         self._silent_since: dict[str, float] = {}
         self._stopping = threading.Event()
 
-    # ── the seed's names ────────────────────────────────────────────────────────────────────────────────────
+    # ── names of pyLoadBalancer ────────────────────────────────────────────────────────────────────────────────────
 
     def startHC(self, checkTimer: float = 1) -> None:
         """Checks every `checkTimer` seconds until `stop`; blocks."""
@@ -57,7 +57,7 @@ class HealthCheck:
         self._say("info", "EXITED Health Check")
 
     def doHealthCheckTasks(self) -> bool:
-        """One round: the core, then its workers. True when work can be done."""
+        """Checks the core, then its workers; returns True if the cluster can run tasks."""
         said = set(self._said)
         true_now: set[str] = set()
         answer = self._ask_core({"HEALTH": "GIVEMEWORKERSLIST"})
@@ -105,7 +105,7 @@ class HealthCheck:
         return states
 
     def downWorker(self, workerid: str) -> bool:
-        """Tells the core that a worker is down; True when the core took note."""
+        """Reports a worker to the core as down; returns True if the core confirms."""
         answer = self._ask_core({"HEALTH": "DOWNWORKER", "workerid": workerid})
         if answer is None:
             self._say("error", "HC - CAN'T SEND DOWN WORKER TO LB: LB DOWN ??")
@@ -125,13 +125,13 @@ class HealthCheck:
             silent_s = now - self._silent_since[worker]
             if silent_s < DOWN_AFTER_S:
                 continue
-            # without the number of seconds, which would make each round's sentence a new one
+            # without the seconds, which would make each round's warning a new one
             key = f"HC - {worker} SEEMS DOWN"
             self._warn("error", key, true_now, f"HC - {worker} SEEMS DOWN ({silent_s:.0f}s and state=-1)")
             self.downWorker(worker)
 
     def _doors(self) -> dict[str, list[str]]:
-        """Where the hubs answer probes, with the workers to ask each for."""
+        """Addresses at which hubs answer probes -> workers to ask for there."""
         doors: dict[str, list[str]] = {}
         for worker, about in self.workers.items():
             address = about.get("address") or ""
@@ -139,13 +139,13 @@ class HealthCheck:
                 address = f"tcp://{about['workerip']}:{about['workerhealthport']}"
             if address:
                 doors.setdefault(address, []).append(worker)
-        if not doors and self.workers:  # hubs that only listen on this machine, in the private folder
+        if not doors and self.workers:  # hubs that listen only in the private folder of this machine
             everybody = list(self.workers)
             doors = {f"ipc://{path}": everybody for path in self.parameters.runtime_dir.glob("hub-*.health")}
         return doors
 
     def _ask_core(self, request: dict[str, Any]) -> Any:
-        """The core's answer on its health door, None when it does not come in time."""
+        """The core's answer on its health socket; None if it does not arrive in time."""
         address = self._health_door()
         if not address:
             return None
@@ -169,7 +169,7 @@ class HealthCheck:
         return ""
 
     def _warn(self, level: str, key: str, true_now: set[str], sentence: str = "") -> None:
-        """Says a warning at once, and again after 1, 2, 4 … 60 seconds for as long as it stays true."""
+        """Prints a warning at once, and again after 1, 2, 4 … 60 seconds while it stays true."""
         true_now.add(key)
         now = self._clock()
         due, pause = self._said.get(key, (now, REPEAT_FIRST_S))
@@ -185,7 +185,7 @@ class HealthCheck:
 
 
 def _request(address: str, request: dict[str, Any]) -> zmq.Socket[bytes]:
-    """A socket on which the answer will come."""
+    """Sends a request; returns the socket on which the answer will arrive."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     socket = context.socket(zmq.REQ)
     socket.setsockopt(zmq.LINGER, 0)

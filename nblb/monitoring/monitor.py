@@ -1,7 +1,7 @@
-"""The Monitor: a web page that shows who runs what where, live. `python -m nblb monitor`, or `panel serve` this file.
+"""The Monitor: a live web page of users, tasks and workers. `python -m nblb monitor`, or `panel serve` this file.
 
-It only looks: nothing on the page changes the cluster. All browsers share one Poller; a page compares the latest
-picture with what it shows and sends the cells that differ. Nothing is loaded from other computers.
+The page is read-only. All browsers share one Poller; a page compares the latest picture with what it shows and sends
+the cells that differ. The page loads nothing from other computers.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from nblb.system.private_folder import is_loopback
 __all__ = ["Monitor", "open_server", "serve", "view"]
 
 REFRESH_MS = 500
-LOGIN = Path(__file__).with_name("login.html")  # Panel's own loads from other computers
-QUEUED, RUNNING = "#56B4E9", "#E69F00"  # told apart by colour-blind eyes too
+LOGIN = Path(__file__).with_name("login.html")  # Panel's own template loads files from other computers
+QUEUED, RUNNING = "#56B4E9", "#E69F00"  # distinguishable for colour-blind people
 
 
 class Monitor(pn.viewable.Viewer):
@@ -98,7 +98,7 @@ class Monitor(pn.viewable.Viewer):
         pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
 
     def _turned(self) -> None:
-        """Another tab is open."""
+        """Opens the tables of the active tab and closes the others."""
         for number, tables in enumerate(self._on_tab):
             for table in tables:
                 if number == self.tabs.active:
@@ -107,7 +107,7 @@ class Monitor(pn.viewable.Viewer):
                     table.close()
 
     def refresh(self) -> None:
-        """Bring the page up to the latest picture; called twice a second, cheap when nothing is new."""
+        """Updates the page to the latest picture; called twice a second, cheap when nothing has changed."""
         picture = self.poller.look()
         age_s = self.poller.age_s(picture)
         _set(self.banner, wording.banner(picture, age_s))
@@ -165,7 +165,7 @@ class Monitor(pn.viewable.Viewer):
 
     def _draw(self, picture: ClusterPicture) -> None:
         offset = datetime.now(timezone.utc).astimezone().utcoffset()
-        shift = offset.total_seconds() if offset else 0.0  # bokeh's time axis knows no zones
+        shift = offset.total_seconds() if offset else 0.0  # bokeh's time axis has no time zones
         if picture.history and 1000 * (picture.history[-1][0] + shift) < self._last_point():  # its clock was set
             self.points.data = {"t": [], "queued": [], "running": []}
         new = [point for point in picture.history if 1000 * (point[0] + shift) > self._last_point()]
@@ -182,7 +182,7 @@ class Monitor(pn.viewable.Viewer):
 def view(poller: Poller) -> Any:
     """A page for one browser."""
     pn.extension("tabulator")
-    # of the stock templates, this one loads nothing from other computers
+    # the only stock template that loads nothing from other computers
     return pn.template.BootstrapTemplate(
         title=wording.TITLE,
         main=[Monitor(poller)],
@@ -201,11 +201,11 @@ def open_server(
     allow_websocket_origin: Sequence[str] = (),
     connect: Callable[[], Source] | None = None,
 ) -> tuple[Any, Poller, str]:
-    """A server that listens but does not turn its loop yet, its poller, and the page's address."""
+    """Returns a server that listens but does not run its loop yet, its poller, and the page's address."""
     address = address or parameters.MONITOR_IP
     if not is_loopback(address):
         raise NotAllowed(
-            f"MONITOR_IP is {address}: the Monitor has no login yet that is encrypted: it serves this computer only. "
+            f"MONITOR_IP is {address}: the Monitor has no encrypted login yet, so it serves this computer only. "
             "Use 127.0.0.1, and reach it from elsewhere through JupyterLab's proxy or an SSH tunnel."
         )
     port = parameters.MONITOR_PORT if port is None else port
@@ -247,7 +247,7 @@ def serve(
     allow_websocket_origin: Sequence[str] = (),
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the Monitor until the process is told to end; `ready` is called with its address once it answers."""
+    """Serves the Monitor until the process gets a signal; calls `ready` with its address once it answers."""
     server, poller, url = open_server(
         parameters, address=address, port=port, prefix=prefix, allow_websocket_origin=allow_websocket_origin
     )
@@ -268,7 +268,7 @@ _pollers_lock = threading.Lock()
 
 
 def shared_poller(source: str | None) -> Poller:
-    """The one poller of this process for a parameters file; `panel serve` runs this file anew for every browser."""
+    """Returns the process's only poller for a parameters file: `panel serve` runs this file anew for every browser."""
     with _pollers_lock:
         if source not in _pollers:
             parameters = load(source)
@@ -282,7 +282,7 @@ def shared_poller(source: str | None) -> Poller:
 
 
 class _Core:
-    """A connection of the Monitor's own, as a Source."""
+    """A Source on the Monitor's own connection."""
 
     def __init__(self, parameters: Parameters) -> None:
         from nblb.launch import connect
@@ -297,10 +297,10 @@ class _Core:
 
 
 class _OneText(dict[str, str]):
-    """Panel's table of passwords by name, where everybody has the same one."""
+    """Panel's table of passwords by user name, with the same password for every name."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(monitor=text)  # not empty: for Panel an empty table is no login at all
+        super().__init__(monitor=text)  # not empty: Panel takes an empty table for no login
         self._text = text
 
     def __contains__(self, _name: object) -> bool:
@@ -311,14 +311,14 @@ class _OneText(dict[str, str]):
 
 
 def _login(text: str, prefix: str) -> dict[str, Any]:
-    """The options of Panel's server that make the page ask for this text; none for ""."""
+    """The options of Panel's server that make the page ask for this password; none for ""."""
     if not text:
         return {}
     return {
         "basic_auth": _OneText(text),
-        "cookie_secret": os.urandom(32).hex(),  # a login is for this run of the Monitor
+        "cookie_secret": os.urandom(32).hex(),  # a login is valid for this run of the Monitor
         "login_template": str(LOGIN),
-        "root_path": f"/{prefix}/" if prefix else "/",  # where a login leads to
+        "root_path": f"/{prefix}/" if prefix else "/",  # the page after a login
     }
 
 
@@ -338,19 +338,19 @@ def _heading(text: str) -> Any:
 
 
 def _page(title: str, *parts: Any) -> Any:
-    """A tab's content, as wide as the window and never wider: wide tables scroll inside themselves."""
+    """The content of a tab, as wide as the window; wide tables scroll by themselves."""
     return pn.Column(
         _heading(title), *parts, sizing_mode="stretch_width", styles={"min-width": "0", "max-width": "100%"}
     )
 
 
 def _set(pane: Any, text: str) -> None:
-    """Say it only when it is something new: each assignment is a message to the browser."""
+    """Sets the text if it has changed: each assignment sends a message to the browser."""
     if pane.object != text:
         pane.object = text
 
 
 if pn.state.served:  # panel serve nblb/monitoring/monitor.py [--args parameters.json]
-    # bokeh runs this file anew for every browser: the poller that all share lives in the module proper
+    # bokeh runs this file anew for every browser: the shared poller belongs to the imported module
     module = importlib.import_module("nblb.monitoring.monitor")
     module.view(module.shared_poller(sys.argv[1] if len(sys.argv) > 1 else None)).servable()

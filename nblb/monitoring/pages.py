@@ -1,7 +1,7 @@
-"""What the Monitor's tables hold: the core's answers as rows, without a word about how they are drawn.
+"""The rows of the Monitor's tables, made from the core's answers; drawing is elsewhere.
 
-Every row is a tuple in the order of its columns and starts with a key that stays the row's own, so that a page
-can change single cells. Text goes out as it came in; the tables draw it as plain text, never as HTML.
+Every row is a tuple in the order of its columns and starts with a key that never changes for the row, so that a page
+can change single cells. Text is passed unchanged; the tables draw it as plain text, never as HTML.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ STATISTICS = (
 JOBS = ("Job", "Task", "User", "Progress", "State", "Tasks", "Done", "Running", "Waiting", "Failed", "Other", "Created")
 
 WAITING = ("BLOCKED", "QUEUED", "ASSIGNED")
-LONGEST_TEXT = 200  # of a cell; a note or a name can be as long as a user likes
+LONGEST_TEXT = 200  # of a cell; notes and names of users have any length
 
 
 def workers(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
-    """One row a worker; the processor's load is the load of its whole machine, as its hub tells it."""
+    """One row per worker; CPU is the load of its whole machine, as reported by its hub."""
     rows = []
     for w in answer:
         busy = w.get("state") == "busy"
@@ -83,7 +83,7 @@ def workers(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
 
 
 def queues(answer: Mapping[str, Any]) -> list[TableRow]:
-    """What waits, by the task's name, the longest wait first."""
+    """Waiting tasks by task name, the longest wait first."""
     by_name: Mapping[str, Mapping[str, Any]] = answer.get("by_name") or {}
     found = sorted(by_name.items(), key=lambda pair: (-float(pair[1].get("waitingtime") or 0), pair[0]))
     return [(_text(name), int(q.get("number") or 0), duration(q.get("waitingtime"))) for name, q in found]
@@ -105,7 +105,7 @@ def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
 
 
 def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[TableRow]:
-    """What waits, by priority, and whether any worker there is would ever take it."""
+    """Waiting tasks by priority, with a note where no worker takes that priority."""
     bands = [(float(w.get("minP", 0)), float(w.get("maxP", 0)), w.get("state")) for w in workers]
     rows = []
     by_priority: Mapping[str, int] = answer.get("by_priority") or {}
@@ -118,7 +118,7 @@ def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) 
 
 
 def statistics(answer: Mapping[str, Mapping[str, Any]]) -> list[TableRow]:
-    """What has been computed, by the task's name, the most time first."""
+    """Ended tasks by task name, the largest total time first."""
     total = sum(float(s.get("totalcalctimes") or 0) for s in answer.values())
     rows = []
     for name, s in sorted(answer.items(), key=lambda pair: (-float(pair[1].get("totalcalctimes") or 0), pair[0])):
@@ -201,7 +201,7 @@ def moment(wall: Any) -> str:
 
 
 def _job_state(job: Mapping[str, Any], ended: int, items: int, failed: int) -> str:
-    """A word and a sign, never a colour alone."""
+    """The state of a job as sign and word, without relying on colour."""
     state = str(job.get("state") or "").lower()
     if not state:
         state = "running" if ended < items else "failed" if failed else "done"
@@ -217,7 +217,7 @@ def _slice(worker: Mapping[str, Any]) -> str:
 
 
 def _address(worker: Mapping[str, Any]) -> str:
-    """The address of its hub, with the port where that answers probes by TCP."""
+    """The address of the worker's hub, with the TCP port on which it answers probes."""
     ip, port = _text(worker.get("ip")), worker.get("hc_port")
     return f"{ip}:{port}" if port else ip
 

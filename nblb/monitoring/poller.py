@@ -1,7 +1,7 @@
-"""One round of questions a second for all browsers of a Monitor, so that the core never feels how many look.
+"""The poller: one round of queries a second for all browsers of a Monitor, however many there are.
 
-The rule: only the poller's thread talks to the core; a page only ever reads the latest Picture. While nobody
-looks, nothing is asked.
+Only the poller's thread sends queries to the core; a page only reads the latest ClusterPicture. While no page is open,
+the poller sends nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Protocol, TypeAlias
 __all__ = ["ClusterPicture", "Poller", "Source"]
 
 EVERY_S = 1.0
-IDLE_AFTER_S = 10.0  # nobody has looked for that long: ask nothing until somebody does
+IDLE_AFTER_S = 10.0  # after this long without a page, the poller sleeps until there is one
 HISTORY = 180  # points of the chart: three minutes
-GAP = 3  # rounds without an answer, after which the chart's line breaks
-STEP_S = 1.0  # the wall clock was set: the chart begins anew
+GAP = 3  # rounds without an answer after which the chart's line breaks
+STEP_S = 1.0  # a larger step of the wall clock clears the chart
 JOBS = 200
 
 NOBODY_LOOKED = float("nan")
@@ -36,24 +36,24 @@ QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class Source(Protocol):
-    """What the poller needs of a cluster; nblb.client's Cluster is one."""
+    """The interface of a cluster for the poller."""
 
     def ask(self, topic: str, about: dict[str, Any] | None = None) -> Any: ...
 
 
 @dataclass(frozen=True)
 class ClusterPicture:
-    """The cluster at one moment: an answer for each topic, and how good it is."""
+    """The state of the cluster at one time: an answer for each topic, its age and the last error."""
 
-    number: int = 0  # raised with every change, so that a page knows whether it has shown this one
-    taken_at: float = 0.0  # clock of the poller; 0: never
+    number: int = 0  # raised with every change, so that a page knows if it has shown this one
+    taken_at: float = 0.0  # on the poller's clock; 0: never
     answers: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""  # why there is nothing newer, a sentence
+    error: str = ""  # a sentence: why there is no newer picture
     history: tuple[Point, ...] = ()
 
 
 class Poller:
-    """Keeps the latest Picture of a cluster, and comes back by itself when the core does."""
+    """Keeps the latest picture of a cluster, and reconnects when the core returns."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Poller:
         self._start_lock = threading.Lock()
 
     def look(self) -> ClusterPicture:
-        """The latest picture; never waits. Says as well that somebody is looking."""
+        """Returns the latest picture without waiting, and keeps the poller awake."""
         with self._start_lock:
             if not self._started:
                 self._started = True
@@ -98,7 +98,7 @@ class Poller:
         self._leave()
 
     def poll(self) -> None:
-        """Ask one round; an error becomes part of the picture, whatever it is: the page must go on."""
+        """Queries one round; any error becomes part of the picture, because the page must go on."""
         try:
             if self._source is None:
                 self._source = self._connect()
@@ -114,7 +114,7 @@ class Poller:
         self._picture = ClusterPicture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
 
     def _note(self, queued: int, running: int) -> None:
-        """One more point of the chart; what lies between it and one of long ago is not known."""
+        """Adds a point to the chart; after a long time without answers, a gap before it."""
         now, history = self._clock(), self._history
         offset = self._wall() - now
         if abs(offset - self._offset) > STEP_S:
@@ -129,7 +129,7 @@ class Poller:
         while not self._stopping.is_set():
             if self._clock() - self._looked_at > IDLE_AFTER_S:
                 self._looked.clear()
-                if self._clock() - self._looked_at > IDLE_AFTER_S:  # nobody came between the two lines
+                if self._clock() - self._looked_at > IDLE_AFTER_S:  # no page was opened between the two lines
                     self._looked.wait()
                 continue
             self.poll()
@@ -141,5 +141,5 @@ class Poller:
         if callable(close):
             try:
                 close()
-            except Exception:  # it is gone already, which is what was wanted
+            except Exception:  # it is closed already
                 pass

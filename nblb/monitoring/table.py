@@ -1,4 +1,4 @@
-"""A table of the Monitor that is changed cell by cell, so that a reader's place in it is kept."""
+"""Tables of the Monitor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CSS = """
 .pnx-tabulator.tabulator .tabulator-col.tabulator-sortable .tabulator-col-title { padding-right: 14px; }
 """
 
-# columns drawn as bars of 0 to 100 with their number on them: the colour in the light and in the dark theme
+# columns drawn as bars from 0 to 100 with a number -> colours in the light and the dark theme
 BARS = {"Progress": ("#7cc4ee", "#0072b2"), "Share of time": ("#7cc4ee", "#0072b2"), "CPU": ("#f0bf5c", "#8a5a00")}
 NUMBERS = frozenset(
     {
@@ -28,14 +28,14 @@ NUMBERS = frozenset(
 )  # fmt: skip
 
 
-SETTLES_S = 3.0  # after it was drawn: changes of single cells may come before the browser can take them
+SETTLES_S = 3.0  # changes of single cells may be lost for this long after a table is drawn
 
 
 class Table:
-    """A table of fixed height that is changed cell by cell, so that a reader's place in it is kept.
+    """A table of fixed height that changes cell by cell, so that the reader's scroll position is kept.
 
-    A change of a cell reaches only a table that is drawn. One on a tab that is not open has none sent; when its tab
-    opens it is sent whole, and once more when the browser has surely drawn it.
+    A change of a cell reaches only a drawn table. A table on a closed tab gets no changes; when its tab opens, it is
+    sent as a whole, and once more when the browser has certainly drawn it.
     """
 
     def __init__(
@@ -79,22 +79,22 @@ class Table:
         )
 
     def open(self) -> None:
-        """Its tab is being drawn."""
+        """Sends the table as a whole: its tab was opened."""
         self._drawn, self._settles_at = True, self._clock() + SETTLES_S
         self.widget.value = self._frame(self.rows)
 
     def close(self) -> None:
-        """Its tab is not the open one."""
+        """Stops sending changes: its tab was closed."""
         self._drawn, self._settles_at = False, None
 
     def settle(self) -> None:
-        """Once, when the table has been drawn for a while: send all of it."""
+        """Sends the table as a whole once more, SETTLES_S after it was opened."""
         if self._settles_at is not None and self._clock() >= self._settles_at:
             self._settles_at = None
             self.widget.value = self._frame(self.rows)
 
     def show(self, rows: list[tuple[Any, ...]]) -> None:
-        """Send what differs; the whole table only when other rows stand in it, or while it is being drawn."""
+        """Sends the cells that differ; the whole table if its rows are others, or while it is being drawn."""
         if rows == self.rows:
             return
         if not self._drawn:

@@ -1,4 +1,4 @@
-"""What the Monitor says around its tables: the banner, the numbers at the top, the small print. HTML, escaped here."""
+"""The Monitor's texts around its tables: banner, numbers at the top, small print. HTML, escaped here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ h2 { font-size: 1.15rem; margin: .9rem 0 .3rem; }
 
 
 def banner(picture: ClusterPicture, age_s: float) -> str:
-    """What stands above everything while the data is not fresh; nothing when all is well."""
+    """The banner at the top while the data is not current; empty when all is well."""
     if picture.error:
         seen = f" What is shown is {pages.duration(age_s)} old." if picture.taken_at else ""
         why = html.escape(picture.error)
@@ -65,7 +65,7 @@ def summary(picture: ClusterPicture) -> str:
 
 
 def note(picture: ClusterPicture, age_s: float, dark: bool) -> str:
-    """The line of small print: which cluster, how old, and the other theme."""
+    """The line of small print: the cluster, the age of the data, and a link to the other theme."""
     status = picture.answers.get("status") or {}
     name = html.escape(str(status.get("name") or "?"))
     host = html.escape(str(status.get("host") or "?"))

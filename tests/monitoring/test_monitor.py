@@ -93,7 +93,7 @@ def test_it_asks_for_the_text_of_MONITOR_AUTH(prefix: str) -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7", "::", "lab.example.org"])
 def test_beyond_this_computer_is_refused(address: str) -> None:
-    with pytest.raises(NotAllowed, match="no login yet"):
+    with pytest.raises(NotAllowed, match="no encrypted login yet"):
         monitor.open_server(load({"MONITOR_IP": address}))
 
 
