@@ -1,10 +1,9 @@
 """The command line: `nblb COMMAND`, and the processes of a cluster (`python -m nblb core|hub|…`).
 
-A command is a function in one of MODULES, each of which adds its own with `register(commands)`: a new group of
-commands is a new module and one more word here.
+A command is a function in one of MODULES, each of which adds its commands with `register(commands)`; a new group of
+commands is a new module in that list.
 
-Exit codes: 0 it is as it should be, 1 it is not, 2 the command is wrong, 3 no load balancer answers, 4 a core runs
-there already.
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 no load balancer answers, 4 a core runs there already.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command and returns its exit code."""
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `nblb jobs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains about the pipe once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python reports the broken pipe again at exit
         return 0
 
 

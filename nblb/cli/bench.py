@@ -1,4 +1,4 @@
-"""`nblb bench`: how fast this cluster is, and what limits it."""
+"""`nblb bench`: measures this cluster and explains what limits it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    command = add(commands, "bench", bench, "measure the cluster, and say what limits it", data=True)
-    command.add_argument("--workers", type=count, metavar="N", help="of the hub, if a cluster has to be started")
-    command.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help="about how long it may take (30)")
-    command.add_argument("--priority", type=float, default=0.0, metavar="P", help="of its tasks (0)")
-    command.add_argument("--cases", metavar="A,B", help="only these, such as latency,submit")
+    command = add(commands, "bench", bench, "measure the cluster, and report what limits it", data=True)
+    command.add_argument("--workers", type=count, metavar="N", help="workers of the hub, if a cluster must be started")
+    command.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help="approximate duration (30)")
+    command.add_argument("--priority", type=float, default=0.0, metavar="P", help="priority of its tasks (0)")
+    command.add_argument("--cases", metavar="A,B", help="only these cases, such as latency,submit")
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure the running cluster, or one that is started for it and stopped again, and say what uses the time.
+    """Measure the running cluster, or one started for the measurement, and report what uses the time.
 
-    Its tasks are yours, called nblb-bench, and gone when it ends; others' tasks go on meanwhile.
+    Its tasks are yours, are called nblb-bench, and are gone when it ends; other users' tasks go on meanwhile.
     """
     from nblb.bench.runner import NAMES, run
 
@@ -57,7 +57,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
 
 
 def _tell(name: str) -> None:
-    """What is measured right now, on a terminal."""
+    """Shows the present measurement on a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{f'measuring {name} …' if name else ''}")
         sys.stderr.flush()

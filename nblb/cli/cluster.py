@@ -1,4 +1,4 @@
-"""Commands for a person at a shell: start, stop, look, cancel."""
+"""Commands that start, stop, inspect and cancel, for people at a shell."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 def register(commands: Commands) -> None:
     command = add(
-        commands, "start", start, "start core, Health Check, Monitor and a hub here, or find them running", data=True
+        commands, "start", start, "start core, Health Check, Monitor and hub here, or find the running ones", data=True
     )
     command.add_argument("--workers", type=count, metavar="N", help="workers of the hub here; 0 starts no hub")
     command.add_argument("--no-monitor", action="store_true", help="do not serve the Monitor page")
     command.add_argument("--name", help="the cluster's name, instead of LB_NAME")
     add(commands, "stop", stop, "stop the cluster: hubs, Monitor, Health Check, core")
-    add(commands, "status", status, "say how the cluster is", data=True)
-    command = add(commands, "health", health, "check from outside whether work can be done", data=True)
-    command.add_argument("--watch", action="store_true", help="go on checking, and print what is wrong")
+    add(commands, "status", status, "show the state of the cluster", data=True)
+    command = add(commands, "health", health, "check from outside that the cluster can run tasks", data=True)
+    command.add_argument("--watch", action="store_true", help="check repeatedly, and print what is wrong")
     command.add_argument("--presence", nargs=2, help=argparse.SUPPRESS)
-    add(commands, "users", users, "list who uses the cluster", data=True)
+    add(commands, "users", users, "list the users of the cluster", data=True)
     command = add(commands, "jobs", jobs, "list jobs", data=True)
-    command.add_argument("--user", default="", help="only this user's")
+    command.add_argument("--user", default="", help="only those of this user")
     command.add_argument("--limit", type=count, default=100, help="at most this many (100)")
     command.add_argument("--tasks", action="store_true", help="the single tasks that wait or run, instead of jobs")
     command = add(commands, "cancel", cancel, "cancel tasks", data=True)
     command.add_argument("ids", nargs="*", metavar="TASK", help="single tasks by id, the end of an id, or name (all)")
     command.add_argument("--job", action="append", default=[], metavar="NAME", help="a job by its name or id")
-    command.add_argument("--user", default="", help="whose job, if not this account's")
-    command.add_argument("--kill", action="store_true", help="without the moment of grace for running tasks")
+    command.add_argument("--user", default="", help="owner of the job, if not this account")
+    command.add_argument("--kill", action="store_true", help="kill running tasks at once, without LB_CANCEL_GRACE_S")
 
 
 def start(options: argparse.Namespace) -> int:
-    """Start core, Health Check, Monitor and a hub on this machine, or find them running."""
+    """Start core, Health Check, Monitor and a hub on this machine, or find the running ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StartWarning)  # they are printed below
         cluster = launch.start(options.parameters, options.workers, not options.no_monitor, options.name)
@@ -59,14 +59,14 @@ def start(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Stop the cluster; what was accepted is kept and goes on when it is started again."""
+    """Stop the cluster; accepted tasks are kept and go on at the next start."""
     found = launch.stop(options.parameters)
     print("stopped" if found else "nothing was running")
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
-    """Say how the cluster is: core, hubs, workers, queue."""
+    """Show the state of the cluster: core, hubs, workers, queue."""
     _print_status(options, load(options.parameters))
     return 0
 
@@ -96,7 +96,7 @@ def _status_text(said: dict[str, Any], address: str) -> str:
 
 
 def health(options: argparse.Namespace) -> int:
-    """Check from outside: exit code 0 only when work can be done (a worker answers), 3 when the core is away."""
+    """Check from outside: exit code 0 only if a worker answers, 3 if the core does not."""
     if options.watch:
         from nblb.cli import roles
 
@@ -115,7 +115,7 @@ def health(options: argparse.Namespace) -> int:
 
 
 def users(options: argparse.Namespace) -> int:
-    """List the users of the cluster and what they have on it."""
+    """List the users of the cluster and their tasks."""
     rows = _ask(options, "users")
     columns = ("user", "queued", "running", "done", "failed", "used_s")
     show(options, rows, lambda: table(rows, columns, "nobody has sent a task yet"))
@@ -123,7 +123,7 @@ def users(options: argparse.Namespace) -> int:
 
 
 def jobs(options: argparse.Namespace) -> int:
-    """List the jobs that the cluster knows, or the single tasks that have not ended."""
+    """List the jobs of the cluster, or the single tasks that have not ended."""
     single = single_tasks.listed(lambda topic, about: _ask(options, topic, about), options.user or None)
     if options.tasks:
         shown = single[: options.limit]
@@ -137,9 +137,9 @@ def jobs(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """Cancel single tasks by id, the end of an id, or name, and jobs by name or id; exit code 1 when there is none."""
+    """Cancel single tasks by id, the end of an id, or name, and jobs by name or id; exit code 1 if there is none."""
     if not options.ids and not options.job:
-        raise NblbError("say what to cancel: ids or names of single tasks, or --job NAME")
+        raise NblbError("nothing to cancel was given; give ids or names of single tasks, or --job NAME")
     address, _ = one_shot.find(load(options.parameters))
     cancelled = {task: _cancel_task(address, task, options) for task in options.ids}
     for name in options.job:
@@ -151,7 +151,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def _cancel_task(address: str, wanted: str, options: argparse.Namespace) -> int:
-    """How many calls: of a whole id, which may be of a job's record, or of what the end of an id or a name means."""
+    """Cancels by a whole id (also of a job's submission), the end of an id, or a name; returns the number of calls."""
     number = one_shot.cancel(address, task=wanted, kill=options.kill)
     if number:
         return number

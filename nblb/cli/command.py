@@ -1,4 +1,4 @@
-"""How a command is added to the command line, and how data is printed: a table for people, JSON for programs."""
+"""Helpers for commands: their arguments, and output as a table for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-MOST_DIGITS = 12  # of a number of things
+MOST_DIGITS = 12  # of a whole number
 MOST_SECONDS = 1e7  # four months
 Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 
@@ -17,7 +17,7 @@ Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 def add(
     commands: Commands, name: str, run: Run, what: str, data: bool = False, parameters: bool = True
 ) -> argparse.ArgumentParser:
-    """A command; `data`: it prints data, so it has --json."""
+    """Adds a command; `data`: it prints data, so it has --json."""
     command = commands.add_parser(name, help=what, description=run.__doc__ or what)
     command.set_defaults(run=run)
     if parameters:
@@ -30,7 +30,7 @@ def add(
 
 
 def count(text: str) -> int:
-    """A number of things, as an argument of a command."""
+    """Parses a whole number, 0 or more."""
     number = int(text) if text.strip().isdecimal() and len(text) <= MOST_DIGITS else -1
     if number < 0:
         limit = f" and {10**MOST_DIGITS - 1:,} at most" if len(text) > MOST_DIGITS else ""
@@ -39,7 +39,7 @@ def count(text: str) -> int:
 
 
 def at_least_one(text: str) -> int:
-    """A number of things of which there must be some, as an argument of a command."""
+    """Parses a whole number, 1 or more."""
     number = int(text) if text.strip().isdecimal() and len(text) <= MOST_DIGITS else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a whole number from 1 to {10**MOST_DIGITS - 1:,}")
@@ -47,12 +47,12 @@ def at_least_one(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time in seconds, as an argument of a command; 0 is none."""
+    """Parses a time in seconds, 0 or more."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0.0 <= number <= MOST_SECONDS:  # false for nan, too
+    if not 0.0 <= number <= MOST_SECONDS:  # also refuses nan
         raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a number of seconds from 0 to {MOST_SECONDS:,.0f}")
     return number
 
@@ -62,12 +62,12 @@ def _clipped(text: str) -> str:
 
 
 def show(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
-    """Prints `value` as JSON if asked for, or as a text for people."""
+    """Prints `value` as JSON with --json, else as text for people."""
     print(json.dumps(value, indent=1, default=str) if options.json else text())
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], empty: str) -> str:
-    """Rows under headings, as wide as need be."""
+    """Formats rows as a table with headings."""
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[_cell(row.get(column, "")) for column in columns] for row in rows]
     if len(cells) == 1:

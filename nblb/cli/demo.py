@@ -1,4 +1,4 @@
-"""`nblb demo`: a cluster for half a minute, to see it work without a notebook."""
+"""`nblb demo`: shows a cluster at work for half a minute, without a notebook."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nblb.cli.command import Commands, add, count
 
 def register(commands: Commands) -> None:
     command = add(commands, "demo", demo, "estimate pi on a cluster of this machine's cores", parameters=False)
-    command.add_argument("--tasks", type=count, default=200, help="how many tasks (200)")
-    command.add_argument("--workers", type=count, default=None, help="how many workers (one per core)")
+    command.add_argument("--tasks", type=count, default=200, help="number of tasks (200)")
+    command.add_argument("--workers", type=count, default=None, help="number of workers (one per core)")
 
 
 def dart(seed: int, throws: int = 200_000) -> int:
-    """How many of `throws` darts hit the quarter circle."""
+    """Returns how many of `throws` darts hit the quarter circle."""
     chance = random.Random(seed)
     return sum(chance.random() ** 2 + chance.random() ** 2 < 1 for _ in range(throws))
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Start a cluster of its own, estimate pi with many tasks while a bar moves, stop it again."""
+    """Start a separate cluster, estimate pi with many tasks behind a progress bar, and stop it again."""
     import nblb as lb
 
     with tempfile.TemporaryDirectory(prefix="nblb-demo-") as folder:

@@ -1,6 +1,6 @@
 """The processes of a cluster: core, hub, Health Check and Monitor, each in the foreground of its own process.
 
-Here, and only here, signals are handled: SIGTERM and SIGINT end a role in good order.
+Only this module handles signals: SIGTERM and SIGINT end a role in good order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOG_BYTES = 8 * 1024 * 1024
 WATCH_S = 1.0
-CORE_GONE_S = 5.0  # Health Check and Monitor outlive a core that has said goodbye by this much
+CORE_GONE_S = 5.0  # Health Check and Monitor end this long after a core that has ended on purpose
 
 
 def register(commands: Commands) -> None:
@@ -53,7 +53,7 @@ def register(commands: Commands) -> None:
 
 
 def add_presence(command: argparse.ArgumentParser) -> None:
-    """How a starter hands over the lock that says that the process lives."""
+    """Adds the option by which a starter passes the process's RoleLock."""
     command.add_argument("--presence", nargs=2, metavar=("FD", "FILE"), help=argparse.SUPPRESS)
 
 
@@ -70,7 +70,7 @@ def core(options: argparse.Namespace) -> int:
 
 
 def hub(options: argparse.Namespace) -> int:
-    """Run a hub of workers until SIGTERM, Ctrl-C, or the core's word to stop."""
+    """Run a hub of workers until SIGTERM, Ctrl-C, or the core's order to stop."""
     from nblb.hub.worker_hub import WorkerHub
     from nblb.system import child_processes
 
@@ -86,12 +86,12 @@ def hub(options: argparse.Namespace) -> int:
 
 
 def _collect_less_often() -> None:
-    """A process that holds a million tasks gains nothing from looking for cycles at every 700th object."""
+    """Makes garbage collection rarer: a collection every 700 objects is a waste in a process with a million tasks."""
     gc.set_threshold(50_000, 20, 100)
 
 
 def health(options: argparse.Namespace) -> int:
-    """Check core and hubs again and again, and print what is wrong."""
+    """Check core and hubs repeatedly, and print what is wrong."""
     from nblb.monitoring.health_check import HealthCheck
 
     parameters = load(options.parameters)
@@ -109,7 +109,7 @@ def monitor(options: argparse.Namespace) -> int:
     parameters = load(options.parameters)
 
     def stop() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)  # the server has its own handler by then
+        os.kill(os.getpid(), signal.SIGTERM)  # the server has its own handler now
 
     def ready(url: str) -> None:
         presence.say(url=url)
@@ -134,7 +134,7 @@ def monitor(options: argparse.Namespace) -> int:
 def _role(
     options: argparse.Namespace, parameters: Parameters, role: str, stop: Callable[[], object]
 ) -> Iterator[RoleLock]:
-    """What every role does: says that it is here, ends in good order on a signal, and bounds its log."""
+    """The common part of all roles: the RoleLock, an orderly end on a signal, and a bounded log."""
     presence = RoleLock(runtime_folder(parameters), role, alone=role in LONE)
     if options.presence:
         presence.adopt(int(options.presence[0]), Path(options.presence[1]))
@@ -156,21 +156,21 @@ def _role(
 
 
 def _bound_log() -> None:
-    """Sets the log aside when it has grown long; nothing to do on a terminal or a pipe."""
+    """Rotates the log when it has grown long; does nothing on a terminal or a pipe."""
     pause = threading.Event()
     while stat.S_ISREG(os.fstat(1).st_mode):
         if os.fstat(1).st_size > LOG_BYTES:
-            with contextlib.suppress(OSError):  # only where there is /proc
+            with contextlib.suppress(OSError):  # needs /proc
                 log = Path("/proc/self/fd/1").readlink()
                 log.with_suffix(".log.1").write_bytes(log.read_bytes()[-LOG_BYTES:])
-            os.ftruncate(1, 0)  # it is open for appending: the next line goes to the start
+            os.ftruncate(1, 0)  # the file is open for appending, so the next line starts it anew
         pause.wait(30)
 
 
 def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there: bool) -> None:
     """Stops a companion of the core when the core has ended on purpose, which removes core.json.
 
-    `was_there`: the core had been seen by who started this process, even if it is gone by now.
+    `was_there`: the starter of this process had found a core, even if it has ended since.
     """
 
     def watch() -> None:
@@ -186,7 +186,7 @@ def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there
 
 
 def _functions(path: str | None) -> dict[str, Payload]:
-    """The functions that startWorkerHub handed over, still packed; the file has done its work then."""
+    """Reads and removes the file with the functions of startWorkerHub; they stay pickled."""
     if path is None:
         return {}
     import msgspec

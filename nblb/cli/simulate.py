@@ -1,4 +1,4 @@
-"""`nblb simulate`: play faulty histories of the real machines, see one again, or ask what a cluster would do."""
+"""`nblb simulate`: plays histories with faults on the real state machines, replays one, or forecasts a cluster."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ HISTORIES = {"seeds": "--seeds", "start": "--start", "processes": "--processes"}
 
 def register(commands: Commands) -> None:
     command = add(
-        commands, "simulate", simulate, "play faulty histories, or ask what a cluster would do with a load", data=True,
+        commands, "simulate", simulate, "play histories with faults, or forecast a cluster under load", data=True,
         parameters=False,
     )  # fmt: skip
     command.set_defaults(refuse=command.error)
-    command.add_argument("--seeds", type=at_least_one, metavar="N", help=f"how many histories ({SEEDS:,})")
+    command.add_argument("--seeds", type=at_least_one, metavar="N", help=f"number of histories ({SEEDS:,})")
     command.add_argument("--start", type=count, metavar="S", help="the first seed (0)")
-    command.add_argument("--seed", type=count, metavar="S", help="play this one again, and print its trace")
-    command.add_argument("--processes", type=at_least_one, metavar="N", help="at a time (one per core)")
+    command.add_argument("--seed", type=count, metavar="S", help="play this history again, and print its trace")
+    command.add_argument("--processes", type=at_least_one, metavar="N", help="number of processes (one per core)")
     command.add_argument(
         "--mixed", action="store_true", help="histories in which calls take from a millisecond to hours"
     )
     load = command.add_argument_group("what if (no faults; the real scheduler under a virtual clock)")
-    load.add_argument("--users", type=at_least_one, metavar="N", help="so many users share the cluster (3)")
-    load.add_argument("--hubs", type=at_least_one, metavar="N", help="so many hubs (4)")
-    load.add_argument("--workers", type=at_least_one, metavar="N", help="of each hub (8)")
-    load.add_argument("--tasks", type=at_least_one, metavar="N", help="of all users together (10,000)")
+    load.add_argument("--users", type=at_least_one, metavar="N", help="number of users who share the cluster (3)")
+    load.add_argument("--hubs", type=at_least_one, metavar="N", help="number of hubs (4)")
+    load.add_argument("--workers", type=at_least_one, metavar="N", help="workers of each hub (8)")
+    load.add_argument("--tasks", type=at_least_one, metavar="N", help="tasks of all users together (10,000)")
     load.add_argument(
         "--seconds", type=_lengths, dest="lengths", metavar="S[,S…]",
-        help="that a task takes, on average (1); several: those of the first user, of the second, and so on",
+        help="mean length of a task (1); several: of the first user, of the second, and so on",
     )  # fmt: skip
     load.add_argument(
-        "--stagger", type=seconds, dest="stagger_s", metavar="S", help="between one user's coming and the next's (0)"
+        "--stagger", type=seconds, dest="stagger_s", metavar="S", help="time between the starts of two users (0)"
     )
 
 
 def _lengths(text: str) -> tuple[float, ...]:
-    """One number of seconds or several, each above 0."""
+    """Parses one or several numbers of seconds, each above 0."""
     lengths = tuple(seconds(part) for part in text.split(","))
     if not all(lengths):
         raise argparse.ArgumentTypeError(f"{text!r}: a task takes more than 0 seconds")
@@ -63,8 +63,8 @@ def _lengths(text: str) -> tuple[float, ...]:
 def simulate(options: argparse.Namespace) -> int:
     """Play seeded histories in which core, hubs, workers, clients, network and disk fail; exit 1 if a promise breaks.
 
-    With any of --users, --hubs, --workers, --tasks, --seconds, --stagger: no faults, but a cluster of that size and
-    what it would do with such a load, for instance `nblb simulate --users 3 --hubs 2 --workers 8 --tasks 600`.
+    With any of --users, --hubs, --workers, --tasks, --seconds, --stagger: a forecast without faults of what a cluster
+    of that size would do with that load, for instance `nblb simulate --users 3 --hubs 2 --workers 8 --tasks 600`.
     """
     asked = {name: value for name in LOAD if (value := getattr(options, name)) is not None}
     played = [word for name, word in HISTORIES.items() if getattr(options, name) is not None]
@@ -112,7 +112,7 @@ def _explore(options: argparse.Namespace) -> int:
 def _violation(bad: HistoryResult, mixed: bool) -> str:
     from nblb.simulation.runner import replay_command
 
-    return f"seed {bad.seed}: {bad.violation}\n  see it again: {replay_command(bad.seed, mixed)}"
+    return f"seed {bad.seed}: {bad.violation}\n  play it again: {replay_command(bad.seed, mixed)}"
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -137,7 +137,7 @@ def _what_if(options: argparse.Namespace, asked: dict[str, Any]) -> int:
         options.refuse(f"{_many(load.users, 'user')} need at least as many tasks, --tasks is {load.tasks:,}")
     if len(load.lengths) > load.users:
         options.refuse(f"--seconds has {len(load.lengths)} lengths, for {_many(load.users, 'user')}")
-    answer = what_if(load, process_time)  # what the core computes, however busy this machine is
+    answer = what_if(load, process_time)  # the core's computing time, however busy this machine is
     show(options, msgspec.to_builtins(answer), lambda: _words(load, answer))
     return 0
 

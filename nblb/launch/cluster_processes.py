@@ -1,8 +1,8 @@
-"""start, connect, stop: a cluster's processes as one thing.
+"""start, connect and stop for all processes of a cluster together.
 
-Rules: starting twice finds what runs; of two starters at the same time one waits for the other (a lock in the
-runtime folder) and the core's own lock on the state folder decides for good; a process that dies at its start is
-an error with the end of its log; stopping leaves no process, socket or file of the runtime folder behind.
+Rules: a second start finds the running processes. Of two starters at the same time one waits for the other (a lock in
+the runtime folder), and the core's lock on the state folder has the final say. A process that dies at its start is an
+error with the end of its log. A stop leaves no process, socket or file of the runtime folder behind.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ T = TypeVar("T")
 
 START_DEADLINE_S = 30.0
 STOP_GRACE_S = 5.0
-OTHER_CORE_S = 10.0  # how long another may have the state folder without answering
+OTHER_CORE_S = 10.0  # how long another core may lock the state folder without answering
 TRIES = 3
 RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
 
 
 class StartWarning(UserWarning):
-    """Something was asked of a start and is not so; the cluster's `notes` have the same sentences."""
+    """A warning that a start did not do what was asked; the cluster's `notes` have the same sentences."""
 
 
 @dataclass
 class Started:
-    """What one call of start has started itself; a Cluster's Launcher (client/cluster.py)."""
+    """The processes that one call of start has started; a Cluster's Launcher (client/cluster.py)."""
 
     parameters: Parameters
     processes: list[RoleProcess] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what was asked for and is not so, in sentences
+    notes: list[str] = field(default_factory=list)  # sentences on what was asked and not done
 
     def note(self, *sentences: str) -> None:
-        """Adds these sentences, without those that are empty."""
+        """Adds those of the sentences that are not empty."""
         self.notes += filter(None, sentences)
 
     def stop(self) -> None:
@@ -66,23 +66,23 @@ class Started:
         stop(self.parameters)
 
     def leave(self) -> None:
-        """Ends what was started here: the whole cluster if the core is among it."""
+        """Ends the processes started here: the whole cluster if the core is one of them."""
         if any(process.role == "core" for process in self.processes):
             stop(self.parameters)
         else:
             end([process.pid for process in self.processes], STOP_GRACE_S)
 
     def add_hub(self, **options: Any) -> RoleProcess:
-        """Starts one more hub, with `workers=` of its own; the end of a `with` ends it too."""
+        """Starts one more hub, with its own number of `workers=`; it also ends with the `with` block."""
         workers = options.pop("workers", None)
         host, engine = options.pop("host", None), options.pop("engine", None)
         if host:
             raise NblbError(
-                f"a hub on {host} is not possible yet: computers need keys to trust each other, which are to come;"
+                f"a hub on {host} is not possible yet: connections between computers need keys, which do not exist yet;"
                 " without a host the hub starts on this computer"
             )
         if engine not in {None, "processes"}:
-            raise NblbError(f"the engine {engine!r} is to come; without one the hub's workers are processes")
+            raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")
         if options:
             raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has workers, host and engine")
         process = add_hub(self.parameters, workers)
@@ -106,21 +106,21 @@ def start(
     parameters
         A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
     workers
-        How many workers the hub here shall have in all; the groups of WKHUB_WORKERS share them in proportion to
-        their sizes, and keep their bands and limits. 0 starts no hub.
+        Total number of workers of the hub here; the groups of WKHUB_WORKERS share them in proportion to their sizes,
+        and keep their bands and limits. 0 starts no hub.
     monitor
-        Whether the Monitor page is served.
+        True serves the Monitor page.
     name
-        Another name than LB_NAME: clusters of different names never meet.
+        The cluster's name instead of LB_NAME; clusters with different names are separate.
     """
     chosen = settle(parameters, name)
-    chosen.groups(workers)  # a wrong number is an error before anything is started, and so is an engine
+    chosen.groups(workers)  # raises for a wrong number or engine before anything is started
     chosen.check_engines()
     refuse_other_computer(chosen)
     started = Started(chosen)
     try:
         with only_one_starter(chosen):
-            for left in reversed(range(TRIES)):  # the core that was there may be about to end
+            for left in reversed(range(TRIES)):  # the core that was found may be about to end
                 try:
                     _ensure_all(chosen, workers, monitor, started)
                     break
@@ -157,14 +157,14 @@ def stop(parameters: Source = None) -> bool:
         if core is not None and not core.stale:
             found = True
             _stop_core(core)
-        # Only processes that are ours alone: a hub or a core may also live in a thread of somebody's notebook.
+        # Only processes started for a role: a hub or a core may also run in a thread of a user's notebook.
         end([one.pid for one in present(chosen.runtime_dir)], STOP_GRACE_S)
-        shutil.rmtree(chosen.runtime_dir, ignore_errors=True)  # nobody lives there any more
+        shutil.rmtree(chosen.runtime_dir, ignore_errors=True)  # no process uses it any more
     return found
 
 
 def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
-    """Starts one more hub on this machine; returns when the core knows it."""
+    """Starts one more hub on this machine; returns when it is registered with the core."""
     chosen = settle(parameters)
     one_shot.find(chosen)  # knows best why there is none
     started = Started(chosen)
@@ -176,15 +176,15 @@ def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProces
 
 
 class _InUse(NblbError):
-    """The core that was started has found its state folder in use by another."""
+    """Raised when the started core finds its state folder in use by another."""
 
 
 class _CoreGone(LoadBalancerUnreachable):
-    """The core that was found has ended since."""
+    """Raised when the core that was found has ended since."""
 
 
 def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, started: Started) -> None:
-    """Core, Health Check, Monitor and hub, each found or started."""
+    """Finds or starts core, Health Check, Monitor and hub."""
     ahead: list[RoleProcess] = []
     started.notes[:] = filter(None, [notes.address(parameters), *notes.differences(parameters)])
     address = ensure_core(parameters, started, lambda: ahead.extend(_while_core_starts(parameters, workers, started)))
@@ -203,26 +203,26 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
 
 
 def settle(parameters: Source, name: str | None = None) -> Parameters:
-    """Checked parameters, with another name if one is given."""
+    """Loads and checks the parameters; `name`, if given, replaces LB_NAME."""
     chosen = parameters_module.load(parameters)
     return chosen.changed(LB_NAME=name) if name else chosen
 
 
 def join(parameters: Parameters, started: Started) -> Cluster:
-    """A Cluster on a connection of its own, which becomes the current one of this process."""
+    """Connects a new Cluster, which becomes the current one of this process."""
     if task_api.parent is not None:
         from nblb.client import nested
 
         if nested.is_own(parameters):
             return nested.cluster(task_api.parent)
-    from nblb.client.cluster import Cluster  # pickles: a command line that only asks does without
+    from nblb.client.cluster import Cluster  # imports pickling code, which query commands do not need
 
     return Cluster(parameters, started)
 
 
 @contextlib.contextmanager
 def only_one_starter(parameters: Parameters) -> Iterator[None]:
-    """Holds the lock that starting and stopping share, for one cluster on this machine."""
+    """Locks out other starts and stops of this cluster on this machine."""
     path = parameters.runtime_dir / "start.lock"
     until = time.monotonic() + 2 * START_DEADLINE_S
     while (file := lock_file(runtime_folder(parameters) / "start.lock")) is None:
@@ -236,19 +236,19 @@ def only_one_starter(parameters: Parameters) -> Iterator[None]:
 
 
 def _while_core_starts(parameters: Parameters, workers: int | None, started: Started) -> list[RoleProcess]:
-    """A hub needs no core to begin with: it dials until there is one, and its workers start meanwhile."""
+    """Starts the hub while the core starts: it dials until there is a core, and its workers start meanwhile."""
     hubs = []
     if workers != 0 and not present(parameters.runtime_dir, "hub"):
         hubs.append(_spawn_hub(parameters, workers, started))
-    import nblb.client.cluster  # noqa: F401  # takes a while, and is needed next
+    import nblb.client.cluster  # noqa: F401  # slow, and needed next
 
     return hubs
 
 
 def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[], object] = lambda: None) -> str:
-    """The address of a core that answers: the one that runs, or a new one, and `meanwhile()` while that starts.
+    """Returns the address of a running or newly started core; calls `meanwhile()` while a new one starts.
 
-    One that is about to end may still have its file, or its state folder when the file is gone: the next waits for it.
+    A core that is about to end may still have its file, or the lock of its state folder: the new one waits for it.
     """
     until = time.monotonic() + OTHER_CORE_S
     while True:
@@ -265,13 +265,13 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
         meanwhile = _nothing
         try:
             address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
-        except _InUse:  # by a core that is still closing, or starting without our lock (LoadBalancer().startLB(), say)
+        except _InUse:  # by a closing core, or one that starts without our lock (such as LoadBalancer().startLB())
             if time.monotonic() > until:
                 raise
             started.processes.remove(process)
             time.sleep(0.05)
             continue
-        if pid != process.pid:  # another was faster: ours ends by itself
+        if pid != process.pid:  # another core was faster: ours ends by itself
             started.processes.remove(process)
             wait_gone([process.pid], STOP_GRACE_S)
         return address
@@ -282,7 +282,7 @@ def _nothing() -> None:
 
 
 def _address_of(core: CoreFile, parameters: Parameters) -> str:
-    """Where a core that lives answers; "" when it has ended meanwhile."""
+    """The address of a living core once it answers; "" if it has ended meanwhile."""
     try:
         address, _ = one_shot.find(parameters)
         one_shot.ask(address, "status")
@@ -311,13 +311,13 @@ def _core_answers(parameters: Parameters) -> tuple[str, int] | None:
 
 
 def ensure_alone(role: str, parameters: Parameters, started: Started) -> None:
-    """Starts the Health Check or the Monitor, unless it runs. The core does not wait for them, nor do we."""
+    """Starts the Health Check or the Monitor unless it runs, without waiting for it."""
     if not present(parameters.runtime_dir, role):
         started.processes.append(spawn(role, parameters))
 
 
 def ensure_monitor(parameters: Parameters, started: Started) -> None:
-    """Starts the Monitor, unless it runs or cannot be served there; what is not as the parameters say is noted."""
+    """Starts the Monitor unless it runs or is refused; notes each difference from the parameters."""
     if present(parameters.runtime_dir, "monitor"):
         return
     refused = notes.monitor_refused(parameters)
@@ -331,11 +331,11 @@ def ensure_monitor(parameters: Parameters, started: Started) -> None:
 
 
 def ensure_hub(parameters: Parameters, address: str, workers: int | None, started: Started) -> None:
-    """A hub on this machine: one that runs, or a new one."""
+    """Finds or starts a hub on this machine."""
     known = _hubs_here(address)
     until = time.monotonic() + OTHER_CORE_S
     while workers is not None and not known and present(parameters.runtime_dir, "hub") and time.monotonic() < until:
-        time.sleep(0.04)  # it outlived its core, and comes back to this one
+        time.sleep(0.04)  # it outlived its core, and will connect to this one
         known = _hubs_here(address)
     if known or present(parameters.runtime_dir, "hub"):
         if workers is not None:
@@ -345,19 +345,19 @@ def ensure_hub(parameters: Parameters, address: str, workers: int | None, starte
 
 
 def _hubs_here(address: str) -> list[Mapping[str, Any]]:
-    """The hubs of this computer that the core knows."""
+    """The hubs of this computer that are registered with the core."""
     here = socket.gethostname()
     return [hub for hub in one_shot.ask(address, "hubs") if hub["host"] == here and is_alive(hub["pid"])]
 
 
 def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, started: Started) -> None:
-    """The hub that runs here gets the number of workers that a start asks for; of several none is chosen."""
+    """Gives the running hub the requested number of workers; changes none of several hubs."""
     has = sum(hub["workers"] for hub in hubs)
     if len(hubs) != 1:
         if has != workers:
             started.note(
-                f"{len(hubs)} hubs with {has} workers run here already, so none got the {workers} workers that were "
-                "asked for; cluster.scale(N, hub=NAME) gives one of them N"
+                f"{len(hubs)} hubs with {has} workers run here already, so none got the {workers} requested workers; "
+                "cluster.scale(N, hub=NAME) gives one of them N"
             )
         return
     if has != workers:
@@ -368,7 +368,7 @@ def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, star
 def start_hub(
     parameters: Parameters, workers: int | None, started: Started, arguments: tuple[str, ...] = ()
 ) -> RoleProcess:
-    """Starts a hub here and waits until the core knows it and it has its workers."""
+    """Starts a hub here and waits until it is registered with the core and has its workers."""
     process = _spawn_hub(parameters, workers, started, arguments)
     _wait_for_hub(process, parameters, workers)
     return process
@@ -399,12 +399,12 @@ def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | N
 
 
 def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) -> T:
-    """Waits for a process to be ready; an error with the end of its log when it dies or takes too long."""
+    """Waits for a process to be ready; raises with the end of its log if it dies or takes too long."""
     until = time.monotonic() + START_DEADLINE_S
     last: Exception | None = None
     pause = 0.005
     while True:
-        alive = process.is_alive()  # looked up before asking: whoever was faster has been asked when ours is gone
+        alive = process.is_alive()  # read before asking: if ours has ended, a faster one was asked
         try:
             if answer := ready():
                 return answer
@@ -428,17 +428,17 @@ def _ended(process: RoleProcess, sentence: str) -> str:
 
 
 def _stop_core(core: CoreFile) -> None:
-    """Tells a living core to end with its hubs, and waits until it has; one that hangs is left to be killed."""
+    """Stops a living core and its hubs, and waits for its end; a hanging core is left to be killed."""
     try:
         one_shot.stop_core(core, hubs=True)
     except (NblbError, KeyError):
         return
     until = time.monotonic() + STOP_GRACE_S
-    while core.path.exists() and not core.stale and time.monotonic() < until:  # its last act is to remove the file
+    while core.path.exists() and not core.stale and time.monotonic() < until:  # the core removes the file last
         time.sleep(0.005)
 
 
 def monitor_url(parameters: Parameters) -> str:
-    """Where the Monitor of this cluster on this machine can be seen, "" while it does not answer yet."""
+    """The address of this cluster's Monitor on this machine; "" while it does not answer yet."""
     there = present(parameters.runtime_dir, "monitor")
     return str(there[0].about.get("url", "")) if there else ""

@@ -1,4 +1,4 @@
-"""What the processes of a cluster have written on this machine, by role."""
+"""The logs of a cluster's processes on this machine, by role."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from nblb.parameters import Parameters
 
 LINE_BYTES = 400  # more than most lines have
-ORDER = ("core", "hub", "health", "monitor")  # others, such as hub-2, stand behind their kind
+ORDER = ("core", "hub", "health", "monitor")  # others, such as hub-2, follow their kind
 
 
 def files(parameters: Parameters) -> dict[str, Path]:
-    """The log of each process, by the name that people call it: core, hub, hub-2, health, monitor."""
+    """The log of each process, by its name: core, hub, hub-2, health, monitor."""
     found = {path.stem: path for path in (parameters.state_dir / "logs").glob("*.log")}
     order = {role: number for number, role in enumerate(ORDER)}
     return dict(sorted(found.items(), key=lambda entry: (order.get(entry[0].partition("-")[0], len(ORDER)), entry[0])))
 
 
 def file_of(parameters: Parameters, role: str) -> Path:
-    """The log of one process; an error that lists those that there are."""
+    """The log of one process; raises an error that lists the existing logs if there is none."""
     found = files(parameters)
     if role not in found:
         there = f"there are {', '.join(found)}" if found else "none has written one here"
@@ -32,7 +32,7 @@ def file_of(parameters: Parameters, role: str) -> Path:
 
 
 def last_lines(path: Path, lines: int) -> str:
-    """The end of a log."""
+    """The last lines of a log."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - (lines + 1) * LINE_BYTES))
@@ -40,7 +40,7 @@ def last_lines(path: Path, lines: int) -> str:
 
 
 def new_text(path: Path) -> Iterator[str]:
-    """What is written from now on, "" where nothing is new; a log that was set aside is begun anew."""
+    """Yields new text of a log, "" while there is none; after a rotation it goes on with the new file."""
     at = path.stat().st_size
     while True:
         size = path.stat().st_size if path.exists() else 0

@@ -1,7 +1,7 @@
-"""Sentences about what was asked for and is not so: settings that differ from those of the processes that run, a
-Monitor that is on another port or on none, an address that other computers cannot reach.
+"""Notes on requests that a start could not fulfil: settings that differ from those of the running processes, a Monitor
+on another port or on none, an address that other computers cannot reach.
 
-A start is not refused for them; they stand on the cluster's card, in `nblb start` and in `nblb status`.
+They do not prevent a start; the cluster's card, `nblb start` and `nblb status` show them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from nblb.parameters import Parameters
 
-KEYS = {"core": "LB_", "hub": "WKHUB_", "monitor": "MONITOR_"}  # the settings that each process was started with
-NOT_COMPARED = frozenset({"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT"})  # other clusters', or the notebook's own
+KEYS = {"core": "LB_", "hub": "WKHUB_", "monitor": "MONITOR_"}  # role -> prefix of its settings
+NOT_COMPARED = frozenset({"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT"})  # of other clusters, or of the notebook only
 LONGEST = 400  # characters of a value; a longer one is compared by its hash
-MOST_PORTS = 50  # that are tried after MONITOR_PORT
-COMPLAINT = "nblb: "  # how the last line of a log begins when its process ended with an error
+MOST_PORTS = 50  # ports that are tried after MONITOR_PORT
+COMPLAINT = "nblb: "  # start of the last line in the log of a process that ended with an error
 
 
 def settings_of(role: str, parameters: Parameters) -> dict[str, str]:
-    """The settings that a process of this role goes by, as JSON texts: what it writes beside its pid."""
+    """The settings of a process with this role as JSON texts, which it records beside its pid."""
     prefix = KEYS.get(role, "-")
     found = {
         key: json.dumps(value, sort_keys=True)
@@ -43,7 +43,7 @@ def settings_of(role: str, parameters: Parameters) -> dict[str, str]:
 
 
 def differences(parameters: Parameters) -> list[str]:
-    """A sentence for each process of the cluster on this computer that was started with other settings than these."""
+    """A sentence for each process of the cluster on this computer that runs with other settings than these."""
     if parameters.source == "defaults":
         return []
     sentences: list[str] = []
@@ -58,8 +58,8 @@ def differences(parameters: Parameters) -> list[str]:
             said = "; ".join(_difference(key, wanted, has) for key in sorted(other - seen))
             seen |= other
             sentences.append(
-                f"the {role} that runs (pid {one.pid}) keeps the settings it was started with: {said}. %lb_stop and "
-                f"%lb_start, or 'nblb stop' and 'nblb start', begin with those of {parameters.source}"
+                f"the running {role} (pid {one.pid}) keeps the settings of its start: {said}. %lb_stop and "
+                f"%lb_start, or 'nblb stop' and 'nblb start', apply those of {parameters.source}"
             )
     return sentences
 
@@ -67,32 +67,32 @@ def differences(parameters: Parameters) -> list[str]:
 def _difference(key: str, wanted: Mapping[str, str], has: Mapping[str, Any]) -> str:
     old, new = str(has[key]), wanted[key]
     if old.startswith("#") or new.startswith("#"):
-        return f"{key} is another one now"
+        return f"{key} has changed"
     return f"{key} was {_clipped(old)} and is {_clipped(new)} now"
 
 
 def address(parameters: Parameters) -> str:
-    """The sentence for an LB_IP that promises more than LB_SECURITY "on" gives, "" for others."""
+    """The note on an LB_IP that other computers cannot reach because of LB_SECURITY "on"; else ""."""
     if parameters.LB_SECURITY != "on" or is_loopback(parameters.LB_IP):
         return ""
     return (
         f'LB_IP is {parameters.LB_IP}, and with LB_SECURITY "on" only this computer can connect, by Unix sockets: '
-        "other computers need keys, which are to come"
+        "other computers need keys, which do not exist yet"
     )
 
 
 def monitor_refused(parameters: Parameters) -> str:
-    """The sentence for a Monitor that cannot be served where MONITOR_IP says, "" for one that can."""
+    """The note on a MONITOR_IP where the Monitor must not be served; else ""."""
     if is_loopback(parameters.MONITOR_IP):
         return ""
     return (
-        f"no Monitor: MONITOR_IP is {parameters.MONITOR_IP}, and the Monitor has no login yet that is encrypted, so it "
+        f"no Monitor: MONITOR_IP is {parameters.MONITOR_IP}, and the Monitor has no encrypted login yet, so it "
         'serves this computer only; set it to "127.0.0.1", and reach it from elsewhere by JupyterLab\'s proxy or SSH'
     )
 
 
 def monitor_port(parameters: Parameters) -> tuple[int, str]:
-    """The port that the Monitor can have, and a sentence if that is not MONITOR_PORT."""
+    """A free port for the Monitor, and a note if it is not MONITOR_PORT."""
     wanted = parameters.MONITOR_PORT
     if not wanted:
         return 0, ""
@@ -104,7 +104,7 @@ def monitor_port(parameters: Parameters) -> tuple[int, str]:
 
 
 def monitor_trouble(parameters: Parameters) -> str:
-    """Why no Monitor answers for this cluster, in a sentence; "" where none was started, or one is being started."""
+    """The note on why this cluster has no Monitor; "" if none was requested or one is starting."""
     refused = monitor_refused(parameters)
     if refused or present(parameters.runtime_dir, "monitor"):
         return refused
@@ -118,7 +118,7 @@ def monitor_log(parameters: Parameters) -> Path:
 
 
 def _free(parameters: Parameters, port: int) -> bool:
-    """Nobody listens there; True also where that cannot be found out."""
+    """True if the port is free, or if that cannot be determined."""
     family = socket.AF_INET6 if ":" in parameters.MONITOR_IP else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

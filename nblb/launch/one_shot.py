@@ -1,4 +1,4 @@
-"""Asking a core one question on a connection of its own, before and after there is a client."""
+"""Single queries to a core, each on its own connection, for use without a client."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from nblb.transport.dialing import best_address, dial
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
 
-LOOK_S = 0.2  # how often to see whether the core that is asked still lives
+LOOK_S = 0.2  # seconds between two checks that the core still lives
 HOW_TO_START = "start one with %lb_start, lb.start() or 'nblb start'"
 
 
 def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
-    """Where a core for these parameters listens for clients, and its core.json where it has one.
+    """Returns the client address of the core for these parameters, and its core.json if there is one.
 
     Raises
     ------
     LoadBalancerUnreachable
-        There is no core, or the one that was there is gone.
+        There is no core, or it has ended.
     """
     core = read_core_file(parameters.connection_file)
     if core is not None and core.stale:
@@ -50,22 +50,22 @@ def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
 
 
 def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 5.0) -> Any:
-    """The core's answer to a question of broker/queries.py."""
+    """Returns the core's answer to a query of broker/queries.py."""
     return _question(address, Ask(request=1, topic=topic, about=about or {}), timeout_s)
 
 
 def stop_core(core: CoreFile, hubs: bool, timeout_s: float = 5.0) -> None:
-    """Tells the core to end, and waits until it says that it will."""
+    """Asks the core to end, and waits for its confirmation."""
     _question(best_address(core.addresses, "clients"), StopCore(request=1, hubs=hubs), timeout_s, core)
 
 
 def scale_hub(address: str, hub: str, workers: int, timeout_s: float = 5.0) -> None:
-    """Gives a hub another number of workers; they come and go after the answer."""
+    """Sets a hub's number of workers; they start and stop after the answer."""
     _question(address, ScaleHub(request=1, hub=hub, workers=workers), timeout_s)
 
 
 def cancel(address: str, task: str = "", job: str = "", kill: bool = False, timeout_s: float = 5.0) -> int:
-    """Cancels a task or a job (by their ids); how many tasks are or will be cancelled."""
+    """Cancels a task or a job by its id; returns how many tasks are or will be cancelled."""
     task, _, item = task.partition(".")
     first, items = (int(item), 1) if item.isdigit() else (0, 0)
     message = CancelTask(request=1, task=task, first=first, items=items, job=job, kill=kill)

@@ -1,8 +1,8 @@
-"""Which processes of a cluster live on this machine, known from files that cannot go stale unnoticed.
+"""The living processes of a cluster on this machine, found from lock files.
 
-Each role's process holds a lock on a file of its own in the runtime folder for as long as it lives; the kernel
-drops the lock however the process ends. So a held lock is a living process (a pid alone may be somebody else's by
-now), and a free one is a file to remove. Where the core listens says core.json (system/core_file.py).
+The process of each role locks a file in the runtime folder while it lives; the kernel releases the lock however the
+process ends. So a locked file means a living process (a pid alone may belong to another program by now), and an
+unlocked one is removed. core.json has the core's addresses (system/core_file.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUFFIX = ".here"
 
 @dataclass(frozen=True)
 class RunningRole:
-    """A living process of a cluster: its role ("core", "hub", "health", "monitor") and what it said of itself."""
+    """A living process of a cluster: its role ("core", "hub", "health", "monitor") and its recorded data."""
 
     role: str
     pid: int
@@ -30,10 +30,10 @@ class RunningRole:
 
 
 class RoleLock:
-    """Held for a role's process while it lives. `alone`: one process of this role per cluster.
+    """The lock of a role's process, held while it lives. `alone`: one process of this role per cluster.
 
-    A starter takes it and hands it to the process that it starts, so that there is no moment at which a process is
-    there and cannot be seen.
+    A starter takes the lock and passes it to the process that it starts, so that a process is visible from its first
+    moment.
     """
 
     def __init__(self, runtime_dir: Path, role: str, alone: bool = False) -> None:
@@ -42,9 +42,9 @@ class RoleLock:
         self._about: dict[str, Any] = {"role": role, "pid": os.getpid(), "started_at": time.time()}
 
     def take(self, for_child: bool = False) -> bool:
-        """False when another process of this role is there already.
+        """Takes the lock; returns False if another process of this role has it.
 
-        With `for_child` this process is only the starter, which nobody who ends the cluster just now may end.
+        With `for_child` this process is only the starter, which a stop of the cluster must not end.
         """
         file = lock_file(self.path)
         if file is None:
@@ -54,21 +54,21 @@ class RoleLock:
         return True
 
     def hand_over(self, pid: int) -> None:
-        """The process `pid` has inherited the lock; from now on it is its."""
+        """Gives the lock to the process `pid`, which has inherited it."""
         self.say(pid=pid)
         os.close(self.file)
         self.file = -1
 
     def adopt(self, file: int, path: Path) -> None:
-        """Takes over what a starter has handed over."""
-        os.set_inheritable(file, False)  # it must end with this process, not with a child of it
+        """Takes over the lock from a starter."""
+        os.set_inheritable(file, False)  # the lock must end with this process, not with a child of it
         self.file, self.path = file, path
 
     def say(self, **about: Any) -> None:
-        """Adds to what others can read of this process (the Monitor's address, for example)."""
+        """Adds to the recorded data of this process (the Monitor's address, for example)."""
         self._about.update(about)
         text = json.dumps(self._about).encode()
-        os.pwrite(self.file, text.ljust(os.fstat(self.file).st_size), 0)  # at no moment is it cut short
+        os.pwrite(self.file, text.ljust(os.fstat(self.file).st_size), 0)  # the file is never shorter than its content
 
     def leave(self) -> None:
         if self.file >= 0:
@@ -79,7 +79,7 @@ class RoleLock:
 
 
 def lock_file(path: Path) -> int | None:
-    """A descriptor that holds the lock on the file at `path`, or None while another process holds it."""
+    """A descriptor with the lock on the file at `path`; None while another process has the lock."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -91,11 +91,11 @@ def lock_file(path: Path) -> int | None:
             return None
         except FileNotFoundError:
             pass
-        os.close(file)  # it was removed between opening and locking: once more
+        os.close(file)  # it was removed between opening and locking: try again
 
 
 def present(runtime_dir: Path, role: str = "") -> list[RunningRole]:
-    """The living processes of the cluster on this machine; files of dead ones are removed on the way."""
+    """Returns the living processes of the cluster on this machine; removes the files of dead ones."""
     found = []
     for path in sorted(runtime_dir.glob(f"{role}*{SUFFIX}")):
         one = _read(path)
@@ -115,9 +115,9 @@ def _read(path: Path) -> RunningRole | None:
         except OSError:
             about = json.loads(os.pread(file, 65536, 0) or b"{}")
             pid = int(about["pid"])
-            return RunningRole(about["role"], pid, about, path) if pid else None  # about to be started
-        path.unlink(missing_ok=True)  # the lock was free: nobody lives here
-    except (OSError, ValueError, KeyError):  # written this very moment, or not by us
+            return RunningRole(about["role"], pid, about, path) if pid else None  # None: about to be started
+        path.unlink(missing_ok=True)  # the lock was free: the process has ended
+    except (OSError, ValueError, KeyError):  # being written right now, or not an nblb file
         pass
     finally:
         os.close(file)

@@ -1,7 +1,7 @@
-"""Starts a role of the cluster (core, hub, health, monitor) as a detached process of its own.
+"""Starts a role of the cluster (core, hub, health, monitor) as a detached process.
 
-Detached: its own session, no terminal, no inherited files, output to a log. So it outlives the kernel or the
-script that started it, and neither Ctrl-C nor a closed browser reaches it.
+Detached means: its own session, no terminal, no inherited files, output to a log. So it outlives the kernel or script
+that started it, and neither Ctrl-C nor a closed browser ends it.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from nblb.system.private_folder import runtime_folder
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
 
-LONE = frozenset({"health", "monitor"})  # one of each is enough for a cluster; a core sees to that by itself
-LOG_BYTES = 4 * 1024 * 1024  # a log longer than this is set aside when its role starts again
+LONE = frozenset({"health", "monitor"})  # roles with one process per cluster; a core has its own lock
+LOG_BYTES = 4 * 1024 * 1024  # a longer log is rotated when its role starts again
 TAIL_LINES = 20
 
 
 class RoleProcess:
-    """A role's process, with the handful of methods that multiprocessing.Process has for it."""
+    """The process of a role, with the main methods of multiprocessing.Process."""
 
     def __init__(self, role: str, pid: int, log: Path, log_start: int = 0) -> None:
         self.role = role
         self.name = role
         self.pid = pid
         self.log = log
-        self.log_start = log_start  # where in the log this process's own lines begin
+        self.log_start = log_start  # where this process's own lines begin in the log
 
     def is_alive(self) -> bool:
         return is_alive(self.pid)
 
     @property
     def exitcode(self) -> int | None:
-        """None while it runs, or when it is not a child of this process."""
+        """The exit code; None while it runs, or if it is not a child of this process."""
         child = children.get(self.pid)
         return None if child is None else child.poll()
 
     def terminate(self) -> None:
-        """Asks it to end in good order."""
+        """Ends the process in good order."""
         with contextlib.suppress(ProcessLookupError):
             if self.is_alive():
                 os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends the process at once."""
         with contextlib.suppress(ProcessLookupError):
             if self.is_alive():
                 os.kill(self.pid, signal.SIGKILL)
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits until it has ended, `timeout` seconds at most."""
+        """Waits until the process has ended, `timeout` seconds at most."""
         wait_gone([self.pid], float("inf") if timeout is None else timeout)
 
     def tail(self) -> str:
-        """The end of its log."""
+        """The end of the process's log."""
         return tail(self.log, self.log_start)
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class RoleProcess:
 
 
 def tail(log: Path, start: int = 0) -> str:
-    """The last lines of a log, none from before `start`, for an error that must say why a process died."""
+    """The last lines of a log after the position `start`, for an error on a process that died."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -88,13 +88,13 @@ def tail(log: Path, start: int = 0) -> str:
 
 
 def hand_over(parameters: Parameters) -> Path:
-    """The parameters as a private file for the processes of the cluster, complete and with absolute paths."""
+    """Writes the complete parameters, with absolute paths, to a private file for the processes of the cluster."""
     settings = parameters.as_dict() | {"LB_STATE_DIR": str(parameters.state_dir.absolute()), "LB_NAME": parameters.name}
     return write_private(runtime_folder(parameters), "parameters.json", json.dumps(settings, indent=1).encode())
 
 
 def write_private(folder: Path, name: str, content: bytes) -> Path:
-    """Writes a file that only this account can read, whole or not at all."""
+    """Writes a file that only this account can read, atomically."""
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")  # mkstemp makes it 0600
     with os.fdopen(handle, "wb") as file:
         file.write(content)
@@ -102,7 +102,7 @@ def write_private(folder: Path, name: str, content: bytes) -> Path:
 
 
 def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
-    """Starts `nblb ROLE` detached, apart from the caller's folder and PYTHON* variables (system/isolated_python.py)."""
+    """Starts `nblb ROLE` detached, without the caller's folder and PYTHON* variables (system/isolated_python.py)."""
     settings = hand_over(parameters)
     presence = RoleLock(parameters.runtime_dir, role, alone=role in LONE)
     if not presence.take(for_child=True):
@@ -110,7 +110,7 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
     log = _open_log(parameters, log_name or role)
     words = (role, "--watch") if role == "health" else (role,)
     given = ("--parameters", str(settings), "--presence", str(presence.file), str(presence.path))
-    # A hub runs the caller's functions, so it stands where the caller stands; the others must not keep that folder.
+    # A hub runs the caller's functions in the caller's folder; the other roles must not keep that folder in use.
     folder = _here() if role == "hub" else parameters.state_dir
     try:
         with log.open("ab") as output:
@@ -150,7 +150,7 @@ def _environment(role: str) -> dict[str, str]:
 def _here() -> Path:
     try:
         return Path.cwd()
-    except FileNotFoundError:  # removed under our feet
+    except FileNotFoundError:  # removed meanwhile
         return Path.home()
 
 
@@ -174,11 +174,11 @@ class Echo:
         self._process = process
         self._offset = process.log_start
         self._lock = threading.Lock()
-        self._over = False  # what comes into the log later is another process's
+        self._over = False  # later lines of the log belong to another process
         threading.Thread(target=self._follow, name=f"nblb-echo-{process.role}", daemon=True).start()
 
     def flush(self) -> None:
-        """Prints what is there now."""
+        """Prints the new lines of the log."""
         with self._lock, contextlib.suppress(OSError, ValueError):
             if self._over:
                 return

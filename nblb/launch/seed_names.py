@@ -1,4 +1,4 @@
-"""startAll and startWorkerHub, as the documentation of pyLoadBalancer has them."""
+"""startAll and startWorkerHub, with the interface that pyLoadBalancer documents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
     -------
     list
         [LB, HC, Monitor], each with pid, is_alive(), terminate(), join(timeout); with `returnStartFct`
-        [[LB, HC, Monitor], [functions that start them again]]. They go on when this process ends: `nblb stop`.
+        [[LB, HC, Monitor], [functions that start them again]]. They outlive this process; `nblb stop` ends them.
     """
     parameters = cluster_processes.settle(pfile)
     refuse_other_computer(parameters)
@@ -61,7 +61,7 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
 def startWorkerHub(
     pfile: Source = None, tasks: Mapping[str, Callable[..., Any]] | None = None, returnStartFct: bool = False
 ) -> Any:
-    """Starts a hub that runs `tasks` ({name: function}) by name; returns when the Load Balancer knows it.
+    """Starts a hub that runs `tasks` ({name: function}) by name; returns when it is registered.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def startWorkerHub(
 
 
 def _hand_over_functions(parameters: Parameters, tasks: dict[str, Callable[..., Any]]) -> Path:
-    """The functions as a private file: those of __main__, lambdas and closures travel by value."""
+    """Writes the functions to a private file; those of __main__, lambdas and closures are pickled by value."""
     from nblb.payload import dump_function
 
     packed = {name: dump_function(function)[1].tobytes() for name, function in tasks.items()}
@@ -96,7 +96,7 @@ def _hand_over_functions(parameters: Parameters, tasks: dict[str, Callable[..., 
 
 
 def _process(role: str, parameters: Parameters, started: cluster_processes.Started) -> RoleProcess:
-    """The handle of a role, also when somebody else started it."""
+    """Returns the handle of a role, also of one that another process started."""
     for process in started.processes:
         if process.role == role:
             return process
@@ -122,7 +122,7 @@ def _starter(role: str, parameters: Parameters) -> Callable[[], RoleProcess]:
 
 
 def _await_first_check(parameters: Parameters, health: RoleProcess) -> None:
-    """Waits for the Health Check's first look, whose warning the documentation tells users to expect."""
+    """Waits for the first round of the Health Check, whose warning the documentation announces."""
     until = time.monotonic() + FIRST_CHECK_S
     while time.monotonic() < until and is_alive(health.pid):
         if any(one.about.get("checked") for one in present(parameters.runtime_dir, "health")):

@@ -41,7 +41,7 @@ def test_a_broken_promise_is_told_with_the_command_that_replays_it(run: Any) -> 
         code, said = run("--seeds", "20", "--processes", "1")
     assert code == 1
     assert "I4: task" in said
-    assert "see it again: nblb simulate --seed " in said
+    assert "play it again: nblb simulate --seed " in said
 
 
 def test_one_history_with_its_trace(run: Any) -> None:
