@@ -1,7 +1,7 @@
-// The cluster card: what it is, how busy it is, and the buttons Scale, Open monitor, Stop.
+// The cluster card: its facts, its load, and the buttons Scale, Open monitor, Stop.
 
-// The kernel cannot know how the browser reaches its machine. Where the notebook server has jupyter-server-proxy the
-// Monitor is behind it; otherwise the address stands as it is, which is right on the same computer.
+// The kernel cannot know how the browser reaches its machine. If the notebook server has jupyter-server-proxy, the link
+// goes through it; otherwise the address is used unchanged, which is right on the same computer.
 const monitor_address = async (address) => {
   const settings = document.getElementById("jupyter-config-data"), url = new URL(address);
   const base = settings ? JSON.parse(settings.textContent).baseUrl : null;
@@ -43,7 +43,7 @@ export default live((model, root) => {
       const [name, host, state, workers, busy] = now.hubs[i] || [];
       show(line, i < now.hubs.length); say(line, name ? `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy` : "");
     });
-    if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else what was typed stands
+    if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else keep what was typed
     scale.can(now.can.scale); enable(open, now.can.monitor); enable(stop, now.can.stop); wanted.disabled = !now.can.scale;
     attr(open, "title", now.monitor || "no Monitor runs");
   };

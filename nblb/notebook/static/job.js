@@ -1,4 +1,4 @@
-// The job card: bar, counts, a strip with every item, what runs, what failed. Text is only touched where it changed.
+// The job card: bar, counts, a strip of all items, running items, failures. Only changed text is set again.
 
 const running = () => {
   const body = h("tbody"), rows = [];
@@ -11,7 +11,7 @@ const running = () => {
       cells[1].append(meter, number); rows.push({ row, cells, fill, number }); body.append(row);
     }
     rows.forEach(({ row, cells, fill, number }, i) => {
-      row.style.visibility = i < list.length ? "visible" : "hidden"; // keeps its height: nothing below jumps
+      row.style.visibility = i < list.length ? "visible" : "hidden"; // the row keeps its height, so that nothing below moves
       if (i >= list.length) return;
       const [item, percent, note, where, since] = list[i];
       say(cells[0], String(item)); fill.style.width = `${percent}%`; say(number, percent ? `${percent} %` : "");
@@ -21,14 +21,14 @@ const running = () => {
   } };
 };
 
-// Shown from the start, so that the line does not grow under the reader; the others come when they are needed.
+// Shown from the start, so that the line does not grow later; the others appear when needed.
 const always = [["DONE", "✓", "done"], ["FAILED", "✗", "failed"], ["RUNNING", "▶", "running"], ["QUEUED", "…", "queued"]];
 
-// The item that was opened from the strip: its state, and its traceback or output.
+// The item opened from the strip: its state, and its traceback or output.
 const opened = (model, cells) => {
   const title = h("strong"), close = button(model, "Close", "item", () => null), text = h("pre", { tabindex: 0, role: "group", "aria-label": "what is known of the item" });
   const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, close)), text);
-  close.addEventListener("click", () => cells.node.focus()); // where it was opened
+  close.addEventListener("click", () => cells.node.focus()); // back to the strip, where it was opened
   return { node, draw(item) {
     show(node, Boolean(item)); close.can(true);
     if (item) { say(title, item.title); say(text, item.text); show(text, Boolean(item.text)); }
@@ -53,7 +53,7 @@ export default live((model, root) => {
     for (const [state, { chip, row: [, sign, word] }] of chips) {
       const n = there.get(state)?.[3] || 0;
       say(chip, `${sign} ${n.toLocaleString("en")} ${word}`); show(chip, n > 0 || !now.over);
-      chip.style.minWidth = `${word.length + now.total.toLocaleString("en").length + 2}ch`; // as wide as it may get: its neighbours stay
+      chip.style.minWidth = `${word.length + now.total.toLocaleString("en").length + 2}ch`; // its maximum width, so that its neighbours do not move
     }
     say(facts, now.facts.filter(Boolean).join(" · "));
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));

@@ -1,10 +1,10 @@
-// Jobs in rows: name, state, bar, what else is known, and what can be done about each. Rows are kept, and moved only
-// when their order changes; the card of a job that was taken up lives in its row.
+// Jobs in rows: name, state, bar, facts and buttons. Rows are kept, and moved only when their order changes; the card of
+// an attached job is embedded in its row.
 
 const ACTIONS = { attach: "Attach", cancel: "Cancel", forget: "Forget" };
 const SURE_MS = 5000;
 
-// What cannot be undone is asked twice: the first press changes the button's words, the second does it.
+// An action that cannot be undone takes two presses: the first changes the button's text, the second carries it out.
 const twice = (node, name, about, act) => {
   let until = 0;
   node.onclick = () => {

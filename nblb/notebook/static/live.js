@@ -1,6 +1,6 @@
-// What all cards share: finding the saved picture in the page and bringing it to life, and small parts.
+// The common part of all cards: finds the saved picture in the page and makes it live; small helpers.
 // The picture is plain HTML with the class nblb-live-KEY; the widget has no view of its own, so that a saved
-// notebook never holds a dead box. Front-ends that keep outputs apart ask for render() instead.
+// notebook never has an empty box. Front-ends that isolate outputs call render() instead.
 
 const h = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);
@@ -9,7 +9,7 @@ const h = (tag, attributes = {}, ...children) => {
   return node;
 };
 const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-// What goes away with the focus in it gives the focus to its card, or a keyboard would begin at the page's top again.
+// An element that is removed with the focus gives it to its card; else the keyboard would start at the page's top again.
 const show = (node, yes) => {
   if (node.hidden !== yes) return;
   if (!yes && node.matches(":focus-within")) node.closest(".nblb-root")?.focus({ preventScroll: true });
@@ -19,11 +19,11 @@ const attr = (node, name, value) => { if (node.getAttribute(name) !== String(val
 
 const SILENT_MS = 8000;
 
-// A press carries an id of its own: the kernel may see it twice and acts once.
+// Each press has its own id: the kernel may receive it twice, and acts once.
 const press = (model, click, value = null) =>
   model.send({ nblb: model.get("key"), click, value, id: `${Date.now()}-${Math.random().toString(36).slice(2)}` });
 
-// A button with the focus is only said to be disabled, for the same reason, and is when the focus has left it.
+// A button with the focus gets only aria-disabled, for the same reason, and is disabled when it loses the focus.
 const enable = (node, yes) => {
   const keeps = !yes && node.matches(":focus"), off = !yes && !keeps;
   if (node.disabled !== off) node.disabled = off;
@@ -40,7 +40,7 @@ const button = (model, name, action, value) => {
     press(model, action, value?.());
   };
   node.onblur = () => setTimeout(() => { if (node.isConnected && node.hasAttribute("aria-disabled")) enable(node, false); }); // not when its output is redrawn
-  // A pressed button stays grey for a second, or the next tick would light it again before the kernel answered.
+  // A pressed button stays grey for a second; else the next tick would enable it before the kernel has answered.
   node.can = (yes) => enable(node, yes && Date.now() - pressed >= 1000);
   return node;
 };
@@ -84,13 +84,13 @@ const live = (build) => {
     };
     const update = () => { heard = Date.now(); silent(false); draw(model.get("now")); };
     for (const name of ["now", "failures", "strip", "pictures", "output", "said"]) model.on(`change:${name}`, update);
-    // While something goes on the kernel speaks every two seconds; when it does not, the card says so.
+    // While work goes on the kernel sends a beat every two seconds; if it stops, the card says so.
     const watch = setInterval(() => { if (!model.get("now").over && Date.now() - heard > SILENT_MS) silent(true); }, 2000);
-    model.on("destroy", () => { // the kernel is gone, or holds the object no more; of one that had ended all is said
+    model.on("destroy", () => { // the kernel has ended, or has dropped the object; a card that is over is complete
       clearInterval(watch); silent(true); root.classList.toggle("nblb-silent", !model.get("now").over);
     });
     root.append(h("div", { class: "nblb-silence", role: "status" }, "○ no word from the kernel: it is busy, or gone"));
-    // JupyterLab takes keys for its own before the card sees them: not those that work a control.
+    // JupyterLab handles keys before the card does; keys that operate a control stop here.
     const keys = (event) => {
       if (!root.contains(event.target)) return;
       const pressed = ["Enter", " "].includes(event.key) && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
@@ -98,13 +98,13 @@ const live = (build) => {
     };
     window.addEventListener("keydown", keys, true);
     model.on("destroy", () => window.removeEventListener("keydown", keys, true));
-    let focused = null; // a redrawn output takes the focus away; it is given back
+    let focused = null; // a redrawn output loses the focus; it is restored
     root.addEventListener("focusin", (event) => { focused = event.target; });
     root.addEventListener("focusout", () => setTimeout(() => { if (root.isConnected && !root.contains(document.activeElement)) focused = null; }));
     update();
     return { root, update, place: null, into(place) {
       this.place = place; place.replaceChildren(root); update();
-      for (const node of root.querySelectorAll(".nblb-out")) node.back?.(); // nor does it lose its place in the output
+      for (const node of root.querySelectorAll(".nblb-out")) node.back?.(); // and the scroll position of the output
       if (focused && document.activeElement === document.body) {
         if (focused.disabled) { focused.disabled = false; focused.setAttribute("aria-disabled", "true"); }
         focused.focus({ preventScroll: true });
@@ -117,7 +117,7 @@ const live = (build) => {
       const look = () => {
         for (const place of places) {
           if (place.firstElementChild?.classList.contains("nblb-root")) continue;
-          let one = mounted.find((m) => !m.place.isConnected); // its output was drawn anew
+          let one = mounted.find((m) => !m.place.isConnected); // its output was redrawn
           if (!one) { one = mount(model); mounted.push(one); if (mounted.length === 1) press(model, "seen"); }
           one.into(place);
         }

@@ -1,7 +1,7 @@
-// What tasks say beyond progress: their output, pictures, knobs and failures. Shared by the cards of jobs and tasks.
+// Live content of tasks: output, pictures, knobs and failures. Shared by the cards of jobs and tasks.
 
-// Folded text of which the end is in view, unless the reader has scrolled back. Its box grows with the text to a bound
-// and never shrinks, so that a bar which redraws its line makes nothing jump, and two lines leave no empty box.
+// Folded text that shows its end unless the reader has scrolled back. Its box grows with the text up to a bound and
+// never shrinks, so that a progress bar that redraws its line moves nothing, and two lines leave no empty space.
 const output = (model) => {
   const text = h("pre", { tabindex: 0, class: "nblb-out", role: "group", "aria-label": "output" });
   const head = h("summary", {}, "output"), more = button(model, "Show more output", "more");
@@ -35,7 +35,7 @@ const pictures = (model, labelled) => {
     const list = model.get("pictures");
     if (list === drawn) return;
     drawn = list; show(node, list.length > 0);
-    if (list.length) node.style.minHeight = `${node.clientHeight}px`; // while the new ones load, the place is kept
+    if (list.length) node.style.minHeight = `${node.clientHeight}px`; // keep the height while the new ones load
     node.replaceChildren(...list.map((one) => picture(one, labelled)));
     setTimeout(() => { node.style.minHeight = ""; }, 300);
   } };
@@ -54,7 +54,7 @@ const knob = (model, [name, kind, value, min, max, step]) => {
   input.onchange = tell;
   write(value);
   return { node: h("label", { class: "nblb-knob" }, h("span", {}, name), input, now), draw(next) {
-    if (Date.now() - told < 1500 || (document.activeElement === input && kind !== "range" && kind !== "flag")) return; // what was set stands
+    if (Date.now() - told < 1500 || (document.activeElement === input && kind !== "range" && kind !== "flag")) return; // keep the user's value
     if (read() !== next) write(next);
     say(now, kind === "range" ? String(next) : "");
   } };
@@ -71,7 +71,7 @@ const knobs = (model) => {
   } };
 };
 
-// Why a task waits is asked of the core, by the button or by resting on the state.
+// Asks the core why a task waits, on a press of the button or when the pointer rests on the state.
 const why = (model) => {
   const ask = button(model, "Why?", "why");
   attr(ask, "title", "why it waits");
@@ -80,7 +80,7 @@ const why = (model) => {
     draw(now) { show(ask, Boolean(now.can.why)); ask.can(now.can.why); } };
 };
 
-// Alike failures together. A group once opened stays open, and groups never change places under the reader.
+// Failures grouped by kind. An opened group stays open, and groups never change places.
 const failures = () => {
   const node = h("div", { class: "nblb-failures" }), groups = new Map();
   return { node, draw(list) {

@@ -1,4 +1,4 @@
-// What the stop button leaves: the choice between going on, ending and ending at once.
+// The card after the stop button: Detach, Cancel or Kill.
 export default live((model, root) => {
   const fates = ["Detach", "Cancel", "Kill"].map((name) => [name.toLowerCase(), button(model, name, name.toLowerCase())]);
   const top = head(fates.map(([, node]) => node)), other = notes();

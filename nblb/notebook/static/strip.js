@@ -1,4 +1,4 @@
-// Every item of a job in one picture that can be walked and opened: a slider whose value is an item.
+// All items of a job in one picture that the keyboard can walk and open: a slider whose value is an item.
 // Left and right go to the next item, up and down to the next row, F to the next failed one, Enter opens.
 
 const BAD = new Set(["FAILED", "LOST"]), STOPPED = new Set(["CANCELLED", "CANCELLING"]);
@@ -48,7 +48,7 @@ const strip = (model, root) => {
     items.forEach((code, i) => {
       const x = (i % columns) * size, y = Math.floor(i / columns) * size, [state] = model.get("states")[code] || ["QUEUED"];
       context.fillStyle = colours[code];
-      const full = size - gap, half = Math.max(1, full >> 1), marked = size > 4; // a mark or a shape, so that colour does not speak alone
+      const full = size - gap, half = Math.max(1, full >> 1), marked = size > 4; // a mark or a shape, so that colour is not the only sign
       const wide = !marked && (state === "RUNNING" || state === "KEPT") ? half : full, tall = !marked && (STOPPED.has(state) || state === "KEPT") ? half : full;
       context.fillRect(x, y + full - tall, wide, tall);
       if (BAD.has(state) && !marked) bad.push([x, y, colours[code]]);
@@ -63,12 +63,12 @@ const strip = (model, root) => {
     for (const [x, y, colour] of bad) { context.fillStyle = colour; context.fillRect(x, y, size, size); }
     if (document.activeElement === node) {
       context.strokeStyle = style.getPropertyValue("color"); context.lineWidth = 2;
-      const box = Math.max(8, size - gap), inset = (box - size + gap) / 2; // around the cell, and never too small to see
+      const box = Math.max(8, size - gap), inset = (box - size + gap) / 2; // around the cell, and large enough to see
       context.strokeRect((at % columns) * size - inset, Math.floor(at / columns) * size - inset, box, box); context.lineWidth = 1;
     }
   };
   new ResizeObserver(paint).observe(root);
-  const themes = new MutationObserver(paint); // what is painted does not follow a change of theme by itself
+  const themes = new MutationObserver(paint); // a canvas does not follow a change of theme by itself
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   model.on("destroy", () => themes.disconnect());
   return { node, codes, named, draw(now) {
@@ -79,7 +79,7 @@ const strip = (model, root) => {
   } };
 };
 
-// The same in words, for those who do not see the picture: runs of items in the same state.
+// The strip as text, for people who do not see the picture: runs of items in the same state.
 const MOST_RUNS = 300;
 const in_words = (model, cells) => {
   const list = h("ol", { class: "nblb-runs", tabindex: 0, "aria-label": "items in words" }), node = h("details", { class: "nblb-words" }, h("summary", {}, "items in words"), list);

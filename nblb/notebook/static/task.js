@@ -1,4 +1,4 @@
-// The card of one task: state, bar, what it says and shows, its knobs, the tail of its output, how it failed.
+// The card of one task: state, bar, live content, knobs, end of the output, failure.
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), keep = button(model, "Stop early and keep", "keep"), waits = why(model);
   const top = head([waits.node, keep, cancel]), progress = bar(), failed = failures(), other = notes();
