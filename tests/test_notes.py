@@ -76,10 +76,10 @@ def test_settings_that_the_running_processes_do_not_have(settings: dict[str, Any
         )
         with started(settings | json.loads(path.read_text())) as (cluster, said):
             core, hub = said
-            assert "the core that runs" in core
+            assert "the running core" in core
             assert "LB_PREFETCH_MS was 30.0 and is 50.0 now" in core
             assert "LB_ON_INTERRUPT" not in core, "the notebook itself goes by it"
-            assert "the hub that runs" in hub
+            assert "the running hub" in hub
             assert "WKHUB_WORKERS was" in hub
             card = view_model.cluster(cluster.snapshot())
             assert said[0] in card["notes"]
