@@ -1,7 +1,7 @@
-"""Payloads too large for the database, as files named by their content, so that equal ones are kept once.
+"""Payloads too large for the database, as files named by their content, so that equal payloads are stored once.
 
-What lies in a file need not lie in the core's memory: `unload` leaves a payload only the place of its bytes, which
-are read when they are sent.
+A payload in a file need not be in the core's memory: `unload` replaces its bytes by their place in the file, from
+which they are read when they are sent.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from nblb.errors import JournalError
 from nblb.protocol.framing import Buffer, Payload
 from nblb.shared_files.transfer import FilePart, write_all
 
-MAPPED = 1024 * 1024  # files from here on are mapped for their reader; mapping smaller ones costs more than reading
+MAPPED = 1024 * 1024  # files of this size and more are mapped; mapping smaller ones costs more than reading
 
 
 class StoredBytes:
-    """The bytes of a payload in its file; a `framing.Away`."""
+    """A payload's bytes in its file; a `framing.Away`."""
 
     __slots__ = ("_lengths", "_path", "_start", "nbytes")
 
     def __init__(self, path: str, start: int, lengths: tuple[int, ...]) -> None:
-        self._path, self._start, self._lengths = path, start, lengths  # there are many, so no Path
+        self._path, self._start, self._lengths = path, start, lengths  # str, as a Path is larger
         self.nbytes = sum(lengths)
 
     def read(self) -> tuple[Buffer, ...]:
-        """All buffers; they last as long as somebody holds them, also when the file goes."""
+        """Return all buffers; they stay valid while referenced, even when the file is removed."""
         try:
             with open(self._path, "rb") as file:
                 if self.nbytes < MAPPED:
@@ -51,7 +51,7 @@ class StoredBytes:
         return tuple(buffers)
 
     def cut(self, start: int, end: int) -> bytes:
-        """A part of the first buffer."""
+        """Return a part of the first buffer."""
         try:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -63,23 +63,23 @@ class StoredBytes:
 
 
 class BlobFiles:
-    """A folder of payloads with a count of who needs each; one that nobody needs is removed.
+    """A folder of payload files with a reference count each; a file without references is removed.
 
-    A file is complete before it has its name, and has its name before the row that needs it is committed. Files
-    without a row are therefore leftovers of a crash, which `sweep` removes.
+    A file is complete before it gets its name, and gets its name before the row that needs it is committed. A file
+    without a row is therefore a leftover of a crash, which `sweep` removes.
     """
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
         self.folder, self.sync = folder, sync
         self._users: Counter[str] = Counter()
-        self._fresh: set[str] = set()  # on disk, and not yet committed
-        self._released: list[str] = []  # needed by no row, but perhaps by what is about to be said
+        self._fresh: set[str] = set()  # on disk, not yet committed
+        self._released: list[str] = []  # needed by no row, but perhaps by messages about to be sent
         self._number = count()
         folder.mkdir(mode=0o700, exist_ok=True)
         self.claims = FileClaims(folder.parent, self._users)
 
     def write(self, payload: Payload) -> str:
-        """Put the payload on disk, if its like is not there already; the name of its file."""
+        """Write the payload to disk, unless an equal one is there already; return the name of its file."""
         parts = _parts(payload)
         content = hashlib.blake2b(digest_size=20)
         for part in parts:
@@ -98,7 +98,7 @@ class BlobFiles:
         return name
 
     def unload(self, name: str, payload: Payload) -> None:
-        """Let a payload stand for its file from here on, without a copy in memory."""
+        """Replace the payload's bytes in memory by their place in the file."""
         if name in self._users and not payload.is_away:
             lengths = tuple(memoryview(part).nbytes for part in payload.buffers)
             payload.put_away(StoredBytes(f"{self.folder}/{name}", len(_layout(payload)), lengths))
@@ -113,7 +113,7 @@ class BlobFiles:
             os.close(file)
 
     def secure(self, name: str) -> None:
-        """A file that was handed over is about to be needed by a row."""
+        """Take over a file from a sender, because a row is about to need it."""
         if name not in self._users and name not in self._fresh:
             if self.sync:
                 file = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,7 +133,7 @@ class BlobFiles:
                 os.close(folder)
 
     def read(self, name: str) -> Payload:
-        """The payload of a file; of its bytes only the place."""
+        """Return the payload of a file, with the place of its bytes instead of the bytes."""
         path = self.folder / name
         try:
             with open(path, "rb") as file:
@@ -147,25 +147,25 @@ class BlobFiles:
         return Payload((), sizes, StoredBytes(str(path), start, tuple(lengths)))
 
     def lying(self, parts: Iterable[Any]) -> Payload:
-        """A payload from its row, of which some buffers were handed over in files."""
+        """Return a payload from its row, some of whose buffers were handed over in files."""
         root = self.claims.root
         return Payload.of([part if type(part) is bytes else FilePart(root, *part) for part in parts])
 
     def take(self, names: Iterable[str]) -> None:
-        """Rows that need these files have been committed."""
+        """Count references to these files by rows that have been committed."""
         self._users.update(names)
 
     def drop_unneeded(self) -> None:
-        """Remove new files that no committed row needs: their commit failed, or had another row in their place."""
+        """Remove new files that no committed row needs, because their commit failed or another row replaced theirs."""
         if not self._fresh:
             return
         for name in self._fresh - self._users.keys():
-            if name not in self.claims:  # what is claimed is not lost: the next commit may need it
+            if name not in self.claims:  # a claimed file stays: the next commit may need it
                 (self.folder / name).unlink(missing_ok=True)
         self._fresh.clear()
 
     def release(self, names: Iterable[str]) -> None:
-        """Rows that needed these files are gone; the files go with `remove_released`."""
+        """Drop the references of rows that are gone; `remove_released` removes the files."""
         for name in names:
             self._users[name] -= 1
             if self._users[name] <= 0:
@@ -173,7 +173,7 @@ class BlobFiles:
                 self._released.append(name)
 
     def remove_released(self) -> None:
-        """What was to be said of them has been said."""
+        """Remove the released files, once the messages that may refer to them have been sent."""
         if not self._released:
             return
         released, self._released = self._released, []
@@ -182,7 +182,7 @@ class BlobFiles:
                 (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self, all_of_it: bool = False) -> int:
-        """Remove what no row needs; how many files that was."""
+        """Remove the files that no row needs; return how many there were."""
         swept = 0
         for path in self.folder.iterdir():
             if all_of_it or path.name not in self._users:
@@ -201,5 +201,5 @@ def _layout(payload: Payload) -> bytes:
 
 
 def _parts(payload: Payload) -> list[Buffer]:
-    """What `Payload.tobytes` would join, unjoined."""
+    """Return the parts that `Payload.tobytes` would join."""
     return [_layout(payload), *payload.buffers]

@@ -1,7 +1,7 @@
-"""What senders hand over in files: the core takes a name of its own for each, as soon as a message speaks of it.
+"""Claims on files that senders hand over: the core makes a hard link to each as soon as a message names it.
 
-From then on it does not matter what becomes of the sender. A claim lasts while something in memory holds it; once
-rows count the file (blob_files.py) it is theirs, and a claim that came to nothing takes its name away.
+From then on the end of the sender does no harm. A claim lasts while an object in memory refers to it. Once rows
+count the file (blob_files.py), they own it; a claim that no row has taken over removes its link.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from nblb.shared_files.memory_map import private_memory
 from nblb.shared_files.transfer import BLOBS, INCOMING, TOKEN, FilePart, checked, has_ended, open_file, swept_names
 
 SWEEP_S = 60.0
-GRACE_S = 60.0  # the last words of a sender that has died may still be on their way
+GRACE_S = 60.0  # a dead sender's last messages may still be on their way
 
 
 class _Claim:
-    """A name in `blobs` that no row counts yet."""
+    """A file in `blobs` that no row counts yet."""
 
     __slots__ = ("__weakref__", "_counted", "_path", "name")
 
@@ -37,13 +37,13 @@ class _Claim:
 
 
 class FileClaims:
-    """The files of one state folder; `counted` are those that rows need."""
+    """The claimed files of one state folder; `counted` are the files that rows need."""
 
     def __init__(self, root: Path, counted: Container[str]) -> None:
         self.root = str(root.absolute())
-        # What parties are told of; nothing where each write would wait for a server.
+        # The folder announced to parties; none on a network file system, where each write would wait for a server.
         self.offered = "" if network_file_system(root) else self.root
-        self.has_lost = False  # a message has named a file that is gone, until somebody has seen to it
+        self.has_lost = False  # a message of this turn has named a file that is gone
         self._counted = counted
         self._sweep_at = 0.0
         self._claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
@@ -63,11 +63,11 @@ class FileClaims:
         return name in self._claims
 
     def refers(self, part: Part) -> bool:
-        """Whether this part lies in the folder, so that it can be named to those who see it."""
+        """Return True if this part lies in the folder, so that parties that see the folder can get it by name."""
         return isinstance(part, FilePart) and part.root == self.root
 
     def find(self, name: str, at: int, nbytes: int) -> Part | Buffer:
-        """What a sender has handed over, as the core's own; one that is gone says so when it is read."""
+        """Claim a file that a sender has handed over; a file that is gone raises when it is read."""
         part = FilePart(self.root, checked(name), at, nbytes)
         try:
             fd = open_file(self.root, name, at + nbytes)
@@ -76,7 +76,7 @@ class FileClaims:
             return part
         try:
             part.keeper = self._claim(name)
-        except OSError:  # no links here, or no room for one
+        except OSError:  # the file system has no links, or no room for one
             return private_memory(fd, at, nbytes)
         finally:
             os.close(fd)
@@ -89,7 +89,7 @@ class FileClaims:
             try:
                 os.link(f"{self.root}/{INCOMING}/{name}", ours, follow_symlinks=False)
             except FileExistsError:
-                pass  # rows need it already
+                pass  # a row needs it already
             except FileNotFoundError:
                 if not Path(ours).exists():
                     raise
@@ -97,14 +97,14 @@ class FileClaims:
         return claim
 
     def rest(self, now: float) -> None:
-        """A turn is over: what was lost has been seen to; now and then look for what the dead have left."""
+        """End a turn: reset `has_lost`, and now and then sweep the files of dead senders."""
         self.has_lost = False
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             self.sweep()
 
     def sweep(self, grace_s: float = GRACE_S) -> None:
-        """Remove what senders have left that are dead."""
+        """Remove the files that dead senders have left."""
         until = time.time() - grace_s
         for name in swept_names(self.root):
             path = Path(f"{self.root}/{INCOMING}/{name}")
@@ -114,13 +114,13 @@ class FileClaims:
 
 
 def is_lost(payload: Payload | None) -> bool:
-    """Whether a part of it lies in a file that was gone when the message came."""
+    """Return True if a part of the payload lies in a file that was gone when the message arrived."""
     parts = payload.parts if payload is not None else None
     return any(isinstance(part, FilePart) and part.keeper is None for part in parts or ())
 
 
 def settled(payload: Payload) -> None:
-    """Rows count the files of this payload from here on."""
+    """Mark the files of this payload as counted by rows."""
     for part in payload.parts or ():
         if isinstance(part, FilePart):
             part.keeper = None

@@ -1,12 +1,11 @@
-"""What makes an accepted task survive: records on disk before anything that promises them is said.
+"""The journal: entries are on disk before any message that promises them is sent, so accepted tasks survive a crash.
 
-The loop appends what must be kept and commits once a turn, so that a thousand tasks cost one transaction:
+The loop appends entries and commits once a turn, so that a thousand tasks cost one transaction:
 
     append(entry), append(entry), …   nothing touches the disk
-    commit()                          all of them, or none and JournalFull; then they can be tried again
+    commit()                          writes all of them, or none and raises JournalFull; then commit() again
 
-A start raises the epoch, replays, and sweeps files that no row needs. What a database of another schema needs stands
-in schema.py.
+A start raises the epoch, replays, and sweeps files that no row needs. The steps from older schemas are in schema.py.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from nblb.errors import JournalError, JournalFull
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry, BlobKept, Published, TaskKept
 
-CHECKPOINT_BYTES = 4 * 1024 * 1024  # written since the last checkpoint, before an idle moment is used for one
-WAL_BYTES = 64 * 1024 * 1024  # … and before one is made without waiting for an idle moment
+CHECKPOINT_BYTES = 4 * 1024 * 1024  # in the WAL before `rest` makes a checkpoint
+WAL_BYTES = 64 * 1024 * 1024  # in the WAL before `commit` makes a checkpoint
 
 
 class Journal:
-    """The journal of one core in its state folder; `core` and `epoch` tell it from others and from its past.
+    """The journal of one core in its state folder; `core` and `epoch` identify the core and this start of it.
 
     Raises
     ------
     JournalLocked
-        Another core holds the folder.
+        Another core uses the folder.
     JournalError
         The journal is newer than this nblb, damaged, or cannot be written.
     """
@@ -50,15 +49,15 @@ class Journal:
     def __init__(self, folder: Path, durability: str = "process", name: str = "") -> None:
         self.path = folder / "journal.sqlite"
         self.durability = durability
-        self.unkept: list[tuple[AnyEntry, Exception]] = []  # entries that no journal could hold: bugs, to be logged
+        self.unkept: list[tuple[AnyEntry, Exception]] = []  # entries that could not be encoded: bugs, to be logged
         self.warning = ""
         self._pending: list[AnyEntry] = []
-        self._later: list[AnyEntry] = []  # blobs that wait for room
+        self._later: list[AnyEntry] = []  # blobs that wait until there is room
         self._numbers = Numbers()
         self._attempts = OpenAttempts()
-        self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
+        self._large: list[tuple[str, Payload]] = []  # payloads written to files, and still in memory
         self._written = 0
-        self.commits, self.commit_s = 0, 0.0  # how often, and how long all of them took, for `nblb bench`
+        self.commits, self.commit_s = 0, 0.0  # number and total duration, for `nblb bench`
         self._replayed = False
         self._folder = StateFolder(folder, name)
         try:
@@ -93,7 +92,7 @@ class Journal:
                     raise
 
     def _connect(self) -> tuple[sqlite3.Connection, str, int]:
-        # Not tied to the thread that opens it: startLB may run in another than the constructor.
+        # Not bound to the opening thread: startLB may run in another thread than the constructor.
         db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
             self.path.chmod(0o600)
@@ -109,12 +108,12 @@ class Journal:
         return damaged(self.path, verb, error)
 
     def close(self) -> None:
-        """Leave a journal that needs no recovery, and let another core have the folder."""
+        """Checkpoint, so that the next start needs no recovery, and release the folder."""
         self.said()
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
-            pass  # the next start replays the WAL instead
+            pass  # the next start replays the WAL
         self._db.close()
         self._reserve.remove()
         self._folder.close()
@@ -123,16 +122,16 @@ class Journal:
 
     @property
     def full_reason(self) -> str:
-        """What to say of a disk without room."""
+        """Return the sentence that reports a full disk."""
         return f"The disk of {self.path.parent} is full; make room."
 
     @property
     def is_tight(self) -> bool:
-        """What is written now is written on the reserve."""
+        """True if the reserve is in use."""
         return self._reserve.is_in_use
 
     def has_room(self) -> bool:
-        """Whether new tasks can be taken again; then the reserve is set aside again, and blobs that waited are kept."""
+        """Return True if there is room for new submissions; then restore the reserve and append the waiting blobs."""
         nbytes = sum(entry.payload.nbytes for entry in self._later if isinstance(entry, BlobKept))
         if not self._reserve.have_back(2 * nbytes):
             return False
@@ -142,7 +141,7 @@ class Journal:
     # ── writing ──
 
     def append(self, entry: AnyEntry) -> None:
-        """Keep this with the next commit."""
+        """Add the entry to the next commit."""
         self._pending.append(entry)
 
     def commit(self) -> None:
@@ -151,9 +150,9 @@ class Journal:
         Raises
         ------
         JournalFull
-            There is no room; nothing of it was written, and the next commit tries all of it again.
+            There is no room; nothing was written, and the next commit tries all entries again.
         JournalError
-            The disk fails otherwise. Nothing is certain then: end the process, the next one replays.
+            The disk failed in another way. The state on disk is unknown then: end the process; the next one replays.
         """
         if not self._pending:
             return
@@ -187,11 +186,11 @@ class Journal:
         return batch
 
     def _begins_anything(self) -> bool:
-        """New tasks and blobs may not have the reserve."""
+        """Return True if the batch has new submissions or blobs, which must not use the reserve."""
         return any(isinstance(entry, (TaskKept, BlobKept)) for entry in self._pending)
 
     def said(self) -> None:
-        """All that the last commit allows has been said: what lies in files need not be in memory any more."""
+        """Unload payloads that lie in files, once the messages that the last commit allowed have been sent."""
         large, self._large = self._large, []
         for name, payload in large:
             self._blobs.unload(name, payload)
@@ -206,9 +205,9 @@ class Journal:
         return error
 
     def withdraw(self, tasks: set[str]) -> bool:
-        """Do not keep what was appended about these tasks after all, and blobs not before there is room.
+        """Drop the uncommitted entries of these submissions, and postpone blobs until there is room.
 
-        False if that changes nothing.
+        Return False if that changes nothing.
         """
         before = len(self._pending)
         left = [entry for entry in self._pending if _task_of(entry) not in tasks]
@@ -217,7 +216,7 @@ class Journal:
         return len(self._pending) < before
 
     def pending_tasks(self) -> list[str]:
-        """The tasks that a commit which failed would have begun to keep."""
+        """Return the new submissions of a failed commit."""
         return [entry.spec.task for entry in self._pending if isinstance(entry, TaskKept)]
 
     def _gather(self) -> RowBatch:
@@ -230,7 +229,7 @@ class Journal:
         return batch
 
     def _remember(self, batch: RowBatch) -> None:
-        """What the next batches need to know of this one, now that it is certain."""
+        """Apply a committed batch to the counts that the next batches need."""
         numbers, attempts = self._numbers, self._attempts
         attempts.empty_turns.clear()
         numbers.of_task.update(batch.numbers)
@@ -252,11 +251,11 @@ class Journal:
 
     @property
     def claims(self) -> FileClaims:
-        """The files that senders hand over."""
+        """The claims on files that senders hand over."""
         return self._blobs.claims
 
     def rest(self) -> None:
-        """Use an idle moment: move what was written from the WAL to its place."""
+        """Use an idle moment for a checkpoint, which moves rows from the WAL to the database."""
         if self._written > CHECKPOINT_BYTES:
             self._checkpoint("PASSIVE")
 
@@ -272,7 +271,7 @@ class Journal:
     # ── reading ──
 
     def replay(self) -> Iterator[AnyEntry]:
-        """Everything that is kept, in an order in which it can be taken up; once, before the first commit."""
+        """Yield all entries in an order in which they can be restored; call it once, before the first commit."""
         replay = Replay(self._db, self._blobs, self._files, self._numbers, self._attempts)
         try:
             yield from replay.entries(self._rewrite_attempts)
@@ -282,7 +281,7 @@ class Journal:
         self._blobs.sweep()
 
     def _rewrite_attempts(self, still_open: list[AttemptRow]) -> None:
-        """One row for them; a disk that is full gives up its reserve for it."""
+        """Write the open attempts as one row; on a full disk, use the reserve for it."""
         row = (self._numbers.turn, msgspec.msgpack.encode(still_open))
         while True:
             try:
@@ -298,7 +297,7 @@ class Journal:
 
 
 def _begin_epoch(db: sqlite3.Connection) -> tuple[str, int]:
-    """The name of this core, and which of its lives this is."""
+    """Return the core's id and the raised epoch, which counts its starts."""
     known = dict(db.execute("SELECT key, value FROM meta"))
     core, epoch = known.get("core") or uuid.uuid4().hex, int(known.get("epoch", 0)) + 1
     db.executemany("REPLACE INTO meta VALUES (?, ?)", [("core", core), ("epoch", epoch)])

@@ -1,6 +1,6 @@
-"""Messages that name a file which is gone: each has one end that somebody hears of, and none is waited for.
+"""Messages that name a missing file: each gets an end that its client receives, so that no client waits for ever.
 
-It takes a hand in the folder to come to this: a sender keeps its file until the message is acknowledged.
+This happens only if somebody removes files by hand: a sender keeps its file until the message is acknowledged.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.scheduler import Scheduler
 
-REASON = "lay in a file of the core's state folder that is gone; it has to be submitted again"
+REASON = "lay in a file of the core's state folder that has been removed; submit the task again"
 
 
 def without_lost(scheduler: Scheduler, sender: str, messages: Iterable[Message]) -> tuple[list[Message], list[Command]]:
-    """What can be handled, and what there is to say of the rest."""
+    """Return the messages that can still be handled, and the commands that answer the others."""
     left: list[Message] = []
     said: list[Command] = []
     for message in messages:
@@ -37,7 +37,7 @@ def without_lost(scheduler: Scheduler, sender: str, messages: Iterable[Message])
             left.append(message)
         elif isinstance(message, SubmitTask):
             if scheduler.task_view(message.task) is not None:
-                left.append(message)  # it was accepted long ago: only its answer was lost
+                left.append(message)  # it was accepted before, and only the answer was lost
             else:
                 reason = f"the arguments of task {message.name} {REASON}"
                 said.append(Send(sender, TaskRejected(task=message.task, kind="TaskRejected", reason=reason)))
@@ -57,6 +57,6 @@ def without_lost(scheduler: Scheduler, sender: str, messages: Iterable[Message])
             lost = Failure(kind="TaskLost", message="its result lay in a file that is gone")
             failures = tuple(msgspec.structs.replace(lost, offset=n) for n in range(message.items))
             left.append(msgspec.structs.replace(message, payload=None, failures=failures))
-        elif not isinstance(message, TaskEmitted):  # whose next word counts
+        elif not isinstance(message, TaskEmitted):  # the next TaskEmitted supersedes it
             left.append(message)
     return left, said

@@ -1,4 +1,4 @@
-"""LB_DURABILITY "none": the journal's place, with nothing kept beyond the core's own life."""
+"""The journal for LB_DURABILITY "none": nothing outlives the core's process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from nblb.protocol.journal_entries import (
 
 
 class MemoryJournal:
-    """Nothing survives the process; a second core on the same folder is refused all the same.
+    """A journal that writes no entries; it still refuses a second core on the same folder.
 
-    What is handed over in files stays there for as long as it is needed, and other large payloads are put into files
-    as well, so that memory holds no more than with a journal. They lie apart from a journal's own, which another core
-    may have left in the folder.
+    Files handed over by senders stay while they are needed, and other large payloads are written to files too, so
+    that the core needs no more memory than with a journal. These files are kept apart from a journal's own files,
+    which another core may have left in the folder.
     """
 
     durability = "none"
@@ -37,7 +37,7 @@ class MemoryJournal:
     commits, commit_s = 0, 0.0
 
     def __init__(self, folder: Path, name: str = "") -> None:
-        self.core = uuid.uuid4().hex  # another core each time: what the one before promised is void
+        self.core = uuid.uuid4().hex  # a new core each time: promises of an earlier one are void
         self.warning = ""
         self.unkept: list[tuple[AnyEntry, Exception]] = []
         self._folder = StateFolder(folder, name)
@@ -49,16 +49,16 @@ class MemoryJournal:
         except BaseException:
             self._folder.close()
             raise
-        self._files: dict[str, list[str]] = {}  # of a task or a blob
-        self._large: list[tuple[str, Payload]] = []  # payloads that are in files now, and in memory still
+        self._files: dict[str, list[str]] = {}  # by submission or blob
+        self._large: list[tuple[str, Payload]] = []  # payloads written to files, and still in memory
 
     @property
     def claims(self) -> FileClaims:
-        """The files that senders hand over."""
+        """The claims on files that senders hand over."""
         return self._blobs.claims
 
     def append(self, entry: AnyEntry) -> None:
-        """Keeps large payloads, and the count of who needs which file."""
+        """Store the entry's large payloads, and update the reference counts of files."""
         kind = type(entry)
         if kind is TaskKept:
             self._take(f"{entry.spec.task} arguments", entry.spec.payload)  # type: ignore[union-attr]
@@ -88,7 +88,7 @@ class MemoryJournal:
         settled(payload)
 
     def _put_away(self, payload: Payload) -> list[str]:
-        """The file that it is in now; none where there is no room, for nobody was promised a disk."""
+        """Write the payload to a file and return its name; none if there is no room, as this mode needs no disk."""
         try:
             name = self._blobs.write(payload)
         except OSError:
@@ -103,7 +103,7 @@ class MemoryJournal:
         pass
 
     def said(self) -> None:
-        """All that was decided has been said: what is in files need not be in memory, what nobody needs may go."""
+        """Unload payloads that lie in files and remove unneeded files, once all messages have been sent."""
         large, self._large = self._large, []
         for name, payload in large:
             self._blobs.unload(name, payload)

@@ -1,4 +1,4 @@
-"""Which rows of the journal need which files: counted in blob_files.py, and let go of when the rows go."""
+"""The files that the journal's rows need: counted in blob_files.py, and released when the rows are deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nblb.shared_files.transfer import is_handed_over
 
 
 class NeededFiles:
-    """By number of a task (its arguments, and its results) and by hash of a blob."""
+    """The needed files, by a submission's number (its arguments, and its results) and by a blob's hash."""
 
     def __init__(self, blobs: BlobFiles) -> None:
         self._blobs = blobs
@@ -20,7 +20,7 @@ class NeededFiles:
         self._of_blobs: dict[str, list[str]] = {}
 
     def results(self, number: int, files: Iterable[str]) -> None:
-        """An end of this task needs these."""
+        """Add the files that an end of this submission needs."""
         self._keep(self._of_results.setdefault(number, []), files)
 
     def arguments(self, number: int, files: Iterable[str]) -> None:
@@ -35,7 +35,7 @@ class NeededFiles:
         self._blobs.take(added)
 
     def remember(self, batch: RowBatch) -> None:
-        """A batch is committed: all that are needed before any that are not, for content may be equal."""
+        """Apply a committed batch: first count new needs, then release, because contents may be equal."""
         blobs, unneeded = self._blobs, list[str]()
         if not (batch.files or batch.arguments or batch.blobs or batch.large or batch.spent or batch.forgotten):
             blobs.drop_unneeded()
@@ -52,7 +52,7 @@ class NeededFiles:
         for _, payload in batch.large:
             settled(payload)
         for number in batch.spent:
-            # What the core itself has written is looked for at the next start, so it stays with its row.
+            # The next start looks for the files that the core itself wrote, so they stay with their rows.
             files = self._of_arguments.pop(number, [])
             unneeded += [name for name in files if is_handed_over(name)]
             if left := [name for name in files if not is_handed_over(name)]:

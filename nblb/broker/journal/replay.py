@@ -1,7 +1,7 @@
-"""Reading a journal once, at the start: its entries in an order in which they can be taken up.
+"""Reads a journal once, at the start: yields its entries in an order in which they can be restored.
 
-Blobs, what is published, jobs, tasks as they were accepted, failed attempts, open attempts, ends, and what was
-collected. On the way it learns what the writer has to know of the rows that there are.
+The order is blobs, published values, jobs, submissions as accepted, failed attempts, open attempts, ends, collected
+results. It also fills in the writer's counts of existing rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nblb.protocol.journal_entries import (
     UserKept,
 )
 
-# Lone calls whose row names the hub of their first attempt, without those that have ended since.
+# Single-item submissions whose row names the hub of their first attempt, and that have not ended since.
 GIVEN_AT_ONCE = (
     "SELECT n, hub, entry FROM tasks WHERE hub IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM ends WHERE key BETWEEN n * ? AND n * ? + ? - 1 AND attempt >= 1)"
@@ -41,7 +41,7 @@ AnyKept = TypeVar("AnyKept", bound=Entry)
 
 
 class Replay:
-    """Goes through the tables; fills in `numbers`, `attempts`, and who needs which files."""
+    """One pass over the tables; fills in `numbers`, `attempts`, and the needed files."""
 
     def __init__(
         self, db: sqlite3.Connection, blobs: BlobFiles, files: NeededFiles, numbers: Numbers, attempts: OpenAttempts
@@ -49,7 +49,7 @@ class Replay:
         self._db, self._blobs, self._files, self._numbers, self._attempts = db, blobs, files, numbers, attempts
 
     def entries(self, rewrite: Callable[[list[AttemptRow]], None]) -> Iterator[AnyEntry]:
-        """Everything that is kept. `rewrite` is to put one row with these open attempts in the place of all others."""
+        """Yield all entries; `rewrite` must replace all attempt rows by one row with these open attempts."""
         names: dict[int, str] = {}
         db = self._db
         decode_blob = self._decoder(BlobKept)
@@ -94,7 +94,7 @@ class Replay:
                 yield Collected(names[number], expires)
 
     def _still_open(self, names: dict[int, str], failures: dict[int, list[AttemptFailed]]) -> list[AttemptRow]:
-        """Those that neither end nor failure nor a later attempt has closed."""
+        """Return the attempts that neither an end nor a failure nor a later attempt has closed."""
         latest: dict[tuple[int, int, int], AttemptRow] = {}
         decode_task = self._decoder(TaskKept)
         for number, hub, task in self._db.execute(GIVEN_AT_ONCE, (SPAN, SPAN, SPAN)):
@@ -112,7 +112,7 @@ class Replay:
         ]
 
     def _closed(self, attempt: AttemptRow, failures: Iterable[AttemptFailed]) -> bool:
-        """Does an end or a failure speak of all its items, or of those of a later attempt?"""
+        """Return True if an end or a failure covers all items of this attempt or of a later one."""
         number, first, items, attempt_number = attempt.number, attempt.first, attempt.items, attempt.attempt
         query = "SELECT 1 FROM ends WHERE key BETWEEN ? AND ? AND attempt >= ? AND first <= ? AND first + items >= ?"
         if self._db.execute(query, (*keys(number), attempt_number, first, first + items)).fetchone():

@@ -1,4 +1,4 @@
-"""Room on the disk that is set aside, and given up when the disk is full, so that what goes on can still be kept."""
+"""Disk space set aside for a full disk, so that the entries of running work can still be committed."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import os
 from pathlib import Path
 
 MOST_BYTES = 32 * 1024 * 1024
-LEAST_BYTES = 64 * 1024  # less is not worth a file
-SHARE = 100  # at most a hundredth of what is free
+LEAST_BYTES = 64 * 1024  # a smaller reserve is not worth a file
+SHARE = 100  # at most this fraction of the free space
 STEPS = 8
 
 
 class Reserve:
-    """A file beside the journal that only takes up room.
+    """A file beside the journal that only occupies disk space.
 
-    Given up step by step: whoever has filled the disk goes on with it, and would have the whole of it at once. It is
-    made whole again once there is twice as much room.
+    It is freed step by step, because the program that has filled the disk goes on writing and would use all of it at
+    once. It is restored once there is twice as much room.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "reserve"
         self._whole = self._left = 0
         try:
-            self._whole = self._left = self.path.stat().st_size  # of a core that was killed
+            self._whole = self._left = self.path.stat().st_size  # left by a killed core
         except OSError:
             pass
 
     @property
     def is_in_use(self) -> bool:
-        """Some of it was given up."""
+        """True if some of the reserve has been freed."""
         return self._left < self._whole
 
     def set_aside(self) -> None:
@@ -40,18 +40,18 @@ class Reserve:
             self._whole = self._left = size
 
     def give_up(self) -> bool:
-        """Let others have some of the room; False if there was none left to give."""
+        """Free some of the reserve; return False if none was left."""
         if not self._left:
             return False
         self._left = max(0, self._left - max(LEAST_BYTES, self._whole // STEPS))
         try:
             os.truncate(self.path, self._left)
         except OSError:
-            self._left = 0  # somebody has removed it
+            self._left = 0  # the file has been removed by hand
         return True
 
     def have_back(self, more_bytes: int = 0) -> bool:
-        """Whether there is room again: for the file, for as much beside it, and for `more_bytes`."""
+        """Restore the reserve if there is room for it, for as much again, and for `more_bytes`; return True if so."""
         wanted = 2 * self._whole - self._left if self.is_in_use else 0
         if self._free_bytes() < wanted + more_bytes or (self.is_in_use and not self._allocate(self._whole)):
             return False
@@ -60,11 +60,11 @@ class Reserve:
         return True
 
     def remove(self) -> None:
-        """The journal is closed: nothing goes on."""
+        """Remove the reserve file, when the journal is closed."""
         self.path.unlink(missing_ok=True)
 
     def _free_bytes(self) -> int:
-        """What this account may write."""
+        """Return how many bytes this account may write."""
         found = os.statvfs(self.path.parent)
         return found.f_bavail * found.f_frsize
 

@@ -1,8 +1,8 @@
-"""The tables of the journal, and the rows that one commit adds to them and takes from them.
+"""The tables of the journal, and the rows that one commit adds and deletes.
 
-Rows are found by number, so no index is kept on disk: a task has the next number, and what happens to it is keyed
-by number * SPAN + a running count. Attempts are written once a turn as one compact row, which goes when all of
-them have ended. Payloads of INLINE bytes and more are files (blob_files.py).
+Rows are found by number, so no index is kept on disk: each submission gets the next number, and its later rows have
+the key number * SPAN + a running count. Attempts are written once a turn as one compact row, which is deleted when
+all of them have ended. Payloads of INLINE bytes and more are files (blob_files.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nblb.protocol.journal_entries import (
     UserKept,
 )
 
-INLINE = 32 * 1024  # a smaller payload is cheaper in its row, a larger one as a file
+INLINE = 32 * 1024  # bytes: a smaller payload is cheaper in its row, a larger one as a file
 SPAN = 2**31
 
 SUMS = (
@@ -57,14 +57,14 @@ TABLES = (
 
 
 class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An attempt that is open, in a row of all those of its turn."""
+    """An open attempt, in the row of all attempts of its turn."""
 
-    number: int  # of the task
+    number: int  # of the submission
     first: int
     items: int
     attempt: int
     hub: str
-    at: float = 0.0  # wall clock; rows of schema 3 do not have it
+    at: float = 0.0  # wall clock; absent in rows of schema 3
 
 
 FORGET_TASKS = (
@@ -78,12 +78,12 @@ FORGET_EVENTS = (
 
 
 def keys(number: int) -> tuple[int, int]:
-    """The first and the last key that rows about this task can have."""
+    """Return the first and the last key that rows of this submission can have."""
     return number * SPAN, number * SPAN + SPAN - 1
 
 
 class Numbers:
-    """What the rows of a task are called, and the counts that make new names."""
+    """The row numbers of submissions, and the counts that make new keys."""
 
     def __init__(self) -> None:
         self.of_task: dict[str, int] = {}
@@ -93,10 +93,10 @@ class Numbers:
 
 
 class OpenAttempts:
-    """Attempts that have not ended, so that a turn's row goes with the last of them.
+    """The attempts that have not ended, so that a turn's row is deleted with the last of them.
 
-    An attempt is closed by what speaks of all its items. One of which only some were cancelled, or have ended, is still
-    open: after a restart its hub may come back with the others.
+    An attempt is closed by an entry that covers all its items. An attempt is still open if only some of its items were
+    cancelled or have ended: after a restart its hub may report the others.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class OpenAttempts:
 
     def open(self, number: int, first: int, items: int, turn: int) -> None:
         self._drop(number, (first, items))
-        if turn in self.empty_turns:  # others of the same turn had begun and ended already
+        if turn in self.empty_turns:  # earlier attempts of this turn have begun and ended already
             self.empty_turns.remove(turn)
         self._open.setdefault(number, {})[first, items] = turn
         self._in_turn[turn] += 1
@@ -134,7 +134,7 @@ class OpenAttempts:
 
 
 class RowEncoder:
-    """Entries as bytes, with their large payloads put aside into files."""
+    """Encodes entries, and writes their large payloads to files."""
 
     def __init__(self, blobs: BlobFiles) -> None:
         self.blobs = blobs
@@ -142,7 +142,7 @@ class RowEncoder:
         self._encode = msgspec.msgpack.Encoder(enc_hook=self._payload_out).encode
 
     def __call__(self, entry: Entry) -> tuple[bytes, list[tuple[str, Payload]]]:
-        """The bytes, and which payloads are now in which files."""
+        """Return the entry's bytes, and the payloads written to files with the names of those files."""
         self._large = []
         return self._encode(entry), self._large
 
@@ -159,19 +159,19 @@ class RowEncoder:
         return name
 
     def _place(self, part: Part, payload: Payload) -> tuple[str, int, int]:
-        """A buffer that was handed over in a file stays there."""
+        """Return the file of a buffer that was handed over in one; it stays there."""
         self.blobs.secure(part.name)
         self._large.append((part.name, payload))
         return part.name, part.at, part.nbytes
 
 
 class RowBatch:
-    """The rows of one transaction, and what there is to remember once it is committed."""
+    """The rows of one transaction, and the updates to apply once it is committed."""
 
     def __init__(self, numbers: Numbers, encode: RowEncoder) -> None:
         self._known, self._encode = numbers, encode
         self.tasks: list[tuple[int, str | None, bytes, str | None]] = []
-        self.singles: dict[int, int] = {}  # tasks of one item that begin here: number -> place in `tasks`
+        self.singles: dict[int, int] = {}  # new submissions of one item: number -> place in `tasks`
         self.ends: list[tuple[int, int, int, int, str | None, bytes]] = []
         self.failed: list[tuple[int, bytes]] = []
         self.collected: list[tuple[int, float]] = []
@@ -179,23 +179,23 @@ class RowBatch:
         self.jobs: dict[str, bytes | None] = {}
         self.blobs: dict[str, tuple[str | None, bytes] | None] = {}
         self.published: dict[str, bytes | None] = {}
-        self.statistics: dict[str, StatisticsKept] = {}  # the last of each, which are encoded at the end
+        self.statistics: dict[str, StatisticsKept] = {}  # the latest of each name, encoded at the end
         self.users: dict[str, UserKept] = {}
         self.forgotten: list[tuple[int, str]] = []
         self.numbers: dict[str, int] = {}
-        self.files: list[tuple[int, list[str]]] = []  # of which task's results
-        self.arguments: list[tuple[int, list[str]]] = []  # … or arguments
-        self.spent: list[int] = []  # tasks that need their arguments no more
-        self.large: list[tuple[str, Payload]] = []  # now in which file
-        self.moves: list[tuple[bool, int, int, int]] = []  # an attempt opens or closes: number, first, items
+        self.files: list[tuple[int, list[str]]] = []  # of results, by submission
+        self.arguments: list[tuple[int, list[str]]] = []  # of arguments, by submission
+        self.spent: list[int] = []  # submissions that no longer need their arguments
+        self.large: list[tuple[str, Payload]] = []  # the file, and the payload now in it
+        self.moves: list[tuple[bool, int, int, int]] = []  # an attempt opens or closes: opens, number, first, items
         self.nbytes = 0
 
     def add(self, entry: AnyEntry) -> None:
-        """Make the rows of this entry; its large payloads go to their files at once."""
+        """Make the rows of this entry; its large payloads are written to files at once."""
         self._ADD[type(entry)](self, entry)
 
     def _row(self, entry: Entry) -> tuple[bytes, list[str]]:
-        """The encoded entry, and the files that hold its large payloads."""
+        """Return the encoded entry, and the files of its large payloads."""
         row, large = self._encode(entry)
         self.nbytes += len(row)
         if not large:
@@ -204,7 +204,7 @@ class RowBatch:
         return row, [name for name, _ in large]
 
     def _number(self, task: str) -> int | None:
-        """None when it has been forgotten meanwhile."""
+        """Return the submission's number; None if it has been dropped meanwhile."""
         return self.numbers.get(task) or self._known.of_task.get(task)
 
     def _key(self, number: int) -> int:
@@ -236,7 +236,7 @@ class RowBatch:
         if number is None:
             return
         at = self.singles.get(number) if entry.attempt == 1 else None
-        if at is not None:  # a lone call that is given to a hub in the turn that brings it: one row for both
+        if at is not None:  # a single item assigned in the turn of its submission: one row for both
             self.tasks[at] = (*self.tasks[at][:3], entry.hub)
         else:
             self.attempts.append(AttemptRow(number, entry.first, entry.items, entry.attempt, entry.hub, entry.at))
@@ -303,7 +303,7 @@ class RowBatch:
     }
 
     def write(self, db: sqlite3.Connection, empty_turns: Sequence[int]) -> None:
-        """All of it, or nothing: one transaction."""
+        """Write all rows in one transaction."""
         work = self._statements(empty_turns)
         if len(work) == 1 and len(work[0][1]) == 1:  # one statement is a transaction by itself
             db.execute(work[0][0], work[0][1][0])
@@ -314,7 +314,7 @@ class RowBatch:
         db.execute("COMMIT")
 
     def _statements(self, empty_turns: Sequence[int]) -> list[tuple[str, Sequence[Sequence[Any]]]]:
-        """What is to be executed, and with which rows; nothing for a table that has none."""
+        """Return the statements to execute, each with its rows; none for a table without rows."""
         work: list[tuple[str, Sequence[Sequence[Any]]]] = []
         if self.published:
             work += _replacing("published", "name", [(name, row) for name, row in self.published.items()])
@@ -353,7 +353,7 @@ class RowBatch:
 
 
 def _replacing(table: str, key: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, Sequence[Sequence[Any]]]]:
-    """Put each row; one whose last value is None goes away."""
+    """Return statements that replace each row, or delete it if its last value is None."""
     gone = [(row[0],) for row in rows if row[-1] is None]
     kept = [row for row in rows if row[-1] is not None]
     work: list[tuple[str, Sequence[Sequence[Any]]]] = []

@@ -1,6 +1,6 @@
-"""The database of the journal as it has to be: its settings, its tables, and the steps from older schemas.
+"""Prepares the journal's database: its settings, its tables, and the upgrade from older schemas.
 
-A schema newer than records.SCHEMA is refused; for an older one UPGRADES has the steps.
+A schema newer than SCHEMA is refused; for an older one UPGRADES has the steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nblb.broker.journal.rows import SUMS, TABLES
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 
-SPARE_PAGES = 4096  # free pages that make a start worth a VACUUM
+SPARE_PAGES = 4096  # a start runs VACUUM from this many free pages on
 
 
 def _add_hubs(db: sqlite3.Connection) -> None:
@@ -27,16 +27,16 @@ def _add_sums(db: sqlite3.Connection) -> None:
         db.execute(table)
 
 
-# The step from this schema to the next: changes tables and rows, with `execute` alone, in a transaction that is open.
+# The step from each schema to the next: changes tables and rows, only with `execute`, inside an open transaction.
 UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {
-    1: lambda _db: None,  # what 1 has written reads as it is
+    1: lambda _db: None,  # rows of schema 1 can be read unchanged
     2: _add_hubs,
     3: _add_sums,
 }
 
 
 def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
-    """Make this connection, and what it is connected to, fit for a journal."""
+    """Set up this connection and upgrade its database for use as a journal."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")  # also spares the shared-memory file beside the WAL
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
@@ -56,7 +56,7 @@ def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
 
 
 def _upgrade(db: sqlite3.Connection, path: Path, schema: int) -> None:
-    """All steps in one transaction: whoever is killed in it leaves the journal as it was."""
+    """Run all steps in one transaction: a process killed in it leaves the journal unchanged."""
     db.execute("BEGIN IMMEDIATE")
     if schema == 0:
         for table in TABLES:
@@ -78,7 +78,7 @@ def _upgrade(db: sqlite3.Connection, path: Path, schema: int) -> None:
 
 
 def damaged(path: Path, verb: str, error: Exception) -> JournalError:
-    """What is said when a journal cannot be opened, read or written."""
+    """Return the error for a journal that cannot be opened, read or written."""
     return JournalError(
         f"The journal {path} cannot be {verb}: {error}. If it is damaged, move its folder away and start again."
     )

@@ -1,4 +1,4 @@
-"""The folder of what must survive a core: who holds it, and whether its file system is to be trusted."""
+"""The folder for data that must survive a core: its lock, and the check of its file system."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TRIES, AGAIN_S = 10, 0.01
 
 
 class StateFolder:
-    """The folder, held by this process alone from here to `close`.
+    """The state folder, locked by this process until `close`.
 
     Raises
     ------
     JournalLocked
-        Another core holds it; the message names its process.
+        Another core uses it; the message names its process.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:
@@ -47,7 +47,7 @@ class StateFolder:
         os.pwrite(self._lock, f"the core {name!r} (pid {os.getpid()})\n".encode(), 0)
 
     def _take(self) -> bool:
-        """Lock the folder; who only looks whether it is free (system/core_file.py) has it for a moment."""
+        """Lock the folder; try again for a moment, since a mere check (system/core_file.py) locks it briefly, too."""
         for _ in range(TRIES):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,7 +58,7 @@ class StateFolder:
         return False
 
     def close(self) -> None:
-        """Let another core have it."""
+        """Release the folder."""
         if self._lock >= 0:
             os.ftruncate(self._lock, 0)
             os.close(self._lock)
@@ -66,11 +66,11 @@ class StateFolder:
 
 
 def network_file_system(path: Path) -> str:
-    """The kind of network file system that `path` is on, or "" for a local disk."""
+    """Return the kind of network file system that `path` is on, or "" for a local disk."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""  # not Linux: no warning then
+        return ""  # not Linux: no warning
     best, kind = -1, ""
     real = str(path.resolve())
     for line in mounts:

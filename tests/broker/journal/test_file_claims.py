@@ -264,4 +264,4 @@ def test_each_message_about_a_lost_file_has_one_end(journal: Journal, sender: Se
         ("bad", "TaskRejected"),
         ("waits", "TaskRejected"),
     ]
-    assert all("is gone" in m.reason for m in refused if isinstance(m, TaskRejected))
+    assert all("has been removed" in m.reason for m in refused if isinstance(m, TaskRejected))
