@@ -1,7 +1,7 @@
-"""After a restart of the core: hubs of this machine that died with the core before it, and will not come back.
+"""Detects, after a restart of the core, the hubs of this machine whose process has ended and will not reconnect.
 
-The scheduler waits for a hub that had attempts in hand, since it may still be at them. Of one whose process is
-gone nothing is to be waited for.
+The scheduler waits for a hub that had attempts in hand, because it may still be running them. Once the process of
+that hub is gone, waiting is useless.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ LOOK_S = 0.5
 
 
 class DeadHubs:
-    """Looks now and then, while any attempt waits for its hub, whether the hub's process `has_ended`."""
+    """Checks every LOOK_S, while any attempt waits for its hub, whether the hub's process `has_ended`."""
 
     def __init__(self, scheduler: Scheduler, has_ended: Callable[[str], bool] = has_ended) -> None:
         self._scheduler, self._has_ended = scheduler, has_ended
         self._look_at = 0.0
 
     def look(self, now: float) -> list[Command]:
-        """What follows from the hubs that are dead."""
+        """Return the commands that follow from the hubs that are dead."""
         state = self._scheduler.state
         if not state.orphans or now < self._look_at:
             return []
         self._look_at = now + LOOK_S
-        here = {hub.id for hub in state.hubs.values()}  # those say for themselves what they have in hand
+        here = {hub.id for hub in state.hubs.values()}  # connected hubs report their own attempts
         names = {orphan.hub: None for orphan in state.orphans.values() if orphan.hub not in here}
         return [command for name in names if self._has_ended(name) for command in self._scheduler.hub_dead(name, now)]
 

@@ -1,7 +1,8 @@
-"""What a core does while its disk is full: refuse what is new, keep what goes on, and see when there is room again.
+"""The core's behaviour on a full disk: refuse new work, record running work, and resume when there is room again.
 
-New tasks and blobs never take the journal's reserve; attempts and ends do. While they live on it nothing that waits
-is started, so that it is there for the results of what runs. When it is used up as well, results wait at their hubs.
+New submissions and blobs never use the journal's reserve; attempts and ends do. While they use it, no waiting slice
+is started, so that the reserve is left for the results of running slices. When the reserve is used up too, results
+wait at their hubs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RETRY_COMMIT_S = 0.5
 
 
 class FullDisk:
-    """Commits for the core's loop, and knows what to do when there is no room."""
+    """Commits the journal for the core's loop, and handles a commit that fails for lack of room."""
 
     def __init__(
         self,
@@ -33,17 +34,17 @@ class FullDisk:
         make_room: Callable[[], bool],
     ) -> None:
         self._journal, self._scheduler, self._out, self._say, self._safely = journal, scheduler, out, say, safely
-        self._make_room = make_room  # by what is worth less than tasks and their results
-        self.reason = ""  # why nothing new is taken, while nothing is
-        self._stuck = False  # not even what goes on could be kept
+        self._make_room = make_room  # by deleting what is worth less than submissions and results
+        self.reason = ""  # why new work is refused; "" while it is accepted
+        self._stuck = False  # not even the records of running work could be committed
         self._retry_at = 0.0
 
     def deadline(self) -> float | None:
-        """When to look again whether there is room."""
+        """Return the time of the next check for room, or None if the disk is not full."""
         return self._retry_at if self.reason else None
 
     def keep(self, now: float) -> bool:
-        """Commit what was appended; False when what depends on it must not be said yet."""
+        """Commit the appended entries; return False if messages that depend on them must not be sent yet."""
         if self._stuck and now < self._retry_at:
             return False
         was_stuck = self._stuck
@@ -52,14 +53,14 @@ class FullDisk:
             self._stuck = False
         except JournalFull as error:
             self._stuck = not self._make_do(str(error), now)
-        if was_stuck and not self._stuck:  # what waited to be said may have been given to others meanwhile
+        if was_stuck and not self._stuck:  # withheld orders may have gone to other hubs meanwhile
             self._out.keep_orders(self._scheduler.is_given)
         if self.reason or self._journal.is_tight:
             self._look(now)
         return not self._stuck
 
     def _commit(self) -> None:
-        """Results come before output: what tasks have printed goes first where there is no room for both."""
+        """Commit; if there is no room, delete the oldest output of tasks and try again, since results matter more."""
         try:
             self._journal.commit()
         except JournalFull:
@@ -74,8 +75,8 @@ class FullDisk:
         self.reason, self._retry_at = reason, now + RETRY_COMMIT_S
 
     def _look(self, now: float) -> None:
-        """Is there room again?"""
-        if not self.reason:  # what goes on has just taken the reserve
+        """Check for room, and accept new work again if there is some."""
+        if not self.reason:  # running work has just begun to use the reserve
             self._begin(self._journal.full_reason, now)
         elif not self._stuck and now >= self._retry_at:
             if self._journal.has_room():
@@ -86,12 +87,12 @@ class FullDisk:
         self._scheduler.hold(self._journal.is_tight)
 
     def _make_do(self, reason: str, now: float) -> bool:
-        """Refuse what is new, and try to keep what goes on. True if that much could be kept."""
+        """Refuse new work and try to commit the rest; return True if that succeeded."""
         self._begin(reason, now)
         refused = set(self._journal.pending_tasks())
         for hub, order in self._out.orders(refused):
             back = TaskStopped(task=order.task, attempt=order.attempt, first=order.first, why="recall")
-            self._safely(self._scheduler.handle, hub, back, now)  # as if the hub, which never heard of it, had
+            self._safely(self._scheduler.handle, hub, back, now)  # on behalf of the hub, which never received it
         said = self._safely(self._scheduler.refuse, refused, "JournalFull", reason, now) if refused else []
         self._out.take_back(refused, lambda _task: {"error": reason})
         for command in said:
@@ -107,12 +108,12 @@ class FullDisk:
         return True
 
     def refuse(self, sender: str, message: Message) -> bool:
-        """New tasks and blobs are not even looked at."""
+        """Refuse a new submission or blob without handling it; return True if the message was one."""
         if isinstance(message, SubmitTask) and self._scheduler.task_view(message.task) is None:
             self._out.add(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self.reason))
             return True
         return isinstance(message, PutBlob)
 
     def refuse_json(self, request: Any) -> bool:
-        """The same at the JSON door."""
+        """Return True if a request at the JSON door is a new task, which must be refused."""
         return isinstance(request, dict) and request.get("toLB") == "NEWTASK"

@@ -1,7 +1,8 @@
-"""The seed's requests in plain JSON, so that any language with ZeroMQ and JSON is a client.
+"""The seed's requests in plain JSON, so that a program in any language with ZeroMQ and JSON can be a client.
 
-A pure translation: a request becomes messages to the scheduler, and what it says becomes the seed's answer. Every
-request gets one answer; a bad one gets {'error': a sentence}. The core reads JSON here, and never a pickle.
+A pure translation: a request becomes messages to the scheduler, and the scheduler's commands become the seed's
+answer. Every request gets one answer; a bad request gets {'error': a sentence}. The core reads only JSON here, never
+a pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nblb.scheduling.scheduler import Scheduler, TaskView
 from nblb.scheduling.submission import Kind
 from nblb.user_text import clean_name
 
-DOOR = "json-door:"  # the address under which the scheduler knows all who speak JSON; nothing is sent there
+DOOR = "json-door:"  # the scheduler's address for all JSON clients; nothing is sent there
 MOST_IDS = 100_000
 
 WAITING = (TaskState.BLOCKED, TaskState.QUEUED, TaskState.ASSIGNED)
@@ -37,7 +38,7 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 class JsonReply(NamedTuple):
-    """The answer, what must be done first, and the task that it promises to keep ("" if none)."""
+    """The answer, the commands to perform before it, and the submission it promises to keep ("" if none)."""
 
     value: Any
     commands: list[Command]
@@ -45,11 +46,11 @@ class JsonReply(NamedTuple):
 
 
 class BadRequest(Exception):
-    """What is wrong with a request, in a sentence."""
+    """A request that cannot be answered; the text is a sentence that says why."""
 
 
 def handle_json(scheduler: Scheduler, request: Any, now: float, new_task: str, account: str) -> JsonReply:
-    """Answer one request; `new_task` is an id that a new task may have, `account` the user if none is named."""
+    """Answer one request; `new_task` is the id for a new submission, `account` the user if the request names none."""
     commands: list[Command] = []
     try:
         value, task = _Request(scheduler, now, commands).answer(request, new_task, account)
@@ -59,7 +60,7 @@ def handle_json(scheduler: Scheduler, request: Any, now: float, new_task: str, a
 
 
 class _Request:
-    """One request on its way to an answer."""
+    """The handling of one request."""
 
     def __init__(self, scheduler: Scheduler, now: float, commands: list[Command]) -> None:
         self.scheduler, self.now, self.commands = scheduler, now, commands
@@ -77,7 +78,7 @@ class _Request:
             return self._one_of("HEALTH", request["HEALTH"], self._HEALTH)(self, request), ""
         if "MONITOR" in request:
             return self._one_of("MONITOR", request["MONITOR"], self._MONITOR)(self, request), ""
-        raise BadRequest("A request names what it wants under 'toLB', 'HEALTH' or 'MONITOR', and this one does not.")
+        raise BadRequest("A request must have the key 'toLB', 'HEALTH' or 'MONITOR', and this one has none of them.")
 
     @staticmethod
     def _one_of(
@@ -88,7 +89,7 @@ class _Request:
         raise BadRequest(f"{key!r} is {_shown(word)}; it must be one of {', '.join([*more, *known])}.")
 
     def _ask(self, message: Message, expect: type[AnyMessage]) -> AnyMessage | None:
-        """Let the scheduler handle it for the door; its answer of this type."""
+        """Hand the message to the scheduler on behalf of the door; return its answer of type `expect`."""
         found: AnyMessage | None = None
         hello = Hello(client="json", user="json", host="localhost")
         for said in (hello, message):
@@ -108,7 +109,7 @@ class _Request:
             raise BadRequest("'taskdict' is missing: it holds what the task's function is called with.")
         priority = _number(request, "priority")
         user = account if request.get("userid") is None else _text(request, "userid")
-        if self.scheduler.is_full(user):  # the seed's rule, which its clients reckon with; other doors take all
+        if self.scheduler.is_full(user):  # the seed's rule, which its clients expect; other doors have no limit
             raise BadRequest(f"User has too many pending task ({self.scheduler.policy.max_queued})")
         spec = SubmitTask(
             task=new_task,
@@ -126,13 +127,13 @@ class _Request:
         return {"error": _sentence(rejected.reason)}, ""
 
     def _obstacle(self, task: str) -> str:
-        """Why none of the workers that are here can ever run the task, in words; "" if one can, or none is here."""
+        """Return why none of the present workers can ever run the task; "" if one can, or if no worker is present."""
         scheduler = self.scheduler
         record = scheduler.state.records.get(task) or scheduler.state.records.get(task.rpartition(".")[0])
         if record is None or not any(group.alive for hub in scheduler.state.hubs.values() for group in hub.groups):
             return ""
         alike = record.kind, record.spec.priority
-        if alike not in self._obstacles:  # many ids may be asked for at once, and few are of different kinds
+        if alike not in self._obstacles:  # a request may name many ids, but few kinds
             self._obstacles[alike] = scheduler.dispatch.no_taker(record)
         return self._obstacles[alike]
 
@@ -194,7 +195,7 @@ class _Request:
         }
 
     def _down_worker(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Taken note of; whether a worker is lost is decided by its hub and by that hub's lease, not by hearsay."""
+        """Acknowledge the report; only a worker's hub and that hub's lease decide whether the worker is lost."""
         worker = _text(request, "workerid")
         if all(row["worker"] != worker for row in self._rows("workers")):
             raise BadRequest(f"There is no worker {_shown(worker)} here.")

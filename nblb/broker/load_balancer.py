@@ -1,8 +1,8 @@
 """The Load Balancer's process: doors -> scheduler -> journal -> doors, one turn after another.
 
-A turn hands everything that has arrived to the scheduler, gathers what it wants done, commits all records in one
-transaction, and only then speaks. Nothing leaves that depends on a record which is not kept. What a message may
-break, it breaks alone: the turn goes on with the next.
+A turn hands all arrived messages to the scheduler, gathers its commands, commits all journal entries in one
+transaction, and only then sends. Nothing that depends on an uncommitted entry is sent. A message that causes an
+exception affects nothing else: the turn goes on with the next message.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class LoadBalancer:
         self.parameters: Parameters = load(parametersfile)
         self.queues = queues  # the seed's second argument, which it never used
         self.ready = threading.Event()  # set while the doors are open
-        self.faults = 0  # exceptions that one message or another has caused
+        self.faults = 0  # exceptions caused by messages
         self.console = Console()
         self.doors = Doors(self.parameters)
         self.journal: Journal | MemoryJournal
         self.scheduler: Scheduler
         self._out = Outgoing()
         self._stopping = threading.Event()
-        self._again = False  # there is more to do before anything arrives
+        self._again = False  # the next turn must not wait for a message
         self._disk: FullDisk
         self._backpressure = Backpressure()
         self._opened_at = 0.0  # by the monotonic clock
@@ -82,7 +82,7 @@ class LoadBalancer:
     run = startLB
 
     def stop(self) -> None:
-        """End `startLB` in good order, from any thread or signal handler."""
+        """Make `startLB` close down and return; may be called from any thread or signal handler."""
         self._stopping.set()
         self.doors.wake()
 
@@ -119,7 +119,7 @@ class LoadBalancer:
         self.ready.set()
 
     def _about(self) -> dict[str, Any]:
-        """Where this core is, for its connection file and for those who ask."""
+        """Return this core's addresses and identity, for its connection file and for status queries."""
         return {
             "name": self.parameters.name,
             "core": self.journal.core,
@@ -146,7 +146,7 @@ class LoadBalancer:
     def _close(self) -> None:
         self.ready.clear()
         self._stopping.clear()
-        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that nobody dials what is closing
+        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that nobody dials a closing core
         self.doors.close()
         self.journal.close()
         self.console.say("info", "EXITED Load Balancer")
@@ -169,7 +169,7 @@ class LoadBalancer:
             self.journal.claims.rest(now)
 
     def _delayed_acks(self) -> float | None:
-        """How long nothing needs to be done."""
+        """Return how many seconds the loop may wait for messages; None for no limit."""
         if self._again:
             self._again = False
             return 0.0
@@ -218,7 +218,7 @@ class LoadBalancer:
         self._out.reply(sender, value, task)
 
     def _safely(self, decide: Callable[..., list[Command]], *event: Any) -> list[Command]:
-        """What the scheduler decides; a bug in it costs this event, not the cluster."""
+        """Return the scheduler's commands; an exception in it costs this event, not the cluster."""
         try:
             return decide(*event)
         except Exception:
@@ -269,7 +269,7 @@ class LoadBalancer:
         doors = self.doors
         if self._backpressure:
             self._send_withheld(now)
-        doors.drained.clear()  # it has ended the wait, for _send_withheld
+        doors.drained.clear()  # it only ended the wait, so that _send_withheld runs
         if doors.unsayable:
             self._note_unsayable()
         if not doors.gone and not doors.untaken:
@@ -285,16 +285,16 @@ class LoadBalancer:
             if address in gone:
                 continue
             if getattr(message, "payload", None) is None:
-                self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address}")
+                self.console.say("error", f"LB - CANNOT SEND {type(message).__name__} TO {address}")
                 continue
             if self._backpressure.add(address, message):
                 self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
 
     def _note_unsayable(self) -> None:
-        """A result that cannot be read any more is told as lost: whoever waits for it must not wait for ever."""
+        """Report a result that can no longer be read as lost, so that its client does not wait for ever."""
         unsayable, self.doors.unsayable = self.doors.unsayable, []
         for address, message, error in unsayable:
-            self.console.say("error", f"LB - CANNOT SAY {type(message).__name__} TO {address} : {error}")
+            self.console.say("error", f"LB - CANNOT SEND {type(message).__name__} TO {address} : {error}")
             if isinstance(message, TaskEnded) and message.payload is not None:
                 lost = Failure(kind="TaskLost", message=f"its result cannot be read any more: {error}")
                 end = msgspec.structs.replace(message, state=TaskState.LOST, payload=None, failure=lost, holes=())
@@ -307,7 +307,7 @@ class LoadBalancer:
             self._perform(self._safely(self.scheduler.handle, address, wish, now))
 
     def _has_ended(self, address: str) -> bool:
-        """Whether a hub of this computer has no process any more."""
+        """Return True if the hub runs on this computer and its process has ended."""
         hub = self.scheduler.state.hubs.get(address)
         if hub is None or hub.hello.host != socket.gethostname():
             return False
@@ -324,5 +324,5 @@ class LoadBalancer:
 
 
 def _slept_s(now: float) -> float:
-    """How long this machine has slept since it was started, which a monotonic clock does not count."""
+    """Return how long this machine has slept since its start, which a monotonic clock does not count."""
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now) if hasattr(time, "CLOCK_BOOTTIME") else 0.0

@@ -1,4 +1,4 @@
-"""What a turn of the loop wants to say: gathered by address, and let go only after the commit it depends on."""
+"""The outgoing messages of a turn: gathered by address, and sent only after the commit that they depend on."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from itertools import islice
 
 from nblb.protocol.messages import EndCommitted, FetchTask
 
-# These promise nothing that a journal must hold, so they pass while a full disk holds back the rest.
+# These promise nothing that the journal must contain, so they are sent even while a full disk withholds the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
-GONE = frozenset({"UnknownTask", "ResultExpired"})  # kinds of answers that may follow from a drop not yet committed
+GONE = frozenset({"UnknownTask", "ResultExpired"})  # kinds of answers that may depend on an uncommitted drop
 
 
 def is_unbound(message: Message) -> bool:
-    """True for what may be sent before the commit; that a task is gone may follow from a drop that is not kept yet."""
+    """Return True if it may be sent before the commit; the answer that a task is gone may depend on a drop in it."""
     return isinstance(message, UNBOUND) and getattr(message, "kind", "") not in GONE
 
 
 class Outgoing:
-    """Sends and JSON answers, each kind in the order in which it was decided."""
+    """Messages and JSON answers to send, each kind in the order of the decisions."""
 
     def __init__(self) -> None:
         self.sends: dict[str, list[Message]] = {}
-        self.replies: list[tuple[str, Any, str]] = []  # to whom, what, and the task that it promises
+        self.replies: list[tuple[str, Any, str]] = []  # address, value, and the submission that it promises
         self._delayed_acks = DelayedAcks()
 
     def add(self, to: str, message: Message) -> None:
@@ -42,11 +42,11 @@ class Outgoing:
         self.replies.append((to, value, task))
 
     def deadline(self) -> float | None:
-        """When to flush again, for those for whom something patient waits."""
+        """Return the time of the next flush that delayed acknowledgements need, or None."""
         return self._delayed_acks.deadline()
 
     def flush(self, doors: Doors, now: float | None) -> None:
-        """Say all of it, but for what may wait for company; without a clock that too."""
+        """Send everything except delayed acknowledgements that may still wait; with `now` None, send those too."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
             if now is not None and self._delayed_acks.holds(to, messages, now):
@@ -58,8 +58,8 @@ class Outgoing:
             doors.answer_json(to, value)
 
     def flush_unbound(self, doors: Doors) -> None:
-        """Say what depends on no record, and keep the rest back."""
-        self._delayed_acks.clear()  # a flush to come holds back anew
+        """Send the messages that depend on no journal entry, and withhold the rest."""
+        self._delayed_acks.clear()  # the next flush decides anew what to delay
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:
@@ -76,12 +76,12 @@ class Outgoing:
                 doors.answer_json(to, value)
 
     def forget(self, to: str) -> None:
-        """Nobody is there any more for whom something could wait."""
+        """Drop the delayed acknowledgements of a peer that is gone."""
         if self._delayed_acks.forget(to):
             del self.sends[to]
 
     def orders(self, tasks: set[str]) -> list[tuple[str, RunTask]]:
-        """Which hubs were about to be told to run these tasks."""
+        """Return the unsent orders to run these submissions, each with its hub's address."""
         return [
             (to, message)
             for to, messages in self.sends.items()
@@ -90,12 +90,12 @@ class Outgoing:
         ]
 
     def keep_orders(self, is_meant: Callable[[str, RunTask], bool]) -> None:
-        """Say no order to run that is not meant any more."""
+        """Drop the orders to run that are no longer valid."""
         for to, messages in self.sends.items():
             self.sends[to] = [m for m in messages if not isinstance(m, RunTask) or is_meant(to, m)]
 
     def take_back(self, tasks: set[str], instead: Callable[[str], Any]) -> None:
-        """Say nothing about these tasks after all; JSON clients are answered `instead(task)`."""
+        """Drop all messages about these submissions; JSON clients get `instead(task)` as their answer."""
         for to, messages in list(self.sends.items()):
             self.sends[to] = [message for message in messages if getattr(message, "task", None) not in tasks]
         self.replies = [
@@ -104,7 +104,7 @@ class Outgoing:
 
 
 def _acknowledged_together(messages: list[Message]) -> list[Message]:
-    """The same, with one TaskAccepted for all tasks that the turn has accepted."""
+    """Return the messages with one TaskAccepted for all submissions accepted in this turn."""
     tasks = [message.task for message in messages if type(message) is TaskAccepted and not message.items]
     if len(tasks) < 2:
         return messages
@@ -114,17 +114,17 @@ def _acknowledged_together(messages: list[Message]) -> list[Message]:
 
 
 PATIENT_S = 0.02
-MOST_PATIENT = 8  # more than a few are worth a message of their own
+MOST_PATIENT = 8  # from this many on, acknowledgements are sent on their own
 
 
 def is_patient(message: Message) -> bool:
-    """Does nobody wait for this? (One that tells of a refusal is news.)"""
+    """Return True if the message may be delayed, because its receiver does not wait for it."""
     kind = type(message)
     return kind is EndCommitted or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
 
 
 class DelayedAcks:
-    """For which addresses something waits, and until when."""
+    """The addresses whose acknowledgements are delayed, each with the time of sending."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
@@ -133,7 +133,7 @@ class DelayedAcks:
         return min(self._until.values(), default=None)
 
     def holds(self, to: str, messages: Sequence[Message], now: float) -> bool:
-        """Whether these, all that there is for this address, wait longer."""
+        """Return True if `messages`, which must be all for this address, may wait longer."""
         until = self._until.get(to)
         if len(messages) <= MOST_PATIENT and (until is None or now < until) and all(map(is_patient, messages)):
             if until is None:
@@ -144,7 +144,7 @@ class DelayedAcks:
         return False
 
     def forget(self, to: str) -> bool:
-        """Nothing waits for this address any more; whether something did."""
+        """Drop this address; return True if acknowledgements for it were delayed."""
         return self._until.pop(to, None) is not None
 
     def clear(self) -> None:
@@ -155,9 +155,10 @@ RESULTS_A_TURN = 64  # for one client, so that others do not wait
 
 
 class Backpressure:
-    """By address, the record, first item and items of each result; the results themselves stay where they lie.
+    """The results withheld from slow clients: submission, first item and items of each, by address.
 
-    Each by itself: a record that is told as a whole, again and again, never gets beyond what its client takes at once.
+    The payloads stay in the scheduler or the journal. Each result is sent by itself: sending a whole submission again
+    and again would never get beyond what its client takes at once.
     """
 
     def __init__(self) -> None:
@@ -167,18 +168,18 @@ class Backpressure:
         return bool(self._of)
 
     def add(self, address: str, message: Message) -> bool:
-        """Whether it is the first of this client."""
+        """Withhold the result; return True if it is the first withheld from this client."""
         first_of_all = address not in self._of
         key = getattr(message, "task", ""), getattr(message, "first", 0), getattr(message, "items", 0)
         self._of.setdefault(address, {})[key] = None
         return first_of_all
 
     def drop(self, address: str) -> None:
-        """This client is gone; when it is back it asks for what it misses."""
+        """Drop the entries of a client that is gone; when it reconnects, it fetches what it misses."""
         self._of.pop(address, None)
 
     def take(self, is_slow: Callable[[str], bool]) -> Iterator[tuple[str, FetchTask]]:
-        """What to tell in this turn, as the wishes of clients that have read all they had."""
+        """Yield this turn's results, as FetchTask requests of clients that have read everything sent so far."""
         for address, results in list(self._of.items()):
             if is_slow(address):
                 continue

@@ -1,4 +1,4 @@
-"""The folder in which hubs keep the output of this core's tasks: made and tidied by the core, which never reads it."""
+"""The folder in which hubs store the output of this core's tasks; the core makes and tidies it, and never reads it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from nblb.shared_files.output_log import folder_name
 
-FREED_BYTES = 64 * 1024 * 1024  # at one go, when the journal finds no room
+FREED_BYTES = 64 * 1024 * 1024  # freed at once, when the journal finds no room
 
 
 class OutputFolder:
-    """Named by the core: a hub that finds it is on the same machine. What is nobody's goes."""
+    """The output folder, named after the core: a hub that finds it is on the same machine. Unowned files go."""
 
     def __init__(self, state_dir: Path, core: str) -> None:
         self._base = state_dir / "output"
         self.path = self._base / core
-        with contextlib.suppress(OSError):  # a full disk: there will be no output, and there may be results
+        with contextlib.suppress(OSError):  # a full disk: no output is stored, results may still be
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def sweep(self, records: Iterable[str]) -> None:
-        """Remove what belongs to none of these tasks, or to another core."""
+        """Remove the output of another core, and the output of tasks that are not among these submissions."""
         known = {folder_name(record) for record in records}
         with contextlib.suppress(OSError):
             for other in self._base.iterdir():
@@ -34,7 +34,7 @@ class OutputFolder:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def drop(self, record: str) -> None:
-        """The task is forgotten."""
+        """Remove the output of a dropped submission."""
         path = self.path / folder_name(record)
         with contextlib.suppress(OSError):
             for file in path.iterdir():
@@ -42,7 +42,7 @@ class OutputFolder:
             path.rmdir()
 
     def make_room(self) -> bool:
-        """The disk is full: give up the output that was written longest ago; False if there is none."""
+        """Delete the oldest output to free disk space; return False if there is none."""
         ages: list[tuple[float, int, str]] = []
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.path):

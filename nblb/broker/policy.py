@@ -1,4 +1,4 @@
-"""The settings of a cluster as its scheduler wants them."""
+"""Builds the scheduler's policy from the parameters of a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nblb.scheduling.state import Policy
 
 
 def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Path) -> Policy:
-    """What decisions depend on; `output` is where hubs keep what tasks print."""
+    """Return the scheduler's policy; `output` is the folder in which hubs store the output of tasks."""
     p = parameters
     return Policy(
         max_queued=p.LB_QUEING_MAXPERUSER,
@@ -22,7 +22,7 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         heartbeat_s=p.LB_HEARTBEAT_S,
         suspect_s=p.LB_SUSPECT_S,
         lease_s=p.lease_s,
-        adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a hub that is cut off has stopped its work by then
+        adopt_s=max(30.0, 1.5 * p.LB_LEASE_S),  # a disconnected hub has stopped its work by then
         result_ttl_s=p.LB_RESULT_TTL_S,
         job_ttl_s=p.LB_JOB_TTL_S,
         name=p.name,

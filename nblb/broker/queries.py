@@ -1,4 +1,4 @@
-"""What an Ask may want to know, answered from the scheduler's state as plain JSON values.
+"""Answers to Ask messages, from the scheduler's state, as plain JSON values.
 
 One function a topic; each takes (scheduler, about, now). Nothing here changes anything, and no answer walks all
 tasks unless its topic is about tasks.
@@ -20,17 +20,17 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
 
 MOST_ROWS = 10_000
-CODE = 32  # so many digits of a fingerprint are the code's, in journals from before there was a field for it
-MOST_LOOKED_AT = 1_000  # waiting tasks of a user
+CODE = 32  # the code's digits at the start of a fingerprint, in journals older than the field for it
+MOST_LOOKED_AT = 1_000  # waiting slices of a user
 
 
 def answer(scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
-    """The value for one topic.
+    """Return the value for one topic.
 
     Raises
     ------
     LookupError
-        When there is no such topic; says which there are.
+        There is no such topic; the message lists the topics.
     """
     function = TOPICS.get(topic)
     if function is None:
@@ -110,7 +110,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
 
 
 def _busy(group: GroupOfWorkers) -> int:
-    """Its workers that have something to do; a hub does not announce what is over at once."""
+    """Return the group's busy workers; a hub may report the end of an attempt with a delay."""
     return min(group.given, group.alive)
 
 
@@ -184,7 +184,7 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
             by_priority[f"{priority:g}"] = by_priority.get(f"{priority:g}", 0) + items
         for name, items in user.by_name.items():
             by_name.setdefault(name, {"number": 0, "waitingtime": 0.0})["number"] += items
-        for task in islice(user.tasks(), MOST_LOOKED_AT):  # the longest waits stand in front
+        for task in islice(user.tasks(), MOST_LOOKED_AT):  # the longest waits come first
             row = by_name[task.record.spec.name]
             row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
             oldest = min(oldest, task.queued_at)
@@ -318,7 +318,7 @@ END_CAUSES = {
 
 
 def _end_of_story(task: Slice, restamped: Callable[[float], float]) -> list[tuple[float, str, str, str]]:
-    """The last steps of a task that ended under an earlier core: what its end tells of them."""
+    """Return the last steps of a slice that ended under an earlier core, as far as its recorded end shows them."""
     ended = task.ended
     if ended is None or (task.story and task.story[-1][3] in ENDED):
         return []
@@ -326,7 +326,7 @@ def _end_of_story(task: Slice, restamped: Callable[[float], float]) -> list[tupl
     if ended.duration_s <= 0.0:
         return [(ended_at, END_CAUSES[ended.state], "QUEUED", ended.state.value)]
     began_at = ended_at - ended.duration_s
-    given = (began_at, "RunTask", "QUEUED", "ASSIGNED")  # not kept beyond the end: no later than that
+    given = (began_at, "RunTask", "QUEUED", "ASSIGNED")  # its time is not kept; no later than this
     return [
         *([] if task.story and task.story[-1][3] is TaskState.ASSIGNED else [given]),
         (began_at, "TaskStarted", "ASSIGNED", "RUNNING"),
@@ -373,7 +373,7 @@ def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
 
 
 def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, list[tuple[float, float]]]:
-    """When kernels of each notebook were connected, by the wall clock."""
+    """Return when kernels of each notebook were connected, by the wall clock."""
     state = scheduler.state
     found = {name: list(times) for name, times in state.presence.items()}
     for client in state.clients.values():

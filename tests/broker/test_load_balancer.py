@@ -249,7 +249,7 @@ def test_a_result_whose_file_is_gone_is_told_as_lost(core: Running, parameters: 
     (ended,) = hear(client)
     assert ended.state is TaskState.LOST
     assert "cannot be read" in ended.failure.message
-    assert "CANNOT SAY TaskEnded" in core.said.getvalue()
+    assert "CANNOT SEND TaskEnded" in core.said.getvalue()
 
 
 def test_a_hub_whose_process_has_ended_is_known_to_be_dead(core: Running) -> None:
