@@ -1,4 +1,4 @@
-"""Which line leads to an address, and which of a core's addresses is the best."""
+"""Chooses the line for an address, and the best of a core's addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nblb.transport.local_line import SCHEME, LocalLine
 
 
 class Dialled(Protocol):
-    """A party's connection to the core, over whatever it leads."""
+    """A party's connection to the core, over either kind of socket."""
 
     address: str
     connected: bool
@@ -28,20 +28,20 @@ class Dialled(Protocol):
 
 
 def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> Dialled:
-    """A line to this address; it dials for ever."""
+    """Return a line to this address; the line reconnects for ever."""
     if address.startswith(SCHEME):
         return LocalLine(address, speaks, hears, max_message_mb)
-    from nblb.transport.line import Line  # ZeroMQ is loaded by those who need it
+    from nblb.transport.line import Line  # so that ZeroMQ is loaded only where it is needed
 
     return Line(address, speaks, hears, max_message_mb)
 
 
 def local_address(folder: Path, door: str) -> str:
-    """Where the core of this runtime folder listens for parties on its computer; it need not be there yet."""
+    """Return the address at which this runtime folder's core listens locally, even before it has started."""
     return f"{SCHEME}{folder}/{door}.local"
 
 
 def best_address(addresses: Mapping[str, str], door: str, zeromq: bool = False) -> str:
-    """Of those that a core has written down (for sockets of ZeroMQ, if so); "" where there is none."""
+    """Return the best of a core's recorded addresses (for ZeroMQ sockets if `zeromq`); "" if there is none."""
     local = "" if zeromq else addresses.get(f"{door}_local", "")
     return local or addresses.get(door) or addresses.get(f"{door}_tcp") or ""

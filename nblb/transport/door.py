@@ -1,4 +1,4 @@
-"""A door of the core, and what has come through it, from whichever kind of socket."""
+"""A door of the core, and the messages that arrive there from either kind of socket."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import zmq
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import VERSION, Buffer, Codec, Find
 
-WORD = VERSION[:4]  # what every version of the protocol begins with
+WORD = VERSION[:4]  # common to all versions of the protocol
 
 
 class Arrived(NamedTuple):
-    """What one multipart message held: messages, or a JSON request, or the reason why it is neither."""
+    """The contents of one multipart message: messages, or a JSON request, or the error if it is neither."""
 
     sender: str
     messages: list[Any] | None = None
@@ -24,16 +24,16 @@ class Arrived(NamedTuple):
 
 
 class Door:
-    """One ROUTER, what may be said at it, and in which words it answers."""
+    """One ROUTER socket with the codecs for the messages that it receives and sends."""
 
     def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
         self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
         self.reader = hears.reader()
         self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
-        self.is_stirred = True  # its descriptor says nothing of what came before the last look: ZeroMQ is to be asked
+        self.is_stirred = True  # edge-triggered: input may be left over, so ask ZeroMQ
 
     def share(self, find: Find) -> None:
-        """Messages may name files from here on."""
+        """Allow messages to name files from here on."""
         self.reader.find = find
 
     def read(self, frames: list[Buffer]) -> Arrived:
@@ -43,12 +43,12 @@ class Door:
             try:
                 return Arrived(address, self.reader.decode(frames[1:]))
             except ProtocolError as error:
-                # another, for this one's traceback holds the frames until a rare collection of garbage
+                # a new exception, since this one's traceback keeps the frames alive until a garbage collection
                 return Arrived(address, error=ProtocolError(str(error)))
         return self._read_json(identity, frames)
 
     def _read_json(self, identity: bytes, frames: list[Buffer]) -> Arrived:
-        """What a REQ socket sends: its envelope up to an empty frame, and one frame of JSON."""
+        """Read a request of a REQ socket: its envelope up to an empty frame, and one frame of JSON."""
         parts = [bytes(frame) for frame in frames[1:3]]
         end = parts.index(b"") if b"" in parts else -1  # a REQ_CORRELATE socket puts the request's number before it
         bare = end < 0 and len(frames) == 2 and parts[0][:1] == b"{"
@@ -60,18 +60,18 @@ class Door:
         envelope = [identity, *parts[: end + 1]]
         address = f"json-{self.name}:{'.'.join(part.hex() for part in envelope)}"
         if len(frames) != len(envelope) + 1:
-            return Arrived(address, error=ProtocolError("a JSON request is one frame"))
+            return Arrived(address, error=ProtocolError("a JSON request must be one frame"))
         try:
             return Arrived(address, json=msgspec.json.decode(frames[-1]))
         except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError) as error:
             return Arrived(address, error=ProtocolError(f"the request is not JSON: {error}"))
 
 
-RETRY_S = (0.001, 0.2)  # how soon a slow peer of ZeroMQ is tried again, at first and at last
+RETRY_S = (0.001, 0.2)  # first and longest pause before a send to a slow ZeroMQ peer is retried
 
 
 class Outbox:
-    """What a slow peer has not taken yet, in order."""
+    """The unsent messages of a slow peer, in order."""
 
     __slots__ = ("nbytes", "pause_s", "try_at", "waiting", "withheld")
 

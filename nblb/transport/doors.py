@@ -1,7 +1,7 @@
-"""The core's side of every connection: three doors, and what waits for peers that are slow.
+"""The core's side of every connection: three doors, and the unsent messages of slow peers.
 
-A door is a ROUTER of ZeroMQ, for any program that speaks it, and beside it a plain Unix socket for nblb's own parties
-on this computer (local_doors.py), which spares them ZeroMQ's thread and its dozens of system calls for each message.
+A door is a ZeroMQ ROUTER for any program, and a plain Unix socket for nblb's own parties on this computer
+(local_doors.py), which avoids ZeroMQ's thread and its dozens of system calls for each message.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from nblb.transport.sockets import (
     write_frames,
 )
 
-OUTBOX_BYTES = 2 * MIB  # waiting for one slow client, beside what is inside ZeroMQ, before results are withheld
-SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is given up
+OUTBOX_BYTES = 2 * MIB  # queued for one slow client, beyond ZeroMQ's queue, before results are withheld
+SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is dropped
 INFINITY = float("inf")
 BUSY = BlockingIOError, zmq.Again
 GONE = OSError, zmq.ZMQError
@@ -48,16 +48,16 @@ GONE = OSError, zmq.ZMQError
 class Doors:
     """The core's sockets: one door for clients, one for hubs, one for the Health Check and the Monitor.
 
-    After each `send` and `receive` these lists say what did not go smoothly, until their reader empties them:
-    `untaken` messages (the peer is gone, or too slow for more results), peers that are `gone`, and peers that
-    have `drained` after results were withheld from them.
+    Each `send` and `receive` may add to these lists, which their reader empties: `untaken` messages (the peer is
+    gone, or too slow for more results), peers that are `gone`, and peers that have `drained` after results were
+    withheld from them.
     """
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self.addresses: dict[str, str] = {}
         self.untaken: list[tuple[str, Message]] = []
-        self.unsayable: list[tuple[str, Message, Exception]] = []  # not to be encoded: a bug, or a file that is gone
+        self.unsayable: list[tuple[str, Message, Exception]] = []  # cannot be encoded: a bug, or a missing file
         self.gone: list[str] = []
         self.drained: list[str] = []
         self._doors = (
@@ -70,7 +70,7 @@ class Doors:
         self._by_kind |= {f"json-{door.name}": door for door in self._doors}
         self._outboxes: dict[str, Outbox] = {}
         self._refer: Refer | None = None
-        self._see_files: set[str] = set()  # peers that files can be named to
+        self._see_files: set[str] = set()  # peers to which payloads can be sent as file names
         self._turn = 0
         self._selector: selectors.BaseSelector | None = None
         self._local: LocalDoors
@@ -79,7 +79,7 @@ class Doors:
         self._folder: Path | None = None
 
     def open(self) -> None:
-        """Bind; raises NblbError with the holder's name where an address is taken."""
+        """Bind the doors; raise NblbError that names the program if an address is taken."""
         folder = self._folder = runtime_folder(self.parameters)
         self._context = zmq.Context()
         self._wake_read, self._wake_write = os.pipe()
@@ -92,14 +92,14 @@ class Doors:
             for door in self._doors:
                 door.socket = self._context.socket(zmq.ROUTER)
                 bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
-                door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a message that cannot go is an error, not dropped
+                door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an undeliverable message raises
                 address = socket_address(folder / door.name)
                 door.socket.bind(address)
                 self.addresses[door.name] = address
                 if self.parameters.LB_SECURITY == "none":
                     self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door)
                 path = folder / f"{door.name}.local"
-                socket_address(path)  # which refuses a path that is too long
+                socket_address(path)  # raises if the path is too long
                 self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
             self._routers.watch(selector)
         except GONE as error:
@@ -114,7 +114,7 @@ class Doors:
         port: int = getattr(self.parameters, door.key)
         host = f"[{ip}]" if ":" in ip else ip
         door.socket.setsockopt(zmq.IPV6, ":" in ip)
-        notice_silence(door.socket)  # holds for what is bound from here on
+        notice_silence(door.socket)  # affects later binds only
         try:
             door.socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
@@ -128,17 +128,17 @@ class Doors:
         return door.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def share(self, find: Find, refer: Refer) -> None:
-        """Let messages name files: `find` finds what peers name, `refer` says what can be named to them."""
+        """Allow messages to name files: `find` finds the files that peers name, `refer` tests a part."""
         self._refer = refer
         for door in self._doors:
             door.share(find)
 
     def name_files_to(self, peer: str) -> None:
-        """This peer sees the files that are shared."""
+        """Send payloads to this peer as file names from here on, since it sees the shared folder."""
         self._see_files.add(peer)
 
     def close(self) -> None:
-        """Let go of everything; messages on their way have a moment to leave."""
+        """Close all sockets, after at most FLUSH_S for messages on their way."""
         if self._selector is not None:
             self._local.close({to: [frames for frames, _ in box.waiting] for to, box in self._outboxes.items()})
             self._selector.close()
@@ -159,17 +159,17 @@ class Doors:
             try:
                 self._folder.rmdir()
             except OSError:
-                pass  # others of the cluster still use it
+                pass  # other processes of the cluster still use it
 
     def wake(self) -> None:
-        """End a `receive` that waits; from any thread or signal handler."""
+        """Make a waiting `receive` return; may be called from any thread or signal handler."""
         try:
             os.write(self._wake_write, b"w")
         except OSError:
-            pass  # full: it will wake anyway; closed: nobody waits
+            pass  # full: it will wake anyway; closed: no receive waits
 
     def receive(self, timeout_s: float | None) -> list[Arrived]:
-        """What has arrived, or what arrives first within the time; a bounded number of messages."""
+        """Return arrived messages, a bounded number; wait up to `timeout_s` for the first."""
         assert self._selector is not None
         timeout_s = self._routers.until_looked_at(timeout_s)
         active = self._routers.with_input()
@@ -228,7 +228,7 @@ class Doors:
         return arrived
 
     def send(self, to: str, messages: Sequence[Message]) -> bool:
-        """Send, or queue for a slow peer; False if some were not taken, which then stand in `untaken`."""
+        """Send, or queue for a slow peer; return False if some were not taken, which are then in `untaken`."""
         door, identity = self._where(to)
         before = len(self.untaken) + len(self.unsayable)
         for batch in batches(messages):
@@ -240,17 +240,17 @@ class Doors:
 
     @property
     def garbage(self) -> int:
-        """How much has come that was nothing."""
+        """The number of malformed messages received."""
         return self._routers.garbage + (self._local.garbage if self._selector is not None else 0)
 
     def is_slow(self, to: str) -> bool:
-        """Something waits for this peer already."""
+        """Return True if messages for this peer are queued."""
         return to in self._outboxes
 
     def _withhold(self, to: str, door: Door, messages: Sequence[Message]) -> Sequence[Message]:
-        """Without the results, where too much waits already; they are not even read from where they lie."""
+        """Move results to `untaken` if too much is queued for a client; their payloads are not read."""
         box = self._outboxes[to]
-        if box.nbytes <= OUTBOX_BYTES or door.kind == "hub":  # what a hub is sent is bounded by what it is given to do
+        if box.nbytes <= OUTBOX_BYTES or door.kind == "hub":  # a hub's load bounds what it is sent
             return messages
         large = [message for message in messages if getattr(message, "payload", None) is not None]
         if not large:
@@ -264,7 +264,7 @@ class Doors:
         return self._by_kind[kind], bytes.fromhex(identity)
 
     def _encode(self, to: str, door: Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
-        """The batch as frames; should one message not be encodable, the others go each by itself."""
+        """Return the batch as frames; if one message cannot be encoded, send the others one by one."""
         try:
             return [(batch, door.speaks.encode(batch, self._refer if to in self._see_files else None))]
         except Exception as error:
@@ -287,14 +287,14 @@ class Doors:
                 return
         if box.nbytes > SILENT_BYTES and door.kind != "hub":
             del self._outboxes[to]
-            self._lost(to)  # it finds out with its next word, greets again and fetches what it missed
+            self._lost(to)  # it notices at its next message, greets again and fetches what it missed
             return
         size = frames_nbytes(frames)
         box.waiting.append((frames, size))
         box.nbytes += size
 
     def _write(self, to: str, door: Door, identity: bytes, frames: list[Buffer]) -> None:
-        """Raises what is in GONE; what is in BUSY where the peer takes nothing now."""
+        """Write the frames; raise an exception of GONE if the peer is gone, of BUSY if it takes nothing now."""
         peer = self._local.peers.get(to)
         if peer is not None:
             self._local.write(peer, frames)
@@ -307,12 +307,12 @@ class Doors:
             self.gone.append(to)
 
     def _write_on(self, peer: Peer) -> None:
-        """It can take more."""
+        """Write queued messages to a peer that can take more."""
         try:
             if not peer.outflow.flush(peer.socket):
                 return
         except OSError:
-            return  # the next look at it sees that it is gone
+            return  # the next read notices that it is gone
         if peer.address in self._outboxes:
             self._empty(peer.address, self._outboxes[peer.address], 0.0)
         if peer.outflow.is_clear and peer.address not in self._outboxes:
@@ -343,20 +343,20 @@ class Doors:
         del self._outboxes[to]
 
     def drop(self, to: str) -> None:
-        """Forget what waits for this peer, and what it sees."""
+        """Drop the queued messages of this peer, and the note that it sees the files."""
         self._outboxes.pop(to, None)
         self._see_files.discard(to)
 
     def answer_json(self, to: str, value: object) -> None:
-        """The one reply to a JSON request."""
+        """Send the one reply to a JSON request."""
         kind, _, envelope = to.partition(":")
         parts = [bytes.fromhex(part) for part in envelope.split(".")]
         try:
             text = msgspec.json.encode(value)
         except Exception as error:
-            text = msgspec.json.encode({"error": f"The answer cannot be said in JSON: {error}."})
+            text = msgspec.json.encode({"error": f"The answer cannot be written as JSON: {error}."})
         try:
             self._by_kind[kind].is_stirred = True
             self._by_kind[kind].socket.send_multipart([*parts, text], zmq.NOBLOCK)
         except zmq.ZMQError:
-            pass  # who asked has gone, or asks without ever reading
+            pass  # the client is gone, or never reads its replies

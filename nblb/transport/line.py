@@ -1,4 +1,4 @@
-"""A party's side of its connection to the core: one DEALER socket."""
+"""A party's side of its ZeroMQ connection to the core: one DEALER socket."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger("nblb")
 
 
 class Line:
-    """A client's or a hub's connection to the core: it dials for ever, and says when it is through.
+    """A client's or a hub's connection to the core, which reconnects for ever.
 
-    It belongs to one thread. `connected` and `connections` (how many times it has been) change in `receive`,
-    which returns early then: after a new connection the core may be another, so say hello again (but first take in
-    the messages that came with the news, which the core before may have sent).
+    It belongs to one thread. `connected` and `connections` (the number of connections so far) change in `receive`,
+    which returns early then. After a new connection the core may be another one, so send Hello again (but first
+    handle the messages that this `receive` returned, which the core before may have sent).
     """
 
     def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
@@ -40,7 +40,7 @@ class Line:
         self.connected = False
         self.connections = 0
         self.garbage = 0
-        self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
+        self.ready: list[int] = []  # the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
         self._speaks, self._reader = speaks, hears.reader()
         self._refer: Refer | None = None
@@ -48,7 +48,7 @@ class Line:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         bound(self.socket, max_message_mb)
-        # random, never reused: the core knows each incarnation apart, and nobody can take another's place
+        # random, never reused: the core can tell connections apart, and no party can take another's place
         self.socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
@@ -69,11 +69,11 @@ class Line:
             raise NblbError(f"{address!r} is not an address that can be dialled: {error.strerror}.") from None
 
     def fileno(self) -> int:
-        """ZeroMQ's descriptor; edge-triggered, so after it fires `receive(0)` until it returns nothing."""
+        """Return ZeroMQ's descriptor. It is edge-triggered: when it fires, call `receive(0)` until nothing is left."""
         return int(self.socket.getsockopt(zmq.FD))
 
     def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]:
-        """The messages that are there, or arrive within the time; fewer or none if one of `fds` is readable first."""
+        """Return arrived messages, or wait up to `timeout_s` for some, or until one of `fds` is readable."""
         if tuple(fds) != self._fds:
             self._watch(tuple(fds))
         if self._outbox:
@@ -109,17 +109,17 @@ class Line:
 
     def _note_events(self) -> None:
         while int(self._events.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            # pyzmq's recv_monitor_message, without asyncio, which its module brings: a start costs a third less.
+            # pyzmq's recv_monitor_message without its module, which imports asyncio: start-up takes a third less time.
             event = int.from_bytes(self._events.recv_multipart()[0][:2], sys.byteorder)
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.connections += self.connected
 
     def share(self, find: Find | None, refer: Refer | None) -> None:
-        """Let messages name files from here on, or none: `find` finds what the core names, `refer` what we may."""
+        """Allow messages to name files, or stop it with None: `find` opens named files, `refer` tests own parts."""
         self._reader.find, self._refer = find, refer
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Say these, now or as soon as the core takes them; never blocks."""
+        """Send the messages, now or as soon as the core takes them; never blocks."""
         for batch in batches(messages):
             for frames in self._encode(batch):
                 size = frames_nbytes(frames)
@@ -128,7 +128,7 @@ class Line:
         self._flush()
 
     def send_ahead(self, message: Message) -> None:
-        """Say this before all that has not begun to leave."""
+        """Send the message before all others that have not begun to leave."""
         for frames in self._encode([message]):
             size = frames_nbytes(frames)
             self._outbox.appendleft((frames, size))
@@ -136,7 +136,7 @@ class Line:
         self._flush()
 
     def _encode(self, batch: Sequence[Message]) -> list[list[Buffer]]:
-        """The batch in one message; should a file be gone that one of them needs, without that one."""
+        """Return the batch as one multipart message, without messages whose file is missing."""
         try:
             return [self._speaks.encode(batch, self._refer)]
         except OSError as error:
@@ -158,7 +158,7 @@ class Line:
             self._wants = wants
 
     def close(self) -> None:
-        """Hang up; what was said last has a moment to leave."""
+        """Disconnect, after at most FLUSH_S for the last messages to leave."""
         if not self.socket.closed:
             self._flush()
             self.socket.disable_monitor()

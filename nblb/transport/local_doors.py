@@ -1,6 +1,6 @@
 """The core's side of connections from its own computer: a listener beside each door, a stream socket for each peer.
 
-`Doors` asks it first; whom it does not know is a peer of ZeroMQ.
+`Doors` looks peers up here first; a peer that is not found is a ZeroMQ peer.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from nblb.transport.sockets import FLUSH_S, MIB
 
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 32
-PACKETS_OF_ONE = 250  # taken from one peer before the next has its turn
+PACKETS_OF_ONE = 250  # read from one peer before the next one's turn
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Peer:
-    """One connection; it has an address as soon as it has said who it is."""
+    """One connection; it gets its address from its greeting."""
 
     def __init__(self, door: Door, sock: socket.socket, max_bytes: int) -> None:
         self.door, self.socket = door, sock
         self.address = ""
         self.is_open = True
-        self.refused = 0  # packets that were nothing, beyond those that were something
-        self.is_waited_for = False  # it shall take more, as soon as it can
+        self.refused = 0  # malformed packets minus valid ones
+        self.is_waited_for = False  # the selector reports when it can take more
         self.inflow, self.outflow = Inflow(max_bytes), Outflow()
         self._greeting = b""
 
     def greeted(self) -> bool:
-        """Whether it has said who it is; raises ProtocolError if it speaks otherwise, OSError if it is gone."""
+        """Return True once the greeting is complete; raise ProtocolError if malformed, OSError if the peer is gone."""
         said = self.socket.recv(GREETING_BYTES - len(self._greeting))
         if not said:
             raise ConnectionResetError("hung up")
@@ -57,11 +57,11 @@ class Peer:
 
 
 class Listener:
-    """Where parties of one door connect."""
+    """The listening socket of one door."""
 
     def __init__(self, door: Door, path: Path) -> None:
         self.door, self.path = door, path
-        path.unlink(missing_ok=True)  # of a core that was killed: whoever holds the state folder is the only one
+        path.unlink(missing_ok=True)  # left by a killed core: the lock on the state folder allows only one
         self.socket = socket.socket(socket.AF_UNIX)
         try:
             self.socket.bind(str(path))
@@ -73,7 +73,7 @@ class Listener:
 
 
 class LocalDoors:
-    """The peers by address; those that are gone stand in `gone` until their reader empties it."""
+    """The peers by address; the addresses of lost peers are in `gone` until its reader empties it."""
 
     def __init__(self, selector: selectors.BaseSelector, max_message_mb: int) -> None:
         self.peers: dict[str, Peer] = {}
@@ -82,21 +82,21 @@ class LocalDoors:
         self._selector, self._max_bytes = selector, max_message_mb * MIB
         self._listeners: list[Listener] = []
         self._unnamed: dict[Peer, None] = {}
-        self._more: dict[Peer, None] = {}  # packets of these are here already
+        self._more: dict[Peer, None] = {}  # peers whose packets have been read but not decoded
 
     @property
     def has_more(self) -> bool:
         return bool(self._more)
 
     def listen(self, door: Door, path: Path) -> str:
-        """Be there for parties of this door; the address to dial."""
+        """Listen for parties of this door; return the address to dial."""
         listener = Listener(door, path)
         self._listeners.append(listener)
         self._selector.register(listener.socket, READ, listener)
         return f"{SCHEME}{path}"
 
     def close(self, waiting: Mapping[str, Sequence[Sequence[Buffer]]]) -> None:
-        """Let go of everything; what is `waiting` for peers has a moment to leave."""
+        """Close all sockets, after at most FLUSH_S for messages `waiting` for peers."""
         for listener in self._listeners:
             listener.socket.close()
             listener.path.unlink(missing_ok=True)
@@ -109,14 +109,14 @@ class LocalDoors:
         self._unnamed.clear()
         self._listeners.clear()
 
-    # ── hearing ──
+    # ── receiving ──
 
     def accept(self, listener: Listener) -> None:
-        """Those who wait there; a few, so that others do not wait for a crowd."""
+        """Accept waiting connections; only a few at once, so that other peers do not wait for them."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listener.socket.accept()
-            except OSError:  # nobody more, or no descriptor left: it is seen again
+            except OSError:  # none left, or out of descriptors: the selector reports it again
                 return
             widen(sock)
             peer = Peer(listener.door, sock, self._max_bytes)
@@ -124,7 +124,7 @@ class LocalDoors:
             self._selector.register(sock, READ, peer)
 
     def readable(self, ready: Iterable[Peer]) -> list[Peer]:
-        """These, and those of whom packets are here already."""
+        """Return the ready peers, and those whose packets have been read already."""
         if not self._more:
             return list(ready)
         peers = {**self._more, **dict.fromkeys(ready)}
@@ -132,14 +132,14 @@ class LocalDoors:
         return list(peers)
 
     def put_off(self, peers: Iterable[Peer]) -> None:
-        """These have their turn first next time, whether or not the selector names them again."""
+        """Serve these peers first next time, whether or not the selector reports them again."""
         self._more.update((peer, None) for peer in peers if peer.inflow.has_more)
 
     def read(self, peer: Peer) -> list[Arrived]:
-        """What this peer has said, up to a bound; it may turn out to be gone."""
+        """Return the messages of this peer, up to a bound; a peer found gone is disconnected."""
         arrived: list[Arrived] = []
         if not peer.is_open:
-            return arrived  # it has been replaced in this very turn
+            return arrived  # it has been replaced in this turn
         try:
             if not peer.address and not self._greet(peer, arrived):
                 return arrived
@@ -153,7 +153,7 @@ class LocalDoors:
                     arrived.append(Arrived(peer.address, error=ProtocolError(str(error))))  # as in door.py
                     peer.refused += 1
                     if peer.refused >= MOST_REFUSED:
-                        self.hang_up(peer)  # and do not look at the rest
+                        self.hang_up(peer)  # and drop the rest
                         return arrived
             if peer.inflow.has_more:
                 self._more[peer] = None
@@ -171,7 +171,7 @@ class LocalDoors:
             return False
         del self._unnamed[peer]
         before = self.peers.get(peer.address)
-        if before is not None:  # it has dialled again, and its first connection is not known to be dead yet
+        if before is not None:  # a new connection of the same party: the old one is dead, though not yet noticed
             self._forget(before)
             self.wait_for(peer, before.is_waited_for)
         self.peers[peer.address] = peer
@@ -182,7 +182,7 @@ class LocalDoors:
         return True
 
     def hang_up(self, peer: Peer) -> None:
-        """Nothing more is to be had from this one."""
+        """Disconnect this peer."""
         if not peer.is_open:
             return
         self._forget(peer)
@@ -197,10 +197,10 @@ class LocalDoors:
         self._selector.unregister(peer.socket)
         peer.socket.close()
 
-    # ── saying ──
+    # ── sending ──
 
     def write(self, peer: Peer, frames: Sequence[Buffer]) -> None:
-        """Send, or begin to; raises BlockingIOError where it takes nothing now, another OSError where it is gone."""
+        """Send, or begin to; raise BlockingIOError if the peer takes nothing now, another OSError if it is gone."""
         try:
             peer.outflow.write(peer.socket, frames)
         except BlockingIOError:
@@ -210,7 +210,7 @@ class LocalDoors:
             self.wait_for(peer, True)
 
     def wait_for(self, peer: Peer, waits: bool) -> None:
-        """Whether the selector shall tell when this peer can take more."""
+        """Set whether the selector reports when this peer can take more."""
         if peer.is_waited_for != waits:
             peer.is_waited_for = waits
             self._selector.modify(peer.socket, READ | WRITE if waits else READ, peer)

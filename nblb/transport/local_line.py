@@ -17,18 +17,18 @@ from nblb.protocol.messages import Message
 from nblb.transport.packets import Inflow, Outflow, greeting, widen
 from nblb.transport.sockets import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_nbytes
 
-AGAIN_S = (0.02, 1.0)  # between two attempts to connect, at first and at last
+AGAIN_S = (0.02, 1.0)  # first and longest pause between two attempts to connect
 SCHEME = "unix://"
-HAS_EPOLL = hasattr(select, "epoll")  # what it waits for can be changed while it waits
+HAS_EPOLL = hasattr(select, "epoll")  # the watched set can be changed during a wait
 
 
 class LocalLine:
-    """What Line is over ZeroMQ: it dials for ever, and says when it is through.
+    """The counterpart of Line on the core's own computer; it reconnects for ever.
 
-    It belongs to one thread; with `asleep`, which is entered while that one waits, another may `send` meanwhile, and
-    `hear`, once it has been lent to it.
-    `connected` and `connections` (how many times it has been) change in `receive` and `send`; `receive` returns early
-    then. What was said and has not begun to leave is said on the next connection.
+    It belongs to one thread. With `asleep`, which is entered while that thread waits, another thread may `send`
+    meanwhile, and `hear` after `lend`. `connected` and `connections` (the number of connections so far) change in
+    `receive` and `send`; `receive` returns early then. Messages that have not begun to leave are sent on the next
+    connection.
     """
 
     def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
@@ -36,7 +36,7 @@ class LocalLine:
         self.connected = False
         self.connections = 0
         self.garbage = 0
-        self.ready: list[int] = []  # those of the extra descriptors that `receive` found readable
+        self.ready: list[int] = []  # the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
         self.asleep: AbstractContextManager[object] = contextlib.nullcontext()
         self._path = address.removeprefix(SCHEME)
@@ -53,19 +53,19 @@ class LocalLine:
         self._wants = select.POLLIN
         self._is_lent = False
         self._fds: tuple[int, ...] = ()
-        self._told = 0  # how many of the connections `receive` has returned for
+        self._told = 0  # the value of `connections` that `receive` has reported
         self._is_closed = False
 
     def share(self, find: Find | None, refer: Refer | None) -> None:
-        """Let messages name files from here on, or none: `find` finds what the core names, `refer` what we may."""
+        """Allow messages to name files, or stop it with None: `find` opens named files, `refer` tests own parts."""
         self._reader.find, self._refer = find, refer
 
     def fileno(self) -> int:
-        """The socket's descriptor; -1 while there is no connection."""
+        """Return the socket's descriptor; -1 while there is no connection."""
         return self._fd
 
     def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]:
-        """The messages that are there, or arrive within the time; fewer or none if one of `fds` is readable first."""
+        """Return arrived messages, or wait up to `timeout_s` for some, or until one of `fds` is readable."""
         if tuple(fds) != self._fds:
             self._watch(tuple(fds))
         self.ready = []
@@ -82,7 +82,7 @@ class LocalLine:
             timeout_s = 0.0
         if timeout_s is not None:
             timeout_s = max(0.0, timeout_s)
-            if not HAS_EPOLL:  # which rounds up, as whoever waits for a deadline must not wake just before it
+            if not HAS_EPOLL:  # poll rounds up, as a wait for a deadline must not end just before it
                 timeout_s = int(timeout_s * 1000 + 0.999)
         with self.asleep:
             ready = self._watched.poll(timeout_s)
@@ -125,7 +125,7 @@ class LocalLine:
     # ── the connection ──
 
     def _dial(self) -> None:
-        """Connect, if it is time to try."""
+        """Try to connect, if the pause is over."""
         now = monotonic()
         if now < self._dial_at:
             return
@@ -149,7 +149,7 @@ class LocalLine:
         self._flush()
 
     def _hang_up(self) -> None:
-        """The core has closed, or says what cannot be read."""
+        """Disconnect from a core that has closed the socket or has sent something malformed."""
         if self._socket is None:
             return
         self._watched.unregister(self._fd)
@@ -159,10 +159,10 @@ class LocalLine:
         self._inflow, self._outflow = Inflow(self._max_bytes), Outflow()
         self._dial_at = monotonic() + self._pause_s
 
-    # ── saying ──
+    # ── sending ──
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Say these, now or as soon as the core takes them; never blocks."""
+        """Send the messages, now or as soon as the core takes them; never blocks."""
         for batch in batches(messages):
             frames = self._speaks.encode(batch, self._refer)
             size = frames_nbytes(frames)
@@ -171,7 +171,7 @@ class LocalLine:
         self._set_off()
 
     def send_ahead(self, message: Message) -> None:
-        """Say this before all that has not begun to leave."""
+        """Send the message before all others that have not begun to leave."""
         frames = self._speaks.encode((message,), self._refer)
         size = frames_nbytes(frames)
         self._outbox.appendleft((frames, size))
@@ -186,7 +186,7 @@ class LocalLine:
 
     @property
     def is_behind(self) -> bool:
-        """The socket took less than was said: `receive` has to see when it takes more."""
+        """True if the socket has not taken everything, so that `receive` must wait until it takes more."""
         return self._wants != select.POLLIN
 
     def _flush(self) -> None:
@@ -202,7 +202,7 @@ class LocalLine:
         except BlockingIOError:
             pass
         except OSError:
-            return  # the next look at the socket hears the last words of the core, and sees that it is gone
+            return  # the next read gets the core's last messages, and notices that it is gone
         wants = select.POLLIN if outflow.is_clear and not self._outbox else select.POLLIN | select.POLLOUT
         if wants != self._wants:
             self._wants = wants
@@ -211,10 +211,10 @@ class LocalLine:
     def _tell(self) -> None:
         self._watched.modify(self._fd, self._wants & ~select.POLLIN if self._is_lent else self._wants)
 
-    # ── another thread's ──
+    # ── lent to another thread ──
 
     def lend(self) -> bool:
-        """Another thread waits for what arrives from now on, and this one sleeps on; False where that cannot be."""
+        """Let another thread wait for arriving messages while this one sleeps on; return False if it is impossible."""
         if not HAS_EPOLL or self._socket is None:
             return False
         self._is_lent = True
@@ -222,16 +222,16 @@ class LocalLine:
         return True
 
     def hear(self) -> list[Any]:
-        """The messages that are there, for the thread that it is lent to."""
+        """Return arrived messages to the thread to which the line is lent."""
         return self._read(self._socket) if self._socket is not None else []
 
     @property
     def has_more(self) -> bool:
-        """There are more messages, whether or not anything arrives."""
+        """True if more messages have been read from the socket already."""
         return self._inflow.has_more
 
     def take_back(self) -> None:
-        """This thread wakes again for what arrives, or is there."""
+        """Make this thread wait for messages again, those already read included."""
         if self._is_lent:
             self._is_lent = False
             if self._socket is not None:
@@ -240,13 +240,13 @@ class LocalLine:
     # ── the end ──
 
     def break_off(self) -> None:
-        """Hang up in the middle of a word: what had begun to leave may be torn, so nothing follows it."""
+        """Disconnect in the middle of a message: a half-sent packet may be torn, so nothing may follow it."""
         self._is_closed = True
         self._outbox.clear()
         self._hang_up()
 
     def close(self) -> None:
-        """Hang up; what was said last has a moment to leave."""
+        """Disconnect, after at most FLUSH_S for the last messages to leave."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -259,7 +259,7 @@ class LocalLine:
 
 
 def linger(sock: socket.socket, outflow: Outflow, messages: Sequence[Sequence[Buffer]], until: float) -> None:
-    """Write these, as far as the time allows."""
+    """Write the messages, as far as the time allows."""
     waiting = deque(messages)
     writable = select.poll()
     writable.register(sock, select.POLLOUT)

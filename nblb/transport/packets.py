@@ -1,12 +1,12 @@
-"""Packets on a Unix stream socket: how parties of nblb on one computer talk, without a thread and a hop between.
+"""Packets on a Unix stream socket: the connection between parties on one computer, without an extra thread or hop.
 
-A connection begins with the version of the layout and 16 bytes of chance, which name the party. Then come packets:
+A connection begins with the version of the layout and 16 random bytes, which identify the party. Then come packets:
 
-    head      how many large buffers; the bytes of the header, and of the small buffers: 4 bytes each, little-endian
+    head      number of large buffers, size of the header, size of the small buffers: 4 bytes each, little-endian
     sizes     8 bytes for each large buffer
     header, small bytes, large buffers     as in framing.py
 
-Nothing here waits: what a socket does not take is kept and sent on, what has not arrived whole is kept for later.
+Nothing here waits: bytes that a socket does not take are kept and sent later; incomplete packets are kept, too.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from nblb.protocol.framing import MAX_FRAMES, VERSION, Buffer
 
 IDENTITY_BYTES = 16
 GREETING_BYTES = len(VERSION) + IDENTITY_BYTES
-READ_BYTES = 128 * 1024  # in one read; a packet that is longer gets memory of its own
+READ_BYTES = 128 * 1024  # in one read; a longer packet gets its own memory
 FILL_BYTES = 16 * 1024 * 1024  # of one long packet, read in one turn
-MAPPED = 1024 * 1024  # memory for larger buffers comes from the system as it is, not filled with zeros first
-BUFFER_BYTES = 1024 * 1024  # wished for on its way; the system may give less
+MAPPED = 1024 * 1024  # memory for larger buffers is mapped, and not filled with zeros first
+BUFFER_BYTES = 1024 * 1024  # requested size of the kernel's buffers; the system may give less
 PARTS_AT_ONCE = 512  # in one sendmsg; the system allows 1024
 
 _head = struct.Struct("<III")
@@ -35,7 +35,7 @@ _PRIVATE: int = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS",
 
 
 class Packet(NamedTuple):
-    """The parts of one multipart message: what `Reader.decode_parts` takes."""
+    """The parts of one multipart message, as `Reader.decode_parts` takes them."""
 
     header: Buffer
     small: Buffer
@@ -43,25 +43,25 @@ class Packet(NamedTuple):
 
 
 def greeting() -> bytes:
-    """The first words of a connection; the same for all connections of one line."""
+    """Return the first bytes of a connection; a line uses the same for all its connections."""
     return VERSION + os.urandom(IDENTITY_BYTES)
 
 
 def widen(sock: socket.socket) -> None:
-    """More room on the way, so that a batch is written in one go."""
+    """Enlarge the socket's buffers, so that a batch is written in one go."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     sock.setblocking(False)
 
 
 class _LongPacket:
-    """A packet of which only a part has arrived; its memory is taken as it comes."""
+    """A packet that has arrived in part; its memory is allocated as its parts arrive."""
 
     def __init__(self, sizes: Sequence[int], limit: int) -> None:
         if max(sizes) > limit:
             raise ProtocolError(f"a packet has a part of {max(sizes):,} bytes; LB_MAX_MESSAGE_MB allows {limit:,}")
         self._sizes = deque(sizes)
         self._parts: list[Buffer] = []
-        self._space = memoryview(b"")  # of the part that arrives
+        self._space = memoryview(b"")  # the unfilled rest of the arriving part
         self.is_whole = False
         self._next()
 
@@ -76,7 +76,7 @@ class _LongPacket:
             self._parts.append(self._space)
 
     def put(self, data: Buffer) -> int:
-        """Take the beginning of this; how much of it."""
+        """Take bytes from the beginning of `data`; return how many."""
         source, taken = memoryview(data), 0
         while not self.is_whole and taken < source.nbytes:
             size = min(self._space.nbytes, source.nbytes - taken)
@@ -86,7 +86,7 @@ class _LongPacket:
         return taken
 
     def read(self, sock: socket.socket) -> None:
-        """What has arrived of it; raises BlockingIOError when that is all for now."""
+        """Read more of the packet; raise BlockingIOError when nothing more is there."""
         read = 0
         while not self.is_whole and read < FILL_BYTES:
             size = sock.recv_into(self._space)
@@ -104,23 +104,23 @@ class _LongPacket:
 
 
 class Inflow:
-    """Cuts packets from what arrives."""
+    """Splits the arriving bytes into packets."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._rest = b""
         self._long: _LongPacket | None = None
-        self.has_more = False  # whole packets that were not wanted yet
+        self.has_more = False  # complete packets were left by the last `read`
 
     def read(self, sock: socket.socket, most: int) -> list[Packet]:
-        """The packets, `most` of them at once, that one look at the socket completes.
+        """Return the packets that one read of the socket completes, at most `most` of them.
 
         Raises
         ------
         OSError
-            BlockingIOError where nothing is there; any other means that the far end is gone.
+            BlockingIOError if nothing is there; any other means that the peer is gone.
         ProtocolError
-            The far end says something else.
+            The bytes are not packets.
         """
         if self._long is not None:
             self._long.read(sock)
@@ -161,12 +161,12 @@ class Inflow:
         return packets
 
     def _begin_long(self, data: bytes, at: int, large: int, header: int, small: int) -> tuple[int, Packet | None]:
-        """A packet that needs memory of its own: how much of the data is part of it, and the packet if it is whole."""
+        """Begin a packet with its own memory; return how much of `data` belongs to it, and the packet if complete."""
         if large > MAX_FRAMES:
             raise ProtocolError(f"a packet announces {large:,} large buffers; there may be {MAX_FRAMES:,}")
         start = at + _head.size
         if not large and header + small <= READ_BYTES:
-            return 0, None  # the rest comes soon enough
+            return 0, None  # a short packet: wait for its rest
         if len(data) < start + 8 * large:
             return 0, None
         sizes = struct.unpack_from(f"<{large}Q", data, start)
@@ -180,7 +180,7 @@ class Inflow:
 
 
 class Outflow:
-    """Sends packets on, in their order; of the one that is under way it keeps the rest."""
+    """Sends packets in order, and keeps the unsent rest of the current one."""
 
     def __init__(self) -> None:
         self._rest: deque[memoryview] = deque()
@@ -190,7 +190,7 @@ class Outflow:
         return not self._rest
 
     def write(self, sock: socket.socket, frames: Sequence[Buffer]) -> None:
-        """Send the frames of a message, or begin to; raises OSError, BlockingIOError where it cannot even begin."""
+        """Send the frames of a message, or begin to; raise OSError, or BlockingIOError if it cannot begin."""
         if self._rest:
             raise BlockingIOError
         large = frames[3:]
@@ -210,7 +210,7 @@ class Outflow:
         self.flush(sock)
 
     def flush(self, sock: socket.socket) -> bool:
-        """Send on what is under way; whether all of it has left."""
+        """Send more of the current packet; return True if all of it has left."""
         rest = self._rest
         try:
             while rest:

@@ -1,8 +1,8 @@
-"""Reading at the core's ROUTERs: each door in its turn, and only a little of what is nothing.
+"""Reading from the core's ROUTERs: all doors in turn, with a bound on the time spent on malformed messages.
 
-What is nothing gets a bounded part of the core's time: a turn that met some of it is followed by a rest, several times
-as long as it took, in which these sockets are not looked at. Plain sockets (local_doors.py) are served meanwhile;
-ZeroMQ's own queues fill, its thread stops reading, and who floods the core has to wait as well.
+A turn with malformed messages is followed by a rest, several times as long as they took, in which these sockets are
+not read. Plain sockets (local_doors.py) are served meanwhile. ZeroMQ's own queues fill, its thread stops reading, and
+the sender that floods the core has to wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nblb.transport.door import Arrived, Door
 from nblb.transport.sockets import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes, read_frames, skip_frames
 
 TURN_BYTES = 64 * MIB
-RUN_OF_ONE_DOOR = 64  # taken from one door before the next has its turn
+RUN_OF_ONE_DOOR = 64  # messages read from one door before the next one's turn
 
 
 class Routers:
@@ -28,16 +28,16 @@ class Routers:
         self._doors = doors
         self._selector: selectors.BaseSelector | None = None
         self._refusing, self._refused_frames = GarbageLimits(), 0
-        self._rest_until = 0.0  # 0: they are being looked at
+        self._rest_until = 0.0  # 0: not resting
 
     def watch(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         for door in self._doors:
             selector.register(int(door.socket.getsockopt(zmq.FD)), selectors.EVENT_READ, door)
-            door.is_stirred = True  # its descriptor says nothing of what came before
+            door.is_stirred = True  # its descriptor does not report earlier input
 
     def with_input(self) -> list[Door]:
-        """Those that have more, whatever their descriptors say."""
+        """Return the doors that have more input, whether or not their descriptors report it."""
         if self._rest_until:
             return []
         return [door for door in self._doors if door.is_stirred and self._has_input(door)]
@@ -48,7 +48,7 @@ class Routers:
         return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def until_looked_at(self, timeout_s: float | None) -> float | None:
-        """At most the rest that is left; ends one that is over."""
+        """Return `timeout_s`, limited by the remaining rest; end a rest that is over."""
         if not self._rest_until:
             return timeout_s
         rest_s = self._rest_until - monotonic()
@@ -60,7 +60,7 @@ class Routers:
         return rest_s if timeout_s is None else min(timeout_s, rest_s)
 
     def drain(self, active: list[Door], arrived: list[Arrived]) -> None:
-        """Append what has come through these doors."""
+        """Append the messages that have arrived at these doors."""
         begun, before, had = monotonic(), self.garbage, len(arrived)
         self._drain(active, arrived, begun)
         refused = self.garbage - before
@@ -94,7 +94,7 @@ class Routers:
                     active.remove(door)
 
     def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
-        """One multipart message, unless its sender has lost our ear; how many bytes and words it had."""
+        """Read one multipart message, or skip it if its sender is ignored; return its bytes and number of messages."""
         identity = door.socket.recv(zmq.NOBLOCK)
         if self._refusing and self._refusing.is_ignored(identity, now):
             self.garbage += 1
@@ -106,38 +106,38 @@ class Routers:
         if one.error is not None:
             self.garbage += 1
             self._refused_frames += len(frames)
-            if not one.sender.startswith("json-"):  # who asks is answered, always
+            if not one.sender.startswith("json-"):  # a JSON request is always answered
                 self._refusing.refuse(identity, now)
         elif self._refusing:
             self._refusing.hear(identity)
         return frames_nbytes(frames), len(one.messages or ())
 
 
-MOST_REFUSED = 32  # messages of one peer that were nothing, beyond those that were something, before it is not read
-PAUSE_S = 1.0  # for so long; then its next message shows whether it has come to its senses
-MOST_KNOWN = 1024  # peers that are remembered; beyond that the oldest have a clean sheet
-REFUSED_A_TURN = 32  # messages, before what else waits at ZeroMQ's doors has to wait for the next turn
-FRAMES_A_TURN = 1024  # … or frames of such messages
-REST = 5.0  # times what such messages took of a turn: that long ZeroMQ's doors are left alone, so they get a sixth
-MOST_REST_S = 0.02  # for others come through them, too
+MOST_REFUSED = 32  # malformed minus valid messages of one peer, before it is ignored
+PAUSE_S = 1.0  # ignored for this long; a malformed message after it starts another pause
+MOST_KNOWN = 1024  # peers on record; beyond that the oldest record is dropped
+REFUSED_A_TURN = 32  # malformed messages after which a turn reads no more from ZeroMQ
+FRAMES_A_TURN = 1024  # … or frames of malformed messages
+REST = 5.0  # length of the rest, as a multiple of the time that malformed messages took: they get a sixth of the time
+MOST_REST_S = 0.02  # since valid messages arrive at these doors, too
 
 
 class GarbageLimits:
-    """Who has sent how much that was nothing; the clock is passed in."""
+    """The number of malformed messages of each peer, and which peers are ignored; the clock is passed in."""
 
     def __init__(self) -> None:
-        self._of: dict[bytes, tuple[int, float]] = {}  # how much, and until when the peer is not read
+        self._of: dict[bytes, tuple[int, float]] = {}  # count, and until when the peer is ignored
 
     def __bool__(self) -> bool:
         return bool(self._of)
 
     def is_ignored(self, peer: bytes, now: float) -> bool:
-        """Whether nothing of this peer is to be read now."""
+        """Return True if messages of this peer are skipped now."""
         known = self._of.get(peer)
         return known is not None and now < known[1]
 
     def refuse(self, peer: bytes, now: float) -> None:
-        """It has sent one more that was nothing."""
+        """Count a malformed message."""
         times, _ = self._of.pop(peer, (0, 0.0))
         if len(self._of) >= MOST_KNOWN:
             del self._of[next(iter(self._of))]
@@ -145,7 +145,7 @@ class GarbageLimits:
         self._of[peer] = (times, now + PAUSE_S if times == MOST_REFUSED else 0.0)
 
     def hear(self, peer: bytes) -> None:
-        """It has said something that can be read."""
+        """Count a valid message."""
         known = self._of.get(peer)
         if known is not None:
             if known[0] > 1:

@@ -1,4 +1,4 @@
-"""What every ZeroMQ socket of nblb shares: its bounds, and how a multipart message is read and written."""
+"""Common settings of nblb's ZeroMQ sockets, and the reading and batching of multipart messages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nblb.protocol.framing import MAX_FRAMES, Buffer
 from nblb.protocol.messages import Message
 
 HIGH_WATER = 32  # multipart messages inside ZeroMQ for one peer
-SILENCE_S = 5  # after which TCP asks whether the other end is still there; three times, then the connection is over
+SILENCE_S = 5  # of silence before a TCP keepalive probe; after three without an answer the connection ends
 
 
 def read_frames(socket: zmq.Socket[bytes], small: int, first: bytes | None = None) -> list[Buffer]:
-    """One multipart message that is there, or the rest of one; all but `small` frames without a copy.
+    """Return an arrived multipart message, or the rest of one; all but the first `small` frames without a copy.
 
-    Raises zmq.Again if there is none.
+    Raise zmq.Again if there is none.
     """
     frames: list[Buffer] = [socket.recv(zmq.NOBLOCK) if first is None else first]
     while len(frames) < small and socket.getsockopt(zmq.RCVMORE):
@@ -27,14 +27,14 @@ def read_frames(socket: zmq.Socket[bytes], small: int, first: bytes | None = Non
     has_more = len(frames) == small and bool(socket.getsockopt(zmq.RCVMORE))
     while has_more:
         frame = socket.recv(copy=False)
-        if len(frames) <= MAX_FRAMES + 1:  # the others are read and not kept: the codec refuses by their number
+        if len(frames) <= MAX_FRAMES + 1:  # the others are read and dropped: the codec refuses a message with more
             frames.append(frame.buffer)
         has_more = frame.more
     return frames
 
 
 def skip_frames(socket: zmq.Socket[bytes]) -> int:
-    """The rest of a multipart message, for nothing; how many frames it had."""
+    """Read and drop the rest of a multipart message; return the number of its frames."""
     number, has_more = 1, bool(socket.getsockopt(zmq.RCVMORE))
     while has_more:
         has_more = socket.recv(copy=False).more
@@ -54,20 +54,20 @@ def bound(socket: zmq.Socket[bytes], max_message_mb: int) -> None:
 
 
 def notice_silence(socket: zmq.Socket[bytes]) -> None:
-    """For TCP alone: on a Unix socket a stopped process keeps its place, and finds all of it when it goes on.
+    """Turn on keepalive for TCP connections; on a Unix socket a stopped process loses nothing and needs none.
 
-    By the kernel and not by ZeroMQ's heartbeats: those abort the process (libzmq 4.3.5, out_event) when they come due
-    on a connection whose peer has hung up while what it had said was not yet read.
+    The kernel does it, not ZeroMQ's heartbeats, which abort the process (libzmq 4.3.5, out_event) if they come due on
+    a connection whose peer has disconnected while its last messages were not yet read.
     """
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, SILENCE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, SILENCE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 2)
-    socket.setsockopt(zmq.TCP_MAXRT, 3 * SILENCE_S * 1000)  # for what was sent and is not acknowledged
+    socket.setsockopt(zmq.TCP_MAXRT, 3 * SILENCE_S * 1000)  # for sent data without a TCP acknowledgement
 
 
 def holder_of(port: int, runtime_base: Path) -> str:
-    """As far as this account can see; a clause that goes on after "is taken"."""
+    """Return a clause that follows "is taken" and names the port's owner, as far as this account can see."""
     for file in runtime_base.glob("*/core.json"):
         try:
             core = msgspec.json.decode(file.read_bytes())
@@ -75,7 +75,7 @@ def holder_of(port: int, runtime_base: Path) -> str:
                 return f" by the core {core['name']!r} (pid {core['pid']})"
         except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError):
             continue
-    import psutil  # only when something is wrong already
+    import psutil  # imported only for this error
 
     try:
         for connection in psutil.net_connections("tcp"):
@@ -88,15 +88,15 @@ def holder_of(port: int, runtime_base: Path) -> str:
 
 
 MIB = 1024 * 1024
-TURN_MESSAGES = 1000  # multipart messages taken in one turn, so that a flood cannot hold back the clock …
-TURN_WORDS = 4000  # … and, about, messages in them: each may hold BATCH_MESSAGES
+TURN_MESSAGES = 1000  # multipart messages read in one turn, so that a flood cannot delay timers …
+TURN_WORDS = 4000  # … and, roughly, messages in them: each may contain BATCH_MESSAGES
 BATCH_MESSAGES = 1024  # messages in one multipart message
 BATCH_BYTES = MIB  # … unless one message alone is larger
-FLUSH_S = 0.2  # at most this long a closing socket waits for its last messages to leave
+FLUSH_S = 0.2  # longest wait of a closing socket for its last messages to leave
 
 
 def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """The messages in runs that each make a multipart message of a reasonable size."""
+    """Yield the messages in runs, each of a reasonable size for one multipart message."""
     start = size = 0
     for at, message in enumerate(messages):
         payload = getattr(message, "payload", None)
@@ -114,7 +114,7 @@ def frames_nbytes(frames: Sequence[Buffer]) -> int:
 
 
 def turned(things: list[Any], turn: int) -> list[Any]:
-    """The same, beginning with another each turn."""
+    """Return the list rotated by `turn`, so that each turn begins with another element."""
     if len(things) < 2:
         return things
     at = turn % len(things)
