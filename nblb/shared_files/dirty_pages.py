@@ -1,22 +1,22 @@
-"""Whether memory was written to since it was last compared, as the kernel tells it, so that it need not be read again.
+"""Detects through the kernel whether a buffer was written to since its last comparison, to save reading it again.
 
-Linux since 6.7 can protect pages against writing and lift that by itself at the first write (userfaultfd's asynchronous
-mode); a scan of the page table then says which pages are still protected. Before a large buffer is compared with its
-copy, its pages are protected; as long as every one still is, the two are as equal as they were. Writes by any thread,
-by C code and by system calls all go through the page table.
+Linux 6.7 and later can write-protect pages and lift the protection at the first write (userfaultfd's asynchronous
+mode); a scan of the page table then finds the pages that are still protected. Before a large buffer is compared with
+its copy, its pages are protected; while all of them still are, the result of the comparison holds. Writes by any
+thread, by C code and by system calls all go through the page table.
 
-In doubt the bytes are compared, as they are where the kernel cannot do this. Hence:
+In doubt, and where the kernel cannot do this, the bytes are compared. Hence:
 
-- only private memory of no file: what another process or a device can reach by pages of its own stays unseen here;
-- a page must be there, unwritten and of no file to count. One that was dropped, moved or swapped does not: some kernels
-  call a dropped page unwritten;
-- a new watch ends every other that shares a page with it, for protecting anew hides what was written before;
-- a forked child watches nothing that its parent did;
+- only private anonymous memory is watched: writes through the pages of another process or a device are not detected;
+- a page counts as unwritten only if it is present, protected and anonymous. A page that was dropped, moved or swapped
+  does not count, because some kernels report a dropped page as unwritten;
+- a new watch ends every other watch that shares a page with it, because protecting a page again hides earlier writes;
+- a forked child inherits no watch;
 - the bytes before the first whole page and after the last one are compared each time.
 
-What is written past the page table, by a device into pages that a driver has pinned, is not seen. So nothing is taken
-for equal while the kernel counts pinned pages in this process, nor when one word in each 64 KiB, at another place each
-time, differs: a device that fills a buffer will not escape that, one that changes a few bytes of it might.
+Writes that bypass the page table, by a device into pages that a driver has pinned, are not detected. So buffers are
+compared while the kernel counts pinned pages in this process, and when a sample of one word in each 64 KiB, at another
+place each time, differs: this detects a device that fills a buffer, but perhaps not one that changes a few bytes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ import weakref
 from nblb.protocol.framing import Buffer
 from nblb.shared_files.memory_map import address_of, are_equal
 
-SMALLEST = 1024 * 1024  # what is smaller is as soon compared
-MOST_RESTLESS = 64  # places of which it is known that they are written to again and again
-LONGEST_WAIT = 31  # comparisons, before such a place is watched again
+SMALLEST = 1024 * 1024  # bytes: comparing a smaller buffer is as fast
+MOST_RESTLESS = 64  # buffers on record as frequently written to
+LONGEST_WAIT = 31  # comparisons before such a buffer is watched again
 WORTH = 4  # comparisons that a watch should save
-_SAMPLE = 64 * 1024 // 8  # words, of which one is compared
+_SAMPLE = 64 * 1024 // 8  # one in this many words is compared
 
 _PAGE = mmap.PAGESIZE
 _SYSCALL = {"x86_64": 323, "aarch64": 282}.get(os.uname().machine) if sys.maxsize > 2**32 else None
@@ -51,31 +51,31 @@ _WPALLOWED, _IS_WRITTEN, _IS_FILE, _IS_PRESENT = 1, 2, 4, 8
 
 
 class _Unable(Exception):
-    """The kernel, or this memory, does not allow it."""
+    """Raised when the kernel or the memory does not allow a watch."""
 
 
 _Key = tuple[int, int]  # the address of a buffer and its size
 
 
 class _Watched:
-    """The whole pages of one buffer, protected."""
+    """The whole pages of one buffer, which are protected."""
 
     def __init__(self, start: int, end: int, key: _Key, copy: Buffer) -> None:
         self.start, self.end, self.copy = start, end, weakref.ref(copy)
         self.finalizer = weakref.finalize(copy, _end, key)
         self.finalizer.atexit = False
-        self.proved = False  # equal to the copy, at some time since it was protected
-        self.saved = 0  # comparisons
+        self.proved = False  # found equal to the copy since it was protected
+        self.saved = 0  # number of comparisons saved
 
 
-_lock = threading.RLock()  # a copy may be collected, and its watch be ended, at any moment
+_lock = threading.RLock()  # reentrant: a copy may be collected at any moment, which ends its watch
 _watched: dict[_Key, _Watched] = {}
-_restless: dict[_Key, tuple[int, int]] = {}  # how many comparisons to wait for, and how many are left
-_opened: tuple[int, int] | None = None  # the userfaultfd and the process it belongs to
+_restless: dict[_Key, tuple[int, int]] = {}  # comparisons to wait for, and how many of them are left
+_opened: tuple[int, int] | None = None  # the userfaultfd and its process
 
 
 def are_same(buffer: Buffer, copy: Buffer) -> bool:
-    """Whether a buffer holds the bytes of its copy, which nobody writes to; read only if the kernel cannot vouch."""
+    """Return True if a buffer equals its copy, which never changes; read it only if the kernel cannot tell."""
     key = address_of(buffer), memoryview(buffer).nbytes
     if key[1] < SMALLEST or _SYSCALL is None:
         return are_equal(buffer, copy)
@@ -87,7 +87,7 @@ def are_same(buffer: Buffer, copy: Buffer) -> bool:
             watched.saved += 1
             return True
         _end(key)
-        watched = _begin(key, copy)  # before comparing: what another thread writes meanwhile counts as written
+        watched = _begin(key, copy)  # before the comparison, so that concurrent writes are detected
     equal = are_equal(buffer, copy)
     with _lock:
         if watched is not None and _watched.get(key) is watched:
@@ -98,19 +98,19 @@ def are_same(buffer: Buffer, copy: Buffer) -> bool:
 
 
 def _view(address: int, nbytes: int) -> memoryview:
-    """The bytes at a place, whatever the buffer there says that they are."""
+    """Return the memory at an address as bytes."""
     return memoryview((ctypes.c_ubyte * nbytes).from_address(address)).cast("B")
 
 
 def _is_alike(one: memoryview, other: memoryview) -> bool:
-    """Whether the edges and a sample are equal; the sample is at another place each time."""
+    """Return True if the edges and a sample are equal; the sample is at another place each time."""
     words, first = one.nbytes // 8 * 8, random.randrange(_SAMPLE)
     sampled = [part[:words].cast("Q")[first::_SAMPLE] for part in (one, other)]
     return one[:_PAGE] == other[:_PAGE] and one[-_PAGE:] == other[-_PAGE:] and sampled[0] == sampled[1]
 
 
 def _begin(key: _Key, copy: Buffer) -> _Watched | None:
-    """Protect the buffer, unless it cannot be, or was written to soon after each time."""
+    """Protect the buffer, unless that is impossible, or writes have soon followed each time."""
     wait, left = _restless.get(key, (0, 0))
     if left:
         _restless[key] = wait, left - 1
@@ -127,7 +127,7 @@ def _begin(key: _Key, copy: Buffer) -> _Watched | None:
         _watched[key] = watched
         if _scan(start, end, _WP_MATCHING | _CHECK_WPASYNC) is None:
             raise _Unable
-    except (OSError, TypeError, _Unable):  # or nobody can tell when the copy goes
+    except (OSError, TypeError, _Unable):  # TypeError: the end of the copy cannot be watched
         _end(key)
         _be_patient(key, LONGEST_WAIT)
         return None
@@ -145,7 +145,7 @@ def _end(key: _Key) -> None:
         elif watched.proved:
             _restless.pop(key, None)
         if _opened is not None and _opened[1] == os.getpid():
-            with contextlib.suppress(OSError):  # the memory may be gone
+            with contextlib.suppress(OSError):  # the memory may be unmapped
                 _ioctl(_opened[0], _UFFDIO_UNREGISTER, struct.pack("=2Q", watched.start, watched.end - watched.start))
 
 
@@ -156,7 +156,7 @@ def _be_patient(key: _Key, wait: int) -> None:
 
 
 def _is_unwritten(watched: _Watched) -> bool:
-    """Whether every page is there, of no file and still protected, and no driver is known to have pinned any."""
+    """Return True if every page is present, anonymous and still protected, and the process has no pinned pages."""
     if _opened is None or _opened[1] != os.getpid():
         return False
     try:
@@ -168,7 +168,7 @@ def _is_unwritten(watched: _Watched) -> bool:
 
 
 def _scan(start: int, end: int, flags: int) -> tuple[int, int] | None:
-    """Protect all pages, or find the first stretch of such as are protected still; None if it stopped too early."""
+    """Protect all pages, or find the first range of pages still protected; return None if the scan stopped early."""
     region = (ctypes.c_uint64 * 3)()
     if flags & _WP_MATCHING:
         wanted, inverted, vector = 0, 0, (0, 0)
@@ -187,7 +187,7 @@ def _scan(start: int, end: int, flags: int) -> tuple[int, int] | None:
 
 
 def _is_private(start: int, end: int) -> bool:
-    """Whether a range is memory that this process alone writes to, and of no file or device."""
+    """Return True if a range is private anonymous memory of this process."""
     with open("/proc/self/maps", "rb") as maps:
         for line in maps:
             bounds, mode, _, device, inode, *name = line.split(maxsplit=5)
@@ -207,7 +207,7 @@ def _is_private(start: int, end: int) -> bool:
 
 
 def _userfaultfd() -> int:
-    """The descriptor of this process, opened when it is first needed."""
+    """Return the process's userfaultfd, opened at the first call."""
     global _opened
     if _opened is not None and _opened[1] == os.getpid():
         return _opened[0]
@@ -230,9 +230,9 @@ def _ioctl(fd: int, request: int, argument: bytes) -> bytes:
 
 
 def _start_anew() -> None:
-    """In a forked child: nothing of it is protected, and the descriptor is the parent's.
+    """Reset in a forked child, where nothing is protected and the descriptor is the parent's.
 
-    It stays open, which does no harm: by now its number may be another file's.
+    The descriptor is not closed, because its number may belong to another file by now.
     """
     global _lock, _opened
     _lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Files as memory: private mappings, and whether one has been written to."""
+"""Private memory mappings of files, and a test whether one has been written to."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PAGE = mmap.PAGESIZE
 
 
 def private_memory(fd: int, at: int, nbytes: int, source: object = None) -> memoryview:
-    """A part of a file as copy-on-write memory; no descriptor is held for it, for there may be thousands.
+    """Return a part of a file as copy-on-write memory, without an open descriptor, since there may be thousands.
 
-    `source` is what `untouched` will say that it is.
+    `untouched` returns `source` for this memory.
     """
     start = at - at % _PAGE
     length = at - start + nbytes
@@ -28,13 +28,13 @@ def private_memory(fd: int, at: int, nbytes: int, source: object = None) -> memo
         raise OSError(number, f"{nbytes:,} bytes of a file cannot be mapped: {os.strerror(number)}")
     memory = (ctypes.c_ubyte * length).from_address(address)
     unmap = weakref.finalize(memory, _unmap, address, length, address + at - start)
-    unmap.atexit = False  # what lies in it may be needed until the very end
+    unmap.atexit = False  # its memory may be needed until the interpreter ends
     if source is not None:
         _sources[address + at - start] = source, nbytes
     return memoryview(memory)[at - start :].cast("B")
 
 
-_sources: dict[int, tuple[object, int]] = {}  # by the address at which it is mapped: of what, and how much
+_sources: dict[int, tuple[object, int]] = {}  # address of a mapping -> source, and size
 
 
 def _unmap(address: int, length: int, place: int) -> None:
@@ -43,14 +43,14 @@ def _unmap(address: int, length: int, place: int) -> None:
 
 
 def untouched(buffer: Buffer) -> object:
-    """The source that this memory (or its beginning) is a mapping of, if nobody has written to it; else None."""
+    """Return the source of which this memory (or its beginning) is an unchanged mapping, else None."""
     address, nbytes = address_of(buffer), memoryview(buffer).nbytes
     source, length = _sources.get(address, (None, 0))
     return source if source is not None and nbytes <= length and _is_unwritten(address, nbytes) else None
 
 
 def _is_unwritten(address: int, nbytes: int) -> bool:
-    """Whether each page of a private mapping is the file's own, or was never looked at; False where nobody can tell."""
+    """Return True if each page of a private mapping is the file's, or was never accessed; False if that is unknown."""
     first, end = address // _PAGE, -(-(address + nbytes) // _PAGE)
     try:
         fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -64,23 +64,23 @@ def _is_unwritten(address: int, nbytes: int) -> bool:
         os.close(fd)
     if sys.byteorder != "little" or len(words) != 8 * (end - first):
         return False
-    # The first bits of a page's word: present, swapped, of a file. A page that was written to is a copy, of no file.
+    # The first bits of a page's entry: present, swapped, of a file. A written page is a copy, and no longer of a file.
     return all(bits & 0xC0 == 0 or bits & 0xE0 == 0xA0 for bits in set(words[7::8]))
 
 
 class _Address(ctypes.Structure):
-    """CPython's Py_buffer, of which the address is wanted."""
+    """CPython's Py_buffer, from which the address is read."""
 
     _fields_ = (
         ("address", ctypes.c_void_p),
         ("object", ctypes.c_void_p),
         ("length", ctypes.c_ssize_t),
-        ("rest", ctypes.c_byte * 128),  # more than there is
+        ("rest", ctypes.c_byte * 128),  # more than the struct has
     )
 
 
 def address_of(buffer: Buffer) -> int:
-    """Where the bytes are in memory, also of what may not be written to."""
+    """Return the address of a buffer's bytes, of a read-only buffer, too."""
     found = _Address()
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(found), 0)
     try:
@@ -90,7 +90,7 @@ def address_of(buffer: Buffer) -> int:
 
 
 def are_equal(one: Buffer, other: Buffer) -> bool:
-    """Whether two buffers of one size hold the same bytes, at the speed of memory."""
+    """Return True if two buffers of one size have the same bytes, at the speed of memory."""
     return bool(_libc().memcmp(address_of(one), address_of(other), memoryview(one).nbytes) == 0)
 
 

@@ -1,10 +1,10 @@
-"""The files in which hubs keep all that tasks print and display; everybody who may read them finds it there.
+"""The files in which hubs store everything that tasks print and display, for any process with permission to read.
 
     FOLDER / record / FIRST-ATTEMPT.KIND.SEGMENT      KIND: "said" (stdout, stderr) or "shown" (displays)
 
-A segment is HEAD, then chunks: CHUNK (length, item of the slice, stream) and as many bytes. HEAD says how much output
-of the slice came before, so that what is missing between two segments (bounds, a full disk) can be told exactly. A
-hub only appends; so a reader needs no lock, and ignores a last chunk that is not complete yet.
+A segment is HEAD, then chunks: CHUNK (length, item of the slice, stream) and the bytes. HEAD contains the size of the
+slice's earlier output, so that a reader knows exactly how much is missing between two segments (bounds, a full disk).
+A hub only appends, so a reader needs no lock, and ignores an incomplete last chunk.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _plain = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
 def folder_name(record: str) -> str:
-    """The name of a record's folder: its id, or a digest of one that is no fit name."""
+    """Return the name of a submission's folder: its id, or a digest of an id that cannot be a file name."""
     if _plain.fullmatch(record):
         return record
     return "x." + hashlib.blake2b(record.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def size(nbytes: int) -> str:
-    """'64 KiB', '103 MB': as few digits as say something."""
+    """Return a size as text with few digits: '64 KiB', '103 MB'."""
     if nbytes < 1024:
         return f"{nbytes} B"
     if nbytes < 1_000_000:
@@ -61,7 +61,7 @@ class Piece(NamedTuple):
     at: int = 0
 
     def read(self) -> bytes:
-        """Its bytes; none if the file has gone meanwhile."""
+        """Return the chunk's bytes; none if the file has been removed meanwhile."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.at)
@@ -71,7 +71,7 @@ class Piece(NamedTuple):
 
 
 def segments(folder: str, record: str, kind: str) -> list[Segment]:
-    """All segments of a record, in order."""
+    """Return all segments of a submission, in order."""
     found = []
     with contextlib.suppress(OSError), os.scandir(f"{folder}/{folder_name(record)}") as entries:
         for entry in entries:
@@ -82,7 +82,7 @@ def segments(folder: str, record: str, kind: str) -> list[Segment]:
 
 
 def of_item(found: list[Segment], item: int) -> list[Segment]:
-    """Those that may hold words of an item: an attempt's slices are apart, so it is the last that begins before."""
+    """Return the segments that may have output of an item: an attempt's slices are disjoint, so the last before it."""
     first_of: dict[int, int] = {}
     for segment in found:
         if segment.first <= item:
@@ -91,18 +91,18 @@ def of_item(found: list[Segment], item: int) -> list[Segment]:
 
 
 class Following:
-    """What has been written of an item since the last call, again and again."""
+    """A reader that returns the output of an item written since its last call."""
 
     def __init__(self, folder: str, record: str, item: int, kind: str = "said") -> None:
         self._what = folder, record, kind
         self._item = item
-        self._at: tuple[int, int, int] = (-1, -1, -1)  # the segment that was read last, and how far
+        self._at: tuple[int, int, int] = (-1, -1, -1)  # the segment read last, and the position in it
         self._offset = 0
-        self._end = 0  # of the slice's output, as far as it was read
-        self._gap = 0  # that is told before the next word of this item: it may be one of others
+        self._end = 0  # bytes of the slice's output read so far
+        self._gap = 0  # reported only before this item's next output, as it may be of other items
 
     def new(self) -> Iterator[Piece]:
-        """The pieces, in the order in which they were written."""
+        """Yield the new pieces, in the order of writing."""
         for segment in of_item(segments(*self._what), self._item):
             if segment[:3] < self._at:
                 continue
@@ -110,7 +110,7 @@ class Following:
                 with open(segment.path, "rb", READ_BYTES) as file:
                     yield from self._pieces(segment, file)
             except OSError:
-                continue  # it has gone this moment: the next one's head tells of the gap
+                continue  # just removed: the next segment's head shows the gap
 
     def _pieces(self, segment: Segment, file: BinaryIO) -> Iterator[Piece]:
         head = file.read(HEAD.size)
@@ -139,24 +139,24 @@ class Following:
 
 
 class KeptOutput:
-    """All that is kept of one item's output; read when it is asked for, never more at once than a chunk."""
+    """The stored output of one item, which is read on demand, one chunk at a time."""
 
     def __init__(self, folder: str, record: str, item: int) -> None:
         self._folder, self._record, self._item = folder, record, item
 
     def __bool__(self) -> bool:
-        """Whether there is anything."""
+        """Return True if there is any output."""
         return any(piece.stream for piece in self._following().new())
 
     def _following(self, kind: str = "said") -> Following:
         return Following(self._folder, self._record, self._item, kind)
 
     def text(self, stream: str = "") -> Iterator[str]:
-        """The text of a stream, in pieces; "": of both, in the order in which it was written."""
+        """Yield the text of a stream, in pieces; "": of both streams, in the order of writing."""
         return decoded(self._following().new(), stream)
 
     def tail(self, lines: int, stream: str = "") -> str:
-        """The last lines; what is before them is not read."""
+        """Return the last lines, without reading those before them."""
         pieces = [piece for piece in self._following().new() if piece.stream == stream or not (stream and piece.stream)]
         wanted, at = lines + 1, len(pieces)
         while at and wanted > 0:
@@ -166,7 +166,7 @@ class KeptOutput:
         return "".join(found[-lines:] if lines > 0 else ())
 
     def nbytes(self) -> dict[str, int]:
-        """How much each stream has written, kept or not: what is missing is counted to stdout."""
+        """Return the bytes that each stream has written, stored or not; missing output is counted to stdout."""
         found: dict[str, int] = {}
         for piece in self._following().new():
             name = piece.stream or "stdout"
@@ -174,13 +174,13 @@ class KeptOutput:
         return found
 
     def displays(self, most: int) -> list[str]:
-        """The JSON texts of the latest displays."""
+        """Return the JSON texts of the latest displays."""
         pieces = [piece for piece in self._following("shown").new() if piece.stream]
         return [piece.read().decode("utf-8", "replace") for piece in pieces[-most:]]
 
 
 def decoded(pieces: Iterator[Piece], stream: str = "") -> Iterator[str]:
-    """The text of pieces; characters that were cut in two are whole, and gaps are named."""
+    """Yield the text of pieces, with characters cut in two rejoined, and a note for each gap."""
     decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in STREAMS}
     for piece in pieces:
         if not piece.stream:
@@ -193,7 +193,7 @@ def decoded(pieces: Iterator[Piece], stream: str = "") -> Iterator[str]:
 
 
 def latest(folder: str, records: Iterable[str], kind: str, most_bytes: int) -> Iterator[tuple[str, int, Piece]]:
-    """What the items of many records have written last: (record, item of it, piece), the oldest first."""
+    """Return the latest output of the items of many submissions: (submission, item, piece), the oldest first."""
     dated: list[tuple[float, int, str, Segment]] = []
     for record in records:
         for segment in segments(folder, record, kind):
@@ -212,7 +212,7 @@ def latest(folder: str, records: Iterable[str], kind: str, most_bytes: int) -> I
 
 
 def _chunks(path: str) -> Iterator[tuple[int, Piece]]:
-    """(item of the slice, piece) of a whole segment."""
+    """Yield (item of the slice, piece) of a whole segment."""
     try:
         with open(path, "rb", READ_BYTES) as file:
             whole, at = os.fstat(file.fileno()).st_size, HEAD.size

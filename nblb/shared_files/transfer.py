@@ -1,12 +1,12 @@
-"""Large buffers from one process of a computer to another, by a file that both see and neither copies.
+"""Transfer of large buffers between processes of one computer, by files that both see and neither copies.
 
-Who sends writes the buffers once, into `incoming` of the core's state folder, and names the file in its message. The
-core takes a name of its own for it, a hard link in `blobs`; whoever needs the bytes maps the file. So each name has
-one owner, who removes it: the sender's goes when its message is acknowledged, the core's with the task.
+The sender writes the buffers once, into `incoming` of the core's state folder, and names the file in its message. The
+core makes a hard link to it in `blobs`; a process that needs the bytes maps the file. So each name has one owner,
+which removes it: the sender when its message is acknowledged, the core when it drops the submission.
 
-A file is complete before anybody hears of it and is never written to again. Mappings are private: an array that lies
-in one can be changed, and nobody else sees it. The first digits of a name tell which process owns it, so that what
-the dead have left can be swept.
+A file is complete before a message names it and is never written to again. Mappings are private: a change of an array
+in one is invisible to other processes. The first digits of a name identify the process that owns it, so that the
+files of dead processes can be swept.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from nblb.host import began, boot_mark, is_alive
 from nblb.protocol.framing import IN_MEMORY, Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory, untouched
 
-BY_FILE = 256 * 1024  # a payload of so many bytes goes by file; what writes and names of a file cost is less from here
-IN_FILE = 32 * 1024  # its buffers below that go with the message
+BY_FILE = 256 * 1024  # payloads of this size and more travel by file, which costs less from here on
+IN_FILE = 32 * 1024  # smaller buffers of such a payload travel in the message
 INCOMING, BLOBS, TOKEN = "incoming", "blobs", "token"
 WRITE_AT_ONCE = 512  # buffers in one writev; the system allows 1024
 
@@ -39,25 +39,25 @@ _NAME = re.compile(r"[0-9a-f]{44}")
 
 
 def owner() -> str:
-    """The digits that names of this process's files begin with: its machine, its pid, and when it was started."""
+    """Return the first digits of the names of this process's files: its machine, its pid, and its start time."""
     pid = os.getpid()
     return f"{boot_mark()}{pid:08x}{began(pid) or 0:012x}"
 
 
 def process_name() -> str:
-    """A name by which others can see whether this process still lives, though its pid may be given away again."""
+    """Return a name by which others can test whether this process still runs, even if its pid is reused."""
     return f"{owner()}{0:016x}"
 
 
 def has_ended(name: str) -> bool:
-    """True if the process that owns this name is known to have ended; of another machine's nothing is known."""
+    """Return True if the process that owns this name is known to have ended; False for another machine's process."""
     if not _NAME.fullmatch(name) or name[:8] != boot_mark():
         return False
     return not is_alive(int(name[8:16], 16), began_at=int(name[16:28], 16))
 
 
 def is_of_this_boot(name: str) -> bool:
-    """Whether the pid in this name means something here: it was made since this computer or container started."""
+    """Return True if the name was made since this computer or container started, so that its pid is valid here."""
     return _NAME.fullmatch(name) is not None and name[:8] == boot_mark()
 
 
@@ -65,7 +65,7 @@ def is_of_this_boot(name: str) -> bool:
 
 
 class FilePart:
-    """A buffer in a file of this folder; a framing.Part. `keeper` is what keeps the name there."""
+    """A buffer in a file of this folder; a framing.Part. The file's name stays while `keeper` is referenced."""
 
     __slots__ = ("at", "keeper", "name", "nbytes", "root")
 
@@ -73,7 +73,7 @@ class FilePart:
         self.root, self.name, self.at, self.nbytes, self.keeper = root, name, at, nbytes, keeper
 
     def read(self) -> Buffer:
-        """The bytes as memory that only the reader has, and may write to; it outlives the file's name."""
+        """Return the bytes as private writable memory, which outlives the file's name."""
         fd = open_file(self.root, self.name, self.at + self.nbytes)
         try:
             return private_memory(fd, self.at, self.nbytes, FilePart(self.root, self.name, self.at, self.nbytes))
@@ -82,7 +82,7 @@ class FilePart:
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is; it goes before its owner lets go of it only with the whole folder."""
+        """Return True if the file exists; it disappears before its owner removes it only with the whole folder."""
         return any(os.path.exists(f"{self.root}/{folder}/{self.name}") for folder in (INCOMING, BLOBS))  # noqa: PTH110
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ class FilePart:
 
 
 def open_file(root: str, name: str, size: int) -> int:
-    """A descriptor of the file of this name, once it is certain that it is one of ours and long enough."""
+    """Open the file of this name; raise OSError unless nblb has written it and it is long enough."""
     fd = _open_either(root, name)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_size < size:
@@ -104,14 +104,14 @@ def _open_either(root: str, name: str) -> int:
     for folder in (BLOBS, INCOMING):
         with contextlib.suppress(FileNotFoundError):
             return os.open(f"{root}/{folder}/{name}", flags)
-    raise FileNotFoundError(f"the file {name} in {root} is gone, and what lay in it")
+    raise FileNotFoundError(f"the file {name} in {root} has been removed, and its contents are lost")
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Name:
-    """A file's name in `incoming` that this process owns: it goes with the last that speaks of it."""
+    """A file's name in `incoming` that this process owns; it is removed with the last reference to this object."""
 
     __slots__ = ("__weakref__", "_path", "_pid")
 
@@ -119,7 +119,7 @@ class _Name:
         self._path, self._pid = path, os.getpid()
 
     def remove(self) -> None:
-        if os.getpid() == self._pid:  # a forked child has a copy of this, and not the name
+        if os.getpid() == self._pid:  # a forked child has a copy of this, but does not own the name
             with contextlib.suppress(OSError):
                 os.unlink(self._path)  # noqa: PTH108  # runs while the interpreter ends, too
 
@@ -130,17 +130,17 @@ _folders: weakref.WeakSet[Folder] = weakref.WeakSet()
 
 
 def close_folders() -> None:
-    """At the end of the program: no name of its own is left."""
+    """Remove all names that this process owns, at the end of the program."""
     for folder in list(_folders):
         folder.close()
 
 
 class Folder:
-    """A core's state folder as one process sees it, which writes and names files there."""
+    """A core's state folder, as used by one process that writes and names files there."""
 
     def __init__(self, root: str, prefix: str = "", tag: int = 0, token: str = "") -> None:
         self.root, self.token = root, token
-        self.prefix = prefix or owner()  # whose the names are
+        self.prefix = prefix or owner()  # identifies the owner of the names
         self._tag = tag or int.from_bytes(os.urandom(4), "big")
         self._count = count(1)
         self._names: weakref.WeakValueDictionary[str, _Name] = weakref.WeakValueDictionary()
@@ -148,7 +148,7 @@ class Folder:
 
     @classmethod
     def seen(cls, root: str, token: str) -> Folder | None:
-        """The folder, if this process sees the very one that the core has put this token into."""
+        """Return the folder if this process sees the one into which the core has put this token, else None."""
         try:
             found = Path(f"{root}/{INCOMING}").lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -160,19 +160,19 @@ class Folder:
         return cls(root, token=token)
 
     def refers(self, part: Part) -> bool:
-        """Whether whoever sees this folder finds the part by its name."""
+        """Return True if a process that sees this folder can find the part by its name."""
         return isinstance(part, FilePart) and part.root == self.root
 
     def find(self, name: str, at: int, nbytes: int) -> FilePart:
-        """What a message names; ValueError if no file can have this name."""
+        """Return the part that a message names; raise ValueError if no file can have this name."""
         return FilePart(self.root, checked(name), at, nbytes)
 
     def adopt(self, name: str, at: int, nbytes: int) -> FilePart:
-        """The same, of a file whose name is ours from here on."""
+        """Return the part, and own the file's name from here on."""
         return FilePart(self.root, checked(name), at, nbytes, self._keeper(name))
 
     def read(self, name: str, at: int, nbytes: int) -> Buffer | FilePart:
-        """The bytes themselves, which stay when the name goes; should it be gone, reading will say so."""
+        """Return the bytes, which outlast the name; if the file is missing, the later read raises."""
         part = self.find(name, at, nbytes)
         try:
             return part.read()
@@ -180,9 +180,9 @@ class Folder:
             return part
 
     def write(self, buffers: Sequence[Buffer], owned: bool = True) -> list[Buffer | Part]:
-        """The buffers, those of IN_FILE bytes and more in files; raises OSError and leaves nothing then.
+        """Return the buffers, with those of IN_FILE bytes and more written to files; an OSError leaves no file.
 
-        What was mapped from a file and not changed is not written again: it gets another name.
+        An unchanged mapping of a file is not written again: the file gets another name.
         """
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         placed = [self._again(view, owned) if view.nbytes >= IN_FILE else bytes(view) for view in views]
@@ -227,7 +227,7 @@ class Folder:
         return placed
 
     def link(self, part: Part) -> Part:
-        """The same part under a name of our own, so that it stays when others let go of theirs."""
+        """Return the part under a name of this process's own, which stays when others remove theirs."""
         if not isinstance(part, FilePart) or part.root != self.root or part.keeper is not None:
             return part
         return self._link(part, True)
@@ -251,26 +251,26 @@ class Folder:
         return keeper
 
     def remove(self, parts: Sequence[Buffer | Part]) -> None:
-        """Files that were written, and will be spoken of to nobody."""
+        """Remove written files that no message will name."""
         for name in {part.name for part in parts if not isinstance(part, IN_MEMORY)}:
             with contextlib.suppress(OSError):
                 Path(f"{self.root}/{INCOMING}/{name}").unlink()
 
     def sweep(self, tag: int) -> None:
-        """Remove what a process that wrote under this tag has left, and nobody here speaks of."""
+        """Remove the files that a process has left under this tag, except those in use here."""
         for name in swept_names(self.root):
             if name.startswith(f"{self.prefix}{tag:08x}") and name not in self._names:
                 with contextlib.suppress(OSError):
                     Path(f"{self.root}/{INCOMING}/{name}").unlink()
 
     def close(self) -> None:
-        """Remove all names that this process owns: it will say nothing more."""
+        """Remove all names that this process owns, when it sends no more messages."""
         for keeper in list(self._names.values()):
             keeper.remove()
 
 
 def write_all(fd: int, queue: list[memoryview]) -> None:
-    """All of these, end to end."""
+    """Write all buffers, end to end."""
     while queue:
         written = os.writev(fd, queue[:WRITE_AT_ONCE])
         done = 0
@@ -283,25 +283,25 @@ def write_all(fd: int, queue: list[memoryview]) -> None:
 
 
 def are_there(payload: Payload) -> bool:
-    """Whether all that a payload is made of can still be read."""
+    """Return True if all parts of a payload can still be read."""
     parts = payload.parts
     return parts is None or all(part.is_there for part in parts if isinstance(part, FilePart))
 
 
 def is_handed_over(name: str) -> bool:
-    """Whether a file of this name was handed over by somebody."""
+    """Return True if a file of this name was handed over by a sender."""
     return _NAME.fullmatch(name) is not None
 
 
 def checked(name: str) -> str:
-    """The name, if it can be one of a file in these folders; raises ValueError."""
+    """Return the name, or raise ValueError if no file in these folders can have it."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name[:60]!r} is not the name of a file that is handed over")
+        raise ValueError(f"{name[:60]!r} cannot be the name of a file that is handed over")
     return name
 
 
 def swept_names(root: str) -> Iterator[str]:
-    """The files in `incoming`."""
+    """Return the names of the files in `incoming`."""
     try:
         found = list(Path(f"{root}/{INCOMING}").iterdir())
     except OSError:
