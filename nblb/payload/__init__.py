@@ -1,21 +1,21 @@
-"""Pickled bytes: made by the client, opened by the worker, made by the worker, opened by the client.
+"""Payloads: pickled bytes that only clients and workers make and load.
 
-Nothing between the two opens them. Each module says what its payloads look like:
+No process between the two loads them. Each module documents the layout of its payloads:
 
-    functions   a function, kept by hubs under its content hash, with the source lines of its cell
+    functions   functions, kept by hubs under their content hash, with the source lines of their cells
     calls       arguments, results and constants; futures among the arguments
-    many        the arguments of a map; columns: those that differ in a few values only
-    failures    what a task raised
-    nested_task what a task is inside another one
-    frames      where it was then, and with which variables; frame_values: these as real values
-    inventory   what would travel, by name, kind, size and hash
-    explain     which part of something cannot be pickled
-    pickling    the Pickler beneath: what travels by value, what out of band
-    project     which modules are the user's own
-    reach       which members of these a function needs
-    modules     how they are made again where the function is loaded
-    classes     what cloudpickle leaves out of a class
-    kinds       objects for which neither pickle nor cloudpickle has a way
+    many        the arguments of a map; columns: calls that differ in a few values only
+    failures    exceptions that tasks raised
+    nested_task a task as it is inside another task
+    frames      stack frames of a failed call, with variables as text; frame_values: variables as values
+    inventory   the things that would travel, by name, kind, size and hash
+    explain     finds the part of a value that cannot be pickled
+    pickling    the Pickler beneath: decides what travels by value, by name or out of band
+    project     finds the user's own modules
+    reach       finds the members of these modules that a function needs
+    modules     rebuilds these modules where the function is loaded
+    classes     parts of a class that cloudpickle leaves out
+    kinds       objects that neither pickle nor cloudpickle can handle
 """
 
 from nblb.payload.calls import (

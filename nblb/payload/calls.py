@@ -1,14 +1,14 @@
 """Arguments and results as payloads.
 
-The payload of a record of calls is one of three (columns.py and many.py make those of many calls):
+The payload of a submission is one of three (columns.py and many.py make those of many calls):
 
 - one pickle of `(args, kwargs)`, with large buffers behind it: a single call;
-- one buffer with `sizes`: a pickle of `(args, kwargs)` for each item, so the core can cut it by length alone; or a
-  pickle of Columns for each PIECE items, which it hands out with all pieces that a slice touches;
+- one buffer with `sizes`: a pickle of `(args, kwargs)` for each item, so that the core can cut it by length alone; or
+  a pickle of Columns for each PIECE items, of which the core sends all that overlap a slice;
 - one pickle of Columns, or of a list of `(args, kwargs)`: a chunk that is never cut (an explicit chunksize).
 
-A future among the arguments travels as Input, a handle of `lb.put` as Constant, however deep they lie in lists, dicts
-or other objects; `unpack_calls` puts the values in while it unpickles.
+A future among the arguments travels as Input, a handle of `lb.put` as Constant, at any depth in lists, dicts or other
+objects; `unpack_calls` puts the values in their place while it unpickles.
 
 A payload of results is one pickle of the list of them.
 """
@@ -30,22 +30,22 @@ from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.protocol.messages import HoldBlob, RunTask
 from nblb.user_text import text_of
 
-NAMED_BY_PLACE = 8 * 1024 * 1024  # bytes in files from which on a blob is not read once more to be named
+NAMED_BY_PLACE = 8 * 1024 * 1024  # a blob with this many bytes in files is named by place, without another read
 
 
 class Packed(NamedTuple):
-    """What a SubmitTask needs to carry calls: their payload and what they wait for."""
+    """The parts of a SubmitTask that carry its calls: the payload, and the inputs and constants that they wait for."""
 
     payload: Payload
     items: int = 1
     split: bool = False
     depends: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
-    holders: tuple[Any, ...] = ()  # the handles of the constants, alive until the blobs are on their way
+    holders: tuple[Any, ...] = ()  # the handles of the constants, kept alive until the blobs are sent
 
 
 class _StandIns(threading.local):
-    """What stand-ins are replaced by while this thread unpickles."""
+    """The values that replace stand-ins while this thread unpickles."""
 
     inputs: Mapping[str, Sequence[Any]] | None = None
     constants: Mapping[str, Any] | None = None
@@ -55,7 +55,7 @@ _values = _StandIns()
 
 
 class Input:
-    """Stands for the result of item `item` of record `task`, or for all its results if `item` is None."""
+    """Stands for the result of item `item` of submission `task`, or for all its results if `item` is None."""
 
     __slots__ = ("item", "task")
 
@@ -70,7 +70,7 @@ class Input:
 
 
 class Inputs:
-    """Stands for the results of several records, one after another: a whole job."""
+    """Stands for the results of several submissions, one after another: a whole job."""
 
     __slots__ = ("tasks",)
 
@@ -85,7 +85,7 @@ class Inputs:
 
 
 class Constant:
-    """Stands for the value of a blob that hubs hold by its content hash; `holder` is the handle that knows the blob."""
+    """Stands for the value of a blob that hubs store under its content hash; `holder` is the handle of the blob."""
 
     __slots__ = ("hash", "holder")
 
@@ -100,7 +100,7 @@ class Constant:
 
 
 class Given:
-    """Stands for nothing: the value itself travels, because the core may not hold it any more."""
+    """Carries the value itself, because the core may no longer have it."""
 
     __slots__ = ("value",)
 
@@ -116,7 +116,7 @@ def _given(value: Any) -> Any:
 
 
 def as_it_is(value: Any) -> Any:
-    """The function of a task whose result is known already."""
+    """Return the value: the function of a task whose result is already known."""
     return value
 
 
@@ -141,7 +141,7 @@ def _constant(blob: str) -> Any:
 
 
 def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
-    """One call as a record of its own."""
+    """Pack one call as a submission of its own."""
     call = (args if type(args) is tuple else tuple(args), kwargs if type(kwargs) is dict else dict(kwargs))
     try:
         buffers, stand_ins = dump_arguments(call)
@@ -153,7 +153,7 @@ def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Packed:
 
 
 def needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Any, ...]]:
-    """The records and the constants that these stand for, each once, in order; and the constants' holders."""
+    """Return the submissions and constants of these stand-ins, each once and in order, and the constants' holders."""
     depends: dict[str, None] = {}
     constants: dict[str, Any] = {}
     for stand_in in stand_ins:
@@ -167,7 +167,7 @@ def needs(stand_ins: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], t
 
 
 def cannot_pickle(call: Call, error: Exception) -> NotSerializable:
-    """The error that names the argument, and the part of it."""
+    """Return the error that names the argument that cannot be pickled, and the part to blame."""
     args, kwargs = call
     named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
     for name, value in [*named, *((f"argument {key!r}", value) for key, value in kwargs.items())]:
@@ -177,11 +177,11 @@ def cannot_pickle(call: Call, error: Exception) -> NotSerializable:
     return NotSerializable(f"the arguments cannot be pickled: {text_of(error, MAX_REASON)}")
 
 
-# ── what a worker does with them ────────────────────────────────────────────────────────────────────────────
+# ── unpacking in a worker ───────────────────────────────────────────────────────────────────────────────────
 
 
 class Calls(Sequence[Call]):
-    """The calls of a slice; each is unpickled when it is asked for, so one that cannot be spoils only itself."""
+    """The calls of a slice; each is unpickled on access, so that one that cannot be unpickled affects no other."""
 
     def __init__(
         self,
@@ -191,10 +191,10 @@ class Calls(Sequence[Call]):
     ) -> None:
         self._whole, self._count = run.payload, run.items
         self._items: list[memoryview] | None = run.payload.items() if run.payload.sizes else None
-        self._first = run.first  # a chunk is one pickle of all its record's calls, whichever of them are asked for
+        self._first = run.first  # a chunk is one pickle of all calls of its submission
         self._inputs, self._constants = inputs, constants
         self._broken: BaseException | None = None
-        self._opened: tuple[int, Any] | None = None  # which pickle of several calls, and what was in it
+        self._opened: tuple[int, Any] | None = None  # number and contents of the latest pickle of several calls
 
     def __len__(self) -> int:
         return self._count
@@ -204,7 +204,7 @@ class Calls(Sequence[Call]):
         return calls[at]
 
     def portion(self, index: int) -> Iterable[Call]:
-        """This call, and as many behind it as can be had; raises what opening this one raises."""
+        """Return this call and all loadable calls right behind it; raise the error if this one cannot be loaded."""
         if self._broken is not None:
             error, self._broken = self._broken, None
             raise error
@@ -214,7 +214,7 @@ class Calls(Sequence[Call]):
         return chain((calls[at],), self._each(index + 1))
 
     def _each(self, index: int) -> Iterator[Call]:
-        """The calls from this on, until one cannot be opened: `portion` of that one will say why."""
+        """Yield the calls from this one on, up to one that cannot be loaded; `portion` of that one raises its error."""
         try:
             if self._items is None:
                 yield from self._opened[1][self._first + index : self._first + self._count]  # type: ignore[index]
@@ -226,13 +226,13 @@ class Calls(Sequence[Call]):
             self._broken = not_found(error) if isinstance(error, ModuleNotFoundError) else error
 
     def _piece(self, index: int) -> tuple[Any, int, int]:
-        """The calls that are pickled together with this one, where it stands among them, and where the slice ends."""
-        if not 0 <= index < self._count:  # checked here: an IndexError of a user's class is not the end of the calls
+        """Return the calls pickled together with this one, its index among them, and the index where the slice ends."""
+        if not 0 <= index < self._count:  # checked here, since a user's class may raise IndexError, too
             raise IndexError(index)
         items = self._items
         if items is None:
             return self._open(0, self._whole.buffers), self._first + index, self._first + self._count
-        if len(items) == self._count and self._opened is None:  # but for a few slices, it is an item in each
+        if len(items) == self._count and self._opened is None:  # almost always one item per pickle
             call = self._load((items[index],))
             if type(call) is not Columns:
                 return (call,), 0, 1
@@ -241,7 +241,7 @@ class Calls(Sequence[Call]):
         return self._open(number, (items[number],)), at, min(PIECE, skipped + self._count - number * PIECE)
 
     def _open(self, number: int, buffers: Sequence[Buffer]) -> Any:
-        """What lies in one pickle: calls. The latest is kept."""
+        """Return the calls in one pickle; the latest is kept."""
         if self._opened is None or self._opened[0] != number:
             found = self._load(buffers)
             self._opened = number, found if isinstance(found, (Columns, list)) else [found]
@@ -258,9 +258,9 @@ class Calls(Sequence[Call]):
 def unpack_calls(
     run: RunTask, inputs: Mapping[str, Sequence[Any]] | None = None, constants: Mapping[str, Any] | None = None
 ) -> Calls:
-    """The calls of a slice: `for i in range(len(calls)): args, kwargs = calls[i]`.
+    """Return the calls of a slice, to be used as `for i in range(len(calls)): args, kwargs = calls[i]`.
 
-    `inputs` maps the ids of records to the lists of their results (`unpack_results` of a HoldBlob's payload),
+    `inputs` maps the ids of submissions to the lists of their results (`unpack_results` of a HoldBlob's payload),
     `constants` maps content hashes to values (`load_constant`). Without them the stand-ins are left as Input and
     Constant objects, which `resolve` can replace.
     """
@@ -268,7 +268,7 @@ def unpack_calls(
 
 
 def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]) -> Any:
-    """`value` with the stand-ins in its tuples, lists and dicts replaced by what they stand for."""
+    """Return `value` with the stand-ins in its tuples, lists and dicts replaced by their values."""
     if isinstance(value, Input):
         results = inputs[value.task]
         return list(results) if value.item is None else results[value.item]
@@ -287,7 +287,7 @@ def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[
 
 
 def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
-    """One pickle of the list of a slice's results.
+    """Return one pickle of the list of a slice's results.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
     """
     try:
         buffers, _ = dump(list(results), by_file=by_file)
-    except BaseException as error:  # whatever a user's __reduce__ raises: SystemExit and KeyboardInterrupt too
+    except BaseException as error:  # a user's __reduce__ may raise anything, SystemExit and KeyboardInterrupt included
         for number, result in enumerate(results):
             why = explain_unpicklable(result, "result" if len(results) == 1 else f"result {number}")
             if why:
@@ -306,7 +306,7 @@ def pack_results(results: Sequence[Any], by_file: bool = True) -> Payload:
 
 
 class _SplitResult:
-    """One result as buffers of a bounded size, so that a message can carry it however large it is."""
+    """One result as buffers of a bounded size, so that a message can carry a result of any size."""
 
     def __init__(self, result: Any, most: int) -> None:
         buffers, _ = dump([result], by_file=False)
@@ -314,7 +314,7 @@ class _SplitResult:
         for buffer in buffers:
             view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # all are in memory
             cuts = range(0, max(1, view.nbytes), most)
-            # Copied, as memory views that the collector meets while they are pickled can crash Python (3.11).
+            # Copied, as Python 3.11 can crash if the garbage collector meets memory views while they are pickled.
             self._cuts.append([pickle.PickleBuffer(bytes(view[at : at + most])) for at in cuts])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -327,7 +327,7 @@ def _from_parts(*cuts: Sequence[Buffer]) -> Any:
 
 
 def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
-    """The same as `pack_results` gives, in buffers of at most `most` bytes each, but for what pickle adds.
+    """Return the same as `pack_results`, in buffers of at most `most` bytes each, plus pickle's overhead.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
     except NotSerializable:
         raise
     except Exception:
-        return pack_results(results)  # says which of them it is
+        return pack_results(results)  # its error names the result
 
 
 def unpack_results(payload: Payload) -> list[Any]:
@@ -348,7 +348,7 @@ def unpack_results(payload: Payload) -> list[Any]:
 
 
 def dump_constant(value: Any) -> tuple[str, Payload]:
-    """A value that many tasks share: its content hash and its pickle."""
+    """Return the content hash and the pickle of a value that many tasks share."""
     try:
         buffers, _ = dump(value)
     except Exception as error:
@@ -363,9 +363,9 @@ def load_constant(payload: Payload) -> Any:
 
 
 def blob_name(buffers: Sequence[Buffer | Part], by_content: bool = False) -> str:
-    """What a function or constant is known by: its content's hash, or that of the places where very much lies.
+    """Return the name of a function or constant: the hash of its content, or, if very large, of its place in files.
 
-    Places are as good a name, for no file is ever changed; only the same bytes in another file have another.
+    A place is as good a name as a hash, because files never change; but equal bytes in another file get another name.
     """
     if by_content or sum(part.nbytes for part in buffers if not isinstance(part, IN_MEMORY)) < NAMED_BY_PLACE:
         return content_hash(part if isinstance(part, IN_MEMORY) else part.read() for part in buffers)
@@ -375,7 +375,7 @@ def blob_name(buffers: Sequence[Buffer | Part], by_content: bool = False) -> str
 
 
 def content_hash(buffers: Iterable[Buffer]) -> str:
-    """32 hex digits that name these bytes, and where one buffer ends and the next begins."""
+    """Return 32 hex digits that identify these bytes and the boundaries between the buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for buffer in buffers:
         view = memoryview(buffer)
@@ -385,7 +385,7 @@ def content_hash(buffers: Iterable[Buffer]) -> str:
 
 
 def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:
-    """All results of a record, in their order, from the pieces in which they came; or the one that was wanted."""
+    """Return all results of a submission in order, joined from the arrived pieces; or the one that was requested."""
     found: list[Any] = [None] * max(piece.total for piece in pieces)
     for piece in pieces:
         holes = frozenset(piece.holes)

@@ -11,14 +11,14 @@ _OF_ENUM = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 
 
 def mended(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """cloudpickle's reduction of a class, with what it leaves out.
+    """Return cloudpickle's reduction of a class, completed with the parts that it leaves out.
 
     Parameters
     ----------
     cls
         The class.
     reduced
-        What cloudpickle makes of it: (rebuild, its arguments, state, None, None, the function that sets the state).
+        cloudpickle's reduction: (rebuild, its arguments, state, None, None, the function that sets the state).
 
     Returns
     -------
@@ -28,7 +28,7 @@ def mended(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     rebuild, args, state, _, _, set_state = reduced
     if isinstance(cls, enum.EnumMeta):
         return _enumeration(cls, rebuild, args, state, set_state)
-    if "__slots__" not in vars(cls) or issubclass(cls, tuple):  # named tuples refuse to be told
+    if "__slots__" not in vars(cls) or issubclass(cls, tuple):  # named tuples do not allow it
         return rebuild, args, state, set_state
     members, rest = state
     own = {name for name, part in vars(cls).items() if isinstance(part, types.MemberDescriptorType)}
@@ -42,7 +42,7 @@ def mended(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
 def _enumeration(
     cls: enum.EnumMeta, rebuild: Callable[..., Any], args: tuple[Any, ...], state: Any, set_state: Callable[..., Any]
 ) -> tuple[Any, ...]:
-    """Aliases are members too; what `__init__` has given to members is set again, as it is not called."""
+    """Add aliases as members, and the attributes that `__init__` has set on members, since it is not called again."""
     bases, name, qualname, _, *more = args
     members = {alias: each.value for alias, each in dict[str, enum.Enum](cls.__members__).items()}
     parts, rest = state
@@ -57,7 +57,7 @@ def _enumeration(
 
 
 def set_enumeration(cls: Any, state: tuple[Callable[..., Any], Any, dict[str, dict[str, Any]]]) -> None:
-    """What cloudpickle does to an enum, and the attributes of its members."""
+    """Set an enum's state as cloudpickle does, and the attributes of its members."""
     set_state, parts, given = state
     set_state(cls, parts)
     for name, attributes in given.items():

@@ -1,9 +1,9 @@
-"""The calls of a map as columns: one list for each argument, and what they all are called with besides.
+"""The calls of a map as columns: one list for each positional argument, and the keyword arguments of all calls.
 
-A map calls one function again and again, and its calls differ in a value or two: so a pickle of the values costs a
-small part of what a pickle of each call does, at both ends. Where the values are *plain* (numbers, texts, flat tuples
-of them) it can be cut as well: nothing of theirs can fail to be loaded, and nothing that a call changes is seen by the
-next, so an item may come with its neighbours, PIECE at a time.
+The calls of a map differ in a value or two, so that one pickle of the values costs far less, on both sides, than a
+pickle of each call. If the values are *plain* (numbers, strings, flat tuples of them), the calls are also pickled in
+pieces of PIECE items, which can be cut: plain values cannot fail to load, and no call can change a value of the next
+one, so an item may travel with its neighbours.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 Row: TypeAlias = "tuple[Any, ...]"  # the positional arguments of a call
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
-MAX_PIECE_BYTES = 8 * 1024  # larger values travel each by itself: a slice of one item takes a whole piece along
+MAX_PIECE_BYTES = 8 * 1024  # larger values travel one by one, as any slice carries whole pieces
 
 
 class Columns(Sequence[Call]):
-    """Calls that are alike; pickled as its columns."""
+    """Calls with the same keyword arguments, pickled as columns of positional arguments."""
 
     __slots__ = ("columns", "kwargs")
 
@@ -31,8 +31,8 @@ class Columns(Sequence[Call]):
         self.columns, self.kwargs = columns, kwargs
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """The positional arguments of these calls."""
-        return zip(*(column[start:stop] for column in self.columns))  # noqa: B905  # alike in length, and in a hurry
+        """Return the positional arguments of these calls."""
+        return zip(*(column[start:stop] for column in self.columns))  # noqa: B905  # equal lengths; a hot path
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -51,9 +51,9 @@ class Columns(Sequence[Call]):
 
 
 def take(arguments: Sequence[Iterator[Any]], most: int, steady: bool) -> list[list[Any]]:
-    """The columns of the next rows, so many at most; none when one of the arguments is at its end.
+    """Return the columns of the next rows, at most `most`; none when one of the arguments is exhausted.
 
-    With `steady` nothing of the caller's runs between two rows, so a column may be taken at once.
+    With `steady`, none of the caller's code runs between two rows, so that a whole column is taken at once.
     """
     if steady:
         columns = [list(islice(argument, most)) for argument in arguments]
@@ -63,9 +63,10 @@ def take(arguments: Sequence[Iterator[Any]], most: int, steady: bool) -> list[li
 
 
 def take_plain(arguments: Sequence[Iterator[Any]], most: int, steady: bool) -> tuple[list[list[Any]], list[Row]]:
-    """The columns of the next rows, if all in them is plain; and rows that were taken and are not.
+    """Return the columns of the next rows that are plain, and the rows that were taken and are not plain.
 
-    What is not plain may be changed by the caller before the next row is taken: there is one such row at most.
+    Without `steady` the caller may change a value that is not plain before the next row is taken, so at most one
+    such row is returned.
     """
     if steady:
         columns = take(arguments, most, steady)
@@ -97,7 +98,7 @@ def are_plain(values: Iterable[Any]) -> bool:
 
 
 def pack_pieces(columns: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> Payload | None:
-    """Plain values, PIECE calls in a pickle; None if that makes pieces too large to be handed out whole."""
+    """Pack plain values, PIECE calls in each pickle; return None if a piece is too large to be sent with each slice."""
     pieces: list[bytes] = []
     for start in range(0, len(columns[0]), PIECE):
         piece = pickle.dumps(Columns([column[start : start + PIECE] for column in columns], kwargs), 5)

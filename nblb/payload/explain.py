@@ -1,4 +1,4 @@
-"""Why something cannot be pickled, as a path to the part that is to blame: 'argument 2.model.lock'."""
+"""Explains why a value cannot be pickled, by the path to the part to blame: 'argument 2.model.lock'."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _HINTS = {
 
 
 def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False, in_module: bool = False) -> str:
-    """A sentence that names the first part of `value` that cannot be pickled; '' if all of it can.
+    """Return a sentence that names the first part of `value` that cannot be pickled; '' if all of it can.
 
-    With `in_module`, the value belongs to a module, where locks and their like are made anew.
+    With `in_module`, the value belongs to a module, whose locks and similar objects are made anew.
     """
     error = _error(value, arguments, in_module)
     if error is None:
@@ -41,7 +41,7 @@ def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False
     for _ in range(MAX_DEPTH):
         try:
             part = _bad_part(culprit, seen, arguments, in_module)
-        except BaseException:  # a user's object does not let itself be looked at
+        except BaseException:  # a user's object may raise when it is inspected
             break
         if part is None:
             break
@@ -54,7 +54,7 @@ def explain_unpicklable(value: Any, name: str = "value", arguments: bool = False
 
 
 def leave_out(reach: Reach, what: str) -> bool:
-    """Mark the members of modules that cannot be pickled as absent; whether there were any.
+    """Mark the members of modules that cannot be pickled as absent; return True if there were any.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def _bad_part(value: Any, seen: set[int], arguments: bool, in_module: bool) -> t
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What lies directly in a value, each with the words for the way there."""
+    """Yield the direct parts of a value, each with the text of the path to it."""
     if isinstance(value, types.FunctionType):
         yield from _captured(value)
     elif isinstance(value, types.MethodType):
@@ -140,7 +140,7 @@ def _captured(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield f"captured {name!r}", cell.cell_contents
-        except ValueError:  # not bound yet
+        except ValueError:  # the cell is empty
             continue
     for number, default in enumerate(function.__defaults__ or (), 1):
         yield f"default {number}", default

@@ -1,7 +1,7 @@
-"""What a task raised, as text that everybody can read and, where it pickles, as the exception itself.
+"""Exceptions that tasks raised, as text and, if they can be pickled, as the exceptions themselves.
 
-The text shows the source lines of the notebook's cells (see functions.py) and only the user's frames: those of
-nblb's own machinery, which stand in front of them, are left out.
+The text shows the source lines of the notebook's cells (see functions.py) and leaves out nblb's own frames, which
+come before the user's frames.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from nblb.user_text import clean, clean_name, kind_of, text_of
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
 MAX_LINE = 200
-MAX_PICKLE = 1024 * 1024  # bytes of an exception that travels as itself
+MAX_PICKLE = 1024 * 1024  # bytes of a pickled exception
 
-_traceback_of = BaseException.__dict__["__traceback__"].__get__  # a user's class may have another
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # a user's class may override it
 
 _own_folder = PACKAGE_FOLDER + os.sep
 _calling = tuple(f"{_own_folder}worker{os.sep}{name}.py" for name in ("calling", "main"))
@@ -46,9 +46,9 @@ def pack_exception(
     call: str = "",
     wants_frames: Callable[[str, str], int | None] = lambda _kind, _where: MAX_VALUES,
 ) -> Failure:
-    """A failure that says what was raised and where; never raises itself, whatever the exception is.
+    """Return the failure that describes an exception and its place; never raises, whatever the exception is.
 
-    `wants_frames(kind, where)` says how many bytes of values are written down beside the frames; None: no frames.
+    `wants_frames(kind, where)` returns how many bytes of values to pack beside the frames; None: no frames.
     """
     kind, tb = kind_of(exception), _without_own(_traceback_of(exception))
     message = text_of(exception, MAX_MESSAGE)
@@ -70,7 +70,7 @@ def pack_exception(
 
 
 def _traceback(exception: BaseException, tb: types.TracebackType | None) -> str:
-    """As the interpreter prints it, clean and bounded part by part: one line of it may hold a gigabyte."""
+    """Return the traceback as the interpreter prints it, with each part bounded, since one line may have a gigabyte."""
     try:
         parts = traceback.TracebackException(type(exception), exception, tb).format()
         text = "".join(clean(part, MAX_TRACEBACK) for part in parts)
@@ -82,12 +82,12 @@ def _traceback(exception: BaseException, tb: types.TracebackType | None) -> str:
 def _frames(tb: types.TracebackType | None, most_values: int) -> Payload | None:
     try:
         return pack_frames(tb, lambda name: bool(cell_label(name)) or not _is_installed(name), most_values)
-    except BaseException:  # objects of the user's have been asked for their reprs
+    except BaseException:  # the reprs of users' objects may raise
         return None
 
 
 def _without_own(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """The traceback from the first frame that is not nblb's; None if the call itself was refused (its arguments)."""
+    """Return the traceback from the first frame outside nblb; None if the call failed because of its arguments."""
     first = last = tb
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_own_folder):
         last = tb
@@ -102,7 +102,7 @@ def _say_place(found: re.Match[str]) -> str:
 
 
 def _where(tb: types.TracebackType | None) -> tuple[str, str]:
-    """The innermost line of the user's own code, 'cell In[7] line 4' or 'model.py line 12', and its text."""
+    """Return the innermost line of the user's own code, as 'cell In[7] line 4' or 'model.py line 12', and its text."""
     where = last = ("", "")
     while tb is not None:
         filename, line = tb.tb_frame.f_code.co_filename, tb.tb_lineno
@@ -124,11 +124,11 @@ def _is_installed(filename: str) -> bool:
 
 
 def _pickled(exception: BaseException) -> Payload | None:
-    """The exception as a payload if it can be loaded again; its traceback does not travel."""
+    """Return the exception as a payload if it can be loaded again; its traceback does not travel."""
     try:
         pickled = limited_pickle(exception, MAX_PICKLE)
         load((pickled,))
-    except BaseException:  # whatever its __reduce__ or __setstate__ raises
+    except BaseException:  # its __reduce__ or __setstate__ may raise anything
         return None
     return Payload((pickled,))
 
@@ -136,14 +136,14 @@ def _pickled(exception: BaseException) -> Payload | None:
 def to_exception(
     failure: Failure, task_id: str = "", state: TaskState = TaskState.FAILED, cause: bool = True
 ) -> NblbError:
-    """What `result()` raises for a failure: an error of errors.py, with the original exception as its cause.
+    """Return the error of errors.py that `result()` raises for a failure, with the original exception as its cause.
 
-    `cause=False` leaves the original in its payload, so that nothing of the user's is imported or run.
+    With `cause=False` the original stays in its payload, so that none of the user's code is imported or run.
     """
     words = failure.message or failure.kind or "no reason was given"
     if state is TaskState.CANCELLED:
         return TaskCancelled(failure.message or f"task {task_id} was cancelled", task_id)
-    if not failure.traceback:  # said by nblb, not raised by the task
+    if not failure.traceback:  # reported by nblb, not raised by the task
         kind = getattr(errors, failure.kind, None)
         if isinstance(kind, type) and issubclass(kind, TaskError):
             return kind(words, task_id)
@@ -164,28 +164,28 @@ def to_exception(
 
 
 def _last_words(failure: Failure) -> list[str]:
-    """What a reader of a traceback wants to know at its end: which call it was and where, and the own line."""
+    """Return the last lines of a traceback: the call, its place, and the innermost line of the user's own code."""
     ran = f"on {failure.host}, attempt {failure.attempt}" if failure.host else ""
     words = [" ".join(filter(None, [f"called as {failure.call}", ran]))] if failure.call else [ran] if ran else []
-    if failure.where and failure.where != _last_place(failure.traceback):  # which the traceback ends with
+    if failure.where and failure.where != _last_place(failure.traceback):  # not at the traceback's end already
         words.append(f"at {failure.where}{':  ' if failure.line else ''}{failure.line}")
     return words
 
 
 def _last_place(text: str) -> str:
-    """The innermost frame of a traceback, as `where` has it."""
+    """Return the innermost frame of a traceback, in the form of `Failure.where`."""
     *_, (file, label, line) = _frame.findall(text) or [("", "", "")]
     return f"{label[:1].lower()}{label[1:] or Path(file).name} line {line}"
 
 
 def original_exception(failure: Failure) -> BaseException | None:
-    """The exception that the task raised, where it can be loaded here."""
+    """Return the exception that the task raised, or None if it cannot be loaded here."""
     if failure.payload is None:
         return None
     try:
         original: Any = load(failure.payload.buffers)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # its class cannot be imported here, or raises: the text says it all the same
+    except BaseException:  # its class cannot be imported here, or raises: the text must do
         return None
     return original if isinstance(original, BaseException) else None

@@ -1,8 +1,8 @@
-"""Variables of a failed call as real values, as far as they may and can travel: for the debugger, later and elsewhere.
+"""Variables of a failed call as pickled values, for the debugger to load later and elsewhere.
 
-Each is a pickle of its own, so that one that cannot be loaded takes no other with it. What is too large, holds what is
-called like a secret, or cannot be pickled stays the text that frames.py writes. Failures are kept in the core's
-memory, so the bounds are small. Nothing here is loaded before somebody asks for it (client/debug/post_mortem.py).
+Each value is a pickle of its own, so that one that cannot be loaded affects no other. A value that is too large, has
+a part named like a secret, or cannot be pickled stays text, as frames.py writes it. The core keeps failures in memory,
+so the bounds are small. No value is loaded until a user asks for it (client/debug/post_mortem.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from nblb.payload.pickling import Pickler
 
 MAX_VARIABLE = 512 * 1024  # bytes of one value
-MAX_VALUES = 1024 * 1024  # of all of one failure
-LOOKED_AT = 100  # keys and attributes that are looked through for the names of secrets
+MAX_VALUES = 1024 * 1024  # bytes of all values of one failure
+LOOKED_AT = 100  # keys and attributes that are checked for the names of secrets
 
 
 class _TooLarge(Exception):
@@ -25,7 +25,7 @@ class _TooLarge(Exception):
 
 
 class _Limited(io.BytesIO):
-    """A file that ends the pickling of what is too large early."""
+    """A file that stops the pickling of a value that is too large."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Limited(io.BytesIO):
 
 
 class _InBand(Pickler):
-    """nblb's Pickler with its buffers inside, which looks at the size of each before it copies it."""
+    """nblb's Pickler with buffers in band; it checks the size of each buffer before it copies it."""
 
     def __init__(self, file: io.BytesIO, most: int) -> None:
         self._most = most
@@ -53,19 +53,19 @@ class _InBand(Pickler):
 
 
 def pack_value(value: Any, left: int, is_secret: Callable[[str], bool]) -> bytes | None:
-    """The pickle of a value, None for one that stays a text."""
+    """Return the pickle of a value, or None for one that stays text."""
     most = min(left, MAX_VARIABLE)
     try:
-        size = getattr(value, "nbytes", 0)  # arrays, and what is like them: a strided one would be copied to be pickled
+        size = getattr(value, "nbytes", 0)  # of arrays and similar objects: a strided one would be copied
         if most <= 0 or (isinstance(size, int) and size > most) or _names_secret(value, is_secret):
             return None
         return limited_pickle(value, most)
-    except BaseException:  # it has no pickle, is too large, or raises whatever it likes
+    except BaseException:  # it cannot be pickled, is too large, or raises anything
         return None
 
 
 def limited_pickle(value: Any, most: int) -> bytes:
-    """One pickle with its buffers inside, of so many bytes at most; raises what pickling it raises."""
+    """Return one pickle with its buffers in band, of at most `most` bytes; raise any error of pickling."""
     file = _Limited(most)
     _InBand(file, most).dump(value)
     return file.getvalue()
@@ -79,5 +79,5 @@ def _names_secret(value: Any, is_secret: Callable[[str], bool]) -> bool:
 
 
 def load_value(data: bytes) -> Any:
-    """The value; this imports and runs what its pickle names, so only somebody who wants to look calls it."""
+    """Load the value; this imports and runs code that its pickle names, so call it only at the user's request."""
     return pickle.loads(data)

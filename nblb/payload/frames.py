@@ -1,12 +1,12 @@
-"""The frames of a failed call, to be looked at without its process: for lb.debug and `future.frames`.
+"""The frames of a failed call, which lb.debug and `future.frames` show without the process of the call.
 
-A payload of frames is JSON, and behind it the pickles of values (frame_values.py). The JSON is a list, the outermost
-first, of
+A payload of frames is JSON, followed by the pickles of values (frame_values.py). The JSON is a list, the outermost
+frame first, of
 
     {"function": name, "file": "Cell In[7]" or a path, "line": n, "first": number of source[0], "source": [lines],
      "locals": {name: repr}, "values": {name: [where its pickle begins, bytes]}}
 
-The bounds hold for whatever a task had in its hands; what is called like a secret is not written down.
+All sizes are bounded, whatever the task's variables are; values named like a secret are left out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from nblb.protocol.framing import Payload
 from nblb.user_text import kind_of
 
 MAX_FRAMES = 20
-MAX_LOCALS = 100  # of a frame
+MAX_LOCALS = 100  # variables of a frame
 MAX_REPR = 200  # characters of a value
 MAX_BYTES = 32 * 1024  # of all frames together
 MAX_CALL = 300  # characters
 MAX_TIME_S = 0.2  # for the reprs and values of one failure
-AROUND = 5  # source lines before and behind
+AROUND = 5  # source lines before and after
 
 HIDDEN = "‹not shown: its name says it is a secret›"
 
@@ -41,13 +41,13 @@ _words = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable of this name is not to be shown: 'api_key', 'dbPassword', 'tokens'."""
+    """Return True if a variable of this name must not be shown: 'api_key', 'dbPassword', 'tokens'."""
     words = [word.lower() for word in _words.findall(name)]
     return any(word in _secrets or word.rstrip("s") in _secrets for word in words)
 
 
 class _Bounded(reprlib.Repr):
-    """Short reprs that do not look at the whole of a large container."""
+    """Short reprs that do not traverse large containers as a whole."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Hidden:
 
 
 def short(value: Any, most: int = MAX_REPR) -> str:
-    """A repr of so many characters at most; never raises."""
+    """Return a repr of at most `most` characters; never raises."""
     try:
         text = _Bounded(most).repr(value)
     except BaseException as error:
@@ -83,7 +83,7 @@ def short(value: Any, most: int = MAX_REPR) -> str:
 
 
 def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """'simulate(3, n=1000)', bounded, without secrets; what the function says it is in `__nblb_call__`, if it does."""
+    """Return the call as text, 'simulate(3, n=1000)', without secrets; or the function's `__nblb_call__`, if any."""
     said = getattr(function, "__nblb_call__", None)
     if said is not None:
         return str(said)
@@ -104,7 +104,7 @@ def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], 
 def pack_frames(
     tb: types.TracebackType | None, is_user: Callable[[str], bool], most_values: int = MAX_VALUES
 ) -> Payload | None:
-    """The frames of the user's own code in a traceback (the innermost, if none is); None where there is none."""
+    """Pack the frames of the user's own code in a traceback (the innermost frame if none is); None without frames."""
     found: list[tuple[types.FrameType, int]] = []
     while tb is not None:
         found.append((tb.tb_frame, tb.tb_lineno))
@@ -113,7 +113,7 @@ def pack_frames(
     until, left = perf_counter() + MAX_TIME_S, MAX_BYTES
     packed: list[bytes] = []
     values = _FrameValues(most_values, until)
-    for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost matter most
+    for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost frames matter most
         one = json.dumps(_frame(frame, line, until, left, values), ensure_ascii=False).encode("utf-8", "replace")
         left -= len(one)
         if left < 0 and packed:
@@ -126,14 +126,14 @@ def pack_frames(
 
 
 class _FrameValues:
-    """The pickles of variables, one behind another."""
+    """The pickles of variables, one after another."""
 
     def __init__(self, most: int, until: float) -> None:
         self.pickled = bytearray()
         self._most, self._until = most, until
 
     def add(self, value: Any) -> list[int] | None:
-        """Where its pickle is: [begin, bytes]."""
+        """Return the place of the value's pickle: [begin, bytes]."""
         if perf_counter() > self._until:
             return None
         begin = len(self.pickled)
@@ -163,7 +163,7 @@ def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _
 def _locals(
     frame: types.FrameType, until: float, left: int, values: _FrameValues
 ) -> tuple[dict[str, str], dict[str, list[int]]]:
-    """The variables as texts, and where the pickles of some of them are."""
+    """Return the variables as texts, and the places of the pickles of some of them."""
     shown: dict[str, str] = {}
     kept: dict[str, list[int]] = {}
     try:

@@ -1,8 +1,8 @@
-"""A function as a blob that hubs keep by its content hash.
+"""A function as a blob that hubs store under its content hash.
 
-The blob is a JSON note of the source texts of the function's cells and files, then its pickle: so a traceback made
-on another machine shows the lines of the notebook's cell. `fingerprint` names what a function *does*: its hash stays
-over a restart of the kernel and over changes of blank lines and comments, which the blob's own hash need not.
+The blob is JSON with the source texts of the function's cells and files, then the function's pickle. The texts let a
+traceback made on another machine show the lines of the notebook's cell. `fingerprint` identifies what a function
+*does*: unlike the blob's own hash, it survives a restart of the kernel and changes of blank lines and comments.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ MAX_SOURCE = 256 * 1024
 
 _ipython_cell = re.compile(r"<ipython-input-(\d+)-")
 _random_id = re.compile(r"[0-9a-f]{32}")
-_labels: dict[str, str] = {}  # file name of a code object -> what people call it: 'Cell In[7]'
+_labels: dict[str, str] = {}  # file name of a code object -> its label for users: 'Cell In[7]'
 
 
 def dump_function(
     function: Callable[..., Any], by_content: bool = False, reach: Reach | None = None
 ) -> tuple[str, Payload]:
-    """The name of a function (see `blob_name`) and the blob that hubs load it from.
+    """Return the name of a function (see `blob_name`) and its blob.
 
     Parameters
     ----------
     function
         Any callable.
     by_content
-        Name it by its content, however large that is.
+        Name it by the hash of its content, whatever its size.
     reach
-        What it needs of the project's modules, if that is known already.
+        The members of the project's modules that it needs, if they are known already.
 
     Raises
     ------
     NotSerializable
-        Names the captured value, or the member of a module, that cannot be pickled.
+        A captured value or a module's member cannot be pickled; the message names it.
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
@@ -69,7 +69,7 @@ def dump_function(
 
 
 def _dumped(function: Callable[..., Any], reach: Reach | None, what: str) -> tuple[list[Buffer | Part], Pickler]:
-    """The pickle; members of modules that cannot be pickled are left out of it, unless they are required."""
+    """Return the pickle, without the members of modules that cannot be pickled and are not required."""
     try:
         return dump(function, reach=reach)
     except Exception:
@@ -80,28 +80,28 @@ def _dumped(function: Callable[..., Any], reach: Reach | None, what: str) -> tup
 
 
 def load_function(payload: Payload) -> Callable[..., Any]:
-    """The function of a blob; its source lines are known to this process's tracebacks from now on."""
+    """Load the function of a blob; from now on, tracebacks in this process show its source lines."""
     for filename, (label, source) in msgspec.json.decode(payload.buffers[0]).items():
         if label:
             _labels[filename] = label
         if source and not Path(filename).exists():
-            # No time stamp, so linecache never throws it out.
+            # No time stamp, so that linecache never drops it.
             linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     function: Callable[..., Any] = load(payload.buffers[1:])
     return function
 
 
 def load_with_modules(payload: Payload) -> tuple[Callable[..., Any], ModulePlacement]:
-    """The function of a blob, and the modules of the project that came with it, to be put in place while it runs."""
+    """Return the function of a blob, and the project's modules that came with it, which are placed while it runs."""
     with placed_while_loaded() as placement:
         return load_function(payload), placement
 
 
 def _sources(codes: Iterable[types.CodeType]) -> dict[str, tuple[str, str]]:
-    """For each file that code came from: what people call it, and its text."""
+    """Return the label and the text of each file that the code came from."""
     found = {}
     for filename in sorted({code.co_filename for code in codes}):
-        linecache.checkcache(filename)  # the text of a file that was edited and loaded again
+        linecache.checkcache(filename)  # get the current text of a file that was edited and reloaded
         source = "".join(linecache.getlines(filename))
         label = cell_label(filename)
         if label or (source and len(source) <= MAX_SOURCE):
@@ -110,7 +110,7 @@ def _sources(codes: Iterable[types.CodeType]) -> dict[str, tuple[str, str]]:
 
 
 def cell_label(filename: str) -> str:
-    """'Cell In[7]' if this is the file name of a notebook's cell, else ''."""
+    """Return 'Cell In[7]' if this is the file name of a notebook's cell, else ''."""
     if filename in _labels:
         return _labels[filename]
     typed = _ipython_cell.match(filename)
@@ -124,7 +124,7 @@ def cell_label(filename: str) -> str:
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
-    """32 hex digits that stay the same while the function's code and all that it captures do."""
+    """Return 32 hex digits that change only with the function's code or a value that it captures."""
     reach: Reach | None = None
     while True:
         file, before = _Digest(), reach.size if reach is not None else 0
@@ -144,7 +144,7 @@ def fingerprint(function: Callable[..., Any]) -> str:
 
 
 class _Digest(io.BytesIO):
-    """A file that keeps only the hash of what is written."""
+    """A file that keeps only the hash of the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,16 +157,16 @@ class _Digest(io.BytesIO):
 
 
 class _Normalized(Pickler):
-    """Writes pickles to be hashed, not loaded: without what changes although nothing that matters has changed."""
+    """Writes pickles only to hash them, without the details that vary while the function does the same."""
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
             return reduced_code(_without_places(obj))
-        if hasattr(type(obj), "__nblb_function__"):  # a task: how it would be submitted changes nothing in what it does
+        if hasattr(type(obj), "__nblb_function__"):  # a task: its options do not change what it does
             return Given(obj.__nblb_function__).__reduce__()
         reduced = super().reducer_override(obj)
         if isinstance(obj, (type, typing.TypeVar)) and isinstance(reduced, tuple):
-            # cloudpickle gives each class made in a cell a random id.
+            # cloudpickle gives each class defined in a cell a random id.
             rebuild, args, *rest = reduced
             args = tuple("" if isinstance(a, str) and _random_id.fullmatch(a) else a for a in args)
             return (rebuild, args, *rest)
@@ -174,7 +174,7 @@ class _Normalized(Pickler):
 
 
 def _without_places(code: types.CodeType) -> types.CodeType:
-    """The code as if it stood in no file; sets among its constants in one order for all processes."""
+    """Return the code without its file and lines, and with the sets among its constants in a fixed order."""
     constants = tuple(
         tuple(sorted(map(repr, constant))) if isinstance(constant, frozenset) else constant
         for constant in code.co_consts

@@ -1,4 +1,4 @@
-"""An inventory of what would travel with a call: each thing by name, kind, size and hash."""
+"""An inventory of the things that would travel with a call: each with its name, kind, size and hash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BY_VALUE, BY_HASH, HUBS_OWN = "by value", "by content hash", "the hub's own"
 
 
 class Item(NamedTuple):
-    """One thing that a task needs."""
+    """One thing that a task needs: a function, module, package or value."""
 
     name: str
     kind: str  # "function", "module", "package", "import in the body", or the type of a value
@@ -34,25 +34,25 @@ class Item(NamedTuple):
 def inventory(
     function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> list[Item]:
-    """What travels with a call of the function, and what a hub must have of its own.
+    """Return the things that travel with a call of the function, and the packages that a hub must have.
 
     Parameters
     ----------
     function
-        What a task would be made of.
+        The function of the task.
     args, kwargs
         The arguments of the call.
 
     Returns
     -------
     list of Item
-        The function first, with the size and hash of all that travels with it; then what of it is captured, and the
+        The function first, with the size and hash of everything that travels with it; then captured values and
         modules; then packages; then arguments.
 
     Raises
     ------
     NotSerializable
-        The function cannot be pickled; the sentence names the part that is to blame.
+        The function cannot be pickled; the message names the part to blame.
     """
     blob, dumped = dump_function(function)
     reach = Reach(function)
@@ -76,7 +76,7 @@ def inventory(
 
 
 def missing_modules(names: Sequence[str]) -> list[str]:
-    """Those of these modules that this process cannot import."""
+    """Return those of these modules that this process cannot import."""
     return [name for name in names if not _can_be_found(name)]
 
 
@@ -88,7 +88,7 @@ def _can_be_found(name: str) -> bool:
 
 
 def _captured(function: Any) -> Iterator[tuple[str, Any]]:
-    """Values that a function of a cell captures; what is imported by name is not among them."""
+    """Return the values that a function of a cell captures, except those that are imported by name."""
     function = getattr(function, "__func__", function)
     if not isinstance(function, types.FunctionType):
         return
@@ -114,7 +114,7 @@ def _value(name: str, value: Any, how: str) -> Item:
 
 
 def _module(module: types.ModuleType, reach: Reach) -> Item:
-    """A module by the members of it that travel; other modules are not counted with it."""
+    """Return the item of a module, with the size of its members that travel, without other modules."""
     file = io.BytesIO()
     alone = _Alone(file, reach=reach)
     alone.only = module
@@ -127,7 +127,7 @@ def _module(module: types.ModuleType, reach: Reach) -> Item:
 
 
 class _NamesOf(Pickler):
-    """Notes which modules it refers to by name."""
+    """A Pickler that records the modules to which it refers by name."""
 
     def __init__(self, file: io.BytesIO, reach: Reach) -> None:
         super().__init__(file, reach=reach)
@@ -142,7 +142,7 @@ class _NamesOf(Pickler):
 
 
 class _Alone(Pickler):
-    """Pickles one module; others are names."""
+    """A Pickler for one module; it writes other modules as names."""
 
     only: types.ModuleType | None = None
 
@@ -151,7 +151,7 @@ class _Alone(Pickler):
 
 
 def _packages(modules: set[str]) -> list[Item]:
-    """Installed packages, with their versions; what comes with Python and nblb is on each hub."""
+    """Return the installed packages with their versions, except Python's and nblb's own, which every hub has."""
     known = sys.stdlib_module_names | {"nblb", "__main__", "cloudpickle"}
     names = sorted({module.partition(".")[0] for module in modules} - known)
     return [Item(f"{name} {_version(name)}".strip(), "package", HUBS_OWN) for name in names]
@@ -165,7 +165,7 @@ def _version(name: str) -> str:
 
 
 def _imports(codes: set[types.CodeType]) -> set[str]:
-    """Modules that the code imports when it runs."""
+    """Return the modules that the code imports when it runs."""
     found = set()
     for code in codes:
         instructions = list(dis.get_instructions(code))

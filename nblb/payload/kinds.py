@@ -1,4 +1,4 @@
-"""How kinds of objects travel for which neither pickle nor cloudpickle has a way."""
+"""Reductions for kinds of objects that neither pickle nor cloudpickle can handle."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _OF_DISPATCH = ("register", "dispatch", "registry", "_clear_cache")
 
 
 def reduced(obj: Any, kind: type, in_module: bool) -> Any:
-    """The reduction of an object of these kinds, or NotImplemented.
+    """Return the reduction of an object of these kinds, or NotImplemented.
 
     Parameters
     ----------
     obj, kind
         The object and its type.
     in_module
-        Whether it belongs to a module that is made anew where it is loaded. There, locks and their like are made
-        anew too, as an import would.
+        True if it belongs to a module that is rebuilt where it is loaded. Locks and similar objects are made anew
+        there, as an import would do.
     """
     if kind is CACHED:
         return NotImplemented if goes_by_name(obj) else _cached(obj)
@@ -61,7 +61,7 @@ def reduced(obj: Any, kind: type, in_module: bool) -> Any:
 
 
 def _exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """An exception whose own `__init__` may want other arguments than those that it has passed on."""
+    """Rebuild an exception whose own `__init__` may take other arguments than its `args`."""
     made = kind.__new__(kind, *args)
     if isinstance(made, OSError):
         OSError.__init__(made, *args)
@@ -73,7 +73,7 @@ def _is_builtin(kind: type) -> bool:
 
 
 def dispatching(obj: types.FunctionType) -> Any:
-    """The reduction of a function that functools.singledispatch has made, or NotImplemented."""
+    """Return the reduction of a functools.singledispatch function, or NotImplemented."""
     if obj.__code__ is not _dispatcher or goes_by_name(obj):
         return NotImplemented
     attributes = {name: value for name, value in vars(obj).items() if name not in _OF_DISPATCH}
@@ -82,12 +82,12 @@ def dispatching(obj: types.FunctionType) -> Any:
 
 
 def registry_of(function: Any) -> Any:
-    """The implementations of a function that functools.singledispatch has made; None of another."""
+    """Return the implementations of a functools.singledispatch function; None for another function."""
     return function.registry if function.__code__ is _dispatcher else None
 
 
 def _cached(obj: Any) -> Any:
-    """A cache of calls starts empty, with the function and the bounds that it had."""
+    """Rebuild a functools cache with the same function and bounds; it starts empty."""
     added = {name: value for name, value in vars(obj).items() if name not in _PLAIN_CACHE}
     parameters = obj.cache_parameters()
     return _make_cached, (parameters["maxsize"], parameters["typed"], obj.__wrapped__), added or None, None, None, _add
@@ -128,7 +128,7 @@ def _variable(obj: contextvars.ContextVar[Any]) -> Any:
 
 
 def _make_variable(name: str, default: Any) -> contextvars.ContextVar[Any]:
-    return contextvars.ContextVar(name, default=default)  # it is what the module has given
+    return contextvars.ContextVar(name, default=default)  # as the module defines it
 
 
 def _pool(obj: Any) -> Any:
@@ -146,7 +146,7 @@ MADE_ANEW: dict[type, Callable[[Any], Any]] = {
     concurrent.futures.ProcessPoolExecutor: _pool,
     ctypes.CDLL: lambda obj: (ctypes.CDLL, (obj._name,)),
 }
-_TYPE_NAMES: dict[type, Callable[[Any], Any]] = {  # pickle looks these up in their module, which is not there yet
+_TYPE_NAMES: dict[type, Callable[[Any], Any]] = {  # pickle would look these up in their module, which is not loaded yet
     typing.TypeVar: lambda obj: (cloudpickle._make_typevar, cloudpickle._decompose_typevar(obj)),
     typing.ParamSpec: lambda obj: (typing.ParamSpec, (obj.__name__,)),
     typing.NewType: lambda obj: (typing.NewType, (obj.__name__, obj.__supertype__)),

@@ -1,4 +1,4 @@
-"""The records of a map: its calls, as many to a record as may travel together."""
+"""The submissions of a map: its calls, as many to a submission as may travel together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nblb.payload.pickling import Alike, Pickler, dump, kept
 from nblb.protocol.framing import Payload
 from nblb.user_text import text_of
 
-MAX_ITEMS = 1024  # of one record
-MAX_PLAIN = 4096  # of one record in pieces: as many as the core sends at once
+MAX_ITEMS = 1024  # items of one submission
+MAX_PLAIN = 4096  # items of one submission in pieces: as many as the core sends at once
 MAX_RECORD_BYTES = 1024 * 1024
 
 
 def pack_chunk(calls: Sequence[Call], alike: Alike | None = None) -> Packed:
-    """Calls that stay together: one pickle, run one after another by one worker."""
+    """Pack calls that stay together: one pickle, which one worker runs one after another."""
     try:
         buffers, pickler = dump(list(calls), arguments=True, alike=alike)
     except Exception as error:
@@ -30,7 +30,7 @@ def pack_chunk(calls: Sequence[Call], alike: Alike | None = None) -> Packed:
 
 
 def pack_columns(columns: Sequence[Sequence[Any]], kwargs: dict[str, Any], alike: Alike | None = None) -> Packed:
-    """The same for calls with these columns of positional arguments, and the same keywords."""
+    """Pack calls with these columns of positional arguments, and the same keywords, that stay together."""
     try:
         buffers, pickler = dump(Columns(columns, kwargs), arguments=True, alike=alike)
     except Exception as error:
@@ -39,7 +39,7 @@ def pack_columns(columns: Sequence[Sequence[Any]], kwargs: dict[str, Any], alike
 
 
 def pack_map(arguments: Sequence[Iterator[Any]], kwargs: dict[str, Any], steady: bool = False) -> Iterator[Packed]:
-    """As `pack_calls` for calls with these positional arguments, and the same keywords; plain ones in pieces."""
+    """Pack calls as `pack_calls` does, with these positional arguments and the same keywords; plain ones in pieces."""
     behind: list[Row] = []
     while are_plain(kwargs.values()) and not behind:
         columns, behind = take_plain(arguments, MAX_PLAIN, steady)
@@ -53,9 +53,9 @@ def pack_map(arguments: Sequence[Iterator[Any]], kwargs: dict[str, Any], steady:
 
 
 def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS, steady: bool = False) -> Iterator[Packed]:
-    """Records that the core may cut between any two items; a call with large buffers or futures is one by itself.
+    """Yield submissions that the core may cut between any two items; a call with large buffers or futures is alone.
 
-    With `steady` nothing of the caller's runs between two calls, so what is at one place in memory is the same.
+    With `steady`, none of the caller's code runs between two calls, so equal addresses mean equal contents.
     """
     alike: Alike | None = {} if steady else None
     file = io.BytesIO()
@@ -94,7 +94,7 @@ def pack_calls(calls: Iterable[Call], max_items: int = MAX_ITEMS, steady: bool =
 
 def _cut(written: memoryview, sizes: list[int], stand_ins: list[Any]) -> Packed:
     payload = Payload((bytes(written),), sizes)
-    written.release()  # or the file could not be emptied
+    written.release()  # a file with exported buffers cannot be truncated
     return Packed(payload, len(sizes), True, *needs(stand_ins))
 
 

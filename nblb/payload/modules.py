@@ -1,8 +1,9 @@
-"""Modules of the project where they are loaded: made of what has travelled, importable while a function runs.
+"""The project's modules, rebuilt in the worker and importable while a function runs.
 
-A function's pickle holds the modules that it needs (`reach.py`). Loading it makes modules of these, which belong to
-that function alone: what they keep stays as long as the function does. `placed` puts them into sys.modules, so that
-code which looks a module up by its name (pickle, typing.get_type_hints, an import in a function) finds these.
+A function's pickle contains the members of modules that it needs (`reach.py`). Loading it rebuilds these modules,
+which belong to that function alone: their state lasts as long as the function. `ModulePlacement` puts them into
+sys.modules, so that code that looks a module up by its name (pickle, typing.get_type_hints, an import in a function)
+finds them.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ _MISSING = object()
 
 
 class _Unpickling(threading.local):
-    """Where the modules go that this thread's unpickling makes, if they are to be found by their names."""
+    """The placement for the modules that this thread's unpickling makes, if they must be importable."""
 
     placement: ModulePlacement | None = None
 
 
 _unpickling = _Unpickling()
-_placed: dict[str, types.ModuleType] = {}  # in sys.modules now; one slice runs at a time
-_loaded_classes: weakref.WeakSet[type] = weakref.WeakSet()  # that unpickling has made in this process
+_placed: dict[str, types.ModuleType] = {}  # now in sys.modules; one slice runs at a time
+_loaded_classes: weakref.WeakSet[type] = weakref.WeakSet()  # made by unpickling in this process
 
 
 class _Filling(types.ModuleType):
-    """A module that is being unpickled: members are set as items, then it becomes a module like any other."""
+    """A module during unpickling: its members are set as items, then it becomes an ordinary module."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         vars(self)[name] = value
 
 
 class Absent:
-    """Stands for a member of a module that could not travel; using it says why."""
+    """Stands for a member of a module that could not travel; any use raises an error with the reason."""
 
     def __init__(self, why: str) -> None:
         object.__setattr__(self, "_why", why)
@@ -60,16 +61,16 @@ class Absent:
 
 
 def make_module(name: str, is_current: bool, package: types.ModuleType | None) -> types.ModuleType:
-    """A module without members; `fill_module` ends what is begun here.
+    """Make a module without members, for `fill_module` to complete.
 
     Parameters
     ----------
     name
         Its name in sys.modules.
     is_current
-        Whether it was in sys.modules under this name, where it comes from; another may have taken its place.
+        True if sys.modules had this very module under its name in the sending process.
     package
-        The package that it lies in, if that travels too.
+        Its package, if that travels too.
     """
     module = _Filling(name)
     vars(module)["__builtins__"] = builtins
@@ -81,7 +82,7 @@ def make_module(name: str, is_current: bool, package: types.ModuleType | None) -
 
 
 def fill_module(module: types.ModuleType, data: dict[str, Any]) -> None:
-    """Add the members that are no definitions; the module is complete."""
+    """Add the members that are not definitions, which completes the module."""
     vars(module).update(data)
     if type(module) is _Filling:
         module.__class__ = types.ModuleType  # type: ignore[assignment]
@@ -90,7 +91,7 @@ def fill_module(module: types.ModuleType, data: dict[str, Any]) -> None:
 
 
 class _Missing:
-    """A module's `__getattr__`: says of a member that was not sent along that it was not."""
+    """A module's `__getattr__`, whose error explains that a member was not sent along."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -108,25 +109,25 @@ class _Missing:
 
 
 def globals_of(name: str) -> dict[str, Any]:
-    """The globals for functions of a module that come with an argument: those of the running function's module."""
+    """Return the globals for a module's functions in an argument: those of the running function's module."""
     module = _placed.get(name)
     return {"__name__": name} if module is None else vars(module)
 
 
 def unbundled(_: list[types.ModuleType], value: Any) -> Any:
-    """A value, with modules before it that its code imports by name."""
+    """Return a value; the modules that its code imports by name are pickled before it."""
     return value
 
 
 def in_module(_: types.ModuleType, rebuild: Callable[..., Any], *args: Any) -> Any:
-    """A class of a module that travels: the module is there before it."""
+    """Rebuild a class of a module that travels; the module is pickled before it."""
     return made_class(rebuild, *args)
 
 
 def set_function_state(function: types.FunctionType, state: tuple[Callable[..., Any], Any, dict[str, Any]]) -> None:
-    """What cloudpickle does to a function that comes with an argument, but for globals that are there already.
+    """Set the state of a function in an argument as cloudpickle does, except for globals that exist already.
 
-    These stay: the running function may have changed them.
+    The running function may have changed those.
     """
     set_state, its_state, names = state
     set_state(function, its_state)
@@ -135,14 +136,14 @@ def set_function_state(function: types.FunctionType, state: tuple[Callable[..., 
 
 
 def set_class_state(cls: type, state: tuple[Callable[..., Any], Any]) -> None:
-    """What cloudpickle does to a class; one that this very process has defined stays as it is."""
+    """Set the state of a class as cloudpickle does, unless this process itself has defined the class."""
     set_state, its_state = state
     if cls in _loaded_classes:
         set_state(cls, its_state)
 
 
 def made_class(rebuild: Callable[..., Any], *args: Any) -> Any:
-    """A class by its definition; the one that this process has of the same definition, if it has one."""
+    """Rebuild a class; return the class that this process already has of the same definition, if any."""
     known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
     is_new = not any(type(each) is str and each in known for each in args)
     cls = rebuild(*args)
@@ -163,13 +164,13 @@ class ModulePlacement:
         return bool(self._modules)
 
     def add(self, name: str, module: types.ModuleType) -> None:
-        """One more module; it is put at once."""
+        """Add a module, and put it into sys.modules at once."""
         self._is_put = True
         self._before.setdefault(name, sys.modules.get(name, _MISSING))
         self._modules[name] = sys.modules[name] = _placed[name] = module
 
     def put(self) -> None:
-        """Let every import of these names find these modules."""
+        """Put the modules into sys.modules, so that every import of their names finds them."""
         self._is_put = True
         _placements.append(self)
         for name in [name for name in sys.modules if self._is_inside(name)]:
@@ -180,7 +181,7 @@ class ModulePlacement:
             sys.modules[name] = _placed[name] = module
 
     def take_away(self) -> None:
-        """Put back what was there; what was imported inside of these packages meanwhile is kept with them."""
+        """Restore the earlier modules; keep the modules imported meanwhile from inside these packages with them."""
         if self._is_put:
             for name in [name for name in sys.modules if self._is_inside(name)]:
                 self._modules[name] = sys.modules[name]
@@ -197,11 +198,11 @@ class ModulePlacement:
         return name in self._modules or name.partition(".")[0] in self._modules
 
 
-_placements: list[ModulePlacement] = []  # that have been put
+_placements: list[ModulePlacement] = []  # those now in sys.modules
 
 
 def put_back() -> None:
-    """Take away all modules that were put; nothing may interrupt this."""
+    """Remove all placed modules from sys.modules; nothing may interrupt this."""
     while _placements:
         _placements[-1].take_away()
         _placements.pop()
@@ -209,7 +210,7 @@ def put_back() -> None:
 
 @contextlib.contextmanager
 def placed_while_loaded() -> Iterator[ModulePlacement]:
-    """Modules that unpickling in this block makes are importable in it, and collected."""
+    """Make the modules that unpickling creates in this block importable in it, and collect them."""
     before, placement = _unpickling.placement, ModulePlacement()
     _unpickling.placement = placement
     _placements.append(placement)

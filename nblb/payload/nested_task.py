@@ -1,7 +1,7 @@
-"""A task inside another task: what `@lb.task` functions are in a worker.
+"""A task inside another task: the form of `@lb.task` functions in a worker.
 
-A function that was pickled with a task among its globals finds this in its place. Called, it is the function; `submit`,
-`map` and all else come with nblb.client, which a worker loads when a task first asks for them.
+A function that was pickled with a task among its globals finds a NestedTask in its place. A call of it calls the
+function; its first use of `submit`, `map` and other attributes loads nblb.client in the worker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class NestedTask:
-    """A function and the options of the task that it was made."""
+    """A function and the options of its task."""
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.function = function
@@ -33,12 +33,12 @@ class NestedTask:
             return self.function
         if name in functools.WRAPPER_ASSIGNMENTS:
             return getattr(self.function, name)
-        if name.startswith("__"):  # what pickle, copy and inspect look for
+        if name.startswith("__"):  # pickle, copy and inspect ask for such names
             raise AttributeError(name)
         return getattr(self._task(), name)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method: bound when called through an object, as the function would be."""
+        """Bind the task as a method to an object, as the function would be bound."""
         if instance is None:
             return self
         return NestedTask(functools.partial(self.function, instance), {"name": self.function.__name__, **self._given})

@@ -1,14 +1,14 @@
-"""The one Pickler of nblb: what travels by value, what stands in for a future, what goes out of band.
+"""The Pickler of nblb: it decides what travels by value, replaces futures, and takes large buffers out of band.
 
-Three rules that plain pickle does not have:
+It adds three rules to plain pickle:
 
 - Functions and classes of `__main__` and of the user's own project (`project.py`) travel by value, since no hub has
-  them as they are here. What a function needs of the project's modules travels along (`reach.py`, `modules.py`).
-  Installed packages go by name.
+  their current version. The members of the project's modules that a function needs travel with it (`reach.py`,
+  `modules.py`). Installed packages travel by name.
 - An object whose class has `__nblb_argument__` (a future, a Job, a handle of `lb.put`) is replaced by the Input or
-  Constant that it returns. That is only allowed in arguments, where the hub can put the value in its place.
-- Buffers of 64 KiB and more are kept out of the pickle, copied once: what is submitted is what the caller saw, even
-  if an array is changed the moment after. Where there is a `store`, large ones are copied straight into a file.
+  Constant that it returns. That is allowed only in arguments, where the worker can put the value in its place.
+- Buffers of 64 KiB and more are kept out of the pickle and copied once, so that later changes of an array do not
+  affect what was submitted. With a `store`, large ones are copied straight into a file.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ PROTOCOL = 5
 
 
 class Store(Protocol):
-    """Where large buffers can be put for others to find, instead of being sent."""
+    """A place for large buffers, from which other processes read them, so that they are not sent."""
 
     def put(self, buffers: Sequence[Buffer], alike: Alike | None) -> list[Buffer | Part]:
-        """The same buffers, wherever they lie now; raises OSError where there is no room."""
+        """Store the buffers and return them, each as the part of a file or as it was; raise OSError without room."""
 
     def copy_of(self, buffer: Buffer) -> Buffer | None:
-        """What a buffer at this place was put as last, if that is known; not to be written to."""
+        """Return the last stored copy of a buffer at this address, if known; it must not be written to."""
 
 
-Alike: TypeAlias = "dict[tuple[int, int], tuple[Part, Buffer]]"  # what lies at an address cannot change meanwhile
+Alike: TypeAlias = "dict[tuple[int, int], tuple[Part, Buffer]]"  # valid while nothing can change the memory
 
 
 class _Stores:
-    """The store of this process, while there is one."""
+    """The store of this process, if any."""
 
     def __init__(self) -> None:
         self.store: Store | None = None
@@ -63,55 +63,55 @@ class _Stores:
 
 
 stores = _Stores()
-os.register_at_fork(after_in_child=stores.forget)  # its names are the parent's
+os.register_at_fork(after_in_child=stores.forget)  # its files are the parent's
 
 
 def kept(buffers: Sequence[Buffer], alike: Alike | None = None, by_file: bool = True) -> list[Buffer | Part]:
-    """The buffers of a pickle as they are now: in a file where they are large, else copied."""
+    """Return snapshots of a pickle's buffers: in a file if they are large, else copied."""
     if by_file and stores.store is not None and sum(memoryview(b).nbytes for b in buffers) >= BY_FILE:
         try:
             return stores.store.put(buffers, alike)
         except OSError:
-            pass  # no room: sent like all others, and whoever keeps them says so
+            pass  # no room: they are sent like all others, and the receiver reports a full disk
     return [buffer if type(buffer) is bytes else bytearray(buffer) for buffer in buffers]
 
 
-NO_FILE = "<dynamic-code>"  # what cloudpickle from 3.1.3 on says instead of the file that code came from
+NO_FILE = "<dynamic-code>"  # cloudpickle 3.1.3 and later replace the file name of code by this
 
 
 def reduced_code(code: types.CodeType) -> tuple[Any, ...]:
-    """As cloudpickle reduces code, but with the name of its file, by which tracebacks show the lines of a cell."""
+    """Reduce code as cloudpickle does, but keep its file name, by which tracebacks find the lines of a cell."""
     rebuild, args, *rest = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
     named = (code.co_filename if type(arg) is str and arg == NO_FILE else arg for arg in args)
     return (rebuild, tuple(named), *rest)
 
 
 class NeedsReach(Exception):
-    """A module of the project was met where it was not expected: pickle again, with a Reach."""
+    """Raised when a module of the project is met without a Reach: pickle again, with one."""
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's, with nblb's rules; one instance can write many pickles, end to end, into its file.
+    """cloudpickle's Pickler with nblb's rules; one instance can write many pickles, end to end, into its file.
 
     Parameters
     ----------
     file
-        What is written to.
+        The file to write to.
     arguments
-        Whether futures and their like may stand in it.
+        True if the value may contain futures and other objects with `__nblb_argument__`.
     reach
-        The modules of the project that travel along. Without it functions of such modules come with those globals
-        that they use, for a process that has the module already; a module itself raises NeedsReach.
+        The modules of the project that travel along. Without it, functions of such modules travel with the globals
+        that they use, for a process that already has the module; a module itself raises NeedsReach.
     in_module
-        Whether what is pickled belongs to a module, so that locks are made anew.
+        True if the value belongs to a module, so that locks are made anew.
     """
 
     def __init__(
         self, file: io.BytesIO, arguments: bool = False, reach: Reach | None = None, in_module: bool = False
     ) -> None:
-        self.large: list[Buffer] = []  # what stays out of the pickle being written, not copied yet: see `kept`
-        self.stand_ins: list[Any] = []  # Input and Constant objects that were put in
-        self.code: set[types.CodeType] = set()  # of functions that went by value
+        self.large: list[Buffer] = []  # out-of-band buffers of the current pickle, not copied yet: see `kept`
+        self.stand_ins: list[Any] = []  # Input and Constant objects in the pickle
+        self.code: set[types.CodeType] = set()  # of functions pickled by value
         self._arguments, self._reach, self._in_module = arguments, reach, int(in_module)
         self._namespaces: dict[int, _Namespace] = {}  # of functions of modules, by the id of their globals
         super().__init__(file, protocol=PROTOCOL, buffer_callback=self._keep_out)
@@ -198,11 +198,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return modules.make_module, begun, data, None, self._members(obj, definitions=True), modules.fill_module
 
     def _members(self, module: types.ModuleType, definitions: bool) -> Iterator[tuple[str, Any]]:
-        """Members of a module; while the Pickler is at them, locks and their like are made anew."""
+        """Yield the members of a module; while the Pickler writes them, locks and similar objects are made anew."""
         reach = self._reach
         assert reach is not None
         self._in_module += 1
-        yield "__name__", module.__name__  # two at least: the end is asked for when the last one has been pickled
+        yield "__name__", module.__name__  # of two or more, pickle writes the last before it asks for the end
         yield "__doc__", module.__doc__
         if definitions:
             for name in ("__package__", "__path__", "__file__"):
@@ -220,7 +220,7 @@ _DEFINITIONS = (type, types.FunctionType, types.ModuleType, types.BuiltinFunctio
 
 
 class _Namespace:
-    """The globals of a function of a module: those of a module that travels along, or of one that is there."""
+    """The globals of a module's function: of a module that travels along, or of one that the receiver has."""
 
     def __init__(self, module: types.ModuleType | str) -> None:
         self._module = module
@@ -230,7 +230,7 @@ class _Namespace:
 
 
 class _Data:
-    """The members of a module that are no definitions, pickled as a dict, one after the other."""
+    """The members of a module that are not definitions, pickled as a dict, one after the other."""
 
     def __init__(self, members: Iterator[tuple[str, Any]]) -> None:
         self._members = members
@@ -240,7 +240,7 @@ class _Data:
 
 
 class _Desk(threading.local):
-    """A Pickler at hand for small things: making one takes longer than most arguments take to pickle."""
+    """A reused Pickler for small values, because making one takes longer than pickling most arguments."""
 
     def __init__(self) -> None:
         self.busy = False
@@ -255,9 +255,9 @@ _desk = _Desk()
 
 
 def dump_arguments(value: Any) -> tuple[list[Buffer | Part], list[Any]]:
-    """One pickle of `value` and its large buffers; and the stand-ins that were put into it."""
+    """Return one pickle of `value`, its large buffers, and the stand-ins in it."""
     desk = _desk
-    if desk.busy:  # a user's __reduce__ submits a task itself
+    if desk.busy:  # a user's __reduce__ has submitted a task
         dumped, another = dump(value, arguments=True)
         return dumped, another.stand_ins
     desk.busy = True
@@ -279,7 +279,7 @@ def dump_arguments(value: Any) -> tuple[list[Buffer | Part], list[Any]]:
             stand_ins += pickler.stand_ins
             pickler.stand_ins.clear()
         if pickler.code or len(written) > LARGE:
-            desk.renew()  # nothing of the user's is kept alive
+            desk.renew()  # so that no user's object is kept alive
         else:
             pickler.clear_memo()
             file.seek(0)
@@ -300,9 +300,9 @@ def dump(
     reach: Reach | None = None,
     in_module: bool = False,
 ) -> tuple[list[Buffer | Part], Pickler]:
-    """One pickle of `value` and its large buffers; the Pickler tells what was met on the way.
+    """Return one pickle of `value` with its large buffers, and the Pickler, which lists the code and stand-ins met.
 
-    With a `reach`, the modules of the project that it names travel along, those too that are met on the way.
+    With a `reach`, the modules of the project that it names travel along, including those found while pickling.
     """
     while True:
         file = io.BytesIO()
@@ -331,7 +331,7 @@ class _Bundle:
 
 
 def load(buffers: Sequence[Buffer]) -> Any:
-    """The value of one pickle and the large buffers behind it.
+    """Load the value of one pickle and its large buffers.
 
     Raises
     ------
@@ -345,7 +345,7 @@ def load(buffers: Sequence[Buffer]) -> Any:
 
 
 def not_found(error: ModuleNotFoundError) -> Exception:
-    """What to raise for a module that is missing when a pickle is loaded: NoCompatibleHub where it is NumPy 2's."""
+    """Return the error to raise if loading a pickle finds no module: NoCompatibleHub if the module is NumPy 2's."""
     if not (error.name or "").startswith("numpy._core"):
         return error
     return NoCompatibleHub(
@@ -355,5 +355,5 @@ def not_found(error: ModuleNotFoundError) -> Exception:
 
 
 def _writable(buffer: Buffer) -> Buffer:
-    """A buffer that a result or an argument may be changed in, as it could be where it was made."""
+    """Return a writable buffer, so that a result or an argument can be changed as the original could."""
     return bytearray(buffer) if memoryview(buffer).readonly else buffer

@@ -1,4 +1,4 @@
-"""The modules of the user's own project: which they are, and what they consist of."""
+"""The modules of the user's own project, and the test whether a module or object belongs to it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sysconfig
 import types
 from typing import Any
 
-IMPORT_SYSTEM = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})  # members that Python puts in
+IMPORT_SYSTEM = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})  # members that Python adds
 
 
 def is_project_file(path: str) -> bool:
-    """Whether a module's file is source that no installer has put there: an edited file counts, an installed not.
+    """Return True if a module's file is the user's own source, not one that an installer has put there.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def is_project_file(path: str) -> bool:
     Returns
     -------
     bool
-        True for a .py file outside of the standard library and of every site-packages folder, so for an editable
-        installation too.
+        True for a .py file outside the standard library and every site-packages folder, and so for an editable
+        installation, too.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def is_project_file(path: str) -> bool:
     """
     if not path.endswith(".py"):
         return False
-    path = os.path.abspath(path)  # noqa: PTH100  # asked for each import of a worker
+    path = os.path.abspath(path)  # noqa: PTH100  # a hot path: runs at each import in a worker
     if path.startswith(_installed()):
         return False
     return not ("site-packages" in path or "dist-packages" in path or path.startswith(_NBLB))
@@ -49,20 +49,20 @@ _NBLB = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # 
 
 
 class ProjectModules:
-    """The loaded modules that travel by value, as they can change while the cluster runs: `name in project_modules`.
+    """The loaded modules that travel by value, as they may be edited while the cluster runs: `name in project_modules`.
 
-    Those are modules that were loaded from source files which no installer has put in place.
+    These are the modules loaded from source files that no installer has put in place.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, bool] = {}  # by file
+        self._known: dict[str, bool] = {}  # by file name
 
     def __contains__(self, name: str) -> bool:
         module = sys.modules.get(name)
         return module is not None and self.owns(module)
 
     def owns(self, module: types.ModuleType) -> bool:
-        """Whether this module, which may have another in its place by now, is one of the project."""
+        """Return True if this module, even one replaced in sys.modules, belongs to the project."""
         path = getattr(module, "__file__", None)
         if type(module) is not types.ModuleType or module.__name__ == "__main__":
             return False
@@ -76,7 +76,7 @@ class ProjectModules:
         return known
 
     def of_globals(self, names: dict[str, Any]) -> types.ModuleType | None:
-        """The module of the project whose members these globals of a function are."""
+        """Return the module of the project that has these globals of a function."""
         name = names.get("__name__")
         module = sys.modules.get(name) if isinstance(name, str) else None
         return module if module is not None and vars(module) is names and self.owns(module) else None
@@ -86,7 +86,7 @@ project_modules = ProjectModules()
 
 
 def goes_by_name(thing: Any) -> bool:
-    """Whether a function or class is pickled as a name that is imported where it is loaded."""
+    """Return True if a function or class is pickled as a name, which the loading process imports."""
     name, path = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
     if not isinstance(name, str) or name == "__main__" or name in project_modules:
         return False

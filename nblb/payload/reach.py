@@ -1,9 +1,9 @@
-"""The members of the project's modules that a function needs: those travel with it, the others do not.
+"""Finds the members of the project's modules that a function needs; only those travel with it.
 
-A member is needed where code that travels names it: as a global of a function, as an attribute of a module that a
-function holds, or in any other way that could mean it (a text, an annotation, an attribute of something else).
-The first two are *required*: what cannot be pickled among them is an error. The last is *possible*: what cannot be
-pickled among it is left out. Code that looks names up at run time (getattr, eval, globals …) may mean all of them.
+A member is needed if travelling code names it: as a global of a function, as an attribute of a module that a function
+refers to, or in any other way that could mean it (a string, an annotation, an attribute of another object). The first
+two make it *required*: if it cannot be pickled, that is an error. The last makes it *possible*: if it cannot be
+pickled, it is left out. Code that looks names up at run time (getattr, eval, globals …) may mean every member.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from nblb.payload.kinds import CACHED, registry_of
 from nblb.payload.project import IMPORT_SYSTEM, goes_by_name, project_modules
 
-MAX_PARTS = 100_000  # values that are gone through; the Pickler asks for what lies behind them when it meets it
+MAX_PARTS = 100_000  # values to traverse; the Pickler adds those beyond them when it meets them
 LOOK_UP = frozenset(
     {"getattr", "hasattr", "globals", "vars", "dir", "eval", "exec", "__dict__", "import_module", "attrgetter"}
 )
@@ -28,23 +28,23 @@ _CONTAINERS = (list, tuple, set, frozenset)
 
 
 class Reach:
-    """What a function needs of the project's modules; it grows while `add` is given more.
+    """The members of the project's modules that a function needs; it grows with each `add`.
 
     Parameters
     ----------
     function
-        What is about to be pickled.
+        The function to be pickled.
     """
 
     def __init__(self, function: Any) -> None:
-        self._required: dict[int, dict[str, bool]] = {}  # by module: name of a member -> whether it is required
+        self._required: dict[int, dict[str, bool]] = {}  # by module: name of a member -> is it required?
         self._modules: dict[int, types.ModuleType] = {}
         self._names: set[str] = set()
-        self._matched: dict[int, int] = {}  # by module: how many of the names it has been looked through for
+        self._matched: dict[int, int] = {}  # by module: how many of the names have been matched against it
         self._looks_up = False
         self._seen: dict[int, tuple[Any, bool]] = {}
         self._left: list[tuple[Any, bool]] = []
-        self.absent: dict[tuple[int, str], str] = {}  # members that cannot be pickled, and why
+        self.absent: dict[tuple[int, str], str] = {}  # members that cannot be pickled -> the reason
         self.add(function, required=True)
 
     @property
@@ -61,18 +61,18 @@ class Reach:
         return id(module) in self._modules
 
     def names_of(self, module: types.ModuleType) -> dict[str, bool]:
-        """The names by which members of a module may be looked up, and whether each is required."""
+        """Return the names by which members of a module may be looked up, each with True if it is required."""
         return self._required.get(id(module), {})
 
     def members(self, module: types.ModuleType) -> Iterator[tuple[str, Any, bool]]:
-        """(name, value, whether it is required) of the members of a module that travel."""
+        """Yield (name, value, is required) of the members of a module that travel."""
         wanted = self.names_of(module)
         for name, value in list(vars(module).items()):  # in the module's order, which is the same in each process
             if name in wanted and name not in IMPORT_SYSTEM:
                 yield name, value, wanted[name]
 
     def add(self, value: Any, required: bool = False) -> None:
-        """Include what a value needs."""
+        """Add the members that a value needs."""
         self._left.append((value, required))
         self._drain()
         while self._match():
@@ -89,7 +89,7 @@ class Reach:
                 self._look(value, required)
 
     def _match(self) -> bool:
-        """Members whose names occur anywhere in the code; whether there are new ones."""
+        """Add the members whose names occur anywhere in the code; return True if there are new ones."""
         for key, module in list(self._modules.items()):
             if self._matched.get(key) == len(self._names) + self._looks_up:
                 continue
@@ -141,7 +141,7 @@ class Reach:
         self._left += [(value, required) for value in values]
 
     def module(self, module: types.ModuleType) -> None:
-        """A module of the project travels; so do the packages that it lies in."""
+        """Add a module of the project, and the packages that contain it."""
         if id(module) in self._modules or not project_modules.owns(module):
             return
         self._modules[id(module)] = module
@@ -179,7 +179,7 @@ class Reach:
         self._push((function.__defaults__, function.__kwdefaults__, vars(function)), required)
 
     def _imports(self, module: types.ModuleType, names: frozenset[str]) -> None:
-        """Modules of the project that the code imports when it runs, with a relative import too."""
+        """Add the modules of the project that the code imports when it runs, relative imports included."""
         package = vars(module).get("__package__") or ""
         while True:
             for name in names:
@@ -211,13 +211,13 @@ class Reach:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not bound yet
+    except ValueError:  # the cell is empty
         return None
 
 
 @functools.lru_cache(maxsize=4096)
 def names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that the code, or a function inside it, looks up; and the texts in it that could be such names."""
+    """Return the names that the code, or a function inside it, looks up, and its strings that could be such names."""
     names, texts = set(code.co_names), set[str]()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
