@@ -1,25 +1,25 @@
-"""Everything nblb raises, under one root, so that one `except` catches all of it.
+"""The exceptions of nblb, under one root, so that one `except` catches all of them.
 
     NblbError
     ├── ParametersError            parameters.json or an argument of a start command is wrong
-    ├── ProtocolError              bytes that are not an nblb message (theirs, never ours)
+    ├── ProtocolError              a peer has sent bytes that are not an nblb message
     ├── JournalError               the journal cannot be opened, read or written
-    │   ├── JournalFull            no room: nothing new is accepted, what runs goes on
-    │   └── JournalLocked          another core holds this state folder
+    │   ├── JournalFull            no room: no new task is accepted, running tasks go on
+    │   └── JournalLocked          another core uses this state folder
     ├── LoadBalancerUnreachable    (ConnectionError)  no core answers
-    ├── NotAllowed                 this user may not do that
+    ├── NotAllowed                 the user has no permission
     ├── NotSerializable            (TypeError, pickle.PicklingError)  a function, argument or result cannot be pickled
     └── TaskError                  carries task_id
         ├── TaskFailed             the task raised; the message is its remote traceback
-        ├── TaskRejected           the core did not take the task
+        ├── TaskRejected           the core did not accept the task
         │   ├── TooManyQueuedTasks a limit of this user is reached
         │   └── NoCompatibleHub    no hub can run it (version of Python, NumPy 1 or 2)
         ├── TaskCancelled          (concurrent.futures.CancelledError)
         ├── TaskTimeout            (TimeoutError)  ran longer than its timeout
         ├── TaskLost               its workers died, or it could not be run a second time
-        ├── DependencyFailed       a task whose result it needs did not succeed
+        ├── DependencyFailed       a task whose result this one needs did not succeed
         ├── UnknownTask            the core does not know this id
-        └── ResultExpired          there was a result, and its time to live is over
+        └── ResultExpired          the result was dropped, because its time to live is over
 
 The rule: a message is one sentence that says what was wrong, where, and what to do.
 """
@@ -56,15 +56,15 @@ __all__ = [
 
 
 class NblbError(Exception):
-    """The root of everything nblb raises on purpose."""
+    """The base class of all errors that nblb raises on purpose."""
 
 
 class ParametersError(NblbError, ValueError):
-    """A parameters file, a key or a value in it is wrong; names the file, the key and what is allowed."""
+    """A parameters file, a key or a value is wrong; the message names the file, the key and the allowed values."""
 
 
 class ProtocolError(NblbError):
-    """Bytes arrived that are not an nblb message; the sender is to blame, the receiver goes on."""
+    """A peer has sent bytes that are not an nblb message; the receiver drops them and goes on."""
 
 
 class JournalError(NblbError):
@@ -72,7 +72,7 @@ class JournalError(NblbError):
 
 
 class JournalFull(JournalError):
-    """The disk of the journal is full: nothing new is accepted until there is room."""
+    """The disk of the journal is full; no new task is accepted until there is room."""
 
 
 class JournalLocked(JournalError):
@@ -80,19 +80,19 @@ class JournalLocked(JournalError):
 
 
 class LoadBalancerUnreachable(NblbError, ConnectionError):
-    """No core answers at the address that the parameters name."""
+    """No core answers at the address in the parameters."""
 
 
 class NotAllowed(NblbError, PermissionError):
-    """The user of this connection may not do what was asked."""
+    """The user of this connection has no permission for the request."""
 
 
 class NotSerializable(NblbError, TypeError, pickle.PicklingError):
-    """Something that must travel cannot be pickled; the message names the part by its path."""
+    """A function, argument or result cannot be pickled; the message names the part by its path."""
 
 
 class TaskError(NblbError):
-    """Something about one task; `task_id` says which."""
+    """An error about one task, whose id is `task_id`."""
 
     def __init__(self, message: str = "", task_id: str = "") -> None:
         super().__init__(message)
@@ -103,20 +103,20 @@ class TaskError(NblbError):
 
 
 class TaskFailed(TaskError):
-    """The task raised: the message is the remote traceback, `__cause__` the original where it unpickles.
+    """The task raised; the message is the remote traceback, `__cause__` the original exception if it can be loaded.
 
-    `host`, `worker` and `attempt` say where and when it ran; `frames` is for lb.debug.
+    `host`, `worker` and `attempt` identify the run that failed; `frames` is for lb.debug.
     """
 
     host = ""
     worker = ""
     attempt = 0
     frames_json = b""
-    frame_values = b""  # pickles; only lb.debug opens them, when it is asked for a value
+    frame_values = b""  # pickles; only lb.debug loads them, when the user asks for a value
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The frames of your own code, the outermost first: function, file, line, source, locals (their reprs)."""
+        """The frames of your own code, the outermost first: function, file, line, source, locals (as reprs)."""
         found: list[dict[str, Any]] = json.loads(self.frames_json) if self.frames_json else []
         return found
 
@@ -125,11 +125,11 @@ class TaskFailed(TaskError):
 
 
 class TaskRejected(TaskError):
-    """The core refused the task; nothing of it was kept."""
+    """The core refused the task and keeps nothing of it."""
 
 
 class TooManyQueuedTasks(TaskRejected):
-    """A limit of the user is reached; LB_QUEING_MAXPERUSER is none for what Python submits, which waits behind it."""
+    """A limit of the user is reached; tasks submitted from Python beyond LB_QUEING_MAXPERUSER wait instead."""
 
 
 class NoCompatibleHub(TaskRejected):
@@ -145,7 +145,7 @@ class TaskTimeout(TaskError, TimeoutError):
 
 
 class TaskLost(TaskError):
-    """No result will come: the workers that ran it died, with the reasons in the message."""
+    """No result will come, because the workers that ran the task died; the message has the reasons."""
 
 
 class DependencyFailed(TaskError):
@@ -160,7 +160,7 @@ class UnknownTask(TaskError, KeyError):
 
 
 class ResultExpired(TaskError):
-    """The result was dropped because its time to live was over: LB_RESULT_TTL_S or LB_JOB_TTL_S.
+    """The result was dropped because its time to live (LB_RESULT_TTL_S or LB_JOB_TTL_S) is over.
 
-    The core remembers the latest 10,000 such tasks until it is restarted; older ones are UnknownTask.
+    The core keeps the ids of the latest 10,000 such tasks until it is restarted; older ones raise UnknownTask.
     """

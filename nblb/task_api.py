@@ -1,8 +1,8 @@
-"""What a task says while it runs, and what it is told: `progress`, `track`, `emit`, `knob`.
+"""The functions that a task calls while it runs: `progress`, `track`, `emit`, `knob`.
 
-Outside a worker none of them does anything that can be seen, so a task stays a plain function. A worker sets
-`reporter` and `voice` for the attempt that it runs; both may be called as often as a task likes, since they keep only
-the latest word and pass it on at most every 20 ms (progress) or 100 ms (what is emitted), the last one always.
+Outside a worker none of them has a visible effect, so a task stays a plain function. A worker sets `reporter` and
+`voice` for the attempt that it runs. A task may call them as often as it likes, because the worker keeps only the
+latest value, and sends it at most every 20 ms (progress) or 100 ms (emitted values); the last one is always sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Reporter = Callable[[float, str], None]
 
 
 class WorkerPort(Protocol):
-    """What a worker gives to the task that it runs."""
+    """The services of a worker for the task that it runs."""
 
     def emit(self, thing: Any) -> None: ...
     def knob(
@@ -25,13 +25,13 @@ class WorkerPort(Protocol):
 
 
 class Parent(Protocol):
-    """What a worker tells the client of the call that it runs, for the tasks which that submits."""
+    """The data about the running call that a client in a worker needs for the tasks that the call submits."""
 
-    parameters: Mapping[str, Any]  # of the cluster that runs it
-    number: int  # of the slice at hand, 0 between two
-    at_end: Callable[[], None] | None  # called at the end of a slice whose calls have submitted something
-    takes_over: Callable[[Any], str] | None  # of a call's result: the task whose result is to be taken instead, or ""
-    is_refused: bool  # the wait that has begun fails
+    parameters: Mapping[str, Any]  # of the cluster that runs the call
+    number: int  # of the current slice, 0 between two slices
+    at_end: Callable[[], None] | None  # called at the end of a slice whose calls have submitted tasks
+    takes_over: Callable[[Any], str] | None  # takes a call's result, returns the task whose result replaces it, or ""
+    is_refused: bool  # the current wait must fail
 
     @property
     def user(self) -> str: ...
@@ -46,9 +46,9 @@ class Parent(Protocol):
 
 
 class StoppedAndKept(BaseException):
-    """Raised inside a task that is to end early: its result is what it emitted last.
+    """Raised inside a task to end it early, with its last emitted value as the result.
 
-    Not an Exception, so that a task which catches all errors of a step ends all the same; `finally` blocks run.
+    It is not an Exception, so that a task that catches all errors of a step ends all the same; `finally` blocks run.
     """
 
 
@@ -58,17 +58,17 @@ parent: Parent | None = None  # in a worker
 
 
 def progress(percent: float, note: str = "") -> None:
-    """Say how far this task is, 0 to 100, and in a few words what it does."""
+    """Report this task's progress, 0 to 100, with a short note on what it does."""
     report = reporter
     if report is not None:
         percent = float(percent)
-        report(min(max(percent, 0.0), 100.0) if percent == percent else 0.0, note)  # noqa: PLR0124  # not a number
+        report(min(max(percent, 0.0), 100.0) if percent == percent else 0.0, note)  # noqa: PLR0124  # NaN
 
 
 def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:
-    """The items of `iterable`, one after another, while the task's progress follows them.
+    """Yield the items of `iterable`, and report the task's progress with each.
 
-    `total` is needed only where `len(iterable)` is not known; without either the items are counted in the note.
+    `total` is needed only if `len(iterable)` is unknown; without either, the note counts the items.
     """
     if total is None:
         try:
@@ -89,10 +89,10 @@ def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> It
 
 
 def emit(thing: Any) -> None:
-    """Send an intermediate result (a value, a figure, anything with a picture) to whoever watches this task.
+    """Send an intermediate result (a value, a figure, any displayable object) to the clients that watch this task.
 
-    Only the latest counts; "stop early and keep" makes it the task's result. It is kept as the object that it is:
-    emit a copy of what you go on changing.
+    Only the latest counts; "stop early and keep" makes it the task's result. The worker keeps the object itself, not
+    a copy: emit a copy of an object that you go on changing.
     """
     say = voice
     if say is not None:
@@ -102,20 +102,20 @@ def emit(thing: Any) -> None:
 def knob(
     name: str,
     default: T,
-    min: float | None = None,  # noqa: A002  # what a slider's ends are called everywhere
+    min: float | None = None,  # noqa: A002  # the usual names of a slider's ends
     max: float | None = None,  # noqa: A002
     step: float | None = None,
 ) -> T:
-    """The value of a knob, which whoever watches this task can turn while it runs; ask for it as often as you like.
+    """Return the value of a knob, which users who watch this task can change while it runs; call it as often as needed.
 
     Parameters
     ----------
     name
-        What it is called on the task's card.
+        Its label on the task's card.
     default
-        Its value until somebody turns it: a number, a text, or True or False.
+        Its value until a user changes it: a number, a text, or True or False.
     min, max, step
-        The range of its slider, for numbers.
+        The range and step of its slider, for numbers.
     """
     _check_knob(name, default, min, max)
     say = voice

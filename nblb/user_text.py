@@ -1,8 +1,8 @@
-"""Text of users on its way into nblb's own messages, journal and logs: escaped where it is no text, and bounded.
+"""Cleaning of users' text for nblb's own messages, journal and logs: unprintable characters escaped, length bounded.
 
-What a task raises, prints as a note or is called may hold lone surrogates (no message can carry them), NUL, escape
-codes that steer a terminal, or a gigabyte; and `str` and `repr` of a user's object may raise anything. All of it comes
-in through `clean`, `clean_name`, `text_of` or `kind_of`, which never raise.
+A task's error text, note or name may contain lone surrogates (which no message can carry), NUL, terminal escape codes,
+or a gigabyte; and `str` and `repr` of a user's object may raise anything. All such text passes through `clean`,
+`clean_name`, `text_of` or `kind_of`, which never raise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 LONGEST_NAME = 200  # characters of the name of a task, job, user, knob or class
 
-# Control characters but tab and newline, lone surrogates, and what turns the direction of writing around.
+# Control characters except tab and newline, lone surrogates, and characters that change the writing direction.
 _unfit = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _name_of_class = type.__dict__["__name__"].__get__
 
@@ -24,14 +24,14 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def clean(text: str, most: int) -> str:
-    """The text with what is unfit escaped; of one that is too long the head and the tail.
+    """Return the text with unfit characters escaped; of a text that is too long, the head and the tail.
 
     Parameters
     ----------
     text
-        Any str, also one of a user's subclass.
+        Any str, or an instance of a user's subclass.
     most
-        The number of characters that are kept; escapes come on top of them.
+        The number of characters to keep; escapes may add to it.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def clean(text: str, most: int) -> str:
 
 
 def clean_name(text: str) -> str:
-    """A name within one line: the same for the same text, so that it is found again by it."""
+    """Return a name on one line; equal texts give equal names, so that a lookup by name works."""
     text = str.__str__(text)
     if len(text) > LONGEST_NAME:
         text = f"{text[: LONGEST_NAME // 2]}…{text[-(LONGEST_NAME // 2) :]}"
@@ -56,14 +56,14 @@ def clean_name(text: str) -> str:
 
 
 def text_of(thing: object, most: int, make: Callable[[Any], str] = str) -> str:
-    """What `make` (str or repr) says of a user's object, clean; whatever that raises is named instead."""
+    """Return the clean result of `make` (str or repr) for a user's object, or a text that names the error it raises."""
     try:
         return clean(make(thing), most)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt of a user's __str__ are no signal to nblb
+    except BaseException as error:  # a user's __str__ may raise SystemExit or KeyboardInterrupt, too
         return f"<{kind_of(thing)}: it cannot be shown, its {make.__name__} raises {kind_of(error)}>"
 
 
 def kind_of(thing: object) -> str:
-    """The name of an object's class."""
+    """Return the name of an object's class."""
     name: str = _name_of_class(type(thing))
     return clean_name(name)
