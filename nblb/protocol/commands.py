@@ -1,8 +1,8 @@
-"""All that a decision can ask to be done.
+"""The commands of the pure machines to their shells.
 
-The pure machines (Scheduler, Slots, Session) answer each event with a list of these, and a shell performs them.
-Their order is the durability rule: a Record stands before the Send that promises what it keeps, and a shell that
-gathers several lists commits all Records before it sends anything.
+The pure machines (Scheduler, Slots, Session) answer each event with a list of commands, which a shell performs. Their
+order is the durability rule: a Record comes before the Send that depends on it, and a shell that gathers several lists
+commits all Records before it sends anything.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from nblb.protocol.messages import Failure, Message, RunTask, SubmitTask, TaskCh
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
-    """The root of what can be asked."""
+    """The base class of all commands."""
 
 
 class Send(Command):
-    """Say `message` to the party at the address `to` (an opaque word of the transport, such as 'hub:3f…')."""
+    """Send `message` to the party at the address `to` (an opaque text of the transport, such as 'hub:3f…')."""
 
     to: str
     message: Message
 
 
 class Record(Command):
-    """Keep `entry`, before anything behind it is sent."""
+    """Commit `entry` to the journal before any later message is sent."""
 
     entry: AnyEntry
 
 
 class Log(Command):
-    """A line for the console of the process: level 'info', 'good', 'warning' or 'error'."""
+    """Print a line on the console of the process, with the level 'info', 'good', 'warning' or 'error'."""
 
     level: str
     text: str
 
 
 class Drop(Command):
-    """Forget the party at this address; it has been refused, or is silent."""
+    """Drop the party at this address, which has been refused or is silent."""
 
     address: str
 
 
 class NameFiles(Command):
-    """The party at this address sees the files of the state folder: they can be named to it."""
+    """Send payloads to this address as file names from now on; the party sees the state folder."""
 
     address: str
 
 
 class Halt(Command):
-    """End this process in good order."""
+    """Shut this process down in good order."""
 
     reason: str = ""
 
@@ -61,14 +61,14 @@ class Halt(Command):
 
 
 class GiveTask(Command):
-    """Hand this slice to the worker."""
+    """Give this slice to the worker."""
 
     worker: str
     run: RunTask
 
 
 class Interrupt(Command):
-    """Raise KeyboardInterrupt in the worker, if it is still at this attempt."""
+    """Raise KeyboardInterrupt in the worker, if it still runs this attempt."""
 
     worker: str
     task: str
@@ -77,9 +77,9 @@ class Interrupt(Command):
 
 
 class Steer(Command):
-    """Let the worker, if it is still at this attempt, have a knob's new value, or end and keep what it emitted.
+    """Give the worker, if it still runs this attempt, a knob's new value, or the order to end and keep what it emitted.
 
-    `item` counts from the slice's first; -1: whichever it is at, and all that follow.
+    `item` counts from the slice's first; -1: the current item and all later ones.
     """
 
     worker: str
@@ -93,14 +93,14 @@ class Steer(Command):
 
 
 class KillWorker(Command):
-    """SIGKILL to the worker's process group; its death is then reported as for any other."""
+    """Send SIGKILL to the worker's process group; its end is then reported as any other."""
 
     worker: str
     why: str
 
 
 class StartWorker(Command):
-    """Start a worker of this id in this group, not before `not_before` (same clock as `now`)."""
+    """Start a worker with this id in this group, not before `not_before` (same clock as `now`)."""
 
     worker: str
     group: int
@@ -108,38 +108,38 @@ class StartWorker(Command):
 
 
 class TakeBack(Command):
-    """Read back the slices that the worker has not taken from its socket; each comes as TaskStopped(why="recall")."""
+    """Read back the slices that the worker has not taken from its socket; each gives a TaskStopped(why="recall")."""
 
     worker: str
 
 
 class AskForItems(Command):
-    """Let the worker say (ItemsFinished) which calls of its slice are over: it has been at it for long."""
+    """Ask the worker to report the ended items of its slice (ItemsFinished), because the slice takes long."""
 
     worker: str
 
 
 class ResumeWorker(Command):
-    """Let the worker, which has waited for tasks of its own, go on."""
+    """Let the worker go on, which has waited for its own tasks."""
 
     worker: str
 
 
 class RefuseWait(Command):
-    """Let the worker's wait fail: no stand-in can be had, and nobody else would run what it waits for."""
+    """Make the worker's wait fail: no stand-in is available, and no other worker could run the awaited tasks."""
 
     worker: str
 
 
 class RetireWorker(Command):
-    """Let this idle worker end by itself."""
+    """Make this idle worker exit."""
 
     worker: str
     why: str = ""
 
 
 class ForgetBlob(Command):
-    """The hub and its workers need not hold this blob any more."""
+    """Drop this blob from the hub and its workers, which no longer need it."""
 
     hash: str
 
@@ -148,42 +148,42 @@ class ForgetBlob(Command):
 
 
 class SendMany(Command):
-    """Say these, in this order."""
+    """Send these messages, in this order."""
 
     to: str
     messages: list[Message]
 
 
 class SettleMany(Command):
-    """Tasks of one call each have ended: give their futures their results or errors."""
+    """Give the futures of ended single-item submissions their results or errors."""
 
     ends: list[TaskEnded]
 
 
 class Settle(Command):
-    """A slice has ended: give its futures their results or errors."""
+    """Give the futures of an ended slice their results or errors."""
 
     ended: TaskEnded
-    fresh: tuple[tuple[int, int], ...] = ()  # (first, items): those whose end was not known before
+    fresh: tuple[tuple[int, int], ...] = ()  # (first, items): items whose end is new
 
 
 class Show(Command):
-    """A slice is in another state, or further on."""
+    """Show a slice's new state or progress."""
 
     changed: TaskChanged
 
 
 class Reject(Command):
-    """The core refused a task, or is not to be reached: its futures fail with this."""
+    """Make the futures of a submission fail, because the core refused it or cannot be reached."""
 
     task: str
     failure: Failure
-    spec: SubmitTask | None = None  # where the core has never accepted it: it may be said again
-    first: int = 0  # the items from here on
+    spec: SubmitTask | None = None  # if the core has never accepted it: it may be sent again
+    first: int = 0  # the first item that fails
 
 
 class Deliver(Command):
-    """An answer to the question `request` (or the error it got)."""
+    """Deliver the answer, or the error, to the question `request`."""
 
     request: int
     value: Any = None
@@ -192,7 +192,7 @@ class Deliver(Command):
 
 
 class BlobReceived(Command):
-    """Something to show: JobChanged, JobNamed, TaskPrinted, …"""
+    """Show a message: JobChanged, JobNamed, TaskPrinted, …"""
 
     message: Message
 

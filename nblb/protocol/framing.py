@@ -1,17 +1,17 @@
-"""Messages to frames and back, so that nothing else knows what a frame looks like.
+"""Encodes messages as frames and decodes them; no other module depends on the layout of frames.
 
 One multipart message of ZeroMQ carries a list of nblb messages:
 
     frame 0   b"nblb1"      the version of this layout
-    frame 1   JSON          a list of messages (see messages.py); a payload stands in it as its layout
+    frame 1   JSON          a list of messages (see messages.py), with each payload replaced by its layout
     frame 2   small bytes   the small buffers of all payloads, end to end in the order of the layouts
     frame 3.. large buffers of LARGE bytes and more, one frame each
 
 The layout of a payload is a number (one buffer of that many small bytes, or minus one for one large
-frame), a list of such numbers (several buffers), or {"items": [sizes]} (one buffer that holds many items).
-In a list {"file": name, "at": offset, "size": bytes} stands for a buffer that lies in a file which both sides
-see; finding it is the business of the shell that makes the Reader, as is the choice what to name instead of to
-send. Every number is checked before it is used: whatever arrives, only ProtocolError leaves this module.
+frame), a list of such numbers (several buffers), or {"items": [sizes]} (one buffer with many items). In a list,
+{"file": name, "at": offset, "size": bytes} stands for a buffer in a file that both sides see; the shell that makes
+the Reader finds the file, and decides which buffers to name instead of sending them. Every number is checked before
+it is used: malformed input raises only ProtocolError.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 VERSION = b"nblb1"
 LARGE = 64 * 1024
 MAX_FRAMES = 4096
-PIECE = 64  # items in one pickle of a payload that has fewer sizes than items
+PIECE = 64  # items in one pickle, for a payload with fewer sizes than items
 IN_MEMORY = (bytes, bytearray, memoryview)
 
 
 class Away(Protocol):
-    """Where a payload's bytes are while they are not in memory."""
+    """The place of a payload's bytes while they are not in memory."""
 
     @property
     def nbytes(self) -> int: ...
 
     def read(self) -> tuple[Buffer, ...]:
-        """All buffers."""
+        """Return all buffers."""
 
     def cut(self, start: int, end: int) -> bytes:
-        """A part of the first buffer."""
+        """Return a part of the first buffer."""
 
 
 class Part(Protocol):
-    """One buffer that lies in a file."""
+    """One buffer in a file."""
 
-    name: str  # of the file, in the folder that those who speak of it share
+    name: str  # of the file, in the folder that both sides share
     at: int
     nbytes: int
 
     def read(self) -> Buffer:
-        """The bytes; raises OSError when the file is not to be read any more."""
+        """Return the bytes; raise OSError if the file can no longer be read."""
 
 
 Find: TypeAlias = "Callable[[str, int, int], Part | Buffer]"  # name, offset, size; raises ValueError
-Refer: TypeAlias = "Callable[[Part], bool]"  # may this part be named, instead of its bytes being sent?
+Refer: TypeAlias = "Callable[[Part], bool]"  # returns True if this part may be named instead of sent
 
 
 class Scattered:
-    """A payload of which some buffers lie in files; an Away."""
+    """A payload with some buffers in files; an Away."""
 
     __slots__ = ("parts",)
 
@@ -89,11 +89,11 @@ def _nbytes(buffer: Buffer | Part) -> int:
 
 
 class Payload:
-    """Pickled bytes that only the two ends of a task's trip open; everything between carries them.
+    """Pickled bytes that only clients and workers load; the processes between carry them unopened.
 
-    `buffers` are bytes-like objects: the pickle first, its out-of-band buffers behind it. Where `sizes` is not
-    empty there is one buffer that holds `len(sizes)` items of these sizes, or pieces of PIECE items, and `slice` cuts
-    it. The bytes may lie elsewhere (`put_away`); they are fetched whenever they are asked for, and not kept.
+    `buffers` are bytes-like objects: the pickle first, then its out-of-band buffers. If `sizes` is not empty, there is
+    one buffer with `len(sizes)` items of these sizes, or pieces of PIECE items, and `slice` cuts it. The bytes may be
+    in a file (`put_away`); each access then reads them, without keeping them in memory.
     """
 
     __slots__ = ("_away", "_buffers", "_starts", "sizes")
@@ -106,7 +106,7 @@ class Payload:
 
     @classmethod
     def of(cls, buffers: Sequence[Buffer | Part]) -> Payload:
-        """The payload of these buffers, wherever they lie."""
+        """Return the payload of these buffers, which may be in memory or in files."""
         if all(isinstance(buffer, IN_MEMORY) for buffer in buffers):
             return cls(buffers)  # type: ignore[arg-type]
         return cls((), (), Scattered(buffers))
@@ -117,7 +117,7 @@ class Payload:
 
     @property
     def parts(self) -> tuple[Buffer | Part, ...] | None:
-        """The buffers, and the places of those that lie in files; None where there is nothing of the kind."""
+        """The buffers, with places for those in files; None if no buffer is in a file."""
         return self._away.parts if type(self._away) is Scattered else None
 
     @property
@@ -125,19 +125,19 @@ class Payload:
         return self._away is not None
 
     def put_away(self, away: Away) -> None:
-        """The bytes are there from now on, and not in memory."""
+        """Replace the bytes in memory by their place."""
         self._away, self._buffers = away, ()
 
     @property
     def nbytes(self) -> int:
         if self._away is not None:
             return self._away.nbytes
-        if len(self._buffers) == 1 and type(self._buffers[0]) is bytes:  # by far the most common
+        if len(self._buffers) == 1 and type(self._buffers[0]) is bytes:  # by far the most common case
             return len(self._buffers[0])
         return sum(memoryview(buffer).nbytes for buffer in self._buffers)
 
     def slice(self, first: int, items: int) -> Payload:
-        """The payload of `items` items from `first` on, without a copy where it is the whole."""
+        """Return the payload of `items` items from `first` on; the whole payload is not copied."""
         if first == 0 and items == len(self.sizes):
             return self
         if self._starts is None:
@@ -147,14 +147,14 @@ class Payload:
         return Payload((cut,), self.sizes[first : first + items])
 
     def part(self, first: int, items: int, of: int) -> Payload:
-        """What holds these of its `of` items: they alone, or the pieces that they are in."""
+        """Return the payload of these of its `of` items: the items alone, or the pieces that contain them."""
         if len(self.sizes) == of:
             return self.slice(first, items)
         start, end = first // PIECE, pieces(first + items)
         return self.slice(start, end - start)
 
     def items(self) -> list[memoryview]:
-        """Each item's bytes, for a payload that has `sizes`."""
+        """Return each item's bytes, for a payload with `sizes`."""
         whole, at, cuts = memoryview(self.buffers[0]), 0, []
         for size in self.sizes:
             cuts.append(whole[at : at + size])
@@ -162,14 +162,14 @@ class Payload:
         return cuts
 
     def tobytes(self) -> bytes:
-        """All buffers in one piece with their layout in front, as the journal keeps them."""
+        """Return all buffers in one piece, with their layout in front, as the journal stores them."""
         buffers = self.buffers
         layout = msgspec.json.encode([list(self.sizes), [memoryview(b).nbytes for b in buffers]])
         return b"".join([len(layout).to_bytes(4, "big"), layout, *buffers])
 
     @classmethod
     def frombytes(cls, stored: Buffer) -> Payload:
-        """What `tobytes` made, as it was; the buffers are views of `stored`."""
+        """Return the payload from the bytes of `tobytes`; its buffers are views of `stored`."""
         view = memoryview(stored)
         start = 4 + int.from_bytes(view[:4], "big")
         sizes, lengths = msgspec.json.decode(view[4:start])
@@ -191,12 +191,12 @@ class Payload:
 
 
 def pieces(items: int) -> int:
-    """How many pieces so many items are."""
+    """Return the number of pieces for `items` items."""
     return -(-items // PIECE)
 
 
 class _Gather:
-    """Turns payloads into their layouts while the header is encoded, and keeps the bytes."""
+    """Replaces payloads by their layouts while the header is encoded, and collects the bytes."""
 
     __slots__ = ("large", "refer", "small")
 
@@ -225,7 +225,7 @@ class _Gather:
 
     def _one(self, buffer: Buffer) -> int:
         size = len(buffer) if isinstance(buffer, bytes) else memoryview(buffer).nbytes
-        if size >= LARGE and len(self.large) < MAX_FRAMES - 3:  # those beyond go with the small ones
+        if size >= LARGE and len(self.large) < MAX_FRAMES - 3:  # further ones join the small bytes
             self.large.append(buffer)
             return -1
         self.small.append(buffer)
@@ -233,7 +233,7 @@ class _Gather:
 
 
 class _Deal:
-    """Turns layouts back into payloads while the header is decoded; refuses any that do not fit the bytes."""
+    """Turns layouts back into payloads while the header is decoded; refuses layouts that do not fit the bytes."""
 
     __slots__ = ("at", "find", "large", "next_large", "small")
 
@@ -260,11 +260,11 @@ class _Deal:
         if type(name) is not str or type(at) is not int or type(size) is not int or at < 0 or size < 1:
             raise ProtocolError("a payload's layout names a file without saying where in it")
         if self.find is None:
-            raise ProtocolError("a message names a file, and none has been agreed upon")
+            raise ProtocolError("a message names a file, but the parties have not agreed to share files")
         try:
             return self.find(name, at, size)
         except ValueError as error:
-            raise ProtocolError(f"a message names a file that cannot be meant: {error}") from None
+            raise ProtocolError(f"a message names a file that cannot be shared: {error}") from None
 
     def _one(self, number: Any) -> Buffer:
         if type(number) is not int:
@@ -290,7 +290,7 @@ class _Deal:
 
 
 def _as_text(value: Any) -> Any:
-    """The same messages with lone surrogates escaped, wherever they stand."""
+    """Return the same messages with all lone surrogates escaped."""
     if isinstance(value, str):
         return clean(value, len(value))
     if isinstance(value, msgspec.Struct):
@@ -304,21 +304,21 @@ def _as_text(value: Any) -> Any:
 
 
 class Codec:
-    """Encodes and decodes one vocabulary: a union of msgspec.Struct types that are told apart by their tag.
+    """Encodes and decodes one vocabulary: a union of msgspec.Struct types, distinguished by their tags.
 
-    A direction of talk has a Codec of its own (see messages.py), so what arrives at a door can only be what
-    may be said there.
+    Each direction between two kinds of parties has its own Codec (see messages.py), so a door accepts only the
+    messages that are allowed there.
     """
 
     def __init__(self, vocabulary: Any) -> None:
         self._type = list[vocabulary]
 
     def encode(self, messages: Iterable[Any], refer: Refer | None = None) -> list[Buffer]:
-        """The frames that carry `messages`; what lies in files that `refer` knows is named, not carried."""
+        """Return the frames of `messages`; buffers in files that `refer` accepts are named, not included."""
         gather, messages = _Gather(refer), list(messages)
         try:
             header = msgspec.json.encode(messages, enc_hook=gather)
-        except UnicodeEncodeError:  # lone surrogates, which no JSON in UTF-8 can carry
+        except UnicodeEncodeError:  # lone surrogates, which UTF-8 cannot encode
             gather = _Gather(refer)
             header = msgspec.json.encode(_as_text(messages), enc_hook=gather)
         if not gather.small and not gather.large:
@@ -326,16 +326,16 @@ class Codec:
         return [VERSION, header, b"".join(gather.small), *gather.large]
 
     def reader(self, find: Find | None = None) -> Reader:
-        """A decoder that lasts, for one thread: to make one costs more than to decode a short message."""
+        """Return a reusable decoder for one thread, as making one costs more than decoding a short message."""
         return Reader(self._type, find)
 
     def decode(self, frames: Sequence[Buffer]) -> list[Any]:
-        """The messages in `frames`; raises ProtocolError whatever is wrong with them."""
+        """Return the messages in `frames`; raise ProtocolError if they are malformed."""
         return self.reader().decode(frames)
 
 
 class Reader:
-    """Decodes the messages of one vocabulary, in one thread; `find` finds what lies in files."""
+    """Decodes the messages of one vocabulary, in one thread; `find` finds the buffers in files."""
 
     def __init__(self, kind: Any, find: Find | None = None) -> None:
         self.find = find
@@ -346,12 +346,12 @@ class Reader:
         return self._deal(kind, value)
 
     def decode(self, frames: Sequence[Buffer]) -> list[Any]:
-        """The messages in `frames`.
+        """Return the messages in `frames`.
 
         Raises
         ------
         ProtocolError
-            Whatever is wrong with the frames.
+            The frames are malformed.
         """
         if len(frames) < 2 or bytes(frames[0]) != VERSION:
             said = bytes(frames[0])[:16] if frames else b""
@@ -361,7 +361,7 @@ class Reader:
         return self.decode_parts(frames[1], frames[2] if len(frames) > 2 else b"", frames[3:])
 
     def decode_parts(self, header: Buffer, small: Buffer, large: Sequence[Buffer]) -> list[Any]:
-        """The same for a header, its small bytes and its large buffers, however they came here."""
+        """Return the messages of a header, its small bytes and its large buffers, from any transport."""
         deal = self._deal = _Deal(memoryview(small), large, self.find)
         try:
             messages: list[Any] = self._decoder.decode(header)

@@ -238,7 +238,7 @@ def test_to_others_its_bytes_are_sent() -> None:
 
 def test_nothing_is_named_where_nothing_was_agreed_upon() -> None:
     frames = core_to_hub.encode([HoldBlob(hash="h", payload=Payload.of([Lying("a", 0, 1)]))], lambda part: True)
-    with pytest.raises(ProtocolError, match="none has been agreed upon"):
+    with pytest.raises(ProtocolError, match="have not agreed to share files"):
         core_to_hub.decode(frames)
 
 
