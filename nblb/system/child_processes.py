@@ -1,4 +1,4 @@
-"""The processes that a task has started and not waited for; when it is stopped they end with it."""
+"""Ends the processes that a stopped task has started and not waited for."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-_adopts: list[int] = []  # the process that does
-SLACK_S = 0.02  # the kernel counts starts in hundredths of a second
+_adopts: list[int] = []  # the pid of the process that adopts
+SLACK_S = 0.02  # the kernel records start times in hundredths of a second
 
 
 def end_since(seconds: float) -> None:
-    """Kill this process's descendants that were started at most so many seconds ago, whatever session they are in.
+    """Kill this process's descendants that were started in the last `seconds`, in any session.
 
-    A worker keeps all that its tasks leave below it (fork_server.py), so none escapes; what an earlier task has left
-    running on purpose is older, and stays.
+    A worker adopts all processes that its tasks leave behind (fork_server.py), so none escapes. A process that an
+    earlier task has left running on purpose is older, and stays.
     """
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return
@@ -31,20 +31,20 @@ def end_since(seconds: float) -> None:
                 os.kill(pid, signal.SIGKILL)
         for pid in young:
             with contextlib.suppress(OSError):
-                os.waitpid(pid, 0)  # then its own children are ours, and the next round's
+                os.waitpid(pid, 0)  # its children are now this process's, and are killed in the next round
         if not young:
             return
 
 
 def adopt() -> None:
-    """From now on this process is the parent of all that its descendants leave behind, and `end_adopted` ends it."""
+    """Make this process adopt all orphans among its descendants, for `end_adopted` to kill."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _adopts.append(os.getpid())
 
 
 def end_adopted() -> None:
-    """Kill all children of a process that adopts, and what they leave in their turn; nothing in any other process."""
+    """Kill all children of an adopting process, and the orphans that they leave; do nothing in any other process."""
     while _adopts == [os.getpid()] and (left := _children()):
         for pid in left:
             with contextlib.suppress(OSError):
@@ -56,14 +56,14 @@ def end_adopted() -> None:
 
 def _children() -> list[int]:
     found: list[int] = []
-    with contextlib.suppress(OSError, ValueError):  # only Linux can say
+    with contextlib.suppress(OSError, ValueError):  # Linux only
         for thread in Path("/proc/self/task").iterdir():
             found += map(int, (thread / "children").read_text().split())
     return found
 
 
 def _begun_at(pid: int) -> float:
-    """On the clock that counts from the machine's start; minus infinity when it is gone."""
+    """Return a process's start time in seconds since the machine's boot; minus infinity if it is gone."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):

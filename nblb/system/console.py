@@ -1,4 +1,4 @@
-"""Lines for whoever watches the process: coloured on a terminal, plain in a log file."""
+"""Lines on a process's console: coloured on a terminal, plain in a log file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN = "\033[0m"
 
 
 class Console:
-    """Where a process says what it does; a closed terminal or a full disk must not end it."""
+    """The console of a process; a closed terminal or a full disk does not end the process."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -26,7 +26,7 @@ class Console:
             pass
 
     def say_settings(self, parameters: Parameters, warning: str) -> None:
-        """What this core goes by, and what its owner should know about that."""
+        """Print this core's settings, and warnings about them."""
         self.say("info", "Starting Load Balancer with the following settings:")
         for key, value in parameters.as_dict().items():
             if key.startswith("LB_"):
@@ -36,6 +36,6 @@ class Console:
         if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
             for text in (
                 f"LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer",
-                "can connect, by Unix sockets; other computers need keys, which are to come",
+                "can connect, by Unix sockets; keys for other computers do not exist yet",
             ):
                 self.say("warning", f"LB - WARNING : {text}")

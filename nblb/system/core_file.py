@@ -1,4 +1,4 @@
-"""What a core writes of itself (core.json), and whether that core can still be there."""
+"""Reads the connection file of a core (core.json), and checks whether that core can still be running."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from nblb.host import is_alive
 from nblb.shared_files import transfer
 
-LOCK = "lock"  # the file in the state folder on which a core holds a lock (broker/journal/state_folder.py)
+LOCK = "lock"  # the file in the state folder that a core locks (broker/journal/state_folder.py)
 
 
 @dataclass(frozen=True)
 class CoreFile:
-    """What core.json says; `stale` is a sentence when that core cannot be there any more."""
+    """The contents of core.json; `stale` is a sentence if that core cannot be running any more."""
 
     path: Path
     about: dict[str, Any]
@@ -42,19 +42,19 @@ class CoreFile:
         return ""
 
     def _has_ended(self) -> bool:
-        """Its process is known to have ended; its pid may be another program's by now."""
+        """Return True if the core's process is known to have ended; its pid may be another program's by now."""
         process = str(self.about.get("process", ""))
         if not (self.pid > 0 and is_alive(self.pid)) or transfer.has_ended(process):
             return True
         if transfer.is_of_this_boot(process):
             return False
-        # The computer or container has been started anew since, or an older nblb has written the file: pids tell
-        # nothing, but a core holds its state folder for as long as it lives.
+        # The computer or container has been restarted since, or an older nblb has written the file: pids mean
+        # nothing, but a core locks its state folder as long as it runs.
         return is_free(Path(str(self.about.get("state_dir", ""))) / LOCK)
 
 
 def read_core_file(path: Path) -> CoreFile | None:
-    """core.json, or None where there is none (or one that no core has written)."""
+    """Read core.json; return None if there is none, or if no core has written it."""
     try:
         about = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -63,7 +63,7 @@ def read_core_file(path: Path) -> CoreFile | None:
 
 
 def is_free(lock: Path) -> bool:
-    """Whether nobody holds the lock on this file; False where that cannot be seen."""
+    """Return True if no process has locked this file; False if that is unknown."""
     try:
         file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

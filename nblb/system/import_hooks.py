@@ -1,4 +1,4 @@
-"""Something to do when a module is imported that may never be: no package that nblb only knows is loaded for it."""
+"""Callbacks for the import of other packages' modules, so that nblb can adapt to a package without importing it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Finder:
-    """Stands first among the finders of modules until the module is asked for, and leaves."""
+    """A finder in front of all others until the module is imported; then it removes itself."""
 
     def __init__(self, name: str, then: Callable[[Any], None]) -> None:
         self._name = name
@@ -33,7 +33,7 @@ class _Finder:
 
 
 def when_imported(name: str, then: Callable[[Any], None]) -> None:
-    """Calls `then` with the module, now if it is imported already."""
+    """Call `then` with the module once it is imported; now, if it is imported already."""
     module = sys.modules.get(name)
     if module is not None:
         then(module)

@@ -1,12 +1,12 @@
-"""Starts nblb's own processes apart from the caller's folder, its PYTHON* variables and its startup files.
+"""Starts nblb's own processes without the caller's folder, its PYTHON* variables and its startup files.
 
-A file `random.py` beside a notebook, a PYTHONPATH, a `usercustomize` that prints: none of them may keep a cluster from
-starting. A process of nblb finds modules in the standard library first, then in the folders that nblb and its
-dependencies came from. The caller's own path and variables travel in TASKS, for the workers alone: they set them up
-after the fork (`set_up_for_tasks`), in the caller's order.
+A file `random.py` beside a notebook, a PYTHONPATH, a `usercustomize` that prints: none of them may prevent the start
+of a cluster. A process of nblb finds modules in the standard library first, then in the folders of nblb and its
+dependencies. The caller's own path and variables travel in TASKS, only for the workers, which set them up after the
+fork (`set_up_for_tasks`), in the caller's order.
 
-Run as a script this module is the first code of such a process, before nblb can be imported: until then it uses
-nothing but `sys` and `os`.
+As a script, this module is the first code of such a process, before nblb can be imported, so until then it uses only
+`sys` and `os`.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ import os
 import sys
 from collections.abc import Sequence
 
-TASKS = "NBLB_TASKS"  # JSON of what tasks shall find: {"path": [...], "variables": {...}}
+TASKS = "NBLB_TASKS"  # JSON with the path and variables for tasks: {"path": [...], "variables": {...}}
 PACKAGES = ("site-packages", "dist-packages")
 DEPENDENCIES = ("cloudpickle", "msgspec", "zmq", "platformdirs", "psutil", "ipywidgets", "anywidget", "panel")
 
 
 def command(module: str, arguments: Sequence[str]) -> list[str]:
-    """The command line of a process that calls `module.main(arguments)`.
+    """Return the command line of a process that calls `module.main(arguments)`.
 
     Parameters
     ----------
     module
         The full name of a module of nblb, or "nblb" for the command line.
     arguments
-        What its `main` is given.
+        The arguments of its `main`.
 
     Returns
     -------
     list of str
-        The interpreter, this file and what it needs to know.
+        The interpreter, this file and its arguments.
     """
     return [sys.executable, "-s", "-u", os.path.abspath(__file__), os.pathsep.join(own_path()), module, *arguments]  # noqa: PTH100
 
 
 def environment() -> dict[str, str]:
-    """The variables of such a process: this one's, without those that change how an interpreter starts."""
+    """Return the variables of such a process: this one's, except those that change the start of an interpreter."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or _is_harmless(name)}
 
 
 def for_tasks() -> str:
-    """What TASKS says of this process: where its modules come from, and its PYTHON* variables."""
+    """Return the value of TASKS for this process: its module path and its PYTHON* variables."""
     import json
 
-    told = os.environ.get(TASKS)  # of whoever started this process
+    told = os.environ.get(TASKS)  # set by the process that started this one
     if told is not None:
         return told
     try:
         here = os.getcwd()  # noqa: PTH109
-    except OSError:  # removed under our feet
+    except OSError:  # the current folder has been removed
         here = os.path.expanduser("~")  # noqa: PTH111
     whole = [(entry, os.path.join(here, entry).rstrip(os.sep)) for entry in sys.path]  # noqa: PTH118
     path = [there if os.path.isdir(there) else entry for entry, there in whole]  # noqa: PTH112
@@ -61,7 +61,7 @@ def for_tasks() -> str:
 
 
 def set_up_for_tasks(told: str) -> None:
-    """In a worker: the path and the variables of whoever started the cluster; nblb's own folders stay reachable."""
+    """Set, in a worker, the path and variables of the process that started the cluster, and keep nblb's own folders."""
     import json
 
     tasks = json.loads(told)
@@ -73,7 +73,7 @@ def set_up_for_tasks(told: str) -> None:
 
 
 def shadowing() -> str:
-    """A sentence about a file that this process loaded in place of a module of the standard library; "" if none."""
+    """Return a sentence about a file loaded in place of a module of the standard library; "" if there is none."""
     library = os.path.dirname(os.path.abspath(os.__file__))  # noqa: PTH100, PTH120
     for name in sorted(getattr(sys, "stdlib_module_names", ())):
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -86,7 +86,7 @@ def shadowing() -> str:
 
 
 def own_path() -> list[str]:
-    """The folders that nblb and its dependencies are imported from in this process; the first is nblb's."""
+    """Return the folders from which this process imports nblb and its dependencies; the first is nblb's."""
     from importlib.util import find_spec
 
     found = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]  # noqa: PTH100, PTH120
@@ -102,7 +102,7 @@ def own_path() -> list[str]:
 
 
 def _is_harmless(name: str) -> bool:
-    """Variables that only say how values are hashed and files are encoded or kept; a wrong one would be fatal."""
+    """Return True for a variable that only sets hashing, file encoding or bytecode; a wrong one would be fatal."""
     value = os.environ[name]
     match name:
         case "PYTHONHASHSEED":
@@ -117,7 +117,7 @@ def _is_harmless(name: str) -> bool:
 
 
 def _start(path: str, module: str, arguments: Sequence[str]) -> object:
-    """The first code of a process: nblb's own folder behind the standard library, the others at the end."""
+    """Run as the first code of a process: put nblb's folder right after the standard library, the others last."""
     own = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     kept = [entry for entry in sys.path if entry and os.path.abspath(entry) != own]  # noqa: PTH100
     home, *others = path.split(os.pathsep)

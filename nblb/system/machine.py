@@ -1,4 +1,4 @@
-"""What a hub tells of the machine that it runs on."""
+"""The load and the limits of the machine on which a hub runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import resource
 import psutil
 
 MANY_FILES = 16_384
-MORE_PROCESSES = 4096  # than the account has when the hub starts
+MORE_PROCESSES = 4096  # above the account's number when the hub starts
 
 
 def allow_many_files() -> None:
-    """Each worker takes a handful of descriptors here; the usual soft limit of 1024 is soon reached."""
+    """Raise the soft limit of open files, because each worker takes several and 1024 are soon reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -22,9 +22,9 @@ def allow_many_files() -> None:
 
 
 def most_processes() -> int:
-    """How many processes and threads this account may have in all before a task must not start more; 0: no bound.
+    """Return the limit of this account's processes and threads, above which tasks must not start more; 0: no limit.
 
-    The system does not bind root by such a number.
+    The system does not apply such a limit to root.
     """
     if os.getuid() == 0:
         return 0
@@ -37,10 +37,10 @@ def most_processes() -> int:
 
 
 def load() -> float:
-    """CPU in use since the last call, 0 to 1."""
+    """Return the CPU use since the last call, 0 to 1."""
     return psutil.cpu_percent(None) / 100.0
 
 
 def memory() -> float:
-    """Memory in use, 0 to 1."""
+    """Return the share of memory in use, 0 to 1."""
     return psutil.virtual_memory().percent / 100.0

@@ -1,4 +1,4 @@
-"""Processes by number: whether they live, waiting for their end, ending them."""
+"""Processes by pid: tests whether they run, waits for their end, and ends them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 from nblb import host
 
-children: dict[int, subprocess.Popen[bytes]] = {}  # those that we started, so that none stays as a zombie
+children: dict[int, subprocess.Popen[bytes]] = {}  # started by this process, which must reap them
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine; a zombie does not."""
+    """Return True if a process with this pid runs on this machine; a zombie does not."""
     child = children.get(pid)
     if child is not None:
         return child.poll() is None
@@ -23,7 +23,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
-    """Waits until these processes are gone; those that are not at the deadline are returned."""
+    """Wait until these processes have ended, at most `deadline_s`; return those that have not."""
     until = time.monotonic() + deadline_s
     left = list(pids)
     while True:
@@ -34,9 +34,9 @@ def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
 
 
 def end(pids: Iterable[int], grace_s: float) -> None:
-    """SIGTERM to each, and SIGKILL to those that are still there after `grace_s`; returns when all are gone.
+    """Send SIGTERM to each process, and SIGKILL to those that still run after `grace_s`; return when all have ended.
 
-    A number that another program has been given meanwhile is left alone.
+    A process that has reused a pid meanwhile gets no SIGKILL.
     """
     since = {pid: host.began(pid) for pid in pids if pid > 0}
     left = [pid for pid in since if is_alive(pid)]
