@@ -1,8 +1,8 @@
 """The settings of a cluster: parameters.json, read once, checked whole, and frozen.
 
-Everything else is given a `Parameters`; no other module reads a settings file. The defaults are the file
-parameters.json beside this module, and what a setting may be is said by its type below, so that an error can
-name the file, the key, the value and what is allowed.
+All other modules get a `Parameters` object; no other module reads a settings file. The defaults are in the file
+parameters.json beside this module. The types below define the allowed values, so that an error can name the file, the
+key, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WHOLE_BAND = (0.0, 1000.0)
 
 
 class WorkerGroup(msgspec.Struct, frozen=True):
-    """One entry of WKHUB_WORKERS: alike workers with one band of priorities."""
+    """One entry of WKHUB_WORKERS: workers with the same settings and one band of priorities."""
 
     nWorkers: Annotated[
         Annotated[int, Meta(ge=0, le=100_000)] | Literal["auto"],
@@ -65,7 +65,7 @@ class WorkerGroup(msgspec.Struct, frozen=True):
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """Every setting under its name in parameters.json; `source` says where they came from."""
+    """All settings under their names in parameters.json; `source` names their origin."""
 
     SOCKET_TIMEOUT: Annotated[int, Meta(ge=1, le=86_400_000, description="a whole number of ms, 1 or more")]
     LB_IP: Address
@@ -105,30 +105,30 @@ class Parameters(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What people call the cluster."""
+        """The cluster's name for users."""
         return self.LB_NAME or f"lab-{self.LB_CLIENTPULLPORT}"
 
     @property
     def lease_s(self) -> float:
-        """How long a hub's last heartbeat is good for, so that a cut is acted upon within LB_LEASE_S of the cut.
+        """The length of a hub's lease from its last heartbeat, so that a cut takes effect within LB_LEASE_S.
 
-        A heartbeat may be heard nearly a beat after the first that was lost on the other way; a quarter of one is left
-        for what follows.
+        If only the other direction is cut, heartbeats may still arrive for nearly one beat; a quarter of a beat is
+        left for the reaction.
         """
         return max(self.LB_LEASE_S - 1.25 * self.LB_HEARTBEAT_S, self.LB_SUSPECT_S)
 
     @property
     def state_dir(self) -> Path:
-        """The folder of what must survive: journal, blobs, logs."""
+        """The folder of the data that must survive: journal, blobs, logs."""
         if self.LB_STATE_DIR:
             return Path(self.LB_STATE_DIR)
-        import platformdirs  # costs a few ms that a client with an LB_STATE_DIR need not pay
+        import platformdirs  # takes a few ms, which a client with an LB_STATE_DIR saves
 
         return platformdirs.user_state_path("nblb", appauthor=False) / self.name
 
     @property
     def runtime_base(self) -> Path:
-        """The folder that holds a folder per running cluster; short, for a Unix socket's path has 107 bytes."""
+        """The folder of all running clusters' folders; short, because a Unix socket's path has at most 107 bytes."""
         given = os.environ.get("NBLB_RUNTIME_DIR")
         if given:
             return Path(given).absolute()
@@ -139,24 +139,24 @@ class Parameters(msgspec.Struct, frozen=True):
 
     @property
     def runtime_dir(self) -> Path:
-        """The private folder of the running cluster's sockets; another state folder is another cluster."""
+        """The private folder of the running cluster's sockets; each state folder is a cluster of its own."""
         mark = hashlib.blake2b(os.fsencode(self.state_dir.absolute()), digest_size=4).hexdigest()
         return self.runtime_base / f"{self.name[:24]}-{mark}"
 
     @property
     def connection_file(self) -> Path:
-        """Where the core says that it is there, and how it is reached."""
+        """The file in which a running core records its process and its addresses."""
         return self.runtime_dir / "core.json"
 
     def worker_groups(self) -> tuple[WorkerGroup, ...]:
-        """WKHUB_WORKERS, or the one group that stands for an empty list."""
+        """Return WKHUB_WORKERS, or the one default group if it is empty."""
         return self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
 
     def groups(self, workers: int | None = None) -> tuple[Group, ...]:
-        """The groups of a hub on this machine, with "auto" resolved.
+        """Return the groups of a hub on this machine, with "auto" resolved.
 
-        `workers` changes only how many workers they have in all, which is split over the groups in proportion to
-        what each of them would have (messages.split_workers); bands, niceness and limits stay.
+        `workers` changes only the total number of workers, which is split over the groups in proportion to their
+        configured numbers (messages.split_workers); bands, niceness and limits stay.
         """
         if workers is not None and (type(workers) is not int or workers < 0):
             raise ParametersError(f"workers is {workers!r}; it must be a whole number, 0 or more.")
@@ -177,7 +177,7 @@ class Parameters(msgspec.Struct, frozen=True):
         )
 
     def check_engines(self) -> None:
-        """Raises ParametersError for an engine that hubs do not have yet."""
+        """Raise ParametersError for an engine that hubs do not have yet."""
         for index, group in enumerate(self.WKHUB_WORKERS):
             if group.engine != "processes":
                 raise ParametersError(
@@ -186,23 +186,23 @@ class Parameters(msgspec.Struct, frozen=True):
                 )
 
     def changed(self, **changes: Any) -> Parameters:
-        """The same settings but for these, checked as a file's would be."""
+        """Return the settings with these changes, checked like those of a file."""
         return _check({**self.as_dict(), **changes}, self.source)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as they stand in a file, complete."""
+        """Return all settings in the form of a file."""
         settings: dict[str, Any] = msgspec.to_builtins(self)
         del settings["source"]
         return settings
 
 
 def load(source: Source = None) -> Parameters:
-    """The parameters of a file or of a mapping, over the defaults; None is the defaults alone.
+    """Load the parameters of a file or a mapping, completed with the defaults; None gives the defaults alone.
 
     Raises
     ------
     ParametersError
-        Whatever is wrong with them, in one sentence that names the file, the key, the value and what is allowed.
+        A setting is wrong; the sentence names the file, the key, the value and what is allowed.
     """
     if isinstance(source, Parameters):
         return source
@@ -214,7 +214,7 @@ def load(source: Source = None) -> Parameters:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source).expanduser()
         return _check({**defaults, **_read(path)}, str(path), path.absolute().parent)
-    raise ParametersError(f"parameters are given by a path or a dict, and this is {_shown(source)}.")
+    raise ParametersError(f"parameters must be a path or a dict, and this is {_shown(source)}.")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -228,12 +228,12 @@ def _read(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise ParametersError(f"{path}: {key} stands there twice; keep one.")
+                raise ParametersError(f"{path}: {key} occurs twice; keep one.")
             found[key] = value
         return found
 
     def no_number(word: str) -> NoReturn:
-        raise ParametersError(f"{path}: {word} is not a number that a setting can have.")
+        raise ParametersError(f"{path}: {word} is not allowed; every number must be finite.")
 
     try:
         settings = json.loads(text, object_pairs_hook=once, parse_constant=no_number)
@@ -244,9 +244,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         if isinstance(error, ParametersError):
             raise
-        raise ParametersError(f"{path}: is not JSON that can be read: {error}.") from None
+        raise ParametersError(f"{path}: is not valid JSON: {error}.") from None
     if not isinstance(settings, dict):
-        raise ParametersError(f"{path}: must hold one JSON object, {{...}}, and holds {_shown(settings)}.")
+        raise ParametersError(f"{path}: must contain one JSON object, {{...}}, and contains {_shown(settings)}.")
     return settings
 
 
@@ -260,7 +260,7 @@ def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None)
     if "source" in settings:
         _unknown("source", Parameters, source, "")
     parameters = _fill(Parameters, settings, source, "")
-    if parameters.LB_STATE_DIR:  # the detached processes must find the same folder from any other
+    if parameters.LB_STATE_DIR:  # absolute, since detached processes run in other folders
         state_dir = (folder or Path.cwd()) / Path(parameters.LB_STATE_DIR).expanduser()
         parameters = msgspec.structs.replace(parameters, LB_STATE_DIR=os.path.normpath(state_dir))
         _check_text(parameters.LB_STATE_DIR, source)
@@ -269,17 +269,17 @@ def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None)
 
 
 def _check_text(folder: str, source: str) -> None:
-    """Paths below the state folder stand in messages, which are text."""
+    """Refuse a folder name that is not clean text, because messages contain paths below the state folder."""
     shown = clean(folder, len(folder))
     if shown != folder or "\n" in folder:
         raise ParametersError(
-            f"{source}: LB_STATE_DIR is {shown!r}, a name with bytes or control characters that are no text; choose "
+            f"{source}: LB_STATE_DIR is {shown!r}, which has bytes or control characters that are not text; choose "
             "another folder."
         )
 
 
 def _fill(kind: type[AnyStruct], given: Any, source: str, where: str) -> AnyStruct:
-    """A struct of this kind from a mapping, each value checked under its own name."""
+    """Return a struct of this kind from a mapping, with each value checked under its own name."""
     if isinstance(given, kind):
         given = msgspec.structs.asdict(given)
     if not isinstance(given, Mapping):
@@ -319,11 +319,11 @@ def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> N
 
 
 def _check_together(parameters: Parameters, source: str) -> None:
-    """What each value alone cannot show."""
+    """Check the rules that involve several values."""
     if parameters.WKHUB_HOSTS:
         raise ParametersError(
             f"{source}: WKHUB_HOSTS is {_shown(parameters.WKHUB_HOSTS)}, and hubs on other computers cannot be started "
-            "yet, for computers have no keys to trust each other by; leave the key out."
+            "yet, because nblb has no keys between computers; leave the key out."
         )
     for index, group in enumerate(parameters.WKHUB_WORKERS):
         if group.options and group.engine == "processes":
@@ -357,7 +357,7 @@ def _same_machine(one: str, other: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as its file would have it, and not longer than a line."""
+    """Return a value as JSON, at most one line."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):

@@ -69,7 +69,7 @@ def test_folders_with_names_that_are_no_text(
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \x1b[2J"))
     odd.mkdir()
     monkeypatch.chdir(odd)
-    with pytest.raises(lb.ParametersError, match=r"LB_STATE_DIR is .*udce9 .*x1b\[2J/state', a name with bytes"):
+    with pytest.raises(lb.ParametersError, match=r"LB_STATE_DIR is .*udce9 .*x1b\[2J/state', which has bytes"):
         load(settings | {"LB_STATE_DIR": str(odd / "state")})
     parameters = load(settings)
     try:
