@@ -157,7 +157,7 @@ def test_an_empty_core_answers_everything() -> None:
 
 
 def test_an_unknown_topic_names_those_there_are(world: World) -> None:
-    there = "there is no topic 'nonsense'; there are hubs, job, jobs, presence, published"
+    there = "there is no topic 'nonsense'; there are dropped, hubs, job, jobs, presence, published"
     with pytest.raises(LookupError, match=there):
         ask(world, "nonsense")
 
