@@ -1,1 +1,1 @@
-"""What runs next, where, and what becomes of it: pure, so that the broker, the tests and the simulator share it."""
+"""The scheduler: it decides what runs next and where. Pure, so the broker, the tests and the simulator share it."""

@@ -1,7 +1,7 @@
-"""What hubs report of the tasks in their hands, and what becomes of a task then.
+"""Handles the reports of hubs about their attempts, and decides what happens to the slices.
 
-A fact carries its attempt. One that names an attempt which is not in that hub's hands is late (another attempt
-has taken over, or the end is known already): it is counted, acknowledged and changes nothing.
+A report names its attempt. A report about an attempt that the hub no longer has is late (another attempt has taken
+over, or the end is already known): it is counted and acknowledged, and changes nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
 LONGEST_NOTE = 2000  # characters
-LONGEST_S = 1e9  # a duration beyond that is not believed
+LONGEST_S = 1e9  # a longer duration is not credible
 
 
 class AttemptReports:
-    """Handles the facts of hubs."""
+    """Handles what hubs report about workers and attempts."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -92,9 +92,9 @@ class AttemptReports:
             self.state.notice(task, now)
 
     def begun(self, held: Assignment, worker_id: str, now: float) -> None:
-        """This worker is at it now."""
+        """Record that this worker has begun the attempt."""
         hub = held.group.hub
-        if hub.unclaimed:  # its order was on the way when the hub said hello: it has it after all
+        if hub.unclaimed:  # the order was on its way when the hub sent its hello
             hub.unclaimed = tuple(fence for fence in hub.unclaimed if fence != held.fence)
         workers = hub.workers
         before, worker = workers.get(held.worker), workers.get(worker_id)
@@ -134,7 +134,7 @@ class AttemptReports:
         self._committed(hub, message.task, message.attempt, message.first)
 
     def _tell_last_words(self, held: Assignment) -> None:
-        """What its slices have said so shortly before their end that watchers have not heard of it."""
+        """Send watchers the progress that its slices reported too shortly before their end for a regular notice."""
         for task in held.tasks:
             if task.note and task.progress and task in self.state.changed:
                 self.state.tell(task.record.watchers, task.news())
@@ -142,7 +142,7 @@ class AttemptReports:
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
         state = self.state
         duration_s = _believed(message.duration_s)
-        left_s = max(1e-9, duration_s - held.told_s)  # what was told has been charged
+        left_s = max(1e-9, duration_s - held.told_s)  # the items reported before are already charged
         held.worker = message.worker or held.worker
         state.let_go(held, now, left_s)
         state.placement.estimates.learn(held.record, duration_s, held.items)
@@ -152,18 +152,18 @@ class AttemptReports:
         self._items_over(held, message, failed, 0, held.items, left_s, now)
 
     def _untold(self, held: Assignment, told: int, now: float) -> None:
-        """The hub says that it has told the ends of the first so many items: those that never came run again."""
+        """Run again those of the first `told` items whose ends the hub has reported but the core has not received."""
         for task in self._part(held, 0, told):
             if task.state is TaskState.CANCELLING:
                 continue
             if task.record.spec.at_most_once:
-                self._may_not_again(task, "the word of its end was lost", now)
+                self._may_not_again(task, "the report of its end was lost", now)
             else:
-                self._requeue(task, "TaskReturned", "the word of its end was lost", now)
+                self._requeue(task, "TaskReturned", "the report of its end was lost", now)
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
 
     def items_finished(self, hub: Hub, message: ItemsFinished, now: float) -> None:
-        """Calls of a slice that goes on are over: their ends need not wait for its own."""
+        """Take the ends of some calls of a slice that still runs: they need not wait for the end of the slice."""
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
             self._items_finished(held, message, now)
@@ -174,7 +174,7 @@ class AttemptReports:
 
     def _items_finished(self, held: Assignment, message: ItemsFinished, now: float) -> None:
         first, items = message.offset, message.items
-        stopping = any(task.state is TaskState.CANCELLING for task in held.tasks)  # then nobody wants any of it
+        stopping = any(task.state is TaskState.CANCELLING for task in held.tasks)  # then no result is wanted
         if first < 0 or items < 1 or first + items >= held.items or stopping:
             return
         duration_s = _believed(message.duration_s)
@@ -185,13 +185,13 @@ class AttemptReports:
         held.told, held.told_s = max(held.told, first + items), held.told_s + duration_s
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
         for task in held.tasks:
-            task.progress = 0.0  # it was of all
+            task.progress = 0.0  # the reported value was for the whole slice
             self.state.notice(task, now)
-        if not held.tasks:  # the others have been cancelled
+        if not held.tasks:  # the other items have been cancelled
             self.state.stop(held, "cancel")
 
     def _part(self, held: Assignment, offset: int, items: int) -> list[Slice]:
-        """What is in hand of these items of the slice, cut out of it."""
+        """Cut out of the slice, and return, those of these items that the attempt still has."""
         record, first, last = held.record, held.first + offset, held.first + offset + items
         part = []
         for task in list(record.covering(first, items)):
@@ -210,7 +210,7 @@ class AttemptReports:
         duration_s: float,
         now: float,
     ) -> None:
-        """These items of the slice have run; `failed` by their offsets in the slice."""
+        """End items of the slice that have run; `failed` maps offsets in the slice to failures."""
         told = held.told if offset == 0 else 0
         one_s = duration_s / max(1, items - told)
         told_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
@@ -232,12 +232,12 @@ class AttemptReports:
         self._spent(held, duration_s - told_of_s, now)
 
     def _spent(self, held: Assignment, seconds: float, now: float) -> None:
-        """Time of an attempt that is charged to its user, and that the end of no task tells of."""
+        """Count the time of an attempt that is charged to its user but is in no TaskEnded."""
         if seconds > 1e-9:
             self.state.tallies.spend(held.user.name, seconds, self.state.wall(now))
 
     def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
-        """The items that raised, and why; all that have no result where the hub's word makes no sense."""
+        """Return the failures by item; where the report is inconsistent, every item without a result has failed."""
         if not message.failures and message.items == items and message.payload is not None:  # nearly always
             return {}
         failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < items}
@@ -256,7 +256,7 @@ class AttemptReports:
         duration_s: float,
         now: float,
     ) -> None:
-        """One end for all items that have a result: the payload is of all of these, `holes` are not part of it."""
+        """End all items that have a result with one TaskEnded; its payload covers them, and `holes` are the gaps."""
         holes: tuple[int, ...] = ()
         first = held.first + offset
         if done[0].items != items and sum(task.items for task in done) != items:
@@ -286,9 +286,9 @@ class AttemptReports:
         )
 
     def _failed_items(self, held: Assignment, failed: dict[int, Failure], one_s: float, now: float) -> float:
-        """Cut the items that raised out of the slice and retry or end them; `held.tasks` are those that are left.
+        """Cut the items that raised out of the slice, and retry or end them; `held.tasks` are the remaining slices.
 
-        Each ran for `one_s`; how long those did that have ended is returned.
+        Each item ran for `one_s`. The return value is the total run time of the items that have ended.
         """
         record, spec, ended_s = held.record, held.record.spec, 0.0
         for offset, failure in sorted(failed.items()):
@@ -307,13 +307,13 @@ class AttemptReports:
         return ended_s
 
     def _follow(self, held: Assignment, follows: Iterable[tuple[int, str]], now: float) -> None:
-        """Cut the items that have returned a task out of the slice; `held.tasks` are those that are left."""
+        """Cut the items that have returned a task out of the slice; `held.tasks` are the remaining slices."""
         record = held.record
         for offset, name in follows:
             if not 0 <= offset < held.items:
                 continue
             task = record.at(held.first + offset)
-            if task.held is not held or task.state in ENDED:  # cancelled meanwhile, or it has failed
+            if task.held is not held or task.state in ENDED:  # cancelled meanwhile, or failed
                 continue
             single = record.carve(task, held.first + offset, 1)
             if single.state is TaskState.CANCELLING:
@@ -323,7 +323,7 @@ class AttemptReports:
         held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
 
     def task_stopped(self, hub: Hub, message: TaskStopped, now: float) -> None:
-        """An attempt was stopped as asked, ran into its timeout, or is handed back."""
+        """Handle an attempt that was stopped on request, exceeded its timeout, or was handed back."""
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
             held.worker = message.worker or held.worker
@@ -348,10 +348,10 @@ class AttemptReports:
         text = f"{spec.name} ran longer than its timeout of {spec.timeout_s * task.items:g} s{each} and was stopped"
         self.state.fail(task, "TimeoutPassed", Failure(kind="TaskTimeout", message=text), now)
 
-    # ── attempts that came to nothing ──
+    # ── lost attempts ──
 
     def attempt_lost(self, held: Assignment, cause: str, reason: str, now: float) -> None:
-        """The worker died in it ("WorkerDied") or its hub is gone ("HubSilent"): again, or never."""
+        """Retry or end an attempt whose worker died ("WorkerDied") or whose hub is gone ("HubSilent")."""
         state, spec = self.state, held.record.spec
         self._let_go(held, now)
         for task in list(held.tasks):
@@ -365,10 +365,10 @@ class AttemptReports:
                 self._requeue(task, cause, reason, now)
 
     def hub_ended(self, held: list[Assignment], orphans: list[Orphan], reason: str, now: float) -> None:
-        """The process of a hub has ended without a word: one of the attempts in its hands may have done it.
+        """Handle the sudden end of a hub's process: one of the attempts it had may have caused it.
 
-        Which of them cannot be known, so each is counted, but for the last time that is allowed: a task that has
-        come so far runs beside no other of its kind (dispatch.py), and is LOST when its hub ends again.
+        The guilty attempt cannot be identified, so each counts one crash, up to one below the limit. A slice that has
+        reached that count runs beside no other such slice (dispatch.py), and is LOST if its hub ends once more.
         """
         most, tasks = self.state.policy.most_ends, list[Slice]()
         for one in held:
@@ -399,13 +399,13 @@ class AttemptReports:
                 self._requeue(task, "HubSilent", reason, now, crashed=counts)
 
     def _let_go(self, held: Assignment, now: float) -> None:
-        """An attempt has come to nothing: its time is its user's all the same."""
+        """Release a lost attempt; its time is still charged to its user."""
         spent_s = max(0.0, now - held.started_at - held.told_s) if held.started_at else 0.0
         self.state.let_go(held, now, spent_s)
         self._spent(held, spent_s, now)
 
     def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
-        """Nobody has the attempt that an earlier core gave: again, or never."""
+        """Retry or end an attempt that an earlier core assigned and that no hub has."""
         del self.state.orphans[orphan.fence]
         for task in orphan.tasks():
             task.orphan = None
@@ -421,7 +421,7 @@ class AttemptReports:
     def _crashed(self, task: Slice, reason: str, now: float) -> None:
         record = task.record
         if task.items > 1 and record.spec.split:
-            # One of the items did it. Each goes on alone, so that the guilty one is found and no other is blamed.
+            # One of the items killed the worker. Each now runs alone, so that only the guilty one is blamed.
             for item in range(task.first, task.first + task.items):
                 self._requeue(record.carve(record.at(item), item, 1), "WorkerDied", reason, now)
             return
@@ -464,7 +464,7 @@ class AttemptReports:
     # ── helpers ──
 
     def _held(self, hub: Hub, task: str, first: int, attempt: int, now: float) -> Assignment | None:
-        """The attempt that a fact is about, if it is the current one."""
+        """Return the attempt that a report names, if it is the current one."""
         fence = task, first, attempt
         held = hub.in_hand.get(fence)
         if held is None:
@@ -476,9 +476,9 @@ class AttemptReports:
         return held
 
     def adopt(self, hub: Hub, orphan: Orphan, running: Running | None, now: float) -> Assignment | None:
-        """The hub still has an attempt that a core before this one gave; None when nobody wants it any more.
+        """Take over an attempt that an earlier core assigned and the hub still has; None if it is no longer wanted.
 
-        `running` is what the hub's hello says of it, if that is how the core learns of it.
+        `running` is its entry in the hub's hello, if the core learns of the attempt from a hello.
         """
         state, record = self.state, orphan.record
         worker = hub.workers.get(running.worker) if running is not None else None
@@ -495,7 +495,7 @@ class AttemptReports:
         for task in tasks:
             task.orphan = None
             state.notice(task, now)
-        parts = record.covering(orphan.first, orphan.items)  # whose ends it told before
+        parts = record.covering(orphan.first, orphan.items)  # including items whose ends it reported earlier
         held.told_s = sum(ran_s(task) for task in parts if task.ended and task.ended.attempt == orphan.attempt)
         state.give(held)
         if running is not None and running.worker and not running.ahead:
@@ -510,15 +510,15 @@ class AttemptReports:
 
 
 def _is_to_split(task: Slice) -> bool:
-    """Its calls can run apart, so that the one that is to blame is found."""
+    """Return whether its calls can run separately, so that the guilty one is found."""
     return task.items > 1 and task.record.spec.split
 
 
 def _is_final(failure: Failure) -> bool:
-    """The call was stopped early as asked, and had emitted nothing. What a task raises has a traceback."""
+    """Return whether the call was stopped early on request without an emitted result (it has no traceback)."""
     return failure.kind == "NothingEmitted" and not failure.traceback
 
 
 def _believed(duration_s: float) -> float:
-    """A hub's word of how long something took."""
+    """Return a duration that a hub reported, bounded to credible values."""
     return duration_s if 0.0 < duration_s < LONGEST_S else 1e-9

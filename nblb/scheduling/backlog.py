@@ -1,8 +1,8 @@
-"""The tasks that wait, by user, priority and age, so that the next one of a user is found at once.
+"""The waiting slices, indexed by user, priority and age, so that a user's next slice is found in constant time.
 
-Older means accepted earlier, so a task that comes back from a hub, or has waited for others, stands where it would
-have stood. A line holds tasks of one *kind* (what a hub needs to run them), so that one that no hub can run keeps
-nobody waiting who comes behind it.
+Age is the order of acceptance, so a slice that returns from a hub, or has waited for dependencies, takes the place it
+had. A line contains slices of one *kind* (what a hub needs to run them), so a slice that no hub can run does not block
+slices of other kinds behind it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 QUEUED = TaskState.QUEUED
 FEW_LEVELS = 32
-Look: TypeAlias = "tuple[Slice, Slice]"  # the next task for a worker of a band, and the oldest
-#: A user's turn in a band: occupied, usage, number of the oldest task (no two users have the same), user, next task.
+Look: TypeAlias = "tuple[Slice, Slice]"  # the next slice for a worker of a band, and the oldest
+#: A user's turn in a band: occupied, usage, number of the oldest slice (unique among users), user, next slice.
 Entry: TypeAlias = "tuple[int, float, int, UserQueue, Slice]"
 
 
 class SliceQueue:
-    """Waiting tasks of one user, priority and kind, oldest first.
+    """Waiting slices of one user, priority and kind, oldest first.
 
-    Nearly all come in order and stand in `tasks`; the others in the heap `late`. One that was cancelled is dropped
-    when it comes to the head, or when half of the line is such.
+    Nearly all arrive in order and are appended to `tasks`; the others go to the heap `late`. A cancelled slice is
+    removed when it reaches the head, or when half of the line is cancelled.
     """
 
     __slots__ = ("dead", "items", "late", "tasks")
@@ -40,7 +40,7 @@ class SliceQueue:
         self.tasks: deque[Slice] = deque()
         self.late: list[Slice] = []
         self.dead = 0
-        self.items: dict[str, int] = {}  # that wait here, by the task's name, for display
+        self.items: dict[str, int] = {}  # waiting items by task name, for display
 
     def add(self, task: Slice) -> None:
         if self.tasks and task < self.tasks[-1]:
@@ -49,7 +49,7 @@ class SliceQueue:
             self.tasks.append(task)
 
     def count(self, name: str, items: int) -> None:
-        """So many items more (or fewer) wait here."""
+        """Add `items` (which may be negative) to the number of waiting items of this name."""
         left = self.items.get(name, 0) + items
         if left:
             self.items[name] = left
@@ -71,7 +71,7 @@ class SliceQueue:
         return tasks[0] if tasks else None
 
     def drop_head(self) -> None:
-        """The task that `head` gave leaves."""
+        """Remove the slice that `head` returned."""
         late = self.late
         if late and (not self.tasks or late[0] < self.tasks[0]):
             heappop(late)
@@ -79,7 +79,7 @@ class SliceQueue:
             self.tasks.popleft()
 
     def died(self) -> None:
-        """One of the tasks in here waits no more."""
+        """Note that one of the slices in this line was cancelled."""
         self.dead += 1
         if self.dead > 32 and 2 * self.dead > len(self.tasks) + len(self.late):
             self.tasks = deque(task for task in self.tasks if task.state is QUEUED)
@@ -88,14 +88,14 @@ class SliceQueue:
             self.dead = 0
 
     def waiting(self) -> Iterator[Slice]:
-        """All of them, in order."""
+        """Yield all waiting slices in order."""
         alive = (task for task in self.tasks if task.state is QUEUED)
         late = sorted(task for task in self.late if task.state is QUEUED)
         return merge(alive, late) if late else alive
 
 
 class UserQueue:
-    """One user's waiting tasks, and what fair share needs to know about the user."""
+    """One user's waiting slices, and the figures that fair share needs about the user."""
 
     __slots__ = (
         "_lines",
@@ -114,29 +114,29 @@ class UserQueue:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.occupied = 0  # slices that hubs have in hand
+        self.occupied = 0  # slices assigned to hubs
         self.usage = 0.0  # decayed worker time, on fair_share's growing scale
         self.used_s = 0.0  # plain worker time, for display
         self.done = self.failed = 0  # items
-        self.waiting = 0  # items that wait here
-        self.single = 0  # of these, those that belong to no job: the JSON door refuses more than LB_QUEING_MAXPERUSER
+        self.waiting = 0  # waiting items
+        self.single = 0  # of these, items outside jobs: the JSON door refuses more than LB_QUEING_MAXPERUSER
         self.levels: dict[float, dict[Kind, SliceQueue]] = {}
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
-        self._lines: dict[Band, SliceQueue] = {}  # where all that wait for a worker of the band stand in one line: it
+        self._lines: dict[Band, SliceQueue] = {}  # the line, for bands whose slices all wait in one
 
     def add(self, task: Slice) -> bool:
-        """Wait, behind all that were accepted before; is it the first of its line now?"""
+        """Add a slice behind all that were accepted earlier; return whether it is now the head of its line."""
         line = self._line(task.record)
         self._count(line, task.record, task.items)
         return self._join(line, task)
 
     def stand(self, task: Slice) -> bool:
-        """Take a place in the line without being counted: a piece that was cut off a waiting task."""
+        """Add a piece that was cut off a waiting slice, without counting it again."""
         return self._join(self._line(task.record), task)
 
     def _line(self, record: Submission) -> SliceQueue:
-        """Where the record's tasks wait."""
+        """Return the line for slices of this submission; create it if necessary."""
         priority, kind = record.spec.priority, record.kind
         level = self.levels.get(priority)
         if level is None:
@@ -156,13 +156,13 @@ class UserQueue:
         return True
 
     def cancelled(self, task: Slice) -> None:
-        """The task, which has left the state QUEUED, waits no more."""
+        """Note that this slice has left the state QUEUED because it was cancelled."""
         line = self._line(task.record)
         self._count(line, task.record, -task.items)
         line.died()
 
     def turn(self, band: Band) -> Entry | None:
-        """Where the user stands in the band, and with which task; None when none waits for it."""
+        """Return the user's entry for the band, with its next slice; None if no slice waits for the band."""
         line = self._lines.get(band)
         if line is not None and line.tasks and not line.late:  # nearly always
             task = line.tasks[0]
@@ -172,7 +172,7 @@ class UserQueue:
         return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
 
     def drop(self, task: Slice, band: Band) -> None:
-        """The task, which is the next one or one of the `others` for this band, leaves its line for a hub."""
+        """Remove a slice that goes to a hub; it is the next one, or one of the `others`, for this band."""
         record, items = task.record, task.items
         line = self._lines.get(band) or self._line(record)
         if line.late:
@@ -182,7 +182,7 @@ class UserQueue:
         self.waiting -= items
         if record.job is None:
             self.single -= items
-        waiting, name = line.items, record.spec.name  # `line.count`, made quick
+        waiting, name = line.items, record.spec.name  # `line.count` inlined, since this runs for every dispatch
         left = waiting[name] - items
         if left:
             waiting[name] = left
@@ -190,12 +190,12 @@ class UserQueue:
             del waiting[name]
 
     def withhold(self, task: Slice, band: Band) -> None:
-        """The task, which is the next one for this band, leaves its line although it goes on waiting."""
+        """Remove the next slice for this band from its line although it stays QUEUED."""
         self.drop(task, band)
         self._looks.clear()
 
     def taken(self, task: Slice, items: int) -> None:
-        """`items` were cut off the front of `task`, which goes on waiting."""
+        """Subtract `items` that were cut off the front of `task`, which stays QUEUED."""
         self._count(self._line(task.record), task.record, -items)
 
     def _count(self, line: SliceQueue, record: Submission, items: int) -> None:
@@ -206,7 +206,7 @@ class UserQueue:
 
     @property
     def by_name(self) -> Counter[str]:
-        """Items that wait, for display."""
+        """Waiting items by task name, for display."""
         waiting: Counter[str] = Counter()
         for level in self.levels.values():
             for line in level.values():
@@ -223,7 +223,7 @@ class UserQueue:
         return waiting
 
     def heads(self, priority: float) -> list[Slice]:
-        """The oldest task of each kind at this priority; lines and levels that are empty are dropped."""
+        """Return the oldest slice of each kind at this priority; remove empty lines and levels."""
         level = self.levels[priority]
         heads = []
         for kind, line in list(level.items()):
@@ -239,7 +239,7 @@ class UserQueue:
         return heads
 
     def head(self, priority: float) -> Slice | None:
-        """The oldest task at this priority."""
+        """Return the oldest slice at this priority."""
         level = self.levels[priority]
         if len(level) == 1:  # nearly always
             for line in level.values():
@@ -249,9 +249,9 @@ class UserQueue:
         return min(self.heads(priority), default=None)
 
     def look(self, band: Band) -> Look | None:
-        """The next and the oldest of the tasks that wait for a worker of this band; None when none does.
+        """Return the next and the oldest slice that wait for a worker of this band; None if there is none.
 
-        It is remembered until one of the two waits no more, or another one comes to the head of a line.
+        The pair is cached until one of the two leaves the queue, or another slice becomes the head of a line.
         """
         line = self._lines.get(band)
         if line is not None:
@@ -279,7 +279,7 @@ class UserQueue:
         return look
 
     def best(self, low: float, high: float) -> Slice | None:
-        """The next task for a worker that takes priorities low..high: highest priority, then first in."""
+        """Return the next slice for a worker of priorities low..high: highest priority, then first in, first out."""
         priorities = self.priorities
         while True:
             at = bisect_right(priorities, high) - 1
@@ -290,19 +290,19 @@ class UserQueue:
                 return task
 
     def _oldest(self, best: Slice, low: float) -> Slice:
-        """Among the heads at the priorities from `low` up to the best one's."""
+        """Return the oldest of the heads at the priorities from `low` up to that of `best`."""
         priorities, high = self.priorities, best.record.spec.priority
         first, last = bisect_left(priorities, low), bisect_left(priorities, high)
-        if last - first >= FEW_LEVELS:  # then the next one stands for all, so that a choice stays cheap
+        if last - first >= FEW_LEVELS:  # then `best` stands for all, so that a choice stays cheap
             return best
-        for priority in priorities[first:last]:  # a copy: `head` drops levels that are empty
+        for priority in priorities[first:last]:  # a copy: `head` removes empty levels
             task = self.head(priority)
             if task is not None and task < best:
                 best = task
         return best
 
     def others(self, low: float, high: float) -> Iterator[Slice]:
-        """For each kind the next task, in the order of rule 4.3: for a worker that can't run the best one."""
+        """Yield the next slice of each kind, highest priority first: for a worker that cannot run the best one."""
         seen: set[Kind] = set()
         for priority in self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]:
             for task in sorted(self.heads(priority)):
@@ -311,7 +311,7 @@ class UserQueue:
                     yield task
 
     def tasks(self) -> Iterator[Slice]:
-        """All that wait, in the order in which an unlimited worker would take them."""
+        """Yield all waiting slices in the order in which a single worker of all priorities would run them."""
         for priority in reversed(self.priorities):
             lines = [line.waiting() for line in self.levels[priority].values()]
             yield from lines[0] if len(lines) == 1 else merge(*lines)

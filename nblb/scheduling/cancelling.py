@@ -1,7 +1,7 @@
-"""Taking back: what users cancel or forget, and what the core must refuse after all.
+"""Cancelling submissions, dropping jobs, and undoing acceptances that could not be committed.
 
-A cancel that has been answered is kept at once, also where a hub has still to confirm it: whatever dies meanwhile,
-the task does not become DONE any more.
+A cancellation is written to the journal before it is answered, even if a hub still has to confirm it: whatever
+process dies in between, the items cannot become DONE.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Cancelling:
     def __init__(self, state: State, retention: Retention) -> None:
         self.state = state
         self.retention = retention
-        self._called_off: dict[str, list[tuple[int, int, bool]]] = {}  # before they were accepted
+        self._called_off: dict[str, list[tuple[int, int, bool]]] = {}  # cancelled before they were accepted
 
     def cancel_task(self, client: ConnectedClient, message: CancelTask, now: float) -> None:
         state = self.state
@@ -50,7 +50,7 @@ class Cancelling:
         state.send(client.address, CancelAnswer(request=message.request, cancelled=cancelled, source=source))
 
     def _call_off(self, message: CancelTask) -> int:
-        """Records that wait for a blob are not accepted yet: they are cancelled as soon as they are; how many items."""
+        """Mark parked submissions, which wait for a blob, to be cancelled once accepted; return the number of items."""
         first, items = (0, 0) if message.job else (message.first, message.items)
         count = 0
         for spec in [spec for waiting in self.state.parked.values() for _, spec in waiting]:
@@ -60,19 +60,21 @@ class Cancelling:
         return count
 
     def tick(self, now: float) -> None:
-        """Cancel what was called off and has been accepted since, and nested tasks whose parent is over; before
-        anything is given to a hub."""
+        """Cancel submissions that were called off and accepted since, and nested ones whose parent is over.
+
+        This runs before anything is assigned to a hub.
+        """
         for task in [task for task in self._called_off if task not in self.state.parked_on]:
             record = self.state.records.get(task)
             for first, items, kill in self._called_off.pop(task):
                 if record is not None:
                     self.cancel(record, first, items, kill, now)
-        while self.state.left:  # a child's end leaves children of its own
+        while self.state.left:  # cancelling a child may leave children of its own
             for child in parents.left_children(self.state):
                 self.cancel(child, 0, 0, False, now)
 
     def cancel(self, record: Submission, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
-        """Cancel these items of a record (0 items: all); how many will not run any more, and where they were."""
+        """Cancel items of a submission (0 items: all); return how many will not run, and where they were."""
         if items == 0:
             first, items = 0, record.items
         if not 0 <= first < record.items or items < 0:
@@ -92,7 +94,7 @@ class Cancelling:
         if task.state in OVER:
             return 0, ""
         if task.state is TaskState.DONE:
-            # The seed's rule for single tasks: the result is dropped. One that others need, or of a job, is not.
+            # The seed's rule for single tasks: the result is dropped, unless another needs it or it belongs to a job.
             if record.spec.job or record.pins or not whole:
                 return 0, ""
             self.state.tallies.uncount(task, self.state.wall_offset)
@@ -108,7 +110,7 @@ class Cancelling:
         return self._cancel_given(task, first, items, kill, now), "pending"
 
     def _cancel_given(self, task: Slice, first: int, items: int, kill: bool, now: float) -> int:
-        """A hub has it. While other items of the same attempt are wanted it can't be stopped: let it run on unheard."""
+        """Cancel items that a hub has. The attempt runs on unobserved if other items of it are still wanted."""
         state, held = self.state, task.held
         if held is not None and items == task.items and held.tasks == [task]:
             task.move("StopTask", now)
@@ -118,7 +120,7 @@ class Cancelling:
             state.notice(task, now)
             state.stop(held, "cancel", kill)
             return items
-        orphan = task.orphan  # nobody to tell: should a hub come back with it, it is sent away
+        orphan = task.orphan  # no hub to stop yet: a hub that returns with it is told to stop it
         piece = task if items == task.items else task.record.carve(task, first, items)
         self._end(piece, now)
         if held is not None:
@@ -128,7 +130,7 @@ class Cancelling:
         return items
 
     def _cut_waiting(self, task: Slice, first: int, items: int) -> Slice:
-        """A slice of just these items of a waiting task; what is cut off keeps its place in the line."""
+        """Return a slice of exactly these items of a waiting slice; the rest keeps its place in the line."""
         if items == task.items:
             return task
         before = task.items
@@ -156,10 +158,10 @@ class Cancelling:
             self.state.unqueue(task)
         self.state.finish([task], self._ended(task, now), now)
 
-    # ── jobs, and second thoughts ──
+    # ── jobs, and undone acceptances ──
 
     def forget_job(self, client: ConnectedClient, message: ForgetJob, now: float) -> None:
-        """Drop the job at once, so that nobody finds it by its name or id, and say so."""
+        """Drop the job at once, so that it is no longer found by name or id, and confirm that."""
         job = self.state.jobs.get(message.job)
         if job is not None:
             self._forget(job, now)
@@ -167,7 +169,7 @@ class Cancelling:
             self.state.send(client.address, Answer(request=message.request, value=job is not None))
 
     def _forget(self, job: SubmittedJob, now: float) -> None:
-        """Cancel what is open; the records go with the next sweep, or when their hubs have let go of them."""
+        """Cancel the open items; a sweep removes the submissions as soon as their hubs have released them."""
         state = self.state
         for record in list(job.records.values()):
             self.cancel(record, 0, 0, False, now)
@@ -175,7 +177,7 @@ class Cancelling:
             if record.closed:
                 state.expire_at(record, now)
             state.out.append(Record(Collected(record.id, state.wall(now))))
-        for record in list(job.records.values()):  # all are cancelled: no follower becomes a source any more
+        for record in list(job.records.values()):  # all are cancelled: no follower can become a source now
             if record.spec.cache and state.cache.get(record.spec.cache) is record:
                 del state.cache[record.spec.cache]
         state.dropped.job(job.id, job.user, job.spec.name, expired=False)
@@ -183,10 +185,10 @@ class Cancelling:
         state.out.append(Record(JobForgotten(job.id)))
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> None:
-        """Undo records whose acceptance could not be kept: nobody has heard of them, no hub has got them."""
+        """Undo submissions whose acceptance could not be committed: no client and no hub has received anything yet."""
         state = self.state
         chosen = {name: state.records[name] for name in tasks if name in state.records}
-        for record in sorted(chosen.values(), key=lambda record: -record.number):  # those that need others first
+        for record in sorted(chosen.values(), key=lambda record: -record.number):  # dependents before what they need
             watchers, record.watchers = record.watchers, ()
             for task in record.slices:
                 held = task.held

@@ -1,10 +1,10 @@
-"""What a record waits for before it may run: results of others, or the same call that is being computed.
+"""Dependencies of a submission: results of others, or an equal call that is already being computed.
 
-A result that it needs is that of a whole record, or of one item of it: then it need not wait for the other items.
+A needed result belongs to a whole submission or to one item of it; in the second case the other items do not matter.
 
-A record that waits is BLOCKED. It is queued when all it needs is DONE, and fails with the first that ends otherwise.
-With cache=True a call of one function on the same arguments follows the record that computes it, and is served
-from it; should that one come to nothing, the first of its followers computes, and the others follow it.
+A waiting submission is BLOCKED. It is queued when everything it needs is DONE, and fails with the first that ends
+otherwise. With cache=True, a call of the same function with the same arguments follows the submission that computes
+it and receives that result; if that one has no result, its first follower computes, and the others follow that.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from nblb.scheduling.submission import WHOLE, Submission
 if TYPE_CHECKING:
     from nblb.scheduling.state import State
 
-Need: TypeAlias = "tuple[Submission, int]"  # a record, and its item that is needed or WHOLE
-Obstacle: TypeAlias = "Submission | str | list[Need] | None"  # to follow, reason to fail, to wait for, nothing
+Need: TypeAlias = "tuple[Submission, int]"  # a submission, and the needed item or WHOLE
+Obstacle: TypeAlias = "Submission | str | list[Need] | None"  # followed, reason to fail, waited for, nothing
 
 
 def pin(state: State, record: Submission) -> None:
-    """The results that this record needs may not expire before it has ended."""
+    """Keep the results that this submission needs from expiring before it has ended."""
     for name in record.spec.depends:
         needed, item = state.needed(name)
         if needed is None:
@@ -46,7 +46,7 @@ def unpin(state: State, record: Submission) -> None:
 
 
 def obstacle(state: State, record: Submission) -> Obstacle:
-    """What keeps the record from being queued; it becomes the source of its cache entry where there is none."""
+    """Return what keeps the submission from being queued; it becomes its cache entry's source if there is none."""
     if record.shares:
         source = state.cache.setdefault(record.spec.cache, record)
         if source is not record and not record.spec.fresh and (source.unended or source.serves):
@@ -65,7 +65,7 @@ def obstacle(state: State, record: Submission) -> Obstacle:
 
 
 def block(state: State, record: Submission, because: Obstacle, now: float) -> None:
-    """Let the BLOCKED slices of the record wait, or end them, as the obstacle says."""
+    """Make the BLOCKED slices of the submission wait, or end them, depending on the obstacle."""
     if isinstance(because, Submission):
         if because.unended:
             because.followers = [*(because.followers or ()), record]
@@ -83,7 +83,7 @@ def block(state: State, record: Submission, because: Obstacle, now: float) -> No
 
 
 def untie(state: State, record: Submission) -> None:
-    """The record waits for nothing any more."""
+    """Remove the submission from everything that it waits for."""
     source, record.follows = record.follows, None
     if source is not None and source.followers is not None and record in source.followers:
         source.followers.remove(record)
@@ -95,20 +95,20 @@ def untie(state: State, record: Submission) -> None:
 
 
 def wake(state: State, record: Submission, items: range, now: float) -> None:
-    """These items of `record` have ended: tell those that wait for one of them."""
+    """Notify the submissions that wait for one of these items of `record`, which have ended."""
     waiting = record.dependents or {}
     for item in [item for item in (items if len(items) < len(waiting) else list(waiting)) if item in items]:
         _wake(state, record, item, waiting.pop(item, ()), now)
 
 
 def wake_all(state: State, record: Submission, now: float) -> None:
-    """All items of `record` have ended: tell those that wait for the whole of it."""
+    """Notify the submissions that wait for all of `record`, which has ended."""
     serves = record.serves
     source = state.cache.get(record.spec.cache) if record.spec.cache and record.items == 1 else None
     if source is record and not serves:
         del state.cache[record.spec.cache]
     elif source is not None and serves and not source.done and not source.spec.fresh:
-        state.cache[record.spec.cache] = record  # here it is already
+        state.cache[record.spec.cache] = record  # the result is here already
     followers, record.followers = record.followers, None
     for follower in followers or ():
         _follow(state, follower, record if serves else None, now)
@@ -118,7 +118,7 @@ def wake_all(state: State, record: Submission, now: float) -> None:
 
 
 def _wake(state: State, record: Submission, item: int, waiting: Iterable[Submission], now: float) -> None:
-    """What these have waited for has come, or never will."""
+    """Continue or fail submissions whose dependency has ended."""
     done = record.has_result(item)
     for dependent in waiting:
         if not done:
@@ -130,7 +130,7 @@ def _wake(state: State, record: Submission, item: int, waiting: Iterable[Submiss
 
 
 def queue_blocked(state: State, record: Submission, now: float) -> None:
-    """Nothing stands in the way any more."""
+    """Queue the BLOCKED slices, which now have all they need."""
     for task in record.slices:
         if task.state is TaskState.BLOCKED and not task.follows:
             task.move("DependenciesDone", now)
@@ -139,16 +139,16 @@ def queue_blocked(state: State, record: Submission, now: float) -> None:
 
 
 def fail_blocked(state: State, record: Submission, reason: str, now: float) -> None:
-    """A task whose result it needs did not succeed: it waits for the others no more, unless it is tried again."""
+    """Fail a submission whose dependency did not succeed; it no longer waits for the others unless it is retried."""
     untie(state, record)
     for task in [task for task in record.slices if task.state is TaskState.BLOCKED and not task.follows]:
         state.fail(task, "DependencyFailed", Failure(kind="DependencyFailed", message=reason), now)
 
 
 def _follow(state: State, follower: Submission, source: Submission | None, now: float) -> None:
-    """The computation that this record hoped to share has ended: take its result, or compute after all."""
+    """Take the result of the ended computation that this submission followed, or compute it if there is none."""
     follower.follows = None
-    if follower.closed or follower.slices[0].state in ENDED:  # it was cancelled, and perhaps forgotten since
+    if follower.closed or follower.slices[0].state in ENDED:  # it was cancelled, and perhaps dropped since
         return
     if source is not None:
         serve(state, follower.slices[0], source, now)
@@ -161,7 +161,7 @@ def _follow(state: State, follower: Submission, source: Submission | None, now: 
 
 
 def serve(state: State, task: Slice, source: Submission, now: float) -> None:
-    """Give a record of one call the result of another."""
+    """End a slice of one call with the result of another submission."""
     ended = source.slices[0].ended
     assert ended is not None
     task.move("CacheHit", now)
@@ -184,5 +184,5 @@ def _reason(needed: Submission, item: int) -> str:
     cause = bad.ended.failure if bad.ended is not None else None
     if cause is None or not cause.message:
         return text
-    # Down a chain the first cause is what a person needs, not a sentence that grows with each link.
+    # Along a chain a person needs the first cause, not a sentence that grows with each link.
     return cause.message if cause.kind == "DependencyFailed" else f"{text}: {cause.kind}: {cause.message}"

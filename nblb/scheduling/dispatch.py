@@ -1,4 +1,4 @@
-"""Gives waiting tasks to free workers, by the rules of DESIGN 4: whose turn, which task, where, how much at once."""
+"""Assigns waiting slices to free workers by the rules of docs/scheduling.md: whose turn, which, where, how much."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from nblb.scheduling.slice import Slice, given_at
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Kind, Submission
 
-MAX_A_TURN = 2000  # so that one turn of the shell stays short
+MAX_A_TURN = 2000  # slices, so that one turn of the shell stays short
 
 
 class Dispatch:
-    """Matches tasks and workers."""
+    """Assigns slices to groups of workers."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.sent_ahead: list[Assignment] = []  # in the last run, for invariants.py
-        self.waiting: list[tuple[UserQueue, Slice, Band]] = []  # those who wait for the next slot, for recall.py
+        self.waiting: list[tuple[UserQueue, Slice, Band]] = []  # users who wait for the next slot, for recall.py
         self.held = False  # the disk is full: nothing new is started
         self.suspect_from = state.policy.most_ends - 1  # crashes
         self._estimates = state.placement.estimates
@@ -36,7 +36,7 @@ class Dispatch:
         self._step = given_at(0.0)
 
     def run(self, now: float) -> None:
-        """Assign until no free worker has anybody waiting for it, then send short work ahead."""
+        """Assign until no slice waits that a free worker could run, then send short slices ahead."""
         state = self.state
         if not state.dispatch_due or self.held:
             return
@@ -57,12 +57,12 @@ class Dispatch:
             state.dispatch_due = True
 
     def _serve(self, band: Band, most: int) -> int:
-        """Give the free workers of this band to the users whose turn it is; how many slices were assigned."""
+        """Assign the free workers of this band to users in turn; return the number of slices assigned."""
         placement, given = self.state.placement, 0
         free = placement.rooms[band].free.groups
-        passed: list[UserQueue] = []  # users whose next task no free worker can take
+        passed: list[UserQueue] = []  # users whose next slice no free worker can run
         entry = self._first(band) if free else None
-        while entry is not None and given < most and free:  # (in vain, if only a hub under suspicion has room)
+        while entry is not None and given < most and free:  # (none is assigned if only a suspect hub has room)
             _, _, _, user, task = entry
             if task.crashes >= self.suspect_from and self._withhold(task, user, band):
                 entry = band.first()
@@ -86,16 +86,17 @@ class Dispatch:
         return given
 
     def _runs_suspect(self) -> bool:
-        """Some hub may be running a task that one more sudden end of its hub makes LOST: it must be the only one.
+        """Return whether a hub may be running a slice that one more sudden end of its hub makes LOST.
 
-        One that waits for tasks of its own runs nothing, and may wait for another of that kind.
+        Such a slice must be the only one of its sort that runs. One that waits for nested tasks does not count: it runs
+        nothing, and may be waiting for another such slice.
         """
         orphans = (task for orphan in self.state.orphans.values() for task in orphan.tasks())
         held = (task for held in self._running() for task in held.tasks)
         return any(task.crashes >= self.suspect_from for tasks in (held, orphans) for task in tasks)
 
     def _withhold(self, task: Slice, user: UserQueue, band: Band) -> bool:
-        """Keep such a task out of the line, while another one may be running."""
+        """Take such a slice out of the line while another one may be running; return whether it was taken out."""
         if task.items > 1 or not self._runs_suspect():
             return False
         user.withhold(task, band)
@@ -104,18 +105,18 @@ class Dispatch:
         return True
 
     def _running(self) -> Iterator[Assignment]:
-        """What hubs have in hand, but for what waits for tasks of its own."""
+        """Yield the attempts that hubs have, without those that wait for nested tasks."""
         return (held for hub in self.state.hubs.values() for held in hub.in_hand.values() if not held.wait)
 
     def _first(self, band: Band) -> Entry | None:
-        """The user whose turn it is. A worker that has waited for tasks of its own, and whose turn it is, goes on."""
+        """Return the entry whose turn it is; first let workers resume that have waited and whose turn has come."""
         entry = band.first()
         while self.state.resumable and waits.resume_next(self.state, band, entry, self._now):
             entry = band.first()
         return entry
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
-        """No hub with a free worker can run the user's best task: the next one of another kind that some hub can."""
+        """Return the user's next slice of another kind, and a group with a free worker that can run it."""
         for task in user.others(band.low, band.high):
             if task.record.kind != best.record.kind:
                 group = self.state.placement.choose_free(task.record, band)
@@ -124,20 +125,20 @@ class Dispatch:
         return best, None
 
     def _send_ahead(self, band: Band, most: int) -> int:
-        """Send short slices ahead to the busy workers of this band; how many were assigned.
+        """Send short slices ahead to the busy workers of this band; return the number of slices assigned.
 
-        A user whose turn it is, and whose next task finds no room now, gets the next slot that ends. So nobody behind
-        that user is sent work ahead where the task could run: it would take this slot, again and again.
+        A user whose turn it is, and whose next slice finds no capacity now, gets the next slot that becomes free. So
+        no later user's work is sent ahead to where that slice could run: it would take this slot again and again.
         """
         placement, given = self.state.placement, 0
         room = placement.rooms[band]
         if not (room.ahead.groups or room.full):
             return 0
         if any(held.group.band is band for held in self.state.resumable):
-            return 0  # a worker whose wait is over gets the next slot that ends
+            return 0  # a worker whose wait is over gets the next free slot
         passed: list[UserQueue] = []
-        closed: list[Kind] = []  # of the tasks that wait for the next slot
-        level = -1  # of occupied workers, at which all who wait have been looked at
+        closed: list[Kind] = []  # kinds of the slices that wait for the next slot
+        level = -1  # of occupied workers, whose users have been compared
         entry = band.first()
         while entry is not None and given < most:
             occupied, _, _, user, best = entry
@@ -169,7 +170,7 @@ class Dispatch:
     def _next_ahead(
         self, best: Slice, user: UserQueue, band: Band, closed: list[Kind]
     ) -> tuple[Slice | None, int, GroupOfWorkers | None]:
-        """The user's next task that some hub of this band can run, how much of it, and where it can be sent ahead."""
+        """Return the user's next slice that a hub of this band can run, how many items, and the group to send to."""
         placement = self.state.placement
         items = 1 if best.items == 1 else placement.slice_items(best, user, band)
         group = placement.choose_ahead(best.record, items, band, closed)
@@ -182,9 +183,9 @@ class Dispatch:
         return None, 0, None
 
     def _too_long_of_equals(self, band: Band, group: GroupOfWorkers) -> list[Kind]:
-        """The kinds of tasks, too long to be sent ahead, of users with as few workers as the first.
+        """Return the kinds of next slices, too long to be sent ahead, of users with as few workers as the first.
 
-        Should a slot of theirs end next, it is their turn again: work ahead must not stand in their way.
+        If one of their slots becomes free next, it is their turn again: work sent ahead must not delay them.
         """
         is_short = self.state.placement.is_short
         return [task.record.kind for task in band.equals(MOST_COMPARED) if not is_short(task, group)]
@@ -213,14 +214,14 @@ class Dispatch:
         return held
 
     def _send_inputs(self, hub: Hub, task: Slice) -> None:
-        """Say what the hub lacks of what the slice needs."""
+        """Send the hub those inputs of the slice that it does not have."""
         spec = task.record.spec
         for name in (task.function, *spec.constants, *spec.depends):
             if name:
                 self.state.hold(hub, name)
 
     def why(self, task: Slice, item: int, now: float) -> str:
-        """Why a call, which lies in this slice, still waits, in a sentence for its owner."""
+        """Return a sentence for the owner about why a call in this slice still waits."""
         state, record = self.state, task.record
         if nested := waits.why(state, task):
             return nested
@@ -234,8 +235,8 @@ class Dispatch:
             return at_hub.describe(state, task, item, now)
         if task in state.withheld:
             return (
-                f"waiting: it ran {task.crashes} times when its worker or hub ended; it runs again when no other task "
-                "of which that is true does, so that the guilty one is found"
+                f"waiting: it ran {task.crashes} times when its worker or hub ended; it runs again when no other such "
+                "task runs, so that the guilty one is found"
             )
         if self.held:
             return "waiting: the core's disk is full, and nothing is started before there is room"
@@ -248,7 +249,7 @@ class Dispatch:
         return place_in_line.describe(state, task, item, takers, now)
 
     def no_taker(self, record: Submission) -> str:
-        """Why no worker that is here now can ever run the record, in words; "" if one can."""
+        """Return a sentence about why no connected worker can ever run the submission; "" if one can."""
         state, spec = self.state, record.spec
         takers = list(state.placement.takers(record))
         if any(group.alive for group in takers):
@@ -279,6 +280,6 @@ class Dispatch:
 
 
 def _is_next(user: UserQueue, task: Slice, band: Band) -> bool:
-    """Is it this user's turn in that band, with this task?"""
+    """Return whether it is this user's turn in the band, with this slice."""
     entry = band.first()
     return entry is not None and entry[3] is user and entry[4] is task

@@ -1,7 +1,7 @@
-"""The memory of what the core has dropped: a late copy of a task does not run again, and a question about an expired
-result gets a better answer than "unknown".
+"""Ids of dropped tasks and jobs: a late copy of a task does not run again, and a query for an expired result gets a
+better answer than "unknown".
 
-It is bounded and not in the journal: after a restart, or after many others, a dropped task is an unknown one.
+They are bounded in number and not in the journal: after a restart, or after many others, a dropped task is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOST_DROPPED = 10_000  # tasks, and as many jobs, that are remembered
 
 
 class Dropped:
-    """Tasks and jobs that are gone, the latest last, and whether they went because their time to live was over."""
+    """Dropped tasks and jobs, the latest last, and whether they were dropped because they had expired."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, bool] = {}
@@ -24,26 +24,26 @@ class Dropped:
         return task in self._tasks
 
     def task(self, task: str, expired: bool) -> None:
-        """The record of this id is dropped."""
+        """Note that the submission with this id is dropped."""
         _note(self._tasks, task, expired)
 
     def job(self, job: str, user: str, name: str, expired: bool) -> None:
-        """The job of this id, of this user and name, is dropped."""
+        """Note that the job with this id, user and name is dropped."""
         _note(self._jobs, job, expired)
         _note(self._jobs, (user, name), expired)
 
     def has_expired(self, job: str = "", user: str = "", name: str = "") -> bool:
-        """True if the latest job that was dropped under this id or name went because its time to live was over."""
+        """Return whether the latest job dropped under this id or name had reached the end of its time to live."""
         return self._jobs.get(job, False) or self._jobs.get((user, name), False)
 
     def was_given_up(self, job: str) -> bool:
-        """True if the job of this id was dropped because somebody asked for it."""
+        """Return whether the job with this id was dropped on request."""
         return self._jobs.get(job, True) is False
 
     def answer(self, task: str) -> tuple[str, str]:
-        """The class of the error for a task that the core does not have, by its name in errors.py, and the sentence.
+        """Return the error for a task that the core does not have: the name of its class, and the sentence.
 
-        `task` is the id of a record, or of an item of one: "record.item".
+        `task` is the id of a submission, or of an item of one: "submission.item".
         """
         gone = self._tasks.get(task, self._tasks.get(task.rpartition(".")[0]))
         if gone:

@@ -1,20 +1,20 @@
-"""Whose turn it is: the user with the fewest occupied workers, then the least recent use, then the oldest task.
+"""Fair share: the turn of the user with the fewest occupied workers, then least recent use, then the oldest slice.
 
-Recent use is worker time that decays exponentially (half-life LB_FAIR_HALFLIFE_S). Instead of shrinking every
-user's sum as time passes, what is added grows: a second used at time t counts 2 ** (t / half-life), so the order
-of two users never changes by waiting and a line of them stays sorted. (Forward decay: Cormode et al., ICDE 2009.)
+Recent use is worker time that decays exponentially (half-life LB_FAIR_HALFLIFE_S). Instead of decreasing every user's
+sum as time passes, later additions count more: a second used at time t adds 2 ** (t / half-life), so waiting never
+changes the order of two users, and a sorted line of users stays sorted. (Forward decay: Cormode et al., ICDE 2009.)
 When the scale gets large, all sums are rescaled.
 
-Each band (a range of priorities that some workers take) has a sorted line of the users with a task for it. A choice
-looks at its head however long the backlog is; whoever gets a worker nearly always goes to its end, else to a place
-that O(log users) comparisons find. (A heap compares as often at every choice.) A place is looked after when it matters:
+Each band (a range of priorities that some workers take) has a sorted line of the users with a slice for it. A choice
+reads its head, however long the backlog is. A user who gets a worker nearly always moves to the end, else to a place
+found with O(log users) comparisons. (A heap needs as many at every choice.) Places are updated lazily:
 
-- Whoever gets a worker sinks, in all bands. Nothing is done about it: an entry that tells of fewer workers than the
-  user has is put right when it comes to the top.
-- Whatever may raise a user (a worker comes back, the line has another head) is marked in each band where it matters,
-  and a band gives those who are marked new entries before its next choice. One that has no room does not choose.
+- A user who gets a worker moves back in all bands. No entry is updated for that: an entry with fewer workers than the
+  user has is corrected when it reaches the head.
+- A change that may move a user forward (a worker comes back, the user's line has another head) marks the user in each
+  band concerned, and the band replaces marked entries before its next choice. A band without capacity never chooses.
 
-An entry tells the user's next task, too, so that a choice needs no second look at the line.
+An entry also contains the user's next slice, so that a choice needs no second lookup.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from itertools import islice
 from nblb.scheduling.backlog import Entry, UserQueue
 from nblb.scheduling.slice import Slice
 
-MOST_HALFLIVES = 200.0  # then the scale starts anew, long before a float overflows
+MOST_HALFLIVES = 200.0  # after that the sums are rescaled, long before a float overflows
 
 
 class Band:
-    """The users with a task for workers of minP..maxP, in the order of their turns."""
+    """The users with a slice for workers of minP..maxP, in the order of their turns."""
 
     __slots__ = ("changed", "entries", "high", "line", "low", "share")
 
@@ -38,17 +38,17 @@ class Band:
         self.low, self.high = low, high
         self.share = share
         self.line: list[Entry] = []  # sorted
-        self.entries: dict[UserQueue, Entry] = {}  # those in the line that are valid
-        self.changed: dict[UserQueue, None] = {}  # those who may deserve a better place than their entry
+        self.entries: dict[UserQueue, Entry] = {}  # the valid ones of the line
+        self.changed: dict[UserQueue, None] = {}  # users who may have moved forward
 
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
 
     def refresh(self) -> None:
-        """Give all who were marked the places that they deserve."""
+        """Update the entries of all marked users."""
         self.share.tell_bands()
         entries, line = self.entries, self.line
-        few = 4 * len(self.changed) < len(entries)  # else it is cheaper to order all of them anew
+        few = 4 * len(self.changed) < len(entries)  # else sorting all of them again is cheaper
         for user in self.changed:
             entry = user.turn(self)
             if entry is None:
@@ -63,7 +63,7 @@ class Band:
             self.line = sorted(entries.values())
 
     def first(self) -> Entry | None:
-        """Whose turn it is, and with which task; None when nobody waits."""
+        """Return the entry whose turn it is; None when nothing waits for the band."""
         if self.changed or self.share.changed:
             self.refresh()
         line, entries = self.line, self.entries
@@ -79,7 +79,7 @@ class Band:
         return None
 
     def equals(self, most: int) -> Iterator[Slice]:
-        """The next tasks of the users with as few workers as the first (but not its own), of so many at most."""
+        """Yield the next slices of up to `most` other users with as few workers as the first."""
         line = self.line
         fewest = line[0][0]
         for entry in islice(line, 1, most + 1):
@@ -90,7 +90,7 @@ class Band:
                 yield task
 
     def put_right(self, user: UserQueue) -> None:
-        """The first, this user, gets the place that it deserves now: it has got something."""
+        """Move this user, the first of the line, to its new place after it was assigned a worker."""
         line = self.line
         del line[0]
         entry = user.turn(self)
@@ -100,11 +100,11 @@ class Band:
         self.entries[user] = entry
         if line and entry < line[-1]:
             insort(line, entry)
-        else:  # nearly always, where nobody has more workers than the others
+        else:  # nearly always, when all users have equally many workers
             line.append(entry)
 
     def pass_over(self, user: UserQueue) -> None:
-        """The first, whom nothing can be given, has no turn until it is marked again."""
+        """Remove the first user, to whom nothing can be assigned, until the user is marked again."""
         del self.entries[user]
         del self.line[0]
 
@@ -113,13 +113,13 @@ class Band:
 
 
 class FairShare:
-    """Keeps the turns of all users in all bands."""
+    """The turns of all users in all bands."""
 
     def __init__(self, halflife_s: float) -> None:
         self.halflife_s = halflife_s
         self.users: dict[str, UserQueue] = {}
         self.bands: dict[tuple[float, float], Band] = {}
-        self.changed: dict[UserQueue, None] = {}  # those whose standing has, and the bands do not know it
+        self.changed: dict[UserQueue, None] = {}  # users whose place may have changed, not yet marked in the bands
         self._origin: float | None = None
 
     def user(self, name: str) -> UserQueue:
@@ -129,7 +129,7 @@ class FairShare:
         return user
 
     def band(self, low: float, high: float) -> Band:
-        """The band of these bounds; a new one learns of all who wait."""
+        """Return the band with these bounds; a new one is filled with all users who have waiting slices."""
         band = self.bands.get((low, high))
         if band is None:
             band = self.bands[low, high] = Band(low, high, self)
@@ -137,23 +137,23 @@ class FairShare:
         return band
 
     def standing_changed(self, user: UserQueue) -> None:
-        """The user has fewer workers, or another use of them."""
+        """Note that the user has fewer workers, or a different recent use."""
         self.changed[user] = None
 
     def tell_bands(self) -> None:
-        """Mark those whose standing has changed where they have a turn; before a choice, not at each change."""
+        """Mark the changed users in the bands where they have an entry: once before a choice, not at each change."""
         for band in self.bands.values():
             band.changed.update(dict.fromkeys(filter(band.entries.__contains__, self.changed)))
         self.changed.clear()
 
     def line_changed(self, user: UserQueue, priority: float) -> None:
-        """Another task may be the next or the oldest of this user and priority."""
+        """Note that another slice may be the next or the oldest of this user at this priority."""
         for band in self.bands.values():
             if band.low <= priority <= band.high:
                 band.changed[user] = None
 
     def charge(self, user: UserQueue, seconds: float, now: float) -> None:
-        """The user has used a worker for so long, until now."""
+        """Add worker time that the user has used until now."""
         if self._origin is None:
             self._origin = now
         if now - self._origin > MOST_HALFLIVES * self.halflife_s:
@@ -163,12 +163,12 @@ class FairShare:
         self.standing_changed(user)
 
     def recall(self, user: UserQueue, used_s: float, recent_s: float, at: float) -> None:
-        """The user has used workers for so long, and at that time `recent_s` of it still counted."""
+        """Restore worker time of an earlier core: `used_s` in all, of which `recent_s` still counted at time `at`."""
         self.charge(user, recent_s, at)
         user.used_s += used_s - recent_s
 
     def recent_s(self, user: UserQueue, now: float) -> float:
-        """The user's worker time that counts against its share now."""
+        """Return the worker time that counts against the user's share now."""
         if self._origin is None:
             return 0.0
         decay: float = 2.0 ** max(-1000.0, (self._origin - now) / self.halflife_s)

@@ -1,4 +1,4 @@
-"""The groups of workers that can take work now: the least loaded of them is found without a look at the others."""
+"""The groups of workers with free capacity, ordered so that the least loaded is found without comparing all."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from nblb.scheduling.fair_share import Band
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import GroupOfWorkers
 
-Place: TypeAlias = "tuple[float, int, GroupOfWorkers]"  # load, number of arrival (no two have the same), group
+Place: TypeAlias = "tuple[float, int, GroupOfWorkers]"  # load, order of arrival (unique), group
 
 
 class ByLoad:
-    """Groups, the least loaded first; of equals, the one that has been here longest.
+    """Groups ordered by load, the least loaded first; of equals, the one connected longest.
 
-    As in fair_share.Band, an entry that tells of less load than the group has is put right when it comes to the top,
-    and a group that may deserve a better place is only marked: it gets its new entry before the next choice.
+    As in fair_share.Band, an entry with less load than the group has is corrected when it reaches the top, and a group
+    that may have moved forward is only marked: it gets a new entry before the next choice.
     """
 
     __slots__ = ("_heap", "_number", "_risen", "groups")
 
     def __init__(self) -> None:
-        self.groups: dict[GroupOfWorkers, None] = {}  # those that are here; what is valid of the heap is their `entry`
+        self.groups: dict[GroupOfWorkers, None] = {}  # the heap's valid entries are the `entry` of these
         self._heap: list[Place] = []
         self._number = 0
-        self._risen: dict[GroupOfWorkers, None] = {}  # those that may have less load than their entry says
+        self._risen: dict[GroupOfWorkers, None] = {}  # groups that may have less load than their entry
 
     def __contains__(self, group: object) -> bool:
         return group in self.groups
 
     def __iter__(self) -> Iterator[GroupOfWorkers]:
-        """Longest here, first."""
+        """Iterate over the groups, the one connected longest first."""
         return iter(self.groups)
 
     def put(self, group: GroupOfWorkers) -> None:
-        """It is here; its load may have changed."""
+        """Add the group, or note that its load may have changed."""
         if group not in self.groups:
             self.groups[group] = None
             self._number += 1
@@ -58,7 +58,7 @@ class ByLoad:
         self._risen.pop(group, None)
 
     def _lift(self) -> None:
-        """Give those that were marked their places."""
+        """Update the entries of the marked groups."""
         for group in self._risen:
             entry = group.entry
             if entry is not None and group.load < entry[0]:
@@ -66,7 +66,7 @@ class ByLoad:
         self._risen.clear()
 
     def first(self) -> GroupOfWorkers | None:
-        """The least loaded."""
+        """Return the least loaded group."""
         if self._risen:
             self._lift()
         heap = self._heap
@@ -84,20 +84,20 @@ class ByLoad:
 
 
 class FreeCapacity:
-    """The groups of one band that can take work."""
+    """The groups of one band by how much work they can take."""
 
     __slots__ = ("ahead", "free", "full", "prefetch_s", "width", "workers")
 
     def __init__(self, band: Band, prefetch_s: float) -> None:
         self.width = band.high - band.low
         self.prefetch_s = prefetch_s
-        self.free = ByLoad()  # with a worker that has nothing to do
-        self.ahead = ByLoad()  # busy, but short slices may be sent ahead
-        self.full: dict[GroupOfWorkers, None] = {}  # busy, with as much work ahead as they may have
+        self.free = ByLoad()  # with an idle worker
+        self.ahead = ByLoad()  # busy, but open to short slices sent ahead
+        self.full: dict[GroupOfWorkers, None] = {}  # busy, with all the work ahead that is allowed
         self.workers = 0
 
     def place(self, group: GroupOfWorkers) -> None:
-        """Its workers or its work have changed."""
+        """Move the group after its workers or its work have changed."""
         line: ByLoad | None = None
         if group.given < group.alive:
             line = self.free
@@ -119,6 +119,6 @@ class FreeCapacity:
         group.line = line
 
     def leave(self, group: GroupOfWorkers) -> None:
-        """Its hub is gone."""
+        """Remove the group of a hub that is gone."""
         self.workers -= group.alive
         self._stand_in(group, None)

@@ -1,4 +1,4 @@
-"""The hubs as the scheduler knows them: their groups of workers, what they have in hand, what they hold."""
+"""The scheduler's view of the hubs: their groups of workers, their attempts, and the blobs they have."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from nblb.scheduling.free_capacity import ByLoad, FreeCapacity, Place
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 
-NO_WORKERS = 1e9  # the load of a group without any
-Fence: TypeAlias = "tuple[str, int, int]"  # (record, first item, attempt): only the current one changes anything
+NO_WORKERS = 1e9  # the load of a group without workers
+Fence: TypeAlias = "tuple[str, int, int]"  # (submission, first item, attempt): identifies an attempt
 
 
-class Assignment(msgspec.Struct, eq=False):  # a Struct because one is made for each decision, and that is quick
-    """One attempt at a slice, in the hands of one group of a hub until an end fact comes."""
+class Assignment(msgspec.Struct, eq=False):  # a Struct: one is created for each decision, and that is fast
+    """One attempt at a slice, assigned to one group of a hub until the hub reports its end."""
 
     fence: Fence
     record: Submission
     first: int
     items: int
     attempt: int
-    tasks: list[Slice]  # those that still hope for it: several, or smaller, after some items were cancelled
+    tasks: list[Slice]  # those that still wait for it: several, or smaller, after some items were cancelled
     group: GroupOfWorkers
     user: UserQueue
     given_at: float
     estimate_s: float = 0.0
     started_at: float = 0.0
     recalled: bool = False
-    noticed: bool = False  # its watchers have been told that a hub has it, or that it runs
+    noticed: bool = False  # its watchers have received ASSIGNED or RUNNING
     worker: str = ""
-    told: int = 0  # items of it, from the first on, whose end its hub has told …
-    told_s: float = 0.0  # … and how long they took
+    told: int = 0  # number of first items whose ends the hub has reported …
+    told_s: float = 0.0  # … and their run time
     wait: int = 0  # number of the wait in which its worker uses no slot; 0: it uses one
-    waits: int = 0  # the number of the latest that was heard of
-    lent: bool = False  # it was asked to give up its slot, and may go on at any time
+    waits: int = 0  # number of the latest reported wait
+    lent: bool = False  # its group stalled (nesting/stalled.py); it may go on at any time
     wait_since: float = 0.0
-    waited_s: float = 0.0  # in waits that are over
+    waited_s: float = 0.0  # total of the waits that are over
 
     def __repr__(self) -> str:
         return f"<Assignment {self.fence}>"
 
 
 class Orphan:
-    """An attempt that a core before this one gave to a hub, and of which nobody has spoken yet."""
+    """An attempt that an earlier core assigned to a hub, and that no hub has reported since the restart."""
 
     __slots__ = ("attempt", "first", "hub", "items", "record", "until")
 
     def __init__(self, record: Submission, first: int, items: int, attempt: int, hub: str, until: float) -> None:
         self.record, self.first, self.items, self.attempt = record, first, items, attempt
-        self.hub = hub  # the incarnation
-        self.until = until  # then it runs again
+        self.hub = hub  # its incarnation's id
+        self.until = until  # after that time it runs again
 
     @property
     def fence(self) -> Fence:
         return self.record.id, self.first, self.attempt
 
     def tasks(self) -> list[Slice]:
-        """What is left of its slice: some items may have been cancelled."""
+        """Return what is left of its slice: some items may have been cancelled."""
         return [task for task in self.record.covering(self.first, self.items) if task.orphan is self]
 
 
 class GroupOfWorkers:
-    """Alike workers of one hub; they share a line of slices, kept by the hub."""
+    """Identical workers of one hub; they share a queue of slices, owned by the hub."""
 
     __slots__ = ("alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
 
-    room: FreeCapacity  # placement's, from the moment when it knows the group
+    room: FreeCapacity  # set when placement adds the group
 
     def __init__(self, hub: Hub, number: int, spec: Group, band: Band) -> None:
         self.hub = hub
@@ -78,11 +78,11 @@ class GroupOfWorkers:
         self.spec = spec
         self.band = band
         self.alive = 0
-        self.given = 0  # slices in hand
-        self.pending_s = 0.0  # their estimated work
-        self.load = NO_WORKERS  # slices in hand for each worker
-        self.line: ByLoad | None = None  # of its room, where it stands …
-        self.entry: Place | None = None  # … and its place in there
+        self.given = 0  # slices assigned
+        self.pending_s = 0.0  # their estimated run time
+        self.load = NO_WORKERS  # slices assigned per worker
+        self.line: ByLoad | None = None  # the list of its room that contains it …
+        self.entry: Place | None = None  # … and its entry there
 
     def workers_changed(self, more: int) -> None:
         self.alive += more
@@ -91,23 +91,23 @@ class GroupOfWorkers:
         self.room.place(self)
 
     def work_changed(self, slices: int, seconds: float) -> None:
-        """So many slices more (or fewer) are in hand, which are so much work."""
+        """Add a number of slices, and their estimated run time, to the assigned work; both may be negative."""
         self.given += slices
         self.load = self.given / self.alive if self.alive else NO_WORKERS
         self.pending_s = self.pending_s + seconds if self.given else 0.0
         self.room.place(self)
 
     def given_one(self, seconds: float) -> None:
-        """One slice more is in hand: `work_changed`, made quick for each dispatch."""
+        """Add one assigned slice: a fast variant of `work_changed` for dispatch."""
         self.given = given = self.given + 1
         self.pending_s += seconds
         alive = self.alive
         self.load = given / alive if alive else NO_WORKERS
-        if given >= alive or self.line is None:  # else it stays where it is: it had a free worker, and has one
+        if given >= alive or self.line is None:  # else it keeps its place: it still has a free worker
             self.room.place(self)
 
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:
-        """A worker is free, or the slice is short enough to be sent ahead (DESIGN 4.5)."""
+        """Return whether a worker is free, or the slice is short enough to be sent ahead."""
         if self.given < self.alive:
             return True
         if estimate_s is None or not self.is_short(estimate_s, prefetch_s):
@@ -115,11 +115,11 @@ class GroupOfWorkers:
         return self.ahead_s(estimate_s) <= self.alive * prefetch_s and self.given < 256 * self.alive
 
     def is_short(self, estimate_s: float, prefetch_s: float) -> bool:
-        """Would whoever comes behind it wait for a prefetch at most? The workers share their line: one is free soon."""
+        """Return whether a slice behind it would wait at most `prefetch_s`; the workers share one queue."""
         return estimate_s <= self.alive * prefetch_s
 
     def ahead_s(self, estimate_s: float) -> float:
-        """How much work would wait behind what runs, if one more were given; all slices are taken to be alike."""
+        """Return the work that would wait behind the running slices with one more; all count as equally long."""
         given = self.given + 1
         return (self.pending_s + estimate_s) * (given - self.alive) / given
 
@@ -129,7 +129,7 @@ class Worker:
 
     def __init__(self, worker: str, group: GroupOfWorkers, pid: int, now: float, stand_in: bool = False) -> None:
         self.id = worker
-        self.stand_in = stand_in  # adds no slot to its group: it has that of a worker which waits
+        self.stand_in = stand_in  # adds no slot: it uses the slot of a worker that waits
         self.group = group
         self.pid = pid
         self.held: Assignment | None = None
@@ -139,7 +139,7 @@ class Worker:
 
     @property
     def is_busy(self) -> bool:
-        """It uses a slot: it is at a task, and does not wait for tasks of that task's own."""
+        """True if it uses a slot: it runs a task that does not wait for nested tasks."""
         return self.held is not None and not self.held.wait
 
 
@@ -157,24 +157,24 @@ class Hub:
         self.groups: list[GroupOfWorkers] = []
         self.workers: dict[str, Worker] = {}
         self.in_hand: dict[Fence, Assignment] = {}
-        self.unclaimed: tuple[Fence, ...] = ()  # in our books, but not in its last hello
+        self.unclaimed: tuple[Fence, ...] = ()  # assigned, but missing in its last hello
         self.unclaimed_until = 0.0
         self.holds: set[str] = set()  # hashes of blobs, ids of results
         self.functions = frozenset(hello.functions)
-        self.ran: Kind | None = None  # the latest that was found to run here: nearly always the next one's as well
+        self.ran: Kind | None = None  # the kind last found to run here: nearly always the next one too
         self.heard_at = now
         self.said_at = now
         self.suspect = False
         self.leaves = hello.leaves
-        self.greetings = 1  # hellos in a row, with nothing else between: it may not hear us
-        self.greeted_at = now  # when the first of them came
-        self.leased_at = now  # when that was heard which the hub's lease counts from …
-        self.stamp = hello.said_at  # … and when the hub has said it, by its own clock; 0: it does not say
+        self.greetings = 1  # hellos in a row with nothing in between: it may not receive our messages
+        self.greeted_at = now  # when the first of them arrived
+        self.leased_at = now  # arrival of the message from which the hub's lease counts …
+        self.stamp = hello.said_at  # … and its send time by the hub's clock; 0: not sent
         self.load = self.memory = 0.0
 
     @property
     def lease_from(self) -> float:
-        """From when its lease counts: never earlier than the hub itself counts from."""
+        """Start of its lease: never earlier than the start by the hub's own count."""
         return self.leased_at if self.stamp else self.heard_at
 
     @property
@@ -183,16 +183,16 @@ class Hub:
 
     @property
     def slots(self) -> int:
-        """How many tasks can run here at once."""
+        """Number of tasks that can run here at once."""
         return sum(group.alive for group in self.groups)
 
     @property
     def busy(self) -> int:
-        """How many of the slots are in use."""
+        """Number of slots in use."""
         return sum(worker.is_busy for worker in self.workers.values())
 
     def runs(self, kind: Kind) -> bool:
-        """Can this hub run records of this kind: does it stay, has it the function, and the Python that pickled it?"""
+        """Return whether this hub can run this kind: it is not leaving, and has the function and the right Python."""
         if kind is self.ran:
             return True
         if self.leaves:

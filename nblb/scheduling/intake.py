@@ -1,4 +1,4 @@
-"""What clients ask: tasks, jobs and blobs come in, are fetched, collected and tried again."""
+"""Handles requests of clients: submit, fetch, collect and retry tasks; open jobs; send blobs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from nblb.scheduling.steering import Steering
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
 MAX_PARKED = 100_000
-EPOCH = 2**32  # more than a core says of anything
+EPOCH = 2**32  # more than one core reopens
 MAX_ITEMS = 2**31 - 1
 
 
 class Intake:
-    """Handles the messages of clients that change tasks."""
+    """Handles the client messages that submit, fetch, collect and retry tasks."""
 
     def __init__(self, state: State, steering: Steering) -> None:
         self.state = state
@@ -60,21 +60,21 @@ class Intake:
         for address, spec in state.parked.pop(message.hash, ()):
             state.parked_on.pop(spec.task, None)
             waiting = state.clients.get(address)
-            if waiting is not None:  # else it has not heard of an acceptance, and will ask again
+            if waiting is not None:  # else it has received no acceptance, and submits again
                 self.submit_task(waiting, spec, now)
 
     def blob_lost(self, name: str, reason: str) -> None:
-        """What waits for this blob waits in vain."""
+        """Reject the submissions that wait for this blob, which cannot be read."""
         for address, spec in self.state.parked.pop(name, ()):
             self.state.parked_on.pop(spec.task, None)
             self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
 
     def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> SubmittedJob | None:
-        """Open it; the job that has its name instead, if that is not the one which it replaces."""
+        """Open the job; return the job that has its name already, unless the request replaces that one."""
         state = self.state
         job = state.jobs.get(message.job)
         if job is None and state.dropped.was_given_up(message.job):
-            return None  # a late copy, or a kernel that was away while another forgot the job
+            return None  # a late copy, or from a kernel that was disconnected while another dropped the job
         if job is None:
             user = message.user or client.user
             holder = state.job_names.get((user, message.name), "") if message.request else message.replaces
@@ -92,7 +92,7 @@ class Intake:
         return None
 
     def _free_name(self, user: str, name: str) -> str:
-        """The name, or the next with another number behind it that no job of the user has."""
+        """Return the name, with a number appended if a job of the user has it already."""
         names = self.state.job_names
         if (user, name) not in names:
             return name
@@ -119,7 +119,7 @@ class Intake:
     # ── tasks in ──
 
     def submit_task(self, client: ConnectedClient, spec: SubmitTask, now: float) -> None:
-        """Accept, reject, or wait for the blob that the task names."""
+        """Accept, reject, or park the submission until the blob that it names arrives."""
         state = self.state
         known = state.records.get(spec.task)
         if known is not None:
@@ -127,7 +127,7 @@ class Intake:
             return
         if spec.task in state.dropped:
             kind, _ = state.dropped.answer(spec.task)
-            reason = f"task {spec.name} has been submitted, ended and dropped before this copy of it came"
+            reason = f"task {spec.name} was submitted, ended and dropped before this copy of its submission arrived"
             state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
             return
         spec = self._completed(client, spec)
@@ -149,18 +149,18 @@ class Intake:
         state.send(client.address, TaskRejected(task=spec.task, kind=kind, reason=reason))
 
     def _again(self, client: ConnectedClient, record: Submission, spec: SubmitTask) -> None:
-        """The same id once more: its acknowledgement was lost, or its client came back."""
+        """Handle a submission with a known id: its acknowledgement was lost, or its client reconnected."""
         if client.address not in record.watchers:
             record.watchers = self.state.watched_by(record.watchers, client.address)
         accepted = TaskAccepted(task=record.id)
-        if spec.items > record.items:  # an earlier version of the core kept only the part that it had room for
+        if spec.items > record.items:  # an earlier version accepted only the part that fitted
             reason = f"there was no room for the last {spec.items - record.items} of {spec.items} tasks {spec.name}"
             accepted = TaskAccepted(task=record.id, items=record.items, reason=reason)
         self.state.send(client.address, accepted)
         self._tell_ends(client, record)
 
     def _completed(self, client: ConnectedClient, spec: SubmitTask) -> SubmitTask:
-        """Fill in what the core knows: whose task it is, and which function a published name means."""
+        """Return the submission with its user, and with the function that a published name stands for."""
         user = spec.user or client.user
         function = spec.function or self.state.published.get(spec.name, "")
         if spec.parent:
@@ -171,7 +171,7 @@ class Intake:
         return msgspec.structs.replace(spec, user=user, function=function)
 
     def _missing_blob(self, spec: SubmitTask) -> str:
-        """A blob to wait for; tasks that need a task which waits for one wait behind it."""
+        """Return the blob that the submission must wait for, its own or that of a parked dependency; "" if none."""
         blobs, parked = self.state.blobs, self.state.parked_on
         if spec.function and spec.function not in blobs:
             return spec.function
@@ -187,11 +187,11 @@ class Intake:
         if not 1 <= spec.items <= MAX_ITEMS or (
             spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
         ):
-            return "TaskRejected", f"task {spec.name} says it has {spec.items} items, its payload does not"
+            return "TaskRejected", f"task {spec.name} declares {spec.items} items, but its payload has another number"
         return None
 
     def _incompatible(self, spec: SubmitTask, now: float) -> tuple[str, str] | None:
-        """Why no hub can run the task: all that ever came to this core have another Python than made its function."""
+        """Return the refusal of a task whose function's Python no hub of this core has ever had."""
         state = self.state
         if not spec.function or spec.python == (0, 0) or not state.hubs or spec.python in state.pythons:
             return None
@@ -224,7 +224,7 @@ class Intake:
         return None
 
     def accept(self, spec: SubmitTask, watcher: str, now: float) -> Submission:
-        """Keep the task, promise it, and let it wait for a worker or for the results it needs."""
+        """Journal and acknowledge the submission, and queue it or block it on the results that it needs."""
         state = self.state
         state.accepted += 1
         self._words.share(spec)
@@ -243,7 +243,7 @@ class Intake:
         return record
 
     def begin(self, record: Submission, now: float) -> None:
-        """Count the blobs in use, tie the dependencies, and queue what can run."""
+        """Count the blobs in use, register the dependencies, and queue what can run."""
         state = self.state
         for name in record.blobs:
             blob = state.blobs.get(name)
@@ -261,7 +261,7 @@ class Intake:
     # ── tasks out ──
 
     def fetch_task(self, client: ConnectedClient, message: FetchTask, now: float) -> None:
-        """Say all ends again, and watch from now on."""
+        """Send all ends again, and make the client a watcher."""
         state = self.state
         if message.job:
             job = state.jobs.get(message.job)
@@ -296,8 +296,8 @@ class Intake:
                 self.state.send(client.address, task.ended)
 
     def _tell_result(self, client: ConnectedClient, record: Submission, first: int, items: int) -> bool:
-        """Say the one result that begins at this item and is of so many; False if there is none (any more)."""
-        for task in record.slices[record.position(first) :]:  # not always the first: that item may be a hole in it
+        """Send the result of exactly this range of items; return False if there is none."""
+        for task in record.slices[record.position(first) :]:  # not always the first: it may have a hole here
             end = task.ended
             if end is not None and end.first == first and items in (0, end.items) and end.payload is not None:
                 self.state.send(client.address, end)
@@ -305,16 +305,16 @@ class Intake:
         return False
 
     def collect_task(self, _client: ConnectedClient, message: CollectTask, now: float) -> None:
-        """A single task's result may go soon; a job's stays for its own time."""
+        """Shorten the retention of a collected single task; the result of a job keeps its own."""
         for task in message.tasks or (message.task,):
             record = self.state.records.get(task)
             if record is not None and not record.spec.job and record.unended == 0 and not record.spec.cache:
                 self.state.expire_at(record, now + self.state.policy.result_ttl_s)
 
-    # ── again ──
+    # ── retry ──
 
     def retry_failed(self, client: ConnectedClient, message: RetryFailed, now: float) -> None:
-        """Give what has FAILED or is LOST a new life; in order of acceptance, so that a chain waits for its links."""
+        """Reopen FAILED and LOST items, in order of acceptance, so that dependents wait for what they need."""
         state = self.state
         if message.job:
             job = state.jobs.get(message.job)
@@ -324,7 +324,7 @@ class Intake:
             records = [known] if known is not None else []
         if message.function and message.function not in state.blobs:
             state.send(client.address, BlobMissing(hash=message.function))
-            return  # it is asked once more, behind the blob
+            return  # the request is handled again when the blob has arrived
         error = self._cannot_run(records, message)
         if error:
             state.send(client.address, Answer(request=message.request, error=error, kind="TaskRejected"))
@@ -334,13 +334,13 @@ class Intake:
 
     @staticmethod
     def _cannot_run(records: list[Submission], message: RetryFailed) -> str:
-        """Why these calls cannot be made with the function of the request; "" if they can."""
+        """Return why the new function of the request cannot run these calls; "" if it can."""
         if not message.function:
             return ""
         for record in records:
             spec = record.spec
             if spec.call != "python" or not spec.function:
-                return f"{spec.name} is a function that its hub has by name: it cannot be replaced"
+                return f"{spec.name} is a function that its hub provides by name: it cannot be replaced"
             if (0, 0) not in (spec.python, message.python) and spec.python != message.python:
                 old, new = (".".join(map(str, version)) for version in (spec.python, message.python))
                 return (
@@ -374,7 +374,7 @@ class Intake:
                 at=state.wall(now),
             )
             state.out.append(Record(entry))
-            task.attempt += 1  # so that the end to come is told from the one that is void
+            task.attempt += 1  # distinguishes the next end from the void one
             task.tries = task.crashes = 0
             task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
             task.move("RetryFailed" if because is None else "RetryBlocked", now)
@@ -387,7 +387,7 @@ class Intake:
         return sum(task.items for task in again)
 
     def _give_code(self, record: Submission, again: list[Slice], function: str, now: float) -> None:
-        """These slices run this function from now on."""
+        """Make these slices run this function from now on."""
         code = "" if function == record.spec.function else function
         for task in again:
             task.code = code
@@ -398,7 +398,7 @@ class Intake:
             blob.used_at = now
 
     def _tell_reopened(self, client: ConnectedClient, record: Submission, again: list[Slice], function: str) -> None:
-        """All who watch the record have taken these items for ended, and are to expect their ends once more."""
+        """Tell all watchers that these items, which they know as ended, will end once more."""
         state = self.state
         if client.address not in record.watchers:
             record.watchers = state.watched_by(record.watchers, client.address)
@@ -417,10 +417,10 @@ class Intake:
 
 
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:
-    """The order for a slice that has just been assigned."""
+    """Return the order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
     if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:
-        return RunTask(  # nearly always: what is not said need not be set, and names before arguments take time
+        return RunTask(  # nearly always; positional, since keyword arguments and defaults cost time
             record.id,
             task.attempt,
             spec.name,

@@ -1,7 +1,7 @@
-"""What must be true of a scheduler between two events, for tests and the simulator.
+"""Invariants of a scheduler between two events, for tests and the simulator.
 
-`check` recounts from the slices everything that is counted on the way, and raises AssertionError with the story of
-the slice that does not fit. It walks all that is known, so it is no part of a running core.
+`check` recomputes from the slices everything that is counted incrementally, and raises AssertionError with the story
+of the first slice that does not match. It visits the whole state, so a running core does not call it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GIVEN = (TaskState.ASSIGNED, TaskState.RUNNING, TaskState.CANCELLING)
 
 
 def check(scheduler: Scheduler, ticked: bool = False) -> None:
-    """Raise AssertionError if anything does not fit; `ticked`: also that all was done that `tick` has to do."""
+    """Raise AssertionError if an invariant is violated; `ticked`: check also that `tick` has done all its work."""
     state = scheduler.state
     assert not state.out, f"commands were left behind: {state.out}"
     for record in state.records.values():
@@ -47,7 +47,7 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
 
 
 def story(task: Slice) -> str:
-    """The slice and what has happened to it, for the sentence of a failed check."""
+    """Return the slice and its past transitions, for the message of a failed check."""
     told = "; ".join(f"{at:.3f} {cause}: {old} -> {new}" for at, cause, old, new in task.story)
     return f"{task!r} ({told or 'just accepted'})"
 
@@ -55,11 +55,11 @@ def story(task: Slice) -> str:
 def _partition(record: Submission) -> None:
     at = 0
     for task in record.slices:
-        assert task.record is record, f"{story(task)} is in another record's slices"
+        assert task.record is record, f"{story(task)} is in another submission's slices"
         assert task.first == at, f"{story(task)} should begin at item {at}"
-        assert task.items > 0, f"{story(task)} holds no item"
+        assert task.items > 0, f"{story(task)} has no item"
         at += task.items
-    assert at == record.items, f"the slices of {record.id} hold {at} of its {record.items} items"
+    assert at == record.items, f"the slices of {record.id} have {at} of its {record.items} items"
 
 
 def _record(state: State, record: Submission) -> None:
@@ -68,11 +68,11 @@ def _record(state: State, record: Submission) -> None:
     assert record.closed == (unended == 0), f"{record.id} is closed: {record.closed}, with {unended} open items"
     if record.forgotten:
         lives = [t for t in record.slices if t.state not in (*ENDED, TaskState.CANCELLING)]
-        assert not lives, f"{story(record.slices[0])} is of a job that was forgotten, and lives on"
-        assert record.expires, f"{record.id} is of a job that was forgotten, and never expires"
+        assert not lives, f"{story(record.slices[0])} belongs to a dropped job, and is still open"
+        assert record.expires, f"{record.id} belongs to a dropped job, and never expires"
     if record.job is not None:
-        assert state.jobs.get(record.job.id) is record.job, f"{record.id} is of job {record.job.id}, which was dropped"
-        assert record.job.records.get(record.id) is record, f"job {record.job.id} does not know its {record.id}"
+        assert state.jobs.get(record.job.id) is record.job, f"{record.id} is in the dropped job {record.job.id}"
+        assert record.job.records.get(record.id) is record, f"job {record.job.id} does not list {record.id}"
     if not record.closed:
         for name in record.spec.depends:
             needed, item = state.needed(name)
@@ -82,7 +82,7 @@ def _record(state: State, record: Submission) -> None:
             assert needed is not None or not ready, f"{story(ready[0])} needs {name}, which has been dropped"
     else:
         waiting = any((record.dependents or {}).values()) or record.followers
-        assert not waiting, f"{record.id} has ended and some still wait for it"
+        assert not waiting, f"{record.id} has ended, and others still wait for it"
 
 
 def _slice(state: State, task: Slice) -> None:
@@ -97,13 +97,13 @@ def _slice(state: State, task: Slice) -> None:
     else:
         assert task.ended is None, f"{story(task)} has the end {task.ended}"
     if task.state in GIVEN:
-        assert (held is None) is not (orphan is None), f"{story(task)} must be in one hub's hands, or an orphan"
+        assert (held is None) is not (orphan is None), f"{story(task)} must be either assigned or an orphan"
     else:
         assert (held or orphan) is None, f"{story(task)} is in {held or orphan}"
     if held is not None:
-        assert any(task is one for one in held.tasks), f"{story(task)} is not among the tasks of its attempt"
-        assert held.attempt == task.attempt, f"{story(task)} is held as attempt {held.attempt}"
-        assert held.group.hub.in_hand.get(held.fence) is held, f"{story(task)}: its hub does not have it in hand"
+        assert any(task is one for one in held.tasks), f"{story(task)} is not among the slices of its attempt"
+        assert held.attempt == task.attempt, f"{story(task)} is assigned as attempt {held.attempt}"
+        assert held.group.hub.in_hand.get(held.fence) is held, f"{story(task)} is not among the attempts of its hub"
         assert state.hubs.get(held.group.hub.address) is held.group.hub, f"{story(task)} is with a hub that is gone"
     if task.state is TaskState.BLOCKED:
         follows = task.follows and task in state.followers.get(task.follows, ())
@@ -123,7 +123,7 @@ def _has_cause_to_wait(state: State, record: Submission) -> bool:
 def _job(state: State, job: SubmittedJob) -> None:
     counts: Counter[TaskState] = Counter()
     for record in job.records.values():
-        assert state.records.get(record.id) is record, f"job {job.id} holds {record.id}, which has been dropped"
+        assert state.records.get(record.id) is record, f"job {job.id} lists {record.id}, which has been dropped"
         for task in record.slices:
             counts[task.state] += task.items
     known = {name: n for name, n in job.counts.items() if n}
@@ -134,7 +134,7 @@ def _hub(state: State, hub: Hub) -> None:
     given: Counter[GroupOfWorkers] = Counter()
     pending: Counter[GroupOfWorkers] = Counter()
     for fence, held in hub.in_hand.items():
-        assert fence == held.fence, f"{hub.name} has {fence} under a wrong name"
+        assert fence == held.fence, f"{hub.name} has {held.fence} under the key {fence}"
         assert held.group.hub is hub, f"{hub.name} has {fence}, which is another hub's"
         assert held.group in hub.groups, f"{fence} is in a group that {hub.name} does not have"
         if not held.wait:
@@ -142,7 +142,7 @@ def _hub(state: State, hub: Hub) -> None:
             pending[held.group] += held.estimate_s  # type: ignore[assignment]
         _in_hand(state, hub, held)
     for group in hub.groups:
-        assert group.given == given[group], f"{hub.name} counts {group.given} slices in hand, has {given[group]}"
+        assert group.given == given[group], f"{hub.name} counts {group.given} assigned slices, has {given[group]}"
         drift = abs(group.pending_s - pending[group])
         assert drift < 1e-6, f"{hub.name} counts {group.pending_s} s of work ahead, has {pending[group]}"
         alive = sum(worker.group is group and not worker.stand_in for worker in hub.workers.values())
@@ -153,19 +153,19 @@ def _hub(state: State, hub: Hub) -> None:
         assert (group in room.ahead) == busy, f"{hub.name} group {group.number} stands in the wrong room"
     for worker in hub.workers.values():
         if worker.held is not None:
-            assert hub.in_hand.get(worker.held.fence) is worker.held, f"{worker.id} holds what its hub has not in hand"
-            assert worker.held.worker == worker.id, f"{worker.id} holds what runs on {worker.held.worker}"
+            assert hub.in_hand.get(worker.held.fence) is worker.held, f"{worker.id} has what its hub does not have"
+            assert worker.held.worker == worker.id, f"{worker.id} has an attempt that runs on {worker.held.worker}"
 
 
 def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
     record = held.record
     known = state.records.get(record.id) is record or not held.tasks
-    assert known, f"{hub.name} has {held.fence} of a record that was dropped"
+    assert known, f"{hub.name} has {held.fence} of a submission that was dropped"
     mine = [task for task in record.covering(held.first, held.items) if task.held is held]
-    assert held.tasks == mine, f"{held.fence} has the tasks {held.tasks}, those that name it are {mine}"
-    assert mine or held.told, f"{hub.name} runs {held.fence}, which nobody wants"
+    assert held.tasks == mine, f"{held.fence} has the slices {held.tasks}, those that name it are {mine}"
+    assert mine or held.told, f"{hub.name} runs {held.fence}, which is not wanted"
     for task in mine:
-        assert task.state in GIVEN, f"{story(task)} is in the hands of {hub.name}"
+        assert task.state in GIVEN, f"{story(task)} is assigned to {hub.name} in the wrong state"
         if task.state is TaskState.CANCELLING:
             assert len(mine) == 1, f"{story(task)} is being stopped, and with it {mine}"
     assert held.group.band.takes(record.spec.priority), f"{held.fence} is outside the band of its worker"
@@ -173,31 +173,31 @@ def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
 
 def _orphans(state: State) -> None:
     for fence, orphan in state.orphans.items():
-        assert fence == orphan.fence, f"{fence} is an orphan under a wrong name"
+        assert fence == orphan.fence, f"{orphan.fence} is an orphan under the key {fence}"
         tasks = orphan.tasks()
-        assert tasks, f"{fence} is an orphan, and nobody wants it"
+        assert tasks, f"{fence} is an orphan without a slice"
         assert all(task.state is TaskState.ASSIGNED for task in tasks), f"{story(tasks[0])} is an orphan"
     for record in state.records.values():
         for task in record.slices:
             known = task.orphan is None or state.orphans.get(task.orphan.fence) is task.orphan
-            assert known, f"{story(task)} is an orphan that nobody looks after"
+            assert known, f"{story(task)} names an orphan that is not in the state"
 
 
 def _users(state: State) -> None:
     in_hand = [held for hub in state.hubs.values() for held in hub.in_hand.values()]
     occupied = Counter(held.user.name for held in in_hand if not held.wait)
     for held in state.resumable:
-        assert held.wait, f"{held.fence} is to go on, and does not wait"
-        assert held in in_hand, f"{held.fence} is to go on, and no hub has it in hand"
+        assert held.wait, f"{held.fence} asks for a slot, and does not wait"
+        assert held in in_hand, f"{held.fence} asks for a slot, and no hub has it"
     queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
         queued[record.user] += [
             task for task in record.slices if task.state is TaskState.QUEUED and task not in state.withheld
         ]
-    for name, tasks in queued.items():  # whose first record waits for something has no line yet
+    for name, tasks in queued.items():  # a user whose first submission is BLOCKED has no line yet
         assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():
-        assert user.occupied == occupied[name], f"{name} counts {user.occupied} slices in hand, has {occupied[name]}"
+        assert user.occupied == occupied[name], f"{name} counts {user.occupied} occupied slots, has {occupied[name]}"
         _line(user, queued[name])
 
 
@@ -208,14 +208,14 @@ def _line(user: UserQueue, queued: list[Slice]) -> None:
     assert user.single == single, f"{user.name} counts {user.single} waiting outside jobs, has {single}"
     line = list(user.tasks())
     assert len(line) == len(set(line)), f"{user.name} has a slice twice in the line: {line}"
-    assert set(line) == set(queued), f"{user.name} has in line {line}, waiting are {queued}"
+    assert set(line) == set(queued), f"{user.name} has the line {line}, waiting slices are {queued}"
     order = sorted(queued, key=lambda task: (-task.record.spec.priority, task.record.order, task.first))
-    assert line == order, f"{user.name} has the line {line}, in order it is {order}"
+    assert line == order, f"{user.name} has the line {line}, the right order is {order}"
     assert user.priorities == sorted(user.levels), f"{user.name} has levels {user.priorities} and {list(user.levels)}"
 
 
 def _turns(state: State) -> None:
-    """Whoever waits for a worker of a band has a valid entry in its line, at the user's true place or before it."""
+    """Check that each user waiting for a band has a valid entry in its line, at the true place or before it."""
     for band in state.share.bands.values():
         band.refresh()
         for user in state.share.users.values():
@@ -227,10 +227,10 @@ def _turns(state: State) -> None:
             valid = [one for one in band.line if one is entry]
             assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the line of {band}"
             if entry[0] < user.occupied and entry[1] <= user.usage:
-                continue  # it will be put right when it comes to the top
+                continue  # corrected when it reaches the head
             look = user.look(band)
             true = (user.occupied, user.usage, look and look[1].record.number, user, best)
-            assert entry == true, f"{user.name} stands in {band} as {entry}, should as {true}"
+            assert entry == true, f"{user.name} has the entry {entry} in {band}, should have {true}"
 
 
 def _blobs(state: State) -> None:
@@ -239,7 +239,7 @@ def _blobs(state: State) -> None:
         assert blob.uses == uses[name], f"blob {name} counts {blob.uses} users, has {uses[name]}"
     for record in state.records.values():
         for task in record.slices:
-            assert not task.code or task.code in record.codes, f"{story(task)} runs {task.code}, which nobody counts"
+            assert not task.code or task.code in record.codes, f"{story(task)} runs the uncounted {task.code}"
         for name in record.blobs:
             assert record.closed or name in state.blobs, f"{record.id} needs blob {name}, which is gone"
 
@@ -263,7 +263,7 @@ def _nobody_waits_in_vain(state: State) -> None:
 
 
 def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
-    """What the last run of the dispatch has sent ahead stands in the way of nobody who has fewer workers."""
+    """Check that the work last sent ahead delays no user who has fewer workers."""
     users = scheduler.state.share.users.values()
     for held in scheduler.dispatch.sent_ahead:
         group, hub = held.group, held.group.hub

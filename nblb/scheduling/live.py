@@ -1,6 +1,6 @@
-"""What tasks said while they ran, for those who watch and for those who come later: output, pictures, knobs.
+"""Output, displays and knobs of tasks, for current and later watchers.
 
-In memory only, and bounded as a whole: what was written longest ago goes first. Nothing that is decided depends on it.
+They are in memory only, and bounded in total: the oldest go first. No decision of the scheduler depends on them.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections import OrderedDict, deque
 
 from nblb.protocol.messages import KnobOffered, TaskEmitted, TaskPrinted
 
-OUTPUT_TAIL = 64 * 1024  # of a stream of an item
-DISPLAY_BYTES = 2 * 1024 * 1024  # of the pictures of an item
+OUTPUT_TAIL = 64 * 1024  # per stream of an item
+DISPLAY_BYTES = 2 * 1024 * 1024  # per item
 MOST_DISPLAYS = 50
 MOST_KNOBS = 64
-MAX_BYTES = 128 * 1024 * 1024  # of all
+MAX_BYTES = 128 * 1024 * 1024  # in total
 
 
 class ItemLive:
-    """What one item has said."""
+    """The output, displays and knobs of one item."""
 
     __slots__ = ("displays", "emitted", "knobs", "nbytes", "output")
 
@@ -43,13 +43,13 @@ class ItemLive:
             total -= len(self.displays.popleft())
 
     def grown(self) -> int:
-        """By how many bytes since the last call."""
+        """Return the growth in bytes since the last call."""
         before, self.nbytes = self.nbytes, self._size()
         return self.nbytes - before
 
 
 class Live:
-    """By record and item."""
+    """The live data of all items, by submission and item."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -61,7 +61,7 @@ class Live:
         return self._items.get((task, item))
 
     def of_record(self, task: str) -> list[tuple[int, ItemLive]]:
-        """What is known of a record's items."""
+        """Return the live data of a submission's items."""
         return [(item, self._items[task, item]) for item in self._of_record.get(task, ())]
 
     def printed(self, message: TaskPrinted) -> None:
@@ -76,7 +76,7 @@ class Live:
         self._grew(live)
 
     def offered(self, message: KnobOffered) -> bool:
-        """Whether there is room for one more knob."""
+        """Keep the knob; return False if there is no room for one more."""
         live = self._make(message.task, message.first + message.offset)
         if message.name not in live.knobs and len(live.knobs) >= MOST_KNOBS:
             return False
@@ -85,7 +85,7 @@ class Live:
         return True
 
     def drop(self, task: str) -> None:
-        """The record is forgotten."""
+        """Drop the live data of a submission."""
         for item in self._of_record.pop(task, ()):
             self.nbytes -= self._items.pop((task, item)).nbytes
 

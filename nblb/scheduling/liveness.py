@@ -1,9 +1,9 @@
-"""Which hubs and clients are there: hellos, heartbeats, silence, and attempts that outlived a core.
+"""Liveness of hubs and clients: hellos, heartbeats, silence, and attempts that outlived a core.
 
-A hub that says nothing for suspect_s gets no new work. Its lease counts from the last heartbeat that was heard and
-answered, and the hub's own from when it said that one (hub/slots/lease.py), so it has stopped its attempts before they
-are given to others. After a restart of the core, attempts that were in some hub's
-hands are orphans: the hub that returns with them keeps them, and any that nobody claims within adopt_s runs again.
+A hub that sends nothing for suspect_s gets no new work. The core counts its lease from when the last answered
+heartbeat arrived, the hub from when it sent that heartbeat (hub/slots/lease.py), so a hub has stopped its attempts
+before the core assigns them again. After a restart of the core, attempts that hubs had are orphans: a hub that returns
+with them keeps them, and any that no hub claims within adopt_s runs again.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.state import ConnectedClient, State
 
-DEAF = 3  # hellos in a row, after which a hub is taken for one that does not hear us
-MOST_KERNELS = 50  # of a notebook, that are remembered
+DEAF = 3  # hellos in a row, after which a hub counts as not receiving our messages
+MOST_KERNELS = 50  # remembered per notebook
 UNKNOWN, NEVER = float("-inf"), float("inf")
-SHORTEST_KERNEL_S = 0.5  # a client that was there for less than that was a command, not a kernel
+SHORTEST_KERNEL_S = 0.5  # a client connected for less than that was a command, not a kernel
 
 
 class Liveness:
-    """Handles hellos, heartbeats and their absence."""
+    """Handles hellos and heartbeats, and detects their absence."""
 
     def __init__(self, state: State, outcome: AttemptReports) -> None:
         self.state = state
         self.outcome = outcome
-        self._deaf: set[str] = set()  # addresses of hubs that were given up because they do not hear us
-        # Nothing becomes due before, and perhaps later: whoever is heard or spoken to only puts it off, so a turn need
-        # not look at everybody. UNKNOWN once something may have become due earlier.
+        self._deaf: set[str] = set()  # addresses of hubs given up because they do not receive our messages
+        # A lower bound of the next due time: a message received or sent only moves due times later, so a turn need not
+        # check every party. UNKNOWN once something may have become due earlier.
         self._due_at = UNKNOWN
 
     # ── clients ──
@@ -78,11 +78,11 @@ class Liveness:
         )
 
     def stranger(self, sender: str) -> None:
-        """A party that has not said hello to this incarnation of the core."""
-        self.state.send(sender, Refused(kind="UnknownParty", reason="say hello first: this core does not know you"))
+        """Refuse a party that has not sent a hello to this incarnation of the core."""
+        self.state.send(sender, Refused(kind="UnknownParty", reason="this core does not know you: send a hello first"))
 
     def client_gone(self, address: str) -> None:
-        """Nobody hears there any more. What waits for a blob that it has not sent will be submitted again."""
+        """Remove a client that has left. It submits again what waits for a blob that it has not sent."""
         state = self.state
         client = state.clients.pop(address, None)
         if client is None:
@@ -109,13 +109,13 @@ class Liveness:
         self._due_at = UNKNOWN
         same = next((hub for hub in state.hubs.values() if hub.id == message.hub), None)
         if sender in state.hubs and state.hubs[sender] is not same:
-            self.hub_lost(sender, "another hub speaks from its address", now)
+            self.hub_lost(sender, "another hub has connected from its address", now)
         if same is not None:
             self._returns(same, sender, message, now)
             return
         state.send(sender, self._welcome(echo=message.said_at))
         hub = Hub(sender, message, now)
-        if sender in self._deaf:  # no work before it has answered
+        if sender in self._deaf:  # gets no work before it has answered
             hub.greetings, hub.suspect, hub.heard_at = DEAF, True, now - state.policy.suspect_s
         for number, spec in enumerate(message.groups):
             hub.groups.append(GroupOfWorkers(hub, number, spec, state.share.band(spec.minP, spec.maxP)))
@@ -126,7 +126,7 @@ class Liveness:
         self._meet(hub, message, now)
 
     def _returns(self, hub: Hub, sender: str, message: HubHello, now: float) -> None:
-        """The same incarnation once more, after its connection or this core's patience broke."""
+        """Handle another hello of a known incarnation, after its connection broke or it received nothing."""
         state = self.state
         del state.hubs[hub.address]
         if not hub.greetings or sender != hub.address:
@@ -134,19 +134,19 @@ class Liveness:
         hub.greetings += 1
         if hub.greetings < DEAF:
             hub.heard_at, hub.suspect = now, False
-        else:  # it greets because it has heard nothing for suspect_s, and will stop its work after lease_s
+        else:  # it has received nothing for suspect_s, and stops its work after lease_s
             hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
         hub.functions, hub.ran, hub.leaves = frozenset(message.functions), None, message.leaves or hub.leaves
         hub.holds.clear()
         state.hubs[sender] = hub
-        if message.leased_at and message.said_at > hub.stamp:  # extends no lease: it may not hear our answer
+        if message.leased_at and message.said_at > hub.stamp:  # not leased_at: it may not receive our answer
             hub.leased_at = min(hub.leased_at, now - (message.said_at - message.leased_at))
             hub.stamp = message.leased_at
         state.send(sender, self._welcome(echo=hub.stamp))
         claimed = {(r.task, r.first, r.attempt) for r in self._claims(message)}
         hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
-        hub.unclaimed_until = now + state.policy.heartbeat_s  # their facts may be on the way, right behind the hello
+        hub.unclaimed_until = now + state.policy.heartbeat_s  # reports about them may follow right behind the hello
         alive = {worker for worker, _ in message.workers}
         for worker in [w for w in hub.workers.values() if w.id not in alive]:
             del hub.workers[worker.id]
@@ -162,21 +162,21 @@ class Liveness:
         for running in self._claims(message):
             self._claimed(hub, running, now)
         for orphan in self.state.orphans.values():
-            if orphan.hub == hub.id:  # it has not got the order, or not yet
+            if orphan.hub == hub.id:  # it has not received the order, or not yet
                 self._call_back(hub, *orphan.fence)
         self.state.dispatch_due = True
 
     def _claims(self, message: HubHello) -> tuple[Running, ...]:
-        """What the hub will still have in hand when it has read our answer: it drops all that another core gave it."""
+        """Return the attempts that the hub keeps after our answer: it drops those of another core."""
         return message.running if message.core in ("", self.state.policy.core) else ()
 
     def _claimed(self, hub: Hub, running: Running, now: float) -> None:
-        """The hub says that it has this attempt in hand."""
+        """Handle an attempt that the hub reports as its own."""
         fence = running.task, running.first, running.attempt
         held = hub.in_hand.get(fence)
         if held is not None:
             if all(task.state is TaskState.CANCELLING for task in held.tasks):
-                self.state.stop(held, "cancel")  # it may not have heard
+                self.state.stop(held, "cancel")  # it may not have received the first StopTask
         else:
             orphan = self.state.orphans.get(fence)
             if orphan is not None and orphan.hub == hub.id:
@@ -199,7 +199,7 @@ class Liveness:
         self.hub_lost(sender, message.reason or "it was stopped", now)
 
     def hub_lost(self, address: str, reason: str, now: float, ended: bool = False) -> None:
-        """Its lease is over: what it had goes back to the queue. `ended`: its process has, without a word."""
+        """Requeue the attempts of a hub whose lease is over; `ended`: its process has ended suddenly."""
         state = self.state
         hub = state.hubs.pop(address, None)
         if hub is None:
@@ -229,7 +229,7 @@ class Liveness:
             self.state.dispatch_due = True
 
     def unreachable(self, address: str, now: float, dead: bool) -> None:
-        """Nothing can be sent there. `dead`: the shell knows that the process has ended."""
+        """Handle a party to which nothing can be sent; `dead`: the shell knows that the process has ended."""
         self._due_at = UNKNOWN
         self.client_gone(address)
         self._deaf.discard(address)
@@ -243,7 +243,7 @@ class Liveness:
         hub.heard_at = min(hub.heard_at, now - self.state.policy.suspect_s)
 
     def hub_dead(self, name: str, now: float) -> None:
-        """This incarnation will not come back, neither with what it has in hand nor with what a core before gave it."""
+        """Requeue all attempts of an incarnation whose process has ended, including those of an earlier core."""
         for address in [hub.address for hub in self.state.hubs.values() if hub.id == name]:
             self.hub_lost(address, "its process has ended", now, ended=True)
         orphans = [orphan for orphan in self.state.orphans.values() if orphan.hub == name]
@@ -262,7 +262,7 @@ class Liveness:
                 deaf = hub.greetings >= DEAF
                 if deaf:
                     self._deaf.add(address)
-                silent = "it has not heard us" if deaf else "silent"
+                silent = "it has received none of our messages" if deaf else "silent"
                 self.hub_lost(address, f"{silent} for {now - hub.lease_from:.0f} s", now)
                 continue
             hub.suspect = now >= hub.heard_at + policy.suspect_s
@@ -278,9 +278,10 @@ class Liveness:
             self.outcome.orphan_lost(orphan, "its hub did not come back with it", now)
 
     def _call_back_unclaimed(self, hub: Hub) -> None:
-        """Their orders are lost, or on the way still. The hub hands back what it has not begun, or never got.
+        """Recall unclaimed attempts, whose orders are lost or still on their way.
 
-        Until it has answered, or its lease is over, no other may begin them.
+        The hub hands back what it has not begun or never received. Until it has answered, or its lease is over, no
+        other hub may begin them.
         """
         unclaimed, hub.unclaimed = hub.unclaimed, ()
         for fence in unclaimed:

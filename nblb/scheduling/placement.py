@@ -1,8 +1,8 @@
-"""Where a task runs, and how much of it goes at once.
+"""Chooses the group on which a slice runs, and how many items are sent at once.
 
-Among the groups with room whose band takes the task: one with a free worker, then one whose hub already holds its
-function and inputs, then the narrowest band, then the least loaded (DESIGN 4.4). Slices of a record are cut by the
-measured run time of the function, so that one is worth about PREFETCH of work and the last ones end together.
+The group must have capacity, and its band must take the submission. The order of preference is: a free worker, a hub
+that already has the function and the inputs, the narrowest band, the least load. A submission is cut into slices by
+the measured run time of its function, so that a slice is about PREFETCH of work and the last ones end together.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 
 MAX_ITEMS = 4096
-OVERHEAD_S = 50e-6  # what a slice costs beside its items; keeps the number in flight bounded
-LEAST_S = 10 * OVERHEAD_S  # shorter slices, at the end of a record, would cost more than they even out
+OVERHEAD_S = 50e-6  # cost of a slice beside its items; bounds the number in flight
+LEAST_S = 10 * OVERHEAD_S  # shorter slices at the end of a submission would cost more than they balance
 SMOOTHING = 0.25
-MOST_COMPARED = 32  # groups with room that can run a task, where it is not the least loaded that is best
-MOST_PRIORITIES = 1000  # whose rooms are remembered
+MOST_COMPARED = 32  # groups compared where the least loaded is not the best
+MOST_PRIORITIES = 1000  # priorities whose rooms are cached
 Rooms: TypeAlias = (
     "tuple[FreeCapacity | None, tuple[FreeCapacity, ...]]"  # the only one that takes a priority; all, narrowest first
 )
 
 
 class Estimates:
-    """How long one item of a function runs: an exponential moving average, quick to learn from longer slices."""
+    """Run time of one item per function: an exponential moving average in which longer slices weigh more."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._items: dict[str, float] = {}  # in the slices that this was learnt from
+        self._items: dict[str, float] = {}  # weighted items per slice of these measurements
 
     def item_s(self, record: Submission) -> float | None:
         return self._seconds.get(record.spec.function or record.spec.name)
@@ -47,20 +47,20 @@ class Estimates:
     def learn(self, record: Submission, duration_s: float, items: int) -> None:
         key, seconds = record.spec.function or record.spec.name, duration_s / max(1, items)
         old, before = self._seconds.get(key, seconds), self._items.get(key, 0.0)
-        # A slice of many more items says more: what one costs beside its items is spread over them.
+        # A slice of many more items is more precise: the cost of the slice itself is spread over them.
         share = max(SMOOTHING, 1.0 - before / max(1, items))
         self._seconds[key] = old + share * (seconds - old)
         self._items[key] = before + share * (items - before)
 
     def at_least(self, record: Submission, running_s: float, items: int) -> None:
-        """A slice has been running for so long already."""
+        """Raise the estimate, since a slice has already been running for `running_s`."""
         seconds = running_s / max(1, items)
         if seconds > (self.item_s(record) or 0.0):
             self._seconds[record.spec.function or record.spec.name] = seconds
 
 
 class Placement:
-    """Knows every group by its band."""
+    """All groups by band, and the choice among them."""
 
     def __init__(self, prefetch_s: float) -> None:
         self.prefetch_s = prefetch_s
@@ -87,7 +87,7 @@ class Placement:
             group.room.leave(group)
 
     def slice_items(self, task: Slice, user: UserQueue, band: Band) -> int:
-        """How many items of the task to send at once."""
+        """Return how many items of the slice to send at once."""
         if not task.record.spec.split or task.items == 1:
             return task.items
         one = self.estimates.item_s(task.record)
@@ -95,16 +95,16 @@ class Placement:
             return 1
         one = max(one, 1e-7)
         by_time, least = int(self.prefetch_s / one), int(LEAST_S / one)
-        # guided self-scheduling: shorter towards the end
+        # guided self-scheduling: shorter slices towards the end
         fair_end = ceil(user.waiting / (2 * max(1, self.workers(band))))
         return max(1, min(by_time, max(fair_end, least), MAX_ITEMS, task.items))
 
     def choose_free(self, record: Submission, band: Band | None = None) -> GroupOfWorkers | None:
-        """The group for the record among all with a free worker that take it; `band`: only of this band."""
+        """Return the best group with a free worker that takes the submission; `band`: only groups of this band."""
         spec = record.spec
         only, rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
         group = only.free.first() if only is not None else None
-        if group is not None:  # nearly always this one will do
+        if group is not None:  # nearly always this one fits
             hub = group.hub
             if record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect:
                 return group
@@ -113,25 +113,25 @@ class Placement:
     def choose_ahead(
         self, record: Submission, items: int, band: Band, closed: Sequence[Kind] = ()
     ) -> GroupOfWorkers | None:
-        """The group of this band that so many items of the record can be sent ahead to, short as they are.
+        """Return the group of this band to which these items can be sent ahead, if they are short enough.
 
-        Not one that can run any of the kinds `closed`: tasks of these wait for its next slot.
+        Groups that can run any of the kinds `closed` are excluded: slices of these kinds wait for their next slot.
         """
         estimate = self.estimates.slice_s(record, items)
         return None if estimate is None else self._best(record, (self.rooms[band],), estimate, closed)
 
     def is_short(self, task: Slice, group: GroupOfWorkers) -> bool:
-        """Is the least that can be sent of it known to be short enough to be sent ahead to this group?"""
+        """Return whether the smallest part of it is known to be short enough to be sent ahead to this group."""
         estimate = self.estimates.slice_s(task.record, 1 if task.record.spec.split else task.items)
         return estimate is not None and group.is_short(estimate, self.prefetch_s)
 
     def can_run(self, kind: Kind, band: Band) -> bool:
-        """Is there a worker of this band, free or not, for tasks of this kind?"""
+        """Return whether this band has a worker, free or not, for this kind."""
         groups = self.by_band[band]
         return any(group.alive and not group.hub.suspect and group.hub.runs(kind) for group in groups)
 
     def is_closed(self, band: Band, closed: Sequence[Kind]) -> bool:
-        """Can all groups of this band that work could be sent ahead to run one of these kinds?"""
+        """Return whether each group of this band that is open to work ahead can run one of these kinds."""
         ahead = islice(self.rooms[band].ahead, MOST_COMPARED)
         return all(any(group.hub.runs(kind) for kind in closed) for group in ahead)
 
@@ -145,9 +145,9 @@ class Placement:
     def _best(
         self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None, closed: Sequence[Kind] = ()
     ) -> GroupOfWorkers | None:
-        """The best group with a free worker; or, given how much work it is, the best one to send it ahead to.
+        """Return the best group with a free worker; or, given the amount of work, the best one to send it ahead to.
 
-        That is the first in the narrowest room, if nothing speaks against it.
+        Usually that is the first group in the narrowest room.
         """
         best, width = None, 0.0
         for room in rooms:
@@ -165,7 +165,7 @@ class Placement:
     def _best_of_all(
         self, record: Submission, rooms: tuple[FreeCapacity, ...], ahead_s: float | None, closed: Sequence[Kind]
     ) -> GroupOfWorkers | None:
-        """The same the long way: hubs differ in what they hold, or in what they can run."""
+        """Compare all groups, since hubs differ in the blobs they have or in what they can run."""
         best: GroupOfWorkers | None = None
         best_rank: tuple[bool, float, float] | None = None
         for room in rooms:
@@ -184,7 +184,7 @@ class Placement:
     def _may_take(
         self, group: GroupOfWorkers, record: Submission, ahead_s: float | None, closed: Sequence[Kind]
     ) -> bool:
-        """Can the hub run it; and is it short enough, if it is to be sent ahead, and not in anybody's way?"""
+        """Return whether the hub can run it and, for work ahead, whether it is short and delays no waiting kind."""
         hub = group.hub
         if hub.suspect or not hub.runs(record.kind):
             return False
@@ -193,7 +193,7 @@ class Placement:
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
 
     def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
-        """All groups that could ever run the record."""
+        """Return all groups that can ever run the submission."""
         for band, groups in self.by_band.items():
             if band.takes(record.spec.priority):
                 for group in groups:
@@ -205,7 +205,7 @@ class Placement:
 
 
 def holds_inputs(hub: Hub, record: Submission) -> bool:
-    """Nothing would have to be sent to this hub before the record can run there."""
+    """Return whether the hub has all inputs of the submission."""
     spec = record.spec
     if spec.function and spec.function not in hub.holds:
         return False

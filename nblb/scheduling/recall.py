@@ -1,12 +1,12 @@
-"""Work ahead that turns out to stand behind a long task, or in somebody's way, is called back (DESIGN 4.5).
+"""Recalls work sent ahead that turns out to wait behind a long slice, or to delay another user.
 
-A slice is sent ahead because its function was short until now. Where the slices in front of it run on and on, the
-estimate of their function is raised, so that no more are sent behind them, and those that have waited for PATIENCE
-times LB_PREFETCH_MS are asked for with StopTask(why="recall"): if a worker elsewhere is free for them, if they are no
-longer known to be short, or if a user who has fewer workers waits for one of these.
+A slice is sent ahead because its function has been short so far. When the slices in front of it run much longer, the
+estimate of their function is raised, so that no more slices are sent behind them. Slices that have waited for PATIENCE
+times LB_PREFETCH_MS are recalled with StopTask(why="recall") if a worker elsewhere is free for them, if they are no
+longer known to be short, or if a user with fewer workers waits for one of the workers.
 
-A user who comes to wait for the next slot that ends (dispatch.py) gets it: what others with more workers have sent
-ahead there is asked for at once, unless it is so much that it is through sooner than it comes back.
+A user who begins to wait for the next free slot (dispatch.py) gets it: slices that users with more workers have sent
+ahead there are recalled at once, unless there are so many that they finish sooner than they return.
 
 A hub hands back only what it has not begun.
 """
@@ -24,20 +24,20 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
 PATIENCE = 5.0
-MOST_AT_ONCE = 64  # slices ahead in a group: where there are more, each is so short that it is through in no time
+MOST_AT_ONCE = 64  # slices ahead in a group: if there are more, each is so short that it ends soon
 
 
 class Recall:
-    """Looks at what hubs have in hand while some of it is work ahead."""
+    """Checks the attempts of hubs while some of them are work ahead."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self._wait_s = PATIENCE * state.policy.prefetch_s
         self._at: float | None = None
-        self._made_way: dict[UserQueue, tuple[Band, int, int]] = {}  # for which of their tasks this was done last
+        self._made_way: dict[UserQueue, tuple[Band, int, int]] = {}  # by user: the slice for which this was done last
 
     def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]]) -> None:
-        """These users wait for the next slot that ends: nothing that was sent ahead shall take it."""
+        """Recall work sent ahead that would take the next free slot from these waiting users."""
         for user, task, band in waiting:
             key = band, task.record.number, task.first
             if self._made_way.get(user) == key:
@@ -51,7 +51,7 @@ class Recall:
                     self._call_back(group, ahead, user)
 
     def _call_back(self, group: GroupOfWorkers, ahead: int, user: UserQueue) -> None:
-        """The latest slices of a group, which have not begun, but for those of users with as few workers as `user`."""
+        """Recall the latest slices of a group that have not begun, except of users with as few workers as `user`."""
         latest = (held for held in reversed(group.hub.in_hand.values()) if held.group is group)
         for held in islice(latest, ahead):
             if held.user.occupied > user.occupied + 1 and not held.recalled and not held.started_at:
@@ -73,7 +73,7 @@ class Recall:
     def _look(self, group: GroupOfWorkers, now: float) -> None:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
-        for held in group.hub.in_hand.values():  # in the order in which they were given
+        for held in group.hub.in_hand.values():  # in the order of assignment
             if now - held.given_at < self._wait_s:
                 break
             if held.group is not group:

@@ -1,4 +1,4 @@
-"""The live state again, from what the journal kept."""
+"""Rebuilds the live state from the entries of a journal."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
 
 class Restore:
-    """Plays entries into an empty state.
+    """Replays entries into an empty state.
 
-    They may come in the order in which they were written, or as the journal gives them: tasks, failed attempts,
+    They may come in the order in which they were written, or in that of the journal's tables: tasks, failed attempts,
     open attempts, ends.
     """
 
@@ -41,7 +41,7 @@ class Restore:
         self.state = state
         self.now = now
         self._words = Interning()
-        self._void: dict[str, list[tuple[int, int, int]]] = {}  # record -> (first, items, attempt) tried again
+        self._void: dict[str, list[tuple[int, int, int]]] = {}  # submission -> retried (first, items, attempt)
 
     def play(self, entries: Iterable[AnyEntry]) -> None:
         for entry in entries:
@@ -113,7 +113,7 @@ class Restore:
         record.begin(TaskState.QUEUED, record.accepted_at)
 
     def _time(self, wall: float) -> float:
-        """A time of the wall clock by this core's own; now, where it is not known."""
+        """Convert a wall-clock time to this core's monotonic clock; return now for an unknown time."""
         return wall - self.state.wall_offset if wall else self.now
 
     def _slice(self, task: str, first: int, items: int) -> Slice | None:
@@ -126,7 +126,7 @@ class Restore:
         return found
 
     def _attempt(self, entry: AttemptKept) -> None:
-        """Raises the attempt; where it goes on being open, a hub may still have it."""
+        """Restore an attempt that a hub may still have, unless a later entry ends it."""
         record = self.state.records.get(entry.task)
         if record is None:
             return
@@ -134,7 +134,7 @@ class Restore:
         orphan = Orphan(record, entry.first, entry.items, entry.attempt, entry.hub, until)
         last = entry.first + entry.items
         for found in list(record.covering(entry.first, entry.items)):
-            if found.state.ended or entry.attempt <= found.attempt:  # it has come to an end of its own meanwhile
+            if found.state.ended or entry.attempt <= found.attempt:  # it has ended since
                 continue
             low, high = max(entry.first, found.first), min(last, found.first + found.items)
             task = record.carve(found, low, high - low)
@@ -158,7 +158,7 @@ class Restore:
         cause, at = entry.cause or "TaskReturned", self._time(entry.at)
         if task.state is TaskState.ASSIGNED:
             task.move(cause, at)
-        else:  # a journal's tables have lost when it was given
+        else:  # the journal's tables do not contain when it was assigned
             task.tell(at, cause, TaskState.ASSIGNED, TaskState.QUEUED)
         task.orphan, task.follows = None, entry.follows
 
@@ -202,7 +202,7 @@ class Restore:
                 self._settle(record.carve(task, low, high - low), ended)
 
     def _ranges(self, entry: EndKept) -> Iterator[tuple[int, int]]:
-        """The items that the end is about: neither holes nor tried again since; runs of them as (first, items)."""
+        """Yield the items that the end covers, without holes and items retried since, as ranges (first, items)."""
         void = [(a, n) for a, n, attempt in self._void.get(entry.task, ()) if attempt >= entry.attempt]
         if not entry.holes and not void:
             yield entry.first, entry.items
@@ -219,7 +219,7 @@ class Restore:
                 begun = item
 
     def _settle(self, task: Slice, ended: TaskEnded) -> None:
-        """Set the state straight: the journal's word needs no transition."""
+        """Set the end directly: entries of the journal are not checked against the table of transitions."""
         if task.state is not ended.state:
             old, task.state = task.state, ended.state
             task.record.count(old, ended.state, task.items)
@@ -227,7 +227,7 @@ class Restore:
         task.ended, task.orphan = ended, None
 
     def _resume(self) -> None:
-        """Queue what is open, in the order of acceptance, and time what has ended."""
+        """Queue what is open, in the order of acceptance, and set the expiry of what has ended."""
         state = self.state
         for record in list(state.records.values()):
             for name in record.blobs:
@@ -254,7 +254,7 @@ class Restore:
                 state.tallies.count(task, state.wall_offset)
                 seconds = ran_s(task)
                 if seconds > 0.0:
-                    # Not later than now, whatever the wall clock says: it may have been set back.
+                    # Not later than now: the wall clock may have been set back.
                     state.share.charge(user, seconds, min(self.now, task.ended.ended_at - state.wall_offset))
 
     def _resume_ended(self, record: Submission) -> None:

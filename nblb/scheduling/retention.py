@@ -1,4 +1,4 @@
-"""What watchers hear between the ends, and what is forgotten when."""
+"""Notices to watchers about changes other than ends, and the removal of expired results and idle blobs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nblb.scheduling.submission import Submission
 
 SWEEP_S = 1.0
 BLOB_SWEEP_S = 60.0
-IDLE_BYTES = 64 * 1024 * 1024  # of blobs that no record names; the oldest go at once when there are more
-LARGE_BLOB = 1024 * 1024  # one that has become idle is looked at soon
-SPARE_EXPIRIES = 1000  # that are void, beyond one for each record, before they are looked for
-ASSIGNED_AFTER_S = 0.5  # a slice that its hub has not begun by then is told as ASSIGNED
-MOST_CHANGES = 500  # a notice tells of so many slices; the next one of the others
+IDLE_BYTES = 64 * 1024 * 1024  # of blobs that no submission names; beyond that the oldest are dropped at once
+LARGE_BLOB = 1024 * 1024  # an idle one of this size is swept soon
+SPARE_EXPIRIES = 1000  # void entries beyond one per submission, before they are removed
+ASSIGNED_AFTER_S = 0.5  # a slice that its hub has not begun by then is reported as ASSIGNED
+MOST_CHANGES = 500  # slices per notice; the others follow in the next one
 
 
 class Notices:
-    """Tells watchers of changes, coalesced: at most one message a slice and job each notice_s."""
+    """Sends coalesced changes to watchers: at most one message per slice and job in each notice_s."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -49,7 +49,7 @@ class Notices:
         state.changed_jobs.clear()
 
     def _notice_assigned(self, now: float) -> None:
-        """What stands behind a long task is ASSIGNED: nearly all that is given begins too soon to be told as that."""
+        """Report slices that wait at their hub as ASSIGNED; nearly all others begin too soon to be worth a notice."""
         for hub in self.state.hubs.values():
             for held in hub.in_hand.values():
                 if not held.noticed and held.given_at <= now - ASSIGNED_AFTER_S:
@@ -60,7 +60,7 @@ class Notices:
 
 
 class Retention:
-    """Drops results whose time is over, and blobs that nobody names."""
+    """Drops expired results, and blobs that no submission names."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -90,7 +90,7 @@ class Retention:
             self._sweep_blobs(now)
 
     def _drop_void_expiries(self) -> None:
-        """Those of records that were forgotten, or go at another time: they would stay in memory for days."""
+        """Remove entries of dropped submissions and of changed expiries, which would stay in memory for days."""
         records, expiring = self.state.records, self.state.expiring
         expiring[:] = [each for each in expiring if each[0] == each[2].expires and records.get(each[2].id) is each[2]]
         heapify(expiring)
@@ -98,7 +98,7 @@ class Retention:
     def forget(self, record: Submission, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
-        if keep_job:  # it is refused, and may be said again
+        if keep_job:  # it is refused, and may be submitted again
             state.tallies.undo(record, state.wall_offset)
         else:
             state.dropped.task(record.id, expired=not record.forgotten)
@@ -126,10 +126,10 @@ class Retention:
                 state.dropped.job(job.id, job.user, job.spec.name, expired=True)
                 state.drop_job(job)
                 state.out.append(Record(JobForgotten(record.job.id)))
-        record.slices = []  # they name the record: without this cycle it goes at once, and needs no garbage collector
+        record.slices = []  # they refer to the submission: without this cycle it is freed at once
 
     def _sweep_blobs(self, now: float) -> None:
-        """Drop idle blobs: whoever needs one of these again sends it again, as the core asks for it."""
+        """Drop idle blobs: the core asks a client for a dropped blob when a new submission names it."""
         state = self.state
         published = set(state.published.values())
         idle = [(b.used_at, n) for n, b in state.blobs.items() if b.uses <= 0 and n not in published]

@@ -1,8 +1,8 @@
-"""The Load Balancer's mind: every message and every tick in, commands out; no clock, no socket, no file.
+"""The Load Balancer's decisions: messages and ticks in, commands out; no clock, no socket, no file.
 
-The parts share one State: intake (what clients ask), outcome (what hubs report), liveness (who is there),
-dispatch (what runs next), retention (what watchers hear, what is forgotten). `handle` never dispatches by itself:
-the shell hands over all that has arrived, then calls `tick`, so one look at the backlog serves the whole turn.
+The parts share one State: intake (requests of clients), attempt_reports (reports of hubs), liveness (connected
+parties), dispatch (what runs next), retention (notices and expiry). `handle` does not dispatch: the shell passes in all
+messages that have arrived and then calls `tick`, so the backlog is processed once for the whole turn.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
 
 
 class TaskView:
-    """What the JSON door needs of a task."""
+    """The properties of a task that the JSON door needs."""
 
     __slots__ = ("failure", "note", "payload", "progress", "state")
 
@@ -82,7 +82,7 @@ class TaskView:
 
 
 class Scheduler:
-    """Decides. `answers` looks up what an Ask wants to know (broker/queries.py)."""
+    """The scheduler's state machine; `answers` computes the answer to an Ask (broker/queries.py)."""
 
     def __init__(self, policy: Policy, answers: Answers | None = None) -> None:
         self.policy = policy
@@ -146,25 +146,25 @@ class Scheduler:
         self.state.clock.begin(seconds)
 
     def look_at_clocks(self, now: float, wall: float, slept_s: float = 0.0) -> None:
-        """What the wall clock says now, which may have been set; `slept_s`: how long this machine has ever slept."""
+        """Take the reading of the wall clock, which may have been set; `slept_s` is the total sleep since boot."""
         self.state.clock.look(now, wall, slept_s)
 
     # ── the three methods of every machine ──
 
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
-        """Take up the state that a journal kept; once, before the first event."""
+        """Restore the state from a journal's entries; once, before the first event."""
         Restore(self.state, now).play(entries)
         if self.policy.epoch > 1:
             self.state.judges_from = now + self.policy.suspect_s
         return self._taken()
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
-        """What follows from a message; call `tick` after the last one of a turn.
+        """Return the commands that follow from a message; call `tick` after the last one of a turn.
 
         Raises
         ------
         InvalidTransition
-            A bug. What had followed until then stands in the state, so the next call returns those commands.
+            A bug. The commands made before it stay in the state, and the next call returns them.
         """
         kind = type(message)
         hub = self.state.hubs.get(sender)
@@ -195,7 +195,7 @@ class Scheduler:
         on_client(client, message, now)
 
     def tick(self, now: float) -> list[Command]:
-        """What follows from the time, and the assignments that all events of the turn made possible."""
+        """Return the commands that follow from the time, and the assignments that the turn's events made possible."""
         self.liveness.tick(now)
         self.cancelling.tick(now)
         self.dispatch.run(now)
@@ -208,7 +208,7 @@ class Scheduler:
         return self._taken()
 
     def next_deadline(self) -> float | None:
-        """When to call `tick` at the latest."""
+        """Return the latest time for the next call of `tick`."""
         if self.state.dispatch_due and not self.dispatch.held:
             return 0.0
         times = (
@@ -220,39 +220,39 @@ class Scheduler:
         )
         return min((time for time in times if time is not None), default=None)
 
-    # ── what the shell needs beside ──
+    # ── other calls of the shell ──
 
     def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:
-        """Nothing can be sent to this party; `dead` if its process is known to have ended."""
+        """Handle a party to which nothing can be sent; `dead` if its process is known to have ended."""
         self.liveness.unreachable(address, now, dead)
         return self._taken()
 
     def hub_dead(self, hub: str, now: float) -> list[Command]:
-        """The process of this incarnation of a hub is known to have ended: nobody waits for its return."""
+        """Handle a hub incarnation whose process is known to have ended: it will not return."""
         self.liveness.hub_dead(hub, now)
         return self._taken()
 
     def hold(self, held: bool) -> None:
-        """Start nothing while this is so: what runs needs all the room that the disk has left."""
+        """Stop or resume starting slices: on a nearly full disk, what runs needs the remaining space."""
         self.dispatch.held = held
 
     def is_given(self, address: str, run: RunTask) -> bool:
-        """Is this order, which could not be said for a while, still meant?"""
+        """Return whether this order, whose sending was delayed, is still valid."""
         hub = self.state.hubs.get(address)
         return hub is not None and (run.task, run.first, run.attempt) in hub.in_hand
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
-        """Undo tasks that were accepted in a turn whose commit failed; what the turn says of them must not be sent."""
+        """Undo submissions accepted in a turn whose commit failed; the turn's messages about them must not be sent."""
         self.cancelling.refuse(tasks, kind, reason, now)
         return [command for command in self._taken() if type(command) is Send]
 
     def blob_lost(self, name: str, reason: str) -> list[Command]:
-        """A blob that was sent cannot be had: what waits for it never will be accepted."""
+        """Reject what waits for a blob whose bytes cannot be read."""
         self.intake.blob_lost(name, reason)
         return self._taken()
 
     def task_view(self, task_id: str) -> TaskView | None:
-        """State, progress, result and failure of one task, by the id that users see; None if unknown."""
+        """Return state, progress, result and failure of one task, by the id that users see; None if unknown."""
         record = self.state.records.get(task_id)
         item = 0
         if record is None and "." in task_id:
@@ -271,14 +271,14 @@ class Scheduler:
         )
 
     def why(self, task_id: str, first: int, now: float) -> str:
-        """Why this call of a record still waits, in a sentence for its owner."""
+        """Return a sentence for the owner about why this call of a submission still waits."""
         record = self.state.records.get(task_id)
         if record is None or not 0 <= first < record.items:
             return "the core does not know this task"
         return self.dispatch.why(record.at(first), first, now)
 
     def is_full(self, user: str) -> bool:
-        """Whether LB_QUEING_MAXPERUSER calls of this user wait outside jobs: the JSON door refuses one more."""
+        """Return whether LB_QUEING_MAXPERUSER calls of this user wait outside jobs: the JSON door refuses one more."""
         limit, queue = self.policy.max_queued, self.state.share.users.get(user)
         return queue is not None and 0 < limit <= queue.single
 
@@ -301,9 +301,9 @@ class Scheduler:
     def _ask(self, client: ConnectedClient, message: Ask, now: float) -> None:
         try:
             if self.answers is None:
-                raise LookupError("nobody answers questions here")
+                raise LookupError("this scheduler was made without `answers`, so it answers no Ask")
             answer = Answer(request=message.request, value=self.answers(self, message.topic, message.about, now))
-        except Exception as error:  # whatever was asked, no question deafens the core
+        except Exception as error:  # no query may stop the core
             text = str(error.args[0]) if error.args else type(error).__name__
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)

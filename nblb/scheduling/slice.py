@@ -1,9 +1,9 @@
-"""A task's life: its states, the table of all that can happen to it, and its story.
+"""A slice, the unit of scheduling: its states, the table of its transitions, and its story (the past transitions).
 
-A Task is a slice of a record (see messages.py): the slices of a record partition its items, and each is in one
-state. Every change of state passes through `Task.move`, which looks the pair (state, cause) up in TRANSITIONS.
-A pair that is not there is a bug and raises InvalidTransition with the task's story; late facts, which are
-normal, stand in the table and lead back to the same state.
+The slices of a submission partition its items, and each is in one state (a TaskState). `Slice.move` looks the pair
+(state, cause) up in TRANSITIONS. A pair that is missing there is a bug and raises InvalidTransition with the slice's
+story; late reports are normal, and the table maps them to the same state. Only `Slice.give` (for speed), undoing an
+acceptance (cancelling.py) and the replay of a journal (restore.py) bypass `move`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BLOCKED, QUEUED, ASSIGNED, RUNNING, CANCELLING, DONE, FAILED, CANCELLED, LOST = TaskState
 
-#: (state, cause) -> state. Causes are the names of messages, or of what the scheduler notices by itself.
+#: (state, cause) -> state. A cause is the name of a message, or of an event that the scheduler detects itself.
 TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     BLOCKED: {
         "DependenciesDone": QUEUED,
@@ -79,7 +79,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     LOST: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
 }
 
-#: The same for `move`: (state, cause) -> (state, -1 if the slice ends by that, 1 if it lives again, else 0).
+#: The same for `move`: (state, cause) -> (state, -1 if the slice ends, 1 if an ended slice is reopened, else 0).
 _STEPS: dict[TaskState, dict[str, tuple[TaskState, int]]] = {
     old: {cause: (new, (old in ENDED) - (new in ENDED)) for cause, new in causes.items()}
     for old, causes in TRANSITIONS.items()
@@ -90,7 +90,7 @@ Story: TypeAlias = "tuple[tuple[float, str, str, str], ...]"  # (when, cause, fr
 
 
 class InvalidTransition(Exception):  # the name says what it is; it is a bug, never a user's error
-    """Something happened to a task that can't happen in its state; carries the story."""
+    """An event that is impossible in the slice's state; contains the story."""
 
     def __init__(self, task: Slice, cause: str) -> None:
         told = "; ".join(f"{at:.3f} {why}: {old} -> {new}" for at, why, old, new in task.story)
@@ -99,12 +99,12 @@ class InvalidTransition(Exception):  # the name says what it is; it is a bug, ne
 
 
 def given_at(now: float) -> Story:
-    """What the story of a task tells when it is given to a hub."""
+    """Return the story's entry for a slice that is assigned at this time."""
     return ((now, "RunTask", QUEUED, ASSIGNED),)
 
 
 class Slice:
-    """One slice of a record: `items` calls from `first` on, all in one state."""
+    """One slice of a submission: `items` calls from `first` on, all in one state."""
 
     __slots__ = (
         "attempt",
@@ -131,7 +131,7 @@ class Slice:
         self.items = items
         self.state = state
         self.queued_at = now
-        self.code = ""  # content hash of the function that it runs, where that is not its record's (RetryFailed)
+        self.code = ""  # content hash of its function, if it is not the submission's (RetryFailed)
         self.attempt = 0
         self.tries = 0  # attempts that raised
         self.crashes = 0  # attempts that killed their worker
@@ -140,16 +140,16 @@ class Slice:
         self.progress = 0.0
         self.note = ""
         self.story: Story = ()
-        self.follows = ""  # the task that it has returned, and whose end will be its own
-        self.orphan: Orphan | None = None  # after a restart: the attempt that some hub may still have
+        self.follows = ""  # the task that its call returned, and as which it will end
+        self.orphan: Orphan | None = None  # after a restart: the attempt that a hub may still have
 
     def move(self, cause: str, now: float) -> TaskState:
-        """Go where the table says; the old state is returned.
+        """Change the state according to the table; return the old state.
 
         Raises
         ------
         InvalidTransition
-            When the table names no such pair.
+            If the table does not contain the pair.
         """
         old = self.state
         step = _STEPS[old].get(cause)
@@ -165,14 +165,14 @@ class Slice:
         return old
 
     def tell(self, at: float, cause: str, old: TaskState, new: TaskState) -> None:
-        """Add to the story what has happened before this core knew the task."""
+        """Add to the story a transition from before a restart of the core."""
         story = self.story
         self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((at, cause, old, new),)
 
     def give(self, held: Assignment, step: Story) -> None:
-        """`move("RunTask", now)` and into these hands: made quick, for it is most of what a scheduler does.
+        """Assign the slice: a fast variant of `move("RunTask", now)`, since dispatch does little else.
 
-        `step` is `given_at(now)`, one for all that are given at that moment.
+        `step` is `given_at(now)`, shared by all slices assigned at that time.
         """
         if self.state is not QUEUED:
             raise InvalidTransition(self, "RunTask")
@@ -184,7 +184,7 @@ class Slice:
             record.count(QUEUED, ASSIGNED, self.items)
 
     def part(self, first: int, items: int) -> Slice:
-        """A new slice with this one's past, for a part of its items; the caller keeps the partition whole."""
+        """Return a new slice with this one's past for some of its items; the caller adjusts the partition."""
         twin = Slice(self.record, first, items, self.queued_at, self.state)
         twin.code, twin.attempt, twin.tries, twin.crashes = self.code, self.attempt, self.tries, self.crashes
         twin.held, twin.ended, twin.story = self.held, self.ended, self.story
@@ -193,7 +193,7 @@ class Slice:
         return twin
 
     def news(self) -> TaskChanged:
-        """What watchers are told of it between the ends."""
+        """Return the message for watchers about its current state, which is not an end."""
         held = self.held
         return TaskChanged(
             task=self.record.id,
@@ -209,7 +209,7 @@ class Slice:
 
     @property
     def function(self) -> str:
-        """Content hash of what it runs; "" for a function that its hub has by name."""
+        """Content hash of its function; "" for a function that its hub provides by name."""
         return self.code or self.record.spec.function
 
     @property
@@ -218,7 +218,7 @@ class Slice:
         return self.record.id if self.record.items == 1 else f"{self.record.id}.{self.first}"
 
     def __lt__(self, other: Slice) -> bool:
-        """Which waits in front: the one nested deeper, then the one accepted earlier."""
+        """Order in a line: deeper nested slices first, then those accepted earlier."""
         mine, its = self.record.order, other.record.order
         return mine < its or (mine == its and self.first < other.first)
 

@@ -1,7 +1,6 @@
-"""Everything the scheduler remembers, and the few steps that several of its parts share.
+"""The scheduler's state, and the operations on it that several of its parts share.
 
-`out` gathers the commands of the event in hand; whoever changes state appends here, in the order in which the
-shell shall act.
+`out` collects the commands of the current event, in the order in which the shell executes them.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from nblb.scheduling.reporting.wall_clock import WallClock
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
 
-AWAKE_BEATS = 5  # heartbeats that a client may miss and still be sent pictures
+AWAKE_BEATS = 5  # heartbeats that a client may miss before it is sent no more displays
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decisions depend on; times in seconds."""
+    """The settings of the scheduler; times in seconds."""
 
     max_queued: int = 1000  # LB_QUEING_MAXPERUSER; 0: no bound
     max_crashes: int = 3
@@ -40,10 +39,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     suspect_s: float = 5.0
     lease_s: float = 15.0
-    adopt_s: float = 30.0  # after a restart: how long an attempt that may still run is waited for
+    adopt_s: float = 30.0  # after a restart: how long hubs may take to return with attempts
     result_ttl_s: float = 60.0
     job_ttl_s: float = 172_800.0
-    notice_s: float = 0.1  # how often watchers hear of changes
+    notice_s: float = 0.1  # interval of notices to watchers
     client_silence_s: float = 60.0
     name: str = "nblb"
     core: str = ""
@@ -51,12 +50,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "process"
     pid: int = 0
     output: str = ""  # the folder for the output of tasks
-    files: str = ""  # the folder whose files can be named instead of sending bytes, and the word that lies in it
+    files: str = ""  # the shared folder whose files messages may name instead of sending bytes, and its token
     token: str = ""
 
     @property
     def most_ends(self) -> int:
-        """After so many sudden ends of its worker or hub a task is LOST; one end of a hub alone proves nothing."""
+        """Number of sudden ends of its worker or hub after which a slice is LOST; one alone proves nothing."""
         return max(2, self.max_crashes)
 
 
@@ -70,7 +69,7 @@ class ConnectedClient:
         self.user = user
         self.heard_at = now
         self.host = self.notebook = self.name = ""
-        self.since = now  # when its process connected at first
+        self.since = now  # when its process first connected
         self.pid = 0
 
 
@@ -82,12 +81,12 @@ class Blob:
     def __init__(self, payload: Payload, name: str, now: float) -> None:
         self.payload = payload
         self.name = name
-        self.uses = 0  # records that name it
+        self.uses = 0  # number of submissions that name it
         self.used_at = now
 
 
 class State:
-    """What is known, by name."""
+    """The scheduler's state: submissions, jobs, blobs, clients, hubs and queues."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -100,26 +99,26 @@ class State:
         self.published: dict[str, str] = {}
         self.cache: dict[str, Submission] = {}
         self.live = Live()
-        self.presence: dict[str, deque[tuple[float, float]]] = {}  # notebook -> (from, to) of kernels that have left
+        self.presence: dict[str, deque[tuple[float, float]]] = {}  # notebook -> (from, to) of its past kernels
         self.clients: dict[str, ConnectedClient] = {}
         self.hubs: dict[str, Hub] = {}  # by address
         self.share = FairShare(policy.halflife_s)
         self.placement = Placement(policy.prefetch_s)
         self.tallies = Tallies(self.share)
-        self.changed: dict[Slice, None] = {}  # slices whose watchers have not heard the latest
+        self.changed: dict[Slice, None] = {}  # slices with changes not yet sent to watchers
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
-        self.withheld: dict[Slice, None] = {}  # QUEUED, out of the line while another suspect runs: see dispatch.py
-        self.orphans: dict[Fence, Orphan] = {}  # after a restart: what may still run somewhere
-        self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> (client, task) that came before it
+        self.withheld: dict[Slice, None] = {}  # QUEUED, but not in the line while another suspect runs: see dispatch.py
+        self.orphans: dict[Fence, Orphan] = {}  # after a restart: attempts that may still run
+        self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> submissions that arrived before it
         self.parked_on: dict[str, str] = {}  # task -> blob
         self.dropped = Dropped()
-        self.resumable: dict[Assignment, None] = {}  # whose workers have waited and ask for a slot, longest first
-        self.followers: dict[str, list[Slice]] = {}  # task -> slices that end as it does, since they returned it
-        self.nested = 0  # open records that were submitted by tasks
-        self.left: list[tuple[Submission, int, int, int]] = []  # (record, first, items, attempt) whose children end
-        self.pythons: set[tuple[int, int]] = set()  # of all hubs that have come
-        self.judges_from = 0.0  # when hubs of a core before this one have had the time to come back
+        self.resumable: dict[Assignment, None] = {}  # attempts that ask for a slot after a wait, longest first
+        self.followers: dict[str, list[Slice]] = {}  # task -> slices that returned it and end as it does
+        self.nested = 0  # number of open nested submissions
+        self.left: list[tuple[Submission, int, int, int]] = []  # (parent, first, items, attempt)
+        self.pythons: set[tuple[int, int]] = set()  # of all hubs that have connected
+        self.judges_from = 0.0  # when hubs of an earlier core have had time to return
         self.accepted = 0
         self.reopened = 0
         self.late_facts = 0
@@ -128,26 +127,26 @@ class State:
         self._closing: deque[tuple[Submission, Slice | None]] = deque()
         self._closing_now = False
 
-    # ── saying and keeping ──
+    # ── sending ──
 
     def send(self, to: str, message: Message) -> None:
         self.out.append(Send(to, message))
 
     def tell(self, watchers: tuple[str, ...], message: Message) -> None:
-        """Say it to those who are still there. (Who has gone stays a watcher by name: that costs nothing.)"""
+        """Send a message to the connected watchers; disconnected ones stay in the tuple, which costs nothing."""
         for address in watchers:
             if address in self.clients:
                 self.out.append(Send(address, message))
 
     def tell_if_awake(self, watchers: tuple[str, ...], message: Message, now: float) -> None:
-        """Say it to those who were heard lately: for a client that is stopped, large words would only pile up."""
+        """Send a message to watchers that sent something lately: for a stopped client, large messages would pile up."""
         for address in watchers:
             client = self.clients.get(address)
             if client is not None and client.heard_at + AWAKE_BEATS * self.policy.heartbeat_s >= now:
                 self.out.append(Send(address, message))
 
     def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
-        """These watchers and this one, without those who have gone."""
+        """Return the connected ones of these watchers, and this one."""
         return (*(other for other in watchers if other != address and other in self.clients), address)
 
     def log(self, level: str, text: str) -> None:
@@ -155,24 +154,24 @@ class State:
 
     @property
     def wall_offset(self) -> float:
-        """The wall clock is so much before the core's own."""
+        """Wall-clock time minus the core's monotonic time."""
         return self.clock.offset
 
     def wall(self, at: float) -> float:
-        """A time of the core's own clock by the wall clock."""
+        """Return the wall-clock time of a time of the core's monotonic clock."""
         return self.clock.wall(at)
 
     # ── queue ──
 
     def enqueue(self, task: Slice) -> None:
-        """The task waits for a worker."""
+        """Add a QUEUED slice to its user's line."""
         user = self.share.user(task.record.user)
         if user.add(task):
             self.share.line_changed(user, task.record.spec.priority)
         self.dispatch_due = True
 
     def unqueue(self, task: Slice) -> None:
-        """The task, which has been cancelled while it was QUEUED, waits no more."""
+        """Remove a slice that was cancelled while it was QUEUED from its line."""
         if task in self.withheld:
             del self.withheld[task]
             return
@@ -181,7 +180,7 @@ class State:
         self.share.line_changed(user, task.record.spec.priority)
 
     def notice(self, task: Slice, now: float) -> None:
-        """Watchers shall hear of this slice soon."""
+        """Schedule a notice to the watchers of this slice and its job."""
         if task.record.watchers:
             self.changed[task] = None
             if self.notice_at is None:
@@ -189,7 +188,7 @@ class State:
         self.notice_job(task.record.job, now)
 
     def notice_job(self, job: SubmittedJob | None, now: float) -> None:
-        """Those who watch this job shall hear its counts soon."""
+        """Schedule a notice of the job's counts to its watchers."""
         if job is not None and job.watchers:
             self.changed_jobs[job] = None
             if self.notice_at is None:
@@ -200,7 +199,7 @@ class State:
     def keep_end(self, ended: TaskEnded) -> None:
         self.out.append(
             Record(
-                EndKept(  # in the order of its fields, for names before arguments take time
+                EndKept(  # positional, since keyword arguments cost time
                     ended.task,
                     ended.first,
                     ended.items,
@@ -220,7 +219,7 @@ class State:
         )
 
     def finish(self, tasks: list[Slice], ended: TaskEnded, now: float, keep: bool = True) -> None:
-        """These slices, which have just moved to an ended state, are over as `ended` says; keep and tell it."""
+        """Set the end of slices that have just moved to an ended state; journal it and send it to watchers."""
         record = tasks[0].record
         for task in tasks:
             task.ended = ended
@@ -243,7 +242,7 @@ class State:
             self._close(now)
 
     def _close(self, now: float) -> None:
-        """All that follows from the end of a slice or record: a loop, since a chain of dependents may be long."""
+        """Process the consequences of ends in a loop, since a chain of dependents may be long."""
         if self._closing_now:
             return
         self._closing_now = True
@@ -271,7 +270,7 @@ class State:
             self._closing_now = False
 
     def fail(self, task: Slice, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
-        """End a slice that has no result, for `cause` in the table of transitions."""
+        """End a slice without a result; `cause` is that of the table of transitions."""
         worker, host = ("", "") if task.held is None else (task.held.worker, task.held.group.hub.hello.host)
         old = task.move(cause, now)
         ended = TaskEnded(
@@ -287,16 +286,16 @@ class State:
             ended_at=self.wall(now),
             function=task.code,
         )
-        self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else kept with the cancel itself
+        self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else journaled when it was cancelled
 
     def expire_at(self, record: Submission, at: float) -> None:
         record.expires = at
         heappush(self.expiring, (at, record.number, record))
 
     def drop_job(self, job: SubmittedJob) -> None:
-        """The job is forgotten; its name means the latest job of that name that is left.
+        """Drop the job; its name then refers to the latest remaining job of that name.
 
-        Records of it that are not gone yet, since others need them or hubs have still to let go, are nobody's.
+        Submissions of it that stay, because others need them or hubs have not released them, then belong to no job.
         """
         for record in job.records.values():
             record.job = None
@@ -309,10 +308,10 @@ class State:
                 if (other.user, other.spec.name) == name:
                     self.job_names[name] = other.id
 
-    # ── what hubs have in hand ──
+    # ── the attempts of hubs ──
 
     def give(self, held: Assignment) -> None:
-        """Count the slice as in its hub's hands."""
+        """Count an attempt as assigned to its hub."""
         for task in held.tasks:
             task.held = held
         held.group.hub.in_hand[held.fence] = held
@@ -320,7 +319,7 @@ class State:
         held.user.occupied += 1
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
-        """The group has finished with this slice, one way or another; `duration_s` has not been charged yet."""
+        """Remove an attempt that its group no longer has; `duration_s` is the time that is not charged yet."""
         hub = held.group.hub
         if hub.in_hand.pop(held.fence, None) is None:
             return
@@ -349,7 +348,7 @@ class State:
         )
 
     def needed(self, name: str) -> tuple[Submission | None, int]:
-        """The record that a task's `depends` names, and which of its items; WHOLE for all of them."""
+        """Return the submission that an entry of `depends` names, and its item; WHOLE for all items."""
         record = self.records.get(name)
         if record is not None:
             return record, WHOLE
@@ -360,7 +359,7 @@ class State:
         return record, int(item)
 
     def hold(self, hub: Hub, name: str) -> bool:
-        """Make sure that the hub has a blob, or the results of a task; False when the core does not know it."""
+        """Send a blob, or the results of a task, to a hub that lacks it; return False if the core does not have it."""
         if name in hub.holds:
             return True
         pieces = self.pieces(name)
@@ -371,7 +370,7 @@ class State:
         return bool(pieces)
 
     def pieces(self, name: str) -> list[HoldBlob]:
-        """A blob, or the results of a task that is done, as a hub is told them; empty when the core has neither."""
+        """Return the messages that bring a hub a blob, or a DONE task's results; empty if the core has neither."""
         blob = self.blobs.get(name)
         if blob is not None:
             return [HoldBlob(hash=name, payload=blob.payload)]
@@ -396,7 +395,7 @@ class State:
 
 
 def _piece_with(name: str, item: int, ended: TaskEnded | None) -> HoldBlob:
-    """The result of one item: the only one of its name, in the slice of results in which it came."""
+    """Return the message with the result of one item, inside the payload in which it arrived."""
     assert ended is not None
     assert ended.payload is not None
     return HoldBlob(hash=name, payload=ended.payload, first=ended.first - item, items=ended.items, total=1)

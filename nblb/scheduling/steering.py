@@ -1,4 +1,4 @@
-"""Between a running task and those who watch it: what it says goes to them, what they turn goes to it."""
+"""Forwards output, displays and knobs from running tasks to watchers, and knob values and stops back to the tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nblb.scheduling.hubs import Assignment, Hub
 from nblb.scheduling.state import ConnectedClient, State
 from nblb.scheduling.submission import Submission
 
-MOST_TURNED = 1000  # values kept of a record or a job for what begins later
+MOST_TURNED = 1000  # knob values kept per submission or job for calls that begin later
 
 
 class Steering:
@@ -32,7 +32,7 @@ class Steering:
     # ── from the task ──
 
     def task_printed(self, _hub: Hub, message: TaskPrinted, now: float) -> None:
-        """Keep the tail, pass it on to those who watch."""
+        """Keep the tail of the output, and forward it to watchers."""
         record = self._current(message)
         if record is not None:
             self.state.live.printed(message)
@@ -48,7 +48,7 @@ class Steering:
             self.state.tell_if_awake(record.watchers, message, now)
 
     def knob_offered(self, hub: Hub, message: KnobOffered, _now: float) -> None:
-        """A knob is new, or has taken up its value. One that was turned before it was there is turned now."""
+        """Handle a knob that is new or has a new value; a value that was set before it existed is sent now."""
         record = self._current(message)
         if record is None or not self.state.live.offered(message):
             return
@@ -69,7 +69,7 @@ class Steering:
             self.state.send(hub.address, order)
 
     def _current(self, message: TaskPrinted | TaskEmitted | KnobOffered) -> Submission | None:
-        """Its record. Words may arrive right behind the end of their attempt, not from one that was replaced."""
+        """Return its submission; a message may follow the end of its attempt, but not come from a replaced attempt."""
         record = self.state.records.get(message.task)
         if record is None or not (message.first >= 0 and message.offset >= 0):
             return None
@@ -116,7 +116,7 @@ class Steering:
         state.send(client.address, Answer(request=message.request, value=len(told), error=error, kind="NblbError"))
 
     def _runs(self, held: Assignment) -> bool:
-        """Whether a worker is at it: its hub says so a moment later than the task itself may have spoken."""
+        """Return whether a worker runs it; the task's own messages may arrive before its hub reports the start."""
         live = self.state.live
         return any(
             task.state is TaskState.RUNNING
@@ -126,7 +126,7 @@ class Steering:
         )
 
     def _why_not(self, message: StopAndKeep) -> str:
-        """Why nothing can be stopped early."""
+        """Return a sentence about why nothing can be stopped early."""
         if message.job:
             return "nothing of this job runs at present: there is nothing to stop early"
         record = self.state.records.get(message.task)
@@ -138,7 +138,7 @@ class Steering:
         return f"{record.spec.name} does not run yet ({state}): it has nothing to keep; cancel() takes it back"
 
     def _held(self, message: TurnKnob | StopAndKeep) -> list[Assignment]:
-        """The slices in the hands of hubs that are meant."""
+        """Return the attempts at hubs that the message addresses."""
         state = self.state
         if message.job:
             job = state.jobs.get(message.job)
@@ -154,10 +154,10 @@ class Steering:
         tasks = record.slices if message.item < 0 else [record.at(message.item)]
         return list({id(task.held): task.held for task in tasks if task.held is not None}.values())
 
-    # ── for those who come later ──
+    # ── later watchers ──
 
     def retell(self, client: ConnectedClient, record: Submission) -> None:
-        """What the items that still run have said last: the pictures and tails of those that ended are asked for."""
+        """Send the latest live data of the items that still run; clients request that of ended items themselves."""
         for item, live in self.state.live.of_record(record.id):
             words: list[Message] = [*live.knobs.values()]
             if live.emitted is not None:
@@ -167,7 +167,7 @@ class Steering:
                     self.state.send(client.address, word)
 
     def fetch_call(self, client: ConnectedClient, message: FetchCall, _now: float) -> None:
-        """The call itself, for somebody who wants to run it under a debugger."""
+        """Send the call itself to a client that wants to run it under a debugger."""
         state = self.state
         record = state.records.get(message.task)
         if record is None:

@@ -1,4 +1,4 @@
-"""What a client submitted in one piece, its slices, the job it may belong to, and what equal submissions share."""
+"""An accepted submission with its slices, the job it may belong to, and the interning of equal values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
 from nblb.scheduling.slice import Slice
 
 DONE = TaskState.DONE
-MOST_SOLE = 1_000_000  # items of a job that are looked after: a byte each
-WHOLE = -1  # in place of an item: all of them
-MOST_INTERNED = 4096  # values that are known; they are few unless somebody makes them up
-Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must know): see Hub.runs
+MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
+WHOLE = -1  # instead of an item number: all items
+MOST_INTERNED = 4096  # interned values; usually few
+Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must have): see Hub.runs
 
 
 @lru_cache(maxsize=1024)
 def _kind(python: tuple[int, int], name: str) -> Kind:
-    """One object for all records that are alike, so that they share the memory and are told by a glance."""
+    """Return one object for all equal kinds, which saves memory and makes comparison fast."""
     return python, name
 
 
@@ -65,32 +65,32 @@ class Submission:
         self.spec = spec
         self.user = user
         self.number = number  # order of acceptance
-        self.order = number  # place in its user's line: before it all that is nested deeper (nesting/parents.py)
-        self.depth = 0  # in how many tasks it is nested
-        self.untied = False  # it was nested, and its end is known to its parent
-        self.children: dict[Submission, None] | None = None  # open records that its calls have submitted
+        self.order = number  # place in its user's line; deeper nested ones come first (nesting/parents.py)
+        self.depth = 0  # depth of nesting
+        self.untied = False  # it was nested, and was removed from its parent
+        self.children: dict[Submission, None] | None = None  # open submissions of its calls
         self.items = spec.items
         self.kind = _kind(spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
-        self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must hold
+        self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must have
         self.accepted_at = now
         self.ended_at = 0.0
-        self.closed = False  # every item has ended, and all that follows from it is done
+        self.closed = False  # every item has ended, and the end is being processed or done
         self.expires = 0.0  # 0: not before it has ended
         self.job = job
         self.slices: list[Slice] = []
         self.unended = spec.items
         self.watchers: tuple[str, ...] = ()
         self.blocked_on = 0  # dependencies that are not done yet
-        self.dependents: dict[int, list[Submission]] | None = None  # item, or WHOLE -> records that wait for its result
-        self.needed_items: set[int] | None = None  # items whose results others have asked for by themselves
-        self.followers: list[Submission] | None = None  # records that will take this one's results (cache)
-        self.follows: Submission | None = None  # the one whose result it waits for, to take it (cache)
-        self.pins = 0  # records that may still need the results
-        self.codes: tuple[str, ...] = ()  # functions that slices of it run instead of its own
-        self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> what it was turned to
+        self.dependents: dict[int, list[Submission]] | None = None  # item, or WHOLE -> submissions that wait for it
+        self.needed_items: set[int] | None = None  # items that others depend on singly
+        self.followers: list[Submission] | None = None  # submissions that will take its result (cache)
+        self.follows: Submission | None = None  # the submission whose result it will take (cache)
+        self.pins = 0  # number of submissions that may still need its results
+        self.codes: tuple[str, ...] = ()  # functions that its slices run instead of its own
+        self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> value
 
     def begin(self, state: TaskState, now: float) -> Slice:
-        """The first slice: all items."""
+        """Create and return the first slice, which has all items."""
         task = Slice(self, 0, self.items, now, state)
         self.slices = [task]
         if self.job:
@@ -98,7 +98,7 @@ class Submission:
         return task
 
     def count(self, old: TaskState, new: TaskState, items: int) -> None:
-        """Keep the sums true while a slice moves."""
+        """Update the counts for a slice that changes its state."""
         if self.job is not None:
             counts = self.job.counts
             counts[old] -= items
@@ -110,15 +110,15 @@ class Submission:
             self.unended += items
 
     def position(self, item: int) -> int:
-        """Where in `slices` the slice that holds this item stands."""
+        """Return the index in `slices` of the slice with this item."""
         return 0 if len(self.slices) == 1 else bisect_right(self.slices, item, key=_first) - 1
 
     def at(self, item: int) -> Slice:
-        """The slice that holds this item."""
+        """Return the slice with this item."""
         return self.slices[self.position(item)]
 
     def carve(self, task: Slice, first: int, items: int) -> Slice:
-        """Cut `task` so that one slice holds exactly these of its items, and return it.
+        """Cut `task` so that one slice has exactly these of its items, and return that slice.
 
         `task` itself stays the leftmost of the pieces; pieces to the right are new.
         """
@@ -143,7 +143,7 @@ class Submission:
         return taken
 
     def covering(self, first: int, items: int) -> Iterator[Slice]:
-        """The slices that hold some of these items, from left to right."""
+        """Yield the slices that have some of these items, from left to right."""
         at, last = self.position(first), first + items
         while at < len(self.slices) and self.slices[at].first < last:
             yield self.slices[at]
@@ -151,24 +151,24 @@ class Submission:
 
     @property
     def blobs(self) -> tuple[str, ...]:
-        """The functions and constants that it names."""
+        """The hashes of the functions and constants that it names."""
         own = (self.spec.function, *self.spec.constants) if self.spec.function else self.spec.constants
         return (*own, *self.codes)
 
     @property
     def shares(self) -> bool:
-        """Whether its result is that of its cache key: a call by its own code."""
+        """True if its result belongs to its cache key: it runs its own function."""
         return bool(self.spec.cache) and self.items == 1 and not self.codes
 
     @property
     def serves(self) -> bool:
-        """Whether others may take its result: one that was not stopped early."""
+        """True if others may take its result: it was not stopped early."""
         ended = self.slices[0].ended
         return self.shares and self.done and ended is not None and not ended.kept
 
     @property
     def forgotten(self) -> bool:
-        """Whether its job was forgotten: nothing of it runs again, and it goes with the next sweep."""
+        """True if its job was dropped: nothing of it runs again, and the next sweep removes it."""
         return bool(self.spec.job) and self.job is None
 
     @property
@@ -180,22 +180,22 @@ class Submission:
         return all(task.state is DONE for task in self.slices)
 
     def has_result(self, item: int) -> bool:
-        """Whether this item is DONE; all of them, for WHOLE."""
+        """Return whether this item is DONE; for WHOLE, whether all are."""
         return self.done if item == WHOLE else self.at(item).state is DONE
 
     def is_open(self, item: int) -> bool:
-        """Whether this item has not ended; any of them, for WHOLE."""
+        """Return whether this item has not ended; for WHOLE, whether any has not."""
         return self.unended > 0 if item == WHOLE else self.at(item).state not in ENDED
 
     def payload_of(self, task: Slice) -> Payload:
-        """The arguments of a slice; a payload that can't be cut goes whole, and its worker picks the slice's items."""
+        """Return the arguments of a slice; of a payload that cannot be cut, the worker picks the slice's items."""
         payload = self.spec.payload
         if task.items == self.items or not self.spec.split:
             return payload
         return payload.part(task.first, task.items, self.items)
 
     def release_arguments(self) -> None:
-        """Drop the arguments: every item has its result, nothing will run again."""
+        """Drop the arguments, since every item has its result and nothing will run again."""
         self.spec = msgspec.structs.replace(self.spec, payload=Payload())
 
 
@@ -204,7 +204,7 @@ def _first(task: Slice) -> int:
 
 
 class SubmittedJob:
-    """A named, ordered set of records."""
+    """A named, ordered set of submissions."""
 
     __slots__ = (
         "_taken",
@@ -228,25 +228,25 @@ class SubmittedJob:
         self.items = spec.items
         self.records: dict[str, Submission] = {}
         self.counts: dict[TaskState, int] = {}
-        self.turned: dict[str, Any] = {}  # knobs of all its tasks
+        self.turned: dict[str, Any] = {}  # knob values for all its tasks
         self.watchers: tuple[str, ...] = ()
-        self.opened_by = ""  # the client that submits its records; "" after a restart
-        self._taken = bytearray()  # of a sole job: 1 for each item that a record has
+        self.opened_by = ""  # the client that submits to it; "" after a restart
+        self._taken = bytearray()  # of a sole job: 1 for each submitted item
 
     def join(self, record: Submission) -> None:
-        """The record is a part of it."""
+        """Add the submission to the job."""
         self.records[record.id] = record
         self._take(record, 1)
 
     def leave(self, record: Submission) -> None:
-        """The record is forgotten."""
+        """Remove a dropped submission from the job."""
         del self.records[record.id]
         self._take(record, 0)
         for task in record.slices:
             self.counts[task.state] -= task.items
 
     def has_any(self, first: int, items: int) -> bool:
-        """Whether some of these items of a sole job are in a record already."""
+        """Return whether some of these items of a sole job were submitted already."""
         return self._taken.find(1, max(0, first), first + items) >= 0
 
     def _take(self, record: Submission, taken: int) -> None:
@@ -259,7 +259,7 @@ class SubmittedJob:
             self._taken[first:last] = bytes((taken,)) * (last - first)
 
     def shown(self, running: int) -> dict[str, int]:
-        """Calls by state, for people: of those that hubs have, so many run and the others are ASSIGNED."""
+        """Return calls by state, for display: `running` of those that hubs have are RUNNING, the others ASSIGNED."""
         counts = {state.value: n for state, n in self.counts.items() if n}
         at_hubs = counts.pop("ASSIGNED", 0) + counts.pop("RUNNING", 0)
         running = min(running, at_hubs)
@@ -275,14 +275,14 @@ class SubmittedJob:
 
 
 class Interning:
-    """One object for values that are equal: a decoded message brings its own copy of each, and a million may wait."""
+    """Replaces equal values by one object: each decoded message has its own copies, and a million may wait."""
 
     def __init__(self) -> None:
         self._known: dict[object, object] = {}
         self._alone: dict[str, tuple[str]] = {}
 
     def share(self, spec: SubmitTask) -> None:
-        """Let the task's words be those of the tasks that are like it; their values stay what they are."""
+        """Replace the submission's repeated strings by shared objects with the same values."""
         known = self._known
         if len(known) > MOST_INTERNED:
             known.clear()
@@ -303,7 +303,7 @@ class Interning:
             force_setattr(spec, "job", same)
 
     def alone(self, word: str) -> tuple[str]:
-        """The word in a tuple, the same for all who ask."""
+        """Return a shared tuple with only this string."""
         found = self._alone.get(word)
         if found is None:
             if len(self._alone) > MOST_INTERNED:

@@ -1,1 +1,1 @@
-"""Tasks that submit tasks: what is owed to a parent, workers that wait for nested tasks, calls that return them."""
+"""Nested tasks, which are submitted by tasks: their parents, workers that wait for them, calls that return them."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def follow(state: State, task: Slice, name: str, now: float) -> None:
-    """The call of this slice has returned a task that it submitted, will end as that does, and needs no worker."""
+    """Block a slice whose call returned a task that it submitted: it ends as that task does, and needs no worker."""
     task.move("FollowsTask", now)
     task.held = None
     task.progress, task.follows = 0.0, name
@@ -30,7 +30,7 @@ def follow(state: State, task: Slice, name: str, now: float) -> None:
 
 
 def resume_follower(state: State, task: Slice, now: float) -> None:
-    """Let a BLOCKED slice wait for the task that it follows, or end at once if that has ended."""
+    """Make a BLOCKED slice wait for the task that it follows, or end it at once if that task has ended."""
     followed = state.records.get(task.follows)
     if followed is not None and followed.unended:
         state.followers.setdefault(followed.id, []).append(task)
@@ -39,7 +39,7 @@ def resume_follower(state: State, task: Slice, now: float) -> None:
 
 
 def followed_ended(state: State, record: Submission, now: float) -> None:
-    """The record has ended: those that follow it end as it did."""
+    """End the slices that follow this submission, which has ended."""
     for task in state.followers.pop(record.id):
         if task.state is TaskState.BLOCKED and task.follows == record.id:
             _end_as(state, task, record, now)

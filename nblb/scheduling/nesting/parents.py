@@ -1,9 +1,9 @@
-"""What a nested task owes to the task that has submitted it.
+"""The relation of a nested task to the task that submitted it.
 
-A nested task belongs to the attempt of the call that submitted it, its *parent*. It counts as the parent's user's, has
-at least the parent's priority, and ends with the parent: when that attempt is cancelled, fails or is lost, its nested
-tasks are cancelled. In its user's line a task that is nested deeper stands in front, so a tree of calls is worked
-off depth first and no more workers wait at a time than it is deep, for each slot.
+A nested task belongs to the attempt of the call that submitted it, its *parent*. It has the parent's user and at least
+the parent's priority, and does not outlive the parent: when that attempt is cancelled, fails or is lost, its nested
+tasks are cancelled. In a user's line, deeper nested tasks come first, so a tree of calls is processed depth first and,
+for each slot, at most as many workers wait as the tree is deep.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from nblb.scheduling.state import State
     from nblb.scheduling.submission import Submission
 
-A_LEVEL = 1 << 48  # of nesting, in a record's `order`: more than there are records
+A_LEVEL = 1 << 48  # of nesting, in `Submission.order`: more than there are submissions
 GOES_ON = (TaskState.BLOCKED, TaskState.ASSIGNED, TaskState.RUNNING)
 
 
 def completed(state: State, spec: SubmitTask) -> SubmitTask:
-    """The submission with the user of its parent, and at least the parent's priority."""
+    """Return the submission with the user of its parent, and at least the parent's priority."""
     parent = state.records.get(spec.parent)
     if parent is None:
         return spec
@@ -33,7 +33,7 @@ def completed(state: State, spec: SubmitTask) -> SubmitTask:
 
 
 def refusal(state: State, spec: SubmitTask) -> str:
-    """Why a nested task is not accepted: its parent is over, so nobody would take its result; "" if it is."""
+    """Return why a nested task is refused (its parent is over, so its result has no use); "" if it is accepted."""
     parent = state.records.get(spec.parent)
     if parent is None or not 0 <= spec.parent_item < parent.items:
         return f"task {spec.name} was submitted by a task that the core does not know (any more)"
@@ -45,7 +45,7 @@ def refusal(state: State, spec: SubmitTask) -> str:
 
 
 def tie(state: State, record: Submission) -> None:
-    """The record is a child of its parent from here on, and stands in front of all that is nested less deep."""
+    """Register the submission with its parent, and order it before all that is nested less deeply."""
     parent = state.records.get(record.spec.parent)
     state.nested += 1
     if parent is None:
@@ -58,7 +58,7 @@ def tie(state: State, record: Submission) -> None:
 
 
 def untie(state: State, record: Submission, now: float) -> None:
-    """The record has ended."""
+    """Remove the ended submission from its parent."""
     parent = state.records.get(record.spec.parent)
     if not record.untied:
         record.untied = True
@@ -73,7 +73,7 @@ def untie(state: State, record: Submission, now: float) -> None:
 
 
 def may_be_returned(state: State, record: Submission) -> bool:
-    """May the call that has submitted this record still return its future? Then its result is kept."""
+    """Return whether the call that submitted this may still return its future; until then its result is kept."""
     parent = state.records.get(record.spec.parent) if record.spec.parent else None
     if parent is None:
         return False
@@ -82,12 +82,12 @@ def may_be_returned(state: State, record: Submission) -> bool:
 
 
 def leave_children(state: State, task: Slice) -> None:
-    """This attempt of the parent came to nothing: what it submitted is cancelled before the next dispatch."""
+    """Mark the children of a lost attempt: they are cancelled before the next dispatch."""
     state.left.append((task.record, task.first, task.items, task.attempt))
 
 
 def left_children(state: State) -> list[Submission]:
-    """The open children of all attempts that came to nothing since the last call."""
+    """Return the open children of all attempts marked since the last call."""
     left, state.left = state.left, []
     found: dict[Submission, None] = {}
     for parent, first, items, attempt in left:
@@ -99,7 +99,7 @@ def left_children(state: State) -> list[Submission]:
 
 
 def restored(state: State, record: Submission, now: float) -> None:
-    """After a restart: children that have ended are let go, those of an attempt that is over are cancelled."""
+    """After a restart, remove a child that has ended, or cancel one whose parent's attempt is over."""
     parent = state.records.get(record.spec.parent)
     if record.unended == 0:
         untie(state, record, now)

@@ -1,10 +1,10 @@
-"""Groups whose workers are all at tasks that have nested tasks waiting: one of them lends its slot, told or not.
+"""Resolves stalled groups, where every worker runs a task whose nested tasks wait in line: one worker lends its slot.
 
-A worker tells its hub when its task waits by nblb's own functions. One that waits in another way (a loop that looks at
-`done()`, concurrent.futures.wait, another thread) tells nothing, and uses its slot. Where every slot of a group is used
-by tasks with open nested tasks, some of which stand in line, for STALLED_S, the hub is asked for a stand-in for the one
-that runs longest. That one may go on at any time; it is counted again when the tasks that it has submitted are
-over. So there may be one more at work than there are slots for a moment, and nothing waits for ever.
+A worker notifies its hub when its task waits through nblb's own functions. A task that waits in another way (a loop
+over `done()`, concurrent.futures.wait, another thread) sends no notice and keeps its slot. When all slots of a group
+have been used for STALLED_S by tasks with open nested tasks, some of them in line, the core asks the hub for a stand-in
+for the longest running task. That task may continue at any time, and uses a slot again when the tasks it submitted are
+over. So for a moment one more task may run than there are slots, but no task waits for ever.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ IN_LINE = (TaskState.QUEUED, TaskState.ASSIGNED)
 
 
 class StalledGroups:
-    """Looks at all groups while there are open nested tasks."""
+    """Checks all groups for stalls while there are open nested tasks."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self._at: float | None = None
-        self._since: dict[tuple[Fence, ...], float] = {}  # by those that use all slots of a group
+        self._since: dict[tuple[Fence, ...], float] = {}  # by the attempts that use all slots of a group
 
     def next_deadline(self) -> float | None:
         return self._at
@@ -50,7 +50,7 @@ class StalledGroups:
                         self._since[those] = now
 
     def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
-        """All that use the slots, the longest first, if each has open nested tasks, some in line; else nothing."""
+        """Return the attempts that use the slots, longest first, if all have open nested tasks, some in line."""
         using = [held for held in group.hub.in_hand.values() if held.group is group and not held.wait]
         started = [held for held in using if held.started_at]
         nested = [list(_open_nested(held)) for held in started]
@@ -64,7 +64,7 @@ class StalledGroups:
 
 
 def _open_nested(held: Assignment) -> Iterator[Slice]:
-    """The slices that this attempt has submitted and that have not ended."""
+    """Yield the open slices that this attempt has submitted."""
     for child in held.record.children or ():
         spec = child.spec
         if spec.parent_attempt == held.attempt and held.first <= spec.parent_item < held.first + held.items:

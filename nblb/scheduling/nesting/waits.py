@@ -1,8 +1,8 @@
-"""Workers that wait for tasks that their own task has submitted.
+"""Workers that wait for tasks that their own task submitted.
 
-Such a worker uses no slot: its hub runs a stand-in (hub/slots/waits.py), and here neither its group nor its user counts
-it. When the wait is over its hub asks for a slot (WaitEnded); that is given in the user's turn, before new tasks of the
-same user and of users with as many slots.
+Such a worker uses no slot: its hub runs a stand-in (hub/slots/waits.py), and neither its group nor its user counts it
+here. When the wait is over, its hub asks for a slot (WaitEnded). The core grants it in the user's turn, before new
+tasks of the same user and of users with as many slots.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def enter_wait(state: State, held: Assignment, wait: int, now: float, lent: bool = False) -> None:
-    """The worker of this attempt has given up its slot."""
-    if wait <= held.waits:  # said again
+    """Stop counting the slot of this attempt, whose worker waits."""
+    if wait <= held.waits:  # a repeated message
         return
     held.waits, held.lent = wait, lent
     if held.wait:
@@ -36,7 +36,7 @@ def enter_wait(state: State, held: Assignment, wait: int, now: float, lent: bool
 
 
 def ask_for_slot(state: State, held: Assignment, wait: int, now: float) -> None:
-    """Its wait is over: it goes on when it is its user's turn."""
+    """Queue an attempt whose wait is over; it resumes when it is its user's turn."""
     enter_wait(state, held, wait, now)
     if held.wait == wait:
         state.resumable[held] = None
@@ -44,28 +44,28 @@ def ask_for_slot(state: State, held: Assignment, wait: int, now: float) -> None:
 
 
 def leave_wait(state: State, held: Assignment, now: float) -> None:
-    """It waits no more; whoever calls this counts the slot that it uses now, if it does."""
+    """End the wait; the caller counts the slot if the attempt uses one again."""
     held.waited_s += max(0.0, now - held.wait_since)
     held.wait, held.lent = 0, False
     state.resumable.pop(held, None)
 
 
 def use_again(state: State, held: Assignment, now: float) -> None:
-    """What it has submitted is over, so that it goes on, if it ever waited: it is counted again, at once."""
+    """Count the slot again at once, and resume the attempt, since the tasks that it submitted are over."""
     order = ResumeTask(task=held.record.id, attempt=held.attempt, first=held.first, wait=held.wait)
     use_slot(state, held, now)
     state.send(held.group.hub.address, order)
 
 
 def use_slot(state: State, held: Assignment, now: float) -> None:
-    """It uses a slot again."""
+    """End the wait and count the slot again."""
     leave_wait(state, held, now)
     held.group.work_changed(1, held.estimate_s)
     held.user.occupied += 1
 
 
 def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bool:
-    """Let one worker of the band go on if that is fair towards `entry`, whose turn it is among those with new tasks."""
+    """Resume one worker of the band if that is fair to `entry`, the next user with a new slice."""
     best: Assignment | None = None
     for held in state.resumable:
         group = held.group
@@ -82,9 +82,9 @@ def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bo
 
 
 def claimed(state: State, held: Assignment, running: Running, now: float) -> None:
-    """A hub that says hello again tells whether the worker of this attempt waits."""
+    """Take from a repeated hello whether the worker of this attempt waits."""
     if running.wait:
-        held.waits = running.wait - 1  # what was said of an earlier connection's waits is void
+        held.waits = running.wait - 1  # wait numbers from an earlier connection are void
         enter_wait(state, held, running.wait, now, running.lent)
         if running.wait_ended:
             ask_for_slot(state, held, running.wait, now)
@@ -95,7 +95,7 @@ def claimed(state: State, held: Assignment, running: Running, now: float) -> Non
 
 
 def why(state: State, task: Slice) -> str:
-    """Why a task that has begun does not go on, in a sentence for its owner; "" if this module does not know."""
+    """Return a sentence about why a started task makes no progress; "" if that has no cause known here."""
     held = task.held
     if task.follows:
         followed = state.records.get(task.follows)

@@ -1,1 +1,1 @@
-"""What people are told of tasks: the words of why(), counts of calls, sums by name and user, and the wall clock."""
+"""Reports for people: the sentences of why(), counts of calls, sums by task name and user, and wall-clock times."""

@@ -1,4 +1,4 @@
-"""Where a task stands that a hub has been given, and which hubs are silent, in words for its owner; pure."""
+"""Sentences for the owner of a task about its state at a hub, and about silent hubs; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nblb.scheduling.state import State
 
 
 def describe(state: State, task: Slice, item: int, now: float) -> str:
-    """Why a call does not run yet, or where it runs; `task` is its slice, which is not QUEUED."""
+    """Return why a call does not run yet, or where it runs; `task` is its slice, which is not QUEUED."""
     held = task.held
     if held is None and task.orphan is not None:
         return "waits for its hub, which may still be running it, to come back to the restarted core"
@@ -36,7 +36,7 @@ def describe(state: State, task: Slice, item: int, now: float) -> str:
 
 
 def _at_silent_hub(state: State, task: Slice, hub: Hub, now: float) -> str:
-    """The hub that has it says nothing: until its lease is over nobody else may begin it."""
+    """Describe a slice whose hub is silent: no other hub may begin it before the lease is over."""
     left = duration(max(0.0, hub.lease_from + state.policy.lease_s - now))
     verb = "runs it" if task.state is TaskState.RUNNING else "has been given it"
     after = "it becomes LOST (at_most_once)" if task.record.spec.at_most_once else "it waits for another hub"
@@ -46,7 +46,7 @@ def _at_silent_hub(state: State, task: Slice, hub: Hub, now: float) -> str:
 
 
 def _behind(held: Assignment, now: float) -> str:
-    """It has been sent ahead: what its group's workers are at."""
+    """Describe a slice that was sent ahead by what its group's workers run."""
     group, hub = held.group, held.group.hub
     if not group.alive:
         return f"waiting: hub {hub.name} has been given it, and its workers are starting"
@@ -64,7 +64,7 @@ def _behind(held: Assignment, now: float) -> str:
 
 
 def silent(takers: Sequence[GroupOfWorkers], now: float) -> str:
-    """What to say of a task whose takers are all on hubs that say nothing."""
+    """Describe a slice that only silent hubs could run."""
     hubs = list(dict.fromkeys(group.hub for group in takers))
     if len(hubs) == 1:
         return f"waiting: hub {hubs[0].name}, the only one that takes it, has been silent for {_silence(hubs[0], now)}"
@@ -77,7 +77,7 @@ def _silence(hub: Hub, now: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in a word or two: 12 s, 3 min, 1.5 h."""
+    """Return a short text for a length of time: 12 s, 3 min, 1.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

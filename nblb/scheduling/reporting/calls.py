@@ -1,9 +1,9 @@
-"""How many calls run and how many wait, counted alike for status, users, jobs, queue and Monitor.
+"""Numbers of running and waiting calls, counted in one way for status, users, jobs, queue and Monitor.
 
-A worker makes one call at a time; one that waits for tasks of its own call runs it still, and uses no slot. What hubs
-have in hand beyond that waits: the calls of a slice behind the one at hand, and slices that were sent ahead. A hub
-does not announce calls that are over at once, so which slices are at work is taken from the number of workers: those
-that have begun first, then in the order in which they were given.
+A worker runs one call at a time; one that waits for nested tasks still counts as running its call, but uses no slot.
+The other calls that hubs have are waiting: later calls of a running slice, and slices that were sent ahead. A hub does
+not report ended calls at once, so the running slices are derived from the number of workers: slices that have begun
+come first, then the others in the order of assignment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AT_HUB = (TaskState.ASSIGNED, TaskState.RUNNING)
 
 
 class InHand(NamedTuple):
-    """A slice that a hub has, and how many of its calls run (1 or 0) and wait there."""
+    """A slice that a hub has, with the numbers of its running (1 or 0) and waiting calls."""
 
     held: Assignment
     running: int
@@ -29,7 +29,7 @@ class InHand(NamedTuple):
 
 
 def in_hand(state: State) -> Iterator[InHand]:
-    """All slices that hubs have, without the calls that are being cancelled."""
+    """Yield all slices that hubs have, without the calls that are being cancelled."""
     for hub in state.hubs.values():
         begun: Counter[GroupOfWorkers] = Counter(
             held.group for held in hub.in_hand.values() if held.started_at and not held.wait
@@ -46,7 +46,7 @@ def in_hand(state: State) -> Iterator[InHand]:
 
 
 def running_by_job(state: State) -> dict[SubmittedJob, int]:
-    """The jobs of which something runs, and how many calls."""
+    """Return the number of running calls of each job that has any."""
     running: dict[SubmittedJob, int] = {}
     for held, calls, _ in in_hand(state):
         job = held.record.job

@@ -1,6 +1,6 @@
-"""The place of a waiting call among its user's calls, and the time until it starts: the words of `why()`.
+"""The sentence of `why()` about a waiting call: its place among its user's calls, and the time until it starts.
 
-All counts are calls, which is what users submit: a map, or a loop of `submit`, travels as a few records of many calls.
+All counts are calls, the unit of users: a map, or a loop of `submit`, is sent as a few submissions of many calls.
 Only calls that the same workers take count as being in front.
 """
 
@@ -16,19 +16,19 @@ from nblb.scheduling.reporting.at_hub import duration
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
-MOST_SLICES = 10_000  # that a question looks at, so that it does not delay the core
+MOST_SLICES = 10_000  # visited per question, so that it does not delay the core
 
 
 class Ahead(NamedTuple):
-    """What the same user's workers do before the call."""
+    """The same user's calls that run before the call."""
 
-    calls: int  # that wait in front of it
-    seconds: float | None  # of one worker's time that these take; None where a function was never measured
+    calls: int  # number of calls in front of it
+    seconds: float | None  # of worker time for these; None if a function was never measured
     exact: bool  # False: there are more, which were not counted
 
 
 def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWorkers], now: float) -> str:
-    """The place of `item`, which lies in the QUEUED slice `task`, in the line for the workers of `takers`."""
+    """Describe the place of `item`, in the QUEUED slice `task`, in the line for the workers of `takers`."""
     user, name = state.share.user(task.record.user), task.record.user
     ahead = in_front(state, task, item, takers)
     workers = sum(group.alive for group in takers)
@@ -58,7 +58,7 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
 
 
 def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorkers]) -> Ahead:
-    """The waiting calls of the same user that these workers are given before this one."""
+    """Return the user's waiting calls that these workers take before this one."""
     estimates = state.placement.estimates
     bands = list(dict.fromkeys(group.band for group in takers))
     hubs = list(dict.fromkeys(group.hub for group in takers))
@@ -83,13 +83,13 @@ def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorke
 
 
 def _waiting(state: State, takers: Iterable[GroupOfWorkers]) -> Iterable[UserQueue]:
-    """The users with a task for one of these workers."""
+    """Return the users with a slice for one of these workers."""
     bands: list[Band] = list(dict.fromkeys(group.band for group in takers))
     return [user for user in state.share.users.values() if any(user.best(band.low, band.high) for band in bands)]
 
 
 def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> float | None:
-    """The worker time that what these workers were given still takes; None where a function was never measured."""
+    """Return the remaining worker time of what these workers have; None if a function was never measured."""
     left = 0.0
     for group in takers:
         for held in group.hub.in_hand.values():

@@ -1,11 +1,11 @@
-"""Sums by task name and by user: calls that have ended, how long they ran and waited. They outlive tasks and restarts.
+"""Sums by task name and by user: ended calls, their run times and wait times. They outlive tasks and restarts.
 
-The journal holds the ends of tasks until they are forgotten, so nothing is written for a sum while its tasks are
-there: a restart adds them up again. What would be lost is kept as the *past*, one row a name and one a user: tasks
-that were forgotten, and the time of attempts that came to nothing, which no end tells of.
+The journal contains the ends of tasks until the tasks are dropped, so while they are there nothing is written for a
+sum: a restart adds the ends up again. What the ends do not cover is journaled as the *past*, one row per name and one
+per user: dropped tasks, and the time of lost attempts.
 
-A call is counted once, when it ends DONE, FAILED or LOST; one that is tried again after that, or cancelled after its
-end, is taken out again. Times are those of calls that ran: a result from the cache took none.
+A call is counted once, when it ends DONE, FAILED or LOST; a call that is then retried, or cancelled after its end, is
+subtracted again. Times are those of calls that ran: a result from the cache has none.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from nblb.scheduling.submission import Submission
 
 DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
-MOST_NAMES = 10_000  # whose past is kept; who makes names up has no use for their statistics
+MOST_NAMES = 10_000  # names whose past is kept; statistics of generated names have no use
 
 
 class Statistics:
-    """Of one task name, in the seed's terms."""
+    """Statistics of one task name, in the seed's terms."""
 
     __slots__ = ("calc_max", "calc_min", "calc_sum", "failed", "ran", "total", "wait_max", "wait_min", "wait_sum")
 
     def __init__(self) -> None:
         self.total = self.failed = 0
-        self.ran = 0  # calls that times are known of
+        self.ran = 0  # calls with known times
         self.calc_sum = self.wait_sum = 0.0
         self.calc_min = self.wait_min = float("inf")
         self.calc_max = self.wait_max = 0.0
 
     def add(self, items: int, failed: int, ran_s: float, waited_s: float) -> None:
-        """These calls ran for so long together, and each waited so long."""
+        """Add calls that ran for `ran_s` in total and waited for `waited_s` each."""
         self.total += items
         self.failed += failed
         if ran_s <= 0.0:
@@ -58,7 +58,7 @@ class Statistics:
             self.wait_max = waited_s
 
     def take(self, items: int, failed: int, ran_s: float, waited_s: float) -> None:
-        """These calls do not count any more (but as the shortest or the longest)."""
+        """Subtract calls; the shortest and the longest times stay."""
         self.total -= items
         self.failed -= failed
         if ran_s > 0.0:
@@ -90,17 +90,17 @@ class Statistics:
 
 
 class UserTotals:
-    """What a user has had of the workers, as far as no task that is known tells of it."""
+    """A user's past use of workers that is in no known task."""
 
     __slots__ = ("at", "done", "failed", "recent_s", "used_s")
 
     def __init__(self) -> None:
         self.done = self.failed = 0
         self.used_s = 0.0
-        self.recent_s, self.at = 0.0, 0.0  # the use that still counts against its fair share, and when it was that
+        self.recent_s, self.at = 0.0, 0.0  # the use that counts against the fair share, and as of when
 
     def spend(self, seconds: float, at: float, halflife_s: float) -> None:
-        """A worker was in use for so long, until then."""
+        """Add worker time that ended at time `at`."""
         self.used_s += seconds
         if at >= self.at:
             self.recent_s *= 2.0 ** max(-1000.0, (self.at - at) / halflife_s)
@@ -111,20 +111,20 @@ class UserTotals:
 
 
 class Tallies:
-    """All sums of a core."""
+    """The sums of a core, by task name and by user."""
 
     def __init__(self, share: FairShare) -> None:
         self.by_name: dict[str, Statistics] = {}
         self._share = share
         self._past: dict[str, Statistics] = {}
         self._past_users: dict[str, UserTotals] = {}
-        self._changed_names: dict[str, None] = {}  # whose past the journal does not have as it is
+        self._changed_names: dict[str, None] = {}  # names whose current past is not in the journal
         self._changed_users: dict[str, None] = {}
 
-    # ── what happens ──
+    # ── events ──
 
     def count(self, task: Slice, wall_offset: float) -> None:
-        """The slice has just ended (or is known to have ended, after a restart)."""
+        """Count a slice that has just ended (or, after a restart, is known to have ended)."""
         ended, items = task.ended, task.items
         assert ended is not None
         if ended.state is CANCELLED:
@@ -142,7 +142,7 @@ class Tallies:
         statistics.add(items, failed, ran_s(task), _waited_s(task, wall_offset))
 
     def uncount(self, task: Slice, wall_offset: float, keep_use: bool = True) -> None:
-        """The slice, which has ended, runs again or is cancelled after all; the use of its worker is not undone."""
+        """Subtract an ended slice that runs again or is cancelled; the use of its worker stays counted."""
         ended, items, record = task.ended, task.items, task.record
         assert ended is not None
         user, is_bad = self._share.user(record.user), ended.state is not DONE
@@ -156,18 +156,18 @@ class Tallies:
             self.spend(record.user, ran, ended.ended_at)
 
     def undo(self, record: Submission, wall_offset: float) -> None:
-        """The record was never accepted; a result that the cache had for it, or its failure, does not count."""
+        """Subtract a submission whose acceptance is undone: its cached result or failure does not count."""
         for task in record.slices:
             if task.ended is not None and task.ended.state is not CANCELLED:
                 self.uncount(task, wall_offset, keep_use=False)
 
     def spend(self, user: str, seconds: float, at: float) -> None:
-        """Worker time that has been charged, and that no end will tell of; `at` by the wall clock."""
+        """Add charged worker time that will be in no TaskEnded; `at` is by the wall clock."""
         if seconds > 0.0:
             self._past_of(user).spend(seconds, at, self._share.halflife_s)
 
     def retire(self, record: Submission, wall_offset: float) -> None:
-        """The record is about to be forgotten: what it has added to the sums is kept without it."""
+        """Move the sums of a submission that is about to be dropped into the past."""
         for task in record.slices:
             ended = task.ended
             if ended is None or ended.state is CANCELLED:
@@ -205,7 +205,7 @@ class Tallies:
         return bool(self._changed_names or self._changed_users)
 
     def changed(self) -> Iterator[StatisticsKept | UserKept]:
-        """The rows that the journal has to have anew."""
+        """Yield the rows that must be written to the journal again."""
         names, self._changed_names = self._changed_names, {}
         for name in names:
             past = self._past.get(name)
@@ -216,7 +216,7 @@ class Tallies:
             yield UserKept(user, p.done, p.failed, p.used_s, p.recent_s, p.at)
 
     def recall_name(self, entry: StatisticsKept) -> None:
-        """A row of an earlier core; the last one of a name counts."""
+        """Take a row of an earlier core; the last one of a name counts."""
         if entry.total or entry.ran:
             self._past[entry.name] = Statistics.of(entry)
         else:
@@ -228,7 +228,7 @@ class Tallies:
         past.recent_s, past.at = entry.recent_s, entry.at
 
     def recalled(self, wall_offset: float, now: float) -> None:
-        """All rows are read, and all tasks that are known have been counted: add the past."""
+        """Add the past, after all rows are read and all known tasks are counted."""
         for name, statistics in self._past.items():
             self.by_name.setdefault(name, Statistics()).merge(statistics)
         for name, past in self._past_users.items():
@@ -239,7 +239,7 @@ class Tallies:
 
 
 def ran_s(task: Slice) -> float:
-    """How long the calls of a slice that has ended ran; one end may tell of several slices."""
+    """Return the run time of an ended slice's calls; one TaskEnded may cover several slices."""
     ended = task.ended
     if ended is None or ended.state is CANCELLED:
         return 0.0
