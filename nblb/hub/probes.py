@@ -1,4 +1,4 @@
-"""Answers the Health Check's probes: which of these workers are free, busy or gone, in the seed's words."""
+"""Answers the Health Check's probes of whether workers are free, busy or gone, in the seed's format."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TURN_PROBES = 100
 
 
 class Probes:
-    """A socket in the runtime folder, and one on WKHUB_HCPORT where TCP is allowed.
+    """A socket in the runtime folder, and one on WKHUB_HCPORT if TCP is allowed.
 
-    Whatever is asked gets one answer; a ROUTER is never out of step as a REP socket can be.
+    Every request gets one answer; a ROUTER cannot lose step with its clients as a REP socket can.
     """
 
     def __init__(self, parameters: Parameters, hub: str, states: Callable[[], dict[str, int]]) -> None:
@@ -55,11 +55,11 @@ class Probes:
         return int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
     def fileno(self) -> int:
-        """Readable (once) when there is something to answer."""
+        """Return a descriptor that becomes readable, once, when requests arrive."""
         return int(self._socket.getsockopt(zmq.FD))
 
     def answer(self) -> None:
-        """Answer what is there; `has_more` if that was not all."""
+        """Answer the requests that have arrived; `has_more` is set if some are left."""
         self.has_more = True
         for _ in range(TURN_PROBES):
             if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:

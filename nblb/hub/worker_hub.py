@@ -1,10 +1,10 @@
-"""The process of a hub: the loop between the core, the slots that decide, and the pool of workers.
+"""The process of a hub: the loop that connects the core, the slots and the pool of workers.
 
     core ── Line ──► Slots.handle ──► commands ──► pool (GiveTask, Interrupt, …), Line (Send)
     workers ── ProcessPool.read ──► Slots.handle ──► …
 
-Everything that is there is handled in one turn, then sent in one message; between turns the hub sleeps until the
-next deadline.
+All events that have arrived are handled in one turn, whose messages are sent as one; between turns the hub sleeps
+until the next deadline.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class WorkerHub:
     parametersfile
         Path of a parameters.json, a dict of its keys, or nothing for the defaults.
     workers
-        How many workers to have in all; the groups of WKHUB_WORKERS share them in proportion to their sizes.
+        Total number of workers; the groups of WKHUB_WORKERS share them in proportion to their sizes.
     """
 
     def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
@@ -96,17 +96,17 @@ class WorkerHub:
         self._connections = 0
         self._was_connected = False
         self._outgoing: list[Message] = []
-        self._folder: Folder | None = None  # where large buffers are handed over
-        self.bugs = 0  # events that could not be handled; tests look at it
+        self._folder: Folder | None = None  # the shared folder for large buffers
+        self.bugs = 0  # number of events that raised; read by tests
 
-    # ── the seed's words ──
+    # ── the seed's methods ──
 
     def addTask(self, name: str, funct: Callable[..., Any], **arguments: Any) -> None:
-        """Let tasks called `name` run this function, as funct(task=<dict>, arguments=<these arguments>)."""
+        """Run tasks called `name` with this function, as funct(task=<dict>, arguments=<these arguments>)."""
         self._add(name, dump_function(funct), arguments)
 
     def add_packed(self, name: str, function: Payload) -> None:
-        """The same for a function that was packed elsewhere: this process need not be able to import what it uses."""
+        """Add a function that another process has packed: this process need not be able to import what it uses."""
         self._add(name, (blob_name(function.buffers), function), {})
 
     def _add(self, name: str, function: tuple[str, Payload], arguments: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class WorkerHub:
         self._wake()
 
     def rmvTask(self, name: str) -> None:
-        """Take a task's name back; those that wait are refused."""
+        """Remove a task's name; waiting tasks of that name are refused."""
         with self._lock:
             self._tasks.pop(clean_name(name), None)
             self._tasks_changed = True
@@ -136,7 +136,7 @@ class WorkerHub:
     # ── life ──
 
     def run(self) -> None:
-        """Serve until `stop`; what `python -m nblb hub` does."""
+        """Serve until `stop`; this is the main function of `nblb hub`."""
         try:
             self._open()
             while not self._halted:
@@ -145,7 +145,7 @@ class WorkerHub:
             self._close()
 
     def stop(self, reason: str = "stopped") -> None:
-        """End it in good order; from any thread or signal handler, any number of times."""
+        """Stop the hub in good order; may be called from any thread or signal handler, repeatedly."""
         self._stop_reason = reason
         self._wake()
 
@@ -175,7 +175,7 @@ class WorkerHub:
             most_waits=parameters.WKHUB_MAX_STANDINS,
         )
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
-        self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialled
+        self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialed
         self._line = dial(self._address(), hub_to_core, core_to_hub, parameters.LB_MAX_MESSAGE_MB)
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
         machine.load()
@@ -198,7 +198,7 @@ class WorkerHub:
         )
 
     def _worker_settings(self) -> list[dict[str, Any]]:
-        """For each group, what its worker processes are told."""
+        """Return the settings of each group's worker processes."""
         max_processes = machine.most_processes()
         threads = max(1, cores() // max(1, sum(group.workers for group in self._groups)))
         return [
@@ -216,7 +216,7 @@ class WorkerHub:
         ]
 
     def _address(self) -> str:
-        """Where the core listens for hubs on this machine; it need not be there yet."""
+        """Return the core's address for hubs on this machine; the core need not be there yet."""
         return local_address(runtime_folder(self.parameters), "hubs")
 
     def _close(self) -> None:
@@ -279,7 +279,7 @@ class WorkerHub:
             self._outgoing = []
 
     def _handle(self, sender: str, message: Message, now: float) -> None:
-        """One event. Whatever a message does to the slots, those after it are handled too."""
+        """Handle one event; an exception is logged and does not stop later events."""
         try:
             self._perform(self._slots.handle(sender, message, now))
         except Exception:
@@ -287,7 +287,7 @@ class WorkerHub:
             self._log("error", f"a bug met {type(message).__name__} from {sender}:\n{traceback.format_exc()}")
 
     def _note_line(self, now: float) -> None:
-        """The line is through to a core, which may be another than before; or it has been cut."""
+        """Notify the slots when the line to a core, perhaps a new one, is connected or cut."""
         self._was_connected = self._line.connected
         if self._line.connections != self._connections:
             self._connections = self._line.connections
@@ -297,7 +297,7 @@ class WorkerHub:
             self._slots.line_down()
 
     def _share_files(self, welcome: Welcome) -> None:
-        """Where the core and this hub see one folder, large buffers go from the one who has them to who needs them."""
+        """Pass large buffers through files if the core and this hub see the same folder."""
         folder = Folder.seen(welcome.files, welcome.token) if welcome.files else None
         if folder is None:
             self._line.share(None, None)
@@ -316,7 +316,7 @@ class WorkerHub:
             self._probes.answer()
 
     def _on_request(self, now: float) -> None:
-        """What other threads have asked for, and whether the core that went away is dead."""
+        """Handle requests of other threads, and check whether a core that went away is dead."""
         if self._tasks_changed:
             with self._lock:
                 self._tasks_changed = False
@@ -333,7 +333,7 @@ class WorkerHub:
             self._slots.core_ended()
 
     def _kept(self, message: HoldBlob) -> HoldBlob | BlobMissing:
-        """A blob for the workers, once its bytes lie where they can reach them."""
+        """Store a blob for the workers, and return the event for the slots."""
         if self._slots.wants(message):
             try:
                 self._pool.hold(message)
@@ -386,5 +386,5 @@ class WorkerHub:
     @staticmethod
     def _log(level: str, text: str) -> None:
         line = f"WKHUB - {text}"
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be listening any more
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # the console may be closed
             print(f"{COLOURS.get(level, '')}{line}\033[0m" if sys.stdout.isatty() else line, flush=True)

@@ -1,4 +1,4 @@
-"""Why a worker died, in a sentence that its task's owner can use."""
+"""Finds out why a worker died, and describes it in a sentence that helps the task's owner."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ OWN_FRAMES = "nblb/worker/"
 STACKS = (
     "Fatal Python error",
     "Stack (most recent call first)",
-)  # as faulthandler begins, after a crash and when asked
-SUSPICIOUS = 0.5  # of the memory there is: killed with more in use than that, memory is the likely reason
+)  # first lines of faulthandler's output, after a crash and on request
+SUSPICIOUS = 0.5  # of the memory limit: if a killed worker used more, memory is the likely reason
 
 
 class OutOfMemoryWatch:
-    """Has the kernel killed for want of memory lately? Counts are read, never events, so nothing polls."""
+    """Detects kills by the kernel's out-of-memory killer from its counters, read only when a worker has died."""
 
     def __init__(self) -> None:
         self._files = [Path("/proc/vmstat"), *_cgroup_files("memory.events", "memory.oom_control")]
         self._seen = self._count()
 
     def has_struck(self) -> bool:
-        """True once for each rise of the kernel's counts."""
+        """Return True once for each rise of the kernel's counters."""
         now = self._count()
         struck, self._seen = now > self._seen, now
         return struck
@@ -44,7 +44,7 @@ class OutOfMemoryWatch:
 
 
 def _cgroup_files(unified: str, legacy: str) -> list[Path]:
-    """This process's files of the memory controller, in a cgroup of version 2 or 1."""
+    """Return this process's files of the memory controller, in a cgroup of version 2 or 1."""
     files = []
     try:
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -53,14 +53,14 @@ def _cgroup_files(unified: str, legacy: str) -> list[Path]:
                 files.append(Path("/sys/fs/cgroup") / path.lstrip("/") / unified)
             elif "memory" in controllers.split(","):
                 root = Path("/sys/fs/cgroup/memory")
-                files += [root / path.lstrip("/") / legacy, root / legacy]  # a container sees its own as the root
+                files += [root / path.lstrip("/") / legacy, root / legacy]  # the root, in a container
     except (OSError, ValueError):
         pass
     return [path for path in files if path.exists()]
 
 
 def memory_limit_mb() -> float:
-    """What this machine, or the cgroup that this process is in, has at most."""
+    """Return the memory limit of this machine, or of this process's cgroup if that is lower."""
     limits = [float("inf")]
     try:
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -69,7 +69,7 @@ def memory_limit_mb() -> float:
     for path in _cgroup_files("memory.max", "memory.limit_in_bytes"):
         try:
             limits.append(float(path.read_text()))
-        except (OSError, ValueError):  # "max": none
+        except (OSError, ValueError):  # "max": no limit
             continue
     return min(limits) / 2**20
 
@@ -77,7 +77,7 @@ def memory_limit_mb() -> float:
 def sentence(
     status: int, peak_kib: int, killed_why: str, struck: bool, last_output: str, trail: Trail | None, now: float
 ) -> str:
-    """What wait(2) said of the worker, with the likely reason, its memory and its last words."""
+    """Describe the status from wait(2), with the likely reason, the worker's memory and its last output."""
     limit_mb = memory_limit_mb()
     used = f"{size_words(peak_kib / 1024)} of {size_words(limit_mb)}"
     if trail is not None:
@@ -103,7 +103,7 @@ def sentence(
 
 
 def last_words(output: str) -> str:
-    """The end of what was printed; of a stack the lines of the task, not of its worker."""
+    """Return the end of the output; of a stack, only the lines of the task, not of its worker."""
     at = max(output.rfind(word) for word in STACKS)
     if at < 0:
         return output.strip()[-LAST_CHARACTERS:]

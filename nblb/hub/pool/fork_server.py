@@ -1,17 +1,17 @@
-"""The process that workers are forked from: small, single-threaded, with the imports of a worker already done.
+"""The fork server, from which workers are forked: small, single-threaded, with a worker's imports already loaded.
 
-Forking from the hub itself would copy its sockets and whatever threads the host program has; starting a fresh
-Python for each worker costs 80 ms each. The nursery does one thing: fork, signal, and wait, so that it can say
-exactly how each worker ended. It is told what to do in datagrams of JSON:
+A fork of the hub itself would copy its sockets and the threads of its host program; starting a fresh Python takes
+80 ms per worker. The fork server only forks, signals and waits, so it can report exactly how each worker ended. It
+receives its orders as JSON datagrams:
 
     ["start", worker, {settings}] with the worker's descriptors      ["signal", worker, number, whole_group]
-    ["import", "", module]  so that workers which are forked from then on have it
+    ["import", "", module]  for the workers forked after that
 
-and says ["started", worker, pid], ["failed", worker, reason] and ["died", worker, status, peak_kib].
+and sends ["started", worker, pid], ["failed", worker, reason] and ["died", worker, status, peak_kib].
 
-It outlives nobody: when the hub is gone, in whatever way, it kills every worker's process group, then all
-processes that were left to it (it is their reaper), and ends. Should the nursery itself be killed, PR_SET_PDEATHSIG
-takes the workers along.
+It does not outlive its hub: when the hub is gone for any reason, it kills every worker's process group, then all
+processes that were reparented to it (it is their subreaper), and ends. If the fork server itself is killed,
+PR_SET_PDEATHSIG kills the workers.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _LINUX = sys.platform == "linux"
 
 
 def prctl(option: int, value: int) -> None:
-    """prctl(2), where there is one."""
+    """Call prctl(2) if the system has it."""
     if _LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def die_with_parent(parent: int, number: int) -> None:
-    """This process shall get the signal when its parent has ended; also when that has happened already."""
+    """Have this process get the signal when its parent ends, or at once if it has ended already."""
     prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
@@ -57,7 +57,7 @@ class ForkServer:
     def __init__(self, control: socket.socket, hub: int, tasks: str = "") -> None:
         self._control = control
         self._hub = hub
-        self._tasks = tasks  # the path and the variables that they shall find
+        self._tasks = tasks  # path and variables for tasks
         self._pids: dict[str, int] = {}
         self._workers: dict[int, str] = {}
         self._leaving = False
@@ -66,13 +66,13 @@ class ForkServer:
             os.set_blocking(end, False)
 
     def serve(self) -> None:
-        """Until the hub has closed its end, or SIGTERM."""
+        """Serve until the hub has closed its end, or until SIGTERM."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._leave)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # A group of its own in the hub's session: should the hub end while a task has stopped this process, the kernel
-        # sends SIGHUP and SIGCONT to it, and it goes on to end all that is left.
+        # A group of its own in the hub's session: if the hub ends while a task has stopped this process, the kernel
+        # sends it SIGHUP and SIGCONT, and it continues and ends all that is left.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.setpgid(0, 0)
         prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -94,11 +94,11 @@ class ForkServer:
         self._leaving = True
 
     def _say(self, *words: object) -> None:
-        with contextlib.suppress(OSError):  # the hub is gone; the loop will see it
+        with contextlib.suppress(OSError):  # the hub is gone; the loop notices that
             self._control.send(json.dumps(words).encode())
 
     def _obey(self) -> bool:
-        """Do one thing that the hub wants; False when there is no hub any more."""
+        """Execute one order of the hub; return False when the hub is gone."""
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         try:
             order, ancillary, _, _ = self._control.recvmsg(65536, socket.CMSG_SPACE(4 * len(FDS)), flags)
@@ -116,7 +116,7 @@ class ForkServer:
         elif word == "signal":
             self._signal(worker, *rest)
         elif word == "import":
-            with contextlib.suppress(Exception):  # a task that needs it will say what is wrong
+            with contextlib.suppress(Exception):  # a task that needs it raises the error itself
                 importlib.import_module(rest[0])
             gc.collect()
             gc.freeze()
@@ -138,7 +138,7 @@ class ForkServer:
             self._say("started", worker, pid)
 
     def _become_worker(self, worker: str, settings: Mapping[str, Any], fds: dict[str, int], fork_server: int) -> None:
-        """In the new process; never returns."""
+        """Run the worker in the forked process; never returns."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -146,7 +146,7 @@ class ForkServer:
                 signal.signal(number, signal.SIG_DFL)
             os.setpgid(0, 0)
             die_with_parent(fork_server, signal.SIGKILL)
-            prctl(PR_SET_CHILD_SUBREAPER, 1)  # what its tasks start stays below it for as long as it lives
+            prctl(PR_SET_CHILD_SUBREAPER, 1)  # processes that its tasks start stay below it while it lives
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -163,18 +163,18 @@ class ForkServer:
             os._exit(code)
 
     def _signal(self, worker: str, number: int, whole_group: bool) -> None:
-        """Only here is it certain that the pid is still that worker's: nobody else reaps it."""
+        """Signal a worker. Only this process can be sure of the pid, since only it reaps workers."""
         pid = self._pids.get(worker)
         if pid is None:
             return
         with contextlib.suppress(OSError):
             if whole_group:
                 os.killpg(pid, number)
-        with contextlib.suppress(OSError):  # it may not have made its group yet
+        with contextlib.suppress(OSError):  # it may not have created its group yet
             os.kill(pid, number)
 
     def _reap(self) -> None:
-        """Report the workers that have ended; what is left of their process groups ends too."""
+        """Report the workers that have ended, and kill the rest of their process groups."""
         while True:
             try:
                 if hasattr(os, "waitid"):
@@ -182,7 +182,7 @@ class ForkServer:
                     if found is None:
                         return
                     if found.si_pid in self._workers:
-                        self._kill_group(found.si_pid)  # while the pid cannot be anybody else's
+                        self._kill_group(found.si_pid)  # before the pid can be reused
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
@@ -201,10 +201,10 @@ class ForkServer:
             os.killpg(pid, signal.SIGKILL)
 
     def _kill_strays(self) -> None:
-        """What a dead worker's tasks have started, wherever it has gone: it is a child of this process now.
+        """Kill what a dead worker's tasks have started: it is a child of this process now.
 
-        As each worker keeps the strays of its own tasks, those found here are no living worker's. The death of each
-        comes here too, so what it leaves is found then.
+        Each living worker adopts the orphaned processes of its own tasks, so those found here belong to dead workers.
+        The end of each is reported here too, so its own orphans are found then.
         """
         for pid in _children():
             if pid not in self._workers and not _is_zombie(pid):
@@ -212,7 +212,7 @@ class ForkServer:
                     os.kill(pid, signal.SIGKILL)
 
     def _end_all(self) -> None:
-        """Kill what is there, and what that leaves to this process, until nothing is."""
+        """Kill all children, and those that they leave to this process, until there are none."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for pid in self._workers:
             self._kill_group(pid)
@@ -227,7 +227,7 @@ class ForkServer:
 
 
 def _children() -> list[int]:
-    """The children of this process, those it inherited from dead workers too."""
+    """Return the children of this process, including those of dead workers."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]
@@ -248,11 +248,11 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     tasks = os.environ.pop(TASKS, "")
-    # What every worker needs, loaded once and shared by all of them.
+    # Modules that every worker needs, loaded once and shared by all workers.
     from nblb.worker import main  # noqa: F401
 
     gc.collect()
-    gc.freeze()  # so that a collection in a worker does not copy these pages
+    gc.freeze()  # so that garbage collection in a worker does not copy these pages
     ForkServer(control, hub, tasks).serve()
 
 

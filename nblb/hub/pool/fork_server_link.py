@@ -1,4 +1,4 @@
-"""The hub's side of its nursery: starts the process, sends it orders, hears what it says (see fork_server.py)."""
+"""The hub's end of the fork server: starts it, sends it orders and receives its messages (see fork_server.py)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ END_S = 5.0
 
 
 class ForkServerLink:
-    """Keeps a nursery alive; `on_word` gets what it says, and "gone" when it has ended by itself."""
+    """Keeps a fork server running; `on_word` gets its messages, and "gone" when it has ended by itself."""
 
     def __init__(self, selector: selectors.BaseSelector, on_word: Callable[..., None]) -> None:
         self._selector = selector
         self._on_word = on_word
         self._is_open = False
         self._preloaded: set[str] = set()
-        with contextlib.suppress(OSError):  # no process to be had just now: `start` tries again, and says so
+        with contextlib.suppress(OSError):  # no process can be created now: `start` tries again, and raises
             self._open()
 
     def _open(self) -> None:
@@ -46,18 +46,18 @@ class ForkServerLink:
 
     @staticmethod
     def _environment() -> dict[str, str]:
-        """What this process can import, its workers can; the tasks' own children do not inherit that."""
+        """Return an environment in which workers can import what this process can."""
         return {**isolated_python.environment(), isolated_python.TASKS: isolated_python.for_tasks()}
 
     def start(self, worker: str, settings: Mapping[str, Any], fds: Sequence[int]) -> None:
-        """Have a worker forked; raises OSError when there is no nursery and none can be started."""
+        """Have a worker forked; raises OSError if there is no fork server and none can be started."""
         if not self._is_open:
             self._open()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         self._order([json.dumps(["start", worker, settings]).encode()], [rights])
 
     def preload(self, module: str) -> None:
-        """Have the module imported there, once, so that workers forked from now on have it."""
+        """Have the fork server import the module once, for the workers forked from now on."""
         if module not in self._preloaded:
             self._preloaded.add(module)
             self._order([json.dumps(["import", "", module]).encode()], [])
@@ -69,16 +69,16 @@ class ForkServerLink:
         if not self._is_open:
             return
         self._wake()
-        self._control.setblocking(True)  # it is quick, and an order must not be lost
+        self._control.setblocking(True)  # the wait is short, and an order must not be lost
         try:
             self._control.sendmsg(data, ancillary)
         except OSError:
-            pass  # it has ended; `_read` will find out
+            pass  # it has ended; `_read` notices that
         finally:
             self._control.setblocking(False)
 
     def _wake(self) -> None:
-        """A task may have stopped it (SIGSTOP): it goes on, which does nothing to one that runs."""
+        """Send SIGCONT, since a task may have stopped it (SIGSTOP); this has no effect if it runs."""
         self._process.send_signal(signal.SIGCONT)
 
     def _read(self) -> None:
@@ -108,6 +108,6 @@ class ForkServerLink:
         child_processes.end_adopted()
 
     def close(self) -> None:
-        """End the nursery, which ends all its workers first."""
+        """End the fork server, which ends all its workers first."""
         if self._is_open:
             self._end()

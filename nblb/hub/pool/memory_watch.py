@@ -1,7 +1,7 @@
-"""How much memory each worker uses: a trail for the day it dies, the limit of its group, and when to replace it.
+"""Measures each worker's memory: records its course, enforces its group's limit, and decides when to replace it.
 
-Looked at now and then while a worker is at a task, so that an idle hub does nothing. The figure is what the worker
-and the processes that it has started hold in memory (RSS): what numpy reserves and never touches costs nobody.
+It measures periodically while a worker runs a task, so an idle hub does nothing. The figure is the resident memory
+(RSS) of the worker and the processes that it has started: memory that numpy reserves and never touches is not counted.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
 
 LOOK_S = 1.0
-LIMITED_LOOK_S = 0.5  # where a limit is to be kept
+LIMITED_LOOK_S = 0.5  # interval in groups with a limit
 MOST_POINTS = 32
 TOLD_POINTS = 8
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Trail:
-    """A worker's memory since it began the slice that it is at: (seconds, MB), thinned out as it grows."""
+    """A worker's memory since it began its current slice, as (seconds, MB), thinned out as it grows."""
 
     def __init__(self, key: Key, now: float) -> None:
         self.key = key
@@ -42,24 +42,24 @@ class Trail:
         return now - self.begun_at
 
     def __str__(self) -> str:
-        """A few of its points, always the last: '0.1 GB at 1 s, 3.9 GB at 12 s'."""
+        """Return some of its points, always with the last: '0.1 GB at 1 s, 3.9 GB at 12 s'."""
         step = -(-len(self.points) // TOLD_POINTS) or 1
         few = self.points[::-1][::step][::-1]
         return ", ".join(f"{size_words(used_mb)} at {after_s:.0f} s" for after_s, used_mb in few)
 
 
 class MemoryWatch:
-    """Looks at the seats of a pool; `kill` is called with a worker that is above its group's limit, and why."""
+    """Measures the workers of a pool; calls `kill` with a worker above its group's limit and the reason."""
 
     def __init__(self, settings: Sequence[Mapping[str, Any]], kill: Callable[[str, str], None]) -> None:
         self._settings = settings
         self._kill = kill
         self._pause_s = LIMITED_LOOK_S if any(group.get("memory_mb") for group in settings) else LOOK_S
         self._trails: dict[str, Trail] = {}
-        self.look_at: float | None = None  # while a worker is at something
+        self.look_at: float | None = None  # None while no worker runs anything
 
     def begin(self, now: float) -> None:
-        """A worker has been given something."""
+        """Start measuring, since a worker has received a slice."""
         if self.look_at is None:
             self.look_at = now + self._pause_s
 
@@ -76,12 +76,12 @@ class MemoryWatch:
                 self._kill(handle.worker, f"killed for memory: {words}")
 
     def is_spent(self, handle: WorkerHandle) -> bool:
-        """Between two tasks: has the worker grown so much that a new one shall take its place?"""
+        """Return, between two tasks, whether the worker uses so much memory that a new one must replace it."""
         most_mb = self._of(handle, "max_rss_mb")
         return bool(most_mb and handle.pid and used_memory_mb(handle.pid) > most_mb)
 
     def trail(self, handle: WorkerHandle) -> Trail | None:
-        """Of the slice that the worker is at, if it has been looked at since it began."""
+        """Return the trail of the worker's current slice, if it was measured since the slice began."""
         trail = self._trails.get(handle.worker)
         return trail if trail is not None and handle.given and next(iter(handle.given.values())) == trail.key else None
 
@@ -91,7 +91,7 @@ class MemoryWatch:
     def _trail(self, handle: WorkerHandle, now: float) -> Trail:
         trail = self.trail(handle)
         if trail is None:
-            begun_at = now - self._pause_s / 2  # some time since the last look
+            begun_at = now - self._pause_s / 2  # some time after the last measurement
             trail = self._trails[handle.worker] = Trail(next(iter(handle.given.values())), begun_at)
         return trail
 
@@ -100,7 +100,7 @@ class MemoryWatch:
 
 
 def used_memory_mb(pid: int) -> int:
-    """What a process and its descendants hold in memory; 0 where that cannot be known."""
+    """Return the memory of a process and its descendants; 0 if it cannot be measured."""
     pages, open_ones = 0, [pid]
     while open_ones:
         one = open_ones.pop()

@@ -1,4 +1,4 @@
-"""What tasks print, at the hub's end: read live, told apart by task, and bounded (see output.py for the worker's)."""
+"""The hub's reader of task output: live, attributed to tasks, and bounded (worker/capture.py is the worker's end)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nblb.hub.pool.worker_handle import STREAMS, WorkerHandle
 from nblb.protocol.messages import Message, TaskPrinted
 from nblb.worker.control_page import AFTER
 
-PAUSE_S = 0.02  # between two reads of one stream: what comes meanwhile is gathered
-AGAIN_S = 0.2  # between two looks at whether what had to wait may pass
+PAUSE_S = 0.02  # between two reads of one stream: output in between is sent together
+AGAIN_S = 0.2  # between two checks whether waiting output may pass
 READ_BYTES = 64 * 1024
-BURST_BYTES = 64 * 1024  # of one attempt and stream that pass at once …
+BURST_BYTES = 64 * 1024  # per attempt and stream that pass at once …
 RATE_BYTES_S = 64 * 1024  # … and from then on
-TAIL_BYTES = 32 * 1024  # of what had to wait, the end is kept
-HUB_BYTES_S = 1024 * 1024  # of all attempts together
-KEPT_BYTES = 4000  # as a dead worker's last words
+TAIL_BYTES = 32 * 1024  # the kept end of waiting output
+HUB_BYTES_S = 1024 * 1024  # for all attempts together
+KEPT_BYTES = 4000  # as a dead worker's last output
 
 
 class Allowance:
-    """A bucket of bytes that fills by `rate_s` up to `most`."""
+    """A token bucket of bytes, filled at `rate_s` per second up to `most`."""
 
     __slots__ = ("_at", "_left", "_most", "_rate_s")
 
@@ -42,7 +42,7 @@ class Allowance:
 
 
 class Throttle:
-    """The output of one attempt on one stream: the head at once, then what its allowance lets pass, always the tail."""
+    """The output of one attempt on one stream: the head at once, then as much as allowed, and always the tail."""
 
     __slots__ = ("_allowance", "_decoder", "_everybody", "_omitted", "_waiting", "heard", "is_timed")
 
@@ -52,21 +52,21 @@ class Throttle:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting = ""
         self._omitted = 0
-        self.heard = 0  # bytes, passed on or not
-        self.is_timed = False  # a `release` is to come
+        self.heard = 0  # bytes read, forwarded or not
+        self.is_timed = False  # a `release` is scheduled
 
     @property
     def is_waiting(self) -> bool:
         return bool(self._waiting)
 
     def put(self, data: bytes, now: float) -> str:
-        """New output; what may pass now."""
+        """Add new output; return what may pass now."""
         self.heard += len(data)
         self._waiting += self._decoder.decode(data)
         return self.release(now)
 
     def release(self, now: float) -> str:
-        """What may pass now of what waits."""
+        """Return the part of the waiting output that may pass now."""
         size = len(self._waiting)
         if size <= min(self._allowance.left(now), self._everybody.left(now)):
             return self._pass(size)
@@ -75,7 +75,7 @@ class Throttle:
         return ""
 
     def end(self, now: float) -> str:
-        """The rest, at the end of the attempt."""
+        """Return the rest, at the end of the attempt."""
         self._waiting += self._decoder.decode(b"", True)
         most = TAIL_BYTES if self._everybody.left(now) > 0 else TAIL_BYTES // 16
         if len(self._waiting) > most and len(self._waiting) > self._allowance.left(now):
@@ -97,7 +97,7 @@ class Throttle:
 
 
 class OutputReader:
-    """Reads the pipes of all workers. `later` calls back at a time, `note` takes the events."""
+    """Reads the pipes of all workers; `later` schedules a call, `note` takes the events."""
 
     def __init__(
         self,
@@ -108,11 +108,11 @@ class OutputReader:
     ) -> None:
         self._selector = selector
         self._later, self._note, self._log = later, note, log
-        self.store = OutputStore.none()  # until the hub gives another
+        self.store = OutputStore.none()  # until the hub sets another
         self._everybody: Allowance | None = None
 
     def watch(self, handle: WorkerHandle) -> None:
-        """Read what this worker prints from now on."""
+        """Read the output of this worker from now on."""
         for stream in STREAMS:
             self._watch(handle, stream)
 
@@ -123,9 +123,9 @@ class OutputReader:
             )
 
     def _read(self, handle: WorkerHandle, stream: str, now: float) -> None:
-        """Take what there is, then let the stream be for a moment."""
+        """Read the available output, then pause the stream for a moment."""
         if handle.is_gone:
-            return  # it was buried by an event before this one
+            return  # an earlier event of this turn removed the worker
         fd, data = handle.pipes[stream], b""
         number, item = handle.cell.begin_reading(), handle.cell.item
         try:
@@ -141,7 +141,7 @@ class OutputReader:
             self.put(handle, number % AFTER, stream, data, now, item)
 
     def take(self, handle: WorkerHandle, number: int, message: TaskPrinted, now: float) -> None:
-        """What the worker has read by itself: the rest of an item's output, one byte a character; or a picture."""
+        """Take what the worker has read itself: the rest of an item's output, one byte per character, or a display."""
         if message.stream != "display":
             self.put(handle, number, message.stream, message.text.encode("latin-1"), now, message.offset)
         elif number in handle.given:
@@ -149,11 +149,11 @@ class OutputReader:
             self._note(handle.worker, message)
 
     def put(self, handle: WorkerHandle, number: int, stream: str, data: bytes, now: float, item: int = 0) -> None:
-        """Output of this item of the slice of this number, or of a worker that is between two."""
+        """Take output of an item of the slice with this number, or of a worker between two slices."""
         handle.last_output = (handle.last_output + data[-KEPT_BYTES:])[-KEPT_BYTES:]
         key = handle.given.get(number) or (handle.last_key if number and number == handle.last_number else None)
         if key is None:
-            self._log("warning", f"{handle.worker} says: {data.decode('utf-8', 'replace').rstrip()}")
+            self._log("warning", f"{handle.worker} printed outside a task: {data.decode('utf-8', 'replace').rstrip()}")
             return
         self.store.write(handle, key, item, stream, data)
         if item != handle.printed_item:
@@ -194,7 +194,7 @@ class OutputReader:
             self._note(handle.worker, said)
 
     def end(self, handle: WorkerHandle, now: float) -> None:
-        """The slice has ended: what had to wait goes, cut to its tail."""
+        """End the output of a slice: send what waits, cut to its tail."""
         self._end_all(handle, now)
         self.store.end(handle)
         handle.printed_item = 0
@@ -206,7 +206,7 @@ class OutputReader:
         handle.throttles.clear()
 
     def bury(self, handle: WorkerHandle, now: float) -> None:
-        """The worker has ended: everything that is left in its pipes; its last words stay in `last_output`."""
+        """Read the rest from a dead worker's pipes; its last output stays in `last_output`."""
         running = next(iter(handle.given), handle.last_number)
         for stream in STREAMS:
             with contextlib.suppress(OSError):

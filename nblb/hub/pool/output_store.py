@@ -1,7 +1,7 @@
-"""The store of all that tasks print and display: files (shared_files/output_log.py) with head and tail up to a bound.
+"""The store of task output and displays: files (shared_files/output_log.py) with head and tail up to a bound.
 
-The hub writes them itself, so that nothing of it passes the core. Output is the first thing that is given up: a disk
-that is nearly full gets none, so that the journal finds room, and what is not kept is counted where it is missing.
+The hub writes them itself, so that output does not pass through the core. Output has the lowest priority: none is
+written to a nearly full disk, which leaves space for the journal, and omitted output is counted where it is missing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from time import monotonic
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
 from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
 
-RESERVE_BYTES = 256 * 1024 * 1024  # of a disk that output leaves to the journal …
-RESERVE_SHARE = 20  # … or this part of a small one
-TAIL_SEGMENTS = 4  # the tail is dropped in so many steps
-EVICTED_TO = 0.9  # of the bound of all together
-AGAIN_S = 1.0  # after a write that was refused
+RESERVE_BYTES = 256 * 1024 * 1024  # disk space that output leaves to the journal …
+RESERVE_SHARE = 20  # … or one part in so many of a small disk
+TAIL_SEGMENTS = 4  # segments in which the tail is dropped
+EVICTED_TO = 0.9  # of the total bound
+AGAIN_S = 1.0  # until the next attempt after a refused write
 SCANNED_AT_ONCE = 20
-SHOWN_SHARE = 4  # displays may take this part of what text may
+SHOWN_SHARE = 4  # displays may use one part in so many of the bound for text
 STREAM_NUMBER = {name: number for number, name in enumerate(STREAMS)}
 
 
 class SliceFile:
-    """The output of one kind of one attempt at a slice: segments of at most `most` bytes in all."""
+    """The output of one kind of one attempt at a slice, in segments of at most `most` bytes in total."""
 
     def __init__(self, folder: str, key: Key, kind: str, most: int, sync: bool) -> None:
         task, first, attempt = key
@@ -38,14 +38,14 @@ class SliceFile:
         self._most, self._sync = most, sync
         self._fd = -1
         self._size = 0  # of the open segment, without its head
-        self._held = 0  # in all segments that are there
-        self._end = 0  # of the output, kept or not
+        self._held = 0  # in all existing segments
+        self._end = 0  # length of the output, kept or not
         self._number = -1
         self._tail: list[tuple[int, int]] = []  # (number, size) of the segments behind the first
         self._refused_at: float | None = None
 
     def _take_up(self) -> None:
-        """Words have come late: go on behind what was written before."""
+        """Continue behind earlier output, when late output arrives."""
         folder, (task, first, attempt), kind = self._what
         for segment in segments(folder, task, kind):
             if (segment.first, segment.attempt) == (first, attempt):
@@ -60,7 +60,7 @@ class SliceFile:
                     self._tail.append((segment.number, size))
 
     def write(self, item: int, stream: str, data: bytes, is_refused: bool) -> int:
-        """Append a chunk; by how much the disk is fuller. Raises OSError once where it refuses."""
+        """Append a chunk; return the growth on disk. Raises OSError at the first refused write."""
         now = monotonic()
         wait = self._refused_at is not None and now < self._refused_at + AGAIN_S
         if is_refused or wait:
@@ -84,14 +84,14 @@ class SliceFile:
         return written - freed
 
     def _refuse(self, length: int, now: float | None) -> None:
-        """Not kept; the next segment's head says how much that was."""
+        """Count output that is not kept; the next segment's head contains the number."""
         self._end += CHUNK.size + length
         if now is not None:
             self._refused_at = now
         self.close()
 
     def _make_room(self, length: int) -> int:
-        """A new segment when this one is full, the oldest of the tail away when there is too much; bytes freed."""
+        """Begin a new segment if this one is full, and drop the oldest of a too long tail; return the bytes freed."""
         limit = self._most // 2 if self._number <= 0 else self._most // (2 * TAIL_SEGMENTS)
         if self._fd >= 0 and self._size >= limit:
             self.close()
@@ -134,7 +134,7 @@ class SliceFile:
 
 
 def _sync_folder(path: Path) -> None:
-    """A new file's name and its folder's survive a power loss."""
+    """Make the names of a new file and its folder survive a power loss."""
     for each in (path, path.parent):
         fd = os.open(each, os.O_RDONLY)
         try:
@@ -144,24 +144,24 @@ def _sync_folder(path: Path) -> None:
 
 
 class OutputStore:
-    """All files of a hub. Nothing is kept before the core has said where (`open`), or where that is another machine."""
+    """All output files of a hub. It keeps nothing before the core has named a folder on this machine (`open`)."""
 
     def __init__(self, max_mb: int, total_mb: int, sync: bool, log: Callable[[str, str], None]) -> None:
         self._most, self._total, self._sync, self._log = max_mb << 20, total_mb << 20, sync, log
         self._folder = ""
         self._reserve = 0
-        self._sizes: OrderedDict[str, int] = OrderedDict()  # of the folders of records, the latest last
+        self._sizes: OrderedDict[str, int] = OrderedDict()  # by submission's folder, the latest last
         self._nbytes = 0
         self._scan: Iterator[os.DirEntry[str]] | None = None
         self._told_at = float("-inf")
 
     @classmethod
     def none(cls) -> OutputStore:
-        """One that keeps nothing."""
+        """Return a store that keeps nothing."""
         return cls(0, 0, False, lambda *_: None)
 
     def open(self, folder: str) -> None:
-        """The core's folder, which it has made: where it is not there, the core is on another machine."""
+        """Use the folder that the core created; if it does not exist here, the core is on another machine."""
         if folder == self._folder or not self._most:
             return
         self._folder = folder if folder and Path(folder).is_dir() and os.access(folder, os.W_OK) else ""
@@ -173,7 +173,7 @@ class OutputStore:
             self._scan = os.scandir(folder)
 
     def write(self, handle: WorkerHandle, key: Key, item: int, stream: str, data: bytes) -> None:
-        """Keep this. Whatever the disk says, the task goes on."""
+        """Write output; errors of the disk do not stop the task."""
         if not self._folder:
             return
         if handle.kept_key != key:
@@ -193,7 +193,7 @@ class OutputStore:
 
     @staticmethod
     def end(handle: WorkerHandle) -> None:
-        """The slice has ended; what it says later is appended all the same."""
+        """Close the files of a slice that has ended; later output is still appended."""
         for file in handle.kept.values():
             file.close()
         handle.kept.clear()
@@ -205,7 +205,7 @@ class OutputStore:
             return True
         return about.f_bavail * about.f_frsize < self._reserve
 
-    # ── the bound of all together ──
+    # ── the total bound ──
 
     def _count(self, record: str, grown: int) -> None:
         name = folder_name(record)
@@ -218,7 +218,7 @@ class OutputStore:
             self._evict(name)
 
     def _scan_on(self, scan: Iterator[os.DirEntry[str]]) -> None:
-        """Learn what was there before, a little at each write."""
+        """Measure the existing files, a few at each write."""
         for _ in range(SCANNED_AT_ONCE):
             entry = next(scan, None)
             if entry is None:
@@ -231,7 +231,7 @@ class OutputStore:
                     self._nbytes += held
 
     def _evict(self, latest: str) -> None:
-        """The core has forgotten some; then what was written to longest ago goes."""
+        """Remove output of tasks that the core has dropped, then the output written longest ago."""
         folder = Path(self._folder)
         for name in [name for name in self._sizes if not (folder / name).is_dir()]:
             self._nbytes -= self._sizes.pop(name)

@@ -1,7 +1,7 @@
-"""The workers of a hub as operating-system processes: starts them, talks to them, says how they ended.
+"""The workers of a hub as operating-system processes: starts them, exchanges messages, reports how they ended.
 
-What the slots decide (slots.py) is done here; what workers say becomes the slots' events. One selector watches all
-workers' channels and pipes and the nursery, so the hub waits in one place and an idle hub does nothing.
+It executes the decisions of the slots (slots.py); messages of workers become the slots' events. One selector watches
+all workers' channels and pipes and the fork server, so the hub waits in one place and an idle hub does nothing.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ from nblb.worker.channel import (
 )
 from nblb.worker.result_files import HandTo
 
-PAUSE_S = 0.02  # between two looks at a worker's progress, and between two reads of its output
-STACK_S = 0.05  # a worker that is to be killed has that long to write down where it is
-END_S = 0.3  # idle workers have that long to run their exit handlers when the hub ends …
-RETIRE_S = 2.0  # … and one that is replaced, or hears its hub no more, lest a task keep it for ever
-INTERRUPTS, INTERRUPT_S = 4, 0.1  # how often a slice is sent SIGINT, and how far apart
+PAUSE_S = 0.02  # between two reads of a worker's progress, and of its output
+STACK_S = 0.05  # time for a worker to write its stack before it is killed
+END_S = 0.3  # time for exit handlers of idle workers when the hub ends …
+RETIRE_S = 2.0  # … and of a worker that is replaced or has lost its hub: a task must not keep it for ever
+INTERRUPTS, INTERRUPT_S = 4, 0.1  # number of SIGINTs for a slice, and their interval
 INFINITY = float("inf")
-CLIENT = "nblb.client.nested"  # what tasks load to submit tasks
+CLIENT = "nblb.client.nested"  # the module with which tasks submit tasks
 
 Event = tuple[str, Message]
 
 
 class ProcessPool:
-    """The processes behind the slots. Everything happens in the thread that calls `read`."""
+    """The processes behind the slots. All of it runs in the thread that calls `read`."""
 
     def __init__(self, settings: Sequence[Mapping[str, Any]], log: Callable[[str, str], None]) -> None:
-        self._settings = settings  # of each group, for the worker process
+        self._settings = settings  # by group, for the worker processes
         self._log = log
         self.selector = selectors.DefaultSelector()
         self._handles: dict[str, WorkerHandle] = {}
@@ -75,7 +75,7 @@ class ProcessPool:
         self._refer: Refer | None = None
         self._find: Find | None = None
         self._blobs = BlobParcels()
-        self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap of what is to be done later
+        self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap of scheduled calls
         self._dues = 0
         self._now = 0.0
         self._events: list[Event] = []
@@ -84,7 +84,7 @@ class ProcessPool:
         self._oom = cause_of_death.OutOfMemoryWatch()
         self._fork_server = ForkServerLink(self.selector, self._on_fork_server)
 
-    # ── what the slots want done ──
+    # ── commands of the slots ──
 
     def start_worker(self, worker: str, group: int, not_before: float, now: float) -> None:
         if not_before > now:
@@ -109,7 +109,7 @@ class ProcessPool:
                 os.close(fd)
 
     def hand_to(self, folder: Folder) -> None:
-        """Workers shall hand over large results there, and find there what messages name."""
+        """Make workers hand over large results in this folder, and read there the files that messages name."""
         self._folder = self._blobs.folder = folder
         self._refer, self._find = folder.refers, folder.adopt
         for handle in self._handles.values():
@@ -132,10 +132,10 @@ class ProcessPool:
                 self._post(handle, pack(to_worker, 0, DropBlob(hash=blob)))
 
     def give(self, worker: str, run: RunTask) -> None:
-        """Hand a slice to a worker, behind the blobs of it that the worker lacks."""
+        """Send a slice to a worker, after the blobs that the worker lacks."""
         handle = self._handles.get(worker)
         if handle is None:
-            return  # it has died this moment: the slots will hear of that and give it to another
+            return  # it has just died: the slots get that event and choose another worker
         for blob in (run.function, *run.constants, *run.depends):
             if blob not in handle.held:
                 handle.held.add(blob)
@@ -158,14 +158,14 @@ class ProcessPool:
             self._interrupt(handle, number, INTERRUPTS)
 
     def _interrupt(self, handle: WorkerHandle, number: int, times: int) -> None:
-        """SIGINT, and again while the slice goes on: one that comes just before a system call does not end that."""
+        """Send SIGINT, and repeat it while the slice runs: one just before a system call does not interrupt it."""
         if number in handle.given and not handle.is_gone:
             self._fork_server.signal(handle.worker, signal.SIGINT, False)
             if times > 1:
                 self._later(self._now + INTERRUPT_S, lambda _: self._interrupt(handle, number, times - 1))
 
     def steer(self, command: Steer) -> None:
-        """A knob's new value, or the word to end early."""
+        """Write a knob's new value, or the order to end early, for the worker."""
         handle = self._handles.get(command.worker)
         if handle is not None and not handle.steer(command):
             self._log("warning", f"{command.worker} has no room for the value of knob {command.knob!r}")
@@ -176,11 +176,11 @@ class ProcessPool:
             handle.ask_for_items()
 
     def resume(self, worker: str) -> None:
-        """Let a worker go on that has waited for tasks of its own."""
+        """Resume a worker that has waited for nested tasks."""
         self._write_word(worker, b"g")
 
     def refuse_wait(self, worker: str) -> None:
-        """Let a worker's wait for tasks of its own fail."""
+        """Make a worker's wait for nested tasks fail."""
         self._write_word(worker, b"r")
 
     def _write_word(self, worker: str, word: bytes) -> None:
@@ -196,28 +196,28 @@ class ProcessPool:
             self._fork_server.signal(worker, signal.SIGKILL, True)
 
     def _kill_with_stack(self, worker: str, why: str) -> None:
-        """Kill it a moment later: first it writes the lines that it is at to its stderr, as its last output."""
+        """Kill a worker after it has written its stack to stderr, as its last output."""
         handle = self._handles[worker]
         handle.killed_why = why
         self._fork_server.signal(worker, STACK_SIGNAL, False)
         self._later(self._now + STACK_S, lambda _: self.kill(worker, why))
 
     def retire(self, worker: str, why: str = "") -> None:
-        """Let an idle worker end by itself: it finds its channel closed."""
+        """Make an idle worker end by itself by closing its channel."""
         handle = self._handles.get(worker)
         if handle is not None:
             handle.killed_why = why or "it is not needed any more"
             with contextlib.suppress(OSError):
-                handle.channel.socket.shutdown(1)  # SHUT_WR: what it still says is heard
+                handle.channel.socket.shutdown(1)  # SHUT_WR: its last messages are still received
             self._later(self._now + RETIRE_S, lambda _: self._kill_deaf(handle))
 
     def _kill_deaf(self, handle: WorkerHandle) -> None:
-        """Nothing more can be said to this worker, or heard from it: it should have ended by itself."""
+        """Kill a worker whose channel is closed and that has not ended by itself."""
         if not handle.is_gone:
             self.kill(handle.worker, "a task has broken the channel to its hub")
 
     def take_back(self, worker: str) -> None:
-        """Read back what the worker has not taken yet; each slice comes as TaskStopped(why="recall")."""
+        """Read back what the worker has not taken yet; each slice becomes a TaskStopped(why="recall")."""
         handle = self._handles.get(worker)
         if handle is None:
             return
@@ -225,10 +225,10 @@ class ProcessPool:
         for parcel in again:
             self._post(handle, parcel)
 
-    # ── what comes from them ──
+    # ── events of the workers ──
 
     def read(self, now: float, stirred: bool = True) -> list[Event]:
-        """Everything that has happened to the workers, in order; `stirred` unless `fileno` is known to be silent."""
+        """Return all events of the workers, in order; `stirred` is False if `fileno` is known not to be readable."""
         self._now = now
         if stirred:
             for key, _ in self.selector.select(0):
@@ -248,7 +248,7 @@ class ProcessPool:
 
     @property
     def fileno(self) -> int:
-        """Readable when `read` has something to do."""
+        """Return a descriptor that is readable when `read` has something to do."""
         return self.selector.fileno()
 
     @property
@@ -256,7 +256,7 @@ class ProcessPool:
         return bool(self._events)
 
     def close(self) -> None:
-        """End all workers, and the nursery with whatever they have left behind."""
+        """End all workers, the fork server, and the processes that they have left."""
         for worker in self._handles:
             self.retire(worker)
         until = monotonic() + END_S
@@ -272,14 +272,14 @@ class ProcessPool:
     # ── channels ──
 
     def _post(self, handle: WorkerHandle, parcel: Parcel) -> None:
-        """Send, or queue while the worker's socket is full; the parcel is closed in the end."""
+        """Send a parcel, or queue it while the worker's socket is full; close it after that."""
         if not handle.outbox:
             try:
                 handle.channel.post(parcel)
             except BlockingIOError:
                 call = self.selector.get_key(handle.channel.socket).data
                 self.selector.modify(handle.channel.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, call)
-            except OSError:  # it is dying; the nursery will say so, and what it was given is read back then
+            except OSError:  # it is dying; the fork server reports that, and what it was sent is read back then
                 handle.outbox.append(parcel)
                 return
             else:
@@ -300,7 +300,7 @@ class ProcessPool:
 
     def _read_channel(self, handle: WorkerHandle, now: float) -> None:
         if handle.is_gone:
-            return  # it was buried by an event before this one
+            return  # an earlier event of this turn removed the worker
         worker, sock, events = handle.worker, handle.channel.socket, self._events
         if handle.outbox:
             self._flush(handle)
@@ -308,12 +308,12 @@ class ProcessPool:
             while True:
                 datagram, fd = receive_datagram(sock)
                 if not datagram:
-                    self.selector.unregister(sock)  # both ends of it are gone, or shut; or a task wrote nothing into it
+                    self.selector.unregister(sock)  # both ends are closed, or a task wrote an empty datagram
                     self._later(now + RETIRE_S, lambda _: self._kill_deaf(handle))
                     return
                 number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
-                    if handle.look_is_due:  # its last word, if this end came before the pause was over
+                    if handle.look_is_due:  # its last progress, if the end came within the pause
                         self._look(handle, now)
                     if handle.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
@@ -323,7 +323,7 @@ class ProcessPool:
                     if self._memory.is_spent(handle):
                         events.append((worker, WorkerSpent(worker=worker)))
                     events.append((worker, message))
-                    if not handle.given:  # it has nothing more to say, and if so the selector names it again
+                    if not handle.given:  # no more messages are expected, and the selector reports any later one
                         return
                 else:
                     self._on_word(handle, number, message, now)
@@ -346,9 +346,9 @@ class ProcessPool:
         elif type(message) is WorkerStarted:
             handle.is_ready = True
             self._note(handle.worker, WorkerStarted(worker=handle.worker, group=handle.group, pid=message.pid))
-        elif number in handle.given:  # a part, emitted, or a knob
+        elif number in handle.given:  # early results, an emitted value, or a knob
             if type(message) is WaitBegan:
-                self._fork_server.preload(CLIENT)  # its stand-in, and others after it, may need it too
+                self._fork_server.preload(CLIENT)  # its stand-in and later workers may need it too
             if type(message) is ItemsFinished:
                 handle.told = message.offset + message.items
             self._events.append((handle.worker, message))
@@ -361,7 +361,7 @@ class ProcessPool:
         self._events.append((worker, message))
 
     def _look(self, handle: WorkerHandle, now: float) -> None:
-        """The latest progress that the worker has put into its cell."""
+        """Read the latest progress from the worker's control page."""
         if handle.is_gone:
             return
         handle.progress_at, handle.look_is_due = now, False
@@ -376,13 +376,13 @@ class ProcessPool:
     # ── life and death ──
 
     def _on_fork_server(self, word: str, worker: str, *rest: Any) -> None:
-        """Something that the nursery said; "gone" when it has itself ended, and all workers with it."""
+        """Handle a message of the fork server; "gone" when it has ended, and all workers with it."""
         if word == "started":
             handle = self._handles.get(worker)
             if handle is not None:
                 handle.pid = rest[0]
         elif word == "gone":
-            self._log("error", "the nursery of the workers has ended; it is started again")
+            self._log("error", "the fork server of the workers has ended; it is started again")
             for handle in list(self._handles.values()):
                 if handle.pid:
                     with contextlib.suppress(OSError):
@@ -404,7 +404,7 @@ class ProcessPool:
         return words if handle.is_ready else f"it could not start: {words}"
 
     def _drain_dead(self, handle: WorkerHandle) -> None:
-        """Hear out a worker that has ended: its ends first, then what it had not taken, then its output."""
+        """Read the rest from a worker that has ended: its ends, then what it had not taken, then its output."""
         now = self._now
         with contextlib.suppress(KeyError):
             self.selector.get_key(handle.channel.socket)
@@ -440,7 +440,7 @@ class ProcessPool:
         handle.close()
 
     def _returned(self, handle: WorkerHandle, parcel: Parcel) -> bool:
-        """A parcel that was read back: True if it was a slice, which goes back to the slots."""
+        """Handle a parcel that was read back; return True if it was a slice, which goes back to the slots."""
         key = handle.given.pop(peek_number(parcel.datagram), None)
         if key is None:
             return False

@@ -1,4 +1,4 @@
-"""What a hub keeps of one worker process: its channel, its pipes, its cell, what it was given."""
+"""The hub's data about one worker process: its channel, its pipes, its control page, its slices."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ Key: TypeAlias = "tuple[str, int, int]"  # task, first, attempt
 
 
 class WorkerHandle:
-    """One worker, from the request to start it until its end is known."""
+    """One worker process, from the request to start it until its end is known."""
 
     def __init__(self, worker: str, group: int, channel: Channel, far: socket.socket, cell: ControlPage) -> None:
         self.worker = worker
         self.group = group
         self.pid = 0
         self.channel = channel
-        self.far = far  # the worker's end: what it has not taken can be read back there
+        self.far = far  # the worker's end: what it has not taken is read back there
         self.no_wait: int = socket.MSG_DONTWAIT
         self.cell = cell
         self.pipes: dict[str, int] = {}
-        self.ask = -1  # a byte asks for what is over of the slice at hand (early_results.py)
-        self.told = 0  # items of that slice
+        self.ask = -1  # a byte written here requests the early results of the current slice (worker/early_results.py)
+        self.told = 0  # items of that slice that were reported
         self.is_ready = False
         self.is_gone = False
         self.killed_why = ""
-        self.given: dict[int, Key] = {}  # slices without an end yet, by number, in order
-        self.held: set[str] = {""}  # blobs that it has been given
+        self.given: dict[int, Key] = {}  # slices that have not ended, by number, in order
+        self.held: set[str] = {""}  # blobs sent to it
         self.outbox: deque[Parcel] = deque()
         self.last_number = 0
         self.last_key: Key = ("", 0, 0)
@@ -56,14 +56,14 @@ class WorkerHandle:
         self.printed_item = 0
         self.kept: dict[str, SliceFile] = {}  # open files of the slice's output
         self.kept_key: Key = ("", 0, 0)
-        self._told_number = 0  # the slice that the worker was told something, and what
+        self._told_number = 0  # the slice to which steering was sent, and its content
         self._ends: list[int] = []
         self._knobs: dict[tuple[int, str], Any] = {}
         self.last_output = b""
 
     @classmethod
     def make(cls, worker: str, group: int) -> tuple[WorkerHandle, list[int]]:
-        """A seat and the descriptors for its worker, in nursery.FDS's order; they are the caller's to close."""
+        """Make a handle, and its worker's descriptors in the order of fork_server.FDS; the caller must close them."""
         channel, far = Channel.pair()
         cell, page_fd = ControlPage.make()
         handle = cls(worker, group, channel, far, cell)
@@ -75,7 +75,7 @@ class WorkerHandle:
                 try:
                     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 except OSError:
-                    pass  # this account's pipes have used up their memory: the usual size does
+                    pass  # this account has used up its memory for pipes: the default size is enough
             handle.pipes[stream] = read
             fds += [os.dup(read), write]
         asked, handle.ask = os.pipe()
@@ -83,22 +83,22 @@ class WorkerHandle:
         return handle, [*fds, asked]
 
     def ask_for_items(self) -> None:
-        """Let the worker tell which calls of its slice are over, if there are any that it has not told."""
+        """Request from the worker the ended calls of its slice that it has not reported."""
         if self.cell.item > self.told:
-            with contextlib.suppress(OSError):  # it has been asked often enough, or is dying
+            with contextlib.suppress(OSError):  # the pipe is full of requests, or the worker is dying
                 os.write(self.ask, b"?")
 
     def take_number(self, run: RunTask) -> int:
-        """The number that stands for this slice between hub and worker."""
+        """Return a new number, by which hub and worker identify this slice."""
         self.last_number += 1
         self.last_key = self.given[self.last_number] = (run.task, run.first, run.attempt)
         return self.last_number
 
     def steer(self, command: Steer) -> bool:
-        """Put what the slice is told where the worker looks for it; False if there is no room for all of it."""
+        """Write a steering command where the worker reads it; return False if there is not enough space."""
         number = self.number_of((command.task, command.first, command.attempt))
         if not number:
-            return True  # it has ended
+            return True  # the slice has ended
         if number != self._told_number:
             self._told_number, self._ends, self._knobs = number, [], {}
         ends = [*self._ends, command.item] if command.keep else self._ends
@@ -115,7 +115,7 @@ class WorkerHandle:
         return next((number for number, given in self.given.items() if given == key), 0)
 
     def unread(self) -> list[Parcel]:
-        """What lies in the worker's socket, and behind it; in order."""
+        """Return the parcels in the worker's socket and those queued behind it, in order."""
         parcels: list[Parcel] = []
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
@@ -140,7 +140,7 @@ class WorkerHandle:
 
 
 def not_given(run: RunTask, worker: str, error: OSError) -> TaskFinished:
-    """The end of a slice whose arguments cannot be handed over."""
+    """Return the end of a slice whose arguments cannot be handed over."""
     words = f"the arguments cannot be handed to a worker: {error}"
     failures = tuple(Failure(offset=n, kind="MemoryError", message=words) for n in range(run.items))
     return TaskFinished(

@@ -1,4 +1,4 @@
-"""What the slots keep: slices, workers, groups, and how long a function's calls take."""
+"""The data of the slots: attempts, workers, groups, and the run times of functions."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from enum import Enum
 
 from nblb.protocol.messages import Group, Message, RunTask, TaskProgressed, TurnKnob
 
-MAX_AHEAD = 64  # slices that wait in a worker's socket
+MAX_AHEAD = 64  # most slices that wait in a worker's socket
 MAX_KNOWN = 4096
 LEARN = 0.3
 
 
 class AttemptState(Enum):
-    """Where a slice is between its RunTask and its end."""
+    """State of an attempt between its RunTask and its end."""
 
     WAITING = "waits for a blob"
-    QUEUED = "in its group's line"
-    AHEAD = "in the socket of a worker that is at another"
-    RUNNING = "a worker is at it"
-    OVER = "its end has been told, or is not wanted"
+    QUEUED = "in its group's queue"
+    AHEAD = "in the socket of a worker that runs another"
+    RUNNING = "a worker runs it"
+    OVER = "its end has been reported, or is not wanted"
 
 
 class Attempt:
-    """One attempt at a slice of a record."""
+    """One attempt at a slice of a submission."""
 
     __slots__ = (
         "ask_at",
@@ -55,18 +55,18 @@ class Attempt:
         self.missing: set[str] | None = None
         self.started_at = 0.0
         self.worker = ""
-        self.stop = ""  # why it shall end: cancel, timeout, recall, lease or superseded
+        self.stop = ""  # why it must end: cancel, timeout, recall, lease or superseded
         self.stop_at = 0.0  # when its worker is killed, or the timeout passes
-        self.ask_at = 0.0  # when its worker is asked which of its items are over
-        self.told_items = 0  # the first so many of them have been told by ItemsFinished
+        self.ask_at = 0.0  # when its early results are requested
+        self.told_items = 0  # number of first items already reported by ItemsFinished
         self.progress: TaskProgressed | None = None
-        self.told: dict[str, Message] | None = None  # the latest of what it emitted, and of each knob
-        self.turned: list[TurnKnob] | None = None  # knobs that were turned before it began
+        self.told: dict[str, Message] | None = None  # the latest emitted value, and the latest of each knob
+        self.turned: list[TurnKnob] | None = None  # knob values set before it began
         self.wait = 0  # number of the wait in which its worker has given up its slot; 0: it uses one
-        self.wait_ended = False  # it asks for one again
-        self.lent = False  # it was asked to give up its slot, and may go on at any time
-        self.waits = 0  # so far
-        self.worker_wait = 0  # the worker's own number of the wait
+        self.wait_ended = False  # its worker asks for a slot again
+        self.lent = False  # the core took its slot; it may go on at any time
+        self.waits = 0  # number of waits so far
+        self.worker_wait = 0  # the worker's own number for the wait
 
     @property
     def fence(self) -> tuple[str, int, int]:
@@ -77,7 +77,7 @@ class Attempt:
 
 
 class WorkerSlot:
-    """A worker as the slots know it."""
+    """The slots' data about a worker."""
 
     __slots__ = (
         "calls",
@@ -102,41 +102,41 @@ class WorkerSlot:
 
     def __init__(self, worker: str, group: GroupOfSlots, now: float) -> None:
         self.id = worker
-        self.user: str | None = None  # whose tasks it runs; None until its first
+        self.user: str | None = None  # the only user whose tasks it runs; None until its first
         self.group = group
         self.pid = 0
         self.is_ready = False
-        self.leaves = False  # it is to end as soon as it is idle
+        self.leaves = False  # it ends as soon as it is idle
         self.is_doomed = False  # it is being killed
-        self.is_spent = False  # it has run or grown so much that a new one shall take its place
-        self.is_stand_in = False  # it adds no slot to its group: it has that of a worker which waits
-        self.waits = False  # for tasks of its own, without a slot
-        self.holds_slot = False  # it waits for tasks of its own and has kept its slot
-        self.parked_at = 0.0  # since when it is kept without a slot and without work; 0: it is not
-        self.is_listed = False  # among its group's `open` ones
-        self.given: deque[Attempt] = deque()  # the one it is at, and those ahead of it
-        self.planned_s = 0.0  # of all given
+        self.is_spent = False  # it has run so many calls or grown so much that it must be replaced
+        self.is_stand_in = False  # it adds no slot: it uses the slot of a worker that waits
+        self.waits = False  # it waits for nested tasks, without a slot
+        self.holds_slot = False  # it waits for nested tasks, and keeps its slot
+        self.parked_at = 0.0  # when it was parked, without a slot or work; 0: it is not
+        self.is_listed = False  # it is in its group's `open`
+        self.given: deque[Attempt] = deque()  # its current slice, and those sent ahead
+        self.planned_s = 0.0  # estimated time of all given
         self.started_at = now
         self.done = 0  # slices
-        self.calls = 0  # in them
+        self.calls = 0  # in these slices
 
     def serves(self, user: str) -> bool:
-        """It has run no other user's tasks: what those left in its process must not reach this one's."""
+        """Return whether it has run no other user's tasks, whose leftovers in the process must not reach this user."""
         return self.user is None or self.user == user
 
     def takes(self, estimate_s: float, most_s: float) -> bool:
-        """May this slice wait in the worker's socket?"""
+        """Return whether a slice of this length may wait in the worker's socket."""
         return len(self.given) <= MAX_AHEAD and self.planned_s + estimate_s <= most_s
 
 
 class WorkerSpent(Message, frozen=True):
-    """From the pool: this worker has grown so much that a new one shall take its place."""
+    """From the pool: this worker uses so much memory that it must be replaced."""
 
     worker: str
 
 
 class GroupOfSlots:
-    """Alike workers and the line of slices that they take from."""
+    """Identical workers, and the queue of slices that they take from."""
 
     __slots__ = ("deaths", "idle", "number", "open", "parked", "queue", "spec", "stand_ins", "wanted", "workers")
 
@@ -147,13 +147,13 @@ class GroupOfSlots:
         self.workers: dict[str, WorkerSlot] = {}
         self.queue: deque[Attempt] = deque()
         self.idle: deque[WorkerSlot] = deque()
-        self.open: deque[WorkerSlot] = deque()  # busy, and perhaps with room for a short slice
-        self.stand_ins = 0  # of its workers
-        self.parked: deque[WorkerSlot] = deque()  # workers beyond its slots, to be used by the next that stand in
+        self.open: deque[WorkerSlot] = deque()  # busy, perhaps with capacity for a short slice
+        self.stand_ins = 0  # number of stand-ins among its workers
+        self.parked: deque[WorkerSlot] = deque()  # workers beyond its slots, kept as the next stand-ins
         self.deaths = 0  # workers that died soon after their start, in a row
 
     def line_up(self, slice_: Attempt) -> None:
-        """In the order of arrival, also one that had been given away and returns."""
+        """Insert a slice in the order of arrival, also one that returns from a worker."""
         queue = self.queue
         if not queue or queue[-1].number < slice_.number:
             queue.append(slice_)
@@ -163,13 +163,13 @@ class GroupOfSlots:
 
 
 class Durations:
-    """How long one call of each function took lately."""
+    """Recent run time of one call, by function."""
 
     def __init__(self) -> None:
         self._per_call: dict[str, float] = {}
 
     def of(self, run: RunTask) -> float | None:
-        """The likely time of this slice; None for a function that has not been seen."""
+        """Return the estimated time of this slice; None for an unknown function."""
         one = self._per_call.get(run.function or run.name)
         return None if one is None else one * run.items
 

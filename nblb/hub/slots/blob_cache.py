@@ -1,4 +1,7 @@
-"""Which functions, constants and results a hub holds, and which slices wait for one; pure, the bytes lie elsewhere."""
+"""The index of the functions, constants and results that a hub has, and of the slices that wait for one; pure.
+
+The bytes themselves are in pool/blob_parcels.py.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +11,36 @@ from nblb.hub.slots.attempts import Attempt
 from nblb.protocol.framing import LARGE
 from nblb.protocol.messages import HoldBlob, RunTask
 
-FUNCTION_BYTES = 256 * 1024 * 1024  # of functions that no slice in hand needs; what they capture is seldom used again
-MAX_LARGE = 256  # blobs that each take a descriptor in the hub and in its workers
+FUNCTION_BYTES = 256 * 1024 * 1024  # of functions that no current slice needs; they are seldom used again
+MAX_LARGE = 256  # blobs that each use a descriptor in the hub and in its workers
 
 
 class _Pieces:
-    """Results of a task that come in several messages."""
+    """Results of a task that arrive in several messages."""
 
     __slots__ = ("held", "seen", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.held = 0
-        self.seen: set[tuple[int, int, tuple[int, ...]]] = set()  # two may begin at one item, with a hole for the other
+        self.seen: set[tuple[int, int, tuple[int, ...]]] = set()  # two may begin at one item, with holes
 
 
 class BlobCache:
-    """Holds at most `most` bytes, and FUNCTION_BYTES of functions, but for what slices in hand need."""
+    """Bounds blobs to `most` bytes, and functions to FUNCTION_BYTES, except those that current slices need."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = self._large = 0
         self._functions: set[str] = set()
-        self._sizes: dict[str, int] = {}  # complete ones
+        self._sizes: dict[str, int] = {}  # of complete blobs
         self._used: dict[str, int] = {}
         self._pieces: dict[str, _Pieces] = {}
         self._waiting: dict[str, list[Attempt]] = {}
         self._pinned: set[str] = set()
 
     def pin(self, blob: str) -> None:
-        """A blob of the hub's own, which is always there."""
+        """Add a blob of the hub's own, which is never dropped."""
         self._pinned.add(blob)
         self._sizes[blob] = 0
 
@@ -45,7 +48,7 @@ class BlobCache:
         self._pinned.discard(blob)
 
     def missing(self, run: RunTask, arrival: int) -> set[str] | None:
-        """The blobs of this slice that are not here; None, at no cost, in the usual case."""
+        """Return the missing blobs of this slice; None if all are here."""
         function = run.function
         self._functions.add(function)
         if function in self._sizes and not run.constants and not run.depends:
@@ -57,7 +60,7 @@ class BlobCache:
         return needed - self._sizes.keys() or None
 
     def wait(self, slice_: Attempt) -> list[str]:
-        """Note that the slice waits; the blobs that have not been asked for yet."""
+        """Register a slice that waits; return the blobs that have not been requested yet."""
         wanted = []
         for blob in sorted(slice_.missing or ()):
             if blob not in self._waiting:
@@ -67,18 +70,18 @@ class BlobCache:
 
     @property
     def wanted(self) -> list[str]:
-        """All blobs that slices wait for."""
+        """Return all blobs that slices wait for."""
         return list(self._waiting)
 
     def wants(self, message: HoldBlob) -> bool:
-        """Is this news? A blob that is here already need not be kept twice."""
+        """Return whether this blob, or piece, is not here yet."""
         if message.hash in self._sizes:
             return False
         pieces = self._pieces.get(message.hash)
         return pieces is None or (message.first, message.items, message.holes) not in pieces.seen
 
     def put(self, message: HoldBlob) -> list[Attempt]:
-        """A blob, or a piece of one; the slices that have all they need now."""
+        """Add a blob, or a piece of one; return the slices that now have all they need."""
         blob, size = message.hash, message.payload.nbytes
         self._bytes += size
         if message.total:
@@ -100,7 +103,7 @@ class BlobCache:
         return ready
 
     def give_up(self, blob: str) -> list[Attempt]:
-        """Nobody has this blob: the slices that waited for it."""
+        """Return the slices that wait for this blob, which does not exist any more."""
         waiting = self._waiting.pop(blob, [])
         for slice_ in waiting:
             for other in (slice_.missing or set()) - {blob}:
@@ -109,7 +112,7 @@ class BlobCache:
         return waiting
 
     def evict(self, in_hand: Iterable[Attempt]) -> list[str]:
-        """What must go so that the bound is kept: the longest unused first, none that a slice in hand needs."""
+        """Remove blobs beyond the bounds, longest unused first, none that a current slice needs; return them."""
         functions = sum(self._sizes.get(name, 0) for name in self._functions)
         if self._bytes <= self._most and self._large <= MAX_LARGE and functions <= FUNCTION_BYTES:
             return []

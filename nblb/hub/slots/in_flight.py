@@ -1,4 +1,4 @@
-"""The slices that a hub has in hand, from their RunTask to their end; the part of slots.py that deals and stops."""
+"""The attempts of a hub from RunTask to their end: assigns them to workers and stops them; a part of slots.py."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from nblb.protocol.messages import (
     WorkerDied,
 )
 
-AHEAD_S = 0.002  # of short work in a worker's socket at most
-OVERDUE_S = 0.005  # the first slice of a worker has taken so long: take back what waits behind it
+AHEAD_S = 0.002  # most work in a worker's socket
+OVERDUE_S = 0.005  # when a worker's first slice has taken so long, those behind it are taken back
 
-ASK_AFTER_S = 0.2  # a slice of many has taken so long: which of its items are over is asked for, again and again
+ASK_AFTER_S = 0.2  # when a slice of many has taken so long, its early results are requested repeatedly
 
 INFINITY = float("inf")
 
@@ -34,16 +34,16 @@ End: TypeAlias = "TaskFinished | TaskStopped | WorkerDied"
 
 
 class InFlight:
-    """Gives slices to the crew, in their order, and knows which have ended how."""
+    """Assigns slices to workers in order of arrival, and keeps their ends until the core commits them."""
 
     def __init__(
         self, worker_table: WorkerTable, say: Callable[[Message], None], grace_s: float, prefetch_s: float
     ) -> None:
-        self.out: list[Command] = []  # of the event at hand
-        self.slices: dict[Fence, Attempt] = {}  # until their end, but for those that a later attempt has replaced
-        self.latest: dict[tuple[str, int], Attempt] = {}  # of these, by record and first item
+        self.out: list[Command] = []  # of the current event
+        self.slices: dict[Fence, Attempt] = {}  # until their end, without replaced attempts
+        self.latest: dict[tuple[str, int], Attempt] = {}  # of these, by submission and first item
         self.ends: dict[Fence, End] = {}  # until the core has committed them
-        self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # likewise, by the offset of their first item
+        self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # early results, by fence and offset
         self.past = EndedAttempts()
         self.unannounced: dict[Attempt, None] = {}  # running ones, in order of their start
         self._workers_table = worker_table
@@ -57,7 +57,7 @@ class InFlight:
     # ── slices in ──
 
     def take(self, run: RunTask) -> Attempt:
-        """A new slice in hand; it is queued by `queue` once all its blobs are here."""
+        """Register a new attempt; `queue` queues it once all its blobs are here."""
         self._arrivals += 1
         task, first = run.task, run.first
         slice_ = Attempt(run, self._arrivals, self._durations.of(run))
@@ -71,18 +71,18 @@ class InFlight:
         self.deal(group, now)
 
     def deal(self, group: GroupOfSlots, now: float) -> None:
-        """Give away what the group's workers can take."""
+        """Assign the queued slices that the group's workers can take."""
         queue, most_s = group.queue, self._ahead_s
         while queue:
             slice_ = queue[0]
             if slice_.state is not AttemptState.QUEUED:
-                queue.popleft()  # stopped while it stood in line
+                queue.popleft()  # stopped while it was queued
                 continue
             if slice_.estimate_s is None:
                 slice_.estimate_s = self._durations.of(slice_.run)
             worker = self._workers_table.taker(group, slice_.run.user, slice_.estimate_s, most_s)
             if worker is None:
-                if group.idle:  # of other users
+                if group.idle:  # all have served other users
                     waiting = (other.run.user for other in queue if other.state is AttemptState.QUEUED)
                     self.out += self._workers_table.replace_for(group, waiting, now)
                 return
@@ -99,7 +99,7 @@ class InFlight:
                 self._workers_table.ahead[worker] = None
 
     def _begun(self, slice_: Attempt, now: float) -> None:
-        """Its worker is at it now."""
+        """Note that the worker now runs this attempt."""
         slice_.state = AttemptState.RUNNING
         slice_.started_at = now
         self.unannounced[slice_] = None
@@ -109,12 +109,12 @@ class InFlight:
             for message in slice_.turned:
                 self.turn(slice_, message)
         if slice_.stop == "recall" and not self._workers_table.is_closing:
-            slice_.stop = ""  # its worker has begun before it could be taken back: it goes on
+            slice_.stop = ""  # its worker began it before it could be taken back: it continues
         elif slice_.stop:
             self._interrupt(slice_, slice_.stop, False, now)
 
     def turn(self, slice_: Attempt, message: TurnKnob) -> None:
-        """A knob has another value: told to its worker, now or when it begins."""
+        """Pass a knob's new value to the worker, now or when the attempt begins."""
         if slice_.state is AttemptState.RUNNING:
             self.out.append(self._steer(slice_, message.item, knob=message.name, value=message.value))
         elif slice_.turned is None:
@@ -123,7 +123,7 @@ class InFlight:
             slice_.turned = [*(m for m in slice_.turned if (m.item, m.name) != (message.item, message.name)), message]
 
     def keep(self, slice_: Attempt, item: int) -> None:
-        """Let an item that runs end with what it emitted last."""
+        """Make a running item end with the value that it emitted last."""
         if slice_.state is AttemptState.RUNNING:
             self.out.append(self._steer(slice_, item, keep=True))
 
@@ -137,7 +137,7 @@ class InFlight:
         heappush(self._timers, (at, slice_.number, slice_))
 
     def replace(self, old: Attempt, now: float) -> None:
-        """The core has given this slice a new attempt: the old one ends in silence."""
+        """Stop an attempt that the core has replaced by a new one; its end is not reported."""
         if old.state in (AttemptState.AHEAD, AttemptState.RUNNING):
             self.stop(old, "superseded", False, now)
         else:
@@ -147,7 +147,7 @@ class InFlight:
             del self.latest[old.run.task, old.run.first]
 
     def forget_all(self, now: float) -> None:
-        """Another cluster altogether has this hub now, which knows nothing of all this."""
+        """Stop and drop everything, since the hub now belongs to a different cluster."""
         self.ends.clear()
         self.parts.clear()
         for slice_ in list(self.slices.values()):
@@ -156,7 +156,7 @@ class InFlight:
     # ── ends ──
 
     def task_ended(self, worker: WorkerSlot, message: TaskFinished | TaskStopped, now: float) -> None:
-        """The worker says how a slice ended, or the pool that it was read back from the worker's socket."""
+        """Handle the end of a slice reported by a worker, or a slice that the pool read back from a socket."""
         given = worker.given
         slice_ = _find(worker, message)
         if slice_ is None:
@@ -190,7 +190,7 @@ class InFlight:
         self.deal(worker.group, now)
 
     def _as_told(self, slice_: Attempt, message: TaskFinished | TaskStopped) -> End:
-        """A result that came before the interrupt counts, except after a timeout."""
+        """Return the end to report: a result that came before the interrupt counts, except after a timeout."""
         if type(message) is TaskFinished and slice_.stop != "timeout":
             return message
         return self.stopped(slice_, True)
@@ -207,7 +207,7 @@ class InFlight:
         )
 
     def returned(self, slice_: Attempt) -> None:
-        """A worker never began it: it is stopped, or stands in line again."""
+        """Queue again an attempt that its worker never began, or end it if it was stopped."""
         self.unannounced.pop(slice_, None)
         if slice_.stop:
             self.end(slice_, self.stopped(slice_, False))
@@ -216,7 +216,7 @@ class InFlight:
             self._workers_table.groups[slice_.run.group].line_up(slice_)
 
     def bereaved(self, worker: WorkerSlot, message: WorkerDied) -> Attempt | None:
-        """A worker has died: the slice that it was at, if any; those behind it stand in line again."""
+        """Return the slice that a dead worker was running, if any, and queue those behind it again."""
         blamed = _find(worker, message)
         for slice_ in worker.given:
             if slice_ is not blamed:
@@ -225,12 +225,12 @@ class InFlight:
         return blamed
 
     def end(self, slice_: Attempt, end: End) -> None:
-        """The slice is over; say so, and keep it until the core has."""
+        """Report the end of the slice, and keep it until the core commits it."""
         slice_.state = AttemptState.OVER
         self.unannounced.pop(slice_, None)
         run = slice_.run
         fence = run.task, run.first, run.attempt
-        if self.slices.get(fence) is not slice_:  # superseded, whatever it was stopped for at first: silence
+        if self.slices.get(fence) is not slice_:  # replaced by a later attempt: its end is not reported
             return
         del self.slices[fence]
         if self.latest.get(fence[:2]) is slice_:
@@ -239,7 +239,7 @@ class InFlight:
         self._say(end)
 
     def items_ended(self, worker: WorkerSlot, message: ItemsFinished, _now: float) -> None:
-        """Some calls of a slice that goes on are over: told, and kept until the core has."""
+        """Report ended calls of a running slice, and keep the report until the core commits it."""
         slice_ = _find(worker, message)
         if slice_ is not None and self.slices.get(slice_.fence) is slice_:
             slice_.told_items = message.offset + message.items
@@ -247,7 +247,7 @@ class InFlight:
             self._say(message)
 
     def fail(self, slice_: Attempt, reason: str) -> None:
-        """It cannot be run here at all."""
+        """End a slice that cannot run at this hub."""
         run = slice_.run
         failures = tuple(Failure(offset=n, kind="TaskLost", message=reason) for n in range(run.items))
         self.end(
@@ -256,19 +256,19 @@ class InFlight:
         )
 
     def committed(self, fence: Fence, offset: int) -> None:
-        """The core has kept the end of this attempt, or a part of it."""
+        """Drop an end, or early results, that the core has committed."""
         if offset >= 0:
             self.parts.pop((fence, offset), None)
         elif self.ends.pop(fence, None) is not None:
             self.past.add(*fence)
 
     def say_again(self) -> None:
-        """All that the core has not committed, of each slice the parts first."""
+        """Send again everything that the core has not committed, early results first."""
         for told in (*self.parts.values(), *self.ends.values()):
             self._say(told)
 
     def in_hand(self, now: float) -> list[Running]:
-        """Attempts that have begun, wait, or have ended without the core knowing."""
+        """Return the attempts for a hello: running, waiting, or ended but not committed."""
         return [
             *(running(slice_, now) for slice_ in self.slices.values()),
             *(
@@ -291,11 +291,11 @@ class InFlight:
     def _interrupt(self, slice_: Attempt, why: str, kill: bool, now: float) -> None:
         slice_.stop = slice_.stop or why
         run, worker = slice_.run, self._workers_table.workers[slice_.worker]
-        # Nothing may follow in this worker's socket: a kill that comes late would be blamed on it.
+        # No other slice may follow in this worker's socket: a late kill would be blamed on it.
         self.out.append(self._workers_table.nothing_ahead(worker))
         if kill:
             slice_.stop_at = 0.0
-            self._kill(worker, f"the end of task {run.name} was asked for at once ({why})")
+            self._kill(worker, f"task {run.name} had to end at once ({why})")
         else:
             self.out.append(Interrupt(worker.id, run.task, run.attempt, run.first))
             self._wake_at(slice_, now + self._grace_s)
@@ -305,7 +305,7 @@ class InFlight:
         self.out.append(KillWorker(worker.id, why))
 
     def _time_is_up(self, slice_: Attempt, now: float) -> None:
-        """The timeout has passed, or the grace after an interrupt."""
+        """Handle the end of the timeout, or of the grace period after an interrupt."""
         if not slice_.stop:
             self._interrupt(slice_, "timeout", False, now)
             return
@@ -319,7 +319,7 @@ class InFlight:
                 self.stop(slice_, why, False, now)
 
     def take_back_overdue(self, now: float) -> None:
-        """A slice takes longer than was thought: those behind it go to whoever is free first."""
+        """Take back slices behind one that runs longer than estimated; the next free worker takes them."""
         for worker in list(self._workers_table.ahead):
             if worker.given[0].started_at + OVERDUE_S <= now:
                 self._durations.learn(worker.given[0].run, now - worker.given[0].started_at)
@@ -328,7 +328,7 @@ class InFlight:
     # ── time ──
 
     def watch(self, slice_: Attempt, since: float) -> None:
-        """It takes long: what is over of it shall not wait for the rest."""
+        """Schedule requests for the early results of a long slice."""
         if slice_.told_items + 1 < slice_.run.items:
             slice_.ask_at = since + ASK_AFTER_S
             heappush(self._timers, (slice_.ask_at, slice_.number, slice_))
@@ -355,7 +355,7 @@ class InFlight:
 
 
 def running(slice_: Attempt, now: float) -> Running:
-    """The attempt as a hello tells of it."""
+    """Return the attempt's entry for a hello."""
     run, state = slice_.run, slice_.state
     return Running(
         run.task,
@@ -372,7 +372,7 @@ def running(slice_: Attempt, now: float) -> Running:
 
 
 def _find(worker: WorkerSlot, message: End | ItemsFinished) -> Attempt | None:
-    """The slice in the worker's hands that the message speaks of: nearly always the first."""
+    """Return the worker's slice that the message names: nearly always its first."""
     for slice_ in worker.given:
         run = slice_.run
         if run.task == message.task and run.first == message.first and run.attempt == message.attempt:

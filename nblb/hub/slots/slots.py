@@ -1,18 +1,18 @@
-"""What a hub decides: which worker takes which slice, what is stopped, restarted, told and told again.
+"""The decisions of a hub: which worker runs which slice, what is stopped or restarted, what is sent again.
 
 Pure: events are messages (from the core, and from workers through the pool), time is an argument, effects are
-commands. Slots is the machine that a shell or the simulator drives; its parts are in_flight.py (slices), workers.py
-(workers), blob_cache.py and lease.py. The rules:
+commands. Slots is the state machine that a shell or the simulator drives; its parts are in_flight.py (slices),
+workers.py (workers), blob_cache.py and lease.py. The rules:
 
 - Each RunTask is answered by one end: TaskFinished, TaskStopped, or WorkerDied with the task's id. The end is kept,
-  and said again after each new Welcome, until the core says EndCommitted. Only an attempt that a later one of the
-  same slice has replaced ends in silence.
-- A worker runs one slice at a time, the first of `given`; those behind it lie in its socket, are known to be short,
-  and are taken back when the first turns out to be long.
-- A worker serves one user. A group whose idle workers are all of other users than the next slice replaces one of them
-  by a fresh process, which takes the slice: nothing that a task leaves in its process reaches another user's.
-- While the core is away nothing is said but HubHello. When it has acknowledged nothing for nearly `lease_s`, what
-  runs is stopped, for another hub will be given it then (lease.py).
+  and sent again after each new Welcome, until the core sends EndCommitted. Only the end of an attempt that a later one
+  has replaced is not reported.
+- A worker runs one slice at a time, the first of `given`; those behind it are in its socket, are known to be short,
+  and are taken back if the first turns out to be long.
+- A worker serves one user. A group whose idle workers have all served other users than the next slice's replaces one
+  by a fresh process, which takes the slice: nothing that a task leaves in its process reaches another user's tasks.
+- Without a core, only HubHello is sent. When the core has acknowledged nothing for nearly `lease_s`, what runs is
+  stopped, because another hub may get it then (lease.py).
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ from nblb.protocol.messages import (
 )
 
 CORE = "core"
-NEWS_AFTER_S = 0.02  # a slice that has ended before is not announced
+NEWS_AFTER_S = 0.02  # the start of a slice that has ended by then is not reported
 
 
 class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decisions depend on; times in seconds."""
+    """The settings of a hub's slots; times in seconds."""
 
     heartbeat_s: float = 1.0
     suspect_s: float = 5.0
@@ -70,11 +70,11 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 0.4
     prefetch_s: float = 0.010
     blob_bytes: int = 1 << 30
-    most_waits: int = 200  # workers at a time that have given up their slots, and have stand-ins
+    most_waits: int = 200  # workers at a time that have lent their slots to stand-ins
 
 
 class Slots:
-    """The workers of one hub and the slices in their hands."""
+    """The state machine of one hub: its workers and their slices."""
 
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
@@ -83,7 +83,7 @@ class Slots:
         self._blobs = BlobCache(settings.blob_bytes)
         self._workers_table = WorkerTable(hello.groups, new_worker_id)
         self._in_flight = InFlight(self._workers_table, self._say, settings.grace_s, settings.prefetch_s)
-        self._functions: dict[str, tuple[str, str]] = {}  # by name: the hashes of the function and its arguments
+        self._functions: dict[str, tuple[str, str]] = {}  # name -> hashes of the function and its arguments
         self._arrivals = 0
         self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
         self._listed_stand_ins: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Slots:
         self._from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             WorkerStarted: self._worker_started,
             WorkerDied: self._worker_died,
-            TaskStarted: lambda *_: None,  # known from the order of ends
+            TaskStarted: lambda *_: None,  # implied by the order of ends
             TaskProgressed: self._task_progressed,
             TaskFinished: self._in_flight.task_ended,
             ItemsFinished: self._in_flight.items_ended,
@@ -125,16 +125,16 @@ class Slots:
     # ── the machine ──
 
     def start(self, now: float) -> list[Command]:
-        """The first commands: workers. The core hears of this hub as soon as there is a line to it."""
+        """Return the first commands, which start the workers; a hello follows when a line to the core exists."""
         out = self._begin()
         out += [command for group in self._workers_table.groups for command in self._workers_table.fill(group, now)]
         self._lease.break_(now)
         return out
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
-        """What follows from what the core says (sender "core"), or a worker (its id)."""
+        """Return the commands that follow from a message of the core (sender "core") or of a worker (its id)."""
         out = self._begin()
-        if self._lease.has_lapsed(now):  # this hub has stood still: it begins nothing on what it reads only now
+        if self._lease.has_lapsed(now):  # this hub was stopped for long: it begins nothing from delayed messages
             self._keep_lease(now)
         if sender == CORE:
             self._lease.hear(now)
@@ -144,7 +144,7 @@ class Slots:
         return out
 
     def tick(self, now: float) -> list[Command]:
-        """What follows from the time alone."""
+        """Return the commands that follow from the time."""
         out, hands = self._begin(), self._in_flight
         hands.tick(now)
         while hands.unannounced:
@@ -164,20 +164,20 @@ class Slots:
         return out
 
     def next_deadline(self) -> float | None:
-        """When `tick` has something to do; None if only another event can bring it something."""
+        """Return when `tick` has something to do; None if that depends on another event."""
         at = min(self._lease.deadline(), self._in_flight.deadline(), self._workers_table.next_to_retire())
         for slice_ in self._in_flight.unannounced:
             return min(at, slice_.started_at + NEWS_AFTER_S)
         return at if at < INFINITY else None
 
     def stop(self, reason: str, now: float) -> list[Command]:
-        """The hub shall end: Halt follows when its workers have let go."""
+        """Begin to end the hub; Halt follows when its workers have finished."""
         out = self._begin()
         self._leave(reason, now)
         return out
 
     def set_functions(self, functions: Mapping[str, tuple[str, str]], now: float) -> None:
-        """The functions that this hub runs by name; their blobs must have been put on the pool's shelf."""
+        """Set the functions that this hub runs by name; the pool must have their blobs already."""
         self._functions = dict(functions)
         for hashes in functions.values():
             for blob in hashes:
@@ -186,7 +186,7 @@ class Slots:
         self._lease.break_(now)
 
     def wants(self, message: HoldBlob) -> bool:
-        """Must its bytes be kept?"""
+        """Return whether the bytes of this blob must be kept."""
         return self._blobs.wants(message)
 
     def _begin(self) -> list[Command]:
@@ -205,7 +205,7 @@ class Slots:
         if fence in hands.slices or (old is not None and old.run.attempt >= run.attempt):
             return
         if old is not None:
-            if run.items > old.told_items:  # else an item that was told to have failed is tried again: the rest goes on
+            if run.items > old.told_items:  # else an item reported as failed is retried: the rest continues
                 hands.replace(old, now)
         elif fence in hands.ends:
             self._say(hands.ends[fence])
@@ -219,12 +219,12 @@ class Slots:
         if by_name in self._functions:
             run = self._called_by_name(run)
         slice_ = hands.take(run)
-        if self._lease.is_over or not self._lease.is_up:  # long on its way, or not in our hello: others may have it
+        if self._lease.is_over or not self._lease.is_up:  # delayed, or not in our hello: another hub may have it
             hands.stop(slice_, "lease", False, now)
             return
         if not run.function:
             known = ", ".join(sorted(self._functions)) or "none"
-            hands.fail(slice_, f"this hub has no task named {run.name!r}; those that it has: {known}")
+            hands.fail(slice_, f"this hub has no task named {run.name!r}; it has: {known}")
             return
         slice_.missing = self._blobs.missing(run, slice_.number)
         if slice_.missing:
@@ -235,7 +235,7 @@ class Slots:
             hands.queue(slice_, now)
 
     def _called_by_name(self, run: RunTask) -> RunTask:
-        """A task for a function that was added here: called in the seed's way."""
+        """Return the order for a function that was added here, which is called in the seed's way."""
         function, arguments = self._functions[run.name]
         return msgspec.structs.replace(run, function=function, constants=(arguments,), call="seed")
 
@@ -244,7 +244,7 @@ class Slots:
         fence = message.task, message.first, message.attempt
         slice_ = hands.slices.get(fence)
         if slice_ is None:
-            if fence not in hands.ends:  # it never came here
+            if fence not in hands.ends:  # the order never arrived
                 hands.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
@@ -284,7 +284,7 @@ class Slots:
     def _blob_missing(self, message: BlobMissing, _now: float) -> None:
         for slice_ in self._blobs.give_up(message.hash):
             if slice_.state is AttemptState.WAITING:
-                words = f"the core does not hold {message.hash} any more, which the task {slice_.run.name} needs"
+                words = f"the core no longer has blob {message.hash}, which the task {slice_.run.name} needs"
                 self._in_flight.fail(slice_, words)
 
     # ── workers ──
@@ -330,25 +330,25 @@ class Slots:
     # ── the core ──
 
     def line_up(self, now: float) -> None:
-        """There is a (new) line to a core: the next tick says hello."""
+        """Note that a (new) line to a core exists: the next tick sends a hello."""
         self._lease.is_wired = True
         self._lease.break_(now)
 
     def line_down(self) -> None:
-        """The line is cut: nothing can be said."""
+        """Note that the line is cut: nothing can be sent."""
         self._lease.is_wired = self._lease.is_up = False
 
     def is_heartbeat_due(self, now: float) -> bool:
-        """The next tick says a heartbeat: `load` and `memory` should be fresh."""
+        """Return whether the next tick sends a heartbeat, for which `load` and `memory` should be current."""
         return self._lease.is_up and now >= self._lease.heartbeat_at
 
     def states(self) -> dict[str, int]:
-        """Each worker in the seed's words: 100 free, 0 busy, -1 not there (yet)."""
+        """Return each worker's state in the seed's format: 100 free, 0 busy, -1 not ready or gone."""
         workers = self._workers_table.workers.values()
         return {worker.id: -1 if not worker.is_ready else 0 if worker.given else 100 for worker in workers}
 
     def core_ended(self) -> None:
-        """The core's process on this machine has ended: what runs may go on until another one comes."""
+        """Note that the core's process on this machine has ended: what runs may continue until a new core connects."""
         self._lease.forgive()
 
     def _keep_lease(self, now: float) -> None:
@@ -381,7 +381,7 @@ class Slots:
         )
 
     def _catch_up(self) -> None:
-        """Workers that came or went between our hello and the core's answer, when nothing else was said."""
+        """Report workers that started or ended between our hello and the core's answer."""
         for worker in self._workers_table.workers.values():
             changed = (worker.id in self._listed_stand_ins) != worker.is_stand_in
             if worker.is_ready and (worker.id not in self._listed or changed):
@@ -391,7 +391,7 @@ class Slots:
                 self._say(started)
         for name, group in self._listed.items():
             if name not in self._workers_table.workers:
-                self._say(WorkerDied(worker=name, group=group, reason="it ended while the core did not listen"))
+                self._say(WorkerDied(worker=name, group=group, reason="it ended while the core was not connected"))
 
     def _welcome(self, message: Welcome, now: float) -> None:
         before, epoch = self._lease.core, self._lease.epoch
@@ -412,7 +412,7 @@ class Slots:
                 self._announce(slice_)
 
     def _refused(self, message: Refused, now: float) -> None:
-        if message.kind == "UnknownParty":  # a core that was started anew has heard a word before our hello
+        if message.kind == "UnknownParty":  # a new core has received a message before our hello
             if self._lease.is_up:
                 self._lease.break_(now)
             return
@@ -420,7 +420,7 @@ class Slots:
         self._leave(message.reason, now)
 
     def _leave(self, reason: str, now: float) -> None:
-        """Hand back what has not begun, interrupt what has; when all is over the hub goes."""
+        """Hand back slices that have not begun and interrupt the others; the hub ends after that."""
         if self._leaving is None:
             self._leaving = reason or "stopped"
             self._workers_table.is_closing = True

@@ -1,4 +1,4 @@
-"""What a running task says to those who watch it, and what they tell it; the part of slots.py for that; pure."""
+"""Messages between running tasks and their watchers (output, emitted values, knobs); a part of slots.py; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskEmitte
 
 
 class AttemptSteering:
-    """Passes words on, if they are about the attempt that is in hand."""
+    """Forwards these messages if they are about a current attempt."""
 
     def __init__(self, hands: InFlight, say: Callable[[Message], None]) -> None:
         self._in_flight, self._say = hands, say
@@ -28,7 +28,7 @@ class AttemptSteering:
         return self._in_flight.slices.get((message.task, message.first, message.attempt))
 
     def _told(self, _worker: WorkerSlot, message: Any, _now: float) -> None:
-        """Something for whoever watches; the latest of each is said again after a Welcome."""
+        """Forward an emitted value or a knob; the latest of each is sent again after a Welcome."""
         slice_ = self._slice(message)
         if slice_ is None:
             return

@@ -1,12 +1,12 @@
-"""Workers that wait for tasks of their own; the part of slots.py for that; pure.
+"""Workers that wait for nested tasks, and their stand-ins; a part of slots.py; pure.
 
-A task that waits for tasks which it has submitted uses no processor, and what it waits for needs a slot. So its worker
-gives its slot up, and another worker, a *stand-in*, uses it meanwhile: one that is parked, or a new one. When the wait
-is over the worker asks the core for a slot and goes on when it is given one; the stand-in is parked then, and ends
-when nobody has needed it for some seconds. So a group never runs more tasks at once than it has slots.
+A task that waits for tasks it has submitted uses no CPU, and the nested tasks need a slot. So its worker gives up its
+slot, and another worker, a *stand-in*, uses it meanwhile: a parked one or a new one. When the wait is over, the worker
+asks the core for a slot and resumes when the core grants it; the stand-in is then parked, and ends after some seconds
+without use. So a group never runs more tasks at once than it has slots.
 
 At most `most_waits` workers may have given up their slots. One more keeps its slot while it waits, unless no other
-worker of its group runs anything: then nobody would ever run what it waits for, and its wait fails.
+worker of its group runs anything: then nothing could run the nested tasks, and the wait fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nblb.hub.slots.workers import NO_MORE, WorkerTable
 from nblb.protocol.commands import RefuseWait, ResumeWorker
 from nblb.protocol.messages import LendSlot, Message, ResumeTask, WaitBegan, WaitEnded
 
-MOST_MEMORY = 0.95  # of the machine's, in use: no more stand-ins are started
+MOST_MEMORY = 0.95  # part of the machine's memory in use, above which no more stand-ins are started
 
 
 class Waits:
-    """Lends the slots of workers that wait, and gives slots back."""
+    """Lends the slots of waiting workers to stand-ins, and returns them."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Waits:
     ) -> None:
         self._in_flight, self._workers_table, self._say, self._announce = hands, worker_table, say, announce
         self._memory, self._most = memory, most
-        self._holders: dict[WorkerSlot, WaitBegan] = {}  # workers that wait and have kept their slots
+        self._holders: dict[WorkerSlot, WaitBegan] = {}  # waiting workers that keep their slots
         self.from_core: dict[type, Callable[[Any, float], None]] = {
             ResumeTask: self._resume,
             LendSlot: self._lend_asked,
@@ -48,7 +48,7 @@ class Waits:
         }
 
     def say(self, slice_: Attempt) -> None:
-        """Tell the core of the wait that the slice is in."""
+        """Report to the core the wait that the slice is in."""
         run = slice_.run
         if slice_.wait:
             wait, lent = slice_.wait, slice_.lent
@@ -70,7 +70,7 @@ class Waits:
             self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Look after the workers that wait with their slots: somebody must be left who runs what they wait for."""
+        """Check the waiting workers that keep their slots: another worker must be left to run the nested tasks."""
         for worker, message in list(self._holders.items()):
             slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
             if not worker.holds_slot or slice_ is None or slice_.stop:
@@ -85,7 +85,7 @@ class Waits:
                 self._in_flight.out.append(RefuseWait(worker.id))
 
     def _lend_asked(self, message: LendSlot, now: float) -> None:
-        """The core thinks that this worker waits, and has not said so."""
+        """Lend the slot of a worker that, as the core concludes, waits without having reported it."""
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
         if slice_ is None or slice_.state is not AttemptState.RUNNING or slice_.stop or slice_.wait:
             return
@@ -99,14 +99,14 @@ class Waits:
 
     @staticmethod
     def _others_run(worker: WorkerSlot) -> bool:
-        """Does anybody else of its group use a slot, who will run what is waited for?"""
+        """Return whether another worker of its group uses a slot, and so can run the nested tasks."""
         return any(
             not (other is worker or other.waits or other.parked_at or other.leaves or other.holds_slot)
             for other in worker.group.workers.values()
         )
 
     def _lend(self, worker: WorkerSlot, slice_: Attempt, wait: int, now: float) -> None:
-        """Its slot is another's until the core gives it one again."""
+        """Lend the worker's slot until the core grants it one again."""
         hands = self._in_flight
         if slice_ in hands.unannounced:
             del hands.unannounced[slice_]
@@ -133,7 +133,7 @@ class Waits:
     def _resume(self, message: ResumeTask, now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
         if slice_ is None or slice_.wait != message.wait or not (slice_.wait_ended or slice_.lent):
-            return  # it has ended, or goes on already
+            return  # it has ended, or has resumed already
         worker = self._workers_table.workers[slice_.worker]
         if not slice_.lent:
             self._in_flight.out.append(ResumeWorker(worker.id))

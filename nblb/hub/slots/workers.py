@@ -1,4 +1,4 @@
-"""The workers of a hub as its slots see them: who is free, who can take one more, when a dead one comes back; pure."""
+"""The slots' table of workers: the free ones, those open to one more slice, and restarts of dead ones; pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from nblb.hub.slots.attempts import GroupOfSlots, WorkerSlot
 from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
 from nblb.protocol.messages import Group, Message, WorkerStarted
 
-BACKOFF_S = (0.05, 10.0)  # before a worker that died at once is started again, at first and at last
+BACKOFF_S = (0.05, 10.0)  # first and longest delay before a worker that died at once is started again
 AT_ONCE_S = 5.0
-PARKED_S = 5.0  # a worker beyond the slots is kept for so long
+PARKED_S = 5.0  # how long a worker beyond the slots is kept
 INFINITY = float("inf")
-NO_MORE = 1e9  # as the planned work of a worker that shall get nothing ahead
+NO_MORE = 1e9  # as planned work: the worker gets nothing ahead
 
 
 class WorkerTable:
-    """All workers, by group."""
+    """All workers of a hub, by group."""
 
     def __init__(self, groups: Sequence[Group], new_worker_id: Callable[[], str]) -> None:
         self.groups = [GroupOfSlots(number, spec) for number, spec in enumerate(groups)]
         self.workers: dict[str, WorkerSlot] = {}
-        self.ahead: dict[WorkerSlot, None] = {}  # those with slices waiting in their sockets
-        self.is_closing = False  # nobody is replaced any more
+        self.ahead: dict[WorkerSlot, None] = {}  # workers with slices waiting in their sockets
+        self.is_closing = False  # no worker is replaced any more
         self.say: Callable[[Message], None] = lambda _message: None  # to the core
         self._new_worker_id = new_worker_id
 
@@ -31,7 +31,7 @@ class WorkerTable:
         return any(worker.given for worker in self.workers.values())
 
     def fill(self, group: GroupOfSlots, now: float, delay_s: float = 0.0) -> list[Command]:
-        """Start the workers that the group lacks, those that stand in for workers that wait too."""
+        """Start the workers that the group lacks, including stand-ins for waiting workers."""
         staying = sum(not (worker.leaves or worker.is_stand_in) for worker in group.workers.values())
         commands = [
             self._start(group, now, delay_s)
@@ -56,7 +56,7 @@ class WorkerTable:
         return StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0)
 
     def _promote(self, group: GroupOfSlots) -> bool:
-        """Let a stand-in take the place of a worker that has gone; False if there is none."""
+        """Make a stand-in take the place of a worker that has gone; return False if there is none."""
         for worker in group.workers.values():
             if worker.is_stand_in and not (worker.leaves or worker.parked_at):
                 worker.is_stand_in = False
@@ -67,34 +67,34 @@ class WorkerTable:
         return False
 
     def _demote(self, worker: WorkerSlot) -> None:
-        """The worker is to go, and a stand-in has its place."""
+        """Make a worker that must go a stand-in, so that another stand-in can take its place."""
         worker.is_stand_in = True
         worker.group.stand_ins += 1
         self.say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
 
     @staticmethod
     def surplus(group: GroupOfSlots) -> int:
-        """How many more workers use a slot, or will when they are ready, than the group has; below 0: it lacks some.
+        """Return how many more workers use a slot, or will when ready, than the group has slots; negative: too few.
 
-        Its slots are those of its workers that stand in for nobody, also of those that leave when they are done.
+        Each worker that is not a stand-in is one slot, also while it is about to leave.
         """
         workers = group.workers.values()
         active = sum(not (worker.waits or worker.parked_at) for worker in workers)
         return active - (len(workers) - group.stand_ins)
 
     def park_surplus(self, group: GroupOfSlots, now: float) -> None:
-        """A worker that has waited goes on: an idle one makes place for it."""
+        """Park an idle worker, since one that has waited resumes."""
         while group.idle and self.surplus(group) > 0:
             self._park(group.idle.pop(), now)
 
     @staticmethod
     def _park(worker: WorkerSlot, now: float) -> None:
         worker.parked_at = now
-        worker.planned_s = NO_MORE  # it may still stand among its group's open ones
+        worker.planned_s = NO_MORE  # it may still be in its group's `open`
         worker.group.parked.append(worker)
 
     def retire_parked(self, now: float) -> list[Command]:
-        """End the workers that nobody has needed for long."""
+        """End the parked workers that have not been used for long."""
         commands: list[Command] = []
         for group in self.groups:
             while group.parked and group.parked[0].parked_at + PARKED_S <= now:
@@ -107,11 +107,11 @@ class WorkerTable:
         return commands
 
     def next_to_retire(self) -> float:
-        """When `retire_parked` has something to do."""
+        """Return when `retire_parked` has something to do."""
         return min((group.parked[0].parked_at + PARKED_S for group in self.groups if group.parked), default=INFINITY)
 
     def taker(self, group: GroupOfSlots, user: str, estimate_s: float | None, most_s: float) -> WorkerSlot | None:
-        """The worker that takes a slice of this user and length now: a free one, or one with room for a short one."""
+        """Return the worker for a slice of this user and length: a free one, or a busy one if the slice is short."""
         if group.idle:
             if group.idle[0].serves(user):  # nearly always
                 return group.idle.popleft()
@@ -140,9 +140,9 @@ class WorkerTable:
         return found
 
     def replace_for(self, group: GroupOfSlots, users: Iterable[str], now: float) -> list[Command]:
-        """Replace idle workers of other users by fresh processes, as many as these slices' users lack.
+        """Replace idle workers of other users by fresh processes, as many as the slices of these users need.
 
-        Workers that start already count: each takes one of the slices, whosever that is.
+        Workers that are starting count: each takes one of the slices, whichever user it belongs to.
         """
         if self.is_closing:
             return []
@@ -165,13 +165,13 @@ class WorkerTable:
         return [*commands, *self.fill(group, now)] if commands else []
 
     def list_open(self, worker: WorkerSlot) -> None:
-        """It is busy, and may have room for short slices."""
+        """List a busy worker that may take short slices."""
         if not worker.is_listed:
             worker.is_listed = True
             worker.group.open.append(worker)
 
     def has_run(self, worker: WorkerSlot, calls: int) -> bool:
-        """Count its calls; True when it shall be given nothing more."""
+        """Count its calls; return True when it must get no more slices."""
         worker.done += 1
         worker.calls += calls
         most = worker.group.spec.max_tasks
@@ -180,7 +180,7 @@ class WorkerTable:
         return worker.is_spent
 
     def free(self, worker: WorkerSlot, now: float) -> list[Command]:
-        """It has nothing in hand."""
+        """Make a worker without slices idle, or replace or retire it."""
         worker.planned_s, worker.waits, worker.holds_slot = 0.0, False, False
         self.ahead.pop(worker, None)
         if worker.is_doomed:
@@ -190,7 +190,7 @@ class WorkerTable:
             why = f"it is replaced after {worker.calls} tasks"
             return [RetireWorker(worker.id, why), *self.fill(worker.group, now)]
         if worker.leaves:
-            worker.planned_s = NO_MORE  # it may still stand among its group's open ones
+            worker.planned_s = NO_MORE  # it may still be in its group's `open`
             return [RetireWorker(worker.id)]
         if worker.group.stand_ins and self.surplus(worker.group) > 0:
             self._park(worker, now)
@@ -199,13 +199,13 @@ class WorkerTable:
         return []
 
     def nothing_ahead(self, worker: WorkerSlot) -> Command:
-        """Take back what waits behind its slice, and give it nothing more before that has ended."""
+        """Take back the slices behind the running one, and send no more before that has ended."""
         self.ahead.pop(worker, None)
         worker.planned_s = NO_MORE
         return TakeBack(worker.id)
 
     def bury(self, worker: WorkerSlot) -> None:
-        """It is dead: nobody looks for it any more."""
+        """Remove a dead worker."""
         group = worker.group
         del self.workers[worker.id], group.workers[worker.id]
         self.ahead.pop(worker, None)
@@ -218,7 +218,7 @@ class WorkerTable:
             group.open.remove(worker)
 
     def delay_s(self, worker: WorkerSlot, ran: bool, killed: bool, now: float) -> float:
-        """How long its place stays empty. A task that kills its worker must not cost others theirs for long."""
+        """Return the delay before its restart. A task that kills its worker must not take the place for long."""
         group = worker.group
         at_once = now - worker.started_at < AT_ONCE_S
         if killed or not at_once or worker.done:
@@ -230,7 +230,7 @@ class WorkerTable:
         return min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** (group.deaths - 1))
 
     def scale(self, group: GroupOfSlots, wanted: int, now: float) -> list[Command]:
-        """The group shall have this many: start some, or let idle ones go, and busy ones when they are done."""
+        """Change the number of workers: start some, or end idle ones, and busy ones when their work is done."""
         group.wanted = wanted
         commands = self.fill(group, now)
         staying = [worker for worker in group.workers.values() if not (worker.leaves or worker.is_stand_in)]

@@ -218,7 +218,7 @@ def test_a_blob_that_nobody_has_fails_what_waits_for_it() -> None:
     rig.core(BlobMissing(hash="g"))
     (end,) = rig.messages(TaskFinished)
     assert [f.offset for f in end.failures] == [0, 1]
-    assert "does not hold g" in end.failures[0].message
+    assert "no longer has blob g" in end.failures[0].message
 
 
 def test_unused_blobs_go_when_there_are_too_many() -> None:
