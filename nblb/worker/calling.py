@@ -1,4 +1,4 @@
-"""How a worker turns a RunTask into calls: its blobs, the seed's calling form, results and failures as payloads."""
+"""Turns a RunTask into calls: loads blobs, applies the seed's calling form, and packs results and failures."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from nblb.worker.channel import to_worker, unpack
 from nblb.worker.result_files import HandTo
 
 MAX_FUNCTIONS = 256  # kept loaded
-LOADED_BYTES = 32 * 1024 * 1024  # of the blobs of functions that are kept loaded, but for the latest: what they capture
-MAX_ALIKE = 50  # failures of one kind at one line of which a worker writes the frames down
-MAX_VALUED = 3  # of these, with the values of variables
-VALUES_BYTES = 16 * 1024 * 1024  # of values that one worker writes down in its life: the core keeps them in memory
+LOADED_BYTES = 32 * 1024 * 1024  # blob bytes of the loaded functions, except the latest
+MAX_ALIKE = 50  # failures of one kind at one line whose frames a worker keeps
+MAX_VALUED = 3  # of these, those with the values of variables
+VALUES_BYTES = 16 * 1024 * 1024  # bytes of values that one worker keeps in its life, since the core has them in memory
 MAX_KINDS = 1000
 
 
 class Blobs:
-    """What the hub has handed to this worker: functions, constants, results of other tasks.
+    """The blobs that the hub has sent to this worker: functions, constants, results of other tasks.
 
-    They are kept as they came and opened anew for each slice, so that a task which changes an array changes its own
-    copy only. That costs no copying: a large buffer is memory that all workers share until they write to it.
+    They are kept packed and loaded again for each slice, so a task that changes an array changes only its own copy.
+    That needs no copying: large buffers are copy-on-write memory shared by all workers.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[bytes, int]]] = {}
-        self._functions: dict[str, tuple[Callable[..., Any], packing.ModulePlacement, int]] = {}  # the latest used last
+        self._functions: dict[str, tuple[Callable[..., Any], packing.ModulePlacement, int]] = {}  # latest used last
         self._latest = ""
-        self.find: Find | None = None  # what lies in files
+        self.find: Find | None = None  # maps parts that are in files
 
     def take(self, datagram: bytes, fd: int) -> HandTo | None:
-        """A blob, or the word to drop one, or of where results can be handed over."""
+        """Take a blob, or an order to drop one; return a HandTo, which is for the caller."""
         message = self._open(datagram, fd)
         if type(message) is HandTo:
             return message
@@ -57,7 +57,7 @@ class Blobs:
         return None
 
     def lack(self, run: RunTask) -> bool:
-        """Whether something that this slice needs has not come."""
+        """Return whether a blob that this slice needs is missing."""
         held = self._held
         return not (
             (run.function in held or not run.function)
@@ -66,7 +66,7 @@ class Blobs:
         )
 
     def function(self, blob: str) -> tuple[Callable[..., Any], packing.ModulePlacement]:
-        """A function and its modules, loaded once: what it caches in its globals stays, as in any other process."""
+        """Return a function and its modules, loaded once, so that caches in its globals stay."""
         if blob == self._latest:
             return self._functions[blob][:2]
         found = self._functions.pop(blob, None)
@@ -79,7 +79,7 @@ class Blobs:
         return found[:2]
 
     def _make_room(self, nbytes: int) -> None:
-        """Drop functions that were used longest ago, with what they have captured."""
+        """Drop the functions that were used longest ago, with the objects that they have captured."""
         functions = self._functions
         loaded = nbytes + sum(size for _, _, size in functions.values())
         while functions and (len(functions) >= MAX_FUNCTIONS or loaded > LOADED_BYTES):
@@ -90,7 +90,7 @@ class Blobs:
         return packing.load_constant(self._open(*self._held[blob][0]).payload)
 
     def results(self, task: str) -> list[Any]:
-        """All results of another task, in their order, from however many pieces."""
+        """Return all results of another task, in order, from one or more pieces."""
         return packing.joined_results([self._open(*held) for held in self._held[task]])
 
     def _open(self, datagram: bytes, fd: int) -> Any:
@@ -98,7 +98,7 @@ class Blobs:
 
 
 class _Loading(dict[str, Any]):
-    """Values that are loaded when they are asked for."""
+    """A dict whose values are loaded at first access."""
 
     def __init__(self, load: Callable[[str], Any]) -> None:
         super().__init__()
@@ -119,20 +119,20 @@ class Prepared:
         self._run, self._function, self._calls, self._is_json = run, function, calls, call is not None
 
     def portion(self, offset: int) -> Iterable[packing.Call]:
-        """The arguments of this call, and of as many behind it as can be had; raises what opening them raises."""
+        """Return the arguments of this call and of following calls; raises what loading them raises."""
         return (((), {}),) if self._is_json else self._calls.portion(offset)
 
     def said(self, offset: int) -> str:
-        """The call as one would write it, bounded: with its arguments as they came, whatever became of them."""
+        """Return the call as source text, bounded, with the arguments as they arrived, not as the call changed them."""
         try:
             args, kwargs = self._calls[offset]
             return packing.describe_call(self._function, self._run.name, args, kwargs)
-        except BaseException:  # arguments that cannot be loaded, or shown: that is the failure at hand
+        except BaseException:  # arguments that cannot be loaded or shown are the failure that is being reported
             return ""
 
 
 def prepare(run: RunTask, blobs: Blobs) -> tuple[Prepared, packing.ModulePlacement]:
-    """The slice's function and arguments, ready to be called once the function's modules are in place."""
+    """Return the slice's function and arguments, ready to be called once the function's modules are in place."""
     function, placement = blobs.function(run.function)
     return _prepared(run, blobs, function), placement
 
@@ -151,7 +151,7 @@ def _prepared(run: RunTask, blobs: Blobs, function: Callable[..., Any]) -> Prepa
 
 
 def _call_published(function: Callable[..., Any], task: Any) -> Any:
-    """A function that was not written for JSON tasks gets the dict in the way that its signature asks for."""
+    """Call a function with the dict of a JSON task in the form that the function's signature allows."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -177,7 +177,7 @@ def _call_published(function: Callable[..., Any], task: Any) -> Any:
 
 
 def pack(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: int) -> Payload | None:
-    """The results as one payload; a result that cannot travel becomes a failure of its item."""
+    """Return the results as one payload; a result that cannot be packed becomes a failure of its item."""
     if run.call != "python":
         return _pack_json(results[0], failures)
     try:
@@ -188,12 +188,12 @@ def pack(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: i
 
 
 def _in_parts(results: list[Any], max_bytes: int) -> Payload:
-    """Results that are too large for a part of a message: what was computed is not thrown away."""
+    """Pack results that are too large for one part of a message, so that they are not lost."""
     return packing.pack_results_in_parts(results, max_bytes // 2)
 
 
 def fits(payload: Payload, limit: int) -> bool:
-    """Whether a message may carry this: no part of it that is not in a file is larger, as for arguments."""
+    """Return whether a message may contain this payload: each part outside files is within the limit."""
     if payload.nbytes <= limit:
         return True
     parts = payload.parts or payload.buffers
@@ -203,7 +203,7 @@ def fits(payload: Payload, limit: int) -> bool:
 def _pack_json(result: Any, failures: list[Failure]) -> Payload | None:
     try:
         return Payload((json.dumps(result, allow_nan=False, ensure_ascii=False).encode(),))
-    except BaseException as error:  # whatever a user's class raises
+    except BaseException as error:  # a user's class may raise anything
         why = text_of(error, packing.MAX_REASON)
         words = f"the result of a task of the JSON door must be JSON, and this is not: {why}"
         failures.append(Failure(kind="NotSerializable", message=words))
@@ -211,7 +211,7 @@ def _pack_json(result: Any, failures: list[Failure]) -> Payload | None:
 
 
 def _pack_apart(run: RunTask, results: list[Any], failures: list[Failure], max_bytes: int) -> Payload | None:
-    """Find the results that cannot travel, and pack the others."""
+    """Find the results that cannot be packed, and pack the others."""
     failed = {failure.offset for failure in failures}
     for offset, result in enumerate(results):
         if offset in failed:
@@ -229,7 +229,7 @@ def _pack_apart(run: RunTask, results: list[Any], failures: list[Failure], max_b
 
 
 def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, call: str = "") -> Failure:
-    """What a call raised; what nblb itself says (an argument that cannot be loaded) needs no traceback."""
+    """Return the Failure for an exception; nblb's own errors (an argument cannot be loaded) need no traceback."""
     failure = packing.pack_exception(error, offset, call, _wanted)
     if failure.frames is not None:
         _written[0] += failure.frames.nbytes
@@ -241,7 +241,10 @@ _written = [0]
 
 
 def _wanted(kind: str, where: str) -> int | None:
-    """Frames are kept of some failures of a kind only: a sweep that fails a million times must not fill the core."""
+    """Return the bytes of values to keep with the frames; None: no frames.
+
+    Frames are kept for some failures of each kind only: a sweep that fails a million times must not fill the core.
+    """
     if len(_alike) >= MAX_KINDS:
         _alike.clear()
     _alike[kind, where] = number = _alike.get((kind, where), 0) + 1
@@ -251,19 +254,19 @@ def _wanted(kind: str, where: str) -> int | None:
 
 
 def nothing_emitted(run: RunTask, offset: int) -> Failure:
-    """The end of a call that was to stop early and keep what it had emitted."""
-    words = f"{run.name} was told to stop and keep what it had emitted, and it had emitted nothing: there is no result"
+    """Return the failure of a call that was stopped early and had emitted nothing to keep."""
+    words = f"{run.name} was stopped early, but it had emitted nothing to keep: there is no result"
     return Failure(offset=offset, kind="NothingEmitted", message=words)
 
 
 def rest_failed(error: BaseException, run: RunTask, failures: list[Failure], told: int, worker: str) -> list[Failure]:
-    """The failures of a slice of which no result can be told any more: that of each item that has none yet."""
+    """Return the failures of a slice whose results are lost, with one for each item that has none yet."""
     known = {failure.offset: failure for failure in failures}
     return [known.get(offset) or failure_of(error, offset, run, worker) for offset in range(told, run.items)]
 
 
 def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:
-    """The same end without results: each item that had one fails with these words."""
+    """Return the end without results: each item that had one fails with this message."""
     known = {failure.offset: failure for failure in end.failures}
     failures = [known.get(n) or Failure(offset=n, kind=kind, message=words) for n in range(end.items)]
     return TaskFinished(

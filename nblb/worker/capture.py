@@ -1,9 +1,9 @@
-"""What tasks print, at the worker's end: told apart by task.
+"""Captures the output of tasks in the worker, and attributes it to tasks.
 
-Descriptors 1 and 2 of a worker are pipes, so the output of C code and of child processes is caught too. Two read
-them: the hub while a slice runs (so it is seen live even when C code holds the interpreter), and the worker itself
-at the end of each slice, until they are empty; the cell they share says whose turn it is. So each byte carries the
-name of the task during which it was written.
+Descriptors 1 and 2 of a worker are pipes, so the output of C code and of child processes is captured too. The hub
+reads them while a slice runs (so output is live even while C code holds the interpreter lock); the worker itself
+empties them at the end of each slice. The control page they share determines which of the two may read. So each byte
+is attributed to the task during which it was written.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nblb.protocol.messages import RunTask, TaskPrinted
 from nblb.worker.control_page import marks
 
 READ_BYTES = 64 * 1024
-DRAIN_BYTES = 4 * 1024 * 1024  # at the end of a slice, should something else go on writing
+DRAIN_BYTES = 4 * 1024 * 1024  # most bytes at the end of a slice, in case another process keeps writing
 
 _libc = ctypes.PyDLL(None)
 
 
 class _Noting(io.BufferedWriter):
-    """Knows whether something was written to any of them."""
+    """A buffer that sets a flag, common to all of them, when something is written."""
 
     wrote = False
 
@@ -38,9 +38,9 @@ class _Noting(io.BufferedWriter):
 
 
 def own_stream(fd: int) -> io.TextIOWrapper:
-    """A sys.stdout or sys.stderr of this process, whatever became of the one before."""
+    """Return a new sys.stdout or sys.stderr of this process."""
     buffer = _Noting(io.FileIO(fd, "w", closefd=False))
-    # Written through, so that the buffer knows at once; it still makes one write of a line.
+    # write_through, so that the buffer notices at once; a line still becomes one write.
     return io.TextIOWrapper(
         buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True
     )
@@ -53,9 +53,9 @@ else:
 
 
 class _LastResort(_StreamHandler):
-    """Where records go that no handler of the task's own takes: stderr, whatever that is now, with level and logger.
+    """The handler for log records without a handler of the task: writes level and logger to the current stderr.
 
-    It takes what the loggers let pass: WARNING, as in a notebook, until a task says setLevel(logging.INFO).
+    The loggers' level applies: WARNING, as in a notebook, until a task calls setLevel(logging.INFO).
     """
 
     def __init__(self) -> None:
@@ -68,11 +68,11 @@ class _LastResort(_StreamHandler):
 
     @stream.setter
     def stream(self, _: Any) -> None:
-        """It is always the present one."""
+        """Ignore an assignment: the stream is always the current sys.stderr."""
 
 
 def label_logging() -> None:
-    """Without a change to a task, and without getting in the way of its logging.basicConfig."""
+    """Install the handler of last resort, which does not interfere with a task's logging.basicConfig."""
     logging.lastResort = _LastResort()
 
 
@@ -84,7 +84,7 @@ def _is_shut(stream: TextIO) -> bool:
 
 
 class WorkerOutput:
-    """The worker's side: flushes and empties its own pipes between two slices."""
+    """The worker's end of the pipes: flushes and empties them between two slices."""
 
     def __init__(self, stdout_read: int, stderr_read: int) -> None:
         self._fds = {stdout_read: "stdout", stderr_read: "stderr"}
@@ -95,10 +95,10 @@ class WorkerOutput:
         self._streams = sys.stdout, sys.stderr
 
     def flush(self) -> None:
-        """Everything that is buffered goes into the pipes, and the streams are the worker's own again."""
+        """Write all buffered output into the pipes, and restore the worker's own streams."""
         stdout, stderr = self._streams
         if sys.stdout is not stdout:
-            with contextlib.suppress(BaseException):  # an object of the user's, which may raise anything
+            with contextlib.suppress(BaseException):  # a user's object may raise anything
                 sys.stdout.flush()
             sys.stdout = stdout
         if sys.stderr is not stderr:
@@ -115,22 +115,22 @@ class WorkerOutput:
 
     @property
     def has_written(self) -> bool:
-        """Whether Python code has printed since the last `take`."""
+        """Return whether Python code has printed since the last `take`."""
         return _Noting.wrote
 
     def flush_own(self) -> None:
-        """What Python code has printed goes into the pipes."""
+        """Write what Python code has printed into the pipes."""
         for stream in self._streams:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
     def _reopen(self) -> None:
-        """A task has closed sys.stdout or sys.stderr; the next one gets them back."""
+        """Open sys.stdout and sys.stderr again for the next task after a task has closed them."""
         sys.stdout, sys.stderr = own_stream(1), own_stream(2)
         self._streams = sys.stdout, sys.stderr
 
     def take(self, run: RunTask, offset: int) -> Iterator[TaskPrinted]:
-        """What lies in the pipes, as that item's; one byte is one character (latin-1) up to the hub."""
+        """Yield the content of the pipes as output of that item; one byte is one character (latin-1) up to the hub."""
         _Noting.wrote = False
         for fd, _ in self._poll.poll(0):
             taken = 0

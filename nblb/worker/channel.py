@@ -1,11 +1,11 @@
-"""The channel between a hub and one worker: one message a datagram, large ones through shared memory.
+"""The channel between a hub and one worker: one datagram per message, large messages in shared memory.
 
-A datagram is read whole or not at all, so the socket itself is the worker's short queue: what the worker has not
-taken yet the hub can read back from the far end (`Channel.far`), and what it has taken it is at. That is what makes
-it exact which task a dead worker was running.
+A datagram is read whole or not at all, so the socket itself is the worker's short queue: the hub can read back what the
+worker has not taken yet from the far end, and what the worker has taken it is running. So it is known exactly which
+task a dead worker was running.
 
     datagram   number of the slice, kind, sizes of the header and of the small bytes; then those two
-    in memory  the same head, then the sizes of all frames; the frames lie in a memory whose descriptor travels along
+    in memory  the same head, then the sizes of all frames; the frames are in memory whose descriptor is attached
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from nblb.protocol.messages import (
 from nblb.worker.control_page import shared_memory
 from nblb.worker.result_files import HandTo
 
-# A worker that receives it writes its stack to its stderr; a number that no task is likely to use for itself.
+# A worker that receives it writes its stack to stderr; a signal that tasks are unlikely to use.
 STACK_SIGNAL: int = signal.SIGRTMIN + 13 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
 INLINE_BYTES = 64 * 1024
@@ -60,20 +60,20 @@ _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # an enum's `|` ta
 
 
 class DropBlob(Message):
-    """The worker may forget this blob; it will be held out to it again before a task needs it."""
+    """An order to drop this blob; the hub sends it again before a task needs it."""
 
     hash: str
 
 
 class PacketCodec(Codec):
-    """A vocabulary whose messages travel one by one: its decoder is made once a thread, not once a message."""
+    """A codec for single messages: its decoder is created once per thread, not once per message."""
 
     def __init__(self, vocabulary: Any) -> None:
         super().__init__(vocabulary)
         self._threads = threading.local()
 
     def decode_one(self, header: Buffer, small: Buffer, large: Sequence[Buffer], find: Find | None = None) -> Any:
-        """The message of one datagram; raises what a wrong one causes (see `unpack`)."""
+        """Decode the message of one datagram; a malformed one raises (see `unpack`)."""
         threads = self._threads
         try:
             dealer, decode = threads.dealer, threads.decode
@@ -87,7 +87,7 @@ class PacketCodec(Codec):
 
 
 class _Dealer:
-    """The hook of a decoder that lasts: passes on to the deal of the message at hand."""
+    """The hook of a reused decoder: forwards to the frames of the current message."""
 
     deal: _Deal
 
@@ -111,9 +111,9 @@ from_worker = PacketCodec(
 
 
 class Parcel(NamedTuple):
-    """A message ready to be sent, to one peer or to several; `fd` is -1 or the memory that its frames lie in.
+    """A message ready to be sent, to one peer or to several; `fd` is -1 or the memory with its frames.
 
-    `names` keeps the files that it speaks of where they are.
+    `names` keeps the files that the message names from being removed.
     """
 
     datagram: bytes
@@ -130,7 +130,7 @@ def _size(buffer: Buffer) -> int:
 
 
 def pack(codec: Codec, number: int, message: Message, refer: Refer | None = None) -> Parcel:
-    """The message as a parcel; raises OSError when there is no memory for a large one."""
+    """Pack the message; raises OSError if there is no memory for a large one."""
     frames = codec.encode((message,), refer)
     header = frames[1]
     small = frames[2] if len(frames) > 2 else b""
@@ -163,7 +163,7 @@ def _aligned(size: int) -> int:
 
 
 def unpack(codec: PacketCodec, datagram: bytes, fd: int, find: Find | None = None) -> tuple[int, Any]:
-    """The slice's number and the message; closes `fd`. Raises ProtocolError for whatever is not a parcel."""
+    """Return the slice's number and the message; close `fd`. Raises ProtocolError for anything but a parcel."""
     try:
         number, kind, length, extra = _head.unpack_from(datagram)
         if kind == _INLINE:
@@ -172,22 +172,22 @@ def unpack(codec: PacketCodec, datagram: bytes, fd: int, find: Find | None = Non
         header, *frames = _map(datagram, length, fd)
         return number, codec.decode_one(header, frames[0] if frames else b"", frames[1:], find)
     except (struct.error, msgspec.MsgspecError, ValueError, IndexError, OSError) as error:
-        raise ProtocolError(f"a worker's channel holds something else: {error}") from None
+        raise ProtocolError(f"a worker's channel contains a datagram that is no message: {error}") from None
     finally:
         if fd >= 0:
             os.close(fd)
 
 
 def _map(datagram: bytes, count: int, fd: int) -> list[memoryview]:
-    """The frames in a parcel's memory: private to this process, and writable."""
+    """Map the frames of a parcel, private to this process and writable."""
     sizes = array.array("Q", datagram[_head.size : _head.size + 8 * count])
     if len(sizes) != count or fd < 0:
-        raise ProtocolError("a parcel came without its memory")
+        raise ProtocolError("a parcel arrived without its memory")
     memory = _private_memory(fd, os.fstat(fd).st_size)
     frames, at = [], 0
     for size in sizes:
         if at + size > memory.nbytes:
-            raise ProtocolError("a parcel's memory is shorter than it says")
+            raise ProtocolError("a parcel's memory is shorter than its header claims")
         frames.append(memory[at : at + size])
         at += _aligned(size)
     return frames
@@ -196,7 +196,7 @@ def _map(datagram: bytes, count: int, fd: int) -> list[memoryview]:
 def _private_memory(fd: int, size: int) -> memoryview:
     if size >= MAP_BYTES:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY, **_MAP_OPTIONS))
-    memory = bytearray(size)  # copying so little is as fast as mapping it, and keeps no descriptor
+    memory = bytearray(size)  # copying a small one is as fast as mapping it, and keeps no descriptor
     view = memoryview(memory)
     at = 0
     while at < size:
@@ -208,16 +208,16 @@ def _private_memory(fd: int, size: int) -> memoryview:
 
 
 class Channel:
-    """One end of the channel. `hears` and `speaks` are its vocabularies."""
+    """One end of the channel; `hears` and `speaks` are its codecs for receiving and sending."""
 
     def __init__(self, sock: socket.socket, hears: PacketCodec, speaks: PacketCodec) -> None:
         self.socket = sock
-        self.refer: Refer | None = None  # to what lies in files
+        self.refer: Refer | None = None  # refers to large buffers in files
         self._hears, self._speaks = hears, speaks
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
-        """The hub's end, which never blocks, and the worker's, which does."""
+        """Return the hub's end, which never blocks, and the worker's socket, which does."""
         near, far = socket.socketpair(socket.AF_UNIX, PACKET)
         for end in (near, far):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
@@ -231,7 +231,7 @@ class Channel:
         return cls(sock, to_worker, from_worker)
 
     def send(self, number: int, message: Message) -> None:
-        """Say this and wait until it is taken (the worker's way); raises OSError."""
+        """Send a message, blocking while the socket is full (the worker's way); raises OSError."""
         parcel = pack(self._speaks, number, message, self.refer)
         try:
             self.post(parcel)
@@ -239,7 +239,7 @@ class Channel:
             parcel.close()
 
     def post(self, parcel: Parcel) -> None:
-        """Send a parcel, which stays the caller's; raises BlockingIOError when the far end is full."""
+        """Send a parcel, which the caller still owns; raises BlockingIOError if the far end is full."""
         if parcel.fd < 0:
             self.socket.send(parcel.datagram)
         else:
@@ -247,14 +247,14 @@ class Channel:
             self.socket.sendmsg([parcel.datagram], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     def receive(self) -> tuple[int, Any] | None:
-        """The next message and its slice's number; None when the other end is gone.
+        """Return the next message and its slice's number; None if the other end is gone.
 
         Raises
         ------
         BlockingIOError
-            At the hub's end, when there is none.
+            At the hub's end, if there is none.
         ProtocolError
-            The other end writes something else.
+            If the other end wrote anything but a message.
         """
         datagram, fd = receive_datagram(self.socket)
         return unpack(self._hears, datagram, fd) if datagram else None
@@ -264,7 +264,7 @@ class Channel:
 
 
 def receive_datagram(sock: socket.socket, flags: int = 0) -> tuple[bytes, int]:
-    """One datagram and the descriptor that came with it, or -1; an empty one when the other end is gone."""
+    """Return one datagram and its descriptor, or -1; an empty datagram if the other end is gone."""
     datagram, ancillary, _, _ = sock.recvmsg(INLINE_BYTES + 64, _ANCILLARY, flags | _CLOSE_ON_EXEC)
     fds: list[int] = []
     for level, kind, data in ancillary:
@@ -276,7 +276,7 @@ def receive_datagram(sock: socket.socket, flags: int = 0) -> tuple[bytes, int]:
 
 
 def peek_number(datagram: bytes) -> int:
-    """The slice's number of a datagram that was read back; 0 for a blob."""
+    """Return the slice's number of a datagram that was read back; 0 for a blob."""
     return int.from_bytes(datagram[:8], "little")
 
 

@@ -1,18 +1,18 @@
-"""A few bytes of memory that a hub and one of its workers share, for what must be known without a message.
+"""The control page: memory that a hub and one of its workers share, for state that needs no message.
 
-    running   written by the worker: the number of the slice it is at, 0 while it tidies up behind one,
+    running   written by the worker: the number of its current slice, 0 while it tidies up after one,
               AFTER + number while it waits for the next
     stop      written by the hub: the number of the slice that SIGINT is meant for
     reading   written by the hub: 1 while it reads the worker's output
-    news      1 from the worker's word that there is progress until the hub has looked
+    news      1 from the worker's notice of progress until the hub has read it
     progress  the latest percent and note of a slice, under a version that is odd while it is being written
-    item      written by the worker: which call of the slice it is at
-    steering  written by the hub, under a version of its own: JSON of what the slice is told (knobs, stop and keep)
+    item      written by the worker: the number of the current call in the slice
+    steering  written by the hub, under a version of its own: commands to the slice as JSON (knobs, stop and keep)
 
-So a late SIGINT never hits the next task, output is told apart by task although the hub and the worker both read
-it, and a task may report progress a million times without a million messages, and asks what it is told by a look at one
-word. Each field has one writer (`news`
-is set by one side and cleared by the other), and is written as one aligned word.
+So a late SIGINT never interrupts the next task, output is attributed to tasks although the hub and the worker both
+read it, a task may report progress a million times without a million messages, and a check for commands reads one
+word. Each field has one writer (`news` is set by one side and cleared by the other), and is written as one aligned
+word.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ import time
 SIZE = 8192
 AFTER = 1 << 62  # added to a slice's number once it has ended
 NOTE_BYTES = 400
-WAIT_S = 1.0  # longer than any read of the hub, should it die in the midst of one
+WAIT_S = 1.0  # longer than any read of the hub, in case it dies during one
 
 _RUNNING, _STOP, _READING, _NEWS, _VERSION = range(5)
 _progress = struct.Struct("<QdH")
 _PROGRESS_AT = 40
-_ITEM, _STEERED, _STEER_LENGTH = range(64, 67)  # words again, behind the note
+_ITEM, _STEERED, _STEER_LENGTH = range(64, 67)  # indices of more words, behind the note
 _STEER_AT = 67 * 8
 STEER_BYTES = SIZE - _STEER_AT
 
 
 def shared_memory(name: str = "nblb") -> int:
-    """A descriptor of nameless memory that other processes can be handed; it is gone with its last user."""
+    """Return a descriptor of anonymous memory that can be passed to other processes; freed with its last user."""
     make = getattr(os, "memfd_create", None)
     if make is not None:
-        return int(make(name))  # closed on exec, as all of Python's descriptors are
+        return int(make(name))  # closed on exec, like all of Python's descriptors
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
 class ControlPage:
-    """One worker's shared memory, in the hub or in the worker."""
+    """One worker's control page, mapped in the hub or in the worker."""
 
     def __init__(self, fd: int) -> None:
         self._memory = mmap.mmap(fd, SIZE)
@@ -54,7 +54,7 @@ class ControlPage:
 
     @classmethod
     def make(cls) -> tuple[ControlPage, int]:
-        """A new one, and the descriptor to hand to the worker."""
+        """Return a new page, and the descriptor to pass to the worker."""
         fd = shared_memory("nblb-cell")
         os.ftruncate(fd, SIZE)
         return cls(fd), fd
@@ -66,12 +66,12 @@ class ControlPage:
     # ── the worker's side ──
 
     def begin(self, number: int) -> None:
-        self._words[_NEWS] = 0  # should an interrupt have come between the mark and its message
+        self._words[_NEWS] = 0  # an interrupt may have come between setting it and its message
         self._words[_ITEM] = 0
         self._words[_RUNNING] = number
 
     def tidy(self) -> None:
-        """From here on the hub leaves the output alone; returns when it does."""
+        """Take over reading the output; return when the hub has stopped reading it."""
         words = self._words
         words[_RUNNING] = 0
         if words[_READING]:
@@ -80,7 +80,7 @@ class ControlPage:
                 time.sleep(0)
 
     def resume(self, number: int) -> None:
-        """The worker goes on with the slice: the output is the hub's to read again."""
+        """Continue with the slice: the hub reads the output again."""
         self._words[_RUNNING] = number
 
     def end(self, number: int) -> None:
@@ -88,21 +88,21 @@ class ControlPage:
 
     @property
     def place(self) -> tuple[memoryview, int]:
-        """Where the worker writes which call of the slice it is at, itself: at each call."""
+        """Return the words and the index at which the worker itself writes the number of each call."""
         return self._words, _ITEM
 
     @property
     def item(self) -> int:
-        """The call of the slice that the worker is at."""
+        """The number of the current call in the slice."""
         return self._words[_ITEM]
 
     @property
     def steered(self) -> int:
-        """Changes whenever the hub has told something."""
+        """A version that changes with each command of the hub."""
         return self._words[_STEERED]
 
     def steering(self) -> bytes:
-        """What the hub has told last."""
+        """The latest commands of the hub, as JSON."""
         for _ in range(100):
             version = self._words[_STEERED]
             data = bytes(self._memory[_STEER_AT : _STEER_AT + min(self._words[_STEER_LENGTH], STEER_BYTES)])
@@ -114,9 +114,9 @@ class ControlPage:
         return self._words[_STOP] == number
 
     def report(self, number: int, percent: float, note: bytes) -> bool:
-        """Keep the latest progress; True when the hub must be told to look."""
+        """Write the latest progress; return True if the hub must be notified."""
         words = self._words
-        version = words[_VERSION] | 1  # it may be odd already, if an interrupt came in the midst
+        version = words[_VERSION] | 1  # it may be odd already, after an interrupted write
         words[_VERSION] = version
         _progress.pack_into(self._memory, _PROGRESS_AT, number, percent, len(note))
         if note:
@@ -133,7 +133,7 @@ class ControlPage:
         self._words[_STOP] = number
 
     def steer(self, data: bytes) -> None:
-        """Tell the worker; at most STEER_BYTES."""
+        """Write commands for the worker, of at most STEER_BYTES."""
         version = self._words[_STEERED] + 1
         self._words[_STEERED] = version
         self._memory[_STEER_AT : _STEER_AT + len(data)] = data
@@ -141,7 +141,7 @@ class ControlPage:
         self._words[_STEERED] = version + 1
 
     def begin_reading(self) -> int:
-        """The slice whose output lies in the pipes now, 0 if the worker itself is at it; end_reading must follow."""
+        """Return the slice whose output is in the pipes, 0 if the worker reads them; `end_reading` must follow."""
         self._words[_READING] = 1
         return self._words[_RUNNING]
 
@@ -149,7 +149,7 @@ class ControlPage:
         self._words[_READING] = 0
 
     def look(self) -> tuple[int, float, str]:
-        """The latest progress: slice, percent, note. The worker says again when there is more."""
+        """Return the latest progress: slice, percent, note. The worker notifies again when there is more."""
         self._words[_NEWS] = 0
         for _ in range(100):
             version = self._words[_VERSION]
@@ -158,11 +158,11 @@ class ControlPage:
             note = self._memory[start : start + min(length, NOTE_BYTES)]
             if version % 2 == 0 and version == self._words[_VERSION]:
                 return number, percent, note.decode("utf-8", "replace")
-        return 0, 0.0, ""  # it writes without end, or died in the midst
+        return 0, 0.0, ""  # it writes permanently, or died during a write
 
 
 class SideEffects:
-    """Of this process, which runs one call at a time."""
+    """A flag that the current call has left work to do before the next; a process runs one call at a time."""
 
     __slots__ = ("raised",)
 

@@ -1,4 +1,4 @@
-"""display(), clear_output() and plt.show() inside a task: their pictures go to whoever submitted it."""
+"""display(), clear_output() and plt.show() inside a task: their displays are sent to the user who submitted it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from nblb.payload import cell_label
 from nblb.worker import mime_bundles
 
-MOST_FIGURES = 10  # that are shown by themselves when a task ends
+MOST_FIGURES = 10  # shown automatically when a task ends
 
 _show: Callable[[str], None] | None = None
 
 
 def install(show: Callable[[str], None]) -> None:
-    """From now on pictures go there; `display` is a builtin, as it is in a notebook."""
+    """Send displays to `show` from now on; make `display` a builtin, as in a notebook."""
     global _show
     _show = show
     builtins.display = display  # type: ignore[attr-defined]
@@ -32,16 +32,16 @@ _warned = False  # since the last `forget_warnings`
 
 
 def forget_warnings() -> None:
-    """A line that has warned in one task warns in the next one too, which may be somebody else's."""
+    """Make lines that have warned in one task warn again in the next one."""
     global _warned
     if _warned:
         _warned = False
         with warnings.catch_warnings():
-            pass  # its end makes the interpreter forget which lines have warned
+            pass  # its end makes the interpreter reset which lines have warned
 
 
 def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    """A warning of a cell names the cell, as tracebacks do."""
+    """Format a warning so that one from a cell names the cell, as tracebacks do."""
     global _warned
     _warned = True
     label = cell_label(filename)
@@ -56,7 +56,7 @@ def _say(text: str) -> None:
 
 
 class Handle:
-    """What display(..., display_id=) returns: shows something else in the same place."""
+    """The result of display(..., display_id=), which replaces what is displayed."""
 
     def __init__(self, display_id: str | None = None) -> None:
         self.display_id = display_id or uuid.uuid4().hex
@@ -77,7 +77,7 @@ def display(
     update: bool = False,
     **_: Any,
 ) -> Any:
-    """As IPython.display.display."""
+    """Do the same as IPython.display.display."""
     if clear:
         clear_output(wait=True)
     name = uuid.uuid4().hex if display_id is True else str(display_id or "")
@@ -102,25 +102,25 @@ def publish_display_data(
     transient: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> None:
-    """As IPython.display.publish_display_data."""
+    """Do the same as IPython.display.publish_display_data."""
     name = str((transient or {}).get("display_id") or "")
     _say(mime_bundles.encode(data, metadata or {}, name, bool(kwargs.get("update"))))
 
 
 def clear_output(wait: bool = False) -> None:
-    """As IPython.display.clear_output."""
+    """Do the same as IPython.display.clear_output."""
     _say(mime_bundles.clear(wait))
 
 
 def patch_ipython(module: Any) -> None:
-    """IPython.core.display_functions, from which IPython.display takes its functions."""
+    """Patch IPython.core.display_functions, from which IPython.display takes its functions."""
     module.display = display
     module.publish_display_data = publish_display_data
     module.clear_output = clear_output
 
 
 def patch_matplotlib(module: Any) -> None:
-    """plt.show() hands its figures over; another backend that the group's `env` or a task chooses is its own affair."""
+    """Make plt.show() display its figures, unless the group's `env` or a task chooses another backend."""
     if os.environ.get("MPLBACKEND", "agg") == "agg":
         module.rcParams["backend"] = "module://nblb.worker.figures"
 

@@ -1,8 +1,8 @@
-"""What a worker says of a slice that it is still at: which calls are over, when the hub asks for them.
+"""Early results: a worker reports ended calls of its running slice when the hub requests them.
 
-The hub asks, by a byte in a pipe, when a slice has taken long. A thread that sleeps in a read otherwise takes note,
-and the worker answers between two calls. Should the call at hand go on, the thread answers itself: the results that
-lie ready must not wait for a call that takes a minute.
+The hub requests them with a byte in a pipe when a slice has taken long. A thread blocked in a read takes the request,
+and the worker answers between two calls. If the current call takes longer, the thread answers itself: finished results
+must not wait for a call that takes a minute.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from nblb.worker.channel import Channel
 from nblb.worker.control_page import marks
 from nblb.worker.result_files import ResultFiles
 
-PATIENCE_S = 0.02  # for the call at hand to end: what is pickled between two calls nobody changes meanwhile
+PATIENCE_S = 0.02  # wait for the current call to end: no call changes results that are pickled between two calls
 
 
 class EarlyResults:
-    """The calls of the slice at hand that are over, and how many of them have been told."""
+    """The ended calls of the current slice, and how many of them have been reported."""
 
     def __init__(self, channel: Channel, worker: str, asked: int, max_bytes: int) -> None:
-        self.due = False  # the hub has asked
-        self.told = 0  # items, from the slice's first on
+        self.due = False  # the hub has requested early results
+        self.told = 0  # number of first items that were reported
         self.store: ResultFiles | None = None
-        self.on_word: Callable[[bytes], None] = lambda _words: None  # what else the hub writes into the pipe
+        self.on_word: Callable[[bytes], None] = lambda _words: None  # takes other bytes from the pipe
         self._channel, self._worker, self._asked, self._max_bytes = channel, worker, asked, max_bytes
         self._lock = threading.Lock()
         self._listens = self._gives_up = False
@@ -46,11 +46,11 @@ class EarlyResults:
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        """A task has forked: its child says nothing, and the lock may have been the thread's."""
+        """Reset in a task's forked child: it reports nothing, and the thread may have held the lock."""
         self._lock, self._run, self.due = threading.Lock(), None, False
 
     def listen(self) -> bool:
-        """Have a thread take note of what the hub asks; False where this account may have no more threads."""
+        """Start the thread that takes requests; return False if this account may have no more threads."""
         if not self._listens:
             try:
                 _thread.start_new_thread(self._listen, ())
@@ -60,25 +60,25 @@ class EarlyResults:
         return True
 
     def begin(self, number: int, run: RunTask, results: list[Any], failures: list[Failure], kept: list[int]) -> None:
-        """A slice of many begins; its results and failures will be found in these."""
-        self.listen()  # else all is told at the end
+        """Begin a slice of many calls, whose results and failures are added to these lists."""
+        self.listen()  # without the thread, all is reported at the end
         with self._lock:
             self._number, self._results, self._failures, self._kept = number, results, failures, kept
             self._since, self.told, self._gives_up, self.due = perf_counter(), 0, False, False
             self._run = run
 
     def give_up(self) -> None:
-        """All that was not told is told at the end only."""
+        """Report everything else only at the end."""
         self._gives_up = True
 
     def end(self) -> int:
-        """The rest is told with the slice's end; how many were told before. Their results and failures are gone."""
+        """End early reports; return how many items were reported, whose results and failures are dropped."""
         with self._lock:
             self._run, self.due = None, False
             return self.told
 
     def say(self) -> None:
-        """Tell what is over and was not told."""
+        """Report the ended calls that were not reported."""
         with self._lock:
             self.due = False
             run, first, upto = self._run, self.told, len(self._results)
@@ -89,7 +89,7 @@ class EarlyResults:
                 self._channel.send(self._number, message)
             except (
                 BaseException
-            ):  # it does not pickle, perhaps because the task changes it this moment: the end will tell
+            ):  # it does not pickle, perhaps because the task is changing it: it is reported at the end
                 self._gives_up = True
                 return
             if self.store is not None:
@@ -107,7 +107,7 @@ class EarlyResults:
         ]
         payload = packing.pack_results(self._results[first:upto]) if len(failures) < upto - first else None
         if payload is not None and not fits(payload, self._max_bytes):
-            raise ValueError("too large to be told at once")
+            raise ValueError("too large for one message")
         return ItemsFinished(
             task=run.task,
             attempt=run.attempt,
@@ -122,13 +122,13 @@ class EarlyResults:
         )
 
     def _listen(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the task's, in its own thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals belong to the task's own thread
         while words := os.read(self._asked, 64):
             if words.strip(b"?"):
                 self.on_word(words)
             if b"?" not in words:
                 continue
-            self.due = marks.raised = True  # in this order: who sees the mark finds what is due
+            self.due = marks.raised = True  # in this order: a reader of the flag finds `due` set
             sleep(PATIENCE_S)
             if self.due:
                 self.say()

@@ -1,4 +1,4 @@
-"""The backend of matplotlib in workers: draws into memory, and `plt.show()` hands the figures over (displays.py)."""
+"""The matplotlib backend of workers: draws into memory; `plt.show()` displays the figures (displays.py)."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FigureCanvas = FigureCanvasAgg
 
 
 def show(*_: Any, **__: Any) -> None:
-    """Every open figure, once."""
+    """Display and close every open figure."""
     displays.show_figures()

@@ -1,4 +1,4 @@
-"""Modules of the project that tasks import themselves: imported again once their file has changed."""
+"""Imports modules of the project again when their files have changed."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any
 
 from nblb.payload import is_project_file
 
-Stamp = tuple[int, int, int]  # a file's time of change in nanoseconds, size and inode
+Stamp = tuple[int, int, int]  # a file's modification time in nanoseconds, size and inode
 
 
 class FreshImports:
-    """The source files that this worker has imported, each with what it was then.
+    """The source files that this worker has imported, each with its stamp and content hash at that time.
 
-    `loader_for` gives the import system a loader that reads the source itself, not what Python has compiled of it
-    earlier, which may be of an edit in the same second. `refresh`, before each slice, looks at the files: when the
+    `loader_for` gives the import system a loader that reads the source itself instead of Python's compiled file, which
+    may be outdated by an edit in the same second. `refresh`, called before each slice, checks the files: when the
     content of one has changed, all modules of the project are dropped from sys.modules, since any of them may have
-    taken something from it. Without a change they stay, with what they keep.
+    imported from it. Without a change they stay, with their state.
     """
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[Stamp | None, bytes]] = {}  # by path: what it was, and the hash of its content
+        self._files: dict[str, tuple[Stamp | None, bytes]] = {}  # path -> stamp and content hash
         self._modules: dict[str, ModuleType] = {}
 
     def loader_for(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Let a module of the project be loaded by a loader that notes what it has read."""
+        """Load a module of the project with a loader that records what it has read."""
         if type(spec.loader) is importlib.machinery.SourceFileLoader and is_project_file(spec.origin or ""):
             spec.loader = _NotingLoader(spec.loader.name, spec.loader.path)
 
     def read(self, path: str, stamp: Stamp | None, source: bytes) -> None:
-        """A module is about to be made of this source."""
+        """Record the source of a module that is about to be loaded."""
         self._files[path] = stamp, hashlib.blake2b(source, digest_size=16).digest()
 
     def loaded(self, module: ModuleType) -> None:
-        """A module has been made."""
+        """Record a module that was loaded."""
         self._modules[module.__name__] = module
 
     def refresh(self) -> None:
-        """Drop what was imported of files that have changed since."""
+        """Drop the project's modules if one of their files has changed."""
         if not self._files or not any(map(self._has_changed, list(self._files))):
             return
         for name, module in self._modules.items():
@@ -69,7 +69,7 @@ class FreshImports:
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """What tells a file from the same file after an edit; None where there is none."""
+    """Return values that change when a file is edited; None if there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116  # for each file before each slice
     except OSError:
@@ -79,7 +79,7 @@ def stamp_of(path: str) -> Stamp | None:
 
 class _NotingLoader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002  # the import system's form
-        stamp = stamp_of(self.path)  # before it is read: an edit in between is noticed next time
+        stamp = stamp_of(self.path)  # before the read: an edit in between is noticed next time
         source = self.get_data(self.path)
         fresh_imports.read(self.path, stamp, source)
         code: Any = self.source_to_code(source, self.path)

@@ -1,9 +1,8 @@
 """The worker's side of `emit`, `knob` and "stop early and keep" (see nblb/task_api.py).
 
-What is emitted is packed in the task's own thread while that is cheap, and sent at most every 100 ms and for a fifth
-of the time at most (a figure of matplotlib takes 25 to 50 ms, so it is drawn some five times a second); a timer sends
-the last one should the task fall silent. What the task is told lies in the cell that hub and worker share, so asking
-costs a look at one word.
+Emitted values are packed in the task's own thread while that is cheap, and sent at most every 100 ms and for at most a
+fifth of the time (a matplotlib figure takes 25 to 50 ms, so it is drawn about five times a second); a timer sends the
+last one if the task emits no more. Commands to the task are in the control page, so a check for them reads one word.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ from nblb.worker.channel import Channel
 from nblb.worker.control_page import ControlPage, marks
 
 EVERY_S = 0.1
-SHARE = 5.0  # packing may take one fifth of a task's time
-CHEAP_S = 0.0005  # what takes longer to pack is not packed more often than it is sent
+SHARE = 5.0  # packing may take one part in so many of a task's time
+CHEAP_S = 0.0005  # a value that takes longer to pack is packed only when it is sent
 MAX_VALUE = 8 * 1024 * 1024
-BYTES_S = 4 * 1024 * 1024  # of what one task emits
+BYTES_S = 4 * 1024 * 1024  # of emitted values per second
 MAX_KNOBS = 64
-DISPLAY_BYTES = 4 * 1024 * 1024  # of displays of one slice that pass at once …
+DISPLAY_BYTES = 4 * 1024 * 1024  # of displays per slice that pass at once …
 DISPLAY_BYTES_S = 512 * 1024  # … and from then on
 
 _NOTHING = object()
 
 
 class LiveChannel:
-    """What the task at hand says and is told; the worker says which slice it is at, the cell which item."""
+    """The live messages from and to the current task; the worker sets the slice, the control page the item."""
 
     def __init__(self, channel: Channel, cell: ControlPage) -> None:
         self._channel, self._cell = channel, cell
@@ -46,19 +45,19 @@ class LiveChannel:
         self._run: RunTask | None = None
         self.spoke = False  # `end_item` has something to do
         self._latest: Any = _NOTHING
-        self._waiting: Any = _NOTHING  # to be sent: a message, or the thing itself
+        self._waiting: Any = _NOTHING  # to be sent: a message, or the unpacked value
         self._timer: threading.Timer | None = None
         self._next_at = 0.0
-        self._cost_s = 0.0  # of packing the last one, and what came of it
+        self._cost_s = 0.0  # time to pack the last value
         self._nbytes = 0
         self._seen = cell.steered
         self._ends: set[int] = set()
         self._turned: dict[tuple[int, str], Any] = {}
-        self._offered: dict[str, Any] = {}  # knobs of the item, with the value that was told last
+        self._offered: dict[str, Any] = {}  # knobs of the item, with the value last reported
         self._display_left, self._display_at = float(DISPLAY_BYTES), 0.0
         self._held_back = ""
 
-    # ── the worker's ──
+    # ── for the worker ──
 
     def begin(self, number: int, run: RunTask) -> None:
         self._number, self._run = number, run
@@ -69,7 +68,7 @@ class LiveChannel:
             self._forget()
 
     def _forget(self) -> None:
-        """What was said of one item is not said of the next."""
+        """Reset the state of an item before the next one."""
         self.spoke = False
         self._latest = _NOTHING
         if self._offered:
@@ -77,12 +76,12 @@ class LiveChannel:
 
     @property
     def item(self) -> int:
-        """Which call of the slice the worker is at."""
+        """The number of the current call in the slice."""
         return self._cell.item
 
     @property
     def is_to_end(self) -> bool:
-        """The item at hand was told to stop and keep what it has emitted."""
+        """True if the current item must stop and keep what it has emitted."""
         return self.item in self._ends
 
     @property
@@ -94,7 +93,7 @@ class LiveChannel:
         return self._latest
 
     def end_item(self) -> None:
-        """The call is over: what waits goes now."""
+        """Send what waits, since the call is over."""
         if self._timer is not None:
             self._flush(self._timer)
         if self._held_back:
@@ -110,7 +109,7 @@ class LiveChannel:
                 self._timer.cancel()
                 self._timer = None
 
-    # ── the task's ──
+    # ── for the task ──
 
     def emit(self, thing: Any) -> None:
         if not self._number:
@@ -132,7 +131,7 @@ class LiveChannel:
         self.check()
 
     def _flush(self, timer: threading.Timer) -> None:
-        """Send what waits, because its time has come or because its call is over; whichever is first."""
+        """Send what waits, when its time has come or its call is over, whichever is first."""
         with self._lock:
             if timer is not self._timer:
                 return
@@ -141,7 +140,7 @@ class LiveChannel:
             word, self._waiting = self._waiting, _NOTHING
         if word is _NOTHING:
             return
-        # What cannot be packed now (the task changes it this moment, or it raises whatever it likes) is not shown.
+        # A value that cannot be packed now (the task is changing it, or it raises) is not shown.
         with contextlib.suppress(BaseException):
             self._send(word if isinstance(word, TaskEmitted) else self._packed(word))
 
@@ -177,10 +176,10 @@ class LiveChannel:
         if number:
             self._channel.send(number, message)
 
-    # ── what it is told ──
+    # ── commands to the task ──
 
     def check(self) -> None:
-        """Raises StopAndKeep if this item is to end now."""
+        """Raise StoppedAndKept if this item must end now."""
         if self._cell.steered != self._seen:
             self._listen()
         if self._ends and self.item in self._ends and threading.current_thread() is threading.main_thread():
@@ -220,10 +219,10 @@ class LiveChannel:
             self._channel.send(self._number, offered)
         return value
 
-    # ── pictures ──
+    # ── displays ──
 
     def show(self, text: str) -> None:
-        """The JSON of a display (mime_bundles.py). When they come too fast the latest waits for its time."""
+        """Send the JSON of a display (mime_bundles.py); when displays come too fast, the latest is delayed."""
         now = monotonic()
         filled = self._display_left + (now - self._display_at) * DISPLAY_BYTES_S
         self._display_left, self._display_at = min(float(DISPLAY_BYTES), filled), now
@@ -244,7 +243,7 @@ class LiveChannel:
 
 
 def _fitting(value: Any, default: Any, minimum: float | None, maximum: float | None) -> Any:
-    """A turned value as the task expects it: of the default's kind, and within the limits."""
+    """Return a knob's value converted to the default's type, and within the limits."""
     if isinstance(default, bool):
         return bool(value)
     if isinstance(default, str):

@@ -1,8 +1,8 @@
 """A worker: the process that calls the users' functions, one slice of calls at a time.
 
-It is forked from the nursery (fork_server.py), reads slices from its channel and answers each with its end. Whatever a
-task does (raise, exit, print, change signal handlers) must not reach the next one, and SIGINT stops the attempt
-that the hub meant or none.
+It is forked by the fork server (hub/pool/fork_server.py), reads slices from its channel and answers each with its end.
+What a task does (raise, exit, print, change signal handlers) must not affect the next one, and SIGINT stops the
+attempt that the hub meant or none.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
-TELL_AFTER_S = 0.02  # a slice of many calls reports how far it is from then on …
-TELL_EVERY_S = 0.01  # … so often: the hub looks half as often
-BLOBS_S = 5.0  # for what the hub has read back and sends again
-FIGURES = "matplotlib._pylab_helpers"  # the module that holds them
+TELL_AFTER_S = 0.02  # a slice of many calls reports its progress after so long …
+TELL_EVERY_S = 0.01  # … and at this interval: the hub reads it half as often
+BLOBS_S = 5.0  # wait for blobs that the hub has read back and sends again
+FIGURES = "matplotlib._pylab_helpers"  # the module with the open figures
 
 
 class WorkerLoop:
@@ -63,7 +63,7 @@ class WorkerLoop:
         self._channel, self._cell, self._output = channel, cell, output
         self._live = LiveChannel(channel, cell)
         self._blobs = calling.Blobs()
-        self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel while a blob was waited for
+        self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel during a wait for a blob
         self._results: ResultFiles | None = None
         self._max_bytes = settings.get("max_message_mb", 1024) * 1024 * 1024
         self._parts = EarlyResults(channel, name, asked, self._max_bytes)
@@ -71,7 +71,7 @@ class WorkerLoop:
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
-        self._tell_at = 0.0  # when a slice of many calls reports how far it is
+        self._tell_at = 0.0  # when a slice of many calls reports its progress next
         self._pid = os.getpid()
 
     def serve(self) -> None:
@@ -93,7 +93,7 @@ class WorkerLoop:
                 self._hand_to(told)
 
     def _wait_for_blobs(self, run: RunTask) -> None:
-        """The hub may be reading back what waits here while this is taken from the midst: what it took comes again."""
+        """Wait for missing blobs: if the hub was reading back this channel meanwhile, it sends them again."""
         sock = self._channel.socket
         while self._blobs.lack(run) and select.select([sock], [], [], BLOBS_S)[0]:
             datagram, fd = receive_datagram(sock)
@@ -105,7 +105,7 @@ class WorkerLoop:
                 self._hand_to(told)
 
     def _hand_to(self, told: HandTo) -> None:
-        """Large results, and what they are made of, lie in files from here on."""
+        """Write large results to files from now on, and read large inputs from files."""
         stores.store = self._results = self._parts.store = ResultFiles(told)
         self._blobs.find, self._channel.refer = self._results.folder.find, self._results.folder.refers
 
@@ -124,7 +124,7 @@ class WorkerLoop:
         self._nested.begin(number, run)
         try:
             try:
-                self._number = number  # from here to the end of the block KeyboardInterrupt may come
+                self._number = number  # KeyboardInterrupt may come from here to the end of the block
                 if self._cell.is_to_stop(number):  # SIGINT came before the slice was begun
                     self._number, self._interrupted = 0, True
                     raise KeyboardInterrupt
@@ -133,14 +133,14 @@ class WorkerLoop:
                 self._number = 0
         except BaseException as error:
             broken = error
-        stopped = self._interrupted  # the hub asked for it by this number: what a call raises is no such word
+        stopped = self._interrupted  # only the hub's request counts, not a KeyboardInterrupt that a call raises
         told = self._parts.end() if run.items > 1 else 0
-        if broken is not None and not stopped:  # an object of the user's has raised where none of its code is called
+        if broken is not None and not stopped:  # a user's object has raised outside its calls
             payload, failures = None, calling.rest_failed(broken, run, failures, told, self.name)
         self._run = None
         put_back()
         if os.getpid() != self._pid:
-            os._exit(0)  # a task has forked, and this is the child: it must not answer for its parent
+            os._exit(0)  # the child of a task that forked: it must not answer for its parent
         if stopped:
             child_processes.end_since(perf_counter() - started)
         self._tidy_up(number, run)
@@ -167,7 +167,7 @@ class WorkerLoop:
         self._cell.end(number)
 
     def _call_all(self, run: RunTask, failures: list[Failure], kept: list[int]) -> Payload | None:
-        """The results of the slice's calls, packed; what they raised goes to `failures`."""
+        """Run the slice's calls; return their packed results, and add their exceptions to `failures`."""
         try:
             fresh_imports.refresh()
             calls, placement = calling.prepare(run, self._blobs)
@@ -204,13 +204,13 @@ class WorkerLoop:
         failures: list[Failure],
         kept: list[int],
     ) -> None:
-        """Calls that lie ready, one after another: what stands in the loop is what each costs beside itself."""
+        """Run prepared calls one after another; the body of the loop is the overhead of each call."""
         function, modules, items, offset = calls.function, sys.modules, run.items, len(results)
         words, place = self._cell.place
         for args, kwargs in portion:
             try:
                 result = function(*args, **kwargs)
-            except BaseException as error:  # SystemExit too: a task must not end its worker by sys.exit
+            except BaseException as error:  # SystemExit too: sys.exit in a task must not end the worker
                 result = self._raised(run, calls, offset, error, failures, kept)
             results.append(result)
             if marks.raised or FIGURES in modules or perf_counter() > self._tell_at:
@@ -230,7 +230,7 @@ class WorkerLoop:
         failures: list[Failure],
         kept: list[int],
     ) -> Any:
-        """The result of a call that has raised: what it emitted, if it was told to stop and keep that."""
+        """Handle a call that has raised: return what it emitted if it was stopped early, else record the failure."""
         if type(error) is task_api.StoppedAndKept and self._live.is_to_end:
             return self._kept(run, offset, failures, kept)
         self._failed(run, calls, offset, error, failures)
@@ -239,7 +239,7 @@ class WorkerLoop:
     def _take_over(
         self, run: RunTask, calls: calling.Prepared, offset: int, results: list[Any], failures: list[Failure]
     ) -> None:
-        """A call that has submitted tasks may have returned some of them: then it ends as they do."""
+        """Handle a call that has returned a task it submitted: the call ends as that task does."""
         takes_over = self._nested.takes_over
         try:
             name = takes_over(results[-1]) if takes_over is not None else ""
@@ -255,14 +255,14 @@ class WorkerLoop:
     def _failed(
         self, run: RunTask, calls: calling.Prepared, offset: int, error: BaseException, failures: list[Failure]
     ) -> None:
-        """The call has raised this; its place among the results is empty."""
+        """Record the exception of a call; its place among the results stays empty."""
         self._stop_if_asked(error)
         failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
 
     def _passed(self, run: RunTask, offset: int) -> None:
-        """A call is over, and there is something to be done before the next."""
+        """Do the pending work between two calls."""
         marks.raised = False
-        if self._interrupted:  # the task has swallowed the KeyboardInterrupt
+        if self._interrupted:  # the task has caught the KeyboardInterrupt
             raise KeyboardInterrupt
         if self._live.spoke or bars.open or FIGURES in sys.modules:
             self._end_item()
@@ -279,7 +279,7 @@ class WorkerLoop:
             self._tell(0.0, "")
 
     def _say_parts(self) -> None:
-        """No interrupt may come between saying it and knowing that it was said."""
+        """Report early results with interrupts blocked, so that the report and its record stay together."""
         number, self._number = self._number, 0
         self._parts.say()
         self._number = number
@@ -288,7 +288,7 @@ class WorkerLoop:
             raise KeyboardInterrupt
 
     def _kept(self, run: RunTask, offset: int, failures: list[Failure], kept: list[int]) -> Any:
-        """The result of a call that was stopped early."""
+        """Return the result of a call that was stopped early."""
         if self._live.has_emitted:
             kept.append(offset)
             return self._live.emitted
@@ -296,7 +296,7 @@ class WorkerLoop:
         return None
 
     def _label_output(self, run: RunTask, offset: int) -> None:
-        """What this item has printed leaves under its number, before the next one begins."""
+        """Send this item's output under its number, before the next item begins."""
         number = self._number
         self._output.flush_own()
         self._cell.tidy()
@@ -305,7 +305,7 @@ class WorkerLoop:
         self._cell.resume(number)
 
     def _end_item(self) -> None:
-        """What the call has left waiting: figures, its last word; bars that it has not closed."""
+        """Finish what the call has left: open figures, its last emitted value, bars that it has not closed."""
         if FIGURES in sys.modules:
             try:
                 displays.show_figures()
@@ -320,20 +320,20 @@ class WorkerLoop:
             raise KeyboardInterrupt from error
 
     def _on_interrupt(self, *_: object) -> None:
-        """SIGINT: stops the attempt that the hub has named in the cell, if this is still it."""
+        """Handle SIGINT: stop the attempt that the hub has named in the control page, if it is still current."""
         if self._number and self._cell.is_to_stop(self._number):
             self._number, self._interrupted, marks.raised = 0, True, True
             raise KeyboardInterrupt
 
-    # ── what it says on the way ──
+    # ── progress ──
 
     def _report(self, percent: float, note: str) -> None:
-        """Progress of the call at hand; raises StopAndKeep if that is to end now."""
+        """Report progress of the current call; raise StoppedAndKept if it must end now."""
         self._tell(percent, note)
         self._live.check()
 
     def _tell(self, percent: float, note: str) -> None:
-        """Progress of the call at hand, told as progress of its slice."""
+        """Report progress of the current call as progress of its slice."""
         run = self._run
         if run is None:
             return
@@ -348,7 +348,7 @@ class WorkerLoop:
             self._channel.send(number, message)
 
     def _tidy_up(self, number: int, run: RunTask) -> None:
-        """What the slice has written leaves under its name, before its end is told."""
+        """Send the slice's output under its number, before its end is reported."""
         self._state.restore_streams()
         self._state.restore()
         task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
@@ -363,18 +363,18 @@ class WorkerLoop:
     def _send_end(self, number: int, end: TaskFinished | TaskStopped) -> None:
         try:
             self._channel.send(number, end)
-        except OSError as error:  # no memory to hand a large result over
+        except OSError as error:  # no memory for a large result
             if not isinstance(end, TaskFinished) or isinstance(error, ConnectionError):
                 raise
             failures = calling.all_failed(end, "MemoryError", f"the result could not be handed to the hub: {error}")
             self._channel.send(number, failures)
 
 
-# ── becoming one ────────────────────────────────────────────────────────────────────────────────────────────
+# ── start of the process ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
-    """The life of a worker, in the process that the nursery has just forked; returns its exit code."""
+    """Run a worker in the process that the fork server has just forked; return its exit code."""
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(fds["stdout_write"], 1)
@@ -383,7 +383,7 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     os.close(fds["stderr_write"])
     sys.stdout, sys.stderr = own_stream(1), own_stream(2)
     _settle(settings)
-    # A crash in C code leaves its Python lines as the last output: of the thread that crashed, not of our own.
+    # After a crash in C code, the last output is the Python stack of the thread that crashed, not of ours.
     faulthandler.enable(file=2, all_threads=False)
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
     cell = ControlPage(fds["cell"])
@@ -399,12 +399,12 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
 
 
 def _settle(settings: Mapping[str, Any]) -> None:
-    """The group's environment, niceness and limits; a __main__ that is the tasks' own."""
+    """Apply the group's environment, niceness and limits, and create a __main__ for the tasks."""
     if os.environ.get("MPLBACKEND", "").startswith("module:"):
-        os.environ["MPLBACKEND"] = "agg"  # a notebook's own, which the hub has inherited
+        os.environ["MPLBACKEND"] = "agg"  # instead of the notebook's, which the hub has inherited
     os.environ.update(settings.get("env", {}))
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        # Each worker has its share of the cores; libraries that take them all slow each other down.
+        # Each worker gets its share of the cores: libraries that each use all cores slow each other down.
         os.environ.setdefault(variable, str(settings.get("threads", 1)))
     niceness = min(int(settings.get("niceness", 0)), 19)
     try:
@@ -413,16 +413,16 @@ def _settle(settings: Mapping[str, Any]) -> None:
     except PermissionError:
         print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
     max_processes = int(settings.get("max_processes", 0))
-    if max_processes:  # of the whole account: what a fork bomb stops at
+    if max_processes:  # per account: the bound for a fork bomb
         soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
         if soft == resource.RLIM_INFINITY or soft > max_processes:
             resource.setrlimit(resource.RLIMIT_NPROC, (max_processes, hard))
     memory_mb = int(settings.get("memory_mb", 0))
     if memory_mb:
-        # The hub looks at what is in use (memory_watch.py). This is for what is too much at one go: MemoryError.
+        # The hub enforces the limit (memory_watch.py). This bounds a single too large allocation: MemoryError.
         most = (memory_mb * 3 // 2 + SPARE_MB) << 20
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("300")  # for want of memory the kernel shall take a worker, not the hub, core or notebook
+        file.write("300")  # out of memory, the kernel should kill a worker, not the hub, core or notebook
     sys.argv = [""]
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,10 +1,10 @@
-"""Pictures of a task's objects: mime bundles, made in the worker without IPython and without a kernel.
+"""Mime bundles of a task's objects, made in the worker without IPython and without a kernel.
 
-`bundle_of` asks an object for its pictures by the names that IPython has made a custom; `encode` makes the text of a
+`bundle_of` calls an object's display methods, by IPython's names for them; `encode` makes the text of a
 TaskPrinted(stream="display") or of TaskEmitted.bundle:
 
     {"data": {"text/html": …, "image/png": base64, …}, "metadata": {…}, "id": display id or "", "update": bool}
-    {"clear": true, "wait": bool}                                    what clear_output() says
+    {"clear": true, "wait": bool}                                    the effect of clear_output()
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-MAX_BYTES = 1024 * 1024  # of one bundle
-MAX_TEXT = 64 * 1024  # of its plain text
+MAX_BYTES = 1024 * 1024  # per bundle
+MAX_TEXT = 64 * 1024  # of the plain text in a bundle
 
 _METHODS = {
     "_repr_html_": "text/html",
@@ -31,9 +31,9 @@ _METHODS = {
 
 
 def bundle_of(thing: Any, plain: bool = True, tight: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(data, metadata) of an object; with `plain` its repr is among the data, without it may be empty.
+    """Return (data, metadata) of an object; data includes its repr if `plain`, else it may be empty.
 
-    `tight` cuts a figure's margins as a notebook does, which draws it twice and gives each frame another size.
+    `tight` cuts a figure's margins as a notebook does, which draws it twice and gives each frame a different size.
     """
     data: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def _from_bundle(thing: Any, data: dict[str, Any], metadata: dict[str, Any]) -> 
 
 
 def _ask(thing: Any, method: str, **arguments: Any) -> Any:
-    """What a picture method returns; one that is not there, or fails, has no picture."""
+    """Return the result of a display method; None if it does not exist or fails."""
     if getattr(type(thing), method, None) is None:
         return None
     try:
@@ -74,7 +74,7 @@ def _ask(thing: Any, method: str, **arguments: Any) -> Any:
 
 
 def is_figure(thing: Any) -> bool:
-    """Whether this is a figure of matplotlib, which draws itself only for those who know how."""
+    """Return whether this is a matplotlib figure, which has no display methods of its own."""
     figure = sys.modules.get("matplotlib.figure")
     return figure is not None and isinstance(thing, figure.Figure)
 
@@ -94,7 +94,7 @@ def _text(thing: Any) -> str:
 
 
 def encode(data: Mapping[str, Any], metadata: Mapping[str, Any], display_id: str = "", update: bool = False) -> str:
-    """The JSON of a bundle, within MAX_BYTES: pictures that are too large are left out, and that is said."""
+    """Return the JSON of a bundle within MAX_BYTES; formats that are too large are left out and named."""
     kept: dict[str, Any] = {}
     size = 0
     omitted: list[str] = []
@@ -122,5 +122,5 @@ def _json(value: Any) -> str:
 
 
 def clear(wait: bool) -> str:
-    """The JSON that takes away what was displayed: at once, or when the next picture comes."""
+    """Return the JSON that clears the displays: at once, or when the next one comes (`wait`)."""
     return _json({"clear": True, "wait": wait})

@@ -1,8 +1,7 @@
-"""What a worker tells the tasks that it runs of themselves, for tasks that they submit (see nblb/task_api.py).
+"""The worker's support for tasks that submit tasks (see nblb/task_api.py).
 
-While the main thread of a task waits for tasks of its own, its worker gives up its slot: it tells the hub when the
-wait begins, tells it again when the wait is over, and goes on when the hub lets it (a byte in the pipe that
-early_results.py reads).
+While the main thread of a task waits for nested tasks, its worker gives up its slot: it notifies the hub when the wait
+begins and when it is over, and resumes when the hub permits it (a byte in the pipe that early_results.py reads).
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from nblb.worker.control_page import ControlPage, marks
 from nblb.worker.early_results import EarlyResults
 
 REFUSED = (
-    "this task waits for tasks of its own, and its hub can run no more stand-ins for workers that wait (as many wait "
-    "as WKHUB_MAX_STANDINS allows, or the memory is nearly used up). Return the future instead of waiting for it, nest "
-    "tasks less deep, or raise WKHUB_MAX_STANDINS"
+    "this task waits for tasks that it submitted, and its hub can run no more stand-ins for waiting workers (as many "
+    "wait as WKHUB_MAX_STANDINS allows, or the memory is nearly used up). Return the future instead of waiting for "
+    "it, nest tasks less deeply, or raise WKHUB_MAX_STANDINS"
 )
 
 
 class Nested:
-    """The call that is running, as its own submissions see it."""
+    """The running call, as the parent of the tasks that it submits."""
 
     def __init__(self, channel: Channel, cell: ControlPage, parts: EarlyResults, parameters: Mapping[str, Any]) -> None:
         self.parameters = parameters
-        self.number = 0  # of the slice at hand, 0 between two
-        self.at_end: Callable[[], None] | None = None  # set by the client: makes sure that its submissions are accepted
+        self.number = 0  # of the current slice, 0 between two
+        self.at_end: Callable[[], None] | None = None  # set by the client: waits until its submissions are accepted
         self.takes_over: Callable[[Any], str] | None = None  # set by the client: see task_api.Parent
         self.has_submitted = False
         self._channel, self._cell, self._parts = channel, cell, parts
@@ -47,7 +46,7 @@ class Nested:
         self.number, self._run = number, run
 
     def end(self) -> None:
-        """The slice is over."""
+        """End the slice."""
         if self.has_submitted and self.at_end is not None:
             self.at_end()
         self.has_submitted = False
@@ -59,19 +58,19 @@ class Nested:
 
     @property
     def place(self) -> tuple[str, int, int]:
-        """(record, item, attempt) of the call at hand; the record is "" between two slices."""
+        """(submission, item, attempt) of the current call; the submission is "" between two slices."""
         run = self._run
         return ("", 0, 0) if run is None else (run.task, run.first + self._cell.item, run.attempt)
 
     def submits(self) -> None:
-        """The call submits something."""
+        """Note that the current call submits a task."""
         self.has_submitted = marks.raised = True
 
     # ── waits ──
 
     @property
     def is_waited_by(self) -> bool:
-        """Is this the thread whose wait is the task's?"""
+        """True if a wait in this thread is a wait of the task."""
         return (
             self.number != 0
             and threading.current_thread() is threading.main_thread()
@@ -80,7 +79,7 @@ class Nested:
         )
 
     def wait_begins(self, wake: Callable[[], None]) -> None:
-        """The slot is given up; `wake` is called when the wait fails (`is_refused`)."""
+        """Give up the slot; `wake` is called if the wait fails (`is_refused`)."""
         run = self._run
         assert run is not None
         self._wait += 1
@@ -90,7 +89,7 @@ class Nested:
         self._channel.send(self.number, began)
 
     def wait_ends(self) -> None:
-        """Returns when there is a slot again."""
+        """Return when the worker has a slot again."""
         run = self._run
         assert run is not None
         self._wake = None
@@ -99,11 +98,11 @@ class Nested:
         self._may_go_on.wait()
 
     def refusal(self) -> NblbError:
-        """Why the wait fails."""
+        """Return the error with which a refused wait fails."""
         return NblbError(REFUSED)
 
     def _hear(self, words: bytes) -> None:
-        """In the thread that listens: the hub's word."""
+        """Take the hub's answer, in the thread that reads the pipe."""
         if b"g" in words:
             self._may_go_on.set()
         if b"r" in words:

@@ -1,4 +1,4 @@
-"""Changes to libraries that are made in a worker at the moment when a task first imports them, and never before."""
+"""Patches of libraries, applied in a worker when a task first imports the library, and not before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATCHES: dict[str, Patch] = {
 
 
 class Patching:
-    """A finder in front of all others: it lets them find, patches what they have loaded, and keeps imports fresh."""
+    """A finder in front of all others: it patches modules that the others load, and keeps imports fresh."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -49,14 +49,14 @@ def _patch_after(loader: Any, patch: Patch) -> None:
         execute(module)
         try:
             patch(module)
-        except Exception as error:  # a version of it that is built otherwise: the task can do without
+        except Exception as error:  # a version with a different structure: the task runs without the patch
             print(f"nblb cannot follow {module.__name__} in tasks: {error!r}", file=sys.stderr)
 
     loader.exec_module = exec_module
 
 
 def install() -> None:
-    """Once in each worker."""
+    """Install the finder, once in each worker."""
     for name, patch in PATCHES.items():
         if name in sys.modules:
             patch(sys.modules[name])

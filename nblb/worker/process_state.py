@@ -1,9 +1,9 @@
-"""The part of a worker's process that is put back after each slice; docs/reliability.md has the table.
+"""The process state of a worker that is restored after each slice; docs/reliability.md has the table.
 
 A worker serves one user, so everything else that a task changes in its process (environment, sys.path, locale, warning
-filters, limits, modules and what they keep) stays for that user's next tasks, as it does in a notebook's kernel. What
-is put back is what nblb itself stands on, and what a task changes for its own duration: the working folder, the umask,
-timers, the handler and the mask of SIGINT, sys.stdout and sys.stderr, and descriptors 0, 1 and 2.
+filters, limits, modules and their state) stays for that user's next tasks, as in a notebook's kernel. Restored is what
+nblb itself depends on, and what a task changes for its own duration: the working folder, the umask, timers, the handler
+and the mask of SIGINT, sys.stdout and sys.stderr, and descriptors 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from _signal import (  # type: ignore[import-not-found]  # the enums of signal t
 from collections.abc import Callable
 from typing import Any
 
-SPARE_FD = 100  # from there on lie the copies: a task's own descriptors keep the low numbers
+SPARE_FD = 100  # first number of the copies: a task's own descriptors keep the low numbers
 
 
 def _copy(fd: int) -> int:
@@ -31,7 +31,7 @@ def _copy(fd: int) -> int:
 
 
 class ProcessState:
-    """What this process is like between two slices."""
+    """The saved state of this process between two slices."""
 
     def __init__(self, on_interrupt: Callable[..., Any]) -> None:
         self._on_interrupt = on_interrupt
@@ -42,12 +42,12 @@ class ProcessState:
         signal.signal(signal.SIGINT, on_interrupt)
 
     def restore_streams(self) -> None:
-        """Descriptors 0, 1 and 2 are the worker's own, whether a task has closed them or put others in their place."""
+        """Restore descriptors 0, 1 and 2, which a task may have closed or replaced."""
         for copy, fd in self._streams:
             os.dup2(copy, fd)
 
     def restore(self) -> None:
-        """The rest of what is put back."""
+        """Restore everything else."""
         if getsignal(signal.SIGINT) != self._on_interrupt:
             signal.signal(signal.SIGINT, self._on_interrupt)
         pthread_sigmask(SIG_SETMASK, ())
@@ -63,5 +63,5 @@ class ProcessState:
 def _folder() -> str:
     try:
         return os.getcwd()  # noqa: PTH109
-    except OSError:  # a task has removed the folder that it went to
+    except OSError:  # a task has removed its working folder
         return ""

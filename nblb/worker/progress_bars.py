@@ -1,7 +1,7 @@
-"""tqdm and rich.progress inside a task become its progress, without a change to the code.
+"""Reports tqdm and rich.progress bars inside a task as its progress, without a change to the code.
 
-Their classes are patched when they are first imported in a worker (patches.py). A patched bar draws nothing, so no
-escape codes get into the task's output. Of nested bars the outermost gives the percentage, the others the note.
+Their classes are patched when they are first imported in a worker (patches.py). A patched bar draws nothing, so the
+task's output contains no escape codes. The outermost of nested bars gives the percentage, the others the note.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from nblb.worker.control_page import marks
 
 _markup = re.compile(r"\[/?[a-z# ][^\]]*\]")
 
-Part: TypeAlias = "tuple[float, float | None, str]"  # how far, of how much, what it is called
+Part: TypeAlias = "tuple[float, float | None, str]"  # done, total, label
 
 
 class ProgressBars:
-    """The bars that are open, the outermost first."""
+    """The open bars, the outermost first."""
 
     def __init__(self) -> None:
         self.open: dict[int, list[Part]] = {}
 
     def clear(self) -> None:
-        """A task has ended, with or without closing its bars."""
+        """Remove the bars of a task that has ended without closing them."""
         if self.open:
             self.open = {}
 
     def moved(self, bar: Any, parts: Sequence[Part]) -> None:
-        """A bar (with several parts, if it is one of rich) has got further, or is new."""
+        """Report a bar that is new or has advanced; a bar of rich may have several parts."""
         self.open[id(bar)] = list(parts)
         marks.raised = True
         self._say()
@@ -50,7 +50,7 @@ class ProgressBars:
 def _words(part: Part, alone: bool) -> str:
     done, total, label = part
     if alone and total:
-        return label  # the percentage says the rest
+        return label  # the percentage is reported separately
     count = f"{_number(done)}/{_number(total)}" if total else _number(done)
     return f"{label} {count}".strip()
 
@@ -71,7 +71,7 @@ class _BarSink:
         return len(text)
 
     def flush(self) -> None:
-        """There is nothing."""
+        """Do nothing."""
 
     def isatty(self) -> bool:
         return True  # else a bar with disable=None would count nothing
@@ -81,9 +81,9 @@ class _BarSink:
 
 
 def patch_tqdm(module: Any) -> None:
-    """tqdm.std, whose class all the others are made of."""
+    """Patch tqdm.std, whose class all the other bars derive from."""
     tqdm = module.tqdm
-    tqdm.monitor_interval = 0  # no thread that watches over the drawing
+    tqdm.monitor_interval = 0  # no monitoring thread
     begin, close = tqdm.__init__, tqdm.close
 
     def beginning(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -106,7 +106,7 @@ def patch_tqdm(module: Any) -> None:
         if not getattr(self, "disable", True):
             try:
                 bars.moved(self, [_part_of_tqdm(self)])
-            except task_api.StoppedAndKept:  # said again at the next step, which is not in the midst of cleaning up
+            except task_api.StoppedAndKept:  # raised again at the next step, which is not in a cleanup
                 pass
         close(self)
         bars.closed(self)
@@ -120,7 +120,7 @@ def _part_of_tqdm(bar: Any) -> Part:
 
 
 def patch_tqdm_notebook(module: Any) -> None:
-    """tqdm.notebook: a worker has no widgets, and needs none."""
+    """Patch tqdm.notebook, since a worker has no widgets."""
     from tqdm import std
 
     module.tqdm = module.tqdm_notebook = std.tqdm
@@ -131,12 +131,12 @@ def patch_tqdm_notebook(module: Any) -> None:
 
 
 def patch_rich(module: Any) -> None:
-    """rich.progress: its bars are counted, and never drawn."""
+    """Patch rich.progress, so that its bars are reported and not drawn."""
     progress = module.Progress
     begin = progress.__init__
 
     def beginning(self: Any, *columns: Any, **kwargs: Any) -> None:
-        # Without a thread that refreshes, `track` counts in the task's own thread.
+        # Without a refresh thread, `track` counts in the task's own thread.
         kwargs.update(auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         begin(self, *columns, **kwargs)
 
