@@ -260,4 +260,4 @@ def heal(history: History) -> None:
 def _as_configured(history: History) -> None:
     """Gives each hub the number of workers that it began with."""
     for place, hub in enumerate(history.hubs):
-        _want(history, hub, history.groups[place][0].workers)
+        _want(history, hub, sum(group.workers for group in history.groups[place]))
