@@ -144,12 +144,12 @@ class AttemptReports:
         duration_s = _believed(message.duration_s)
         left_s = max(1e-9, duration_s - held.told_s)  # the items reported before are already charged
         held.worker = message.worker or held.worker
-        state.let_go(held, now, left_s)
+        charged_s = state.let_go(held, now, left_s)
         state.placement.estimates.learn(held.record, duration_s, held.items)
         if message.told:
             self._untold(held, message.told, now)
         failed = self._failures(message, held.items, message.told)
-        self._items_over(held, message, failed, 0, held.items, left_s, now)
+        self._items_over(held, message, failed, 0, held.items, left_s, charged_s, now)
 
     def _untold(self, held: Assignment, told: int, now: float) -> None:
         """Run again those of the first `told` items whose ends the hub has reported but the core has not received."""
@@ -180,8 +180,9 @@ class AttemptReports:
         duration_s = _believed(message.duration_s)
         held.worker = message.worker or held.worker
         failed = {first + offset: failure for offset, failure in self._failures(message, items).items()}
-        self.state.share.charge(held.user, duration_s, now)
-        self._items_over(held, message, failed, first, items, duration_s, now)
+        charged_s = held.without_waits(duration_s)
+        self.state.share.charge(held.user, charged_s, now)
+        self._items_over(held, message, failed, first, items, duration_s, charged_s, now)
         held.told, held.told_s = max(held.told, first + items), held.told_s + duration_s
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
         for task in held.tasks:
@@ -208,9 +209,13 @@ class AttemptReports:
         offset: int,
         items: int,
         duration_s: float,
+        charged_s: float,
         now: float,
     ) -> None:
-        """End items of the slice that have run; `failed` maps offsets in the slice to failures."""
+        """End items of the slice that have run; `failed` maps offsets in the slice to failures.
+
+        `charged_s` is the part of their time in which the worker used a slot; their ends carry all of it.
+        """
         told = held.told if offset == 0 else 0
         one_s = duration_s / max(1, items - told)
         told_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
@@ -229,11 +234,14 @@ class AttemptReports:
             its_s = one_s * sum(task.items for task in done)
             told_of_s += its_s
             self._done(held, done, message, offset, items, its_s, now)
-        self._spent(held, duration_s - told_of_s, now)
+        self._spent(held, charged_s - told_of_s, now)
 
     def _spent(self, held: Assignment, seconds: float, now: float) -> None:
-        """Count the time of an attempt that is charged to its user but is in no TaskEnded."""
-        if seconds > 1e-9:
+        """Count the time of an attempt that is charged to its user but is in no TaskEnded.
+
+        It is below zero where the ends carry more, since they include the time of waits.
+        """
+        if abs(seconds) > 1e-9:
             self.state.tallies.spend(held.user.name, seconds, self.state.wall(now))
 
     def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
@@ -401,8 +409,7 @@ class AttemptReports:
     def _let_go(self, held: Assignment, now: float) -> None:
         """Release a lost attempt; its time is still charged to its user."""
         spent_s = max(0.0, now - held.started_at - held.told_s) if held.started_at else 0.0
-        self.state.let_go(held, now, spent_s)
-        self._spent(held, spent_s, now)
+        self._spent(held, self.state.let_go(held, now, spent_s), now)
 
     def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
         """Retry or end an attempt that an earlier core assigned and that no hub has."""

@@ -40,7 +40,13 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct: one is created for each
     waits: int = 0  # number of the latest reported wait
     lent: bool = False  # its group stalled (nesting/stalled.py); it may go on at any time
     wait_since: float = 0.0
-    waited_s: float = 0.0  # total of the waits that are over
+    waited_s: float = 0.0  # total of the ended waits that no charged time has been shortened by yet
+
+    def without_waits(self, seconds: float) -> float:
+        """The part of this time in which the worker used a slot; each wait shortens one time only."""
+        waited_s = min(self.waited_s, seconds)
+        self.waited_s -= waited_s
+        return seconds - waited_s
 
     def __repr__(self) -> str:
         return f"<Assignment {self.fence}>"

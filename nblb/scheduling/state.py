@@ -318,17 +318,20 @@ class State:
         held.group.given_one(held.estimate_s)
         held.user.occupied += 1
 
-    def let_go(self, held: Assignment, now: float, duration_s: float) -> None:
-        """Remove an attempt that its group no longer has; `duration_s` is the time that is not charged yet."""
+    def let_go(self, held: Assignment, now: float, duration_s: float) -> float:
+        """Remove an attempt that its group no longer has; `duration_s` is the time that is not charged yet.
+
+        Returns the part of that time that is charged: the worker used a slot then.
+        """
         hub = held.group.hub
         if hub.in_hand.pop(held.fence, None) is None:
-            return
+            return 0.0
         if held.wait:
             waits.leave_wait(self, held, now)
         else:
             held.group.work_changed(-1, -held.estimate_s)
             held.user.occupied -= 1
-        duration_s -= held.waited_s
+        duration_s = held.without_waits(duration_s)
         worker = hub.workers.get(held.worker)
         if worker is not None:
             worker.done += 1
@@ -340,6 +343,7 @@ class State:
         else:
             self.share.standing_changed(held.user)
         self.dispatch_due = True
+        return duration_s
 
     def stop(self, held: Assignment, why: str, kill: bool = False) -> None:
         self.send(

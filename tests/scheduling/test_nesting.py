@@ -70,6 +70,11 @@ def occupied(world: World, user: str) -> int:
     return world.scheduler.state.share.users[user].occupied
 
 
+def used_s(world: World, user: str) -> list[float]:
+    """What the user has used of workers, as the core has it and as it is after a restart."""
+    return [core.state.share.users[user].used_s for core in (world.scheduler, world.twin(grouped=True))]
+
+
 def in_wait(world: World, task: str = "p") -> bool:
     """Does its worker use no slot, after the core's next turn?"""
     world.tick()
@@ -150,6 +155,52 @@ def test_a_worker_that_waits_uses_no_slot(world: World, hub: ModelHub) -> None:
     assert not in_wait(world)
     assert occupied(world, "anna") == 1
     world.check()
+
+
+@pytest.mark.parametrize("how", ["done", "failed", "died", "cancelled"])
+def test_a_wait_is_no_use_of_a_worker_before_and_after_a_restart(world: World, hub: ModelHub, how: str) -> None:
+    hub.on["p", 0, 1] = "lab.0.0"
+    world.now += 1.0
+    waits(world, hub)
+    world.now += 4.0
+    world.fact(hub, WaitEnded(task="p", attempt=1, wait=1))
+    world.tick()
+    world.now += 1.0
+    if how == "died":
+        for died in hub.die("lab.0.0", "killed"):
+            world.fact(hub, died)
+    elif how == "cancelled":
+        world.say(ANNA, CancelTask(request=1, task="p"))
+        world.fact(hub, hub.stopped(("p", 0, 1), "cancel"))
+    else:
+        world.fact(hub, hub.finish(("p", 0, 1), failures=(0,) if how == "failed" else (), duration_s=6.0))
+    assert used_s(world, "anna") == pytest.approx([2.0, 2.0])
+
+
+def test_a_wait_is_taken_off_the_time_of_calls_that_were_told_early(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "p", items=2)
+    world.fact(hub, hub.start(("p", 0, 1)))
+    waits(world, hub)
+    world.now += 4.0
+    world.fact(hub, WaitEnded(task="p", attempt=1, wait=1))
+    world.tick()
+    told = hub.tell(("p", 0, 1), 1)
+    assert told is not None
+    world.fact(hub, msgspec.structs.replace(told, duration_s=5.0))  # type: ignore[type-var]
+    assert used_s(world, "anna")[0] == pytest.approx(1.0)
+    world.fact(hub, hub.finish(("p", 0, 1), duration_s=6.0))
+    assert used_s(world, "anna") == pytest.approx([2.0, 2.0])
+
+
+def test_a_call_that_returns_a_task_is_not_charged_for_it(world: World, hub: ModelHub) -> None:
+    child(world, "c")
+    end = hub.finish(("p", 0, 1), duration_s=1.0)
+    assert end is not None
+    world.fact(hub, msgspec.structs.replace(end, follows=((0, "c"),)))  # type: ignore[type-var]
+    world.tick()
+    world.fact(hub, hub.finish(("c", 0, 1), duration_s=3.0))
+    assert used_s(world, "anna") == pytest.approx([4.0, 4.0])
 
 
 def test_a_worker_that_has_waited_has_its_users_turn(world: World, hub: ModelHub) -> None:

@@ -51,7 +51,12 @@ def _end_as(state: State, task: Slice, followed: Submission | None, now: float) 
     if ended is not None and ended.state is TaskState.DONE:
         task.move("FollowedDone", now)
         own = msgspec.structs.replace(
-            ended, task=task.record.id, first=task.first, attempt=task.attempt, ended_at=state.wall(now)
+            ended,
+            task=task.record.id,
+            first=task.first,
+            attempt=task.attempt,
+            duration_s=0.0,  # else sums over ends would count the time of the followed task twice
+            ended_at=state.wall(now),
         )
         state.finish([task], own, now)
         return

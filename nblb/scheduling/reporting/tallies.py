@@ -162,8 +162,11 @@ class Tallies:
                 self.uncount(task, wall_offset, keep_use=False)
 
     def spend(self, user: str, seconds: float, at: float) -> None:
-        """Add charged worker time that will be in no TaskEnded; `at` is by the wall clock."""
-        if seconds > 0.0:
+        """Add charged worker time that will be in no TaskEnded; `at` is by the wall clock.
+
+        It is below zero where the ends carry more than was charged.
+        """
+        if seconds:
             self._past_of(user).spend(seconds, at, self._share.halflife_s)
 
     def retire(self, record: Submission, wall_offset: float) -> None:
