@@ -129,7 +129,10 @@ def test_hub_is_one_call(shell: Any, cluster: FakeCluster, capsys: pytest.Captur
 
 @pytest.mark.parametrize(
     ("option", "sentence"),
-    [("--host anna@lab2", "a hub on anna@lab2 is not possible yet: .*keys"), ("--engine dask", "the engine 'dask' is")],
+    [
+        ("--host anna@lab2", "a hub on anna@lab2 is not possible yet: .*keys"),
+        ("--engine dask", "the engine 'dask' does not exist"),
+    ],
 )
 def test_a_hub_elsewhere_is_one_sentence(
     shell: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, option: str, sentence: str
