@@ -8,10 +8,8 @@ wait at their hubs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from nblb.broker.journal.journal import Journal
-from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.outgoing import Outgoing
 from nblb.errors import JournalFull
 from nblb.protocol.commands import Command
@@ -21,12 +19,30 @@ from nblb.scheduling.scheduler import Scheduler
 RETRY_COMMIT_S = 0.5
 
 
+class JournalPort(Protocol):
+    """The part of a journal that meets a full disk: Journal, MemoryJournal and the simulated Disk have it."""
+
+    def commit(self) -> None: ...
+
+    def withdraw(self, tasks: set[str]) -> bool: ...
+
+    def pending_tasks(self) -> list[str]: ...
+
+    def has_room(self) -> bool: ...
+
+    @property
+    def is_tight(self) -> bool: ...
+
+    @property
+    def full_reason(self) -> str: ...
+
+
 class FullDisk:
     """Commits the journal for the core's loop, and handles a commit that fails for lack of room."""
 
     def __init__(
         self,
-        journal: Journal | MemoryJournal,
+        journal: JournalPort,
         scheduler: Scheduler,
         out: Outgoing,
         say: Callable[[str, str], None],

@@ -65,6 +65,7 @@ class _Request:
     def __init__(self, scheduler: Scheduler, now: float, commands: list[Command]) -> None:
         self.scheduler, self.now, self.commands = scheduler, now, commands
         self._obstacles: dict[tuple[Kind, float], str] = {}
+        self.promised = ""  # a task of which the answer tells what its records must have kept before
 
     def answer(self, request: Any, new_task: str, account: str) -> tuple[Any, str]:
         if not isinstance(request, dict):
@@ -73,7 +74,7 @@ class _Request:
             word = request["toLB"]
             if word == "NEWTASK":
                 return self._new_task(request, new_task, account)
-            return self._one_of("toLB", word, self._CLIENTS, "NEWTASK")(self, request), ""
+            return self._one_of("toLB", word, self._CLIENTS, "NEWTASK")(self, request), self.promised
         if "HEALTH" in request:
             return self._one_of("HEALTH", request["HEALTH"], self._HEALTH)(self, request), ""
         if "MONITOR" in request:
@@ -154,7 +155,10 @@ class _Request:
             kind, reason = self.scheduler.state.dropped.answer(task)
             if kind == "UnknownTask":
                 reason = f"There is no task {_shown(task)} here: it was never sent, or its result was dropped."
+            self.promised = task
             return {"progress": None, "result": None, "error": _sentence(reason)}
+        if view.state.ended or view.state is TaskState.CANCELLING:
+            self.promised = task
         if view.state.ended:
             self._ask(CollectTask(task=task), Message)
         if view.state in (TaskState.CANCELLED, TaskState.CANCELLING):
@@ -174,6 +178,7 @@ class _Request:
         answer = self._ask(CancelTask(request=0, task=_text(request, "taskid")), CancelAnswer)
         if answer is None or not answer.source:
             return {"deleted": False, "from": None}
+        self.promised = _text(request, "taskid")
         return {"deleted": True, "from": answer.source}
 
     # ── the Health Check and the Monitor ──

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-from nblb.protocol.messages import Answer, Heartbeat, Message, Refused, RunTask, TaskAccepted, TaskRejected, Welcome
-
-if TYPE_CHECKING:
-    from nblb.transport.doors import Doors
 from itertools import islice
+from typing import Any, Protocol
 
-from nblb.protocol.messages import EndCommitted, FetchTask
+from nblb.protocol.messages import (
+    Answer,
+    EndCommitted,
+    FetchTask,
+    Heartbeat,
+    Message,
+    Refused,
+    RunTask,
+    StopTask,
+    TaskAccepted,
+    TaskRejected,
+    Welcome,
+)
 
 # These promise nothing that the journal must contain, so they are sent even while a full disk withholds the rest.
 UNBOUND = (Heartbeat, Welcome, Refused, TaskRejected, Answer)
@@ -19,8 +26,18 @@ GONE = frozenset({"UnknownTask", "ResultExpired"})  # kinds of answers that may 
 
 
 def is_unbound(message: Message) -> bool:
-    """Return True if it may be sent before the commit; the answer that a task is gone may depend on a drop in it."""
+    """True for what may be sent before the commit; that a task is gone may follow from a drop that is not kept yet."""
+    if isinstance(message, Answer) and message.committed:
+        return False
     return isinstance(message, UNBOUND) and getattr(message, "kind", "") not in GONE
+
+
+class Sender(Protocol):
+    """The doors of a core, or those of a simulated one."""
+
+    def send(self, to: str, messages: Sequence[Message]) -> object: ...
+
+    def answer_json(self, to: str, value: object) -> None: ...
 
 
 class Outgoing:
@@ -45,8 +62,8 @@ class Outgoing:
         """Return the time of the next flush that delayed acknowledgements need, or None."""
         return self._delayed_acks.deadline()
 
-    def flush(self, doors: Doors, now: float | None) -> None:
-        """Send everything except delayed acknowledgements that may still wait; with `now` None, send those too."""
+    def flush(self, doors: Sender, now: float | None) -> None:
+        """Say all of it, but for what may wait for company; without a clock that too."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
             if now is not None and self._delayed_acks.holds(to, messages, now):
@@ -57,9 +74,9 @@ class Outgoing:
         for to, value, _ in replies:
             doors.answer_json(to, value)
 
-    def flush_unbound(self, doors: Doors) -> None:
-        """Send the messages that depend on no journal entry, and withhold the rest."""
-        self._delayed_acks.clear()  # the next flush decides anew what to delay
+    def flush_unbound(self, doors: Sender) -> None:
+        """Say what depends on no record, and keep the rest back."""
+        self._delayed_acks.clear()  # a flush to come holds back anew
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:
@@ -90,9 +107,17 @@ class Outgoing:
         ]
 
     def keep_orders(self, is_meant: Callable[[str, RunTask], bool]) -> None:
-        """Drop the orders to run that are no longer valid."""
+        """Drop the orders to run that are not meant any more, or that a StopTask behind them takes back.
+
+        A hub that is told to stop what it never got answers that it has stopped.
+        """
         for to, messages in self.sends.items():
-            self.sends[to] = [m for m in messages if not isinstance(m, RunTask) or is_meant(to, m)]
+            stopped = {(m.task, m.first, m.attempt) for m in messages if isinstance(m, StopTask)}
+            self.sends[to] = [
+                m
+                for m in messages
+                if not isinstance(m, RunTask) or (is_meant(to, m) and (m.task, m.first, m.attempt) not in stopped)
+            ]
 
     def take_back(self, tasks: set[str], instead: Callable[[str], Any]) -> None:
         """Drop all messages about these submissions; JSON clients get `instead(task)` as their answer."""

@@ -403,6 +403,7 @@ class Answer(Message):
     value: Any = None
     error: str = ""
     kind: str = ""
+    committed: bool = False  # it tells of a record, so it is sent only after that record's commit
 
 
 class CallTold(Message):

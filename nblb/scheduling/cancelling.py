@@ -166,7 +166,7 @@ class Cancelling:
         if job is not None:
             self._forget(job, now)
         if message.request:
-            self.state.send(client.address, Answer(request=message.request, value=job is not None))
+            self.state.send(client.address, Answer(request=message.request, value=job is not None, committed=True))
 
     def _forget(self, job: SubmittedJob, now: float) -> None:
         """Cancel the open items; a sweep removes the submissions as soon as their hubs have released them."""

@@ -330,7 +330,7 @@ class Intake:
             state.send(client.address, Answer(request=message.request, error=error, kind="TaskRejected"))
             return
         count = sum(self._retry(client, record, message.function, now) for record in records)
-        state.send(client.address, Answer(request=message.request, value=count))
+        state.send(client.address, Answer(request=message.request, value=count, committed=True))
 
     @staticmethod
     def _cannot_run(records: list[Submission], message: RetryFailed) -> str:

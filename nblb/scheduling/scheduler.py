@@ -294,16 +294,17 @@ class Scheduler:
     def _open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> None:
         other = self.intake.open_job(client, message, now)
         if other is not None:
-            self._ask(client, Ask(request=message.request, topic="job", about={"job": other.id}), now)
+            self._ask(client, Ask(request=message.request, topic="job", about={"job": other.id}), now, committed=True)
         elif message.request:
-            self.state.send(client.address, Answer(request=message.request))
+            self.state.send(client.address, Answer(request=message.request, committed=True))
 
-    def _ask(self, client: ConnectedClient, message: Ask, now: float) -> None:
+    def _ask(self, client: ConnectedClient, message: Ask, now: float, committed: bool = False) -> None:
         try:
             if self.answers is None:
-                raise LookupError("this scheduler was made without `answers`, so it answers no Ask")
-            answer = Answer(request=message.request, value=self.answers(self, message.topic, message.about, now))
-        except Exception as error:  # no query may stop the core
+                raise LookupError("nobody answers questions here")
+            value = self.answers(self, message.topic, message.about, now)
+            answer = Answer(request=message.request, value=value, committed=committed)
+        except Exception as error:  # whatever was asked, no question deafens the core
             text = str(error.args[0]) if error.args else type(error).__name__
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)

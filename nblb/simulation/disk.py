@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from nblb.broker.journal.pending_entries import PendingEntries, subject
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.journal_entries import (
     AnyEntry,
@@ -44,13 +45,14 @@ TABLES = (
 
 
 class Disk:
-    """Keeps journal entries; calls `watch` with each committed batch."""
+    """The journal that FullDisk commits (a JournalPort), on a disk that may fail; `watch` gets each committed batch."""
+
+    full_reason = "no space left on device (simulated)"
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
-        self.pages: list[AnyEntry | None] = []  # includes MARKs
-        self.buffer: list[AnyEntry] = []
-        self.later: list[AnyEntry] = []  # blobs that wait for room
+        self.pages: list[AnyEntry | None] = []  # with MARKs
+        self.pending = PendingEntries()
         self.epoch = 0
         self.full = False  # no room for new tasks; ends and attempts still fit into the reserve
         self.is_tight = False  # the reserve is in use
@@ -61,7 +63,7 @@ class Disk:
         self.watch: Callable[[Sequence[AnyEntry]], None] | None = None
 
     def append(self, entry: AnyEntry) -> None:
-        self.buffer.append(entry)
+        self.pending.append(entry)
 
     def commit(self) -> None:
         """Makes all appended entries durable.
@@ -73,10 +75,10 @@ class Disk:
         JournalError
             The fsync failed: only a restart shows whether the batch is on the disk.
         """
-        if not self.buffer:
+        if not self.pending:
             return
-        if self.brimful or (self.full and any(isinstance(entry, (TaskKept, BlobKept)) for entry in self.buffer)):
-            raise JournalFull("no space left on device (simulated)")
+        if self.brimful or (self.full and self.pending.begins_anything()):
+            raise JournalFull(self.full_reason)
         self.is_tight = self.is_tight or self.full
         if self.fsync_fails:
             self.fsync_fails = False
@@ -86,23 +88,24 @@ class Disk:
         self._keep()
 
     def withdraw(self, tasks: set[str]) -> bool:
-        """Removes the buffered entries of these tasks, and defers blobs until there is room."""
-        before = len(self.buffer)
-        left = [entry for entry in self.buffer if _about(entry) not in tasks]
-        self.later += [entry for entry in left if isinstance(entry, (BlobKept, Published))]
-        self.buffer = [entry for entry in left if not isinstance(entry, (BlobKept, Published))]
-        return len(self.buffer) < before
+        """Do not keep what was appended about these tasks after all, and blobs not before there is room."""
+        return self.pending.withdraw(tasks)
+
+    def pending_tasks(self) -> list[str]:
+        """The tasks that a commit which failed would have begun to keep."""
+        return self.pending.tasks()
 
     def has_room(self) -> bool:
         """Returns True when new tasks fit again."""
         if self.full or self.brimful:
             return False
         self.is_tight = False
-        self.buffer[:0], self.later = self.later, []
+        self.pending.readmit()
         return True
 
     def _keep(self) -> None:
-        batch, self.buffer = self.buffer, []
+        batch = [*self.pending]
+        self.pending.clear()
         self.pages += batch
         self.pages.append(MARK)
         if self.durability == "full":
@@ -124,11 +127,11 @@ class Disk:
         del self.pages[self.synced :]
 
     def crash(self) -> None:
-        """Drops the buffer, or writes a torn part of it: the process has crashed."""
-        if self.buffer and self.simulator.random.random() < 0.5:
-            self.pages += self.buffer[: self.simulator.random.randrange(len(self.buffer) + 1)]
+        """The process is gone: the buffer is lost, or torn in the middle of being written."""
+        if self.pending and self.simulator.random.random() < 0.5:
+            self.pages += self.pending.entries[: self.simulator.random.randrange(len(self.pending) + 1)]
             self.simulator.note("disk", "a write was torn")
-        self.buffer, self.later = [], []
+        self.pending = PendingEntries()
         self.is_tight = False
         if self.forgets:
             self.pages.clear()
@@ -151,7 +154,7 @@ def _in_tables(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
     for number, entry in enumerate(entries):
         if isinstance(entry, (TaskForgotten, JobForgotten, BlobForgotten)):
             for table in tables.values():
-                for key in [key for key, other in table.items() if _about(other) == _about(entry)]:
+                for key in [key for key, other in table.items() if subject(other) == subject(entry)]:
                     del table[key]
             continue
         key_: object = number
@@ -169,11 +172,3 @@ def _closes(entry: EndKept | AttemptFailed, attempt: AttemptKept) -> bool:
     if entry.task != attempt.task or entry.attempt < attempt.attempt:
         return False
     return entry.first <= attempt.first and attempt.first + attempt.items <= entry.first + entry.items
-
-
-def _about(entry: AnyEntry) -> str:
-    if isinstance(entry, TaskKept):
-        return entry.spec.task
-    if isinstance(entry, JobKept):
-        return entry.spec.job
-    return str(getattr(entry, "task", "") or getattr(entry, "job", "") or getattr(entry, "hash", ""))

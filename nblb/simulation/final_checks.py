@@ -25,7 +25,7 @@ def unresolved(history: History) -> str:
     scheduler = history.core.scheduler
     if scheduler is None:
         return "the core is not there"
-    if history.disk.buffer or history.disk.later:
+    if not history.disk.pending.is_empty:
         return "the core has something to write"
     for task, kept in history.referee.ledger.tasks.items():
         if kept.open_items and not kept.forgotten:

@@ -124,12 +124,7 @@ class Referee:
         elif kind is EndCommitted:
             self._check_release(message)  # type: ignore[arg-type]
         elif kind is TaskAccepted:
-            task = message.task  # type: ignore[attr-defined]
-            if task not in self.ledger.tasks:
-                raise Violation("I4", f"task {task} is acknowledged and not on the disk")
-            if message.items:  # type: ignore[attr-defined]
-                raise Violation("bound", f"{message} is said, and all calls that were submitted are to be kept")
-            self.acknowledged.add(task)
+            self._check_accepted(message)  # type: ignore[arg-type]
         elif kind is TaskRejected:
             self._check_refusal(message)  # type: ignore[arg-type]
         elif kind is Answer:
@@ -138,6 +133,15 @@ class Referee:
             self._note_cancel(to, message)  # type: ignore[arg-type]
         elif kind is TaskPrinted:
             self._check_output(to, message)  # type: ignore[arg-type]
+
+    def _check_accepted(self, message: TaskAccepted) -> None:
+        """What is acknowledged, alone or with others, is on the disk; all of it."""
+        if message.items:
+            raise Violation("bound", f"{message} is said, and all calls that were submitted are to be kept")
+        for task in message.tasks or (message.task,):
+            if task not in self.ledger.tasks:
+                raise Violation("I4", f"task {task} is acknowledged and not on the disk")
+            self.acknowledged.add(task)
 
     def _check_forgotten(self, to: str, answer: Answer) -> None:
         """Checks that a job reported as forgotten is not found any more, also after a restart."""
@@ -236,7 +240,7 @@ class Referee:
         self._check_gone(scheduler)
         if core is not None and scheduler.state.orphans:
             self._check_dead(scheduler, core)
-        if core is not None and self.simulator.chance(self._mirror) and not (core.disk.buffer or core.disk.later):
+        if core is not None and self.simulator.chance(self._mirror) and core.disk.pending.is_empty:
             self.compare(scheduler, core)
 
     def _check_gone(self, scheduler: Scheduler) -> None:

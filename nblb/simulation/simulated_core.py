@@ -1,4 +1,6 @@
-"""The simulated core process: the loop of broker/load_balancer.py around the real Scheduler.
+"""The core's process in the simulation: the loop of broker/load_balancer.py around the objects that ship.
+
+Scheduler, FullDisk, Outgoing and DeadHubs are the real ones; disk, network and clock are simulated.
 
 A turn handles all arrived messages, runs one tick, commits, which takes time, and then sends its messages. A crash may
 come anywhere between: before the entries are written, with a torn batch, or with half of the messages sent.
@@ -12,18 +14,17 @@ from typing import Protocol
 import msgspec
 
 from nblb.broker.dead_hubs import DeadHubs
-from nblb.broker.outgoing import DelayedAcks, is_unbound
-from nblb.errors import JournalError, JournalFull
-from nblb.protocol.commands import Command, Halt, Log, Record, Send
-from nblb.protocol.journal_entries import TaskKept
-from nblb.protocol.messages import Message, PutBlob, RunTask, SubmitTask, TaskRejected, TaskStopped
+from nblb.broker.full_disk import FullDisk
+from nblb.broker.outgoing import Outgoing
+from nblb.errors import JournalError
+from nblb.protocol.commands import Command, Halt, Record, Send
+from nblb.protocol.messages import Message
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 from nblb.simulation.disk import Disk
 from nblb.simulation.network import Network
 from nblb.simulation.simulator import MOMENT_S, Simulator
 
-RETRY_COMMIT_S = 0.5
 BORN = 1_700_000_000.0  # the wall clock at the beginning of time
 
 
@@ -37,6 +38,19 @@ class Witness(Protocol):
     def settled_down(self, scheduler: Scheduler) -> None: ...
 
     def restarted(self, scheduler: Scheduler) -> None: ...
+
+
+class FlushedMessages:
+    """Collects what a flush sends, one by one, so that a crash may come between any two (a Sender)."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Message]] = []
+
+    def send(self, to: str, messages: Sequence[Message]) -> None:
+        self.messages += [(to, message) for message in messages]
+
+    def answer_json(self, to: str, value: object) -> None:
+        raise AssertionError(f"the simulation has no JSON door, and {to} is answered {value!r}")
 
 
 class SimulatedCore:
@@ -64,11 +78,9 @@ class SimulatedCore:
         self._skew = 0.0
         self._inbox: list[tuple[str, Message]] = []
         self._gone: list[str] = []
-        self._out: list[Command] = []  # commands to send after the next commit
-        self._delayed_acks = DelayedAcks()
-        self._full = ""  # why new tasks are refused; "" if they are not
-        self._stuck = False  # not even entries of running tasks could be written
-        self._retry_at = 0.0
+        self._out = Outgoing()
+        self._full_disk: FullDisk
+        self._is_halting = False
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
         self._paused_until = 0.0
@@ -82,9 +94,8 @@ class SimulatedCore:
         self.life += 1
         self.disk.epoch += 1
         self._skew = self.simulator.random.random() * 5000.0
-        self._inbox, self._gone, self._out = [], [], []
-        self._delayed_acks = DelayedAcks()
-        self._full, self._stuck = "", False
+        self._inbox, self._gone = [], []
+        self._is_halting = False
         self.started_at = self.simulator.now
         self._turn_planned = self._busy = False
         self._wake_at = float("inf")
@@ -93,6 +104,8 @@ class SimulatedCore:
         self._dead_hubs = DeadHubs(scheduler, self.has_ended)
         scheduler.wall_offset = BORN + self.wall_jump - self._skew
         self.scheduler = scheduler
+        self._out = Outgoing()
+        self._full_disk = FullDisk(self.disk, scheduler, self._out, self._log, _unsafely, lambda: False)
         entries = self.disk.replay(in_tables=self.simulator.random.random() < 0.5)
         self.simulator.note("core", f"starts, epoch {self.disk.epoch}, {len(entries)} entries")
         self._perform(scheduler.restore(entries, self.clock()))
@@ -154,11 +167,10 @@ class SimulatedCore:
         for sender, message in heard:
             if self.simulator.trace is not None:
                 self.simulator.note("core", f"< {sender} {message}")
-            if not self._full or not self._refuses(scheduler, sender, message):
+            if not self._full_disk.reason or not self._full_disk.refuse(sender, message):
                 commands += scheduler.handle(sender, message, now)
         for address in gone:
-            if self._delayed_acks.forget(address):
-                self._out = [c for c in self._out if not (type(c) is Send and c.to == address)]
+            self._out.forget(address)
             hub = scheduler.state.hubs.get(address)
             commands += scheduler.gone(address, now, hub is not None and self.has_ended(hub.id))
         commands += self._dead_hubs.look(now)
@@ -171,10 +183,12 @@ class SimulatedCore:
         for command in commands:
             if type(command) is Record:
                 self.disk.append(command.entry)
-            elif type(command) is not Log:
-                self._out.append(command)
+            elif type(command) is Send:
+                self._out.add(command.to, command.message)
+            elif type(command) is Halt:
+                self._is_halting = True
         self._busy = True
-        if self.disk.buffer and self.commit_s:
+        if self.disk.pending and self.commit_s:
             self.simulator.after(self.simulator.random.random() * self.commit_s, self._commit, self.life)
         else:
             self._commit(self.life)
@@ -184,109 +198,40 @@ class SimulatedCore:
         if life != self.life or scheduler is None:
             return
         try:
-            kept = self._kept(scheduler)
+            kept = self._full_disk.keep(self.clock())
         except JournalError:
             self.crash()
             return
-        said, self._out = self._out, []
-        if not kept:
-            self._delayed_acks.clear()
-            self._out = [c for c in said if not _may_pass(c)]
-            said = [c for c in said if _may_pass(c)]
-        elif not any(type(c) is Halt for c in said):  # at the end everything is sent
-            said = self._without_patient(said)
-        self._speak(said)
+        flushed = FlushedMessages()
+        if kept:
+            self._out.flush(flushed, None if self._is_halting else self.clock())
+        else:
+            self._out.flush_unbound(flushed)
+        self._speak(flushed.messages)
+        if life == self.life and self._is_halting:
+            self.crash()
         if life == self.life:
             self._busy = False
             if kept:
                 self.witness.settled_down(scheduler)
             self._plan_wake(scheduler)
 
-    def _without_patient(self, said: Sequence[Command]) -> list[Command]:
-        """Returns the commands to send now; keeps delayed acknowledgements for later (broker/outgoing.py)."""
-        messages: dict[str, list[Message]] = {}
-        for command in said:
-            if type(command) is Send:
-                messages.setdefault(command.to, []).append(command.message)
-        now = self.clock()
-        held = {to for to, those in messages.items() if self._delayed_acks.holds(to, those, now)}
-        self._out = [c for c in said if type(c) is Send and c.to in held]
-        return [c for c in said if not (type(c) is Send and c.to in held)]
-
-    # ── a full disk, as in broker/full_disk.py ──
-
-    def _kept(self, scheduler: Scheduler) -> bool:
-        """Commits; returns True if every entry is on the disk."""
-        now = self.clock()
-        if self._stuck and now < self._retry_at:
-            return False
-        was_stuck = self._stuck
-        try:
-            self.disk.commit()
-            self._stuck = False
-        except JournalFull as error:
-            self._stuck = not self._make_do(scheduler, str(error), now)
-        if was_stuck and not self._stuck:
-            self._out = [command for command in self._out if _is_meant(scheduler, command)]
-        if self._full or self.disk.is_tight:
-            self._look(scheduler, now)
-        return not self._stuck
-
-    def _look(self, scheduler: Scheduler, now: float) -> None:
-        """Checks whether the disk has room again."""
-        if not self._full:  # entries of running tasks have just taken the reserve
-            self._full, self._retry_at = "the disk is full", now + RETRY_COMMIT_S
-        elif not self._stuck and now >= self._retry_at:
-            if self.disk.has_room():
-                self._full = ""
-            else:
-                self._retry_at = now + RETRY_COMMIT_S
-        scheduler.hold(self.disk.is_tight)
-
-    def _make_do(self, scheduler: Scheduler, reason: str, now: float) -> bool:
-        """Refuses new tasks, and tries to write the entries of running ones."""
-        self._full, self._retry_at = reason, now + RETRY_COMMIT_S
-        refused = {entry.spec.task for entry in self.disk.buffer if isinstance(entry, TaskKept)}
-        for command in self._out:
-            if type(command) is Send and isinstance(command.message, RunTask) and command.message.task in refused:
-                run = command.message
-                back = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall")
-                scheduler.handle(command.to, back, now)
-        said = scheduler.refuse(refused, "JournalFull", reason, now) if refused else []
-        self._out = [c for c in self._out if not (type(c) is Send and getattr(c.message, "task", None) in refused)]
-        self._out += [c for c in said if type(c) is Send and isinstance(c.message, TaskRejected)]
-        if not self.disk.withdraw(refused):
-            return False
-        try:
-            self.disk.commit()
-        except JournalFull:
-            return False
-        return True
-
-    def _refuses(self, scheduler: Scheduler, sender: str, message: Message) -> bool:
-        """Refuses new tasks and blobs unread while the disk is full; True if it did."""
-        if isinstance(message, SubmitTask) and scheduler.task_view(message.task) is None:
-            self._out.append(Send(sender, TaskRejected(task=message.task, kind="JournalFull", reason=self._full)))
-            return True
-        return isinstance(message, PutBlob)
-
     # ── speaking and waking ──
 
-    def _speak(self, commands: Sequence[Command]) -> None:
+    def _speak(self, messages: Sequence[tuple[str, Message]]) -> None:
         life = self.life
-        if self.crash_in_mid_word and commands:
+        if self.crash_in_mid_word and messages:
             self.crash_in_mid_word = False
-            commands = commands[: self.simulator.random.randrange(len(commands))]
+            messages = messages[: self.simulator.random.randrange(len(messages))]
             self.simulator.after(0.0, self._crash_of, life)
-        for command in commands:
-            if type(command) is Send:
-                self.witness.said(command.to, command.message)
-                if self.simulator.trace is not None:
-                    self.simulator.note("core", f"> {command.to} {command.message}")
-                self.network.to_party(command.to, command.message)
-            elif type(command) is Halt:
-                self.crash()
-                return
+        for to, message in messages:
+            self.witness.said(to, message)
+            if self.simulator.trace is not None:
+                self.simulator.note("core", f"> {to} {message}")
+            self.network.to_party(to, message)
+
+    def _log(self, _level: str, text: str) -> None:
+        self.simulator.note("core", text)
 
     def _crash_of(self, life: int) -> None:
         if life == self.life:
@@ -296,10 +241,13 @@ class SimulatedCore:
         if self._inbox or self._gone:
             self._plan_turn()
             return
-        deadlines = scheduler.next_deadline(), self._delayed_acks.deadline(), self._dead_hubs.deadline()
+        deadlines = (
+            scheduler.next_deadline(),
+            self._dead_hubs.deadline(),
+            self._full_disk.deadline(),
+            self._out.deadline(),
+        )
         deadline = min((at for at in deadlines if at is not None), default=None)
-        if self._full:
-            deadline = self._retry_at if deadline is None else min(deadline, self._retry_at)
         if deadline is None:
             return
         at = max(deadline - self._skew + MOMENT_S, self.simulator.now)
@@ -313,12 +261,6 @@ class SimulatedCore:
             self._plan_turn()
 
 
-def _is_meant(scheduler: Scheduler, command: Command) -> bool:
-    """False for an order to run a slice that was given to another hub since."""
-    run = command.message if type(command) is Send else None
-    return not isinstance(run, RunTask) or scheduler.is_given(command.to, run)  # type: ignore[attr-defined]
-
-
-def _may_pass(command: Command) -> bool:
-    """True for what is sent before the commit, also while the disk is full."""
-    return type(command) is Send and is_unbound(command.message)
+def _unsafely(decide: Callable[..., list[Command]], *event: object) -> list[Command]:
+    """Let a bug end the history: the shipping core logs it and goes on."""
+    return decide(*event)

@@ -78,7 +78,7 @@ class Lab:
         reply = handle_json(self.scheduler, request, self.now, f"id-{self.made}", "account")
         assert not any(isinstance(command, Send) and command.to == DOOR for command in reply.commands)
         self.told = self._to_hub([*reply.commands, *self.scheduler.tick(self.now)])
-        assert reply.task in ("", f"id-{self.made}")
+        self.promised = reply.task
         return json.loads(json.dumps(reply.value))  # it is JSON
 
     def new(self, task: Any = None, name: str = "HELLO", user: str = "u", **more: Any) -> str:
@@ -90,6 +90,9 @@ class Lab:
 
     def progress(self, task: str) -> Any:
         return self.ask({"toLB": "GETTASK", "taskid": task})["progress"]
+
+    def cancel(self, task: str) -> Any:
+        return self.ask({"toLB": "CANCELTASK", "taskid": task})
 
     def order(self) -> RunTask:
         return next(message for message in self.told if isinstance(message, RunTask))
@@ -124,6 +127,24 @@ def test_hello(lab: Lab) -> None:
         assert lab.progress(task) == shown
     lab.finish(order, "Hello John Doe !")
     assert lab.ask({"toLB": "GETTASK", "taskid": task}) == {"progress": 100, "result": "Hello John Doe !"}
+
+
+def test_what_records_must_keep_waits_for_their_commit(lab: Lab) -> None:
+    """An acceptance, a result and a cancel are answered after the commit; how far a task is, at any time."""
+    task, other = lab.new(), lab.new()
+    assert lab.promised == other
+    lab.progress(task)
+    assert not lab.promised
+    assert not lab.cancel("unknown")["deleted"]
+    assert not lab.promised
+    assert lab.cancel(other)["deleted"]
+    assert lab.promised == other
+    lab.progress(other)
+    assert lab.promised == other
+    lab.say(HUB, TaskStarted(task=task, attempt=1, worker="worker_c0b28c1f"))
+    lab.say(HUB, TaskFinished(task=task, attempt=1, payload=Payload((b"1",)), duration_s=0.5))
+    assert lab.ask({"toLB": "GETTASKS", "tasksid": [task]})[task]["result"] == 1
+    assert lab.promised == task
 
 
 def test_many_at_once(lab: Lab) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from nblb.simulation.runner import first_bad
 from nblb.simulation.story import HistoryResult, play
 from tests.simulation.core_mutants import CORE_MUTANTS
+from tests.simulation.full_disk_mutants import FULL_DISK_MUTANTS
 from tests.simulation.nested_mutants import NESTED_MUTANTS
 from tests.simulation.party_mutants import PARTY_MUTANTS
 from tests.simulation.planting import Patches
@@ -48,7 +49,7 @@ RARE = frozenset(
     }
 )
 MUTANTS: dict[str, Callable[[], Patches]] = {
-    make.__name__: make for make in (*CORE_MUTANTS, *PARTY_MUTANTS, *NESTED_MUTANTS)
+    make.__name__: make for make in (*CORE_MUTANTS, *PARTY_MUTANTS, *NESTED_MUTANTS, *FULL_DISK_MUTANTS)
 }
 
 

@@ -50,7 +50,7 @@ def _spoken_early(kind: type) -> Any:
     def make(original: Any) -> Any:
         def perform(self: SimulatedCore, commands: Any) -> None:
             early = [c for c in commands if type(c) is Send and type(c.message) is kind]
-            self._speak(early)
+            self._speak([(c.to, c.message) for c in early])
             original(self, [c for c in commands if c not in early])
 
         return perform
@@ -61,19 +61,6 @@ def _spoken_early(kind: type) -> Any:
 def wall_clock_lease() -> Patches:
     """Leases are measured on a clock that somebody may set."""
     return [patch.object(SimulatedCore, "clock", lambda self: self.simulator.now + self._skew + self.wall_jump)]
-
-
-def full_disk_ignored() -> Patches:
-    """What did not fit on the disk is promised all the same."""
-
-    def make(_original: Any) -> Any:
-        def make_do(self: SimulatedCore, _scheduler: Any, _reason: str) -> bool:
-            self.disk.buffer.clear()
-            return True
-
-        return make_do
-
-    return [swap(SimulatedCore, "_make_do", make)]
 
 
 def torn_batch_replayed() -> Patches:
@@ -352,7 +339,6 @@ PARTY_MUTANTS = (
     end_acked_before_commit,
     order_before_commit,
     wall_clock_lease,
-    full_disk_ignored,
     torn_batch_replayed,
     hub_forgets_ends,
     hub_forgets_parts,

@@ -22,6 +22,7 @@ import msgspec
 from nblb.broker.journal.blob_files import BlobFiles
 from nblb.broker.journal.file_claims import FileClaims
 from nblb.broker.journal.needed_files import NeededFiles
+from nblb.broker.journal.pending_entries import PendingEntries
 from nblb.broker.journal.replay import Replay
 from nblb.broker.journal.reserve import Reserve
 from nblb.broker.journal.rows import AttemptRow, Numbers, OpenAttempts, RowBatch, RowEncoder
@@ -29,7 +30,7 @@ from nblb.broker.journal.schema import damaged, prepare
 from nblb.broker.journal.state_folder import StateFolder, network_file_system
 from nblb.errors import JournalError, JournalFull
 from nblb.protocol.framing import Payload
-from nblb.protocol.journal_entries import AnyEntry, BlobKept, Published, TaskKept
+from nblb.protocol.journal_entries import AnyEntry
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024  # in the WAL before `rest` makes a checkpoint
 WAL_BYTES = 64 * 1024 * 1024  # in the WAL before `commit` makes a checkpoint
@@ -51,8 +52,7 @@ class Journal:
         self.durability = durability
         self.unkept: list[tuple[AnyEntry, Exception]] = []  # entries that could not be encoded: bugs, to be logged
         self.warning = ""
-        self._pending: list[AnyEntry] = []
-        self._later: list[AnyEntry] = []  # blobs that wait until there is room
+        self._pending = PendingEntries()
         self._numbers = Numbers()
         self._attempts = OpenAttempts()
         self._large: list[tuple[str, Payload]] = []  # payloads written to files, and still in memory
@@ -131,11 +131,10 @@ class Journal:
         return self._reserve.is_in_use
 
     def has_room(self) -> bool:
-        """Return True if there is room for new submissions; then restore the reserve and append the waiting blobs."""
-        nbytes = sum(entry.payload.nbytes for entry in self._later if isinstance(entry, BlobKept))
-        if not self._reserve.have_back(2 * nbytes):
+        """Whether new tasks can be taken again; then the reserve is set aside again, and blobs that waited are kept."""
+        if not self._reserve.have_back(2 * self._pending.withheld_nbytes()):
             return False
-        self._pending[:0], self._later = self._later, []
+        self._pending.readmit()
         return True
 
     # ── writing ──
@@ -166,7 +165,7 @@ class Journal:
                 batch = self._write()
                 break
             except JournalFull:
-                if self._begins_anything() or not self._reserve.give_up():
+                if self._pending.begins_anything() or not self._reserve.give_up():
                     raise
         self._pending.clear()
         self._remember(batch)
@@ -184,10 +183,6 @@ class Journal:
             self._blobs.drop_unneeded()
             raise self._error(self._roll_back(error), "written") from None
         return batch
-
-    def _begins_anything(self) -> bool:
-        """Return True if the batch has new submissions or blobs, which must not use the reserve."""
-        return any(isinstance(entry, (TaskKept, BlobKept)) for entry in self._pending)
 
     def said(self) -> None:
         """Unload payloads that lie in files, once the messages that the last commit allowed have been sent."""
@@ -209,15 +204,11 @@ class Journal:
 
         Return False if that changes nothing.
         """
-        before = len(self._pending)
-        left = [entry for entry in self._pending if _task_of(entry) not in tasks]
-        self._later += [entry for entry in left if isinstance(entry, (BlobKept, Published))]
-        self._pending = [entry for entry in left if not isinstance(entry, (BlobKept, Published))]
-        return len(self._pending) < before
+        return self._pending.withdraw(tasks)
 
     def pending_tasks(self) -> list[str]:
-        """Return the new submissions of a failed commit."""
-        return [entry.spec.task for entry in self._pending if isinstance(entry, TaskKept)]
+        """The tasks that a commit which failed would have begun to keep."""
+        return self._pending.tasks()
 
     def _gather(self) -> RowBatch:
         batch = RowBatch(self._numbers, self._encode)
@@ -308,9 +299,3 @@ def _no_room(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, sqlite3.Error) and "full" in str(error)
-
-
-def _task_of(entry: AnyEntry) -> str:
-    if isinstance(entry, TaskKept):
-        return entry.spec.task
-    return getattr(entry, "task", "")
