@@ -56,9 +56,12 @@ class WorkerTable:
         return StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0)
 
     def _promote(self, group: GroupOfSlots) -> bool:
-        """Make a stand-in take the place of a worker that has gone; return False if there is none."""
+        """Let a stand-in take the place of a worker that has gone or leaves; False if there is none."""
         for worker in group.workers.values():
             if worker.is_stand_in and not (worker.leaves or worker.parked_at):
+                leaving = next((w for w in group.workers.values() if w.leaves and not w.is_stand_in), None)
+                if leaving is not None:  # until it has ended it would be one slot too many
+                    self._demote(leaving)
                 worker.is_stand_in = False
                 group.stand_ins -= 1
                 if worker.is_ready:
@@ -70,7 +73,8 @@ class WorkerTable:
         """Make a worker that must go a stand-in, so that another stand-in can take its place."""
         worker.is_stand_in = True
         worker.group.stand_ins += 1
-        self.say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
+        if worker.is_ready:
+            self.say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
 
     @staticmethod
     def surplus(group: GroupOfSlots) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from nblb.hub.slots.workers import PARKED_S
 from nblb.protocol.commands import RefuseWait, ResumeWorker, RetireWorker, StartWorker
 from nblb.protocol.messages import (
+    Group,
     HubHello,
     LendSlot,
     ResumeTask,
@@ -144,6 +145,21 @@ def test_a_stand_in_takes_the_place_of_a_worker_that_died_waiting() -> None:
     assert [died.worker for died in rig.messages(WorkerDied)] == [worker]
     assert [(started.worker, started.stand_in) for started in rig.messages(WorkerStarted)] == [(stand_in, False)]
     assert rig.commands(StartWorker) == []
+
+
+def test_a_stand_in_that_takes_the_place_of_a_worker_which_leaves_is_no_slot_too_many() -> None:
+    """Until the worker has ended, the core counts one of the two. (Found by the simulator.)"""
+    rig = SlotsRig(groups=(Group(workers=2, max_tasks=1),))
+    begin(rig, rig.run("parent"))
+    rig.start_workers()
+    (stand_in,) = [started.worker for started in rig.messages(WorkerStarted)]
+    other = rig.run("other")
+    spent = rig.holder(other)
+    rig.said.clear()
+    rig.finish(other)
+    assert [command.worker for command in rig.commands(RetireWorker)] == [spent]
+    told = [(started.worker, started.stand_in) for started in rig.messages(WorkerStarted)]
+    assert told == [(spent, True), (stand_in, False)]
 
 
 def test_a_task_that_is_stopped_while_it_waits_needs_no_slot() -> None:
