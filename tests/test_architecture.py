@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tested_elsewhere import TESTED_ELSEWHERE
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nblb"
 LONGEST_FUNCTION = 60
@@ -104,6 +106,43 @@ def test_everything_is_tested_by_name() -> None:
         unit for unit in units - names if not re.search(rf"\bnblb\.{unit}\b|from nblb import .*\b{unit}\b", text)
     }
     assert not missing
+
+
+def test_tests_mirror_modules() -> None:
+    """Module nblb/a/b.py has tests/a/test_b.py, or a reason in TESTED_ELSEWHERE and a test that reaches its package."""
+    alone = set()
+    for path in sources():
+        module = path.relative_to(PACKAGE).with_suffix("")
+        if (
+            module.name not in ("__init__", "__main__")
+            and not (ROOT / "tests" / module.parent / f"test_{module.name}.py").is_file()
+        ):
+            alone.add(module.as_posix())
+    untested = alone - TESTED_ELSEWHERE.keys()
+    assert not untested, "write tests/…/test_NAME.py, or give a reason in tests/tested_elsewhere.py"
+    assert not TESTED_ELSEWHERE.keys() - alone, "these have a test of their own, or are gone: take them off the table"
+    wrong = [
+        f"{module}: {file} does not reach nblb.{module.split('/')[0]}"
+        for module, (file, why) in TESTED_ELSEWHERE.items()
+        if not why or not reaches(ROOT / file, module.split("/")[0])
+    ]
+    assert not wrong
+
+
+def reaches(test: Path, package: str) -> bool:
+    """Whether a test file, or a helper in tests/ that it imports, names this package of nblb or runs it."""
+    if not test.is_file():
+        return False
+    text = test.read_text(encoding="utf-8")
+    for helper in re.findall(r"^from (tests[\w.]*) import|^import (tests[\w.]*)", text, re.MULTILINE):
+        path = ROOT / f"{''.join(helper).replace('.', '/')}.py"
+        text += path.read_text(encoding="utf-8") if path.is_file() else ""
+    if test.parent.name == "end_to_end":  # a whole cluster
+        return "import nblb" in text
+    if package == "worker" and "PoolRig" in text:  # a pool of worker processes
+        return True
+    name = package.strip("_")
+    return bool(re.search(rf"\bnblb\._*{name}_*\b|from nblb import [^\n]*\b{name}\b", text))
 
 
 def test_each_class_has_a_name_of_its_own() -> None:

@@ -8,14 +8,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nblb.errors import NblbError
 from nblb.parameters import Parameters, load
-from nblb.system.private_folder import loopback_address, private_folder, socket_address
 from nblb.transport.doors import Doors
 from tests.transport.parties import AnyLine, greet
 
@@ -46,13 +44,6 @@ def test_beyond_loopback_is_refused_with_the_reason(settings: dict[str, Any], ip
     assert doors.addresses == {}
 
 
-def test_loopback_has_many_names() -> None:
-    assert loopback_address("127.0.0.2", "LB_IP") == "127.0.0.2"
-    assert loopback_address("localhost", "LB_IP") in ("127.0.0.1", "::1")
-    with pytest.raises(NblbError, match="other computers can reach"):
-        loopback_address("0.0.0.0", "LB_IP")
-
-
 def test_a_taken_port_names_its_holder(settings: dict[str, Any], open_doors: Doors) -> None:
     port = int(open_doors.addresses["clients_tcp"].rpartition(":")[2])
     other = Doors(load({**settings, "LB_SECURITY": "none", "LB_NAME": "other", "LB_CLIENTPULLPORT": port}))
@@ -81,23 +72,3 @@ def test_sockets_of_a_core_that_was_killed_are_no_obstacle(
         greet(doors, dial(doors.addresses["clients"]))
     finally:
         doors.close()
-
-
-def test_private_folders(tmp_path: Path) -> None:
-    wide = tmp_path / "wide"
-    wide.mkdir(mode=0o777)
-    wide.chmod(0o777)
-    assert stat.S_IMODE(private_folder(wide).stat().st_mode) == 0o700
-    link = tmp_path / "link"
-    link.symlink_to(wide)
-    with pytest.raises(NblbError, match="is a link or belongs to another account"):
-        private_folder(link)
-    file = tmp_path / "file"
-    file.touch()
-    with pytest.raises(NblbError, match="cannot be made"):
-        private_folder(file)
-
-
-def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
-    with pytest.raises(NblbError, match="NBLB_RUNTIME_DIR"):
-        socket_address(tmp_path / ("x" * 120))

@@ -18,11 +18,11 @@ from nblb.broker.journal import schema
 from nblb.broker.journal.journal import Journal
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
-from tests.broker import schemas
+from tests.broker.journal import schemas
 from tests.broker.journals import reopened
 
 SCHEMAS = sorted(int(path.name) for path in schemas.HERE.glob("[0-9]*"))
-AGAIN = "run `python -m tests.broker.schemas`"
+AGAIN = "run `python -m tests.broker.journal.schemas`"
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ KILLED = f"""
 import os, signal, sys
 from pathlib import Path
 from nblb.broker.journal import journal, schema
-from tests.broker.test_schema import give_collections_a_reason
+from tests.broker.journal.test_schema import give_collections_a_reason
 
 def step(db):
     give_collections_a_reason(db)

@@ -1,6 +1,6 @@
 """What each schema of the journal looked like: the shapes of its records, and a small journal written by it.
 
-    python -m tests.broker.schemas        writes both for records.SCHEMA, if they are not there yet
+    python -m tests.broker.journal.schemas        writes both for records.SCHEMA, if they are not there yet
 
 The journal of a schema is written once, by the code of that time, and never again: it is what users have on their
 disks. Its `replayed.json` says what the present code makes of it; a later schema may change that file on purpose,

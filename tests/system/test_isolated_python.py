@@ -13,7 +13,7 @@ import pytest
 
 from nblb.system import isolated_python
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CODE = """
 import sys, os, json, logging, tempfile, random, string, select, token, types   # what a kernel has loaded long ago
 sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
