@@ -1,0 +1,69 @@
+"""core.json: what a core writes of itself, and whether that core can still be there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nblb.shared_files import transfer
+from nblb.system.core_file import LOCK, is_free, read_core_file
+
+
+def written(folder: Path, **about: Any) -> Any:
+    path = folder / "core.json"
+    path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), **about}))
+    return read_core_file(path)
+
+
+def dead_pid() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_a_core_that_lives(tmp_path: Path) -> None:
+    core = written(tmp_path, process=transfer.process_name(), addresses={"clients": "ipc:///x"})
+    assert (core.pid, core.addresses, core.stale) == (os.getpid(), {"clients": "ipc:///x"}, "")
+
+
+def test_a_core_whose_process_is_gone(tmp_path: Path) -> None:
+    pid = dead_pid()
+    assert written(tmp_path, pid=pid).stale == f"core pid {pid} on this host is gone"
+
+
+def test_nothing_is_known_of_a_core_on_another_host(tmp_path: Path) -> None:
+    assert written(tmp_path, pid=dead_pid(), host="elsewhere").stale == ""
+
+
+def test_a_pid_that_is_another_programs_now(tmp_path: Path) -> None:
+    """The file is of another boot, or of an older nblb: the lock on the state folder decides."""
+    lock = tmp_path / LOCK
+    lock.touch()
+    core = written(tmp_path, state_dir=str(tmp_path))
+    assert core.stale
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert core.stale == ""
+    assert not is_free(tmp_path / "missing")  # it cannot be seen
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '"text"'])
+def test_what_no_core_has_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "core.json"
+    assert read_core_file(path) is None
+    path.write_text(text)
+    assert read_core_file(path) is None
+
+
+def test_a_pid_that_is_no_number(tmp_path: Path) -> None:
+    core = written(tmp_path, pid="1")
+    assert core.pid == 0
+    assert core.stale
