@@ -25,6 +25,8 @@ def unresolved(history: History) -> str:
     scheduler = history.core.scheduler
     if scheduler is None:
         return "the core is not there"
+    if history.core.takes_disk_for_full:
+        return "the core takes its disk for full"
     if not history.disk.pending.is_empty:
         return "the core has something to write"
     for task, kept in history.referee.ledger.tasks.items():

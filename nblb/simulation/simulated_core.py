@@ -135,6 +135,11 @@ class SimulatedCore:
         """The monotonic clock of this process, unrelated to other clocks."""
         return self.simulator.now + self._skew
 
+    @property
+    def takes_disk_for_full(self) -> bool:
+        """Whether it refuses new tasks because there was no room for them."""
+        return self.scheduler is not None and bool(self._full_disk.reason)
+
     # ── the loop ──
 
     def hear(self, sender: str, message: Message) -> None:
