@@ -35,4 +35,4 @@ def wait_until(condition: Callable[[], T], deadline_s: float = 10.0, what: str =
 def all_accepted(cluster: Cluster) -> bool:
     """Nothing waits to be said or to be accepted."""
     inbox = cluster.connection.inbox
-    return not (inbox or inbox.is_awake or cluster.session.unaccepted)
+    return not (inbox or inbox.is_awake or cluster.connection.session.unaccepted)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nblb.client import compatible, current, front_end
-from nblb.client.connection.connection import Connection, Pending, close_all
+from nblb.client.connection.connection import Connection, close_all
 from nblb.client.connection.locate import find_core, hello
+from nblb.client.connection.ports import Pending
 from nblb.client.executor import Executor, executor
 from nblb.client.futures import single_tasks
 from nblb.client.futures.single_tasks import TaskList
@@ -21,7 +22,6 @@ from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
-from nblb.client.session.session import Session
 from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters
@@ -46,6 +46,20 @@ class Launcher(Protocol):
     def monitor_url(self) -> str: ...
 
 
+class ClusterPort:
+    """The side of a Cluster that front-ends use; as that of a TaskFuture (futures/future_port.py)."""
+
+    __slots__ = ()
+
+    def add_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
+        """`listener()` is called, in another thread, when the core comes or goes."""
+        cluster._connection.watchers.append(listener)
+
+    def remove_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
+        with contextlib.suppress(ValueError):
+            cluster._connection.watchers.remove(listener)
+
+
 class Cluster:
     """A running cluster. Making one connects to it, and it becomes the one that tasks go to.
 
@@ -54,6 +68,8 @@ class Cluster:
     LoadBalancerUnreachable
         No core answers; the message names the address.
     """
+
+    _port = ClusterPort()
 
     def __init__(self, parameters: Parameters, launcher: Launcher | None = None) -> None:
         self.parameters = parameters
@@ -88,10 +104,6 @@ class Cluster:
             self._lock = threading.Lock()  # the parent's may have been held while it forked
             self._connection = self._connect()
         return self._connection
-
-    @property
-    def session(self) -> Session:
-        return self.connection.session
 
     @property
     def connected(self) -> bool:
@@ -288,14 +300,6 @@ class Cluster:
 
         connection.question(Ask(request=connection.request(), topic="hubs"), note_hubs)
         return connection.question(Ask(request=connection.request(), topic="status"), note_status)
-
-    def add_listener(self, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when the core comes or goes."""
-        self._connection.watchers.append(listener)
-
-    def remove_listener(self, listener: Callable[[], Any]) -> None:
-        with contextlib.suppress(ValueError):
-            self._connection.watchers.remove(listener)
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopped else "up" if self.connected else "away"

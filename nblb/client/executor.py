@@ -128,7 +128,7 @@ class Executor(concurrent.futures.Executor):
                 future = submit(self._cluster, function, options, (args, kwargs), job=calls.id)
             except NotSerializable as error:
                 future = TaskFuture(calls.connection, new_id(), options.name or getattr(function, "__name__", "call"))
-                future.never_sent(error)
+                future._port.never_sent(future, error)
             future._raises_original = True
             calls.add(future)
         return future

@@ -108,7 +108,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def retrieve_result_callback(self, out: TaskFuture) -> Any:
         """The results of a batch; what its calls have printed and warned of is shown first."""
-        said = out.printed_after("stdout", 0)[0], out.printed_after("stderr", 0)[0]
+        said = out._port.printed_after(out, "stdout", 0)[0], out._port.printed_after(out, "stderr", 0)[0]
         if any(said):
             self._show(*said)
         return out.result()

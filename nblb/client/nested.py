@@ -102,7 +102,7 @@ def _take_over(result: Any) -> str:
         raise NblbError("a task returns a future of another cluster; return its result")
     future = result if isinstance(result, TaskFuture) else None
     alone = future is not None and not future._of_job and future._record == future.task_id
-    if future is None or not alone or future.connection is not own.connection:
+    if future is None or not alone or future._connection is not own.connection:
         from nblb.client.submit.submit import Options
         from nblb.client.task_decorator import Task
 

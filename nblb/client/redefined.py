@@ -24,28 +24,30 @@ _latest: dict[str, tuple[float, Any, str]] = {}  # name -> (when, function, its 
 _fingerprints: dict[str, str] = {}  # of functions, by the hash of their blob
 
 
-class Coded(Protocol):
-    """A job, as far as its code goes."""
+class CodePort(Protocol):
+    """The inner side of a job, as far as its code goes (jobs/job_port.py)."""
 
-    @property
-    def task_name(self) -> str: ...
-
-    @property
-    def code(self) -> str:
+    def code(self, job: Any, /) -> str:
         """Fingerprint of the code that its failed items have run; the hash of a function that another process sent."""
 
+    def turned(self, job: Any, /) -> None:
+        """Called when a task of the name of its function is defined."""
 
-class Watching(Coded, Protocol):
+
+class Watching(Protocol):
     """A job that is told when its function is defined anew."""
 
-    def turned(self) -> None: ...
+    _task_name: str
+
+    @property
+    def _port(self) -> CodePort: ...
 
 
 _jobs: weakref.WeakSet[Watching] = weakref.WeakSet()
 
 
 def watch(job: Watching) -> None:
-    """`job.turned()` is called when a task of the name of its function is defined."""
+    """`turned` of its port is called when a task of the name of its function is defined."""
     _jobs.add(job)
 
 
@@ -53,8 +55,8 @@ def defined(task: Task) -> None:
     """Note that this is what its name means from now on."""
     _tasks[task.name] = task
     for job in list(_jobs):
-        if job.task_name == task.name:
-            job.turned()
+        if job._task_name == task.name:
+            job._port.turned(job)
 
 
 def fingerprint(blob: str, function: Callable[..., Any]) -> str:
@@ -72,9 +74,9 @@ def code_of(blob: str) -> str:
     return _fingerprints.get(blob, blob)
 
 
-def newer_task(job: Coded) -> Task | None:
+def newer_task(job: Watching) -> Task | None:
     """What the name of the job's function means by now, if that is other code than the job runs."""
-    name = job.task_name
+    name = job._task_name
     task = _tasks.get(name)
     if task is None:
         return None
@@ -86,4 +88,4 @@ def newer_task(job: Coded) -> Task | None:
         except Exception:  # it captures what cannot be pickled: retrying with it would say so
             return None
         _latest[name] = known
-    return task if known[2] != job.code else None
+    return task if known[2] != job._port.code(job) else None

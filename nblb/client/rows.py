@@ -15,7 +15,7 @@ from nblb.protocol.messages import Ask
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.connection.connection import Pending
+    from nblb.client.connection.ports import Pending
 
 AGAIN_S = 0.8  # between two questions of a list that is watched
 

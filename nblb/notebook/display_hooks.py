@@ -50,14 +50,15 @@ def _card(kind: str, thing: Any, here: Mode) -> Card:
     if card is None or card.mode is not here:
         card = KINDS[kind][2](thing, here)
         _cards[thing] = card
-        if hasattr(thing, "add_listener"):
-            thing.add_listener(card.changed)
+        port = getattr(thing, "_port", None)  # which lists have not
+        if port is not None:
+            port.add_listener(thing, card.changed)
     return card
 
 
 def beneath(thing: Any) -> str:
     """Makes the card of a job or task live without a cell; returns the key by which another card embeds it."""
-    card = _card("job" if hasattr(thing, "states") else "task", thing, Mode.LIVE)
+    card = _card("job" if hasattr(thing, "retry_failed") else "task", thing, Mode.LIVE)
     card.bring()
     return card.key
 

@@ -84,7 +84,7 @@ class Client:
 
     def note_acked(self, job: lb.Job, acked: set[str]) -> None:
         """There is no public word for an acknowledgement of a map's part, so the session's books are read."""
-        session = self.cluster.session
+        session = self.cluster.connection.session
         for record in list(job._ledger.records.values()):
             if record.task not in acked and record.task in session.records and record.task not in session.unaccepted:
                 acked.add(record.task)

@@ -45,7 +45,7 @@ def test_snapshot(cluster: Cluster, core: FakeCore) -> None:
     wait_until(lambda: not cluster.snapshot().connected)
     assert "hung up" in cluster.snapshot().warning
     heard: list[int] = []
-    cluster.add_listener(lambda: heard.append(1))
+    cluster._port.add_listener(cluster, lambda: heard.append(1))
     core.come_back()
     wait_until(lambda: heard and cluster.snapshot().connected)
 

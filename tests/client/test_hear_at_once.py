@@ -10,6 +10,7 @@ import pytest
 from nblb import payload
 from nblb.client.connection.connection import Connection
 from nblb.client.connection.locate import hello
+from nblb.client.futures.future_port import FuturePort
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.session.session import Session
 from nblb.errors import TaskFailed
@@ -107,13 +108,13 @@ def hub(core: Running, connection: Connection) -> Iterator[Hub]:
 def settlers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The threads that have settled a future."""
     threads: list[threading.Thread] = []
-    settle = TaskFuture.settle
+    settle = FuturePort.settle
 
-    def noting(future: TaskFuture, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> bool:
+    def noting(port: FuturePort, future: TaskFuture, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> bool:
         threads.append(threading.current_thread())
-        return settle(future, ended, fresh)
+        return settle(port, future, ended, fresh)
 
-    monkeypatch.setattr(TaskFuture, "settle", noting)
+    monkeypatch.setattr(FuturePort, "settle", noting)
     return threads
 
 
@@ -156,8 +157,8 @@ def test_what_else_comes_is_left_to_the_thread(
     hear = LocalLine.hear
     progress = TaskChanged(task="a", state=TaskState.RUNNING, progress=50.0)
     monkeypatch.setattr(LocalLine, "hear", lambda line: [progress, *hear(line)])
-    show = lambda future, changed: shown.append((threading.current_thread(), changed.progress))  # noqa: E731
-    monkeypatch.setattr(TaskFuture, "show", show)
+    show = lambda port, future, changed: shown.append((threading.current_thread(), changed.progress))  # noqa: E731
+    monkeypatch.setattr(FuturePort, "show", show)
     assert submit(connection, "a").result(30) == 42
     assert shown == [(connection._thread, 50.0)]
     assert settlers == [connection._thread]
@@ -214,14 +215,14 @@ def test_an_interrupt_while_it_settles_loses_no_end(
     connection: Connection, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listening(connection, monkeypatch)
-    caller, settle = threading.current_thread(), TaskFuture.settle
+    caller, settle = threading.current_thread(), FuturePort.settle
 
-    def interrupted(future: TaskFuture, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> bool:
+    def interrupted(port: FuturePort, future: TaskFuture, ended: TaskEnded, fresh: tuple[tuple[int, int], ...]) -> bool:
         if threading.current_thread() is caller:
             raise KeyboardInterrupt
-        return settle(future, ended, fresh)
+        return settle(port, future, ended, fresh)
 
-    monkeypatch.setattr(TaskFuture, "settle", interrupted)
+    monkeypatch.setattr(FuturePort, "settle", interrupted)
     future = submit(connection, "a")
     with pytest.raises(KeyboardInterrupt):
         future.result(30)

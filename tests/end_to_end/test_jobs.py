@@ -256,11 +256,11 @@ def test_only_what_failed_runs_with_the_mended_function_also_over_the_death_of_t
     gate.touch()
     assert job.results(30) == [f"mended {x}" if x % 10 == 0 else 3 * x for x in range(60)]
     there = cluster.attach(job.job_id)
-    codes = {there[x].function for x in range(0, 60, 10)}
+    codes = {there[x]._function for x in range(0, 60, 10)}
     assert len(codes) == 1
-    assert codes != {there[1].function}
-    again = "job = lb.attach('mending')\nassert len({job[x].function for x in range(0, 60, 10)} - {''}) == 1\n"
-    end(kernel(parameters, again + "assert job[1].function == ''\nprint('there', flush=True)"))
+    assert codes != {there[1]._function}
+    again = "job = lb.attach('mending')\nassert len({job[x]._function for x in range(0, 60, 10)} - {''}) == 1\n"
+    end(kernel(parameters, again + "assert job[1]._function == ''\nprint('there', flush=True)"))
 
 
 def until_told(x: int) -> str:

@@ -83,8 +83,9 @@ def test_nothing_emitted_is_an_error_that_says_so(cluster: Cluster) -> None:
 OTHER_KERNEL = """
 import os, sys, time
 import nblb as lb
-from nblb.client import attaching, submitting
-submitting.origin = attaching.origin = lambda: "paper.ipynb#7"
+from nblb.client.jobs import attach
+from nblb.client.submit import submit
+submit.origin = attach.origin = lambda: "paper.ipynb#7"
 lb.connect(sys.argv[1])
 
 @lb.task

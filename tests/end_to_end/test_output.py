@@ -80,7 +80,7 @@ def test_output_and_displays_outlive_core_hub_and_kernel(
     ]
     assert [str(picture) for picture in job[0].displays] == ["'first picture'", "'last picture'"]
     assert any(line.text == f"line {LINES - 1}" for line in job.snapshot().output)
-    long.recall()
+    long._port.recall(long)
     assert long.snapshot().output_bytes == len(long.stdout) + len(long.stderr)
     folder = Path(str(parameters.state_dir)) / "output"
     assert [path for path in folder.rglob("*") if path.is_file()]

@@ -115,7 +115,7 @@ def test_large_arguments_wait_on_disk(cluster: Cluster) -> None:
     wait_until(lambda: not cluster.workers(), 20, "the workers to go")
     before = core.memory_info().rss
     futures = [size_of.submit(bytes([n % 250]) * 200_000 + str(n).encode()) for n in range(500)]
-    wait_until(lambda: not cluster.session.unaccepted, 60, "all to be accepted")
+    wait_until(lambda: not cluster.connection.session.unaccepted, 60, "all to be accepted")
     grown = (core.memory_info().rss - before) / MIB
     print(f"100 MB of arguments wait: the core grew by {grown:.0f} MiB")
     assert grown <= MOST_MIB

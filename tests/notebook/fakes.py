@@ -41,7 +41,16 @@ class Spoken:
         return self.latest
 
 
+class FakePort:
+    """The inner side of a fake: each method is one of the fake itself."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda fake, *arguments: getattr(fake, name)(*arguments)
+
+
 class Listened:
+    _port = FakePort()
+
     def __init__(self) -> None:
         self.listeners: list[Callable[[], None]] = []
         self.calls: list[tuple[str, Any]] = []
@@ -70,6 +79,9 @@ class Listened:
         self.said.count += 1
         self.emitted = value
         self.said.latest = MimeBundle(data) if data is not None else None
+
+    def live_state(self) -> Spoken:
+        return self.said
 
     def said_of(self, item: int) -> Spoken | None:
         return self.said
@@ -132,14 +144,16 @@ class FakeJob(Listened):
         self.started = time.monotonic() - age
         self.stopped: float | None = None
         self.earlier: FakeEarlier | None = None
-        self.task_name = "simulate"
-        self.code = "0" * 32
+        self._task_name = "simulate"
         self.kept: set[int] = set()
         self.retried_with: list[Any] = []
         redefined.watch(self)
 
     def turned(self) -> None:
         self.changed()
+
+    def code(self) -> str:
+        return "0" * 32
 
     def marked_states(self) -> bytes:
         states = bytearray(self.states())

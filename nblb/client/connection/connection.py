@@ -18,27 +18,23 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nblb import errors, task_api
+from nblb import task_api
 from nblb.client import callbacks, front_end
 from nblb.client.connection.io_thread import IoThread
+from nblb.client.connection.ports import LoneOwner, Owner, Pending, error_of
 from nblb.client.session.open_tasks import Expect
-from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.commands import Deliver
 from nblb.protocol.messages import (
     Ask,
-    Failure,
     Hello,
-    KnobOffered,
     Message,
     PutBlob,
     SubmitTask,
-    TaskChanged,
-    TaskEmitted,
-    TaskEnded,
-    TaskPrinted,
 )
 from nblb.shared_files.transfer import close_folders
 from nblb.transport.dialing import Dialled
@@ -53,53 +49,6 @@ MOST_AT_ONCE = 2000  # messages of callers taken in one turn, so that answers ar
 
 # A message, a task of one call with its function, or several such tasks that go together.
 Event: TypeAlias = "Message | tuple[SubmitTask, PutBlob] | Batch"
-
-
-class Owner(Protocol):
-    """A future or a job: what hears of a record's fate, in the connection's thread."""
-
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
-        """A slice has ended; whether `turned` is to be called for it."""
-
-    def show(self, changed: TaskChanged) -> None: ...
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None: ...
-    def printed(self, printed: TaskPrinted) -> None: ...
-    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None: ...
-    def turned(self) -> None:
-        """All that arrived together has been told: wake who waits."""
-
-    def hung_up(self, error: LoadBalancerUnreachable) -> None:
-        """The connection was closed: nothing more will be heard."""
-
-
-class LoneOwner(Owner, Protocol):
-    """A future."""
-
-    def done(self) -> bool: ...
-
-
-class Pending:
-    """A question on its way."""
-
-    __slots__ = ("error", "kind", "ready", "then", "value")
-
-    def __init__(self, then: Callable[[Pending], None] | None = None) -> None:
-        self.ready = threading.Event()
-        self.value: Any = None
-        self.error = self.kind = ""
-        self.then = then
-
-    def result(self) -> Any:
-        """The answer, once it is ready; raises the error that it is."""
-        if self.error:
-            raise error_of(self.kind, self.error)
-        return self.value
-
-
-def error_of(kind: str, sentence: str) -> NblbError:
-    """The error of errors.py with this name."""
-    found = getattr(errors, kind, NblbError)
-    return found(sentence) if isinstance(found, type) and issubclass(found, NblbError) else NblbError(sentence)
 
 
 class Mailbox:
@@ -354,7 +303,7 @@ class Connection:
             text = "the connection was closed before the task ended; it goes on where the core does"
             if id(owner) in unsure:
                 text = "the connection was closed before the core had acknowledged all of it; submit it again"
-            owner.hung_up(LoadBalancerUnreachable(text))
+            owner._port.hung_up(owner, LoadBalancerUnreachable(text))
 
     def is_here(self) -> None:
         if self._warned:
@@ -362,7 +311,7 @@ class Connection:
         self.warning, self._warned = "", False
         self._greeted.set()
         for job in list(self.jobs.values()):
-            job.reconnected()
+            job._port.reconnected(job)
         self._look_up()
 
     def is_away(self, why: str, for_good: bool = False) -> None:
@@ -382,7 +331,8 @@ class Connection:
 
     def _look_up(self) -> None:
         """All who show the state of the connection."""
-        for watcher in [*self.watchers, *(job.turned for job in list(self.jobs.values()))]:
+        told: list[Callable[[], None]] = [partial(job._port.turned, job) for job in list(self.jobs.values())]
+        for watcher in [*self.watchers, *told]:
             try:
                 watcher()
             except BaseException as error:

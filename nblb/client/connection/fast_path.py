@@ -14,6 +14,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nblb.client import callbacks
+from nblb.client.connection.ports import LoneOwner
 from nblb.client.session.session import Session
 from nblb.protocol.commands import SendMany, SettleMany
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
@@ -21,7 +22,7 @@ from nblb.transport.dialing import Dialled
 from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:
-    from nblb.client.connection.connection import Connection, LoneOwner
+    from nblb.client.connection.connection import Connection
 
 WHOLE = ((0, 1),)  # the one item of a single task
 LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, another wake-up is nothing
@@ -173,8 +174,8 @@ class FastPath:
 
     def _settle(self, ended: TaskEnded, owner: LoneOwner) -> None:
         try:
-            if owner.settle(ended, WHOLE):
-                owner.turned()
+            if owner._port.settle(owner, ended, WHOLE):
+                owner._port.turned(owner)
         except BaseException as error:
             callbacks.has_failed(error)
         self._connection.owners.pop(ended.task, None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.client import callbacks
 from nblb.client.connection.fast_path import WHOLE, FastPath
+from nblb.client.connection.ports import Owner
 from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
 from nblb.client.submit.batch import Batch
@@ -42,7 +43,7 @@ from nblb.transport.dialing import Dialled, dial
 from nblb.transport.local_line import LocalLine
 
 if TYPE_CHECKING:
-    from nblb.client.connection.connection import Connection, Owner
+    from nblb.client.connection.connection import Connection
 
 log = logging.getLogger("nblb")
 
@@ -266,7 +267,7 @@ class IoThread:
         touched, self._touched = self._touched, {}
         for owner in touched.values():
             try:
-                owner.turned()
+                owner._port.turned(owner)
             except BaseException as error:
                 callbacks.has_failed(error, "a listener")
 
@@ -297,7 +298,7 @@ class IoThread:
             if owner is None:
                 continue
             try:
-                if owner.settle(ended, WHOLE):
+                if owner._port.settle(owner, ended, WHOLE):
                     touched[id(owner)] = owner
             except BaseException as error:
                 callbacks.has_failed(error)
@@ -305,17 +306,17 @@ class IoThread:
     def _settle(self, command: Settle) -> None:
         owner = self._owner(command.ended.task)
         if owner is not None:
-            owner.settle(command.ended, command.fresh)
+            owner._port.settle(owner, command.ended, command.fresh)
 
     def _show(self, command: Show) -> None:
         owner = self._owner(command.changed.task)
         if owner is not None:
-            owner.show(command.changed)
+            owner._port.show(owner, command.changed)
 
     def _reject(self, command: Reject) -> None:
         owner = self._owner(command.task)
         if owner is not None:
-            owner.reject(command.task, command.failure, command.spec, command.first)
+            owner._port.reject(owner, command.task, command.failure, command.spec, command.first)
 
     def _told(self, command: BlobReceived) -> None:
         message = command.message
@@ -324,20 +325,20 @@ class IoThread:
             if owner is not None:
                 self._touched[id(owner)] = owner
                 if isinstance(message, TaskPrinted) and message.stream != "display":
-                    owner.printed(message)
+                    owner._port.printed(owner, message)
                 else:
-                    owner.heard(message)
+                    owner._port.heard(owner, message)
         elif isinstance(message, (JobChanged, JobNamed, TaskReopened)):
             job = self._connection.jobs.get(message.job)
             if job is not None:
                 self._touched[id(job)] = job
                 if isinstance(message, JobChanged):
-                    job.counted(message.counts)
+                    job._port.counted(job, message.counts)
                 elif isinstance(message, JobNamed):
                     job.name = message.name
                 else:
                     self._connection.owners[message.task] = job
-                    job.reopened(message)
+                    job._port.reopened(job, message)
 
     def _owner(self, task: str) -> Owner | None:
         """Who hears of this record."""

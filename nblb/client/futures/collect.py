@@ -93,7 +93,7 @@ class _Several:
         ours = next((future for future in self.futures if isinstance(future, TaskFuture)), None)
         if ours is None:
             return wait_on(self.condition, enough, timeout)
-        with interruptible(self, ours.connection):
+        with interruptible(self, ours._connection):
             return wait_on(self.condition, enough, timeout)
 
     def done(self) -> bool:

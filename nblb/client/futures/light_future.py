@@ -104,7 +104,7 @@ class LightFuture(concurrent.futures.Future[Any]):
                 return
         super().add_done_callback(fn)  # which calls it
 
-    def finish_well(self) -> bool:
+    def _finish_well(self) -> bool:
         """It has a result; False if it was over before."""
         with _lock:
             if self._state in OVER:
@@ -118,7 +118,7 @@ class LightFuture(concurrent.futures.Future[Any]):
             self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 
-    def finish_badly(self, error: BaseException) -> None:
+    def _finish_badly(self, error: BaseException) -> None:
         """It has an error instead, unless it was over before."""
         with contextlib.suppress(concurrent.futures.InvalidStateError):
             self.set_exception(error)

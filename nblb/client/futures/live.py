@@ -10,19 +10,18 @@ import difflib
 import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nblb import payload
 from nblb.client import front_end
 from nblb.client.jobs.summary import summary
-from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TaskPrinted, TurnKnob
+from nblb.errors import NblbError
+from nblb.protocol.messages import KnobOffered, StopAndKeep, TaskEmitted, TurnKnob
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
     from nblb.client.jobs.ledger import Ledger
-    from nblb.shared_files.output_log import Piece
 
 MOST_PICTURES = 50  # of a task or job
 MOST_ITEMS = 64  # of a job, whose latest words are kept here
@@ -161,17 +160,17 @@ def check_turn(knobs: Mapping[str, Knob], name: str, value: Any, who: str) -> No
 
 
 class _Steered(Protocol):
-    connection: Connection
+    _connection: Connection
     name: str
 
 
 def _steer(thing: _Steered, name: str, value: Any, **what: Any) -> None:
-    request = thing.connection.request()
-    thing.connection.say(TurnKnob(name=name, value=value, request=request, **what))
+    request = thing._connection.request()
+    thing._connection.say(TurnKnob(name=name, value=value, request=request, **what))
 
 
 def _stop_and_keep(thing: _Steered, **what: Any) -> int:
-    connection = thing.connection
+    connection = thing._connection
     question = StopAndKeep(request=connection.request(), **what)
     return int(connection.wait_for(connection.question(question)))
 
@@ -179,7 +178,7 @@ def _stop_and_keep(thing: _Steered, **what: Any) -> int:
 class SteeredTask:
     """TaskFuture's part: emitted, knobs, turn, stop_and_keep, displays."""
 
-    connection: Connection
+    _connection: Connection
     name: str
     _record: str
     _item: int
@@ -188,13 +187,6 @@ class SteeredTask:
 
     def done(self) -> bool:
         raise NotImplementedError
-
-    @property
-    def said(self) -> LiveState:
-        """The latest words of the task."""
-        if self._said is None:
-            self._said = LiveState()
-        return self._said
 
     @property
     def emitted(self) -> Any:
@@ -224,54 +216,11 @@ class SteeredTask:
             return False
         return _stop_and_keep(self, task=self._record, item=self._item) > 0
 
-    @property
-    def displays(self) -> list[MimeBundle]:
-        """What the task has displayed: display(), plt.show(), figures; the latest 50.
-
-        Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
-        """
-        said = self.said
-        if not said.pictures and not said.asked:
-            said.asked = True
-            self.recall()
-            if not said.pictures:
-                for text in self._asked_displays():
-                    said.displayed(text)
-        return list(said.pictures)
-
-    def recall(self) -> None:
-        raise NotImplementedError
-
-    def _asked_displays(self) -> list[str]:
-        try:
-            about = self.connection.ask("task", {"task": self._record, "first": self._item})
-        except (NblbError, LoadBalancerUnreachable):
-            return []
-        return list(about["displays"]) if about else []
-
-    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
-        """A word of the task, in the connection's thread."""
-        if isinstance(message, TaskEmitted):
-            self.said.emitted(message)
-            self.tell_emitted()
-        elif isinstance(message, KnobOffered):
-            self.said.offered(message)
-        else:
-            picture = self.said.displayed(message.text)
-            if picture is not None:
-                front_end.shown(self, picture)
-
-    def tell_emitted(self) -> None:
-        if self._on_emit:
-            value = self.emitted
-            for callback in self._on_emit:
-                callback(value)
-
 
 class SteeredJob:
     """Job's part: the same for its items."""
 
-    connection: Connection
+    _connection: Connection
     name: str
     job_id: str
     _ledger: Ledger
@@ -283,23 +232,12 @@ class SteeredJob:
         self._pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
         self._on_emit: tuple[Callable[[int, Any], Any], ...] = ()
 
-    def add_listener(self, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when something has changed."""
-        self._listeners = (*self._listeners, listener)
-
-    def remove_listener(self, listener: Callable[[], Any]) -> None:
-        self._listeners = tuple(known for known in self._listeners if known != listener)
-
     def summary(self) -> str:
         """What has become of the items: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …'."""
         return summary(self._ledger)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.summary()}"
-
-    def said_of(self, item: int) -> LiveState | None:
-        """The latest words of an item, if they are still kept."""
-        return self._said.get(item)
 
     @property
     def emitted(self) -> dict[int, Any]:
@@ -338,55 +276,3 @@ class SteeredJob:
     def displays(self) -> list[MimeBundle]:
         """What the items have displayed: the latest 50; `picture.item` says which it was."""
         return list(self._pictures)
-
-    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
-        """A word of an item, in the connection's thread."""
-        record = self._ledger.records.get(message.task)
-        if record is None:
-            return
-        item = record.index + message.first + message.offset
-        future, said = self._futures.get(item), self._said_here(item)
-        if isinstance(message, TaskEmitted):
-            said.emitted(message)
-            for callback in self._on_emit:
-                callback(item, said.value())
-            if future is not None:
-                future.tell_emitted()
-        elif isinstance(message, KnobOffered):
-            said.offered(message)
-        else:
-            self._display(said, item, message.text)
-
-    def _said_here(self, item: int) -> LiveState:
-        """The words of an item, of which only those of the latest are kept."""
-        future, said = self._futures.get(item), self._said.get(item)
-        if said is None:
-            said = self._said[item] = future.said if future is not None else LiveState()
-            while len(self._said) > MOST_ITEMS:
-                self._said.popitem(last=False)
-        if future is not None and future._said is None:
-            future._said = said
-        return said
-
-    def _recall_displays(self, found: Iterable[tuple[str, int, Piece]], index: Mapping[str, int]) -> None:
-        """What items have displayed, as read from where it is kept: (record, item of it, display)."""
-        by_item: dict[int, list[tuple[str, int]]] = {}
-        for record, of, piece in [*found][-MOST_PICTURES:]:
-            item = index[record] + of
-            by_item.setdefault(item, []).append((piece.read().decode("utf-8", "replace"), item))
-        pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
-        for item, texts in by_item.items():
-            said = self._said_here(item)
-            said.recall(texts)
-            pictures.extend(said.pictures)
-        self._pictures = pictures
-
-    def _display(self, said: LiveState, item: int, text: str) -> None:
-        picture = said.displayed(text, item)
-        if picture is None:
-            return
-        if picture.display_id:
-            kept = [p for p in self._pictures if (p.item, p.display_id) != (item, picture.display_id)]
-            self._pictures = deque(kept, maxlen=MOST_PICTURES)
-        self._pictures.append(picture)
-        front_end.shown(self, replace(picture, item=item))

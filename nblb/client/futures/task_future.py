@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,17 +12,19 @@ import msgspec
 from nblb import payload
 from nblb.client import front_end
 from nblb.client.connection.waiting import interruptible, wait_on
+from nblb.client.futures.future_port import FuturePort
 from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, LightFuture
-from nblb.client.futures.live import SteeredTask
+from nblb.client.futures.live import MimeBundle, SteeredTask
 from nblb.client.futures.output_access import TaskOutputAccess
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
-from nblb.protocol.messages import CancelTask, Failure, SubmitTask, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import CancelTask, Failure, TaskChanged, TaskEnded, TaskState
 from nblb.user_text import kind_of, text_of
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
+MAKERS = frozenset({"set_result", "set_exception", "set_running_or_notify_cancel"})
 MAX_ERROR = 500  # characters of an error that another one names
 
 
@@ -35,6 +37,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     """
 
     # Defaults of the class, since most futures never need their own: a pending one is small and quickly made.
+    _port = FuturePort()
     _item = 0
     _of_job = False
     _changed: TaskChanged | None = None
@@ -42,16 +45,20 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
     _failure: Failure | None = None
     _listeners: list[Callable[[], Any]] | None = None
-    function = ""  # hash of its function as it was sent, where this process has done that
+    _function = ""  # hash of its function as it was sent, where this process has done that
     _raises_original = False  # as the futures of an Executor do
 
     def __init__(self, connection: Connection, record: str, name: str, item: int = 0, task_id: str = "") -> None:
         self.task_id = task_id or record
         self.name = name
-        self.connection = connection
+        self._connection = connection
         self._record = record
         if item:
             self._item = item
+
+    def __dir__(self) -> list[str]:
+        """Without the methods of concurrent.futures for those who make futures: a task's is settled by the core."""
+        return [name for name in super().__dir__() if name not in MAKERS]
 
     # ── results ──
 
@@ -117,11 +124,11 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        if self.connection.is_closed:
-            self.connection.check_open()
-        with interruptible(self, self.connection):
+        if self._connection.is_closed:
+            self._connection.check_open()
+        with interruptible(self, self._connection):
             if not self._of_job:
-                self.connection.hear_at_once(self._record, self, timeout)
+                self._connection.hear_at_once(self._record, self, timeout)
             if not wait_on(self._condition, self.done, timeout):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
 
@@ -176,8 +183,8 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         """
         if not self._cancel_here():
             return self.cancelled()
-        request = self.connection.request()
-        self.connection.say(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
+        request = self._connection.request()
+        self._connection.say(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
         return True
 
     def _cancel_here(self) -> bool:
@@ -193,50 +200,6 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     def running(self) -> bool:
         return self.state is TaskState.RUNNING
-
-    # ── from the connection's thread ──
-
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:  # noqa: ARG002  # it has one item
-        if ended.state is TaskState.DONE:
-            self._ended = ended
-            self.finish_well()
-        else:
-            self.finish(ended, None)
-        return self._listeners is not None
-
-    def finish(self, ended: TaskEnded, load: Callable[[], Any] | None) -> None:
-        """The end is known; a future that was cancelled here stays so."""
-        self._ended = ended
-        if ended.state is TaskState.DONE:
-            self._load = load
-            self.finish_well()
-            return
-        self._failure = ended.failure
-        if ended.state is TaskState.CANCELLED:
-            self._cancel_here()
-        else:
-            failure = ended.failure or Failure(message="the core gave no reason")
-            self.finish_badly(payload.to_exception(failure, self.task_id, ended.state, cause=False))
-
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int = 0) -> None:  # noqa: ARG002
-        self.finish(TaskEnded(task=task, state=TaskState.FAILED, failure=failure), None)
-
-    def show(self, changed: TaskChanged) -> None:
-        if not self.done():
-            self._changed = changed
-
-    def never_sent(self, error: NblbError) -> None:
-        """The call could not be sent, and this error is its end."""
-        failure = Failure(kind=type(error).__name__, message=str(error))
-        self._ended = TaskEnded(task=self._record, state=TaskState.FAILED, failure=failure)
-        self.finish_badly(error)
-
-    def hung_up(self, error: LoadBalancerUnreachable) -> None:
-        self.finish_badly(error)
-
-    def turned(self) -> None:
-        for listener in [*(self._listeners or ())]:
-            listener()
 
     # ── what is known ──
 
@@ -296,7 +259,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return getattr(self._ended, name, None) or getattr(self._changed, name, None)
 
     def _about(self) -> dict[str, Any] | None:
-        about: dict[str, Any] | None = self.connection.ask("task", {"task": self._record, "first": self._item})
+        about: dict[str, Any] | None = self._connection.ask("task", {"task": self._record, "first": self._item})
         return about
 
     def story(self) -> list[tuple[float, str, str, str]]:
@@ -306,7 +269,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     def why(self) -> str:
         """Why the task still waits, in a sentence."""
-        return str(self.connection.ask("why", {"task": self._record, "first": self._item}))
+        return str(self._connection.ask("why", {"task": self._record, "first": self._item}))
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -317,15 +280,8 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         """Make this very call in this process, with the function and the arguments that the task got."""
         from nblb.client.debug.fetch_call import fetch_call
 
-        function, args, kwargs = fetch_call(self.connection, self._record, self._item)
+        function, args, kwargs = fetch_call(self._connection, self._record, self._item)
         return function(*args, **kwargs)
-
-    def add_listener(self, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when something has changed."""
-        self._listeners = [*(self._listeners or ()), listener]
-
-    def remove_listener(self, listener: Callable[[], Any]) -> None:
-        self._listeners = [known for known in self._listeners or () if known != listener]
 
     def snapshot(self) -> TaskSnapshot:
         ended, changed, failure = self._ended, self._changed, None
@@ -347,10 +303,32 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             waiting=self.note if waits else "",
             stdout_tail=self._printed.both()[-4096:] if self._printed is not None else "",
             output_bytes=self._printed.nbytes if self._printed is not None else 0,
-            function=self.function,
+            function=self._function,
             kept=self.kept,
-            connected=self.connection.connected,
+            connected=self._connection.connected,
         )
+
+    @property
+    def displays(self) -> list[MimeBundle]:
+        """What the task has displayed: display(), plt.show(), figures; the latest 50.
+
+        Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
+        """
+        said = self._port.live_state(self)
+        if not said.pictures and not said.asked:
+            said.asked = True
+            self._port.recall(self)
+            if not said.pictures:
+                for text in self._asked_displays():
+                    said.displayed(text)
+        return list(said.pictures)
+
+    def _asked_displays(self) -> list[str]:
+        try:
+            about = self._connection.ask("task", {"task": self._record, "first": self._item})
+        except (NblbError, LoadBalancerUnreachable):
+            return []
+        return list(about["displays"]) if about else []
 
     # ── as an argument, and on the screen ──
 

@@ -23,7 +23,7 @@ from nblb.user_text import clean_name
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
-    from nblb.client.connection.connection import Pending
+    from nblb.client.connection.ports import Pending
 
 log = logging.getLogger("nblb")
 
@@ -101,7 +101,7 @@ def _submit(job: Job, many: Many, options: Options, values: Mapping[int, Any], s
     earlier = job.earlier
     if earlier is not None and earlier.left and supersede != "ask":
         (earlier.cancel if supersede == "cancel" else earlier.keep)()
-    taken = give_back(values, job.job_id, options, job.task_name) if values else []
+    taken = give_back(values, job.job_id, options, job._task_name) if values else []
     _say(job, taken, values)
     given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
     _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
@@ -120,19 +120,19 @@ def _tell(job: Job, earlier: EarlierJob, taken: int) -> None:
 
 
 def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | None = None) -> None:
-    _say(job, many.messages(job.job_id, options, job.task_name, wanted))
+    _say(job, many.messages(job.job_id, options, job._task_name, wanted))
 
 
 def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> None:
     """Submit records of a job, of which the results may be known."""
     for spec in _records(messages):
-        if job.has_record(spec.task):
+        if job._port.has_record(job, spec.task):
             continue  # another thread has just submitted it
-        job.add_record(spec.task, spec.index, spec.items)
-        job.connection.owners[spec.task] = job
+        job._port.add_record(job, spec.task, spec.index, spec.items)
+        job._connection.owners[spec.task] = job
         if known is not None:
             reuse.settle_here(job, spec, known)
-    job.connection.say(*messages)
+    job._connection.say(*messages)
 
 
 def _records(messages: Sequence[Message]) -> list[SubmitTask]:
@@ -145,9 +145,9 @@ def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options
     job = _join(cluster, about)
     missing = _missing(about, many.total)
     if any(missing):
-        job.connection.say(*many.blobs())
+        job._connection.say(*many.blobs())
         _say_records(job, many, options, missing)
-        job.turned()
+        job._port.turned(job)
     return job
 
 
@@ -180,11 +180,12 @@ def attach(cluster: Cluster, name: str) -> Job:
     job = _join(cluster, about)
     missing = [item for item, lacks in enumerate(_missing(about, len(job))) if lacks]
     if missing:
-        job.lose(
+        job._port.lose(
+            job,
             missing,
             f"it was never submitted, because its notebook ended first; run the map again with job={about['name']!r}",
         )
-        job.turned()
+        job._port.turned(job)
     return job
 
 
@@ -218,20 +219,20 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
     total = max([about["items"], *(record["index"] + record["items"] for record in records)])
     code = about.get("code", "")
     job = Job(connection, about["job"], about["name"], about["task_name"], total, about["fingerprint"], code)
-    job.attached()
+    job._port.attached(job)
     for record in records:
-        job.add_record(record["task"], record["index"], record["items"])
+        job._port.add_record(job, record["task"], record["index"], record["items"])
         connection.expect(record["task"], record["items"], job.job_id, job)
-    opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job.task_name)
+    opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job._task_name)
     connection.say(opened, FetchTask(job=job.job_id))
     ask = Ask(request=connection.request(), topic="job", about={"job": job.job_id})
     behind = connection.question(ask, lambda answer: _still_there(job, answer))  # answered after the ends
     behind.ready.wait(SETTLE_S)
-    job.recall()
+    job._port.recall(job)
     return job
 
 
 def _still_there(job: Job, answer: Pending) -> None:
     """In the connection's thread: a job that was forgotten just now tells of no end, so each record is asked for."""
     if answer.value is None and not answer.error:
-        job.connection.say(*(FetchTask(task=task) for task in job.record_ids()))
+        job._connection.say(*(FetchTask(task=task) for task in job._port.record_ids(job)))

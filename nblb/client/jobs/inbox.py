@@ -83,8 +83,9 @@ class Inbox(Sequence[Finished]):
         if entry.kind == "job":
             return attach(self._cluster, entry.id)
         futures = attached(self._cluster.connection, entry.record, entry.items_of_record, entry.name)
-        futures[entry.item].recall()
-        return futures[entry.item]
+        future = futures[entry.item]
+        future._port.recall(future)
+        return future
 
     def _entry(self, which: int | str) -> Finished:
         if not isinstance(which, str):

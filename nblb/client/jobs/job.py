@@ -17,24 +17,21 @@ from nblb.client.connection.connection import Connection
 from nblb.client.connection.waiting import interruptible, wait_on
 from nblb.client.futures.live import SteeredJob
 from nblb.client.futures.output import JobOutput
-from nblb.client.futures.output_access import JobOutputAccess
 from nblb.client.futures.task_future import TaskFuture
-from nblb.client.jobs.ledger import Ledger, of_item
+from nblb.client.jobs.job_port import JobPort
+from nblb.client.jobs.ledger import Ledger
 from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import Pace, View, job_snapshot
-from nblb.client.redefined import code_of, watch
-from nblb.client.snapshots import ENDED, INDEX, KEPT, MARKED, STATES, JobSnapshot
-from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled
+from nblb.client.redefined import watch
+from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
+from nblb.errors import NblbError, TaskCancelled
 from nblb.protocol.messages import (
     CancelTask,
     Failure,
     ForgetJob,
     SubmitTask,
-    TaskChanged,
     TaskEnded,
-    TaskPrinted,
-    TaskReopened,
     TaskState,
 )
 
@@ -44,11 +41,13 @@ if TYPE_CHECKING:
 Errors = Literal["raise", "return", "skip"]
 
 
-class Job(SteeredJob, JobOutputAccess):
+class Job(SteeredJob):
     """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
 
     It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.
     """
+
+    _port = JobPort()
 
     def __init__(
         self,
@@ -62,15 +61,15 @@ class Job(SteeredJob, JobOutputAccess):
     ) -> None:
         self.job_id = job_id
         self.name = name
-        self.task_name = task_name
-        self.fingerprint = fingerprint
+        self._task_name = task_name
+        self._fingerprint = fingerprint
         self._code = code or fingerprint[:CODE]
-        self.connection = connection
+        self._connection = connection
         self.earlier: EarlierJob | None = None  # the one that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
         self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
-        self.retried_with = ""  # hash of the function that failed items were given instead of theirs
+        self._retried_with = ""  # hash of the function that failed items were given instead of theirs
         self._asked: dict[int, set[int]] = {}  # request -> items that are to run again, until the core has said so
         self._futures: dict[int, TaskFuture] = {}
         self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
@@ -82,30 +81,6 @@ class Job(SteeredJob, JobOutputAccess):
         self._output = JobOutput()
         connection.jobs[job_id] = self
         watch(self)
-
-    # ── filled by those who submit and attach ──
-
-    def add_record(self, task: str, index: int, items: int) -> None:
-        with self._lock:
-            lost = self._ledger.add(task, index, items)
-            if lost:
-                self.reopen(lost)
-
-    def has_record(self, task: str) -> bool:
-        return task in self._ledger.records
-
-    def record_ids(self) -> list[str]:
-        return list(self._ledger.records)
-
-    def attached(self) -> None:
-        """It was submitted before: what has ended already says nothing about its pace."""
-        self._base = None
-
-    def lose(self, items: Sequence[int], why: str, kind: str = "TaskLost") -> None:
-        """Nothing more will be heard of these items."""
-        with self._lock:
-            ended = self._ended(self._ledger.lose(items, Failure(kind=kind, message=why)))
-        self._finish_all(ended)
 
     # ── results ──
 
@@ -123,10 +98,10 @@ class Job(SteeredJob, JobOutputAccess):
     def _wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
         if done():
             return True
-        with interruptible(self, self.connection):
-            ended = wait_on(self._lock, lambda: done() or self.connection.is_closed, timeout)
+        with interruptible(self, self._connection):
+            ended = wait_on(self._lock, lambda: done() or self._connection.is_closed, timeout)
         if ended and not done():
-            self.connection.check_open()
+            self._connection.check_open()
         return ended
 
     def results(self, timeout: float | None = None, errors: Errors = "raise") -> list[Any]:
@@ -147,7 +122,7 @@ class Job(SteeredJob, JobOutputAccess):
             raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} have not ended after {timeout} s")
         bad = self._ledger.of_state("FAILED", "LOST", "CANCELLED")
         if bad and errors == "raise":
-            raise summed_up(self.error(bad[0]), self._ledger, bad[0])
+            raise summed_up(self._error(bad[0]), self._ledger, bad[0])
         if not bad:
             return self._ledger.all_values()
         return [result for result in (self._outcome(n, errors) for n in range(len(self))) if result is not _SKIPPED]
@@ -155,15 +130,15 @@ class Job(SteeredJob, JobOutputAccess):
     def _outcome(self, item: int, errors: Errors) -> Any:
         if self._ledger.state(item) is TaskState.DONE:
             return self._ledger.loader(item)()
-        return self.error(item) if errors == "return" else _SKIPPED
+        return self._error(item) if errors == "return" else _SKIPPED
 
-    def error(self, item: int) -> NblbError:
+    def _error(self, item: int) -> NblbError:
         """What `job[item].result()` raises."""
         state = self._ledger.state(item)
         if state is TaskState.CANCELLED:
-            return TaskCancelled(f"item {item} of {self.name} was cancelled", self.task_id(item))
+            return TaskCancelled(f"item {item} of {self.name} was cancelled", self._task_id(item))
         failure = self._ledger.failures.get(item, Failure(message="the core gave no reason"))
-        return payload.to_exception(failure, self.task_id(item), state)
+        return payload.to_exception(failure, self._task_id(item), state)
 
     def __iter__(self) -> Iterator[Any]:
         """Results in order, each as soon as it is there; raises where an item has none."""
@@ -176,7 +151,7 @@ class Job(SteeredJob, JobOutputAccess):
         if not self._wait(lambda: self._ledger.has_ended(item), timeout):
             raise concurrent.futures.TimeoutError(f"item {item} of {self.name} has not ended after {timeout} s")
         if self._ledger.state(item) is not TaskState.DONE:
-            raise self.error(item)
+            raise self._error(item)
         return self._ledger.loader(item)()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -195,15 +170,15 @@ class Job(SteeredJob, JobOutputAccess):
         def tell() -> None:
             loop.call_soon_threadsafe(changed.set)
 
-        self.add_listener(tell)
+        self._port.add_listener(self, tell)
         try:
             while not done():
-                if self.connection.is_closed:
-                    self.connection.check_open()
+                if self._connection.is_closed:
+                    self._connection.check_open()
                 await changed.wait()
                 changed.clear()
         finally:
-            self.remove_listener(tell)
+            self._port.remove_listener(self, tell)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[TaskFuture]:
         """The futures of the items, in the order in which they end."""
@@ -242,27 +217,22 @@ class Job(SteeredJob, JobOutputAccess):
             future = self._futures.get(number)
             if future is None:
                 task, offset = self._ledger.place(number) or (self.job_id, number)
-                future = TaskFuture(self.connection, task, self.task_name, offset, self.task_id(number))
+                future = TaskFuture(self._connection, task, self._task_name, offset, self._task_id(number))
                 future._of_job = True
-                future.function = self._ledger.codes.get(number, self._function)
+                future._function = self._ledger.codes.get(number, self._function)
                 self._futures[number] = future
-                future._said = self.said_of(number)
+                future._said = self._said.get(number)
                 if self._ledger.has_ended(number):
                     self._finish(future, number)
                 else:
                     future._changed = self._ledger.news(number)
             return future
 
-    def task_id(self, item: int) -> str:
+    def _task_id(self, item: int) -> str:
         """The id of an item, as the core knows it."""
         task, offset = self._ledger.place(item) or (self.job_id, item)
         record = self._ledger.records.get(task)
         return task if record is not None and record.items == 1 else f"{task}.{offset}"
-
-    @property
-    def code(self) -> str:
-        """Fingerprint of the code that its failed items have run, which comments and places do not change."""
-        return code_of(self.retried_with) if self.retried_with else self._code
 
     @property
     def kept(self) -> list[TaskFuture]:
@@ -272,7 +242,7 @@ class Job(SteeredJob, JobOutputAccess):
     @property
     def _function(self) -> str:
         """Hash of the function as it was sent, of a job without a name of its own."""
-        return self.fingerprint if len(self.fingerprint) == CODE else ""
+        return self._fingerprint if len(self._fingerprint) == CODE else ""
 
     def _finish(self, future: TaskFuture, item: int) -> None:
         state, ending = self._ledger.state(item), self._ledger.ending(item)
@@ -287,8 +257,8 @@ class Job(SteeredJob, JobOutputAccess):
             ended_at=ending.ended_at,
             kept=(0,) if item in self._ledger.kept else (),
         )
-        future.function = self._ledger.codes.get(item, self._function)
-        future.finish(told, self._ledger.loader(item) if state is TaskState.DONE else None)
+        future._function = self._ledger.codes.get(item, self._function)
+        future._port.finish(future, told, self._ledger.loader(item) if state is TaskState.DONE else None)
 
     @property
     def failed(self) -> list[TaskFuture]:
@@ -304,13 +274,13 @@ class Job(SteeredJob, JobOutputAccess):
         """
         from nblb.client.jobs.dataframe import dataframe
 
-        return dataframe(self._ledger, self.fingerprint[:CODE])
+        return dataframe(self._ledger, self._fingerprint[:CODE])
 
     # ── cancel, retry, forget ──
 
     def cancel(self, kill: bool = False) -> None:
         """Cancel all items that have not ended, also running ones; returns at once."""
-        self.connection.say(CancelTask(request=self.connection.request(), job=self.job_id, kill=kill))
+        self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
 
     def retry_failed(self, with_: Callable[..., Any] | None = None) -> int:
         """Run the items that failed or were lost once more; how many they are.
@@ -330,13 +300,6 @@ class Job(SteeredJob, JobOutputAccess):
 
         return retry_failed(self, with_)
 
-    def reopen(self, items: Sequence[int]) -> None:
-        """These have ended, and will end again; the lock is held."""
-        self._ledger.again(items)
-        self._ended_at = None
-        for item in items:
-            self._futures.pop(item, None)  # they keep the end that they tell of
-
     def forget(self) -> None:
         """Drop the job and its results at the core, cancelling what has not ended; what is here stays.
 
@@ -347,22 +310,9 @@ class Job(SteeredJob, JobOutputAccess):
         LoadBalancerUnreachable
             The core does not answer; it drops the job when it is back.
         """
-        self.connection.carried_out(ForgetJob(request=self.connection.request(), job=self.job_id))
+        self._connection.carried_out(ForgetJob(request=self._connection.request(), job=self.job_id))
 
-    # ── from the connection's thread ──
-
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
-        with self._lock:
-            futures = self._ended(self._ledger.end(ended, fresh))
-        self._finish_all(futures)
-        return True
-
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:  # noqa: ARG002
-        with self._lock:
-            if spec is not None:
-                self._refused[task] = spec
-            futures = self._ended(self._ledger.reject(task, failure))
-        self._finish_all(futures)
+    # ── the ends of items ──
 
     def _finish_all(self, futures: list[tuple[int, TaskFuture]]) -> None:
         for item, future in futures:  # without the lock: their callbacks are the user's
@@ -383,79 +333,7 @@ class Job(SteeredJob, JobOutputAccess):
         items = (item for first, number in runs for item in range(first, first + number))
         return [(item, futures[item]) for item in items if item in futures]
 
-    def reopened(self, message: TaskReopened) -> None:
-        """The core's word that items run once more: this kernel has asked for it, or another."""
-        record = self._ledger.records.get(message.task)
-        if record is None:
-            return
-        items = [record.index + n for first, number in message.again for n in range(first, first + number)]
-        with self._lock:
-            self.reopen(items)
-            self.retried_with = message.function or self.retried_with
-            for asked in self._asked.values():
-                asked.difference_update(items)
-
-    def reconnected(self) -> None:
-        """The core is here, perhaps after a while in which it was not heard."""
-        from nblb.client.jobs.retry import reconnected
-
-        reconnected(self)
-
-    def show(self, changed: TaskChanged) -> None:
-        with self._lock:
-            self._ledger.show(changed, time.monotonic())
-            record = self._ledger.records.get(changed.task)
-            if record is None or not self._futures:
-                return
-            first = record.index + changed.first
-            held = range(first, first + changed.items)
-            if len(self._futures) < changed.items:
-                held = [item for item in self._futures if item in held]  # type: ignore[assignment]
-            for item in held:
-                future = self._futures.get(item)
-                if future is not None:
-                    future.show(of_item(changed, item - record.index))
-
-    def printed(self, printed: TaskPrinted) -> None:
-        record = self._ledger.records.get(printed.task)
-        if record is None:
-            return
-        item = record.index + printed.first + printed.offset
-        self._output.add(item, printed.stream, printed.text)
-        future = self._futures.get(item)
-        if future is not None:
-            future.printed(printed)
-
-    def counted(self, counts: Mapping[str, int]) -> None:
-        """The core's counts, which say how many run even when it does not tell of each."""
-        self._told = counts
-        if self._base is None:
-            self._base = sum(number for state, number in counts.items() if state in ENDED)
-
-    def hung_up(self, error: LoadBalancerUnreachable) -> None:
-        for future in list(self._futures.values()):
-            future.hung_up(error)
-        self.turned()
-
-    def turned(self) -> None:
-        with self._lock:
-            self._lock.notify_all()
-        for listener in [*self._listeners]:
-            listener()
-
     # ── what is known ──
-
-    def states(self) -> bytes:
-        """One byte an item: the place of its state in `snapshot.STATES`."""
-        return bytes(self._ledger.states)
-
-    def marked_states(self) -> bytes:
-        """The same, with places in `snapshot.MARKED`: items that were stopped early are told from those that ended."""
-        states = bytearray(self._ledger.states)
-        for item in list(self._ledger.kept):
-            if states[item] == INDEX["DONE"]:
-                states[item] = MARKED.index(KEPT)
-        return bytes(states)
 
     def counts(self) -> dict[str, int]:
         """Items by the name of their state; zeros are left out."""
@@ -479,14 +357,14 @@ class Job(SteeredJob, JobOutputAccess):
         return View(
             job=self.job_id,
             name=self.name,
-            task_name=self.task_name,
+            task_name=self._task_name,
             ledger=self._ledger,
             pace=self._pace,
             base=self._ledger.ended if self._base is None else self._base,
             ended_at=self._ended_at,
             output=self._output,
-            connected=self.connection.connected,
-            fingerprint=self.fingerprint,
+            connected=self._connection.connected,
+            fingerprint=self._fingerprint,
             earlier=self.earlier,
         )
 

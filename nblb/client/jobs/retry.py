@@ -23,7 +23,7 @@ from nblb.client.submit.submit import PYTHON
 from nblb.protocol.messages import Ask, FetchTask, RetryFailed
 
 if TYPE_CHECKING:
-    from nblb.client.connection.connection import Pending
+    from nblb.client.connection.ports import Pending
     from nblb.client.jobs.job import Job
     from nblb.client.jobs.ledger import Ledger
 
@@ -32,7 +32,7 @@ log = logging.getLogger("nblb")
 
 def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
     """Run what failed or was lost once more, with another function if one is given; how many items that are."""
-    connection, ledger = job.connection, job._ledger
+    connection, ledger = job._connection, job._ledger
     connection.check_open()
     function = getattr(function, "__nblb_function__", function)
     if function is not None and not callable(function):
@@ -51,9 +51,9 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
         asked = RetryFailed(request=connection.request(), job=job.job_id)
         if blob is not None:
             asked = replace(asked, function=blob.hash, python=PYTHON)
-        job.reopen(items)
+        job._port.reopen(job, items)
         if blob is not None and items:
-            job.retried_with = blob.hash
+            job._retried_with = blob.hash
         for spec in refused:
             ledger.records[spec.task].function = blob.hash if blob is not None else ""
         if ours:
@@ -64,14 +64,14 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
         log.warning(
             "%s was defined anew since job %s was submitted: retry_failed() runs the code from then, "
             "retry_failed(with_=%s) the new one",
-            job.task_name,
+            job._task_name,
             job.name,
-            job.task_name,
+            job._task_name,
         )
     connection.say(*([blob] if blob is not None and items else ()), *refused)
     if ours:
         connection.question(asked, lambda answer: _answered(job, asked.request, answer))
-    job.turned()
+    job._port.turned(job)
     return len(items)
 
 
@@ -85,14 +85,14 @@ def _answered(job: Job, request: int, answer: Pending) -> None:
     left = job._asked.pop(request, set())
     if answer.error and answer.kind != "LoadBalancerUnreachable":  # else all waiting ends in that
         log.warning("job %s: nothing runs again: %s", job.name, answer.error)
-    if not job.connection.is_closed:
+    if not job._connection.is_closed:
         ask_anew(job, left)
-    job.turned()
+    job._port.turned(job)
 
 
 def ask_anew(job: Job, items: Iterable[int]) -> None:
     """In the connection's thread: learn from the core what has become of these items."""
-    connection, ledger = job.connection, job._ledger
+    connection, ledger = job._connection, job._ledger
     with job._lock:
         places = ledger.in_records(sorted(items))
     for task, again in places.items():
@@ -102,7 +102,7 @@ def ask_anew(job: Job, items: Iterable[int]) -> None:
 
 def reconnected(job: Job) -> None:
     """In the connection's thread: what ran again while the core could not be heard is learnt by its counts."""
-    connection = job.connection
+    connection = job._connection
     if connection.close_by is not None or not job._ledger.records:
         return
     connection.say(FetchTask(job=job.job_id, quiet=True))
@@ -119,6 +119,6 @@ def _counted(job: Job, answer: Pending) -> None:
         items = failed(job._ledger)
         if len(items) == counts.get("FAILED", 0) + counts.get("LOST", 0):
             return
-        job.reopen(items)
+        job._port.reopen(job, items)
     ask_anew(job, items)
-    job.turned()
+    job._port.turned(job)

@@ -23,7 +23,8 @@ from nblb.payload import Packed
 from nblb.protocol.messages import Ask, CancelTask, SubmitTask, TaskEnded, TaskState
 
 if TYPE_CHECKING:
-    from nblb.client.connection.connection import Connection, Pending
+    from nblb.client.connection.connection import Connection
+    from nblb.client.connection.ports import Pending
     from nblb.client.jobs.job import Job
 
 CHOICES = ("ask", "cancel", "keep")
@@ -191,7 +192,9 @@ def settle_here(job: Job, spec: SubmitTask, values: Mapping[int, Any]) -> None:
     """The results are known already: nobody waits until workers are free to give them back to the core."""
     job._base = (job._base or 0) + spec.items  # they say nothing about its pace
     known = payload.pack_results([values[item] for item in range(spec.index, spec.index + spec.items)])
-    job.settle(TaskEnded(task=spec.task, items=spec.items, state=TaskState.DONE, payload=known), ((0, spec.items),))
+    job._port.settle(
+        job, TaskEnded(task=spec.task, items=spec.items, state=TaskState.DONE, payload=known), ((0, spec.items),)
+    )
     job._ledger.given.add(spec.task)
 
 

@@ -73,6 +73,65 @@ def attached(connection: Connection, task: str, items: int, name: str) -> list[T
     return futures
 
 
+class BatchPort:
+    """What the connection calls of a Batch, which passes it on to the future of each item."""
+
+    __slots__ = ()
+
+    def settle(self, batch: Batch, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
+        if ended.items == 1:
+            future = batch._calls[ended.first][1]
+            future._port.settle(future, ended, ONE)
+            batch._touch(ended.first)
+            return True
+        one_s = ended.duration_s / max(1, ended.items - len(ended.holes))
+        told = replace(ended, payload=None, duration_s=one_s, kept=())
+        early = {ended.first + offset for offset in ended.kept}
+        results = ResultRange(ended.first, ended.payload)
+        for first, items in fresh:
+            for item in range(first, first + items):
+                load = partial(results.value, item) if ended.state is TaskState.DONE else None
+                future = batch._calls[item][1]
+                future._port.finish(future, replace(told, kept=(0,)) if item in early else told, load)
+                batch._touch(item)
+        return True
+
+    def reject(self, batch: Batch, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:
+        for item in range(first, len(batch._calls)):
+            future = batch._calls[item][1]
+            if not future.done():
+                future._port.reject(future, task, failure, spec, 0)
+                batch._touch(item)
+
+    def show(self, batch: Batch, changed: TaskChanged) -> None:
+        for item in range(changed.first, changed.first + changed.items):
+            future = batch._calls[item][1]
+            future._port.show(future, changed)
+            batch._touch(item)
+
+    def printed(self, batch: Batch, printed: TaskPrinted) -> None:
+        item = printed.first + printed.offset
+        future = batch._calls[item][1]
+        future._port.printed(future, printed)
+        batch._touch(item)
+
+    def heard(self, batch: Batch, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+        item = message.first + message.offset
+        future = batch._calls[item][1]
+        future._port.heard(future, message)
+        batch._touch(item)
+
+    def turned(self, batch: Batch) -> None:
+        touched, batch._touched = batch._touched, {}
+        for future in touched.values():
+            future._port.turned(future)
+
+    def hung_up(self, batch: Batch, error: LoadBalancerUnreachable) -> None:
+        for _, future in batch._calls:
+            if not future.done():
+                future._port.hung_up(future, error)
+
+
 class Batch:
     """The calls of one record that were submitted one by one; hears of the record's fate and tells each future.
 
@@ -80,6 +139,7 @@ class Batch:
     thread after the last was added.
     """
 
+    _port = BatchPort()
     __slots__ = ("_calls", "_form", "_nbytes", "_touched", "blob", "task")
 
     def __init__(self, task: str, form: SubmitTask, blob: PutBlob) -> None:
@@ -119,56 +179,6 @@ class Batch:
             return replace(self._form, task=self.task, payload=Payload((calls[0],)))
         payload = Payload((b"".join(calls),), [len(call) for call in calls])
         return replace(self._form, task=self.task, payload=payload, items=len(calls), split=True)
-
-    # ── from the connection's thread ──
-
-    def settle(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
-        if ended.items == 1:
-            self._calls[ended.first][1].settle(ended, ONE)
-            self._touch(ended.first)
-            return True
-        one_s = ended.duration_s / max(1, ended.items - len(ended.holes))
-        told = replace(ended, payload=None, duration_s=one_s, kept=())
-        early = {ended.first + offset for offset in ended.kept}
-        results = ResultRange(ended.first, ended.payload)
-        for first, items in fresh:
-            for item in range(first, first + items):
-                load = partial(results.value, item) if ended.state is TaskState.DONE else None
-                self._calls[item][1].finish(replace(told, kept=(0,)) if item in early else told, load)
-                self._touch(item)
-        return True
-
-    def reject(self, task: str, failure: Failure, spec: SubmitTask | None, first: int) -> None:
-        for item in range(first, len(self._calls)):
-            future = self._calls[item][1]
-            if not future.done():
-                future.reject(task, failure, spec, 0)
-                self._touch(item)
-
-    def show(self, changed: TaskChanged) -> None:
-        for item in range(changed.first, changed.first + changed.items):
-            self._calls[item][1].show(changed)
-            self._touch(item)
-
-    def printed(self, printed: TaskPrinted) -> None:
-        item = printed.first + printed.offset
-        self._calls[item][1].printed(printed)
-        self._touch(item)
-
-    def heard(self, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
-        item = message.first + message.offset
-        self._calls[item][1].heard(message)
-        self._touch(item)
-
-    def turned(self) -> None:
-        touched, self._touched = self._touched, {}
-        for future in touched.values():
-            future.turned()
-
-    def hung_up(self, error: LoadBalancerUnreachable) -> None:
-        for _, future in self._calls:
-            if not future.done():
-                future.hung_up(error)
 
     def _touch(self, item: int) -> None:
         future = self._calls[item][1]

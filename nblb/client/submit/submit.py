@@ -112,11 +112,11 @@ def submit(
     if _may_go_with_others(packed, options):
         batched = gather(connection, form, blob, packed.payload.buffers[0])
         if batched is not None:
-            batched.function = blob.hash
+            batched._function = blob.hash
             return batched
     spec = _filled_in(form, new_id(), blob, packed, options)
     future = TaskFuture(connection, spec.task, name)
-    future.function = blob.hash
+    future._function = blob.hash
     if packed.holders:
         connection.say(*(holder.blob for holder in packed.holders))
     connection.submit(spec, blob, future)

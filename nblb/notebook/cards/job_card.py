@@ -38,8 +38,7 @@ class JobCard(Card):
         snapshot = thing.snapshot()
         found = Look(view_model.job(snapshot), view_model.job_failures(snapshot))
         card = found.now
-        said_of = getattr(thing, "said_of", lambda _: None)
-        spoken = [said_of(row.item) for row in snapshot.running]
+        spoken = [thing._port.said_of(thing, row.item) for row in snapshot.running]
         card["knobs"] = live.knobs(thing)
         card["can"]["keep"] = not card["over"] and any(one is not None and one.count for one in spoken)
         card["can"]["renew"] = card["can"]["retry"] and newer_task(thing) is not None
@@ -47,7 +46,7 @@ class JobCard(Card):
             card["item"] = view_model.item(self._opened, thing[self._opened].snapshot())
         found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
         if self.widget is not None and (card["over"] or now >= self._strip_due):
-            found.strip = fit(thing.marked_states(), STRIP_ITEMS, [state for state, _, _ in self.states])
+            found.strip = fit(thing._port.marked_states(thing), STRIP_ITEMS, [state for state, _, _ in self.states])
             self._strip_due = now + STRIP_S * len(found.strip) / STRIP_ITEMS
         return found
 
@@ -61,7 +60,7 @@ class JobCard(Card):
         if click == "renew":
             task = newer_task(thing)
             if task is None:
-                return f"{thing.task_name} has not changed"
+                return f"{thing._task_name} has not changed"
             thing.retry_failed(with_=task)
             return "running the failed tasks again, with the new code"
         if click == "keep":
@@ -71,11 +70,12 @@ class JobCard(Card):
         if click == "earlier":
             return _decide(thing, value)
         if click == "item":
-            self._opened = None if value is None else self._chosen(thing.states(), *value)
+            self._opened = None if value is None else self._chosen(thing._port.states(thing), *value)
             if self._opened is not None and not thing[self._opened].snapshot().stdout_tail:
-                thing[self._opened].recall_output()
+                item = thing[self._opened]
+                item._port.recall_output(item)
         if click == "why":
-            waiting = [item for item, state in enumerate(thing.states()) if self.states[state][0] in WAITING]
+            waiting = [item for item, state in enumerate(thing._port.states(thing)) if self.states[state][0] in WAITING]
             return thing[waiting[0]].why() if waiting else "nothing waits"
         return ""
 

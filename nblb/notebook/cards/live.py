@@ -68,7 +68,7 @@ class Pictures:
         self._due = now + PICTURES_S
         spoken = list({id(said): said for said in sayings if said is not None}.values())
         # A task's `displays` may ask the core, which would block the thread that draws all cards.
-        own = getattr(getattr(thing, "said", None), "pictures", None)
+        own = getattr(getattr(thing, "_said", None), "pictures", None)
         shown = list((own if own is not None else getattr(thing, "displays", ())) or ())[-MOST_PICTURES:]
         if not spoken and not shown:  # between two tasks and at the end the last pictures stay
             return None

@@ -32,12 +32,12 @@ class TaskCard(Card):
 
     def look(self, thing: TaskFuture, now: float) -> Look:
         card = view_model.task(thing.snapshot())
-        words = getattr(thing, "said", None)
+        words = thing._port.live_state(thing)
         more = self._long(card, thing, now) if self._more else None
         card["can"]["more"] = bool(card.get("output_note")) and not self._more
         card["knobs"] = live.knobs(thing)
         card["emitted"] = live.last_value(thing)
-        card["can"]["keep"] = card["can"]["cancel"] and words is not None and words.count > 0
+        card["can"]["keep"] = card["can"]["cancel"] and words.count > 0
         pictures = self._pictures.look(thing, [words], now, final=card["over"])
         return Look(card, card.pop("failures", []), pictures=pictures, output=more)
 
@@ -46,7 +46,7 @@ class TaskCard(Card):
         text = None
         if now >= self._more_at or card["over"]:
             self._more_at = now + MORE_S
-            text = thing.latest_output()
+            text = thing._port.latest_output(thing)
             self._more_note = view_model.output_note(len(text), thing.snapshot().output_bytes)
         card["output_note"] = self._more_note
         return text

@@ -98,7 +98,7 @@ def watch(future: TaskFuture) -> Any:
     printed = {"stdout": 0, "stderr": 0}
     displayed: dict[str, Any] = {}
     try:
-        with interruptible(future, future.connection):
+        with interruptible(future, future._connection):
             while not future.done():
                 with contextlib.suppress(concurrent.futures.TimeoutError):
                     future.exception(LOOK_S)
@@ -116,7 +116,7 @@ def watch(future: TaskFuture) -> Any:
 
 def _print_on(future: TaskFuture, printed: dict[str, int]) -> None:
     for name, at in printed.items():
-        text, printed[name] = future.printed_after(name, at)
+        text, printed[name] = future._port.printed_after(future, name, at)
         if text:
             stream = getattr(sys, name)
             stream.write(text)
@@ -127,7 +127,7 @@ def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
     """Shows new displays of the task in the notebook's cell; an updated display replaces its old form."""
     from IPython.display import publish_display_data
 
-    for number, picture in enumerate(list(future.said.pictures)):
+    for number, picture in enumerate(list(future._port.live_state(future).pictures)):
         name = f"nblb-{future.task_id}-{picture.display_id or number}"
         if displayed.get(name) is not picture:
             update = name in displayed

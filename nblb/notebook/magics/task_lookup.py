@@ -56,11 +56,11 @@ def taken_up(shell: Any, cluster: Any, spec: str) -> TaskFuture:
     if about["job"]:
         job = cluster.attach(about["job"])
         wanted = {where["task"], f"{where['task']}.{where['first']}"}
-        found: TaskFuture = next(job[item] for item in range(len(job)) if job.task_id(item) in wanted)
+        found: TaskFuture = next(job[item] for item in range(len(job)) if job._task_id(item) in wanted)
         return found
     futures = attached(connection, where["task"], about["of"], about["name"])
     made = futures[int(where["first"])]
-    made.recall()
+    made._port.recall(made)
     return made
 
 

@@ -148,7 +148,7 @@ def test_many_threads_submit_at_once(cluster: Cluster) -> None:
 def test_a_failing_callback_hurts_nobody(cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
     core.hold = True
     future = same.map([1, 2])
-    future.add_listener(lambda: 1 / 0)
+    future._port.add_listener(future, lambda: 1 / 0)
     core.hold = False
     assert same.submit(3).result(10) == 3
     core.run()

@@ -40,7 +40,7 @@ def ended() -> TaskEnded:
 @pytest.fixture
 def post_mortem(cluster: Cluster, ended: TaskEnded) -> PostMortem:
     future = TaskFuture(cluster.connection, "t", "outer")
-    future.finish(ended, None)
+    future._port.finish(future, ended, None)
     return debug(future)
 
 
@@ -130,8 +130,10 @@ def test_several_frames_of_one_file_keep_their_lines(post_mortem: PostMortem) ->
 
 def test_jobs_futures_and_errors_are_taken(cluster: Cluster, ended: TaskEnded) -> None:
     job = Job(cluster.connection, "j", "sweep", "outer", 2)
-    job.add_record("t", 0, 2)
-    job.settle(TaskEnded(task="t", first=1, items=1, state=TaskState.FAILED, failure=ended.failure), [(1, 1)])
+    job._port.add_record(job, "t", 0, 2)
+    job._port.settle(
+        job, TaskEnded(task="t", first=1, items=1, state=TaskState.FAILED, failure=ended.failure), [(1, 1)]
+    )
     assert debug(job).frame["function"] == "inner"
     assert job[1].frames == debug(job).frames
     with pytest.raises(lb.NblbError, match="has not ended"):
@@ -147,13 +149,15 @@ def test_jobs_futures_and_errors_are_taken(cluster: Cluster, ended: TaskEnded) -
 
 def test_the_failures_of_a_job_are_summed_up(cluster: Cluster, ended: TaskEnded) -> None:
     job = Job(cluster.connection, "j", "sweep", "outer", 4)
-    job.add_record("t", 0, 4)
+    job._port.add_record(job, "t", 0, 4)
     failed = TaskEnded(task="t", first=1, items=2, state=TaskState.FAILED, failure=ended.failure)
-    job.settle(failed, [(1, 2)])
+    job._port.settle(job, failed, [(1, 2)])
     assert "2 of 4 failed: 2 × ZeroDivisionError at test_post_mortem.py line " in str(job)
     assert str(job).endswith("; 2 to come")
-    job.settle(TaskEnded(task="t", first=0, items=1, state=TaskState.DONE, payload=payload.pack_results([1])), [(0, 1)])
-    job.settle(TaskEnded(task="t", first=3, items=1, state=TaskState.CANCELLED), [(3, 1)])
+    job._port.settle(
+        job, TaskEnded(task="t", first=0, items=1, state=TaskState.DONE, payload=payload.pack_results([1])), [(0, 1)]
+    )
+    job._port.settle(job, TaskEnded(task="t", first=3, items=1, state=TaskState.CANCELLED), [(3, 1)])
     assert str(job).endswith("; 1 cancelled")
     with pytest.raises(lb.TaskFailed) as caught:
         job.results()

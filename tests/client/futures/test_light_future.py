@@ -27,13 +27,13 @@ def futures(number: int) -> list[LightFuture]:
 
 def test_wait_and_as_completed_see_ends_from_another_thread() -> None:
     several = futures(20)
-    thread = threading.Thread(target=lambda: [future.finish_well() for future in several[:15]])
+    thread = threading.Thread(target=lambda: [future._finish_well() for future in several[:15]])
     thread.start()
     assert set(concurrent.futures.as_completed(several[:15], 10)) == set(several[:15])
     thread.join()
     done, left = concurrent.futures.wait(several, 0)
     assert (done, left) == (set(several[:15]), set(several[15:]))
-    thread = threading.Thread(target=lambda: [future.finish_badly(OSError("x")) for future in several[15:]])
+    thread = threading.Thread(target=lambda: [future._finish_badly(OSError("x")) for future in several[15:]])
     thread.start()
     assert concurrent.futures.wait(several, 10).not_done == set()
     thread.join()
@@ -48,7 +48,7 @@ def test_result_waits_in_many_threads() -> None:
     threads = [threading.Thread(target=lambda: heard.append(future.result(10))) for _ in range(5)]
     for thread in threads:
         thread.start()
-    future.finish_well()
+    future._finish_well()
     for thread in threads:
         thread.join(10)
     assert heard == [None] * 5
@@ -58,9 +58,9 @@ def test_callbacks_are_called_once_whenever_they_come() -> None:
     (future,) = futures(1)
     called: list[str] = []
     future.add_done_callback(lambda _: called.append("before"))
-    assert future.finish_well()
-    assert not future.finish_well(), "it was over"
-    future.finish_badly(OSError())
+    assert future._finish_well()
+    assert not future._finish_well(), "it was over"
+    future._finish_badly(OSError())
     future.add_done_callback(lambda _: called.append("after"))
     assert called == ["before", "after"]
     assert future.exception() is None
@@ -72,10 +72,10 @@ def test_cancel_and_asyncio() -> None:
     assert one.cancelled()
     with pytest.raises(concurrent.futures.CancelledError):
         one.result()
-    assert not one.finish_well()
+    assert not one._finish_well()
 
     async def wait() -> object:
-        asyncio.get_running_loop().call_later(0.01, other.finish_well)
+        asyncio.get_running_loop().call_later(0.01, other._finish_well)
         return await asyncio.wrap_future(other)
 
     assert asyncio.run(wait()) is None
@@ -96,7 +96,7 @@ def test_a_child_does_not_inherit_a_held_lock() -> None:
     if not pid:
         (future,) = futures(1)
         future.add_done_callback(lambda _: os._exit(7))
-        future.finish_well()
+        future._finish_well()
         os._exit(8)
     go.set()
     thread.join(10)

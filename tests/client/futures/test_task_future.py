@@ -121,9 +121,11 @@ def test_the_state_says_of_a_future_that_it_is_done(cluster: Cluster, core: Fake
     core.hold = True
     future = double.submit(1)
     if state.ended:
-        future.finish(TaskEnded(task=future.task_id, state=state, failure=Failure(kind="ValueError")), lambda: 2)
+        future._port.finish(
+            future, TaskEnded(task=future.task_id, state=state, failure=Failure(kind="ValueError")), lambda: 2
+        )
     else:
-        future.show(TaskChanged(task=future.task_id, state=state))
+        future._port.show(future, TaskChanged(task=future.task_id, state=state))
     assert future.state is state
     assert future.done() is state.ended
     assert future.cancelled() is (state is TaskState.CANCELLED)

@@ -118,8 +118,8 @@ def test_a_name_is_given_back_by_whoever_does_not_come_to_submit(cluster: Cluste
         with pytest.raises(KeyboardInterrupt):
             square.map(range(10), job="sweep")
     wait_until(lambda: not core.jobs)
-    assert not cluster.session.questions
-    assert not cluster.session.jobs
+    assert not cluster.connection.session.questions
+    assert not cluster.connection.session.jobs
 
 
 def test_a_job_that_is_forgotten_while_it_is_taken_up_ends(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
@@ -196,7 +196,7 @@ def test_attach_from_a_fresh_process(make_cluster: Callable[[], Cluster], core: 
     assert (found.snapshot().before, job.snapshot().before) == (10, 0)
     assert found.results(errors="skip") == [1, 2, 4, 5, 7, 8]
     assert len(found.snapshot().failures) == 1
-    assert (found.name, found.task_name) == ("sweep", "picky")
+    assert (found.name, found._task_name) == ("sweep", "picky")
     assert core.said(FetchTask)[-1].job == job.job_id
     assert picky.map(range(10), job="sweep") is found
     with pytest.raises(lb.UnknownTask, match="did you mean sweep"):
@@ -276,7 +276,7 @@ def test_a_core_without_memory_is_told_again_only_what_it_had_not_accepted(clust
     core.hold = True
     future = square.submit(1)
     wait_until(lambda: future.task_id in core.specs)
-    wait_until(lambda: not cluster.session.unaccepted)
+    wait_until(lambda: not cluster.connection.session.unaccepted)
     core.hang_up(forget=True)
     core.come_back()
     with pytest.raises(lb.UnknownTask, match="does not know task"):

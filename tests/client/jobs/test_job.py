@@ -106,7 +106,7 @@ def test_failures(cluster: Cluster) -> None:
     (group,) = snapshot.failures
     assert (group.kind, group.count, group.items) == ("ValueError", 4, (0, 3, 6, 9))
     assert group.where.startswith("test_job.py line")
-    assert bytes(job.states()) == bytes(INDEX["FAILED" if n % 3 == 0 else "DONE"] for n in range(10))
+    assert bytes(job._port.states(job)) == bytes(INDEX["FAILED" if n % 3 == 0 else "DONE"] for n in range(10))
     with pytest.raises(lb.TaskFailed):
         list(job)
     assert "4 failed" in repr(job)
@@ -219,7 +219,7 @@ def test_snapshot_of_what_runs(cluster: Cluster, core: FakeCore) -> None:
     core.tell(JobChanged(job=job.job_id, counts={"RUNNING": 30, "QUEUED": 70}))
     wait_until(lambda: job.counts() == {"RUNNING": 30, "QUEUED": 70})
     called: list[int] = []
-    job.add_listener(lambda: called.append(1))
+    job._port.add_listener(job, lambda: called.append(1))
     core.run()
     assert job.wait(10)
     wait_until(lambda: called)

@@ -171,7 +171,7 @@ def test_a_core_that_knows_nothing_of_it(cluster: Cluster, core: FakeCore, lucky
 def test_what_was_never_submitted_stays_lost(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
     job = luckless(lucky, core)
     job._ledger.grow(12)
-    job.lose([10, 11], "it was never submitted")
+    job._port.lose(job, [10, 11], "it was never submitted")
     assert job.retry_failed() == 4
     lucky.touch()
     core.run()
@@ -251,8 +251,8 @@ def test_only_what_failed_runs_with_the_new_function(cluster: Cluster, core: Fak
     old, new = frame["code"][1], frame["code"][0]
     assert old != new
     assert list(frame["code"]) == [new if n % 3 == 0 else old for n in range(10)]
-    assert (job[0].function, job[0].snapshot().function) == (core.said(RetryFailed)[-1].function,) * 2
-    assert job[1].function == ""
+    assert (job[0]._function, job[0].snapshot().function) == (core.said(RetryFailed)[-1].function,) * 2
+    assert job[1]._function == ""
     with pytest.raises(TypeError, match="must be a function or a task"):
         job.retry_failed(with_=3)  # type: ignore[arg-type]
 
@@ -266,7 +266,7 @@ def test_what_the_core_refused_is_said_again_with_the_new_function(
     core.refuse = lambda spec: ""
     assert job.retry_failed(with_=mended.function) == 4
     assert job.results(10) == [0, 1, 4, 9]
-    assert {job[n].function for n in range(4)} == {core.said(SubmitTask)[-1].function}
+    assert {job[n]._function for n in range(4)} == {core.said(SubmitTask)[-1].function}
 
 
 def test_a_new_function_that_the_core_cannot_run_leaves_the_failures(

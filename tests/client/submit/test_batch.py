@@ -81,13 +81,13 @@ def test_each_ends_by_itself(cluster: Cluster, core: FakeCore) -> None:
     core.hold, core.slices = True, 1
     good, bad, last = sent(cluster, core, 2, -1, 6)[1:]
     heard: list[TaskState] = []
-    last.add_listener(lambda: heard.append(last.state))
+    last._port.add_listener(last, lambda: heard.append(last.state))
     [record] = [spec for spec in core.said(SubmitTask) if spec.items == 3]
     core.tell(
         TaskChanged(task=record.task, first=2, state=TaskState.RUNNING, progress=30.0, worker="w1"),
         TaskPrinted(task=record.task, attempt=1, first=2, text="hello\n"),
     )
-    wait_until(lambda: (last.progress, last.printed_after("stdout", 0)[0]) == (30.0, "hello\n"))
+    wait_until(lambda: (last.progress, last._port.printed_after(last, "stdout", 0)[0]) == (30.0, "hello\n"))
     assert (last.running(), good.running(), good.state) == (True, False, TaskState.QUEUED)
     assert good.cancel()
     wait_until(lambda: len(core.said(CancelTask)) == 1)

@@ -78,7 +78,7 @@ def test_what_was_stopped_early_has_a_square_and_a_word_of_its_own() -> None:
 
 def test_the_new_code_is_offered_once_the_function_was_defined_anew() -> None:
     job = FakeJob(bad={3}, age=1000.0)
-    job.task_name = "simulate_anew"
+    job._task_name = "simulate_anew"
     card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
 
     def offered() -> bool:
