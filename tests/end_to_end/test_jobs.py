@@ -85,7 +85,7 @@ def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
     assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
     again = "job = lb.attach('moods')\nassert job.retry_failed() == 20\nassert job.wait(30)\nprint('there', flush=True)"
     end(kernel(parameters, again))
-    assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
+    wait_until(lambda: job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}, 10)
 
     [core] = present(parameters.runtime_dir, "core")
     os.kill(core.pid, signal.SIGKILL)
