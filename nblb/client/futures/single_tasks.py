@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nblb.client.rows import Row
+from nblb.client.rows import Row, frozen
 from nblb.client.submit.batch import attached
 from nblb.errors import UnknownTask
 
@@ -18,11 +18,71 @@ ENDING = 6  # characters of an id that are worth looking for
 Ask: TypeAlias = Callable[[str, dict[str, Any]], Any]
 
 
+@frozen
 class TaskRow(Row):
-    """A single task as it was when the core was asked: `task` is its id."""
+    """A single task as it was when the core was asked; `cluster.attach(row.task)` gives its future.
 
-    def _shown(self) -> list[str]:
-        return ["name", "state", "task", "user", "priority"]
+    Attributes
+    ----------
+    task, name, user, priority
+        Its id, the name of its function, whose it is, and with which priority.
+    state
+        The name of its TaskState.
+    progress
+        0 to 100, as the task reports it.
+    note
+        The text of its last progress, or why it waits.
+    record, item, of
+        The record that it was sent in with others, its place there, and the number of calls in it.
+    job
+        Id of its job; "" for a single task.
+    worker, host, attempt
+        Where it runs, and for which time.
+    submitted_at
+        When the core accepted it, in seconds as time.time().
+    started_s, duration_s, ended_ago_s
+        Seconds since it runs, that it ran, and since it has ended; 0 for none.
+    ended_at
+        When it ended, in seconds as time.time(); 0 until then.
+    kept
+        Whether it was stopped early and kept what it had emitted last.
+    origin
+        The notebook and cell that submitted it, as "lab.ipynb#7".
+    function
+        Hash of its function as it was sent.
+    failure
+        "kind", "message" and "where" of a failed one, else None.
+
+    Examples
+    --------
+    >>> [row.task for row in cluster.tasks() if row.state == "QUEUED"]
+    """
+
+    task: str = ""
+    name: str = ""
+    user: str = ""
+    priority: float = 0.0
+    state: str = ""
+    progress: float = 0.0
+    note: str = ""
+    record: str = ""
+    item: int = 0
+    of: int = 1
+    job: str = ""
+    worker: str = ""
+    host: str = ""
+    attempt: int = 0
+    submitted_at: float = 0.0
+    started_s: float = 0.0
+    duration_s: float = 0.0
+    ended_ago_s: float = 0.0
+    ended_at: float = 0.0
+    kept: bool = False
+    origin: str = ""
+    function: str = ""
+    failure: dict[str, str] | None = None
+
+    SHOWN = ("name", "state", "task", "user", "priority")
 
 
 class TaskList(list[TaskRow]):
