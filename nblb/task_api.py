@@ -58,7 +58,19 @@ parent: Parent | None = None  # in a worker
 
 
 def progress(percent: float, note: str = "") -> None:
-    """Report this task's progress, 0 to 100, with a short note on what it does."""
+    """Report how far this task is.
+
+    Parameters
+    ----------
+    percent
+        0 to 100.
+    note
+        A few words about what it does.
+
+    Examples
+    --------
+    >>> lb.progress(40, "half way")
+    """
     report = reporter
     if report is not None:
         percent = float(percent)
@@ -66,9 +78,26 @@ def progress(percent: float, note: str = "") -> None:
 
 
 def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> Iterator[T]:
-    """Yield the items of `iterable`, and report the task's progress with each.
+    """Give the items of an iterable, one after another, while the task's progress follows them.
 
-    `total` is needed only if `len(iterable)` is unknown; without either, the note counts the items.
+    Parameters
+    ----------
+    iterable
+        The items.
+    total
+        Their number, where `len(iterable)` is not known; without either the items are counted in the note.
+    note
+        A few words about what the task does.
+
+    Returns
+    -------
+    iterator
+        The items.
+
+    Examples
+    --------
+    >>> for step in lb.track(range(1000)):
+    ...     simulate(step)
     """
     if total is None:
         try:
@@ -89,10 +118,19 @@ def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> It
 
 
 def emit(thing: Any) -> None:
-    """Send an intermediate result (a value, a figure, any displayable object) to the clients that watch this task.
+    """Send an intermediate result to whoever watches this task.
 
-    Only the latest counts; "stop early and keep" makes it the task's result. The worker keeps the object itself, not
-    a copy: emit a copy of an object that you go on changing.
+    Only the latest counts; "stop early and keep" makes it the task's result. It is kept as the object that it is:
+    emit a copy of what you go on changing.
+
+    Parameters
+    ----------
+    thing
+        A value, a figure, or anything with a picture.
+
+    Examples
+    --------
+    >>> lb.emit({"epoch": 3, "loss": 0.25})
     """
     say = voice
     if say is not None:
@@ -106,16 +144,25 @@ def knob(
     max: float | None = None,  # noqa: A002
     step: float | None = None,
 ) -> T:
-    """Return the value of a knob, which users who watch this task can change while it runs; call it as often as needed.
+    """Read a knob, which whoever watches this task can turn while it runs; ask for it as often as you like.
 
     Parameters
     ----------
     name
-        Its label on the task's card.
+        What it is called on the task's card.
     default
-        Its value until a user changes it: a number, a text, or True or False.
+        Its value until somebody turns it: a number, a text, or True or False.
     min, max, step
-        The range and step of its slider, for numbers.
+        The range of its slider, for numbers.
+
+    Returns
+    -------
+    int, float, str or bool
+        The value that it has now, of the kind of the default.
+
+    Examples
+    --------
+    >>> rate = lb.knob("lr", 0.1, min=0, max=1)
     """
     _check_knob(name, default, min, max)
     say = voice

@@ -44,7 +44,20 @@ from nblb.transport.doors import Doors
 
 
 class LoadBalancer:
-    """The core of a cluster; `startLB` serves until `stop`."""
+    """The core of a cluster: it schedules and journals tasks; `startLB` serves until `stop`.
+
+    Parameters
+    ----------
+    parametersfile
+        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+    queues
+        Of pyLoadBalancer, which did not use it either.
+
+    Examples
+    --------
+    >>> LB = lb.LoadBalancer('parameters.json')
+    >>> LB.startLB()
+    """
 
     def __init__(self, parametersfile: Source = None, queues: object = None) -> None:
         self.parameters: Parameters = load(parametersfile)

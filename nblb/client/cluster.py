@@ -61,12 +61,26 @@ class ClusterPort:
 
 
 class Cluster:
-    """A running cluster. Making one connects to it, and it becomes the one that tasks go to.
+    """A running cluster, and this process's connection to it.
+
+    Making one connects to it, and it becomes the cluster that tasks go to; `lb.start` and `lb.connect` make them.
+
+    Parameters
+    ----------
+    parameters
+        The parameters of the cluster, which say where its core is.
+    launcher
+        What starts and ends its processes; without one the cluster can be used, and not be given a hub.
 
     Raises
     ------
     LoadBalancerUnreachable
         No core answers; the message names the address.
+
+    Examples
+    --------
+    >>> with lb.start(workers=2) as cluster:
+    ...     print(cluster.status().workers)
     """
 
     _port = ClusterPort()
@@ -107,15 +121,17 @@ class Cluster:
 
     @property
     def connected(self) -> bool:
+        """True while the core answers this process."""
         return not self.stopped and self._connection.connected
 
     @property
     def address(self) -> str:
+        """The address of its core, as this process dials it."""
         return self._connection.address
 
     @property
     def user(self) -> str:
-        """Who the core takes us for."""
+        """The name of the user that the core takes this process for."""
         session = self.connection.session
         if session.welcome is None or not session.welcome.user:
             return session.hello.user
@@ -123,18 +139,27 @@ class Cluster:
 
     @property
     def warning(self) -> str:
-        """Why the core is not there, "" while it is."""
+        """The reason why the core does not answer; "" while it does."""
         return "stopped" if self.stopped else self._connection.warning
 
     # ── questions ──
 
     def status(self) -> ClusterStatus:
-        """How the cluster is now: `.core.pid`, `.addresses`, `.counts`, `.queued`, `.running`, …
+        """The state of the cluster; the core is asked each time.
+
+        Returns
+        -------
+        ClusterStatus
+            core.pid, addresses, counts, queued, running, …
 
         Raises
         ------
         LoadBalancerUnreachable
             The core is away, or goes away while it is asked.
+
+        Examples
+        --------
+        >>> cluster.status().core.pid
         """
         pending, until = self._refresh(), time.monotonic() + ANSWER_S
         while not pending.ready.wait(LOOK_S):
@@ -143,40 +168,139 @@ class Cluster:
         return ClusterStatus(pending.result())
 
     def hubs(self) -> list[HubInfo]:
-        """The hubs: name, host, pid, workers, busy, engine, …"""
+        """The hubs that the core knows.
+
+        Returns
+        -------
+        list of HubInfo
+            One a hub: name, host, pid, workers, busy, engine, …
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> [hub.name for hub in cluster.hubs()]
+        """
         self._hubs = self.connection.ask("hubs")
         return [HubInfo(row) for row in self._hubs]
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers, and what each does."""
+        """The worker processes of all hubs, and what each does.
+
+        Returns
+        -------
+        list of WorkerInfo
+            One a worker: worker, hub, pid, state, task, user, …
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> len(cluster.workers())
+        """
         return [WorkerInfo(row) for row in self.connection.ask("workers")]
 
     def users(self) -> list[UserInfo]:
-        """Who uses the cluster, and how much of it."""
+        """The users of the cluster, and how much of it each has.
+
+        Returns
+        -------
+        list of UserInfo
+            One a user: user, queued, running, done, failed, used_s.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> {user.user: user.running for user in cluster.users()}
+        """
         return [UserInfo(row) for row in self.connection.ask("users")]
 
     def jobs(self, user: str | None = None) -> JobList:
-        """The jobs that the core knows, of one user or of all: a list, which shows itself as a live card."""
+        """The jobs that the core knows, as a list that shows itself as a live card.
+
+        Parameters
+        ----------
+        user
+            Only the jobs of this user; those of all without one.
+
+        Returns
+        -------
+        JobList
+            A list of JobInfo.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> [row.name for row in cluster.jobs() if row.state == "running"]
+        """
         told = self.connection.ask("jobs", {} if user is None else {"user": user})
         return JobList([JobInfo(row) for row in told], self, user)
 
     def tasks(self, user: str | None = None, name: str | None = None) -> TaskList:
-        """The single tasks that have not ended, of one user or of all, and of one name or of all.
+        """The single tasks that have not ended; those of jobs are not among them.
 
-        Those of jobs are not among them. `cluster.attach(row.task)` gives the future of one, also when the variable
-        that held it is gone: `cluster.attach(cluster.tasks()[0].task).cancel()`.
+        `cluster.attach(row.task)` gives the future of one, also when the variable that held it is gone.
+
+        Parameters
+        ----------
+        user
+            Only the tasks of this user.
+        name
+            Only the tasks of this name.
+
+        Returns
+        -------
+        TaskList
+            A list of TaskRow, the oldest first.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> cluster.attach(cluster.tasks()[0].task).cancel()
         """
         return TaskList(single_tasks.listed(self.connection.ask, user, name))
 
     def attach(self, name: str) -> Job | TaskFuture:
-        """Take up a job that was submitted before, by its name or id: what is done, what runs, and what comes.
+        """Take up a job that was submitted before: what is done, what runs, and what comes.
 
-        Where no job has it, a single task that has not ended: by its id, the end of it, or its name (the latest).
+        Where no job has the name, a single task that has not ended is taken up.
+
+        Parameters
+        ----------
+        name
+            Name or id of a job; else a single task's id, the end of it, or its name (the latest).
+
+        Returns
+        -------
+        Job or TaskFuture
+            The job with the results so far, or the future of the task.
 
         Raises
         ------
         UnknownTask
             There is neither; the message names the jobs that there are.
+
+        Examples
+        --------
+        >>> cluster.attach("sweep").results()
         """
         try:
             return attach(self, name)
@@ -187,15 +311,58 @@ class Cluster:
                 raise UnknownTask(f"{no_job}. And {no_task}") from None
 
     def executor(self, priority: float = 0.0, user: str | None = None, **unknown: Any) -> Executor:
-        """A concurrent.futures.Executor whose calls run on this cluster; as `lb.executor`."""
+        """Give a concurrent.futures.Executor whose calls run on this cluster; as `lb.executor`.
+
+        Parameters
+        ----------
+        priority
+            Of its calls, as the option of a task.
+        user
+            For whom they run; without one, for the user of this connection.
+        unknown
+            Any other keyword is refused.
+
+        Returns
+        -------
+        Executor
+            A new one; `shutdown()` or the end of a `with` closes it.
+
+        Raises
+        ------
+        TypeError
+            For any other keyword.
+
+        Examples
+        --------
+        >>> with cluster.executor() as executor:
+        ...     list(executor.map(abs, [-1, -2]))
+        """
         return executor(priority, user, cluster=self, **unknown)
 
     # ── changes ──
 
     def scale(self, workers: int, hub: str = "") -> None:
-        """Give a hub (by name or id; without one, the first on this machine) so many workers in all.
+        """Give a hub so many workers in all.
 
         The groups of the hub share them in proportion to the sizes that they were started with.
+
+        Parameters
+        ----------
+        workers
+            Number of workers, 0 or more.
+        hub
+            Name or id of the hub; without one, the first on this machine.
+
+        Raises
+        ------
+        ValueError
+            The number of workers is none.
+        NblbError
+            There is no such hub.
+
+        Examples
+        --------
+        >>> cluster.scale(8)
         """
         if type(workers) is not int or workers < 0:
             raise ValueError(f"the number of workers is {workers!r}; it must be a whole number, 0 or more")
@@ -209,27 +376,52 @@ class Cluster:
         self.connection.wait_for(self.connection.question(message))
 
     def add_hub(self, **options: Any) -> Any:
-        """Start one more hub: host=, workers=, engine=."""
+        """Start one more hub on this computer.
+
+        Parameters
+        ----------
+        options
+            `workers`, the number of its workers (by default those of WKHUB_WORKERS); `host` and `engine` are refused
+            until
+            other computers and engines can be used.
+
+        Returns
+        -------
+        Any
+            The process of the hub, with `pid` and `log`, the path of its log.
+
+        Raises
+        ------
+        NblbError
+            It cannot be started; the message says why.
+        TypeError
+            There is no such option.
+
+        Examples
+        --------
+        >>> cluster.add_hub(workers=4)
+        """
         if self._launcher is None:
             raise NblbError("this cluster was not started or connected to by nblb.launch; start a hub with 'nblb hub'")
         return self._launcher.add_hub(**options)
 
     @property
     def monitor_url(self) -> str:
-        """Where the Monitor's page is, "" where none runs."""
+        """The address of the Monitor's page; "" where none runs."""
         return self._launcher.monitor_url() if self._launcher is not None else ""
 
     @property
     def monitor_trouble(self) -> str:
-        """Why no Monitor answers, in a sentence; "" where one does, or none was asked for."""
+        """The reason why no Monitor answers, in a sentence; "" where one does, or none was asked for."""
         trouble: Callable[[], str] | None = getattr(self._launcher, "monitor_trouble", None)
         return trouble() if trouble is not None else ""
 
     @property
     def notes(self) -> list[str]:
-        """What was asked of the cluster and is not so, and hubs that cannot run what is sent from here.
+        """Sentences about what was asked of the cluster and is not so, and about hubs that cannot run what is sent
+        from here.
 
-        A sentence each; the card shows them.
+        The card of the cluster shows them.
         """
         return [*getattr(self._launcher, "notes", ()), *compatible.notes(self._hubs)]
 
@@ -265,7 +457,18 @@ class Cluster:
     # ── for front-ends ──
 
     def snapshot(self) -> ClusterSnapshot:
-        """What is known, without waiting for the core; asked anew in the background."""
+        """The state of the cluster as far as it is known, without waiting for the core, which is asked in the
+        background.
+
+        Returns
+        -------
+        ClusterSnapshot
+            The state that the card of the cluster shows.
+
+        Examples
+        --------
+        >>> cluster.snapshot().workers
+        """
         first = self._refreshed_at == 0.0
         if self.connected and time.monotonic() - self._refreshed_at > REFRESH_S:
             self._refreshed_at = time.monotonic()

@@ -81,24 +81,74 @@ def _drop(cluster: Cluster) -> None:
 
 
 def jobs() -> JobList:
-    """The jobs that the core knows."""
+    """The jobs that the core knows, as a list that shows itself as a live card.
+
+    Returns
+    -------
+    JobList
+        A list of JobInfo.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        The core does not answer.
+
+    Examples
+    --------
+    >>> [row.name for row in lb.jobs()]
+    """
     return get().jobs()
 
 
 def tasks(user: str | None = None, name: str | None = None) -> TaskList:
-    """The single tasks that have not ended: `lb.attach(lb.tasks()[0].task).cancel()`.
+    """The single tasks that have not ended; those of jobs are not among them.
 
     Parameters
     ----------
-    user, name
-        Only this user's, only those of this name.
+    user
+        Only the tasks of this user.
+    name
+        Only the tasks of this name.
+
+    Returns
+    -------
+    TaskList
+        A list of TaskRow, the oldest first.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        The core does not answer.
+
+    Examples
+    --------
+    >>> lb.attach(lb.tasks()[0].task).cancel()
     """
     return get().tasks(user, name)
 
 
 def attach(name: str) -> Job | TaskFuture:
-    """Take up a job that was submitted before, by this kernel or one before it: `lb.attach("sweep").results()`.
+    """Take up a job that was submitted before, by this kernel or one before it.
 
-    Where no job has the name, a single task that has not ended is taken up, by its id, the end of it, or its name.
+    Where no job has the name, a single task that has not ended is taken up.
+
+    Parameters
+    ----------
+    name
+        Name or id of a job; else a single task's id, the end of it, or its name.
+
+    Returns
+    -------
+    Job or TaskFuture
+        The job with the results so far, or the future of the task.
+
+    Raises
+    ------
+    UnknownTask
+        There is neither; the message names the jobs that there are.
+
+    Examples
+    --------
+    >>> lb.attach("sweep").results()
     """
     return get().attach(name)

@@ -95,10 +95,17 @@ _abandoned: weakref.WeakKeyDictionary[Connection, dict[str, CallsOfExecutor]] = 
 
 
 class Executor(concurrent.futures.Executor):
-    """Runs calls on the cluster. Its futures raise what the call raised, with the remote traceback as its cause.
+    """A concurrent.futures.Executor whose calls run on the cluster; `lb.executor` makes one.
 
-    All its calls are one job with an open end. A call that cannot be pickled gives a future with that error, as other
-    executors do. An executor that is not referenced any more counts as shut down; its calls go on.
+    Its futures raise what the call raised, with the remote traceback as its cause. All its calls are one job with an
+    open
+    end. A call that cannot be pickled gives a future with that error, as other executors do. An executor that is not
+    referenced any more counts as shut down; its calls go on.
+
+    Examples
+    --------
+    >>> with lb.executor(priority=5) as executor:
+    ...     executor.submit(pow, 2, 10).result()
     """
 
     def __init__(self, priority: float = 0.0, user: str | None = None, cluster: Cluster | None = None) -> None:
@@ -119,6 +126,29 @@ class Executor(concurrent.futures.Executor):
         return max(1, len(able))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture:
+        """Run a call on the cluster; returns at once.
+
+        Parameters
+        ----------
+        fn
+            A function, or a task, whose options it keeps.
+        *args, **kwargs
+            The arguments of the call.
+
+        Returns
+        -------
+        TaskFuture
+            The future of the call.
+
+        Raises
+        ------
+        RuntimeError
+            The executor was shut down.
+
+        Examples
+        --------
+        >>> executor.submit(pow, 2, 10).result()
+        """
         function, options = self._how(fn)
         with self._lock:
             if self._shut:
@@ -166,9 +196,40 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
         **unknown: Any,
     ) -> Iterator[Any]:
-        """As the builtin map, in order; TimeoutError `timeout` seconds after this call; leaving it cancels the rest.
+        """Run a call for each item, as the builtin map, in order; leaving the iterator cancels the rest.
 
-        With `buffersize` at most so many calls (or chunks) are under way or have results that were not taken yet.
+        Parameters
+        ----------
+        fn
+            A function, or a task, whose options it keeps.
+        *iterables
+            The arguments of the calls.
+        timeout
+            Seconds from this call in which each result has to come; None waits without a limit.
+        chunksize
+            How many calls travel and run together.
+        buffersize
+            At most so many calls (or chunks) are under way or have results that were not taken yet; None for all.
+        unknown
+            Any other keyword is refused.
+
+        Returns
+        -------
+        iterator
+            The results, in the order of the items.
+
+        Raises
+        ------
+        TimeoutError
+            A result has not come after `timeout` seconds.
+        TypeError
+            For any other keyword.
+        RuntimeError
+            The executor was shut down.
+
+        Examples
+        --------
+        >>> list(executor.map(pow, [1, 2, 3], [2, 2, 2]))
         """
         _refuse("Executor.map()", unknown, "timeout, chunksize, buffersize")
         if chunksize < 1:
@@ -195,6 +256,19 @@ class Executor(concurrent.futures.Executor):
             future.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Parameters
+        ----------
+        wait
+            True waits until the calls have ended.
+        cancel_futures
+            True cancels the calls that have not begun.
+
+        Examples
+        --------
+        >>> executor.shutdown(cancel_futures=True)
+        """
         with self._lock:
             self._shut = True
             calls = self._calls
@@ -237,7 +311,7 @@ def _refuse(what: str, unknown: dict[str, Any], known: str, why: str = "") -> No
 def executor(
     priority: float = 0.0, user: str | None = None, *, cluster: Cluster | None = None, **unknown: Any
 ) -> Executor:
-    """A concurrent.futures.Executor whose calls run on the cluster.
+    """Make a concurrent.futures.Executor whose calls run on the cluster.
 
     Parameters
     ----------
@@ -247,6 +321,13 @@ def executor(
         For whom they run; without one, for the user of this connection.
     cluster
         Where they run; the current cluster by default.
+    unknown
+        Any other keyword is refused.
+
+    Returns
+    -------
+    Executor
+        A new one; `shutdown()` or the end of a `with` closes it.
 
     Raises
     ------

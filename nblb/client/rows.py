@@ -281,7 +281,12 @@ class JobInfo(Row):
 
 
 class JobList(list[JobInfo]):
-    """The jobs of a cluster as they were; in a notebook it shows itself as a card that follows them."""
+    """The jobs of a cluster as they were; in a notebook it shows itself as a card that follows them.
+
+    Examples
+    --------
+    >>> lb.jobs()[0].name
+    """
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # so that a card can be kept for it
 
@@ -295,7 +300,17 @@ class JobList(list[JobInfo]):
         self._asked_at = time.monotonic()
 
     def latest(self) -> list[JobInfo]:
-        """The rows that were told last; they are asked for anew in the background."""
+        """Give the rows that were told last; they are asked for anew in the background.
+
+        Returns
+        -------
+        list of JobInfo
+            As this list was, or newer.
+
+        Examples
+        --------
+        >>> lb.jobs().latest()
+        """
         now = time.monotonic()
         if self.cluster is not None and self.cluster.connected and now - self._asked_at > AGAIN_S:
             self._asked_at = now

@@ -21,11 +21,18 @@ LEAST_PATIENCE_MS = 5_000
 class Client:
     """A client that speaks the JSON door, as pyLoadBalancer's did.
 
-        CL = Client('parameters.json')
-        taskid = CL.sendTask('HELLO', {'firstName': 'John', 'lastName': 'Doe'}).get('taskid')
-        CL.getTask(taskid)   # {'progress': 100, 'result': 'Hello John Doe !'}
-
     What goes wrong is said under 'error', in a sentence; nothing is raised.
+
+    Parameters
+    ----------
+    parametersfile
+        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+
+    Examples
+    --------
+    >>> CL = Client('parameters.json')
+    >>> taskid = CL.sendTask('HELLO', {'firstName': 'John', 'lastName': 'Doe'}).get('taskid')
+    >>> CL.getTask(taskid)
     """
 
     def __init__(self, parametersfile: Any = None) -> None:
@@ -36,19 +43,51 @@ class Client:
         self._address = ""
 
     def sendTask(self, taskname: str, taskdict: Any, priority: float = 0, userid: str | None = None) -> dict[str, Any]:
-        """{'taskid': …}; userid is the account's name by default.
+        """Send a task to be run by the function that has this name.
 
-        Where no worker that is there knows the name or takes the priority, 'warning' says so; the task is kept.
+        Parameters
+        ----------
+        taskname
+            The name that a hub or `lb.publish` has given the function.
+        taskdict
+            Its argument: anything that JSON can carry.
+        priority
+            A higher one goes first among your own tasks, and chooses the workers whose band it is in.
+        userid
+            Whose task it is; by default the account's name.
+
+        Returns
+        -------
+        dict
+            {'taskid': …}, with 'warning' where no worker that is there knows the name or takes the priority.
+
+        Examples
+        --------
+        >>> CL.sendTask('HELLO', {'firstName': 'John'}).get('taskid')
         """
         user = account() if userid is None else userid
         request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority, "userid": user}
         return self._ask(request)
 
     def getTask(self, taskid: Any) -> dict[str, Any]:
-        """{'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}.
+        """Ask for the progress and the result of one task, or of several.
 
-        progress is None for a task that is unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it
-        reports, 100 when it is done, 'cancelled' when it was. 'waiting' says why no worker can ever take a queued one.
+        Parameters
+        ----------
+        taskid
+            An id, or a list of ids.
+
+        Returns
+        -------
+        dict
+            {'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}. progress is None for a task that
+            is
+            unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it reports, 100 when it is done,
+            'cancelled' when it was. 'waiting' says why no worker can ever take a queued one.
+
+        Examples
+        --------
+        >>> CL.getTask(taskid).get('result')
         """
         if isinstance(taskid, (list, tuple)):
             return self._ask({"toLB": "GETTASKS", "tasksid": list(taskid)}) if taskid else {}
@@ -56,7 +95,22 @@ class Client:
         return answer if "progress" in answer else {"progress": None, "result": None, **answer}
 
     def cancelTask(self, taskid: str) -> dict[str, Any]:
-        """{'deleted': True, 'from': 'queue' | 'pending' | 'done'}, or {'deleted': False, 'from': None}."""
+        """Cancel a task.
+
+        Parameters
+        ----------
+        taskid
+            Its id.
+
+        Returns
+        -------
+        dict
+            {'deleted': True, 'from': 'queue' | 'pending' | 'done'}, or {'deleted': False, 'from': None}.
+
+        Examples
+        --------
+        >>> CL.cancelTask(taskid)
+        """
         answer = self._ask({"toLB": "CANCELTASK", "taskid": taskid})
         return answer if "deleted" in answer else {"deleted": False, "from": None, **answer}
 

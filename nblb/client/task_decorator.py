@@ -27,9 +27,23 @@ _STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no 
 
 
 class Task:
-    """A function and how it is to run on the cluster. Called, it is the function and runs here.
+    """A function, and how it is to run on the cluster. Called, it is the function and runs here.
 
     `submit` runs one call on the cluster, `map` many, `options` makes the same task with other options.
+
+    Parameters
+    ----------
+    function
+        The function.
+    options
+        How it runs, as `lb.task` takes it.
+
+    Examples
+    --------
+    >>> @lb.task(retries=3)
+    ... def simulate(seed, n=1000):
+    ...     return seed * n
+    >>> simulate(3), simulate.submit(3).result()
     """
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
@@ -47,18 +61,57 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What people see of it: the name that was given, or the function's."""
+        """The name that people see: the one that was given, or the function's."""
         return self._name
 
     def options(self, **changes: Any) -> Task:
-        """The same task with other options, the same as those of `task`, and `user`."""
+        """Make the same task with other options.
+
+        Parameters
+        ----------
+        changes
+            Options of `lb.task`, by their names, and `user`.
+
+        Returns
+        -------
+        Task
+            A new one; this task stays as it is.
+
+        Raises
+        ------
+        TypeError
+            There is no such option, or its value is none that it takes.
+
+        Examples
+        --------
+        >>> simulate.options(priority=100, timeout=60).submit(3)
+        """
         return Task(self.function, self._options.changed(changes))
 
     def submit(self, /, *args: Any, **kwargs: Any) -> TaskFuture:
-        """Run one call on the cluster; returns its future at once.
+        """Run one call on the cluster; returns at once.
 
         Futures and jobs among the arguments (also inside lists and dicts) are dependencies: the call runs when they
         are done, with their results in their place.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            The arguments of the call.
+
+        Returns
+        -------
+        TaskFuture
+            The future of the call.
+
+        Raises
+        ------
+        NotSerializable
+            The function or an argument cannot be pickled; the message names the part.
+
+        Examples
+        --------
+        >>> simulate.submit(3, n=10).result()
         """
         return submit(current.get(), self.function, self._options, (args, kwargs), self._name)
 
@@ -77,6 +130,10 @@ class Task:
 
         Parameters
         ----------
+        iterable
+            The first argument of each call.
+        *more
+            The second, third, … argument of each call; the shortest iterable ends the job.
         job
             A name to find the job by. Where a job of this name with the same function and the same arguments exists
             already, it is taken up: nothing is computed twice. With changed arguments, results of those that the
@@ -87,10 +144,25 @@ class Task:
             What becomes of an earlier job of this name, with other code or arguments, that has not ended: "ask" (it
             goes on; the new job's card offers to cancel it, `job.earlier.cancel()` does), "cancel" or "keep".
         fresh
-            Whether every call is computed anew: no job is taken up, no result of an earlier one, and none that
+            True computes every call anew: no job is taken up, no result of an earlier one, and none that
             `cache=True` has kept. What is computed then serves later maps and calls.
         **kwargs
             Passed to each call.
+
+        Returns
+        -------
+        Job
+            The ordered futures of the calls; as the last line of a cell it shows itself live.
+
+        Raises
+        ------
+        NotSerializable
+            The function or an argument cannot be pickled; the message names the part.
+
+        Examples
+        --------
+        >>> job = simulate.map(range(1000), job="sweep")
+        >>> job.results()
         """
         if not isinstance(fresh, bool):
             raise TypeError(f"fresh is {fresh!r}; it must be True or False")
@@ -127,7 +199,7 @@ class Task:
             raise TypeError(f"{self.name}{signature} cannot be called like this: {error}") from None
 
     def preflight(self, /, *args: Any, **kwargs: Any) -> Preflight:
-        """What would travel with a call, and what each hub lacks for it; the task itself does not run.
+        """List what would travel with a call, and what each hub lacks for it; the task itself does not run.
 
         Parameters
         ----------
@@ -146,12 +218,22 @@ class Task:
 
         Examples
         --------
-        >>> simulate.preflight(3)  # doctest: +SKIP
+        >>> simulate.preflight(3)
         """
         return preflight(current.get(), self.function, self._options, args, kwargs)
 
     def publish(self) -> str:
-        """Let every client, in any language, run this function by its name; the name is returned."""
+        """Let every client, in any language, run this function by its name.
+
+        Returns
+        -------
+        str
+            The name.
+
+        Examples
+        --------
+        >>> simulate.publish()
+        """
         return publish(self)
 
     @property
@@ -220,7 +302,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Parameters
     ----------
     function
-        A function, or a task.
+        A function, or a task; without one, what is returned makes tasks with these options.
     name
         What people see, and what statistics are kept by; the function's name by default.
     priority
@@ -239,6 +321,23 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         Never run a call again after its worker or hub was lost: it is LOST then.
     user
         Whose task it is, where the cluster lets you act for others; your own account's by default.
+
+    Returns
+    -------
+    Task
+        The task, which stands in the place of the function; or a decorator that makes it.
+
+    Raises
+    ------
+    TypeError
+        There is no such option, or its value is none that it takes.
+
+    Examples
+    --------
+    >>> @lb.task(retries=3)
+    ... def simulate(seed):
+    ...     return seed ** 2
+    >>> simulate.submit(3).result()
     """
     if function is None:
         Options().changed(options)  # a mistake in them is said here
@@ -254,10 +353,26 @@ def _defined(task: Task) -> Task:
 
 
 def publish(function: Callable[..., Any], name: str = "") -> str:
-    """Let every client, in any language, run a function by its name; the name is returned.
+    """Let every client, in any language, run a function by its name.
 
     It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`. Whoever sends
     a task says its priority and user; of a Task only the function and its name are published.
+
+    Parameters
+    ----------
+    function
+        A function, or a task.
+    name
+        The name; by default the function's own.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> lb.publish(lambda task, arguments: task["x"] ** 2, "square")
     """
     if isinstance(function, Task) and (left := function._options.beyond("name", "priority", "user", "job")):
         warnings.warn(

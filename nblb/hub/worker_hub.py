@@ -76,7 +76,13 @@ class WorkerHub:
     parametersfile
         Path of a parameters.json, a dict of its keys, or nothing for the defaults.
     workers
-        Total number of workers; the groups of WKHUB_WORKERS share them in proportion to their sizes.
+        How many workers to have in all; the groups of WKHUB_WORKERS share them in proportion to their sizes.
+
+    Examples
+    --------
+    >>> hub = lb.WorkerHub('parameters.json')
+    >>> hub.addTask('HELLO', hello)
+    >>> hub.startWKHUB()
     """
 
     def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
@@ -102,11 +108,37 @@ class WorkerHub:
     # ── the seed's methods ──
 
     def addTask(self, name: str, funct: Callable[..., Any], **arguments: Any) -> None:
-        """Run tasks called `name` with this function, as funct(task=<dict>, arguments=<these arguments>)."""
+        """Let tasks of a name run a function.
+
+        Parameters
+        ----------
+        name
+            The name of the tasks.
+        funct
+            Called as funct(task=<the dict that was sent>, arguments=<the arguments below>).
+        **arguments
+            Given to each call.
+
+        Examples
+        --------
+        >>> hub.addTask('HELLO', hello, greeting='Hello')
+        """
         self._add(name, dump_function(funct), arguments)
 
     def add_packed(self, name: str, function: Payload) -> None:
-        """Add a function that another process has packed: this process need not be able to import what it uses."""
+        """Let tasks of a name run a function that was packed elsewhere, whose modules this process need not have.
+
+        Parameters
+        ----------
+        name
+            The name of the tasks.
+        function
+            The pickled function.
+
+        Examples
+        --------
+        >>> hub.add_packed("HELLO", payload)
+        """
         self._add(name, (blob_name(function.buffers), function), {})
 
     def _add(self, name: str, function: tuple[str, Payload], arguments: dict[str, Any]) -> None:
@@ -120,7 +152,17 @@ class WorkerHub:
         self._wake()
 
     def rmvTask(self, name: str) -> None:
-        """Remove a task's name; waiting tasks of that name are refused."""
+        """Take a task's name back; tasks of it that wait are refused.
+
+        Parameters
+        ----------
+        name
+            The name of the tasks.
+
+        Examples
+        --------
+        >>> hub.rmvTask('HELLO')
+        """
         with self._lock:
             self._tasks.pop(clean_name(name), None)
             self._tasks_changed = True
@@ -145,7 +187,17 @@ class WorkerHub:
             self._close()
 
     def stop(self, reason: str = "stopped") -> None:
-        """Stop the hub in good order; may be called from any thread or signal handler, repeatedly."""
+        """End the hub in good order; from any thread or signal handler, any number of times.
+
+        Parameters
+        ----------
+        reason
+            What its log and the core are told.
+
+        Examples
+        --------
+        >>> hub.stop()
+        """
         self._stop_reason = reason
         self._wake()
 

@@ -99,19 +99,36 @@ class Started:
 def start(
     parameters: Source = None, workers: int | None = None, monitor: bool = True, name: str | None = None
 ) -> Cluster:
-    """Starts core, Health Check, Monitor and a hub on this machine, or finds them running, and connects.
+    """Start core, Health Check, Monitor and a hub on this machine, or find them running, and connect.
 
     Parameters
     ----------
     parameters
         A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
     workers
-        Total number of workers of the hub here; the groups of WKHUB_WORKERS share them in proportion to their sizes,
-        and keep their bands and limits. 0 starts no hub.
+        How many workers the hub here shall have in all; the groups of WKHUB_WORKERS share them in proportion to
+        their sizes, and keep their bands and limits. 0 starts no hub.
     monitor
-        True serves the Monitor page.
+        True serves the Monitor's page.
     name
-        The cluster's name instead of LB_NAME; clusters with different names are separate.
+        Another name than LB_NAME: clusters of different names never meet.
+
+    Returns
+    -------
+    Cluster
+        The cluster; at the end of a `with` it stops what this call has started.
+
+    Raises
+    ------
+    ParametersError
+        A parameter is wrong; the message names the file, the key and what is allowed.
+    NblbError
+        A process did not start; the message ends with its log.
+
+    Examples
+    --------
+    >>> with lb.start(workers=4) as cluster:
+    ...     cluster.status()
     """
     chosen = settle(parameters, name)
     chosen.groups(workers)  # raises for a wrong number or engine before anything is started
@@ -136,12 +153,26 @@ def start(
 
 
 def connect(parameters: Source = None) -> Cluster:
-    """Connects to a running cluster.
+    """Connect to a running cluster.
+
+    Parameters
+    ----------
+    parameters
+        A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
+
+    Returns
+    -------
+    Cluster
+        The cluster, to which tasks go from now on.
 
     Raises
     ------
     LoadBalancerUnreachable
         No core answers; the message names the address and what to run.
+
+    Examples
+    --------
+    >>> cluster = lb.connect("parameters.json")
     """
     chosen = settle(parameters)
     one_shot.find(chosen)  # knows best why there is none

@@ -28,13 +28,24 @@ FIRST_CHECK_S = 5.0
 
 
 def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
-    """Starts Load Balancer, Health Check and Monitor, or finds them running, and shows their console messages.
+    """Start Load Balancer, Health Check and Monitor, or find them running, and show their console messages.
+
+    Parameters
+    ----------
+    pfile
+        A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
+    returnStartFct
+        True returns the functions that start them again, too.
 
     Returns
     -------
     list
         [LB, HC, Monitor], each with pid, is_alive(), terminate(), join(timeout); with `returnStartFct`
-        [[LB, HC, Monitor], [functions that start them again]]. They outlive this process; `nblb stop` ends them.
+        [[LB, HC, Monitor], [functions that start them again]]. They go on when this process ends: `nblb stop`.
+
+    Examples
+    --------
+    >>> lb.startAll('parameters.json')
     """
     parameters = cluster_processes.settle(pfile)
     refuse_other_computer(parameters)
@@ -61,12 +72,25 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
 def startWorkerHub(
     pfile: Source = None, tasks: Mapping[str, Callable[..., Any]] | None = None, returnStartFct: bool = False
 ) -> Any:
-    """Starts a hub that runs `tasks` ({name: function}) by name; returns when it is registered.
+    """Start a hub that runs functions by name; returns when the Load Balancer knows it.
+
+    Parameters
+    ----------
+    pfile
+        A path to a parameters.json, a mapping of some of its keys, or None for the defaults.
+    tasks
+        {name: function}, called as function(task=<dict>, arguments={}).
+    returnStartFct
+        True returns the function that starts it again, too.
 
     Returns
     -------
     RoleProcess
         With pid, is_alive(), terminate(), join(timeout); with `returnStartFct` [process, function that starts it].
+
+    Examples
+    --------
+    >>> lb.startWorkerHub('parameters.json', {'HELLO': hello})
     """
     parameters = cluster_processes.settle(pfile)
 

@@ -30,7 +30,22 @@ NO_COLOUR = "\x1b[0m"
 
 
 class HealthCheck:
-    """Probes a cluster repeatedly and prints warnings for people."""
+    """The Health Check of a cluster: it probes the core and the hubs and prints what a person should know.
+
+    Parameters
+    ----------
+    parametersfile
+        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+    output
+        The text stream that it writes to; sys.stdout by default.
+    clock
+        Seconds that never go back.
+
+    Examples
+    --------
+    >>> HC = lb.HealthCheck('parameters.json')
+    >>> HC.startHC()
+    """
 
     def __init__(
         self,
@@ -50,14 +65,34 @@ class HealthCheck:
     # ── names of pyLoadBalancer ────────────────────────────────────────────────────────────────────────────────────
 
     def startHC(self, checkTimer: float = 1) -> None:
-        """Checks every `checkTimer` seconds until `stop`; blocks."""
+        """Check again and again until `stop`; blocks.
+
+        Parameters
+        ----------
+        checkTimer
+            Seconds between two checks.
+
+        Examples
+        --------
+        >>> HC.startHC(checkTimer=5)
+        """
         while not self._stopping.is_set():
             self.doHealthCheckTasks()
             self._stopping.wait(checkTimer)
         self._say("info", "EXITED Health Check")
 
     def doHealthCheckTasks(self) -> bool:
-        """Checks the core, then its workers; returns True if the cluster can run tasks."""
+        """Check the core once, then its workers.
+
+        Returns
+        -------
+        bool
+            True when work can be done.
+
+        Examples
+        --------
+        >>> HC.doHealthCheckTasks()
+        """
         said = set(self._said)
         true_now: set[str] = set()
         answer = self._ask_core({"HEALTH": "GIVEMEWORKERSLIST"})
@@ -78,7 +113,17 @@ class HealthCheck:
         return self.core_answers and any(worker.get("state", -1) != -1 for worker in self.workers.values())
 
     def checkWorkers(self) -> dict[str, Any]:
-        """Asks every hub for its workers' states: 100 free, 0 busy, -1 gone (or its hub is silent)."""
+        """Ask every hub for the states of its workers.
+
+        Returns
+        -------
+        dict
+            Worker -> 100 free, 0 busy, -1 gone (or its hub is silent).
+
+        Examples
+        --------
+        >>> HC.checkWorkers()
+        """
         states: dict[str, Any] = dict.fromkeys(self.workers, -1)
         waiting = {}
         poller = zmq.Poller()
@@ -105,7 +150,22 @@ class HealthCheck:
         return states
 
     def downWorker(self, workerid: str) -> bool:
-        """Reports a worker to the core as down; returns True if the core confirms."""
+        """Tell the core that a worker is down.
+
+        Parameters
+        ----------
+        workerid
+            Its id.
+
+        Returns
+        -------
+        bool
+            True when the core has taken note.
+
+        Examples
+        --------
+        >>> HC.downWorker('worker_c0b28c1f')
+        """
         answer = self._ask_core({"HEALTH": "DOWNWORKER", "workerid": workerid})
         if answer is None:
             self._say("error", "HC - CAN'T SEND DOWN WORKER TO LB: LB DOWN ??")

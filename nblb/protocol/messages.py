@@ -22,7 +22,12 @@ from nblb.protocol.framing import Codec, Payload
 
 
 class TaskState(str, Enum):
-    """The state of a task; the table of transitions is in scheduling/slice.py."""
+    """The state of a task; scheduling/slice.py holds the table of transitions.
+
+    Examples
+    --------
+    >>> future.state is lb.TaskState.DONE
+    """
 
     BLOCKED = "BLOCKED"  # it waits for the results of other tasks
     QUEUED = "QUEUED"
@@ -41,6 +46,7 @@ class TaskState(str, Enum):
 
     @property
     def ended(self) -> bool:
+        """True for a state that a task does not leave any more."""
         return self in ENDED
 
 

@@ -133,14 +133,27 @@ def _last_line(error: TaskFailed) -> str:
 
 
 def debug(failed: Any) -> PostMortem:
-    """Look at where a task failed: a future, a job (its first failure), or a TaskFailed that was caught.
+    """Look at where a task failed.
 
-    Returns what shows the frames and walks them: `d = lb.debug(f)`, `d.up()`, `d.p("x")`, `d.interact()`.
+    Parameters
+    ----------
+    failed
+        A future, a job (its first failure), or a TaskFailed that was caught.
+
+    Returns
+    -------
+    PostMortem
+        The frames, which it shows and walks: `d.up()`, `d.p("x")`, `d.interact()`.
 
     Raises
     ------
     NblbError
         It has not failed, or nothing was written down of where (its worker died, it was never run).
+
+    Examples
+    --------
+    >>> d = lb.debug(future)
+    >>> d.up()
     """
     if not isinstance(failed, BaseException) and getattr(failed, "failed", None):
         failed = failed.failed[0]

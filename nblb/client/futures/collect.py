@@ -57,7 +57,23 @@ class Held:
 
 
 def put(value: Any) -> Held:
-    """Ship a value once per hub, however many tasks use it: pass what this returns in its place."""
+    """Ship a value once per hub, however many tasks use it: pass what this returns in its place.
+
+    Parameters
+    ----------
+    value
+        Anything that can be pickled, such as a large array.
+
+    Returns
+    -------
+    Held
+        What stands for the value among arguments.
+
+    Examples
+    --------
+    >>> big = lb.put(array)
+    >>> job = fit.map(range(100), data=big)
+    """
     return value if isinstance(value, Held) else Held(value)
 
 
@@ -109,7 +125,32 @@ class _Several:
 
 
 def as_completed(things: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
-    """The futures of these (jobs stand for those of their items), in the order in which they end."""
+    """Give futures in the order in which they end.
+
+    Parameters
+    ----------
+    things
+        Futures, and jobs, which stand for the futures of their items; or one job.
+    timeout
+        Seconds from now in which all have to end; None waits without a limit.
+
+    Returns
+    -------
+    iterator of Future
+        Each future once.
+
+    Raises
+    ------
+    TimeoutError
+        Some have not ended after `timeout` seconds.
+    TypeError
+        One of the things is neither a future nor a job.
+
+    Examples
+    --------
+    >>> for future in lb.as_completed([simulate.submit(n) for n in range(3)]):
+    ...     print(future.result())
+    """
     if isinstance(things, Job):
         return things.as_completed(timeout)
     return _as_completed(_Several(_futures(things)), timeout)
@@ -127,7 +168,33 @@ def _as_completed(several: _Several, timeout: float | None) -> Iterator[Any]:
 def wait(
     things: Iterable[Any], timeout: float | None = None, return_when: str = concurrent.futures.ALL_COMPLETED
 ) -> DoneAndNotDone:
-    """Wait for futures and jobs, as concurrent.futures.wait does: returns the sets `done` and `not_done`."""
+    """Wait for futures and jobs, as concurrent.futures.wait does.
+
+    Parameters
+    ----------
+    things
+        Futures, and jobs, which stand for the futures of their items; or one job.
+    timeout
+        Seconds to wait at most; None waits without a limit.
+    return_when
+        FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED of concurrent.futures.
+
+    Returns
+    -------
+    DoneAndNotDone
+        The sets `done` and `not_done` of futures.
+
+    Raises
+    ------
+    TypeError
+        One of the things is neither a future nor a job.
+    ValueError
+        `return_when` is none of the three.
+
+    Examples
+    --------
+    >>> done, not_done = lb.wait([f, g], timeout=10)
+    """
     several = _Several(_futures(things))
 
     def enough() -> bool:
@@ -159,14 +226,26 @@ def _is_bad(future: concurrent.futures.Future[Any]) -> bool:
 
 
 def gather(*things: Any) -> list[Any]:
-    """The results of these futures and jobs (a job's is the list of its results), in this order.
+    """Wait for futures and jobs, and give their results in this order.
 
-    They may come as one list, or any other iterable, too: `lb.gather(f, g)` and `lb.gather([f, g])` are the same.
+    Parameters
+    ----------
+    *things
+        Futures and jobs, or one list (or other iterable) of them.
+
+    Returns
+    -------
+    list
+        One result a future, and the list of its results for each job.
 
     Raises
     ------
     TypeError
-        One of them is neither a future nor a job.
+        One of the things is neither a future nor a job.
+
+    Examples
+    --------
+    >>> lb.gather(simulate.submit(1), simulate.submit(2))
     """
     if len(things) == 1 and not isinstance(things[0], (Job, concurrent.futures.Future)):
         if isinstance(things[0], (str, bytes)) or not isinstance(things[0], Iterable):

@@ -91,12 +91,45 @@ class LightFuture(concurrent.futures.Future[Any]):
             return self._own_callbacks
 
     def done(self) -> bool:
+        """Tell if the task has ended, well or not, or was cancelled here.
+
+        Returns
+        -------
+        bool
+            True when `result()` and `exception()` do not wait.
+
+        Examples
+        --------
+        >>> future.done()
+        """
         return self._state in OVER
 
     def cancelled(self) -> bool:
+        """Tell if the task was cancelled.
+
+        Returns
+        -------
+        bool
+            True from the moment of `cancel()`, while the worker may need a moment longer.
+
+        Examples
+        --------
+        >>> future.cancelled()
+        """
         return self._state in OVER and self._state != FINISHED
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Have a function called with this future when it is done; at once if it is.
+
+        Parameters
+        ----------
+        fn
+            Takes the future. It is called in another thread, and bound to the notebook cell that gives it.
+
+        Examples
+        --------
+        >>> future.add_done_callback(lambda future: print(future.result()))
+        """
         fn = front_end.here(fn)
         with _lock:
             if self._state not in OVER:

@@ -190,27 +190,73 @@ class SteeredTask:
 
     @property
     def emitted(self) -> Any:
-        """What the task emitted last (lb.emit), a Picture if it was a figure; None before the first."""
+        """The value that the task emitted last (lb.emit), a MimeBundle if it was a figure; None before the first."""
         return self._said.value() if self._said is not None else None
 
     def on_emit(self, callback: Callable[[Any], Any]) -> None:
-        """`callback(value)` is called, in another thread, with what the task emits (ten times a second at most)."""
+        """Have a function called with each value that the task emits, ten times a second at most.
+
+        Parameters
+        ----------
+        callback
+            Takes the value. It is called in another thread, and bound to the notebook cell that gives it.
+
+        Examples
+        --------
+        >>> future.on_emit(print)
+        """
         self._on_emit = (*self._on_emit, front_end.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The knobs of the task (lb.knob), by name, with the values that it uses."""
+        """The knobs of the task (lb.knob) by name, with the values that it uses."""
         return dict(self._said.knobs) if self._said is not None else {}
 
     def turn(self, name: str, value: Any) -> None:
-        """Give a knob another value; the running task has it when it asks for the knob next."""
+        """Give a knob another value; the running task has it when it asks for the knob next.
+
+        Parameters
+        ----------
+        name
+            The name of the knob.
+        value
+            A number, a text, True or False, of the kind of the knob's default and within its range.
+
+        Raises
+        ------
+        NblbError
+            The task has no such knob.
+        TypeError
+            The value is of another kind than the default.
+        ValueError
+            The value is beyond the range.
+
+        Examples
+        --------
+        >>> future.turn("lr", 0.01)
+        """
         check_turn(self.knobs, name, value, self.name)
         _steer(self, name, value, task=self._record, item=self._item)
 
     def stop_and_keep(self) -> bool:
-        """End the running task at its next word (emit, progress, track, knob): its result is what it emitted last.
+        """End the running task the next time that it calls emit, progress, track or knob; its result is what it
+        emitted last.
 
-        False if it has ended already. A task that has emitted nothing fails.
+        A task that has emitted nothing fails.
+
+        Returns
+        -------
+        bool
+            False if it has ended already.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> future.stop_and_keep()
         """
         if self.done():
             return False
@@ -233,7 +279,17 @@ class SteeredJob:
         self._on_emit: tuple[Callable[[int, Any], Any], ...] = ()
 
     def summary(self) -> str:
-        """What has become of the items: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …'."""
+        """A sentence that sums up what has become of the items.
+
+        Returns
+        -------
+        str
+            As "37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …".
+
+        Examples
+        --------
+        >>> print(job.summary())
+        """
         return summary(self._ledger)
 
     def __str__(self) -> str:
@@ -241,32 +297,96 @@ class SteeredJob:
 
     @property
     def emitted(self) -> dict[int, Any]:
-        """What items emitted last, by item: the 64 that spoke latest."""
+        """The values that items emitted last, by the number of the item: of the 64 that emitted latest."""
         return {item: said.value() for item, said in list(self._said.items()) if said.count}
 
     def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
-        """`callback(item, value)` is called, in another thread, with each value that an item emits."""
+        """Have a function called with each value that an item emits.
+
+        Parameters
+        ----------
+        callback
+            Takes the number of the item and the value. It is called in another thread, and bound to the cell that
+            gives it.
+
+        Examples
+        --------
+        >>> job.on_emit(lambda item, value: print(item, value))
+        """
         self._on_emit = (*self._on_emit, front_end.here(callback))
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The knobs of the items, by name; with the value that was taken up last."""
+        """The knobs of the items by name, with the value that was taken up last."""
         found: dict[str, Knob] = {}
         for said in list(self._said.values()):
             found.update(said.knobs)
         return found
 
     def turn(self, name: str, value: Any) -> None:
-        """Give a knob another value in all items: those that run, and those that begin later."""
+        """Give a knob another value in all items: those that run, and those that begin later.
+
+        Parameters
+        ----------
+        name
+            The name of the knob.
+        value
+            A number, a text, True or False, of the kind of the knob's default and within its range.
+
+        Raises
+        ------
+        NblbError
+            The items have no such knob.
+        TypeError
+            The value is of another kind than the default.
+        ValueError
+            The value is beyond the range.
+
+        Examples
+        --------
+        >>> job.turn("lr", 0.01)
+        """
         check_turn(self.knobs, name, value, self.name)
         _steer(self, name, value, job=self.job_id)
 
     def stop_and_keep(self) -> int:
-        """Let every item that runs end with what it emitted last; how many slices were told. The others go on."""
+        """End every item that runs, with what it emitted last as its result; the others go on.
+
+        Returns
+        -------
+        int
+            The number of slices that were told.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> job.stop_and_keep()
+        """
         return _stop_and_keep(self, job=self.job_id)
 
     def live(self: Any, every_s: float = 0.2) -> Iterator[Any]:
-        """The job itself, again and again while it runs, and once more at its end: what draws it stands in the loop."""
+        """Give the job itself again and again while it runs, and once more at its end; what draws it stands in the
+        loop.
+
+        Parameters
+        ----------
+        every_s
+            Seconds between two turns of the loop.
+
+        Returns
+        -------
+        iterator of Job
+            This job each time.
+
+        Examples
+        --------
+        >>> for job in job.live():
+        ...     plot(job.emitted)
+        """
         done = False
         while not done:
             done = self.wait(every_s)
@@ -274,5 +394,5 @@ class SteeredJob:
 
     @property
     def displays(self) -> list[MimeBundle]:
-        """What the items have displayed: the latest 50; `picture.item` says which it was."""
+        """The displays of all items as mime bundles, the latest 50; `picture.item` is the number of its item."""
         return list(self._pictures)

@@ -44,21 +44,37 @@ class TaskOutputAccess:
 
     @property
     def stdout(self) -> OutputText:
-        """All that the task has printed so far (LB_OUTPUT_MB of it; then head and tail)."""
+        """The text that the task has printed so far (LB_OUTPUT_MB of it; then head and tail)."""
         return self.output("stdout")
 
     @property
     def stderr(self) -> OutputText:
-        """All that it has written to stderr: logging, warnings, C code."""
+        """The text that the task has written to stderr so far: logging, warnings, C code."""
         return self.output("stderr")
 
     def output(self, stream: Stream = "", tail: int | None = None) -> OutputText:
-        """What the task has written to a stream; without one to both, in the order in which it was written.
+        """The text that the task has written to a stream; without one to both, in the order in which it was written.
 
         Parameters
         ----------
+        stream
+            "stdout", "stderr", or "" for both.
         tail
             Only so many lines from the end; nothing before them is read.
+
+        Returns
+        -------
+        OutputText
+            A str with a short repr; of more than LB_OUTPUT_MB of output head and tail.
+
+        Raises
+        ------
+        ValueError
+            There is no such stream.
+
+        Examples
+        --------
+        >>> print(future.output(tail=20))
         """
         if stream not in ("", "stdout", "stderr"):
             raise ValueError(f'stream is {stream!r}; it must be "stdout", "stderr" or "" for both')
@@ -69,7 +85,23 @@ class TaskOutputAccess:
         return OutputText(text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else ()))
 
     def read_output(self, stream: Stream = "") -> Iterator[str]:
-        """The same in pieces of at most 4 MiB, for output that is too long to be held as one text."""
+        """Read the output in pieces of at most 4 MiB, where it is too long to be held as one text.
+
+        Parameters
+        ----------
+        stream
+            "stdout", "stderr", or "" for both.
+
+        Returns
+        -------
+        iterator of str
+            The pieces, in order.
+
+        Examples
+        --------
+        >>> for piece in future.read_output("stdout"):
+        ...     file.write(piece)
+        """
         kept = self._kept()
         return kept.text(stream) if kept else iter([self.output(stream)])
 

@@ -86,7 +86,12 @@ class TaskRow(Row):
 
 
 class TaskList(list[TaskRow]):
-    """Single tasks that have not ended, the oldest first."""
+    """Single tasks that have not ended, the oldest first.
+
+    Examples
+    --------
+    >>> lb.tasks()[0].task
+    """
 
     def __repr__(self) -> str:
         if not self:

@@ -34,6 +34,12 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original
     exception), TaskTimeout, TaskLost, DependencyFailed or TaskCancelled. Results are unpickled when they are first
     asked for, in the thread that asks.
+
+    Examples
+    --------
+    >>> future = simulate.submit(3)
+    >>> future.result(timeout=60)
+    >>> await future
     """
 
     # Defaults of the class, since most futures never need their own: a pending one is small and quickly made.
@@ -115,6 +121,10 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             The task was cancelled.
         TimeoutError
             The task has not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> future.exception()
         """
         self._wait(timeout)
         if self.cancelled():
@@ -176,10 +186,24 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     # ── cancel ──
 
     def cancel(self, kill: bool = False) -> bool:
-        """Cancel the task, also a running one (KeyboardInterrupt, then a kill; `kill` at once); False if it has ended.
+        """Cancel the task, also a running one, whose code gets KeyboardInterrupt and, after a grace, a kill.
 
         Returns at once: from now on the future is cancelled and done, as concurrent.futures has it. The worker may need
         a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that it runs no more.
+
+        Parameters
+        ----------
+        kill
+            True ends the worker process at once.
+
+        Returns
+        -------
+        bool
+            False if the task has ended already.
+
+        Examples
+        --------
+        >>> future.cancel()
         """
         if not self._cancel_here():
             return self.cancelled()
@@ -199,13 +223,24 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return True
 
     def running(self) -> bool:
+        """Tell if a worker runs the task now.
+
+        Returns
+        -------
+        bool
+            True while its state is RUNNING.
+
+        Examples
+        --------
+        >>> future.running()
+        """
         return self.state is TaskState.RUNNING
 
     # ── what is known ──
 
     @property
     def state(self) -> TaskState:
-        """Where the task is in its life, as the core last said.
+        """The state of the task, as the core last told it.
 
         An ended state when the future is done, and only then (but for one whose connection was closed: it is done
         with an error, and the task goes on).
@@ -218,41 +253,44 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def progress(self) -> float:
-        """0 to 100, as the task reports it; 100 when it is done."""
+        """The progress in percent, 0 to 100, as the task reports it; 100 when it is done."""
         if self._ended is not None and self._ended.state is TaskState.DONE:
             return 100.0
         return self._changed.progress if self._changed is not None else 0.0
 
     @property
     def note(self) -> str:
-        """What the task said with its progress, or why it waits."""
+        """The text of the task's last progress, or the reason why it waits."""
         return self._changed.note if self._changed is not None else ""
 
     @property
     def worker(self) -> str:
+        """The id of the worker that runs it, or ran it last; "" before."""
         return str(self._last("worker") or "")
 
     @property
     def host(self) -> str:
+        """The computer that runs it, or ran it last; "" before."""
         return str(self._last("host") or "")
 
     @property
     def kept(self) -> bool:
-        """Whether it was stopped early (`stop_and_keep`), so that its result is what it had emitted last."""
+        """True if it was stopped early (`stop_and_keep`), so that its result is what it had emitted last."""
         return self._ended is not None and bool(self._ended.kept)
 
     @property
     def attempt(self) -> int:
+        """The number of the attempt that runs or has ended it, from 1; 0 before the first."""
         return int(self._last("attempt") or 0)
 
     @property
     def duration_s(self) -> float:
-        """How long its last attempt ran, in seconds; 0 until it has ended."""
+        """The time that its last attempt ran, in seconds; 0 until it has ended."""
         return self._ended.duration_s if self._ended is not None else 0.0
 
     @property
     def ended_at(self) -> float:
-        """When it ended, by the core's wall clock (as time.time()); 0 until then."""
+        """The time of its end by the core's wall clock, in seconds as time.time(); 0 until then."""
         return self._ended.ended_at if self._ended is not None else 0.0
 
     def _last(self, name: str) -> Any:
@@ -263,27 +301,88 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return about
 
     def story(self) -> list[tuple[float, str, str, str]]:
-        """What happened to the task: (time, cause, from, to) each."""
+        """The history of the task: each step from its acceptance to its end.
+
+        Returns
+        -------
+        list of tuple
+            (time in seconds as time.time(), cause, state before, state after) of each step.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> [step[1] for step in future.story()]
+        """
         about = self._about()
         return [tuple(step) for step in about["story"]] if about else []
 
     def why(self) -> str:
-        """Why the task still waits, in a sentence."""
+        """Explain why the task still waits.
+
+        Returns
+        -------
+        str
+            A sentence: its place in the queue, who shares the hubs, which worker it needs.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The core does not answer.
+
+        Examples
+        --------
+        >>> future.why()
+        """
         return str(self._connection.ask("why", {"task": self._record, "first": self._item}))
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """Where it failed: the frames of your own code, with source lines and the reprs of their variables."""
+        """The frames of your own code where the task failed, the outermost first; empty if it did not fail.
+
+        Each is a dict with the source lines and the reprs of the variables; `lb.debug(future)` walks them.
+        """
         return self._exception.frames if isinstance(self._exception, TaskFailed) else []
 
     def rerun_here(self) -> Any:
-        """Make this very call in this process, with the function and the arguments that the task got."""
+        """Make this very call in this process, with the function and the arguments that the task got.
+
+        Returns
+        -------
+        Any
+            The value of the call.
+
+        Raises
+        ------
+        Exception
+            Whatever the function raises.
+        UnknownTask
+            The core has dropped the task.
+
+        Examples
+        --------
+        >>> future.rerun_here()
+        """
         from nblb.client.debug.fetch_call import fetch_call
 
         function, args, kwargs = fetch_call(self._connection, self._record, self._item)
         return function(*args, **kwargs)
 
     def snapshot(self) -> TaskSnapshot:
+        """The state of the task at this moment, as its card shows it.
+
+        Returns
+        -------
+        TaskSnapshot
+            A frozen object: state, progress (0 to 100), note, duration_s (seconds), failure, …
+
+        Examples
+        --------
+        >>> future.snapshot().state
+        """
         ended, changed, failure = self._ended, self._changed, None
         if ended is not None and ended.failure is not None and ended.state is not TaskState.CANCELLED:
             said = ended.failure
@@ -310,7 +409,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def displays(self) -> list[MimeBundle]:
-        """What the task has displayed: display(), plt.show(), figures; the latest 50.
+        """The displays of the task (display(), plt.show(), figures) as mime bundles, the latest 50.
 
         Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
         """

@@ -32,7 +32,12 @@ _forgotten: set[str] = set()
 
 @dataclass(frozen=True)
 class Finished:
-    """A job or a single task that ended while nobody was there."""
+    """A job or a single task that ended while nobody was there.
+
+    Examples
+    --------
+    >>> lb.inbox()[0].state
+    """
 
     kind: str  # "job" | "task"
     id: str
@@ -61,7 +66,12 @@ class Finished:
 
 
 class Inbox(Sequence[Finished]):
-    """A list of what finished; `attach(i)` takes one up, `recover()` all of them."""
+    """A list of what finished while nobody was there; `attach(i)` takes one up, `recover()` all of them.
+
+    Examples
+    --------
+    >>> lb.inbox()[0].name
+    """
 
     def __init__(self, cluster: Cluster, entries: Sequence[Finished]) -> None:
         self._cluster = cluster
@@ -77,7 +87,27 @@ class Inbox(Sequence[Finished]):
         return iter(self._entries)
 
     def attach(self, which: int | str) -> Job | TaskFuture:
-        """The job or future behind an entry, by its number in the list or by its name."""
+        """Take up the job or task behind an entry.
+
+        Parameters
+        ----------
+        which
+            Its number in the list, or its name.
+
+        Returns
+        -------
+        Job or TaskFuture
+            With its results.
+
+        Raises
+        ------
+        LookupError
+            The inbox has no such entry.
+
+        Examples
+        --------
+        >>> lb.inbox().attach("sweep").results()
+        """
         entry = self._entry(which)
         _taken.add(entry.id)
         if entry.kind == "job":
@@ -96,7 +126,22 @@ class Inbox(Sequence[Finished]):
         raise LookupError(f"the inbox has no {which!r}; it has {', '.join(e.name for e in self._entries)}")
 
     def forget(self, which: int | str) -> None:
-        """Drop it and its results at the core, by its number in the list or by its name."""
+        """Drop an entry and its results at the core.
+
+        Parameters
+        ----------
+        which
+            Its number in the list, or its name.
+
+        Raises
+        ------
+        LookupError
+            The inbox has no such entry.
+
+        Examples
+        --------
+        >>> lb.inbox().forget(0)
+        """
         entry, connection = self._entry(which), self._cluster.connection
         _forgotten.add(entry.id)
         if entry.kind == "job":
@@ -105,18 +150,45 @@ class Inbox(Sequence[Finished]):
             connection.say(CollectTask(task=entry.id))
 
     def fate(self, entry: str) -> str:
-        """What has become of an entry, by its id: "" | "taken up" | "forgotten"."""
+        """Tell what has become of an entry.
+
+        Parameters
+        ----------
+        entry
+            Its id.
+
+        Returns
+        -------
+        str
+            "" | "taken up" | "forgotten".
+
+        Examples
+        --------
+        >>> box.fate(box[0].id)
+        """
         return "forgotten" if entry in _forgotten else "taken up" if entry in _taken else ""
 
     @property
     def place(self) -> str:
-        """Of what it tells: the notebook, or the cluster."""
+        """The notebook, or the cluster, that the inbox tells of."""
         return " and ".join(sorted({entry.notebook for entry in self._entries if entry.notebook})) or notebook()
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
         """Take up everything, as variables named like the jobs and tasks; those that exist are not overwritten.
 
-        Without `names` they are put among the notebook's variables, where there is a notebook; and returned.
+        Parameters
+        ----------
+        names
+            Where the variables go; without it among the notebook's, where there is a notebook.
+
+        Returns
+        -------
+        dict
+            The jobs and futures by the names of their variables.
+
+        Examples
+        --------
+        >>> lb.inbox().recover()
         """
         names = _variables() if names is None else names
         found: dict[str, Job | TaskFuture] = {}
@@ -164,12 +236,26 @@ def _variables() -> MutableMapping[str, Any] | None:
 
 
 def inbox(everywhere: bool = False) -> Inbox:
-    """What finished while no kernel of this notebook was there: `lb.inbox().recover()` makes it variables again.
+    """The jobs and tasks that finished while no kernel of this notebook was there.
 
     Parameters
     ----------
     everywhere
-        Of all your notebooks and programs, not of this notebook only.
+        True for those of all your notebooks and programs, not of this notebook only.
+
+    Returns
+    -------
+    Inbox
+        A list, which shows itself as a card; `recover()` makes all of it variables again.
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        The core does not answer.
+
+    Examples
+    --------
+    >>> lb.inbox().recover()
     """
     from nblb.client import current
 

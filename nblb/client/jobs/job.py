@@ -8,7 +8,7 @@ import operator
 import threading
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nblb import payload
@@ -42,9 +42,24 @@ Errors = Literal["raise", "return", "skip"]
 
 
 class Job(SteeredJob):
-    """The tasks of one `map`, in order: `for result in job`, `job.results()`, `job[3]`, `await job`, `job.cancel()`.
+    """The tasks of one `map`, in order: a collection of futures that shows itself live.
 
-    It keeps a byte for each item and the pickled results; futures of single items are made when they are asked for.
+    `for result in job`, `job.results()`, `job[3]` (a TaskFuture), `await job` and `len(job)` work. It keeps a byte for
+    each item and the pickled results; futures of single items are made when they are asked for.
+
+    Attributes
+    ----------
+    name
+        Its name, by which `lb.attach` finds it.
+    job_id
+        Its id at the core.
+    earlier
+        The job that had the name before, with `left`, `cancel()` and `keep()`; None without one.
+
+    Examples
+    --------
+    >>> job = simulate.map(range(1000), job="sweep")
+    >>> job.results(timeout=60)
     """
 
     _port = JobPort()
@@ -88,11 +103,41 @@ class Job(SteeredJob):
         return self._ledger.total
 
     def done(self) -> bool:
-        """Whether every item has ended, well or not."""
+        """Tell if every item has ended, well or not.
+
+        Returns
+        -------
+        bool
+            True when `results()` does not wait.
+
+        Examples
+        --------
+        >>> job.done()
+        """
         return self._ledger.ended >= self._ledger.total
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until every item has ended; False if the time is over before."""
+        """Wait until every item has ended.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; None waits without a limit.
+
+        Returns
+        -------
+        bool
+            False if the time is over before.
+
+        Raises
+        ------
+        LoadBalancerUnreachable
+            The connection was closed; the tasks go on.
+
+        Examples
+        --------
+        >>> job.wait(60)
+        """
         return self._wait(self.done, timeout)
 
     def _wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
@@ -105,15 +150,31 @@ class Job(SteeredJob):
         return ended
 
     def results(self, timeout: float | None = None, errors: Errors = "raise") -> list[Any]:
-        """All results in order, once every item has ended.
+        """Wait for all items, and give their results in order.
 
         Parameters
         ----------
         timeout
-            Seconds to wait at most; TimeoutError after them.
+            Seconds to wait at most; None waits without a limit.
         errors
             What to do about items that have no result: "raise" the first one's error, "return" the error in its
             place, or "skip" them.
+
+        Returns
+        -------
+        list
+            One result an item; fewer with errors="skip".
+
+        Raises
+        ------
+        TaskError
+            An item has no result: TaskFailed, TaskTimeout, TaskLost, TaskCancelled or DependencyFailed.
+        TimeoutError
+            Some have not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> job.results(errors="skip")
         """
         if errors not in ("raise", "return", "skip"):
             raise ValueError(f'errors is {errors!r}; it must be "raise", "return" or "skip"')
@@ -181,7 +242,28 @@ class Job(SteeredJob):
             self._port.remove_listener(self, tell)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[TaskFuture]:
-        """The futures of the items, in the order in which they end."""
+        """Give the futures of the items, in the order in which they end.
+
+        Parameters
+        ----------
+        timeout
+            Seconds from now in which all have to end; None waits without a limit.
+
+        Returns
+        -------
+        iterator of TaskFuture
+            Each item once.
+
+        Raises
+        ------
+        TimeoutError
+            Some have not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> for future in job.as_completed():
+        ...     print(future.task_id, future.state)
+        """
         until = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             if self._order is None:
@@ -266,11 +348,24 @@ class Job(SteeredJob):
         return [self[item] for item in self._ledger.of_state("FAILED", "LOST")]
 
     def dataframe(self) -> pd.DataFrame:
-        """One row an item, as far as is known now.
+        """A table with one row an item, as far as is known now.
 
-        Columns: `state`; `kept`, whether it was stopped early, so that its result is what it emitted last; `code`, the
-        hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column for
-        each key if results are dicts; `error` and `where` of those that failed.
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: `state`; `kept`, True if it was stopped early, so that its result is what it emitted last; `code`,
+            the
+            hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column for
+            each key if results are dicts; `error` and `where` of those that failed.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+
+        Examples
+        --------
+        >>> job.dataframe().groupby("state").size()
         """
         from nblb.client.jobs.dataframe import dataframe
 
@@ -279,11 +374,21 @@ class Job(SteeredJob):
     # ── cancel, retry, forget ──
 
     def cancel(self, kill: bool = False) -> None:
-        """Cancel all items that have not ended, also running ones; returns at once."""
+        """Cancel all items that have not ended, also running ones; returns at once.
+
+        Parameters
+        ----------
+        kill
+            True ends the worker processes of running items at once.
+
+        Examples
+        --------
+        >>> job.cancel()
+        """
         self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
 
     def retry_failed(self, with_: Callable[..., Any] | None = None) -> int:
-        """Run the items that failed or were lost once more; how many they are.
+        """Run the items that failed or were lost once more.
 
         The core has their arguments, so this works in every process that holds or has attached to the job, and all of
         them follow. Items that were lost because their notebook never submitted them are not among them: run the map
@@ -292,9 +397,25 @@ class Job(SteeredJob):
         Parameters
         ----------
         with_
-            The function, or task, to run instead of the one that failed: `job.retry_failed(with_=simulate)` after a
-            bug in `simulate` was mended. Without it the code runs that the items have run before. Which code has made
-            a result, `job.dataframe()` says.
+            The function, or task, to run instead of the one that failed, after a bug in it was mended. Without it the
+            code
+            runs that the items have run before. `job.dataframe()` says which code has made a result.
+
+        Returns
+        -------
+        int
+            The number of items that run again.
+
+        Raises
+        ------
+        TypeError
+            `with_` is no function.
+        LoadBalancerUnreachable
+            The connection is closed.
+
+        Examples
+        --------
+        >>> job.retry_failed(with_=simulate)
         """
         from nblb.client.jobs.retry import retry_failed
 
@@ -309,6 +430,10 @@ class Job(SteeredJob):
         ------
         LoadBalancerUnreachable
             The core does not answer; it drops the job when it is back.
+
+        Examples
+        --------
+        >>> job.forget()
         """
         self._connection.carried_out(ForgetJob(request=self._connection.request(), job=self.job_id))
 
@@ -336,7 +461,17 @@ class Job(SteeredJob):
     # ── what is known ──
 
     def counts(self) -> dict[str, int]:
-        """Items by the name of their state; zeros are left out."""
+        """The numbers of items by the name of their state.
+
+        Returns
+        -------
+        dict
+            {"DONE": 180, "FAILED": 20}; zeros are left out.
+
+        Examples
+        --------
+        >>> job.counts().get("DONE", 0)
+        """
         ledger = self._ledger
         counts = dict(zip(STATES, ledger.counts, strict=True))
         left = ledger.total - ledger.ended
@@ -350,6 +485,17 @@ class Job(SteeredJob):
         return {state: number for state, number in counts.items() if number}
 
     def snapshot(self) -> JobSnapshot:
+        """The state of the job at this moment, as its card shows it.
+
+        Returns
+        -------
+        JobSnapshot
+            A frozen object: total, counts, done_percent (0 to 100), rate_per_s, eta_s (seconds), failures, …
+
+        Examples
+        --------
+        >>> job.snapshot().done_percent
+        """
         with self._lock:
             return job_snapshot(self._view(), self.counts(), time.monotonic())
 
