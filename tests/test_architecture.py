@@ -75,9 +75,18 @@ def test_functions_are_short() -> None:
         f"{path.relative_to(ROOT)}:{function.lineno} {function.name}: {length} lines"
         for path in sources()
         for function in functions(path)
-        if (length := (function.end_lineno or 0) - function.lineno + 1) > LONGEST_FUNCTION
+        if (length := (function.end_lineno or 0) - function.lineno + 1 - _docstring(function)) > LONGEST_FUNCTION
     ]
     assert not long, f"longer than {LONGEST_FUNCTION} lines: " + "; ".join(long)
+
+
+def _docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Its lines: a function that is described at length is not a long one."""
+    first = function.body[0]
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    return (first.end_lineno or 0) - first.lineno + 1 if is_text else 0
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
