@@ -382,8 +382,7 @@ class Cluster:
         ----------
         options
             `workers`, the number of its workers (by default those of WKHUB_WORKERS); `host` and `engine` are refused
-            until
-            other computers and engines can be used.
+            until other computers and engines can be used.
 
         Returns
         -------

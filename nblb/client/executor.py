@@ -98,9 +98,8 @@ class Executor(concurrent.futures.Executor):
     """A concurrent.futures.Executor whose calls run on the cluster; `lb.executor` makes one.
 
     Its futures raise what the call raised, with the remote traceback as its cause. All its calls are one job with an
-    open
-    end. A call that cannot be pickled gives a future with that error, as other executors do. An executor that is not
-    referenced any more counts as shut down; its calls go on.
+    open end. A call that cannot be pickled gives a future with that error, as other executors do. An executor that is
+    not referenced any more counts as shut down; its calls go on.
 
     Examples
     --------

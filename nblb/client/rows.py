@@ -39,14 +39,14 @@ class Row(dict[str, Any]):
         Fields by their names.
     """
 
-    KEYS: ClassVar[Mapping[str, str]] = {"n_items": "items"}  # field -> its key, where a method has that name
-    SHOWN: ClassVar[tuple[str, ...]] = ()  # in the repr
+    _KEYS: ClassVar[Mapping[str, str]] = {"n_items": "items"}  # field -> its key, where a method has that name
+    _SHOWN: ClassVar[tuple[str, ...]] = ()  # in the repr
 
     def __init__(self, told: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         rest = {**(told or {}), **more}
         known: dict[str, Any] = {}
         for each in fields(self):
-            key = self.KEYS.get(each.name, each.name)
+            key = self._KEYS.get(each.name, each.name)
             value = rest.pop(each.name, MISSING)
             value = rest.pop(key, value)
             if value is MISSING:
@@ -73,7 +73,7 @@ class Row(dict[str, Any]):
         return type(self), (dict(self),)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' '.join(f'{key}={self[key]!r}' for key in self.SHOWN or self)}>"
+        return f"<{type(self).__name__} {' '.join(f'{key}={self[key]!r}' for key in self._SHOWN or self)}>"
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} is an answer of the core and cannot be changed; dict(row) is a copy")
@@ -81,7 +81,7 @@ class Row(dict[str, Any]):
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
 
-CHANGES = frozenset({"clear", "pop", "popitem", "setdefault", "update", "fromkeys", "KEYS", "SHOWN"})
+CHANGES = frozenset({"clear", "pop", "popitem", "setdefault", "update", "fromkeys"})
 frozen = dataclass(frozen=True, init=False, repr=False, eq=False)
 
 
@@ -105,8 +105,8 @@ class HubInfo(Row):
         Shares of its computer in use, 0 to 1: of all cores, and of the main memory.
     age_s
         Seconds since its last message.
-    python
-        Version of its interpreter, as (major, minor).
+    python, numpy
+        Versions: of its interpreter, as [major, minor], and of the NumPy that its workers import ("" for none).
     address
         Where it answers probes.
     functions, holds
@@ -132,12 +132,13 @@ class HubInfo(Row):
     memory: float = 0.0
     age_s: float = 0.0
     python: list[int] = field(default_factory=list)
+    numpy: str = ""
     address: str = ""
     functions: list[str] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
 
-    SHOWN = ("name", "host", "pid", "workers", "busy", "state")
+    _SHOWN = ("name", "host", "pid", "workers", "busy", "state")
 
 
 @frozen
@@ -204,7 +205,7 @@ class WorkerInfo(Row):
     lb_port: int = 0
     hc_port: int = 0
 
-    SHOWN = ("worker", "hub", "state", "task_name", "progress", "user")
+    _SHOWN = ("worker", "hub", "state", "task_name", "progress", "user")
 
 
 @frozen
@@ -232,7 +233,7 @@ class UserInfo(Row):
     failed: int = 0
     used_s: float = 0.0
 
-    SHOWN = ("user", "queued", "running", "done", "failed")
+    _SHOWN = ("user", "queued", "running", "done", "failed")
 
 
 @frozen
@@ -277,7 +278,7 @@ class JobInfo(Row):
     fingerprint: str = ""
     code: str = ""
 
-    SHOWN = ("name", "state", "items", "counts", "user")
+    _SHOWN = ("name", "state", "items", "counts", "user")
 
 
 class JobList(list[JobInfo]):
@@ -428,7 +429,7 @@ class ClusterStatus(Row):
     faults: int = 0
     late_facts: int = 0
 
-    SHOWN = ("name", "core", "hubs", "workers", "busy", "queued", "running")
+    _SHOWN = ("name", "core", "hubs", "workers", "busy", "queued", "running")
 
     def __init__(self, told: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         given = {**(told or {}), **more}

@@ -81,8 +81,7 @@ class Client:
         -------
         dict
             {'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}. progress is None for a task that
-            is
-            unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it reports, 100 when it is done,
+            is unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it reports, 100 when it is done,
             'cancelled' when it was. 'waiting' says why no worker can ever take a queued one.
 
         Examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import threading
@@ -164,3 +165,17 @@ def banded(settings: dict[str, Any]) -> Iterator[Cluster]:
     ]
     with lb.start(settings, monitor=False) as cluster:
         yield cluster
+
+
+def test_what_the_core_answers_has_a_typed_field_each(cluster: Cluster) -> None:
+    job = square.map(range(3))
+    assert job.wait(20)
+    slow = nap.submit(20)
+    (row,) = wait_until(cluster.tasks, 10)
+    for answer in (*cluster.hubs(), *cluster.workers(), *cluster.users(), *cluster.jobs(), row, cluster.status().core):
+        known = {type(answer)._KEYS.get(each.name, each.name) for each in dataclasses.fields(answer)}
+        assert {*answer} <= known | {"first", "items"}, type(answer)
+    status, of_core = cluster.status(), {"pid", "epoch", "host", "started_at", "nblb", "process", "python"}
+    assert {*status} - {each.name for each in dataclasses.fields(status)} <= of_core
+    assert (status.core.pid, status.core["epoch"]) == (status["pid"], status.epoch)
+    slow.cancel()

@@ -82,7 +82,7 @@ class TaskRow(Row):
     function: str = ""
     failure: dict[str, str] | None = None
 
-    SHOWN = ("name", "state", "task", "user", "priority")
+    _SHOWN = ("name", "state", "task", "user", "priority")
 
 
 class TaskList(list[TaskRow]):

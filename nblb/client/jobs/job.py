@@ -354,9 +354,8 @@ class Job(SteeredJob):
         -------
         pandas.DataFrame
             Columns: `state`; `kept`, True if it was stopped early, so that its result is what it emitted last; `code`,
-            the
-            hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column for
-            each key if results are dicts; `error` and `where` of those that failed.
+            the hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column
+            for each key if results are dicts; `error` and `where` of those that failed.
 
         Raises
         ------
@@ -398,8 +397,7 @@ class Job(SteeredJob):
         ----------
         with_
             The function, or task, to run instead of the one that failed, after a bug in it was mended. Without it the
-            code
-            runs that the items have run before. `job.dataframe()` says which code has made a result.
+            code runs that the items have run before. `job.dataframe()` says which code has made a result.
 
         Returns
         -------
