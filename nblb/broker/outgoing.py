@@ -26,7 +26,7 @@ GONE = frozenset({"UnknownTask", "ResultExpired"})  # kinds of answers that may 
 
 
 def is_unbound(message: Message) -> bool:
-    """True for what may be sent before the commit; that a task is gone may follow from a drop that is not kept yet."""
+    """Return True if it may be sent before the commit; the answer that a task is gone may depend on a drop in it."""
     if isinstance(message, Answer) and message.committed:
         return False
     return isinstance(message, UNBOUND) and getattr(message, "kind", "") not in GONE
@@ -63,7 +63,7 @@ class Outgoing:
         return self._delayed_acks.deadline()
 
     def flush(self, doors: Sender, now: float | None) -> None:
-        """Say all of it, but for what may wait for company; without a clock that too."""
+        """Send everything except delayed acknowledgements that may still wait; with `now` None, send those too."""
         sends, self.sends = self.sends, {}
         for to, messages in sends.items():
             if now is not None and self._delayed_acks.holds(to, messages, now):
@@ -75,8 +75,8 @@ class Outgoing:
             doors.answer_json(to, value)
 
     def flush_unbound(self, doors: Sender) -> None:
-        """Say what depends on no record, and keep the rest back."""
-        self._delayed_acks.clear()  # a flush to come holds back anew
+        """Send the messages that depend on no journal entry, and withhold the rest."""
+        self._delayed_acks.clear()  # the next flush decides anew what to delay
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:
@@ -107,9 +107,9 @@ class Outgoing:
         ]
 
     def keep_orders(self, is_meant: Callable[[str, RunTask], bool]) -> None:
-        """Drop the orders to run that are not meant any more, or that a StopTask behind them takes back.
+        """Drop the orders to run that are no longer valid, or that a StopTask behind them takes back.
 
-        A hub that is told to stop what it never got answers that it has stopped.
+        A hub that is told to stop an attempt that it never received answers that it has stopped.
         """
         for to, messages in self.sends.items():
             stopped = {(m.task, m.first, m.attempt) for m in messages if isinstance(m, StopTask)}

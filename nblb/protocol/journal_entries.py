@@ -11,8 +11,8 @@ meaning of old rows), and the tables.
   the field. If ignoring it would do harm, raise SCHEMA.
 - Any other change raises it: add the step from the version before to UPGRADES in broker/journal/schema.py. An older
   journal is upgraded in one transaction when it is opened; a newer one is refused.
-- Either way `python -m tests.broker.journal.schemas` writes down the new shapes, and with a new SCHEMA a journal to be
-  kept as a sample. tests/broker/journal/test_schema.py fails until that is done, and opens the samples of all schemas.
+- In both cases `python -m tests.broker.journal.schemas` records the new shapes, and for a new SCHEMA also a sample
+  journal. tests/broker/journal/test_schema.py fails until that is done, and opens the samples of all schemas.
 """
 
 from __future__ import annotations

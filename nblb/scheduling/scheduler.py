@@ -301,10 +301,10 @@ class Scheduler:
     def _ask(self, client: ConnectedClient, message: Ask, now: float, committed: bool = False) -> None:
         try:
             if self.answers is None:
-                raise LookupError("nobody answers questions here")
+                raise LookupError("this scheduler was made without `answers`, so it answers no Ask")
             value = self.answers(self, message.topic, message.about, now)
             answer = Answer(request=message.request, value=value, committed=committed)
-        except Exception as error:  # whatever was asked, no question deafens the core
+        except Exception as error:  # no query may stop the core
             text = str(error.args[0]) if error.args else type(error).__name__
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)

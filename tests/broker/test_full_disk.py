@@ -37,7 +37,7 @@ class Disk:
 
         monkeypatch.setattr(journal, "commit", trying)
         monkeypatch.setattr(Journal, "is_tight", property(lambda _: self.in_use))
-        monkeypatch.setattr(journal, "has_room", lambda: not self.in_use)
+        monkeypatch.setattr(journal, "has_room", lambda: not (self.in_use or self.tight))
 
 
 @pytest.fixture

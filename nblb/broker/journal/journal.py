@@ -131,7 +131,7 @@ class Journal:
         return self._reserve.is_in_use
 
     def has_room(self) -> bool:
-        """Whether new tasks can be taken again; then the reserve is set aside again, and blobs that waited are kept."""
+        """Return True if there is room for new submissions; then restore the reserve and append the waiting blobs."""
         if not self._reserve.have_back(2 * self._pending.withheld_nbytes()):
             return False
         self._pending.readmit()
@@ -207,7 +207,7 @@ class Journal:
         return self._pending.withdraw(tasks)
 
     def pending_tasks(self) -> list[str]:
-        """The tasks that a commit which failed would have begun to keep."""
+        """Return the new submissions of a failed commit."""
         return self._pending.tasks()
 
     def _gather(self) -> RowBatch:

@@ -56,7 +56,7 @@ class WorkerTable:
         return StartWorker(worker.id, group.number, now + delay_s if delay_s else 0.0)
 
     def _promote(self, group: GroupOfSlots) -> bool:
-        """Let a stand-in take the place of a worker that has gone or leaves; False if there is none."""
+        """Make a stand-in take the place of a worker that has gone or leaves; return False if there is none."""
         for worker in group.workers.values():
             if worker.is_stand_in and not (worker.leaves or worker.parked_at):
                 leaving = next((w for w in group.workers.values() if w.leaves and not w.is_stand_in), None)
