@@ -150,9 +150,10 @@ def duplicate_end_accepted() -> Patches:
     """An end does not take the attempt out of the hub's hands."""
 
     def make(original: Any) -> Any:
-        def let_go(self: State, held: Any, now: float, duration_s: float) -> None:
-            original(self, held, now, duration_s)
+        def let_go(self: State, held: Any, now: float, duration_s: float) -> Any:
+            charged_s = original(self, held, now, duration_s)
             held.group.hub.in_hand[held.fence] = held
+            return charged_s
 
         return let_go
 

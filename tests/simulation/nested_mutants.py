@@ -102,7 +102,17 @@ def lent_slots_are_not_counted_again() -> Patches:
     return [swap(waits, "use_again", make)]
 
 
+def a_restart_charges_waits() -> Patches:
+    """It is not kept that the end of a call tells of its waits as well."""
+
+    def make(original: Any) -> Any:
+        return lambda self, held, seconds, now: original(self, held, max(0.0, seconds), now)
+
+    return [swap(AttemptReports, "_spent", make)]
+
+
 NESTED_MUTANTS = (
+    a_restart_charges_waits,
     silent_waits_are_not_seen,
     lent_slots_are_not_counted_again,
     children_outlive_their_parent,
