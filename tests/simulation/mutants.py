@@ -42,6 +42,7 @@ RARE = frozenset(
         "no_fencing",
         "old_orders_are_run",
         "refusal_ends_the_hub",
+        "silent_waits_are_not_seen",
         "silent_workers",
         "steered_by_the_record",
         "time_is_not_charged",
