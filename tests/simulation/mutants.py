@@ -45,7 +45,6 @@ RARE = frozenset(
         "silent_waits_are_not_seen",
         "silent_workers",
         "steered_by_the_record",
-        "time_is_not_charged",
         "wall_clock_lease",
         "work_ahead_goes_first",
         "work_ahead_of_equals",
