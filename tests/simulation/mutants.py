@@ -24,7 +24,6 @@ FEW = 80
 RARE = frozenset(
     {
         "a_returning_hub_has_nobody_waiting",
-        "adoption_ignored",
         "blob_pieces_by_their_first_item",
         "forgotten_blobs_come_back",
         "promises_leave_a_full_disk",
