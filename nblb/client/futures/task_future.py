@@ -285,7 +285,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def duration_s(self) -> float:
-        """The time that its last attempt ran, in seconds; 0 until it has ended, and if it ended as a task it returned."""
+        """The run time of its last attempt in seconds; 0 before its end, and if it ended as a task that it returned."""
         return self._ended.duration_s if self._ended is not None else 0.0
 
     @property
