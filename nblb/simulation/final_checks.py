@@ -129,7 +129,8 @@ def _was_not_done(referee: Referee, name: str) -> bool:
 def _check_adoption(referee: Referee) -> None:
     """Checks that running items were not run again, in histories where only the core failed."""
     for task, kept in referee.ledger.tasks.items():
-        if referee.conduct(task).plain and task not in referee.cancel_asked:
+        excused = task in referee.cancel_asked or task in referee.refused_waits  # a refused wait fails its call
+        if referee.conduct(task).plain and not excused:
             for item, state in enumerate(kept.states):
                 times = referee.begun.get((task, item), 0)
                 if state is DONE and times > 1:
