@@ -97,7 +97,7 @@ class Cancelling:
             # The seed's rule for single tasks: the result is dropped, unless another needs it or it belongs to a job.
             if record.spec.job or record.pins or not whole:
                 return 0, ""
-            self.state.tallies.uncount(task, self.state.wall_offset)
+            self.state.tallies.retire_slice(task, self.state.wall_offset)
             self._end(task, now)
             return items, "done"
         if task.state in WAITING:

@@ -244,7 +244,7 @@ def test_a_retry_is_a_new_life_and_a_chain_waits_for_its_links(world: World) -> 
         world.tick()
     assert {world.scheduler.state.records[name].unended for name in "ab"} == {0}
     world.say(ANNA, RetryFailed(request=7, task="b"))  # what it needs has still failed
-    assert heard(world, Answer)[-1] == Answer(request=7, value=2)
+    assert heard(world, Answer)[-1] == Answer(request=7, value=2, committed=True)
     assert world.scheduler.state.records["b"].slices[0].state is TaskState.FAILED
     world.say(ANNA, RetryFailed(request=8, task="a"))
     world.say(ANNA, RetryFailed(request=9, task="b"))

@@ -142,7 +142,7 @@ class Tallies:
         statistics.add(items, failed, ran_s(task), _waited_s(task, wall_offset))
 
     def uncount(self, task: Slice, wall_offset: float, keep_use: bool = True) -> None:
-        """Subtract an ended slice that runs again or is cancelled; the use of its worker stays counted."""
+        """Subtract an ended slice that runs again; the use of its worker stays counted."""
         ended, items, record = task.ended, task.items, task.record
         assert ended is not None
         user, is_bad = self._share.user(record.user), ended.state is not DONE
@@ -172,15 +172,19 @@ class Tallies:
     def retire(self, record: Submission, wall_offset: float) -> None:
         """Move the sums of a submission that is about to be dropped into the past."""
         for task in record.slices:
-            ended = task.ended
-            if ended is None or ended.state is CANCELLED:
-                continue
-            past, ran, items = self._past_of(record.user), ran_s(task), task.items
-            failed = 0 if ended.state is DONE else items
-            past.done += items - failed
-            past.failed += failed
-            past.spend(ran, ended.ended_at, self._share.halflife_s)
-            self._past_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
+            if task.ended is not None and task.ended.state is not CANCELLED:
+                self.retire_slice(task, wall_offset)
+
+    def retire_slice(self, task: Slice, wall_offset: float) -> None:
+        """Move the sums of an ended slice, whose end is about to be dropped, into the past: its calls have run."""
+        ended, record, items = task.ended, task.record, task.items
+        assert ended is not None
+        past, ran = self._past_of(record.user), ran_s(task)
+        failed = 0 if ended.state is DONE else items
+        past.done += items - failed
+        past.failed += failed
+        past.spend(ran, ended.ended_at, self._share.halflife_s)
+        self._past_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
 
     def _past_of(self, user: str) -> UserTotals:
         self._changed_users[user] = None
