@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nblb"
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 600
+LONGEST_MAP = 120  # lines of ARCHITECTURE.md
 MOST_FILES = 24  # of one folder, at one level
 # A literal vocabulary is a table: it is read by looking a line up, and a second file would hide half of it.
 LONG_FILES_ALLOWED = {"nblb/protocol/messages.py"}
@@ -185,6 +186,10 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
         if (number := len([path for path in folder.glob("*.py") if path.stem != "__init__"])) > MOST_FILES
     }
     assert not large, f"more than {MOST_FILES} modules at one level: {large}"
+
+
+def test_the_map_stays_short() -> None:
+    assert (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").count("\n") <= LONGEST_MAP
 
 
 def test_import_is_light() -> None:
