@@ -294,3 +294,10 @@ def test_a_result_stays_while_its_parent_may_return_its_future(world: World, hub
         world.now += world.scheduler.policy.result_ttl_s + 1.0
         world.tick()
     assert "c" not in world.scheduler.state.records
+
+
+def test_a_slot_that_is_lent_when_the_nested_tasks_are_over_is_counted_again(world: World, hub: ModelHub) -> None:
+    world.fact(hub, WaitBegan(task="p", attempt=1, wait=1, lent=True))
+    assert not in_wait(world)
+    assert occupied(world, "anna") == 1
+    world.check()

@@ -33,6 +33,8 @@ def enter_wait(state: State, held: Assignment, wait: int, now: float, lent: bool
     held.user.occupied -= 1
     state.share.standing_changed(held.user)
     state.dispatch_due = True
+    if lent and held.record.children is None:  # they ended while the hub was asked for the slot
+        use_again(state, held, now)
 
 
 def ask_for_slot(state: State, held: Assignment, wait: int, now: float) -> None:
