@@ -47,6 +47,8 @@ def reduced(obj: Any, kind: type, in_module: bool) -> Any:
         return NotImplemented if goes_by_name(obj) else _cached(obj)
     if kind is functools.cached_property:
         return functools.cached_property, (obj.func,), {"attrname": obj.attrname, "__doc__": obj.__doc__}
+    if kind is functools.singledispatchmethod:
+        return kind, (obj.func,), list(registry_of(obj.dispatcher).items()), None, None, _fill_dispatching_method
     if kind in _TYPE_NAMES:
         is_own = obj.__module__ == "__main__" or obj.__module__ in project_modules
         return _TYPE_NAMES[kind](obj) if is_own else NotImplemented
@@ -113,6 +115,12 @@ def _fill_dispatching(obj: Any, state: tuple[list[tuple[type, Any]], dict[str, A
         obj.register(cls, implementation)
     for name, value in attributes.items():
         setattr(obj, name, value)
+
+
+def _fill_dispatching_method(obj: Any, registered: list[tuple[type, Any]]) -> None:
+    """Register the implementations; from Python 3.13 on, the method also has a cache of weak references."""
+    for cls, implementation in registered:
+        obj.dispatcher.register(cls, implementation)
 
 
 def _anew(make: Callable[..., Any]) -> Callable[[Any], Any]:

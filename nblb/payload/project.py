@@ -41,8 +41,12 @@ def is_project_file(path: str) -> bool:
 
 @functools.cache
 def _installed() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+    folders = {os.path.dirname(os.__file__)}  # noqa: PTH120
+    try:
+        folders |= {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    except (AttributeError, KeyError):
+        pass  # 3.13.0 lacks abi_thread where the prefix has changed; the caller also looks for "site-packages"
+    return tuple(folder + os.sep for folder in folders)
 
 
 _NBLB = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
