@@ -133,6 +133,7 @@ def test_the_reserve_keeps_what_runs(
 
     fill(small_disk / "filler")  # somebody else takes what was given up and not used: there is more
     again = launch.start(parameters, monitor=False)
+    wait_until(lambda: cluster.connected, 20, "the kernel to find the core that came back")
     pid = cluster.status().core.pid
     assert [len(result) for result in cluster.attach("running").results(30)] == [50_000] * workers
     with pytest.raises(lb.JournalFull):
