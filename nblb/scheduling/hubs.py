@@ -40,6 +40,7 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct: one is created for each
     waits: int = 0  # number of the latest reported wait
     lent: bool = False  # its group stalled (nesting/stalled.py); it may go on at any time
     wait_since: float = 0.0
+    unasked: bool = False  # the latest wait ended without a turn, because its slot had been lent
     waited_s: float = 0.0  # total of the ended waits that no charged time has been shortened by yet
 
     def without_waits(self, seconds: float) -> float:

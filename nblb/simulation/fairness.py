@@ -60,12 +60,12 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         occupied[user] -= 1
         in_group[given.group] -= 1
         ahead, goes_on = in_group[given.group] >= given.group.alive, type(run) is ResumeTask
-        if not (ahead and goes_on):  # one that has lent its slot unasked goes on at once, whoever waits
+        if not (goes_on and given.unasked):  # one that has lent its slot unasked goes on at once, whoever waits
             _check(given, occupied, waiting, ahead, goes_on)
-        if not ahead:
-            _check_resumable(scheduler, given, occupied, resumable)
-        elif not goes_on:
-            _check_equals(scheduler, given, occupied, waiting)
+            if not ahead:
+                _check_resumable(scheduler, given, occupied, resumable)
+            elif not goes_on:
+                _check_equals(scheduler, given, occupied, waiting)
         if goes_on:
             resumable.append(given)
         else:

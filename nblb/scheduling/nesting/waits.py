@@ -56,6 +56,7 @@ def use_again(state: State, held: Assignment, now: float) -> None:
     """Count the slot again at once, and resume the attempt, since the tasks that it submitted are over."""
     order = ResumeTask(task=held.record.id, attempt=held.attempt, first=held.first, wait=held.wait)
     use_slot(state, held, now)
+    held.unasked = True
     state.send(held.group.hub.address, order)
 
 
@@ -79,6 +80,7 @@ def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bo
         return False
     order = ResumeTask(task=best.record.id, attempt=best.attempt, first=best.first, wait=best.wait)
     use_slot(state, best, now)
+    best.unasked = False
     state.send(best.group.hub.address, order)
     return True
 
