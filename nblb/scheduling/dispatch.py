@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from itertools import islice
 
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
@@ -158,7 +159,7 @@ class Dispatch:
             else:
                 if task is not None:
                     self.waiting.append((user, task, band))
-                    closed.append(task.record.kind)
+                    closed += _kinds(task, user, band)
                     if placement.is_closed(band, closed):
                         break
                 band.pass_over(user)
@@ -277,6 +278,12 @@ class Dispatch:
             return f"no hub knows a task named {spec.name!r} ({hint})"
         version = ".".join(map(str, spec.python))
         return f"no hub runs Python {version}, which its function needs"
+
+
+def _kinds(task: Slice, user: UserQueue, band: Band) -> dict[Kind, None]:
+    """Return the kinds of the tasks of a user who waits: a hub that cannot run the next one may run another."""
+    others = islice(user.others(band.low, band.high), MOST_COMPARED)
+    return dict.fromkeys([task.record.kind, *(other.record.kind for other in others)])
 
 
 def _is_next(user: UserQueue, task: Slice, band: Band) -> bool:

@@ -20,7 +20,8 @@ CELL = """
         A = 1; B = 2; D = 12
     class Strict(enum.Flag):
         A = 1; B = 2; AB = 3
-    class Kept(enum.Flag, boundary=enum.KEEP):
+    keeps = hasattr(enum, "KEEP")  # since Python 3.11; an IntFlag does the same before
+    class Kept(enum.Flag if keeps else enum.IntFlag, **({"boundary": enum.KEEP} if keeps else {})):
         A = 1
     class Planet(enum.Enum):
         EARTH = (1, 2); MARS = (3, 4); WORLD = (1, 2)
