@@ -1,4 +1,4 @@
-"""What is given to whom (DESIGN 4): fairness at each dispatch, placement, slices, work ahead, the words of why()."""
+"""Which task goes to which worker: fairness at each dispatch, placement, slices, work ahead, the words of why()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is (DESIGN 4.2): fewest occupied workers, then least recent use, then the oldest task."""
+"""The user whose turn it is: fewest occupied workers, then least recent use, then the oldest task."""
 
 from __future__ import annotations
 

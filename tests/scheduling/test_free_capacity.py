@@ -40,7 +40,7 @@ class Floor:
             self.groups += hub.groups
 
     def best(self, record: Submission, ahead_s: float | None) -> list[GroupOfWorkers]:
-        """All groups that are as good as any: a look at each of them, by the rule of DESIGN 4.4."""
+        """All groups that are as good as any: a look at each of them, by rule 4 of docs/scheduling.md."""
         ranked = []
         for group in self.groups:
             hub, has_free = group.hub, group.given < group.alive
