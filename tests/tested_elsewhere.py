@@ -10,6 +10,7 @@ SIMULATOR = "is a part of a history; whole histories and planted faults test it"
 PACKING = "is a step of packing a function, whose results that test looks at"
 JOURNAL = "reads or writes the rows of a journal, which that test writes, damages and opens again"
 SLOTS = "has no meaning apart from Slots, whose events and commands that test checks"
+MESSAGES = "holds types, which that test and test_protocol_page compare to their unions and to docs"
 SESSION = "has no meaning apart from Session, whose messages that test checks"
 
 TESTED_ELSEWHERE = {
@@ -79,10 +80,13 @@ TESTED_ELSEWHERE = {
     "payload/reach": ("tests/payload/test_functions.py", PACKING),
     "protocol/commands": ("tests/scheduling/test_machine.py", "holds the types of commands, which the machines give"),
     "protocol/journal_entries": ("tests/broker/journal/test_schema.py", "holds types, whose shapes that test compares"),
-    "protocol/messages": (
-        "tests/protocol/test_protocol_page.py",
-        "holds types, which that test compares to docs",
-    ),
+    "protocol/messages/blobs": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/connection": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/from_client": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/from_hub": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/to_client": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/to_hub": ("tests/protocol/test_messages.py", MESSAGES),
+    "protocol/messages/vocabulary": ("tests/protocol/test_messages.py", MESSAGES),
     "scheduling/cancelling": ("tests/scheduling/test_scenarios.py", SCHEDULER),
     "scheduling/dependencies": ("tests/scheduling/test_scenarios.py", SCHEDULER),
     "scheduling/nesting/following": ("tests/scheduling/test_nesting.py", SCHEDULER),

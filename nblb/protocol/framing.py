@@ -3,7 +3,7 @@
 One multipart message of ZeroMQ carries a list of nblb messages:
 
     frame 0   b"nblb1"      the version of this layout
-    frame 1   JSON          a list of messages (see messages.py), with each payload replaced by its layout
+    frame 1   JSON          a list of messages (see messages/), with each payload replaced by its layout
     frame 2   small bytes   the small buffers of all payloads, end to end in the order of the layouts
     frame 3.. large buffers of LARGE bytes and more, one frame each
 
@@ -306,7 +306,7 @@ def _as_text(value: Any) -> Any:
 class Codec:
     """Encodes and decodes one vocabulary: a union of msgspec.Struct types, distinguished by their tags.
 
-    Each direction between two kinds of parties has its own Codec (see messages.py), so a door accepts only the
+    Each direction between two kinds of parties has its own Codec (see messages/), so a door accepts only the
     messages that are allowed there.
     """
 

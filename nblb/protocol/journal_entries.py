@@ -3,7 +3,7 @@
 The scheduler orders each entry (`commands.Record`), broker/journal/journal.py writes it, and `Scheduler.restore`
 rebuilds the live state from the same entries.
 
-SCHEMA is the version of everything that is written: the classes below, the classes of messages.py in them (SubmitTask,
+SCHEMA is the version of everything that is written: the classes below, the classes of messages/ in them (SubmitTask,
 OpenJob, Failure, TaskState), their fields, their defaults (a default is not written, so a changed one changes the
 meaning of old rows), and the tables.
 

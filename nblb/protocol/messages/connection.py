@@ -1,0 +1,57 @@
+"""The messages that open and keep a connection: the greetings of both kinds of parties, and signs of life."""
+
+from __future__ import annotations
+
+from nblb.protocol.messages.vocabulary import Message
+
+
+class Hello(Message):
+    """A client's first message on a connection, which identifies it. Answer: Welcome or Refused."""
+
+    client: str  # random id of this process
+    user: str  # a claim, believed only if the transport allows it
+    host: str = ""
+    pid: int = 0
+    python: tuple[int, int] = (3, 0)
+    cloudpickle: str = ""
+    notebook: str = ""  # path of the notebook, "" outside one
+    since: float = 0.0  # wall clock of this process's first connection, for lb.inbox()
+    here_s: float = -1.0  # time since then, by its own monotonic clock; -1: unknown
+
+
+class Welcome(Message):
+    """The core's answer to Hello and HubHello."""
+
+    core: str  # uuid of the cluster, the same after restarts
+    epoch: int  # raised by one at each start of the core
+    name: str
+    user: str = ""  # the client's user, as the core sees it
+    durability: str = "process"
+    pid: int = 0
+    heartbeat_s: float = 1.0
+    echo: float = 0.0  # to a hub: the time, by its own clock, from which its lease counts
+    output: str = ""  # the folder of this machine with the whole output of tasks (output_log.py)
+    files: str = ""  # the state folder, in which large buffers are handed over as files; "" for none
+    token: str = ""  # text of a file in it: a party that finds it sees the same folder
+
+
+class FilesSeen(Message):
+    """This party sees the folder in Welcome, so from here on the core may name files instead of sending bytes."""
+
+    token: str
+
+
+class Refused(Message):
+    """The core refuses this party; `reason` is a sentence for a person."""
+
+    reason: str
+    kind: str = "NotAllowed"  # name of a class in errors.py
+
+
+class Heartbeat(Message):
+    """A sign of life of either side, sent when nothing else was sent for heartbeat_s."""
+
+    load: float = 0.0  # hub: CPU use of its machine, 0..1
+    memory: float = 0.0  # hub: memory in use of its machine, 0..1
+    at: float = 0.0  # the sender's clock
+    echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers
