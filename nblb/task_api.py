@@ -7,8 +7,11 @@ latest value, and sends it at most every 20 ms (progress) or 100 ms (emitted val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from nblb.parameters import Parameters
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ class WorkerPort(Protocol):
 class Parent(Protocol):
     """The data about the running call that a client in a worker needs for the tasks that the call submits."""
 
-    parameters: Mapping[str, Any]  # of the cluster that runs the call
+    parameters: Parameters  # of the cluster that runs the call
     number: int  # of the current slice, 0 between two slices
     at_end: Callable[[], None] | None  # called at the end of a slice whose calls have submitted tasks
     takes_over: Callable[[Any], str] | None  # takes a call's result, returns the task whose result replaces it, or ""

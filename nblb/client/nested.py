@@ -20,7 +20,7 @@ from nblb.client.connection.locate import find_core, hello
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.job import Job
 from nblb.errors import NblbError
-from nblb.parameters import Parameters, load
+from nblb.parameters import Parameters
 
 ACCEPTED_S = 5.0  # at the end of a task, for the core to accept what it has submitted
 LOOK_S = 0.001
@@ -66,7 +66,7 @@ def cluster(parent: task_api.Parent) -> Cluster:
             own.connection.close()
             own = None
         if own is None:
-            own = _own = NestedCluster(load(dict(parent.parameters)), parent.user)
+            own = _own = NestedCluster(parent.parameters, parent.user)
             parent.at_end, parent.takes_over = _settle, _take_over
         current.use(own)
         return own
@@ -75,7 +75,7 @@ def cluster(parent: task_api.Parent) -> Cluster:
 def is_own(parameters: Parameters) -> bool:
     """Are these the parameters of the cluster that runs the task at hand?"""
     parent = task_api.parent
-    return parent is not None and load(dict(parent.parameters)).connection_file == parameters.connection_file
+    return parent is not None and parent.parameters.connection_file == parameters.connection_file
 
 
 def _settle() -> None:

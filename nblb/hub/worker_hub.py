@@ -63,6 +63,7 @@ from nblb.system.private_folder import refuse_other_computer, runtime_folder
 from nblb.system.processes import new_name
 from nblb.transport.dialing import dial, local_address
 from nblb.user_text import clean_name
+from nblb.worker.settings import WorkerSettings
 
 INFINITY = float("inf")
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
@@ -249,21 +250,21 @@ class WorkerHub:
             parent=os.getppid(),
         )
 
-    def _worker_settings(self) -> list[dict[str, Any]]:
+    def _worker_settings(self) -> list[WorkerSettings]:
         """Return the settings of each group's worker processes."""
         max_processes = machine.most_processes()
         threads = max(1, cores() // max(1, sum(group.workers for group in self._groups)))
         return [
-            {
-                "niceness": group.processP,
-                "threads": threads,
-                "max_message_mb": self.parameters.LB_MAX_MESSAGE_MB,
-                "env": dict(group.env),
-                "memory_mb": group.memory_mb,
-                "max_processes": max_processes,
-                "max_rss_mb": group.max_rss_mb,
-                "parameters": self.parameters.as_dict(),
-            }
+            WorkerSettings(
+                niceness=group.processP,
+                threads=threads,
+                max_message_mb=self.parameters.LB_MAX_MESSAGE_MB,
+                env=group.env,
+                memory_mb=group.memory_mb,
+                max_rss_mb=group.max_rss_mb,
+                max_processes=max_processes,
+                parameters=self.parameters,
+            )
             for group in self.parameters.worker_groups()
         ]
 

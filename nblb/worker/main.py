@@ -39,6 +39,7 @@ from nblb.worker.nested import Nested
 from nblb.worker.process_state import ProcessState
 from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
+from nblb.worker.settings import WorkerSettings
 
 SPARE_MB = 512  # libraries reserve memory that they never touch
 TELL_AFTER_S = 0.02  # a slice of many calls reports its progress after so long …
@@ -56,7 +57,7 @@ class WorkerLoop:
         channel: Channel,
         cell: ControlPage,
         output: WorkerOutput,
-        settings: Mapping[str, Any],
+        settings: WorkerSettings,
         asked: int,
     ) -> None:
         self.name = name
@@ -65,9 +66,9 @@ class WorkerLoop:
         self._blobs = calling.Blobs()
         self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel during a wait for a blob
         self._results: ResultFiles | None = None
-        self._max_bytes = settings.get("max_message_mb", 1024) * 1024 * 1024
+        self._max_bytes = settings.max_message_mb * 1024 * 1024
         self._parts = EarlyResults(channel, name, asked, self._max_bytes)
-        self._nested = Nested(channel, cell, self._parts, settings.get("parameters", {}))
+        self._nested = Nested(channel, cell, self._parts, settings.parameters)
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
@@ -373,7 +374,7 @@ class WorkerLoop:
 # ── start of the process ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
+def main(name: str, settings: WorkerSettings, fds: Mapping[str, int]) -> int:
     """Run a worker in the process that the fork server has just forked; return its exit code."""
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -398,29 +399,28 @@ def main(name: str, settings: Mapping[str, Any], fds: Mapping[str, int]) -> int:
     return 0
 
 
-def _settle(settings: Mapping[str, Any]) -> None:
+def _settle(settings: WorkerSettings) -> None:
     """Apply the group's environment, niceness and limits, and create a __main__ for the tasks."""
     if os.environ.get("MPLBACKEND", "").startswith("module:"):
         os.environ["MPLBACKEND"] = "agg"  # instead of the notebook's, which the hub has inherited
-    os.environ.update(settings.get("env", {}))
+    os.environ.update(settings.env)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         # Each worker gets its share of the cores: libraries that each use all cores slow each other down.
-        os.environ.setdefault(variable, str(settings.get("threads", 1)))
-    niceness = min(int(settings.get("niceness", 0)), 19)
+        os.environ.setdefault(variable, str(settings.threads))
+    niceness = min(settings.niceness, 19)
     try:
         if niceness:
             os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except PermissionError:
         print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
-    max_processes = int(settings.get("max_processes", 0))
+    max_processes = settings.max_processes
     if max_processes:  # per account: the bound for a fork bomb
         soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
         if soft == resource.RLIM_INFINITY or soft > max_processes:
             resource.setrlimit(resource.RLIMIT_NPROC, (max_processes, hard))
-    memory_mb = int(settings.get("memory_mb", 0))
-    if memory_mb:
+    if settings.memory_mb:
         # The hub enforces the limit (memory_watch.py). This bounds a single too large allocation: MemoryError.
-        most = (memory_mb * 3 // 2 + SPARE_MB) << 20
+        most = (settings.memory_mb * 3 // 2 + SPARE_MB) << 20
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("300")  # out of memory, the kernel should kill a worker, not the hub, core or notebook

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from nblb.errors import NblbError
+from nblb.parameters import Parameters
 from nblb.protocol.messages import RunTask, WaitBegan, WaitEnded
 from nblb.worker.channel import Channel
 from nblb.worker.control_page import ControlPage, marks
@@ -27,7 +28,7 @@ REFUSED = (
 class Nested:
     """The running call, as the parent of the tasks that it submits."""
 
-    def __init__(self, channel: Channel, cell: ControlPage, parts: EarlyResults, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, channel: Channel, cell: ControlPage, parts: EarlyResults, parameters: Parameters) -> None:
         self.parameters = parameters
         self.number = 0  # of the current slice, 0 between two
         self.at_end: Callable[[], None] | None = None  # set by the client: waits until its submissions are accepted

@@ -10,10 +10,18 @@ from typing import Any, TypeVar
 
 from nblb import payload
 from nblb.hub.pool.process_pool import ProcessPool
+from nblb.parameters import load
 from nblb.protocol.messages import HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
+from nblb.worker.settings import WorkerSettings
 
+DEFAULTS = {"niceness": 0, "threads": 1, "max_message_mb": 1024, "env": {}, "memory_mb": 0, "max_rss_mb": 0}
 T = TypeVar("T", bound=Message)
 DEADLINE_S = 15.0
+
+
+def worker_settings(**changes: Any) -> WorkerSettings:
+    """The settings of a worker without limits, with these changes."""
+    return WorkerSettings(**{**DEFAULTS, "max_processes": 0, "parameters": load(), **changes})
 
 
 class PoolRig:
@@ -21,13 +29,18 @@ class PoolRig:
 
     def __init__(self, workers: int = 1, **settings: Any) -> None:
         self.logged: list[str] = []
-        self.pool = ProcessPool([settings], lambda level, text: self.logged.append(f"{level}: {text}"))
+        self.pool = ProcessPool(
+            [worker_settings(**settings)], lambda level, text: self.logged.append(f"{level}: {text}")
+        )
         self.events: list[tuple[str, Message]] = []
         self.workers = [f"worker_{n}" for n in range(workers)]
         for worker in self.workers:
             self.pool.start_worker(worker, 0, 0.0, time.monotonic())
         for worker in self.workers:
             self.wait(WorkerStarted, lambda m, worker=worker: m.worker == worker)
+
+    def _log(self, level: str, text: str) -> None:
+        self.logged.append(f"{level}: {text}")
 
     def pump(self, wait_s: float = 0.0) -> None:
         """One turn: what has happened is appended to `events`."""

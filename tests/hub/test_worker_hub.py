@@ -361,8 +361,8 @@ def test_another_number_of_workers_leaves_limits_and_environment(settings: dict[
     hub = WorkerHub({**settings, "WKHUB_WORKERS": [low, high]}, workers=1)
     assert [(group.workers, group.minP, group.maxP) for group in hub._groups] == [(1, 0, 9), (0, 10, 99)]
     first, second = hub._worker_settings()
-    assert [first[key] for key in ("niceness", "env", "memory_mb", "max_rss_mb")] == [3, {"A": "b"}, 99, 88]
-    assert [second[key] for key in ("niceness", "env", "memory_mb", "max_rss_mb")] == [0, {}, 0, 0]
+    assert [first.niceness, first.env, first.memory_mb, first.max_rss_mb] == [3, {"A": "b"}, 99, 88]
+    assert [second.niceness, second.env, second.memory_mb, second.max_rss_mb] == [0, {}, 0, 0]
 
 
 def test_engines_that_it_does_not_have_are_refused(settings: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from typing import Any
+
+import msgspec
 
 from nblb.system.isolated_python import TASKS, set_up_for_tasks
 
@@ -122,7 +122,7 @@ class ForkServer:
             gc.freeze()
         return True
 
-    def _start(self, worker: str, settings: Mapping[str, Any], fds: list[int]) -> None:
+    def _start(self, worker: str, settings: object, fds: list[int]) -> None:
         fork_server = os.getpid()
         try:
             pid = os.fork()
@@ -137,7 +137,7 @@ class ForkServer:
             self._pids[worker], self._workers[pid] = pid, worker
             self._say("started", worker, pid)
 
-    def _become_worker(self, worker: str, settings: Mapping[str, Any], fds: dict[str, int], fork_server: int) -> None:
+    def _become_worker(self, worker: str, settings: object, fds: dict[str, int], fork_server: int) -> None:
         """Run the worker in the forked process; never returns."""
         code = 1
         try:
@@ -151,10 +151,11 @@ class ForkServer:
             os.close(self._wake_read)
             os.close(self._wake_write)
             from nblb.worker import main
+            from nblb.worker.settings import WorkerSettings
 
             if self._tasks:
                 set_up_for_tasks(self._tasks)
-            code = main.main(worker, settings, fds)
+            code = main.main(worker, msgspec.convert(settings, WorkerSettings), fds)
         except BaseException:
             import traceback
 

@@ -10,11 +10,14 @@ import selectors
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from nblb.system import child_processes, isolated_python
 from nblb.worker.channel import PACKET
+from nblb.worker.settings import WorkerSettings
 
 END_S = 5.0
 
@@ -49,12 +52,12 @@ class ForkServerLink:
         """Return an environment in which workers can import what this process can."""
         return {**isolated_python.environment(), isolated_python.TASKS: isolated_python.for_tasks()}
 
-    def start(self, worker: str, settings: Mapping[str, Any], fds: Sequence[int]) -> None:
+    def start(self, worker: str, settings: WorkerSettings, fds: Sequence[int]) -> None:
         """Have a worker forked; raises OSError if there is no fork server and none can be started."""
         if not self._is_open:
             self._open()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        self._order([json.dumps(["start", worker, settings]).encode()], [rights])
+        self._order([json.dumps(["start", worker, msgspec.to_builtins(settings)]).encode()], [rights])
 
     def preload(self, module: str) -> None:
         """Have the fork server import the module once, for the workers forked from now on."""

@@ -7,11 +7,11 @@ It measures periodically while a worker runs a task, so an idle hub does nothing
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
+from nblb.worker.settings import WorkerSettings
 
 LOOK_S = 1.0
 LIMITED_LOOK_S = 0.5  # interval in groups with a limit
@@ -51,10 +51,10 @@ class Trail:
 class MemoryWatch:
     """Measures the workers of a pool; calls `kill` with a worker above its group's limit and the reason."""
 
-    def __init__(self, settings: Sequence[Mapping[str, Any]], kill: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Sequence[WorkerSettings], kill: Callable[[str, str], None]) -> None:
         self._settings = settings
         self._kill = kill
-        self._pause_s = LIMITED_LOOK_S if any(group.get("memory_mb") for group in settings) else LOOK_S
+        self._pause_s = LIMITED_LOOK_S if any(group.memory_mb for group in settings) else LOOK_S
         self._trails: dict[str, Trail] = {}
         self.look_at: float | None = None  # None while no worker runs anything
 
@@ -69,7 +69,7 @@ class MemoryWatch:
         for handle in busy:
             used_mb = used_memory_mb(handle.pid)
             self._trail(handle, now).add(now, used_mb)
-            limit_mb = self._of(handle, "memory_mb")
+            limit_mb = self._of(handle).memory_mb
             if limit_mb and used_mb > limit_mb and not handle.killed_why:
                 after_s = self._trail(handle, now).after_s(now)
                 words = f"{size_words(used_mb)} of {size_words(limit_mb)}, after {after_s:.0f} s"
@@ -77,7 +77,7 @@ class MemoryWatch:
 
     def is_spent(self, handle: WorkerHandle) -> bool:
         """Return, between two tasks, whether the worker uses so much memory that a new one must replace it."""
-        most_mb = self._of(handle, "max_rss_mb")
+        most_mb = self._of(handle).max_rss_mb
         return bool(most_mb and handle.pid and used_memory_mb(handle.pid) > most_mb)
 
     def trail(self, handle: WorkerHandle) -> Trail | None:
@@ -95,8 +95,8 @@ class MemoryWatch:
             trail = self._trails[handle.worker] = Trail(next(iter(handle.given.values())), begun_at)
         return trail
 
-    def _of(self, handle: WorkerHandle, name: str) -> int:
-        return int(self._settings[min(handle.group, len(self._settings) - 1)].get(name, 0))
+    def _of(self, handle: WorkerHandle) -> WorkerSettings:
+        return self._settings[min(handle.group, len(self._settings) - 1)]
 
 
 def used_memory_mb(pid: int) -> int:

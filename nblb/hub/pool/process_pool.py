@@ -10,7 +10,7 @@ import contextlib
 import os
 import selectors
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from time import monotonic
 from typing import Any
@@ -51,6 +51,7 @@ from nblb.worker.channel import (
     unpack,
 )
 from nblb.worker.result_files import HandTo
+from nblb.worker.settings import WorkerSettings
 
 PAUSE_S = 0.02  # between two reads of a worker's progress, and of its output
 STACK_S = 0.05  # time for a worker to write its stack before it is killed
@@ -66,7 +67,7 @@ Event = tuple[str, Message]
 class ProcessPool:
     """The processes behind the slots. All of it runs in the thread that calls `read`."""
 
-    def __init__(self, settings: Sequence[Mapping[str, Any]], log: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Sequence[WorkerSettings], log: Callable[[str, str], None]) -> None:
         self._settings = settings  # by group, for the worker processes
         self._log = log
         self.selector = selectors.DefaultSelector()

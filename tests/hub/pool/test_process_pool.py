@@ -709,9 +709,11 @@ def test_no_descriptor_is_left_behind_a_worker(rig: PoolRig) -> None:
 FORK_UNTIL_REFUSED = """
 import os, time
 from nblb.worker import main
+from tests.hub.pool_rig import worker_settings
+settings = worker_settings(max_processes=20)
 if os.getuid() == 0:
     os.setuid(65534)  # root is not bound
-main._settle({"max_processes": 20})
+main._settle(settings)
 try:
     for _ in range(200):
         if os.fork() == 0:
