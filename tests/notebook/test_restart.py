@@ -101,7 +101,7 @@ def test_a_failure_is_debugged_in_a_later_kernel_with_its_values(cluster: Cluste
     text = re.sub(r"\x1b\[[\d;]*m", "", "".join(said))
     for words in ("ValueError: too large", "((3, 4)", "550.0", "‹not shown", "51\n", "array([[0., 0., 0.", "3300.0"):
         assert words in text, text
-    assert "has no shape here: only the text of it was kept" in text
+    assert "has no shape here: only its text was saved" in text
     assert "hunter2" not in text
     assert "return check(data, password=" in text  # the line of the frame above
     assert next(typed, None) is None

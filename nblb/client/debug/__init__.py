@@ -1,1 +1,1 @@
-"""Debugging of failed tasks without their process."""
+"""Post-mortem debugging of failed tasks, without the process that ran them."""

@@ -1,4 +1,4 @@
-"""The very call of a task, fetched from the core and made here: for a debugger."""
+"""The call of a task, fetched from the core and rebuilt in this process for a debugger."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 def fetch_call(
     connection: Connection, task: str, item: int = 0
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """Function, arguments and keyword arguments of one item, as a worker got them.
+    """The function, arguments and keyword arguments of one item, as a worker received them.
 
     Raises
     ------
     UnknownTask
-        The core has not got them (any more); the message says why.
+        The core does not have them, or no longer has them; the message says why.
+    NblbError
+        The core sent an answer of another kind.
     """
     told = connection.wait_for(connection.question(FetchCall(request=connection.request(), task=task, item=item)))
     if not isinstance(told, CallTold):
-        raise NblbError(f"the core answered with something else than the call of task {task}")
+        raise NblbError(f"the core did not answer with the call of task {task}; check its version of nblb")
     held: dict[str, list[HoldBlob]] = {}
     for blob in told.held:
         held.setdefault(blob.hash, []).append(blob)

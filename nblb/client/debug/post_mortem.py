@@ -1,8 +1,8 @@
-"""lb.debug: looks at where a task failed, days later and without its process.
+"""lb.debug(): shows where a task failed, days later and without its process.
 
-What is shown was written down when the task raised: source lines, and the variables of your own frames as short
-texts, the smaller ones also as values. Values are loaded only when one is asked for: by an expression, or by the
-debugger. To run the failed call itself again, `future.rerun_here()`.
+The worker saved what is shown when the task raised: source lines, and the variables of your own frames as short
+texts; small variables also as values. A value is unpickled only when an expression or the debugger asks for it.
+To run the failed call itself again, use `future.rerun_here()`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nblb.errors import NblbError, TaskFailed
 
 
 class PostMortem:
-    """The frames of a failure: `up()`, `down()`, `l()`, `p("x.shape")`, `where()`; `interact()` opens the debugger.
+    """The frames of a failure: `up()`, `down()`, `l()`, `p("x.shape")`, `where()`; `interact()` opens a debugger.
 
     It starts at the innermost frame of your own code.
     """
@@ -32,16 +32,16 @@ class PostMortem:
 
     @property
     def frame(self) -> dict[str, Any]:
-        """The one that is looked at."""
+        """The current frame."""
         return self.frames[self.at]
 
     @property
     def locals(self) -> dict[str, str]:
-        """Its variables, as texts."""
+        """The variables of the current frame, as texts."""
         return dict(self.frame["locals"])
 
     def values(self, at: int | None = None) -> dict[str, Any]:
-        """Its variables: real values where they were kept, else a stand-in that shows the text."""
+        """The variables of a frame: real values where they were saved, else a stand-in that shows the text."""
         at = self.at if at is None else at
         if at not in self._loaded:
             self._loaded[at] = {name: self._value(at, name) for name in self.frames[at]["locals"]}
@@ -55,23 +55,23 @@ class PostMortem:
         begin, size = place
         try:
             return payload.load_value(self.error.frame_values[begin : begin + size])
-        except Exception as problem:  # a class that is not here
+        except Exception as problem:  # such as a class that cannot be imported here
             return saved_frames.SavedRepr(
                 text, f"its value cannot be loaded here ({type(problem).__name__}: {problem})"
             )
 
     def up(self) -> PostMortem:
-        """To the caller."""
+        """Go to the calling frame."""
         self.at = max(0, self.at - 1)
         return self
 
     def down(self) -> PostMortem:
-        """To what was called."""
+        """Go to the called frame."""
         self.at = min(len(self.frames) - 1, self.at + 1)
         return self
 
     def p(self, expression: str) -> str:
-        """A variable of this frame as text, or what an expression of variables is, with the values that were kept."""
+        """A variable of this frame as text, or the value of an expression, computed from the saved values."""
         known = self.frame["locals"]
         if expression in known:
             return str(known[expression])
@@ -82,7 +82,7 @@ class PostMortem:
         raise NblbError(f"{self.frame['function']} had no variable {expression!r}; {hint}")
 
     def l(self) -> str:  # noqa: E743
-        """The source around the line."""
+        """The source around the current line."""
         frame = self.frame
         lines = [f"{self._place(frame)} in {frame['function']}"]
         for number, text in enumerate(frame["source"], frame["first"]):
@@ -90,7 +90,7 @@ class PostMortem:
         return "\n".join(lines)
 
     def where(self) -> str:
-        """All frames, the outermost first; the one that is looked at is marked."""
+        """All frames, the outermost first; an arrow marks the current one."""
         lines = []
         for number, frame in enumerate(self.frames):
             source = frame["source"]
@@ -99,7 +99,7 @@ class PostMortem:
         return "\n".join([*lines, _last_line(self.error)])
 
     def interact(self) -> None:
-        """The debugger (IPython's, where there is one) on these frames: p, pp, up, down, l, w, q, any expression."""
+        """Open a debugger (IPython's if it runs) on these frames: p, pp, up, down, l, w, q, any expression."""
         values = [self.values(at) for at in range(len(self.frames))]
         print(_last_line(self.error))
         debugger = _debugger()
@@ -120,35 +120,37 @@ def _debugger() -> Any:
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None:
         return shell.debugger_cls()
-    import pdb  # noqa: T100  # somebody has asked for it
+    import pdb  # noqa: T100  # the user asked for a debugger
 
     return pdb.Pdb()
 
 
 def _last_line(error: TaskFailed) -> str:
-    """What was raised, from the remote traceback."""
+    """The line of the remote traceback that names the exception."""
     lines = str(error).splitlines()
     told = [line for line in lines if not line.startswith((" ", "called as ", "at "))]
     return told[-1] if told else ""
 
 
 def debug(failed: Any) -> PostMortem:
-    """Look at where a task failed.
+    """Open the frames in which a task failed.
 
     Parameters
     ----------
     failed
-        A future, a job (its first failure), or a TaskFailed that was caught.
+        A future, a job (its first failure is shown), or a caught TaskFailed.
 
     Returns
     -------
     PostMortem
-        The frames, which it shows and walks: `d.up()`, `d.p("x")`, `d.interact()`.
+        The frames, to show and to walk through: `d.up()`, `d.p("x")`, `d.interact()`.
 
     Raises
     ------
     NblbError
-        It has not failed, or nothing was written down of where (its worker died, it was never run).
+        The task has not failed, or no frames were saved (its worker died, or it never ran).
+    TypeError
+        `failed` is not a future, a job or an exception.
 
     Examples
     --------
@@ -162,7 +164,7 @@ def debug(failed: Any) -> PostMortem:
         if not hasattr(failed, "exception"):
             raise TypeError(f"lb.debug takes a future, a job or a TaskFailed, and this is {failed!r}")
         if not failed.done():
-            raise NblbError(f"{failed!r} has not ended; what it does now is in its progress, stdout and story()")
+            raise NblbError(f"{failed!r} has not ended; see its progress, stdout and story() for what it does now")
         error = failed.exception()
     if isinstance(error, BaseException) and not isinstance(error, TaskFailed):
         error = error.__cause__ if isinstance(error.__cause__, TaskFailed) else error  # a future of an executor
@@ -171,7 +173,7 @@ def debug(failed: Any) -> PostMortem:
     frames = error.frames if isinstance(error, TaskFailed) else []
     if not frames:
         raise NblbError(
-            f"nothing was written down of where this was raised (of many alike only the first are; rerun_here() makes "
-            f"the call again in this process): {type(error).__name__}: {error}"
+            f"no frames were saved for this error (of many alike, only the first keep theirs); rerun_here() runs "
+            f"the call again in this process: {type(error).__name__}: {error}"
         )
     return PostMortem(error, frames)

@@ -1,7 +1,7 @@
-"""Frames that were written down, as frames that a debugger can walk: real ones, made of the source and the values.
+"""Saved frames, rebuilt as real Python frames from the source and the values, so that any debugger can walk them.
 
-Each is a line of code at its old place, run in the saved variables, that calls the next; the last one raises. So no
-debugger needs to know of it, and nothing of the task runs.
+Each frame executes one generated line at the old line number, with the saved variables as its namespace; the line
+calls the next frame, and the last frame raises. Debuggers need no special support, and no code of the task runs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ _NEXT = "__nblb_next__"
 
 
 class SavedRepr:
-    """A variable of which only the text was kept."""
+    """A variable of which only the text was saved."""
 
-    def __init__(
-        self, text: str, why: str = "only the text of it was kept: it is large, secret, or has no pickle"
-    ) -> None:
+    def __init__(self, text: str, why: str = "only its text was saved: it is large, secret, or has no pickle") -> None:
         self.__dict__["_parts"] = text, why
 
     def __repr__(self) -> str:
@@ -35,7 +33,7 @@ class _End(Exception):
 
 
 def names_here() -> dict[str, Any]:
-    """What else an expression can name: the notebook's variables, so that `np.mean(x)` works."""
+    """The other names that an expression can use: the notebook's variables, so that `np.mean(x)` works."""
     main = sys.modules.get("__main__")
     return {**(vars(main) if main is not None else {}), "__builtins__": __builtins__}
 
@@ -72,11 +70,11 @@ def traceback_of(
 
 
 def _name(frame: Mapping[str, Any]) -> str:
-    return f"<{frame['file']}>"  # as the names of what lies in no file: the source is the saved one, whatever is there
+    return f"<{frame['file']}>"  # like a name that is no file: debuggers then show the saved source, not a file on disk
 
 
 def _show_sources(frames: Sequence[Mapping[str, Any]]) -> None:
-    """Debuggers find the lines that were written down, at their numbers."""
+    """Put the saved source lines where debuggers look for them, at their line numbers."""
     files: dict[str, dict[int, str]] = {}
     for frame in frames:
         files.setdefault(_name(frame), {}).update(enumerate(frame["source"], frame["first"]))
@@ -86,6 +84,6 @@ def _show_sources(frames: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _code(frame: Mapping[str, Any]) -> types.CodeType:
-    """A call at the saved line."""
+    """A code object that calls the next frame from the saved line."""
     code = compile("\n" * (frame["line"] - 1) + f"{_NEXT}()", _name(frame), "exec")
     return code.replace(co_name=frame["function"].rpartition(".")[2])

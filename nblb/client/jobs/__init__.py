@@ -1,1 +1,1 @@
-"""Named, ordered sets of tasks: submit, reuse, retry, look at and list them."""
+"""Jobs: named, ordered sets of tasks, which can be submitted, reused, retried, inspected and listed."""

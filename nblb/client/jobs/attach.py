@@ -1,4 +1,4 @@
-"""Jobs that exist already: found by their name, taken up, and completed where their submitter died half-way."""
+"""Attaching to existing jobs: finding them by name, and completing those whose submitter died half-way."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nblb")
 
-SETTLE_S = 2.0  # how long what has ended is waited for; larger results come later
-STILL_SUBMITTING_S = 1.0  # a job without all of its records is looked at again for so long
-SUBMITTER_S = 30.0  # … at most, while the kernel that opened it is there
+SETTLE_S = 2.0  # longest wait for the ends of items that have ended; large results arrive later
+STILL_SUBMITTING_S = 1.0  # for this long an incomplete job is asked for again …
+SUBMITTER_S = 30.0  # … and at most for this long while the kernel that opened it is connected
 
 
 def open_or_attach(
@@ -41,7 +41,7 @@ def open_or_attach(
     named: bool,
     supersede: str = "ask",
 ) -> Job:
-    """The job of a map: a new one, or the one that has its name, function and arguments."""
+    """The job of a map: a new one, or the existing one with the same name, function and arguments."""
     job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint, many.code)
     if not many.total:
         return job
@@ -76,13 +76,13 @@ def open_or_attach(
 
 
 def _claim(cluster: Cluster, opening: OpenJob) -> dict[str, Any] | None:
-    """Open the job under its name; what the core knows of another that has the name, where there is one."""
+    """Open the job under its name; return the core's row of another job that already has the name, or None."""
     connection = cluster.connection
     try:
         about: dict[str, Any] | None = connection.wait_for(
             connection.question(replace(opening, request=connection.request()))
         )
-    except BaseException:  # nobody will submit to it
+    except BaseException:  # the job would stay empty
         if not connection.is_closed:
             connection.say(ForgetJob(job=opening.job))
         raise
@@ -90,14 +90,14 @@ def _claim(cluster: Cluster, opening: OpenJob) -> dict[str, Any] | None:
 
 
 def _taken(cluster: Cluster, earlier: EarlierJob, about: dict[str, Any], many: Many) -> dict[int, Any]:
-    """Item -> the result that the job which loses its name has of it."""
+    """Item -> its result in the earlier job, which loses the name."""
     if many.fresh or not (earlier.same_code and about["counts"].get("DONE")):
         return {}
     return reuse.taken_values(earlier, _join(cluster, about), about.get("marks", ""), many.marks)
 
 
 def _submit(job: Job, many: Many, options: Options, values: Mapping[int, Any], supersede: str) -> None:
-    """The records of a job that has just been opened; and what becomes of the one that had its name before."""
+    """Submit a job that has just been opened, and decide what happens to the earlier job of that name."""
     earlier = job.earlier
     if earlier is not None and earlier.left and supersede != "ask":
         (earlier.cancel if supersede == "cancel" else earlier.keep)()
@@ -110,7 +110,7 @@ def _submit(job: Job, many: Many, options: Options, values: Mapping[int, Any], s
 
 
 def _tell(job: Job, earlier: EarlierJob, taken: int) -> None:
-    """One line for those who see no card."""
+    """Report the replacement in one line: on the card where there is one, else in the log."""
     earlier.taken = taken
     row = earlier.row()
     ask = " (job.earlier.cancel() ends them)" if row.left and not row.fate else ""
@@ -124,10 +124,10 @@ def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | No
 
 
 def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None = None) -> None:
-    """Submit records of a job, of which the results may be known."""
+    """Send submissions of a job; `known` holds their results where these are known."""
     for spec in _records(messages):
         if job._port.has_record(job, spec.task):
-            continue  # another thread has just submitted it
+            continue  # another thread has submitted it meanwhile
         job._port.add_record(job, spec.task, spec.index, spec.items)
         job._connection.owners[spec.task] = job
         if known is not None:
@@ -140,7 +140,7 @@ def _records(messages: Sequence[Message]) -> list[SubmitTask]:
 
 
 def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options) -> Job:
-    """Take up a job whose arguments are at hand: what its submitter did not bring in any more is submitted now."""
+    """Attach to a job whose arguments are here, and submit the items that its submitter did not."""
     about = _complete(cluster, about)
     job = _join(cluster, about)
     missing = _missing(about, many.total)
@@ -152,14 +152,14 @@ def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options
 
 
 def attach(cluster: Cluster, name: str) -> Job:
-    """The latest job of this name (or with this id): its results so far, and all that come.
+    """The latest job with this name (or this id), with its results so far and those to come.
 
     Raises
     ------
     UnknownTask
-        There is none; the message names those that there are.
+        The core has no such job; the message lists the jobs that it has.
     ResultExpired
-        There was one, and the time to live of its results is over.
+        The job existed, but the time to live of its results is over.
     """
     name = clean_name(name)
     about = cluster.connection.ask("job", {"name": name, "user": cluster.user})
@@ -190,7 +190,7 @@ def attach(cluster: Cluster, name: str) -> Job:
 
 
 def _complete(cluster: Cluster, about: dict[str, Any]) -> dict[str, Any]:
-    """What the core knows of a job, once it is whole, or its submitter has gone, or says nothing for long."""
+    """The core's row of a job, once it is complete, or its submitter is gone or has sent nothing for too long."""
     me, now = cluster.connection.session.hello.client, time.monotonic()
     until, patience = now + STILL_SUBMITTING_S, now + SUBMITTER_S
     while any(_missing(about, about["items"])) and time.monotonic() < min(until, patience):
@@ -202,7 +202,7 @@ def _complete(cluster: Cluster, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _missing(about: dict[str, Any], total: int) -> list[bool]:
-    """Which items no record holds."""
+    """One flag an item: True if no submission contains it."""
     lacks = [True] * total
     for record in about["records"]:
         lacks[record["index"] : record["index"] + record["items"]] = [False] * record["items"]
@@ -210,7 +210,7 @@ def _missing(about: dict[str, Any], total: int) -> list[bool]:
 
 
 def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
-    """A Job for what the core has; the ends come as they are fetched."""
+    """A Job built from the core's row; the ends of its items are fetched from the core."""
     connection = cluster.connection
     known: Job | None = connection.jobs.get(about["job"])
     if known is not None:
@@ -233,6 +233,6 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
 
 
 def _still_there(job: Job, answer: Pending) -> None:
-    """In the connection's thread: a job that was forgotten just now tells of no end, so each record is asked for."""
+    """Fetch each submission by itself if the job was just dropped, since no ends come then (on the I/O thread)."""
     if answer.value is None and not answer.error:
         job._connection.say(*(FetchTask(task=task) for task in job._port.record_ids(job)))

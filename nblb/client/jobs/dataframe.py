@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-HASH = 8  # digits of a hash that are shown
+HASH = 8  # digits of a hash to show
 
 
 def dataframe(ledger: Ledger, code: str) -> pd.DataFrame:
-    """One row an item: state, whether it was stopped early, code that made it, result (or its keys), error, where."""
+    """One row an item: state, whether it was stopped early, code hash, result (or its keys), error, place."""
     import pandas as pd
 
     rows = []

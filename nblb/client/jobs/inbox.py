@@ -1,7 +1,7 @@
-"""lb.inbox(): what finished while no kernel of this notebook was there, ready to be variables again.
+"""lb.inbox(): jobs and tasks that finished while no kernel of this notebook was connected.
 
-The core knows of each job and task which notebook and cell submitted it and when it ended, and of each notebook when
-a kernel of it was connected. Nothing is computed again: what is taken up comes with the results that the core keeps.
+The core records which notebook and cell submitted each job and task, when it ended, and when kernels of each notebook
+were connected. Attaching to an entry computes nothing again: its results come from the core.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.client.jobs.job import Job
 
-MOST_TASKS = 200  # single ones
+MOST_TASKS = 200  # of single tasks
 
-_taken: set[str] = set()  # ids of what this process has taken up
+_taken: set[str] = set()  # ids that this process has attached to
 _forgotten: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A job or a single task that ended while nobody was there.
+    """A job or a single task that ended while no kernel of its notebook was connected.
 
     Examples
     --------
@@ -48,15 +48,15 @@ class Finished:
     items: int
     failed: int
     ended_at: float  # wall clock
-    record: str = ""  # of a task: what it travelled in, as which item of how many
-    item: int = 0
+    record: str = ""  # the submission that a task was part of …
+    item: int = 0  # … and its place in there
     items_of_record: int = 1
-    ago_s: float = 0.0  # how long ago it ended, by the core's clock …
-    told_at: float = field(default_factory=time.monotonic)  # … when it was asked
+    ago_s: float = 0.0  # how long ago it had ended by the core's clock …
+    told_at: float = field(default_factory=time.monotonic)  # … at this moment
 
     @property
     def words(self) -> str:
-        """In a few words."""
+        """A one-line description."""
         failed = f", {self.failed:,} failed" if self.failed and self.items > 1 else ""
         size = f"{self.items:,} tasks{failed}, " if self.kind == "job" else ""
         cell = f"cell [{self.cell}]" if self.cell.isdecimal() else f"cell {self.cell[:8]}" if self.cell else "no cell"
@@ -66,7 +66,7 @@ class Finished:
 
 
 class Inbox(Sequence[Finished]):
-    """A list of what finished while nobody was there; `attach(i)` takes one up, `recover()` all of them.
+    """The list that `lb.inbox()` returns; `attach(i)` returns one entry as a job or future, `recover()` all of them.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class Inbox(Sequence[Finished]):
         return iter(self._entries)
 
     def attach(self, which: int | str) -> Job | TaskFuture:
-        """Take up the job or task behind an entry.
+        """Attach to the job or task of an entry.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Inbox(Sequence[Finished]):
         Returns
         -------
         Job or TaskFuture
-            With its results.
+            The job, or the future of the single task, with its results.
 
         Raises
         ------
@@ -146,11 +146,11 @@ class Inbox(Sequence[Finished]):
         _forgotten.add(entry.id)
         if entry.kind == "job":
             connection.carried_out(ForgetJob(request=connection.request(), job=entry.id))
-        elif entry.items_of_record == 1:  # else others have travelled with it, and their results must stay
+        elif entry.items_of_record == 1:  # else other tasks share the submission, and their results must stay
             connection.say(CollectTask(task=entry.id))
 
     def fate(self, entry: str) -> str:
-        """Tell what has become of an entry.
+        """Return what this process has done with an entry.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Inbox(Sequence[Finished]):
         Returns
         -------
         str
-            "" | "taken up" | "forgotten".
+            "taken up" (attached to), "forgotten" (dropped), or "" for neither.
 
         Examples
         --------
@@ -170,21 +170,21 @@ class Inbox(Sequence[Finished]):
 
     @property
     def place(self) -> str:
-        """The notebook, or the cluster, that the inbox tells of."""
+        """The notebooks that the entries are of, as text."""
         return " and ".join(sorted({entry.notebook for entry in self._entries if entry.notebook})) or notebook()
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
-        """Take up everything, as variables named like the jobs and tasks; those that exist are not overwritten.
+        """Attach to all entries, and bind each to a variable named after it; existing variables are not overwritten.
 
         Parameters
         ----------
         names
-            Where the variables go; without it among the notebook's, where there is a notebook.
+            The mapping that receives the variables; None means the notebook's own, if there is a notebook.
 
         Returns
         -------
         dict
-            The jobs and futures by the names of their variables.
+            The jobs and futures, by variable name.
 
         Examples
         --------
@@ -212,7 +212,7 @@ class Inbox(Sequence[Finished]):
 
 
 def variable(name: str, taken: Container[str] | Mapping[str, Any], thing: Any = None) -> str:
-    """A name for a variable like that of a job or task; one that exists, and is not `thing` itself, is left alone."""
+    """A variable name made from the name of a job or task; it is numbered if the name is taken by another object."""
     base = re.sub(r"\W", "_", name) if not name[:1].isdecimal() else f"_{name}"
     found, number = base, 2
     while found in taken and not (isinstance(taken, Mapping) and taken[found] is thing):
@@ -236,17 +236,17 @@ def _variables() -> MutableMapping[str, Any] | None:
 
 
 def inbox(everywhere: bool = False) -> Inbox:
-    """The jobs and tasks that finished while no kernel of this notebook was there.
+    """List the jobs and tasks that finished while no kernel of this notebook was connected.
 
     Parameters
     ----------
     everywhere
-        True for those of all your notebooks and programs, not of this notebook only.
+        True lists those of all your notebooks and programs, not only of this notebook.
 
     Returns
     -------
     Inbox
-        A list, which shows itself as a card; `recover()` makes all of it variables again.
+        A list that displays as a card; `recover()` binds all its entries to variables.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def inbox(everywhere: bool = False) -> Inbox:
     for entry in [*jobs, *tasks]:
         known = entry.id in _taken or entry.id in _forgotten
         if known or entry.id in connection.jobs or entry.record in connection.owners:
-            continue  # it has been taken up already
+            continue  # this process is attached to it already
         if (everywhere or entry.notebook == here) and not _somebody_was_there(entry, present):
             found.append(entry)
     return Inbox(cluster, sorted(found, key=lambda entry: -entry.ended_at))
@@ -289,7 +289,7 @@ def _of_job(row: dict[str, Any]) -> Finished:
 
 
 def _of_slice(row: dict[str, Any]) -> list[Finished]:
-    """The tasks that ended together."""
+    """One entry for each task of a slice, which ended together."""
     path, _, cell = row["origin"].partition("#")
     failed = row["state"] in ("FAILED", "LOST")
     state = "failed" if failed else str(row["state"]).lower()

@@ -42,19 +42,19 @@ Errors = Literal["raise", "return", "skip"]
 
 
 class Job(SteeredJob):
-    """The tasks of one `map`, in order: a collection of futures that shows itself live.
+    """The tasks of one `map`, in order: a collection of futures with a live card.
 
-    `for result in job`, `job.results()`, `job[3]` (a TaskFuture), `await job` and `len(job)` work. It keeps a byte for
-    each item and the pickled results; futures of single items are made when they are asked for.
+    `for result in job`, `job.results()`, `job[3]` (a TaskFuture), `await job` and `len(job)` work. A job keeps one
+    byte for each item and the pickled results; it makes the future of an item on first access.
 
     Attributes
     ----------
     name
-        Its name, by which `lb.attach` finds it.
+        The job's name, by which `lb.attach` finds it.
     job_id
-        Its id at the core.
+        The job's id at the core.
     earlier
-        The job that had the name before, with `left`, `cancel()` and `keep()`; None without one.
+        The job that had the name before, with `left`, `cancel()` and `keep()`; None if there was none.
 
     Examples
     --------
@@ -80,18 +80,18 @@ class Job(SteeredJob):
         self._fingerprint = fingerprint
         self._code = code or fingerprint[:CODE]
         self._connection = connection
-        self.earlier: EarlierJob | None = None  # the one that had the name before
+        self.earlier: EarlierJob | None = None  # the job that had the name before
         self._lock = threading.Condition(threading.RLock())
         self._ledger = Ledger(total)
-        self._refused: dict[str, SubmitTask] = {}  # records that the core has never accepted
-        self._retried_with = ""  # hash of the function that failed items were given instead of theirs
-        self._asked: dict[int, set[int]] = {}  # request -> items that are to run again, until the core has said so
+        self._refused: dict[str, SubmitTask] = {}  # submissions that the core has refused
+        self._retried_with = ""  # hash of the function that the last retry_failed(with_=...) gave to failed items
+        self._asked: dict[int, set[int]] = {}  # request -> items to run again that the core has not yet confirmed
         self._futures: dict[int, TaskFuture] = {}
-        self._order: array[int] | None = None  # items in the order in which they ended, once somebody asks
+        self._order: array[int] | None = None  # items in the order in which they ended; built on first use
         self._told: Mapping[str, int] | None = None  # the core's counts
         self._begin_steering()
         self._pace = Pace(time.monotonic())
-        self._base: int | None = 0  # items that had ended before this process came; None: not known yet
+        self._base: int | None = 0  # items that had ended before this process attached; None: not known yet
         self._ended_at: float | None = None
         self._output = JobOutput()
         connection.jobs[job_id] = self
@@ -103,7 +103,7 @@ class Job(SteeredJob):
         return self._ledger.total
 
     def done(self) -> bool:
-        """Tell if every item has ended, well or not.
+        """Return whether every item has ended, successfully or not.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class Job(SteeredJob):
         Returns
         -------
         bool
-            False if the time is over before.
+            False if the timeout expires first.
 
         Raises
         ------
@@ -150,15 +150,15 @@ class Job(SteeredJob):
         return ended
 
     def results(self, timeout: float | None = None, errors: Errors = "raise") -> list[Any]:
-        """Wait for all items, and give their results in order.
+        """Wait for all items, and return their results in order.
 
         Parameters
         ----------
         timeout
             Seconds to wait at most; None waits without a limit.
         errors
-            What to do about items that have no result: "raise" the first one's error, "return" the error in its
-            place, or "skip" them.
+            What to do for items that have no result: "raise" the first error, "return" each error in the
+            result's place, or "skip" them.
 
         Returns
         -------
@@ -202,7 +202,7 @@ class Job(SteeredJob):
         return payload.to_exception(failure, self._task_id(item), state)
 
     def __iter__(self) -> Iterator[Any]:
-        """Results in order, each as soon as it is there; raises where an item has none."""
+        """Yield the results in order, each as soon as it arrives; raise at an item that has none."""
         item = 0
         while item < len(self):
             yield self._when_ended(item, None)
@@ -242,12 +242,12 @@ class Job(SteeredJob):
             self._port.remove_listener(self, tell)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[TaskFuture]:
-        """Give the futures of the items, in the order in which they end.
+        """Yield the futures of the items, in the order in which they end.
 
         Parameters
         ----------
         timeout
-            Seconds from now in which all have to end; None waits without a limit.
+            Seconds from now within which all must end; None waits without a limit.
 
         Returns
         -------
@@ -269,11 +269,11 @@ class Job(SteeredJob):
             if self._order is None:
                 self._order = array("q", self._ledger.of_state(*ENDED))
             order = self._order
-        at, left, told = 0, len(self), bytearray(len(self))  # an item that runs again ends again: told once
+        at, left, told = 0, len(self), bytearray(len(self))  # an item that runs again ends again, but is yielded once
         while left:
             left_s = None if until is None else max(0.0, until - time.monotonic())
             if not self._wait(lambda: len(order) > at, left_s):  # noqa: B023
-                raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} run after {timeout} s")
+                raise concurrent.futures.TimeoutError(f"{left:,} tasks of {self.name} have not ended after {timeout} s")
             item = order[at]
             at += 1
             if not told[item] and self._ledger.has_ended(item):
@@ -286,7 +286,7 @@ class Job(SteeredJob):
     @overload
     def __getitem__(self, item: slice) -> list[TaskFuture]: ...
     def __getitem__(self, item: int | slice) -> TaskFuture | list[TaskFuture]:
-        """The future of one item, or with a slice a list of those of several: `lb.gather(*job[10:20])`."""
+        """The future of one item, or a list of futures for a slice: `lb.gather(*job[10:20])`."""
         if isinstance(item, slice):
             return [self._future(number) for number in range(*item.indices(len(self)))]
         return self._future(operator.index(item))
@@ -311,19 +311,19 @@ class Job(SteeredJob):
             return future
 
     def _task_id(self, item: int) -> str:
-        """The id of an item, as the core knows it."""
+        """The id of an item at the core."""
         task, offset = self._ledger.place(item) or (self.job_id, item)
         record = self._ledger.records.get(task)
         return task if record is not None and record.items == 1 else f"{task}.{offset}"
 
     @property
     def kept(self) -> list[TaskFuture]:
-        """The futures of the items that were stopped early: their results are what they had emitted last."""
+        """The futures of the items that were stopped early; the result of each is what it emitted last."""
         return [self[item] for item in sorted(self._ledger.kept)]
 
     @property
     def _function(self) -> str:
-        """Hash of the function as it was sent, of a job without a name of its own."""
+        """Hash of the function as it was sent, for a job without a name of its own."""
         return self._fingerprint if len(self._fingerprint) == CODE else ""
 
     def _finish(self, future: TaskFuture, item: int) -> None:
@@ -348,14 +348,14 @@ class Job(SteeredJob):
         return [self[item] for item in self._ledger.of_state("FAILED", "LOST")]
 
     def dataframe(self) -> pd.DataFrame:
-        """A table with one row an item, as far as is known now.
+        """Make a table of the current state, with one row an item.
 
         Returns
         -------
         pandas.DataFrame
-            Columns: `state`; `kept`, True if it was stopped early, so that its result is what it emitted last; `code`,
-            the hash of the code that made it, as the card shows it (see `retry_failed(with_=)`); `result`, or a column
-            for each key if results are dicts; `error` and `where` of those that failed.
+            Columns: `state`; `kept`, True if the item was stopped early, so that its result is what it emitted last;
+            `code`, the hash of the code that ran it, as on the card (see `retry_failed(with_=)`); `result`, or a
+            column for each key if results are dicts; `error` and `where` for items that failed.
 
         Raises
         ------
@@ -373,7 +373,7 @@ class Job(SteeredJob):
     # ── cancel, retry, forget ──
 
     def cancel(self, kill: bool = False) -> None:
-        """Cancel all items that have not ended, also running ones; returns at once.
+        """Cancel all items that have not ended, including running ones; returns at once.
 
         Parameters
         ----------
@@ -387,17 +387,17 @@ class Job(SteeredJob):
         self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
 
     def retry_failed(self, with_: Callable[..., Any] | None = None) -> int:
-        """Run the items that failed or were lost once more.
+        """Run the items that failed or were lost again.
 
-        The core has their arguments, so this works in every process that holds or has attached to the job, and all of
-        them follow. Items that were lost because their notebook never submitted them are not among them: run the map
-        again for these.
+        The core has their arguments, so this works in every process that submitted or attached to the job, and all
+        of these processes follow the new run. Items that were lost because their notebook never submitted them are
+        not included: run the map again for these.
 
         Parameters
         ----------
         with_
-            The function, or task, to run instead of the one that failed, after a bug in it was mended. Without it the
-            code runs that the items have run before. `job.dataframe()` says which code has made a result.
+            The function or task to run instead of the one that failed, for example after you fixed a bug in it. By
+            default the items run the same code as before. `job.dataframe()` shows which code made each result.
 
         Returns
         -------
@@ -407,7 +407,7 @@ class Job(SteeredJob):
         Raises
         ------
         TypeError
-            `with_` is no function.
+            `with_` is not a function or a task.
         LoadBalancerUnreachable
             The connection is closed.
 
@@ -420,14 +420,14 @@ class Job(SteeredJob):
         return retry_failed(self, with_)
 
     def forget(self) -> None:
-        """Drop the job and its results at the core, cancelling what has not ended; what is here stays.
+        """Drop the job and its results at the core, and cancel items that have not ended; results in this process stay.
 
-        When it returns the core has done so: the same map, under the same name, computes everything anew.
+        When this method returns, the core has dropped them: the same map under the same name computes everything again.
 
         Raises
         ------
         LoadBalancerUnreachable
-            The core does not answer; it drops the job when it is back.
+            The core does not answer; it will drop the job when it is reachable again.
 
         Examples
         --------
@@ -438,11 +438,11 @@ class Job(SteeredJob):
     # ── the ends of items ──
 
     def _finish_all(self, futures: list[tuple[int, TaskFuture]]) -> None:
-        for item, future in futures:  # without the lock: their callbacks are the user's
+        for item, future in futures:  # without the lock, since this runs the user's callbacks
             self._finish(future, item)
 
     def _ended(self, runs: list[tuple[int, int]]) -> list[tuple[int, TaskFuture]]:
-        """Note that these items have ended; the futures that somebody holds of them."""
+        """Record that these items have ended, and return their futures where such exist."""
         if self._order is not None:
             for first, number in runs:
                 self._order.extend(range(first, first + number))
@@ -459,7 +459,7 @@ class Job(SteeredJob):
     # ── what is known ──
 
     def counts(self) -> dict[str, int]:
-        """The numbers of items by the name of their state.
+        """Count the items by the name of their state.
 
         Returns
         -------
@@ -474,8 +474,8 @@ class Job(SteeredJob):
         counts = dict(zip(STATES, ledger.counts, strict=True))
         left = ledger.total - ledger.ended
         if self._told is not None and left:
-            # The ends are known here for each item. Of the others the core knows more: it tells of slices only
-            # while they are few.
+            # Ends arrive here for each item. For the other states the core's counts are better: it reports single
+            # slices only while they are few.
             for state in ("RUNNING", "CANCELLING", "ASSIGNED", "BLOCKED"):
                 counts[state] = min(left, self._told.get(state, 0))
                 left -= counts[state]
@@ -483,7 +483,7 @@ class Job(SteeredJob):
         return {state: number for state, number in counts.items() if number}
 
     def snapshot(self) -> JobSnapshot:
-        """The state of the job at this moment, as its card shows it.
+        """Take a snapshot of the job, as its card shows it.
 
         Returns
         -------
@@ -513,7 +513,7 @@ class Job(SteeredJob):
         )
 
     def __nblb_argument__(self) -> payload.Inputs | payload.Given:
-        if not self._ledger.whole:  # which raises the error of an item that was never submitted
+        if not self._ledger.whole:  # results() raises the error of an item that was never submitted
             return payload.Given(self.results())
         records = sorted(self._ledger.records.values(), key=lambda record: record.index)
         return payload.Inputs(record.task for record in records)

@@ -1,4 +1,4 @@
-"""JobPort: the side of a Job that the connection, those who submit and front-ends use; users do not see it."""
+"""JobPort: the methods of a Job that the connection, the submitting code and front-ends call, hidden from users."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 class JobPort:
-    """The inner methods of a Job: one object serves all jobs, and each method takes the job.
+    """The inner methods of a Job: one object serves all jobs, and each method takes the job as an argument.
 
-    It holds no reference to a job, so that one which nobody uses any more is freed at once.
+    It keeps no reference to a job, so a job is freed as soon as the user drops it.
     """
 
     __slots__ = ()
@@ -53,21 +53,21 @@ class JobPort:
         return list(job._ledger.records)
 
     def attached(self, job: Job) -> None:
-        """It was submitted before: what has ended already says nothing about its pace."""
+        """Mark the job as submitted earlier: items that ended before now do not count for its pace."""
         job._base = None
 
     def lose(self, job: Job, items: Sequence[int], why: str, kind: str = "TaskLost") -> None:
-        """Nothing more will be heard of these items."""
+        """End these items as lost: no further message about them will come."""
         with job._lock:
             ended = job._ended(job._ledger.lose(items, Failure(kind=kind, message=why)))
         job._finish_all(ended)
 
     def reopen(self, job: Job, items: Sequence[int]) -> None:
-        """These have ended, and will end again; the lock is held."""
+        """Reopen items that have ended and run again; the caller holds the lock."""
         job._ledger.again(items)
         job._ended_at = None
         for item in items:
-            job._futures.pop(item, None)  # they keep the end that they tell of
+            job._futures.pop(item, None)  # a future that has ended keeps its end
 
     def settle(self, job: Job, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> bool:
         with job._lock:
@@ -83,7 +83,7 @@ class JobPort:
         job._finish_all(futures)
 
     def reopened(self, job: Job, message: TaskReopened) -> None:
-        """The core's word that items run once more: this kernel has asked for it, or another."""
+        """Reopen the items that the core reports as running again, at the request of this or another kernel."""
         record = job._ledger.records.get(message.task)
         if record is None:
             return
@@ -95,7 +95,7 @@ class JobPort:
                 asked.difference_update(items)
 
     def reconnected(self, job: Job) -> None:
-        """The core is here, perhaps after a while in which it was not heard."""
+        """Ask the core for what was missed while the connection was down."""
         from nblb.client.jobs.retry import reconnected
 
         reconnected(job)
@@ -126,7 +126,7 @@ class JobPort:
             future._port.printed(future, printed)
 
     def counted(self, job: Job, counts: Mapping[str, int]) -> None:
-        """The core's counts, which say how many run even when it does not tell of each."""
+        """Store the core's counts, which include items whose single changes of state it does not send."""
         job._told = counts
         if job._base is None:
             job._base = sum(number for state, number in counts.items() if state in ENDED)
@@ -143,11 +143,11 @@ class JobPort:
             listener()
 
     def states(self, job: Job) -> bytes:
-        """One byte an item: the place of its state in `snapshot.STATES`."""
+        """One byte an item: the index of its state in `snapshot.STATES`."""
         return bytes(job._ledger.states)
 
     def marked_states(self, job: Job) -> bytes:
-        """The same, with places in `snapshot.MARKED`: items that were stopped early are told from those that ended."""
+        """The same with indexes in `snapshot.MARKED`, which tell items stopped early from items that ended."""
         states = bytearray(job._ledger.states)
         for item in list(job._ledger.kept):
             if states[item] == INDEX["DONE"]:
@@ -155,22 +155,22 @@ class JobPort:
         return bytes(states)
 
     def code(self, job: Job) -> str:
-        """Fingerprint of the code that its failed items have run, which comments and places do not change."""
+        """Fingerprint of the code that the failed items ran; comments and line numbers do not change it."""
         return code_of(job._retried_with) if job._retried_with else job._code
 
     def add_listener(self, job: Job, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when something has changed."""
+        """Call `listener()`, on another thread, whenever something has changed."""
         job._listeners = (*job._listeners, listener)
 
     def remove_listener(self, job: Job, listener: Callable[[], Any]) -> None:
         job._listeners = tuple(known for known in job._listeners if known != listener)
 
     def said_of(self, job: Job, item: int) -> LiveState | None:
-        """The latest words of an item, if they are still kept."""
+        """The live state of an item, if it is still kept."""
         return job._said.get(item)
 
     def heard(self, job: Job, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
-        """A word of an item, in the connection's thread."""
+        """Apply a live message of an item (on the I/O thread)."""
         record = job._ledger.records.get(message.task)
         if record is None:
             return
@@ -188,7 +188,7 @@ class JobPort:
             self._display(job, said, item, message.text)
 
     def _said_here(self, job: Job, item: int) -> LiveState:
-        """The words of an item, of which only those of the latest are kept."""
+        """The live state of an item; only those of the latest items are kept."""
         future, said = job._futures.get(item), job._said.get(item)
         if said is None:
             said = job._said[item] = future._port.live_state(future) if future is not None else LiveState()
@@ -199,7 +199,7 @@ class JobPort:
         return said
 
     def _recall_displays(self, job: Job, found: Iterable[tuple[str, int, Piece]], index: Mapping[str, int]) -> None:
-        """What items have displayed, as read from where it is kept: (record, item of it, display)."""
+        """Restore what items displayed from the output log: (submission, item in it, display)."""
         by_item: dict[int, list[tuple[str, int]]] = {}
         for record, of, piece in [*found][-MOST_PICTURES:]:
             item = index[record] + of
@@ -222,7 +222,7 @@ class JobPort:
         front_end.shown(job, replace(picture, item=item))
 
     def recall(self, job: Job) -> None:
-        """Take up what its items have said before this process listened, so that its card shows it."""
+        """Read what its items printed and displayed before this process attached, so that its card shows it."""
         index = {task: record.index for task, record in job._ledger.records.items()}
         self._recall_displays(job, latest(folder(job._connection), index, "shown", SHOWN_BYTES), index)
         output = JobOutput()

@@ -1,6 +1,6 @@
-"""The books of a job: one byte of state an item, the slices that hold the results, the failures.
+"""The ledger of a job: one byte of state for each item, ranges of results, and the failures.
 
-Small for a million items, and without threads: the Job that owns it holds the lock.
+It stays small for a million items, and takes no locks: the Job that owns it does.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from nblb.client.snapshots import ENDED, INDEX, MOST_ITEMS, MOST_RUNNING, STATES
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
 
-MOST_FULL_FAILURES = 1000  # beyond these, failures are kept without the pickled exception
+MOST_FULL_FAILURES = 1000  # further failures are kept without the pickled exception
 
 _ended = tuple(name in ENDED for name in STATES)
 _QUEUED, _ASSIGNED, _DONE, _LOST = INDEX["QUEUED"], INDEX["ASSIGNED"], INDEX["DONE"], INDEX["LOST"]
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """Where and when items that ended together have ended, and how long each took."""
+    """The place, time and duration of items that ended together."""
 
     worker: str = ""
     host: str = ""
     attempt: int = 0
-    duration_s: float = 0.0  # of one item
+    duration_s: float = 0.0  # of each item
     ended_at: float = 0.0  # wall clock of the core
 
 
@@ -37,7 +37,7 @@ UNKNOWN = Ending()
 
 
 class ResultRange:
-    """Results that arrived together; unpickled when the first of them is asked for."""
+    """Results that arrived together; they are unpickled on first access."""
 
     __slots__ = ("_results", "_whole", "ending", "first")
 
@@ -48,7 +48,7 @@ class ResultRange:
         self._results: list[Any] | None = None
 
     def values(self, start: int, stop: int) -> list[Any]:
-        """The results of these items of the record."""
+        """The results of these items of the submission."""
         whole = self._whole
         if whole is not None:
             self._results = payload.unpack_results(whole)
@@ -57,19 +57,19 @@ class ResultRange:
         return self._results[start - self.first : stop - self.first]
 
     def value(self, item: int) -> Any:
-        """The result of this item of the record."""
+        """The result of this item of the submission."""
         return self.values(item, item + 1)[0]
 
 
 @dataclass
 class _Record:
-    """A record of the job: its items stand in the job from `index` on."""
+    """A submission of the job; its items start at `index` in the job."""
 
     task: str
     index: int
     items: int
-    function: str = ""  # content hash of the function that it runs, where it is not the job's
-    starts: list[int] = field(default_factory=list)  # first item (of the record) of each run of results
+    function: str = ""  # content hash of the function that it runs, if not the job's
+    starts: list[int] = field(default_factory=list)  # first item (in the submission) of each range of results
     slices: list[ResultRange] = field(default_factory=list)
 
 
@@ -85,20 +85,20 @@ class Ledger:
         self.failures: dict[int, Failure] = {}
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
-        self.hosts: dict[str, int] = {}  # where how many items have ended
-        self.endings: dict[int, Ending] = {}  # of items without a result; of the others their slices know
-        self._names: dict[str, str] = {}  # one object for each name of a host or worker
+        self.hosts: dict[str, int] = {}  # host -> number of items that ended there
+        self.endings: dict[int, Ending] = {}  # for items without a result; for the others their ResultRange has it
+        self._names: dict[str, str] = {}  # one str object for each name of a host or worker
         self.waiting = ""
-        self.codes: dict[int, str] = {}  # item -> content hash of the function that ended it, where not the job's own
-        self.kept: set[int] = set()  # items that were stopped early: their result is what they emitted last
-        self.given: set[str] = set()  # records whose results were known from the start: the core repeats them
-        self._starts: list[int] = []  # indexes of the records, sorted, in the order of _ordered
+        self.codes: dict[int, str] = {}  # item -> content hash of the function that it ran, if not the job's own
+        self.kept: set[int] = set()  # items that were stopped early; the result is what they emitted last
+        self.given: set[str] = set()  # submissions whose results were known from the start; the core sends them back
+        self._starts: list[int] = []  # indexes of the submissions, sorted, parallel to _ordered
         self._ordered: list[_Record] = []
 
-    # ── records ──
+    # ── submissions ──
 
     def add(self, task: str, index: int, items: int) -> list[int]:
-        """A record holds these items from now on; those that were lost because none did are returned."""
+        """Add a submission with these items; return those of them that had been lost for lack of one."""
         record = self.records[task] = _Record(task, index, items)
         self.grow(index + items)
         span = range(index, index + items) if self.counts[_LOST] else ()
@@ -108,7 +108,7 @@ class Ledger:
         return [item for item in span if self.states[item] == _LOST]
 
     def grow(self, total: int) -> None:
-        """A job with an open end has more items than were known."""
+        """Raise the number of items of a job with an open end."""
         if total > self.total:
             more = total - self.total
             self.states += bytes([_QUEUED]) * more
@@ -121,12 +121,12 @@ class Ledger:
         return record if record is not None and item < record.index + record.items else None
 
     def place(self, item: int) -> tuple[str, int] | None:
-        """The record that an item is in, and which of its items it is."""
+        """The submission that contains an item, and the item's place in it."""
         record = self._holder(item)
         return (record.task, item - record.index) if record is not None else None
 
     def in_records(self, items: Iterable[int]) -> dict[str, tuple[tuple[int, int], ...]]:
-        """The runs (first, items) that these items of the job, in order, are in their records."""
+        """The runs (first, items) within each submission that cover these items of the job, given in order."""
         runs: dict[str, list[tuple[int, int]]] = {}
         for item in items:
             record = self._holder(item)
@@ -141,13 +141,13 @@ class Ledger:
 
     @property
     def whole(self) -> bool:
-        """Whether every item is in a record."""
+        """True if every item is in a submission."""
         return sum(record.items for record in self._ordered) == self.total
 
     # ── what happens ──
 
     def end(self, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The end of a slice; the runs of items of the job that it ends are returned."""
+        """Apply the end of a slice; return the runs of items of the job that it ends."""
         record = self.records.get(ended.task)
         if record is None or ended.task in self.given:
             return []
@@ -165,7 +165,7 @@ class Ledger:
             else:
                 self.endings.update(dict.fromkeys(range(record.index + first, record.index + first + items), ending))
                 if ended.state is not TaskState.CANCELLED:
-                    self._failed(record.index + first, items, ended.failure or Failure(message="no reason was given"))
+                    self._failed(record.index + first, items, ended.failure or Failure(message="no reason given"))
             self._move(record.index + first, items, INDEX[ended.state.value])
         last = ended.first + ended.items
         for key in [key for key in self.running if key[0] == ended.task and ended.first <= key[1] < last]:
@@ -173,7 +173,7 @@ class Ledger:
         return runs
 
     def _mark(self, record: _Record, ended: TaskEnded, fresh: Sequence[tuple[int, int]]) -> None:
-        """Note what is not to be seen of a result itself: another code has made it, or it was stopped early."""
+        """Note which items ran other code than the job's, and which were stopped early; a result does not show that."""
         code = ended.function or record.function
         if not (code or ended.kept or self.codes):
             return
@@ -197,7 +197,7 @@ class Ledger:
         )
 
     def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:
-        """The core did not take a record."""
+        """End the items of a submission that the core refused."""
         record = self.records.get(task)
         if record is None:
             return []
@@ -206,7 +206,7 @@ class Ledger:
         return self.end(ended, fresh)
 
     def lose(self, items: Sequence[int], failure: Failure) -> list[tuple[int, int]]:
-        """No record holds these items, and none will."""
+        """End items that are in no submission and never will be."""
         for item in items:
             self._failed(item, 1, failure)
             self._move(item, 1, INDEX["LOST"])
@@ -218,7 +218,7 @@ class Ledger:
             return
         items = min(changed.items, record.items - changed.first)
         first, state = record.index + changed.first, INDEX[changed.state.value]
-        if changed.state is TaskState.RUNNING and items > 1:  # a worker has one of them; the others wait behind it
+        if changed.state is TaskState.RUNNING and items > 1:  # the worker runs one of them; the others wait behind it
             self._move(first, items, _ASSIGNED)
             first, items = record.index + item_at(changed), 1
         self._move(first, items, state)
@@ -233,7 +233,7 @@ class Ledger:
                 self.waiting = changed.note
 
     def again(self, items: Sequence[int]) -> None:
-        """These items, which failed or were lost, are to run once more."""
+        """Reopen these items, which failed or were lost, to run again."""
         for item in items:
             self.failures.pop(item, None)
             self.endings.pop(item, None)
@@ -243,7 +243,7 @@ class Ledger:
             self._group(item, 1, failure)
 
     def _move(self, first: int, items: int, new: int, reopen: bool = False) -> None:
-        """Items that have ended stay as they are."""
+        """Set the state of items; those that have ended keep theirs unless `reopen` is set."""
         states, counts = self.states, self.counts
         old = states[first : first + items]
         for state in set(old):
@@ -291,12 +291,12 @@ class Ledger:
         return [item for item, state in enumerate(self.states) if state in wanted]
 
     def loader(self, item: int) -> Callable[[], Any]:
-        """What unpickles the result of an item that is DONE."""
+        """A callable that unpickles the result of an item that is DONE."""
         found, offset = self._results(item)
         return lambda: found.values(offset, offset + 1)[0]
 
     def _results(self, item: int) -> tuple[ResultRange, int]:
-        """The slice of results that an item which is DONE is in, and which item of its record it is."""
+        """The range of results that contains a DONE item, and the item's place in its submission."""
         record = self._holder(item)
         if record is None:
             raise LookupError(item)
@@ -304,13 +304,13 @@ class Ledger:
         return record.slices[bisect_right(record.starts, offset) - 1], offset
 
     def ending(self, item: int) -> Ending:
-        """Where and when an item has ended, as far as that is known."""
+        """The place and time of an item's end, as far as known."""
         if self.states[item] == _DONE:
             return self._results(item)[0].ending
         return self.endings.get(item, UNKNOWN)
 
     def news(self, item: int) -> TaskChanged | None:
-        """What the core last said of an item that has not ended; None for one that is in no record."""
+        """The core's last report on an item that has not ended; None if it is in no submission."""
         record = self._holder(item)
         if record is None:
             return None
@@ -332,7 +332,7 @@ class Ledger:
         return values
 
     def failure_groups(self) -> tuple[FailureGroup, ...]:
-        """Alike failures together, the most frequent first."""
+        """Failures grouped by kind and place, the most frequent first."""
         return tuple(
             FailureGroup(failure.kind, failure.message, failure.where, count, tuple(items), failure.traceback)
             for count, items, failure in sorted(self.groups.values(), key=lambda group: -group[0])
@@ -351,12 +351,12 @@ class Ledger:
 
 
 def item_at(changed: TaskChanged) -> int:
-    """The item of the record that the worker of a running slice is at; its progress is that of the whole slice."""
+    """The item (in the submission) that the worker of a running slice now runs, from the progress of the slice."""
     return changed.first + min(int(changed.progress * changed.items / 100.0), changed.items - 1)
 
 
 def of_item(changed: TaskChanged, item: int) -> TaskChanged:
-    """The news of a slice as news of one item of it; items that wait behind the one at hand do not run."""
+    """A report on a slice as a report on one of its items; items behind the current one count as not running."""
     if changed.items == 1:
         return changed
     if changed.state is not TaskState.RUNNING:

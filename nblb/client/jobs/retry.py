@@ -1,12 +1,12 @@
-"""Items of a job that run once more: asked of the core, which has their arguments, so it works in any process.
+"""Retrying failed items of a job. The core has their arguments, so any attached process can request it.
 
-    retry_failed: the job's books open the items again; RetryFailed ──► core
-    core: TaskReopened, to all who watch; Answer ──► whoever asked
+    retry_failed: the ledger reopens the items; RetryFailed ──► core
+    core: TaskReopened ──► all watching clients; Answer ──► the client that asked
 
-TaskReopened is the truth, here and in every other kernel: what comes before it is of the items' old life, what comes
-behind it of the new one. Items that were opened here and of which the Answer comes without a TaskReopened (another
-kernel was faster, or the word of it was lost with a connection) are asked for. Records that the core has never
-accepted are simply said again.
+TaskReopened is authoritative in every kernel: messages before it belong to the old run of the items, messages after
+it to the new one. If the Answer arrives without a TaskReopened for an item that was reopened here (another kernel was
+faster, or the message was lost with a connection), the client fetches its state. Submissions that the core had
+refused are simply sent again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger("nblb")
 
 
 def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
-    """Run what failed or was lost once more, with another function if one is given; how many items that are."""
+    """Run the failed and lost items again, with another function if one is given; return their number."""
     connection, ledger = job._connection, job._ledger
     connection.check_open()
     function = getattr(function, "__nblb_function__", function)
@@ -62,8 +62,8 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
         connection.owners[spec.task] = job
     if blob is None and items and redefined.newer_task(job) is not None:
         log.warning(
-            "%s was defined anew since job %s was submitted: retry_failed() runs the code from then, "
-            "retry_failed(with_=%s) the new one",
+            "%s was redefined after job %s was submitted: retry_failed() runs the old code; "
+            "use retry_failed(with_=%s) to run the new one",
             job._task_name,
             job.name,
             job._task_name,
@@ -76,22 +76,22 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
 
 
 def failed(ledger: Ledger) -> list[int]:
-    """Those that are in a record; the others were lost because no record ever held them."""
+    """Failed and lost items that are in a submission; the others were never submitted and cannot be retried."""
     return [item for item in ledger.of_state("FAILED", "LOST") if ledger.place(item) is not None]
 
 
 def _answered(job: Job, request: int, answer: Pending) -> None:
-    """In the connection's thread: all that the core has reopened is known by now."""
+    """Ask for items that the core has not reported as reopened by the time it answers (on the I/O thread)."""
     left = job._asked.pop(request, set())
-    if answer.error and answer.kind != "LoadBalancerUnreachable":  # else all waiting ends in that
-        log.warning("job %s: nothing runs again: %s", job.name, answer.error)
+    if answer.error and answer.kind != "LoadBalancerUnreachable":  # that error ends every wait anyway
+        log.warning("job %s: no item runs again: %s", job.name, answer.error)
     if not job._connection.is_closed:
         ask_anew(job, left)
     job._port.turned(job)
 
 
 def ask_anew(job: Job, items: Iterable[int]) -> None:
-    """In the connection's thread: learn from the core what has become of these items."""
+    """Fetch the state of these items from the core (on the I/O thread)."""
     connection, ledger = job._connection, job._ledger
     with job._lock:
         places = ledger.in_records(sorted(items))
@@ -101,7 +101,7 @@ def ask_anew(job: Job, items: Iterable[int]) -> None:
 
 
 def reconnected(job: Job) -> None:
-    """In the connection's thread: what ran again while the core could not be heard is learnt by its counts."""
+    """Find out by the core's counts whether items ran again while the connection was down (on the I/O thread)."""
     connection = job._connection
     if connection.close_by is not None or not job._ledger.records:
         return

@@ -1,9 +1,9 @@
-"""A job that takes over the name of an earlier one: what it need not compute again, and what becomes of the earlier.
+"""Reuse of an earlier job's results by a new job that takes over its name.
 
-Results are taken where the code is the same, by content: an item whose arguments the earlier job had too, and which it
-has finished, becomes a record that gives that result back. So it is the core's like any other, also after a restart;
-the job here does not wait for that.
-Each earlier item serves one item, for `map([0] * 200)` may well want 200 different draws.
+A result is reused if the code is the same by content and the earlier job finished an item with the same arguments.
+The new job submits such an item with its result, so the core keeps it like any other, even across a restart; the
+job in this process has the result at once.
+Each earlier item serves one new item, because `map([0] * 200)` may want 200 different random draws.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from nblb.client.jobs.job import Job
 
 CHOICES = ("ask", "cancel", "keep")
-CODE = 32  # so many characters of a fingerprint name the code, the others all arguments
-MARK = 8  # bytes that tell an item by its arguments
+CODE = 32  # length of the part of a fingerprint that identifies the code; the rest identifies all arguments
+MARK = 8  # bytes of a mark, which identifies an item by its arguments
 MOST_MARKED = 10_000  # items of a job whose marks the core keeps
-TAKE_S = 10.0  # how long results to be taken are waited for; what has not come then is computed
+TAKE_S = 10.0  # longest wait for results to reuse; items without one by then are computed
 MOST_TAKEN_BYTES = 64 * 1024 * 1024
 REFRESH_S = 2.0
 log = logging.getLogger("nblb")
 
 
 def marks(records: Sequence[Packed]) -> str:
-    """Base64 of one mark an item; "" where the items cannot be told apart, or are too many."""
+    """The marks of all items, in base64; "" if the items cannot be told apart or are too many."""
     if sum(record.items for record in records) > MOST_MARKED:
         return ""
     found = bytearray()
@@ -66,7 +66,7 @@ def _item_buffers(record: Packed) -> Iterator[list[memoryview]]:
 
 
 def matched(old: str, new: str, done: Sequence[int]) -> dict[int, int]:
-    """Item of the new job -> item of the old one that is done and had the same arguments, each old one once."""
+    """New item -> old item that is done and had the same arguments; each old item is used once."""
     before, now = _each(old), _each(new)
     there = [item for item in done if item < len(before)]
     found = {item: item for item in there if item < len(now) and now[item] == before[item]}
@@ -86,7 +86,7 @@ def _each(text: str) -> list[bytes]:
 
 
 class EarlierJob:
-    """The job that had the name before. `left` tasks of it have not ended; `cancel()` ends them, `keep()` does not."""
+    """The job that had the name before. `left` of its tasks have not ended; `cancel()` ends them, `keep()` does not."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class EarlierJob:
         self.name = str(about["name"])
         self.items = int(about["items"])
         self.taken = 0
-        self.fate = ""  # "cancel" | "keep" once it was chosen
+        self.fate = ""  # once the user has chosen
         self._connection = connection
         self._counts: Mapping[str, int] = about["counts"]
         self._asked_at = time.monotonic()
@@ -109,33 +109,33 @@ class EarlierJob:
         same_items = before[CODE:] == fingerprint[CODE:] or bool(new_marks and new_marks == about.get("marks"))
         changed = {"code": not self.same_code, "arguments": not same_items}
         self.changed = " and ".join(what for what, so in changed.items() if so)
-        if not self.changed and not fresh:  # it would have been taken up, had it not been cancelled
+        if not self.changed and not fresh:  # an unchanged job that was not cancelled would have been reused
             self.fate = "cancel"
 
     @property
     def left(self) -> int:
-        """How many of its tasks have not ended, as far as is known here."""
+        """The number of its tasks that have not ended, as far as known here."""
         return max(0, self.items - sum(number for state, number in self._counts.items() if state in ENDED))
 
     def cancel(self) -> None:
-        """End what is left of it; its results stay until they expire or are forgotten."""
+        """Cancel its remaining tasks; its results stay until they expire or are dropped."""
         self.fate = "cancel"
         self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id))
         self._asked_at = 0.0
 
     def keep(self) -> None:
-        """Let it go on beside the new one."""
+        """Let it continue beside the new one."""
         self.fate = "keep"
 
     def attach(self) -> Job:
-        """The job itself, with its results."""
+        """The earlier Job itself, with its results."""
         from nblb.client import current
         from nblb.client.jobs.attach import attach
 
         return attach(current.get(), self.job_id)
 
     def row(self) -> EarlierRow:
-        """For front-ends; what is left is asked anew in the background."""
+        """A row for front-ends; the number of remaining tasks is refreshed in the background."""
         now = time.monotonic()
         if self.left and now - self._asked_at > REFRESH_S and self._connection.connected:
             self._asked_at = now
@@ -147,7 +147,7 @@ class EarlierJob:
         if answer.error:
             return
         self._counts = answer.value["counts"] if answer.value else {}
-        if not answer.value:  # it has been forgotten
+        if not answer.value:  # the core has dropped it
             self.items = 0
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ class EarlierJob:
 
 
 def words(row: EarlierRow) -> str:
-    """What has become of the earlier job, in a sentence: for cards, logs and reprs."""
+    """The state of the earlier job in one sentence, for cards, logs and reprs."""
     same = "the same, cancelled" if row.fate == "cancel" else "the same, computed anew"
     why = f"other {row.changed}" if row.changed else same
     left = f"{row.left:,} of {row.items:,} tasks left"
@@ -173,24 +173,24 @@ def words(row: EarlierRow) -> str:
 
 
 def taken_values(earlier: EarlierJob, old: Job, old_marks: str, new_marks: str) -> dict[int, Any]:
-    """Item of the new job -> the result that the earlier job has of it."""
+    """New item -> the result that the earlier job has for it."""
     if not (earlier.same_code and old_marks and new_marks):
         return {}
     done = earlier._counts.get("DONE", 0)
     wait_on(old._lock, lambda: old.counts().get("DONE", 0) >= done, TAKE_S)
     values = {}
     own = [item for item in old._ledger.of_state("DONE") if item not in old._ledger.kept | old._ledger.codes.keys()]
-    for new, before in matched(old_marks, new_marks, own).items():  # what the whole call by the same code returns
+    for new, before in matched(old_marks, new_marks, own).items():  # items with the same code and arguments
         try:
             values[new] = old._ledger.loader(before)()
-        except Exception as problem:  # a class that cannot be imported here any more
+        except Exception as problem:  # such as a class that can no longer be imported here
             log.info("item %d of the earlier %s cannot be loaded and is computed again: %s", before, old.name, problem)
     return values
 
 
 def settle_here(job: Job, spec: SubmitTask, values: Mapping[int, Any]) -> None:
-    """The results are known already: nobody waits until workers are free to give them back to the core."""
-    job._base = (job._base or 0) + spec.items  # they say nothing about its pace
+    """Set the results in this job at once, without waiting until the core sends them back."""
+    job._base = (job._base or 0) + spec.items  # these items do not count for the job's pace
     known = payload.pack_results([values[item] for item in range(spec.index, spec.index + spec.items)])
     job._port.settle(
         job, TaskEnded(task=spec.task, items=spec.items, state=TaskState.DONE, payload=known), ((0, spec.items),)
@@ -199,7 +199,7 @@ def settle_here(job: Job, spec: SubmitTask, values: Mapping[int, Any]) -> None:
 
 
 def runs_of(values: Mapping[int, Any]) -> Iterator[tuple[int, Packed]]:
-    """(place in the job, record that gives the results back) for runs of neighbouring items, as many as fit."""
+    """(place in the job, submission that returns the results) for runs of neighbouring items, as large as fits."""
     spent, items = 0, sorted(values)
     for first, run in _runs(items):
         at = first

@@ -1,4 +1,4 @@
-"""A job's failures in a sentence: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, 1 × KeyError …'."""
+"""A job's failures in one sentence: '37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, 1 × KeyError …'."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_GROUPS = 5
 
 
 def summary(ledger: Ledger) -> str:
-    """What has become of the items, with their failures summed up."""
+    """The number of items in each state, with the failures grouped."""
     number = {name: ledger.counts[place] for name, place in INDEX.items()}
     bad = number["FAILED"] + number["LOST"]
     open_items = ledger.total - ledger.ended
@@ -39,7 +39,7 @@ def _groups(ledger: Ledger) -> str:
 
 
 def summed_up(error: NblbError, ledger: Ledger, item: int) -> NblbError:
-    """The error of an item as that of its job: with the sum of all failures in front."""
+    """The error of an item with the summary of all failures of its job in front."""
     if ledger.total > 1 and isinstance(error, TaskError):
         error.args = (f"{summary(ledger)}; the first of them is item {item}:\n{error}", *error.args[1:])
     return error

@@ -1,4 +1,4 @@
-"""A job's snapshot, made of what the job knows."""
+"""Snapshots of a job, and the pace at which its items end."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nblb.client.snapshots import MOST_LINES, JobSnapshot
 
 @dataclass(frozen=True)
 class View:
-    """What a Job shows of itself; its lock is held meanwhile."""
+    """The parts of a Job that a snapshot is made from; the job's lock is held meanwhile."""
 
     job: str
     name: str
     task_name: str
     ledger: Ledger
     pace: Pace
-    base: int  # items that had ended before
+    base: int  # items that had ended before this process attached
     ended_at: float | None
     output: JobOutput
     connected: bool
-    fingerprint: str = ""  # of function and arguments, or the hash of its function as it was sent
+    fingerprint: str = ""  # of function and arguments, or the hash of the function as it was sent
     earlier: EarlierJob | None = None
 
 
 def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapshot:
-    """The job as it is now."""
+    """A snapshot of the job as it is now."""
     ledger = view.ledger
     state = _state(ledger, counts)
     running = ledger.running_rows(now)
@@ -72,13 +72,13 @@ def _state(ledger: Ledger, counts: Mapping[str, int]) -> str:
 
 
 WINDOW_S = 10.0
-SAMPLE_S = 0.25  # one point of the curve this often at most
+SAMPLE_S = 0.25  # least time between two points of the curve
 LEAST_ENDED = 3
 LATELY_S = 3.0
 
 
 class Pace:
-    """The last seconds of a job's curve of ended items."""
+    """The recent curve of a job's ended items, for its rate and the time left."""
 
     def __init__(self, now: float) -> None:
         self.began_at = now
@@ -86,7 +86,7 @@ class Pace:
         self._points: deque[tuple[float, int]] = deque([(now, 0)])
 
     def note(self, ended: int, now: float) -> None:
-        """So many items have ended by now."""
+        """Record that `ended` items have ended by now."""
         points = self._points
         if self.first_at is None:
             self.first_at = now
@@ -98,7 +98,7 @@ class Pace:
             points.popleft()
 
     def rate_per_s(self, now: float, within_s: float = WINDOW_S) -> float:
-        """Items a second over the last seconds; waiting since the last end counts."""
+        """Items a second over the last seconds, including the time since the last end."""
         points = self._points
         from_at, from_ended = next((point for point in points if now - point[0] <= within_s), points[-1])
         before = [point for point in points if now - point[0] > within_s]
@@ -108,7 +108,7 @@ class Pace:
         return (points[-1][1] - from_ended) / span if span > 0 else 0.0
 
     def eta_s(self, ended: int, left: int, now: float) -> tuple[float, float] | None:
-        """(low, high) seconds: what the pace of the last seconds, of the window and of the whole job say."""
+        """(low, high) seconds left, by the pace of the last seconds, of the window and of the whole job."""
         if ended < LEAST_ENDED or left <= 0:
             return None
         whole = ended / max(now - self.began_at, 1e-6)

@@ -109,7 +109,7 @@ def test_values_are_loaded_when_an_expression_asks_for_them(
     assert post_mortem.p("[divisor] * 3") == "[0, 0, 0]"
     assert post_mortem.values()["divisor"] == 0
     assert len(loaded) == 1
-    with pytest.raises(AttributeError, match=r"not shown.* has no upper here: only the text of it was kept"):
+    with pytest.raises(AttributeError, match=r"not shown.* has no upper here: only its text was saved"):
         post_mortem.p("token.upper()")
 
 
@@ -140,7 +140,7 @@ def test_jobs_futures_and_errors_are_taken(cluster: Cluster, ended: TaskEnded) -
         debug(job[0])
     with pytest.raises(TypeError, match="takes a future"):
         debug(3)
-    with pytest.raises(lb.NblbError, match="nothing was written down"):
+    with pytest.raises(lb.NblbError, match="no frames were saved"):
         debug(lb.TaskLost("its worker died", "t"))
     error: Any = job[1].exception()
     assert debug(error).error is error

@@ -43,5 +43,5 @@ def test_no_frames_no_traceback() -> None:
 
 
 def test_a_variable_of_which_only_the_text_was_kept_says_so() -> None:
-    with pytest.raises(AttributeError, match="<a lock> has no acquire here: only the text of it was kept"):
+    with pytest.raises(AttributeError, match="<a lock> has no acquire here: only its text was saved"):
         _ = SavedRepr("<a lock>").acquire

@@ -283,4 +283,4 @@ def test_a_new_function_that_the_core_cannot_run_leaves_the_failures(
     assert job.counts() == {"DONE": 6, "FAILED": 4}
     with pytest.raises(lb.TaskFailed, match="out of luck"):
         job[3].result()
-    assert "nothing runs again: another Python" in caplog.text
+    assert "no item runs again: another Python" in caplog.text
