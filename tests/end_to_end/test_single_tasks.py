@@ -55,7 +55,7 @@ def test_one_is_found_by_its_id_the_end_of_it_or_its_name_and_cancelled(cluster:
     for left, future in enumerate((by_id, by_end, by_name)):
         assert future.cancel()
         wait_until(lambda left=left: len(lb.tasks(name="waits")) == 2 - left, 20, "it is gone")
-    with pytest.raises(UnknownTask, match=r"no job 'waits'.*those that wait or run are named blocks"):
+    with pytest.raises(UnknownTask, match=r"no job 'waits'.*the names of waiting and running tasks are blocks"):
         lb.attach("waits")
 
 

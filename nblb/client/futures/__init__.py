@@ -1,1 +1,1 @@
-"""Futures of tasks, and what they show while the task runs."""
+"""Futures of tasks, with the live state that they show while a task runs."""

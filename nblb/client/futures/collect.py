@@ -1,4 +1,4 @@
-"""Several futures at once, and values that are shipped once: as_completed, wait, gather, put."""
+"""Functions on several futures (as_completed, wait, gather), and put for values that are sent once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nblb.shared_files.transfer import are_there
 
 
 class Held:
-    """A value that hubs keep: pass it to as many tasks as you like, it travels once to each hub.
+    """A value that hubs keep: pass it to any number of tasks; it is sent once to each hub.
 
-    What you change afterwards in the object that you put has no effect.
+    Later changes to the object that you put have no effect.
     """
 
     def __init__(self, value: Any) -> None:
@@ -34,19 +34,19 @@ class Held:
 
     @property
     def blob(self) -> PutBlob:
-        """What is shipped; raises NblbError when it went with the folder of a cluster."""
+        """The message that carries the value; raises NblbError if its file went with the folder of a cluster."""
         if not are_there(self._blob.payload):
-            raise NblbError(f"{self!r} lay in the state folder of a cluster, and that is gone; put the value again")
+            raise NblbError(f"{self!r} was in the state folder of a cluster that is gone; put the value again")
         return self._blob
 
     @functools.cached_property
     def content(self) -> str:
-        """The hash of its content, which is its name too, unless it is so large that this was spared."""
+        """The hash of its content, which also serves as its name unless the value is too large to be hashed at once."""
         return payload.content_hash(self.blob.payload.buffers)
 
     @property
     def value(self) -> Any:
-        """A copy of the value as it was put."""
+        """Load a copy of the value as it was put."""
         return payload.load_constant(self.blob.payload)
 
     def __nblb_argument__(self) -> payload.Constant:
@@ -57,7 +57,7 @@ class Held:
 
 
 def put(value: Any) -> Held:
-    """Ship a value once per hub, however many tasks use it: pass what this returns in its place.
+    """Send a value once per hub, however many tasks use it: pass the returned object in its place.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def put(value: Any) -> Held:
     Returns
     -------
     Held
-        What stands for the value among arguments.
+        A stand-in for the value, to pass as an argument.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def put(value: Any) -> Held:
 
 
 def _futures(things: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
-    """Futures, and those of the items of jobs."""
+    """The futures given, and those of the items of jobs."""
     found: list[concurrent.futures.Future[Any]] = []
     for thing in [things] if isinstance(things, Job) else things:
         if isinstance(thing, Job):
@@ -91,7 +91,7 @@ def _futures(things: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
 
 
 class _Several:
-    """Futures that are waited for together."""
+    """A group of futures to wait for together."""
 
     def __init__(self, futures: Sequence[concurrent.futures.Future[Any]]) -> None:
         self.futures = list(dict.fromkeys(futures))
@@ -125,14 +125,14 @@ class _Several:
 
 
 def as_completed(things: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
-    """Give futures in the order in which they end.
+    """Yield futures in the order in which they end.
 
     Parameters
     ----------
     things
         Futures, and jobs, which stand for the futures of their items; or one job.
     timeout
-        Seconds from now in which all have to end; None waits without a limit.
+        Seconds from now within which all must end; None waits without a limit.
 
     Returns
     -------
@@ -161,7 +161,9 @@ def _as_completed(several: _Several, timeout: float | None) -> Iterator[Any]:
     for left in range(len(several.futures), 0, -1):
         left_s = None if until is None else max(0.0, until - time.monotonic())
         if not several.wait(lambda: bool(several.ended), left_s):
-            raise concurrent.futures.TimeoutError(f"{left:,} of {len(several.futures):,} futures are open")
+            raise concurrent.futures.TimeoutError(
+                f"{left:,} of {len(several.futures):,} futures have not ended after {timeout} s"
+            )
         yield several.ended.popleft()
 
 
@@ -189,7 +191,7 @@ def wait(
     TypeError
         One of the things is neither a future nor a job.
     ValueError
-        `return_when` is none of the three.
+        `return_when` is not one of the three.
 
     Examples
     --------
@@ -210,7 +212,7 @@ def wait(
         concurrent.futures.FIRST_EXCEPTION,
         concurrent.futures.ALL_COMPLETED,
     ):
-        raise ValueError(f"return_when is {return_when!r}; it is one of the constants of concurrent.futures.wait")
+        raise ValueError(f"return_when is {return_when!r}; it must be one of the constants of concurrent.futures.wait")
     several.wait(enough, timeout)
     done = set(several.ended)
     return DoneAndNotDone(done, set(several.futures) - done)
@@ -226,7 +228,7 @@ def _is_bad(future: concurrent.futures.Future[Any]) -> bool:
 
 
 def gather(*things: Any) -> list[Any]:
-    """Wait for futures and jobs, and give their results in this order.
+    """Wait for futures and jobs, and return their results in this order.
 
     Parameters
     ----------
@@ -236,7 +238,7 @@ def gather(*things: Any) -> list[Any]:
     Returns
     -------
     list
-        One result a future, and the list of its results for each job.
+        One result for each future, and a list of results for each job.
 
     Raises
     ------

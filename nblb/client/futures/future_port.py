@@ -1,4 +1,4 @@
-"""FuturePort: the side of a TaskFuture that the connection, its job and front-ends use; users do not see it."""
+"""FuturePort: the methods of a TaskFuture that the connection, its job and front-ends call, hidden from users."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class FuturePort:
-    """The inner methods of a TaskFuture: one object serves all futures, since a kernel may hold a million.
+    """The inner methods of a TaskFuture: one object serves all futures, because a kernel may have a million of them.
 
-    Each method takes the future. The connection's thread calls `settle` to `hung_up`; listeners are called there, too.
+    Each method takes the future. The I/O thread calls `settle` to `hung_up`, and calls the listeners.
     """
 
     __slots__ = ()
@@ -44,7 +44,7 @@ class FuturePort:
         return future._listeners is not None
 
     def finish(self, future: TaskFuture, ended: TaskEnded, load: Callable[[], Any] | None) -> None:
-        """The end is known; a future that was cancelled here stays so."""
+        """Set the end of a task; a future that was cancelled in this process stays cancelled."""
         future._ended = ended
         if ended.state is TaskState.DONE:
             future._load = load
@@ -65,7 +65,7 @@ class FuturePort:
             future._changed = changed
 
     def never_sent(self, future: TaskFuture, error: NblbError) -> None:
-        """The call could not be sent, and this error is its end."""
+        """End the future with this error, because the call could not be sent."""
         failure = Failure(kind=type(error).__name__, message=str(error))
         future._ended = TaskEnded(task=future._record, state=TaskState.FAILED, failure=failure)
         future._finish_badly(error)
@@ -78,20 +78,20 @@ class FuturePort:
             listener()
 
     def add_listener(self, future: TaskFuture, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when something has changed."""
+        """Call `listener()`, on another thread, whenever something has changed."""
         future._listeners = [*(future._listeners or ()), listener]
 
     def remove_listener(self, future: TaskFuture, listener: Callable[[], Any]) -> None:
         future._listeners = [known for known in future._listeners or () if known != listener]
 
     def live_state(self, future: TaskFuture) -> LiveState:
-        """The latest words of the task."""
+        """The live state of the task."""
         if future._said is None:
             future._said = LiveState()
         return future._said
 
     def heard(self, future: TaskFuture, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
-        """A word of the task, in the connection's thread."""
+        """Apply a live message of the task (on the I/O thread)."""
         if isinstance(message, TaskEmitted):
             self.live_state(future).emitted(message)
             self.tell_emitted(future)
@@ -109,30 +109,30 @@ class FuturePort:
                 callback(value)
 
     def follow_output(self, future: TaskFuture) -> Following:
-        """For those who show it as it comes: its `new()` are the pieces since the last call."""
+        """A reader that follows the output as it comes: `new()` returns the pieces since the last call."""
         return Following(folder(future._connection), future._record, future._item)
 
     def printed(self, future: TaskFuture, printed: TaskPrinted) -> None:
-        """A word of the task, in the connection's thread."""
+        """Add text that the task printed (on the I/O thread)."""
         if future._printed is None:
             future._printed = TaskOutput()
         future._printed.add(printed.stream, printed.text, printed.heard)
 
     def printed_after(self, future: TaskFuture, stream: str, at: int) -> tuple[str, int]:
-        """What has arrived of a stream since a place in it (0: its begin), and the place for the next call."""
+        """The text of a stream that arrived after a position (0: its start), and the position for the next call."""
         return future._printed.after(stream, at) if future._printed is not None else ("", at)
 
     def latest_output(self, future: TaskFuture) -> str:
-        """What this process holds of it, without asking anybody: the last 64 KiB of each stream."""
+        """The output that is in this process already: the last 64 KiB of each stream."""
         return future._printed.both() if future._printed is not None else ""
 
     def recall(self, future: TaskFuture) -> None:
-        """Take up what it has said before this process listened, so that its card shows it."""
+        """Read what the task displayed and printed before this process attached, so that its card shows it."""
         self.recall_output(future)
         self.live_state(future).recall((text, 0) for text in future._kept().displays(MOST_DISPLAYS))
 
     def recall_output(self, future: TaskFuture) -> None:
-        """Only what it has printed."""
+        """Read only what the task printed before this process attached."""
         kept = future._kept()
         if kept:
             written, output = kept.nbytes(), TaskOutput()

@@ -1,7 +1,7 @@
-"""A concurrent.futures.Future that is hardly anything while nobody waits for it: a kernel may hold a million.
+"""A concurrent.futures.Future that takes little memory until a thread waits for it: a kernel may have a million.
 
-The base class gives each its own condition, lock and lists; here all share one lock, which is held for moments only,
-and the rest is made when somebody asks for it. Everything of concurrent.futures works on them as on any future.
+The base class gives each future its own condition, lock and lists. Here all futures share one lock, which is only
+ever held briefly, and the rest is created on first use. All of concurrent.futures works on them as on any future.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from nblb.client import front_end
 _lock = threading.RLock()
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
-PENDING, CANCELLED, FINISHED = "PENDING", "CANCELLED", "FINISHED"  # the words of the base class
+PENDING, CANCELLED, FINISHED = "PENDING", "CANCELLED", "FINISHED"  # the state names of the base class
 OVER = frozenset({CANCELLED, "CANCELLED_AND_NOTIFIED", FINISHED})
 
 
 class SharedCondition:
-    """A threading.Condition on the lock of all futures, nearly nothing until somebody waits."""
+    """A threading.Condition on the lock that all futures share, created when the first thread waits."""
 
     __slots__ = ("_full",)
 
@@ -44,7 +44,7 @@ class SharedCondition:
 
     def _grown(self) -> threading.Condition:
         if self._full is None:
-            self._full = threading.Condition(_lock)  # which is held
+            self._full = threading.Condition(_lock)  # the caller holds it
         return self._full
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -59,9 +59,9 @@ class SharedCondition:
 
 
 class LightFuture(concurrent.futures.Future[Any]):
-    """What the base class keeps for each, kept only where it is used."""
+    """A Future that creates the attributes of its base class only when they are used."""
 
-    # Its attributes as defaults of the class, and its __init__ is not called.
+    # The attributes of the base class are class defaults; its __init__ is not called.
     _state = PENDING
     _result: Any = None
     _exception: BaseException | None = None
@@ -91,7 +91,7 @@ class LightFuture(concurrent.futures.Future[Any]):
             return self._own_callbacks
 
     def done(self) -> bool:
-        """Tell if the task has ended, well or not, or was cancelled here.
+        """Return whether the task has ended, successfully or not, or was cancelled in this process.
 
         Returns
         -------
@@ -105,12 +105,12 @@ class LightFuture(concurrent.futures.Future[Any]):
         return self._state in OVER
 
     def cancelled(self) -> bool:
-        """Tell if the task was cancelled.
+        """Return whether the task was cancelled.
 
         Returns
         -------
         bool
-            True from the moment of `cancel()`, while the worker may need a moment longer.
+            True as soon as `cancel()` is called; the worker may run a moment longer.
 
         Examples
         --------
@@ -119,12 +119,13 @@ class LightFuture(concurrent.futures.Future[Any]):
         return self._state in OVER and self._state != FINISHED
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have a function called with this future when it is done; at once if it is.
+        """Call a function with this future when the future is done, or at once if it is done already.
 
         Parameters
         ----------
         fn
-            Takes the future. It is called in another thread, and bound to the notebook cell that gives it.
+            The function, which takes the future. It is called on another thread; its output goes to the cell that
+                added it.
 
         Examples
         --------
@@ -135,10 +136,10 @@ class LightFuture(concurrent.futures.Future[Any]):
             if self._state not in OVER:
                 self._done_callbacks.append(fn)
                 return
-        super().add_done_callback(fn)  # which calls it
+        super().add_done_callback(fn)  # the base class calls it
 
     def _finish_well(self) -> bool:
-        """It has a result; False if it was over before."""
+        """Mark the future as having a result; False if it was done before."""
         with _lock:
             if self._state in OVER:
                 return False
@@ -152,6 +153,6 @@ class LightFuture(concurrent.futures.Future[Any]):
         return True
 
     def _finish_badly(self, error: BaseException) -> None:
-        """It has an error instead, unless it was over before."""
+        """Mark the future as having an error, unless it was done before."""
         with contextlib.suppress(concurrent.futures.InvalidStateError):
             self.set_exception(error)

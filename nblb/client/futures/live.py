@@ -1,6 +1,6 @@
-"""What tasks say while they run, as the client keeps it: what they emitted, their knobs, their pictures.
+"""The live state of running tasks in the client: emitted values, knobs and pictures.
 
-`SteeredTask` and `SteeredJob` are the parts of TaskFuture and Job for it. Callbacks are called in the connection's
+`SteeredTask` and `SteeredJob` are the base classes that give it to TaskFuture and Job. Callbacks run on the I/O
 thread; everything here may be read from any thread, as often as a front-end likes.
 """
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
     from nblb.client.jobs.ledger import Ledger
 
-MOST_PICTURES = 50  # of a task or job
-MOST_ITEMS = 64  # of a job, whose latest words are kept here
+MOST_PICTURES = 50  # for one task or job
+MOST_ITEMS = 64  # items of a job whose live state is kept
 
 
 @dataclass(frozen=True)
 class Knob:
-    """A value in a running task that can be turned: `future.turn(name, value)`."""
+    """A value in a running task that you can change: `future.turn(name, value)`."""
 
     name: str
-    value: Any  # that the task goes on with
+    value: Any  # the value that the task uses next
     default: Any = None
     min: float | None = None
     max: float | None = None
@@ -41,11 +41,11 @@ class Knob:
 
 @dataclass(frozen=True)
 class MimeBundle:
-    """Something that a task displayed or emitted: a mime bundle, shown as it is in any front-end."""
+    """Something that a task displayed or emitted: a mime bundle that any front-end can show."""
 
     data: Mapping[str, Any]
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    item: int = 0  # of a job
+    item: int = 0  # the item of a job that displayed it
     display_id: str = ""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,17 +56,17 @@ class MimeBundle:
 
 
 class LiveState:
-    """The latest words of one task."""
+    """The live state of one task."""
 
     def __init__(self) -> None:
         self.knobs: dict[str, Knob] = {}
         self.pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
-        self.count = 0  # of all emissions so far
-        self.asked = False  # the core, for what was displayed before this process listened
+        self.count = 0  # number of emissions so far
+        self.asked = False  # whether the core was asked for what was displayed before this process attached
         self._emitted: TaskEmitted | None = None
         self._value: Any = None
-        self._clears = False  # when the next picture comes
-        self._recalled: set[str] = set()  # texts that may arrive once more
+        self._clears = False  # whether the next picture replaces all earlier ones
+        self._recalled: set[str] = set()  # texts that may arrive a second time
 
     def emitted(self, message: TaskEmitted) -> None:
         self._emitted, self._value = message, None
@@ -77,9 +77,9 @@ class LiveState:
         self.knobs = {**self.knobs, message.name: knob}
 
     def recall(self, texts: Iterable[tuple[str, int]]) -> None:
-        """What was displayed before this process listened, read from where it is kept: it has what came meanwhile, too.
+        """Add displays read from the output log, which also contains those that arrived here meanwhile.
 
-        So each of them that still arrives is one that is there already.
+        A text that arrives later and is equal to one of these is a duplicate.
         """
         self.pictures, self._recalled = deque(maxlen=MOST_PICTURES), set()
         found = list(texts)
@@ -88,7 +88,7 @@ class LiveState:
         self._recalled = {text for text, _ in found}
 
     def displayed(self, text: str, item: int = 0) -> MimeBundle | None:
-        """The JSON of a display (worker/mime_bundles.py); the picture, if it is one."""
+        """Apply the JSON of a display (see worker/mime_bundles.py); return the picture, if it is one."""
         if text in self._recalled:
             self._recalled.discard(text)
             return None
@@ -118,7 +118,7 @@ class LiveState:
         self.pictures = deque(pictures, maxlen=MOST_PICTURES)
 
     def value(self) -> Any:
-        """What was emitted last; a Picture for what cannot travel as a value; None before the first."""
+        """The value that was emitted last; a MimeBundle if it was not sent as a value; None before the first."""
         message = self._emitted
         if message is None:
             return None
@@ -132,7 +132,7 @@ class LiveState:
         return self._value
 
     def picture(self) -> MimeBundle | None:
-        """How what was emitted last looks, where it has a picture."""
+        """The picture of the value that was emitted last, if it has one."""
         message = self._emitted
         if message is None or not message.bundle:
             return None
@@ -141,11 +141,11 @@ class LiveState:
 
 
 def check_turn(knobs: Mapping[str, Knob], name: str, value: Any, who: str) -> None:
-    """Raises what is wrong with turning a knob to a value, as far as its task has told of it."""
+    """Raise an error if a knob cannot take this value, as far as its task has reported the knob."""
     if not isinstance(value, (bool, int, float, str)):
-        raise TypeError(f"knob {name!r} cannot be {value!r}: it is a number, a text, True or False")
+        raise TypeError(f"knob {name!r} cannot be {value!r}; it must be a number, a text, True or False")
     if not knobs:
-        return  # the task has not begun, or not come to its knobs: it gets the value there
+        return  # the task has offered no knob yet; it gets the value when it does
     knob = knobs.get(name)
     if knob is None:
         close = difflib.get_close_matches(name, knobs, n=1)
@@ -156,7 +156,7 @@ def check_turn(knobs: Mapping[str, Knob], name: str, value: Any, who: str) -> No
     if isinstance(value, str):
         return
     if (knob.min is not None and value < knob.min) or (knob.max is not None and value > knob.max):
-        raise ValueError(f"knob {name!r} goes from {knob.min} to {knob.max}; {value!r} is beyond")
+        raise ValueError(f"knob {name!r} goes from {knob.min} to {knob.max}; {value!r} is out of range")
 
 
 class _Steered(Protocol):
@@ -176,7 +176,7 @@ def _stop_and_keep(thing: _Steered, **what: Any) -> int:
 
 
 class SteeredTask:
-    """TaskFuture's part: emitted, knobs, turn, stop_and_keep, displays."""
+    """The part of TaskFuture for live values: emitted, knobs, turn, stop_and_keep, displays."""
 
     _connection: Connection
     name: str
@@ -190,16 +190,17 @@ class SteeredTask:
 
     @property
     def emitted(self) -> Any:
-        """The value that the task emitted last (lb.emit), a MimeBundle if it was a figure; None before the first."""
+        """The value that the task last emitted (lb.emit), a MimeBundle if it was a figure; None before the first."""
         return self._said.value() if self._said is not None else None
 
     def on_emit(self, callback: Callable[[Any], Any]) -> None:
-        """Have a function called with each value that the task emits, ten times a second at most.
+        """Call a function with each value that the task emits, at most ten times a second.
 
         Parameters
         ----------
         callback
-            Takes the value. It is called in another thread, and bound to the notebook cell that gives it.
+            The function, which takes the value. It is called on another thread; its output goes to the cell that
+                added it.
 
         Examples
         --------
@@ -213,7 +214,7 @@ class SteeredTask:
         return dict(self._said.knobs) if self._said is not None else {}
 
     def turn(self, name: str, value: Any) -> None:
-        """Give a knob another value; the running task has it when it asks for the knob next.
+        """Give a knob another value; the running task uses it when it next reads the knob.
 
         Parameters
         ----------
@@ -239,8 +240,7 @@ class SteeredTask:
         _steer(self, name, value, task=self._record, item=self._item)
 
     def stop_and_keep(self) -> bool:
-        """End the running task the next time that it calls emit, progress, track or knob; its result is what it
-        emitted last.
+        """End the running task at its next call of emit, progress, track or knob; its result is what it last emitted.
 
         A task that has emitted nothing fails.
 
@@ -264,7 +264,7 @@ class SteeredTask:
 
 
 class SteeredJob:
-    """Job's part: the same for its items."""
+    """The part of Job for live values: the same methods, for its items."""
 
     _connection: Connection
     name: str
@@ -279,12 +279,12 @@ class SteeredJob:
         self._on_emit: tuple[Callable[[int, Any], Any], ...] = ()
 
     def summary(self) -> str:
-        """A sentence that sums up what has become of the items.
+        """Summarize the states and failures of the items in one sentence.
 
         Returns
         -------
         str
-            As "37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …".
+            For example "37 of 1,000 failed: 36 × ValueError at cell In[7] line 4, …".
 
         Examples
         --------
@@ -297,17 +297,17 @@ class SteeredJob:
 
     @property
     def emitted(self) -> dict[int, Any]:
-        """The values that items emitted last, by the number of the item: of the 64 that emitted latest."""
+        """The last emitted value of each item, by item number, for the 64 items that emitted most recently."""
         return {item: said.value() for item, said in list(self._said.items()) if said.count}
 
     def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
-        """Have a function called with each value that an item emits.
+        """Call a function with each value that an item emits.
 
         Parameters
         ----------
         callback
-            Takes the number of the item and the value. It is called in another thread, and bound to the cell that
-            gives it.
+            The function, which takes the number of the item and the value. It is called on another thread; its output
+            goes to the cell that added it.
 
         Examples
         --------
@@ -317,14 +317,14 @@ class SteeredJob:
 
     @property
     def knobs(self) -> dict[str, Knob]:
-        """The knobs of the items by name, with the value that was taken up last."""
+        """The knobs of the items by name, with the value that an item last read."""
         found: dict[str, Knob] = {}
         for said in list(self._said.values()):
             found.update(said.knobs)
         return found
 
     def turn(self, name: str, value: Any) -> None:
-        """Give a knob another value in all items: those that run, and those that begin later.
+        """Give a knob another value in all items: those that run, and those that start later.
 
         Parameters
         ----------
@@ -350,12 +350,12 @@ class SteeredJob:
         _steer(self, name, value, job=self.job_id)
 
     def stop_and_keep(self) -> int:
-        """End every item that runs, with what it emitted last as its result; the others go on.
+        """End every running item, with what it last emitted as its result; the others continue.
 
         Returns
         -------
         int
-            The number of slices that were told.
+            The number of running slices that were asked to stop.
 
         Raises
         ------
@@ -369,13 +369,12 @@ class SteeredJob:
         return _stop_and_keep(self, job=self.job_id)
 
     def live(self: Any, every_s: float = 0.2) -> Iterator[Any]:
-        """Give the job itself again and again while it runs, and once more at its end; what draws it stands in the
-        loop.
+        """Yield the job itself repeatedly while it runs, and once more at its end; draw it in the body of the loop.
 
         Parameters
         ----------
         every_s
-            Seconds between two turns of the loop.
+            Seconds between two iterations.
 
         Returns
         -------
@@ -394,5 +393,5 @@ class SteeredJob:
 
     @property
     def displays(self) -> list[MimeBundle]:
-        """The displays of all items as mime bundles, the latest 50; `picture.item` is the number of its item."""
+        """The latest 50 displays of all items, as mime bundles; `picture.item` is the number of its item."""
         return list(self._pictures)

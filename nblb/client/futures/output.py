@@ -1,4 +1,4 @@
-"""What tasks print, as far as it is kept here: the tail of each stream of a task, the last lines of a job."""
+"""The output of tasks that the client keeps: the tail of each stream of a task, the last lines of a job."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from nblb.client.snapshots import OutputLine
 from nblb.shared_files.output_log import size
 
-TAIL_CHARS = 64 * 1024  # of a stream of a task
-LINES = 100  # of a job
+TAIL_CHARS = 64 * 1024  # kept of each stream of a task
+LINES = 100  # kept of each job
 LINE_CHARS = 500
-REPR_CHARS = 8 * 1024  # of a text that is shown because it is the last line of a cell
+REPR_CHARS = 8 * 1024  # of a text that is the value of a cell
 
 
 class OutputText(str):
-    """All of a task's output: a str, whose repr is short, so that a cell which ends with it does not show 100 MB."""
+    """All of a task's output: a str with a short repr, so that a cell that ends with it does not show 100 MB."""
 
     __slots__ = ()
 
@@ -30,10 +30,10 @@ class OutputText(str):
 
 
 class TaskOutput:
-    """One task's streams: text with a bound, whose places are counted from the stream's begin all the same."""
+    """The streams of one task: text of bounded length, with positions counted from the start of the stream."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, tuple[str, int]] = {}  # the tail, and where it ends
+        self._streams: dict[str, tuple[str, int]] = {}  # the tail, and its end position
         self._heard: dict[str, int] = {}
 
     def add(self, stream: str, text: str, heard: int = 0) -> None:
@@ -43,28 +43,28 @@ class TaskOutput:
 
     @property
     def nbytes(self) -> int:
-        """What the task has written in all, as far as its hub has told."""
+        """The number of bytes that the task has written, as far as its hub has reported."""
         return sum(self._heard.values())
 
     def tail(self, stream: str) -> str:
         return self._streams.get(stream, ("", 0))[0]
 
     def after(self, stream: str, at: int) -> tuple[str, int]:
-        """What was printed after this place, or as much of its end as is kept; and the place after it."""
+        """The text printed after this position (or the kept end of it), and the position behind it."""
         tail, end = self._streams.get(stream, ("", 0))
         return (tail[-(end - at) :] if end > at else ""), max(at, end)
 
     def both(self) -> str:
-        """stdout, and what went to stderr below it."""
+        """The text of stdout, followed by that of stderr."""
         return "\n".join(text.rstrip("\n") for text in (self.tail("stdout"), self.tail("stderr")) if text)
 
 
 class JobOutput:
-    """The latest lines of all tasks of a job, each with its item. A line that is not complete yet may grow."""
+    """The latest lines of all tasks of a job, each with its item. An incomplete line may still grow."""
 
     def __init__(self) -> None:
         self._lines: deque[OutputLine] = deque(maxlen=LINES)
-        self._open: dict[tuple[int, str], str] = {}  # lines without an end
+        self._open: dict[tuple[int, str], str] = {}  # lines without a newline yet
 
     def add(self, item: int, stream: str, text: str) -> None:
         *whole, rest = (self._open.pop((item, stream), "") + text).split("\n")
@@ -76,11 +76,11 @@ class JobOutput:
                 del self._open[next(iter(self._open))]
 
     def latest(self, most: int) -> tuple[OutputLine, ...]:
-        """The last lines, and those that are being written."""
+        """The last lines, including incomplete ones."""
         writing = [OutputLine(item, stream, shown(text)) for (item, stream), text in list(self._open.items())]
         return tuple([*self._lines, *writing][-most:])
 
 
 def shown(line: str) -> str:
-    """What a terminal would show of a line: after the last return to its begin."""
+    """The visible part of a line in a terminal: what follows the last carriage return."""
     return line.rstrip("\r").rpartition("\r")[2][:LINE_CHARS]

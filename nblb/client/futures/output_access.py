@@ -1,7 +1,7 @@
-"""Access to all that tasks have printed and displayed, read from the files in which their hubs keep it.
+"""Access to everything that tasks have printed and displayed, read from the files in which their hubs keep it.
 
-`TaskOutputAccess` and `JobOutputAccess` are the parts of TaskFuture and Job for it. Where the files cannot be read (the
-task is forgotten, or the core belongs to another account) there is the tail that the core and this process hold.
+`TaskOutputAccess` is the base class that gives it to TaskFuture. If the files cannot be read (the task was dropped, or
+the core belongs to another account), the tail that the core or this process keeps is returned.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from nblb.client.futures.live import LiveState
 
 Stream = Literal["", "stdout", "stderr"]
-SHOWN_BYTES = 8 * 1024 * 1024  # of displays that are read when a job is attached to …
-SAID_BYTES = 256 * 1024  # … and of text
+SHOWN_BYTES = 8 * 1024 * 1024  # of displays to read when a job is attached to …
+SAID_BYTES = 256 * 1024  # … and of printed text
 MOST_DISPLAYS = 50
 
 
 def folder(connection: Connection) -> str:
-    """Where the files are, as the core has said."""
+    """The folder of the output files, as the core reported it."""
     welcome = connection.session.welcome
     return welcome.output if welcome is not None else ""
 
 
 class TaskOutputAccess:
-    """stdout, stderr, output, read_output."""
+    """The methods of TaskFuture that return output: stdout, stderr, output, read_output."""
 
     _connection: Connection
     _record: str
@@ -44,7 +44,7 @@ class TaskOutputAccess:
 
     @property
     def stdout(self) -> OutputText:
-        """The text that the task has printed so far (LB_OUTPUT_MB of it; then head and tail)."""
+        """The text that the task has printed so far; beyond LB_OUTPUT_MB, only its head and tail."""
         return self.output("stdout")
 
     @property
@@ -53,24 +53,24 @@ class TaskOutputAccess:
         return self.output("stderr")
 
     def output(self, stream: Stream = "", tail: int | None = None) -> OutputText:
-        """The text that the task has written to a stream; without one to both, in the order in which it was written.
+        """Return the text that the task has written to a stream, or to both in the order in which it was written.
 
         Parameters
         ----------
         stream
             "stdout", "stderr", or "" for both.
         tail
-            Only so many lines from the end; nothing before them is read.
+            Return only this many lines from the end, and read nothing before them.
 
         Returns
         -------
         OutputText
-            A str with a short repr; of more than LB_OUTPUT_MB of output head and tail.
+            A str with a short repr; beyond LB_OUTPUT_MB of output, only its head and tail.
 
         Raises
         ------
         ValueError
-            There is no such stream.
+            `stream` is none of these.
 
         Examples
         --------
@@ -85,7 +85,7 @@ class TaskOutputAccess:
         return OutputText(text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else ()))
 
     def read_output(self, stream: Stream = "") -> Iterator[str]:
-        """Read the output in pieces of at most 4 MiB, where it is too long to be held as one text.
+        """Read the output in pieces of at most 4 MiB, for output that is too long for one text.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class TaskOutputAccess:
         return KeptOutput(folder(self._connection), self._record, self._item)
 
     def _remembered(self, stream: str) -> str:
-        """The tail that the core has, or what has arrived here."""
+        """The tail that the core keeps, or the text that has arrived here."""
         here = self._printed.tail(stream) if self._printed is not None else ""
         try:
             about = self._connection.ask("task", {"task": self._record, "first": self._item})

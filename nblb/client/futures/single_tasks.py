@@ -1,4 +1,4 @@
-"""Single tasks that are not in a variable any more: listed, and found by id, the end of an id, or name."""
+"""Listing single tasks, and finding one by its id, the end of its id, or its name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.client.futures.task_future import TaskFuture
 
-MOST = 1000  # calls of a list
-ENDING = 6  # characters of an id that are worth looking for
+MOST = 1000  # calls in a list
+ENDING = 6  # shortest end of an id to search for
 Ask: TypeAlias = Callable[[str, dict[str, Any]], Any]
 
 
@@ -25,33 +25,33 @@ class TaskRow(Row):
     Attributes
     ----------
     task, name, user, priority
-        Its id, the name of its function, whose it is, and with which priority.
+        Its id, the name of its function, its user and its priority.
     state
         The name of its TaskState.
     progress
         0 to 100, as the task reports it.
     note
-        The text of its last progress, or why it waits.
+        The text of its last progress report, or the reason why it waits.
     record, item, of
-        The record that it was sent in with others, its place there, and the number of calls in it.
+        The submission that contains it, its place in there, and the number of calls in it.
     job
-        Id of its job; "" for a single task.
+        The id of its job; "" for a single task.
     worker, host, attempt
-        Where it runs, and for which time.
+        The worker and computer that run it, and the number of the attempt.
     submitted_at
-        When the core accepted it, in seconds as time.time().
+        The time at which the core accepted it, in seconds as time.time().
     started_s, duration_s, ended_ago_s
-        Seconds since it runs, that it ran, and since it has ended; 0 for none.
+        Seconds since it started, of its run, and since its end; 0 where it has not come so far.
     ended_at
-        When it ended, in seconds as time.time(); 0 until then.
+        The time at which it ended, in seconds as time.time(); 0 until then.
     kept
-        Whether it was stopped early and kept what it had emitted last.
+        True if it was stopped early, so that its result is what it last emitted.
     origin
         The notebook and cell that submitted it, as "lab.ipynb#7".
     function
-        Hash of its function as it was sent.
+        The hash of its function as it was sent.
     failure
-        "kind", "message" and "where" of a failed one, else None.
+        A dict with "kind", "message" and "where" if it failed, else None.
 
     Examples
     --------
@@ -100,26 +100,26 @@ class TaskList(list[TaskRow]):
 
 
 def listed(ask: Ask, user: str | None = None, name: str | None = None, ending: str = "") -> list[TaskRow]:
-    """The single tasks that have not ended; `ask` puts a question of broker/queries.py to the core."""
+    """The single tasks that have not ended; `ask` sends a query (see broker/queries.py) to the core."""
     about = {"single": True, "open": True, "user": user, "name": name, "ending": ending or None, "limit": MOST}
     told = ask("tasks", {key: value for key, value in about.items() if value is not None}) or {}
     return [row for slice_ in told.get("rows", ()) for row in _calls(slice_)][:MOST]
 
 
 def _calls(row: Mapping[str, Any]) -> Iterable[TaskRow]:
-    """The calls of a slice: those that were submitted at once travel in one record."""
+    """One row for each call of a slice: calls that are submitted together share a submission."""
     for item in range(row["first"], row["first"] + row["items"]):
         task = f"{row['task']}.{item}" if row["of"] > 1 else row["task"]
         yield TaskRow({**row, "task": task, "record": row["task"], "item": item})
 
 
 def found(ask: Ask, wanted: str, user: str | None = None) -> list[TaskRow]:
-    """The tasks that somebody means by an id, the end of one, or a name; a name may mean several.
+    """The tasks with this id, end of an id, or name; a name may match several.
 
     Raises
     ------
     UnknownTask
-        There is none, or the end of an id fits several.
+        No task matches, or the end of an id matches several.
     """
     record, _, item = wanted.rpartition(".")
     whole, number = (record, int(item)) if record and item.isdecimal() else (wanted, None)
@@ -127,19 +127,19 @@ def found(ask: Ask, wanted: str, user: str | None = None) -> list[TaskRow]:
         rows = [row for row in listed(ask, None, None, whole) if number in (None, row["item"])]
         records = {row["record"] for row in rows}
         if len(records) > 1:
-            raise UnknownTask(f"{len(records)} tasks end with {wanted!r}; take more of the id")
+            raise UnknownTask(f"{len(records)} task ids end with {wanted!r}; give more of the id")
         if rows:
             return rows
     rows = listed(ask, user, wanted)
     if rows:
         return rows
     known = sorted({row["name"] for row in listed(ask, user)})
-    there = f"those that wait or run are named {', '.join(known[:20])}" if known else "none waits or runs"
+    there = f"the names of waiting and running tasks are {', '.join(known[:20])}" if known else "none waits or runs"
     raise UnknownTask(f"no single task has the id, the end of an id, or the name {wanted!r}; {there}")
 
 
 def attach(cluster: Cluster, wanted: str) -> TaskFuture:
-    """The future of a single task; of several with this name the latest."""
+    """The future of a single task; if several have this name, of the latest."""
     row = found(cluster.connection.ask, wanted, cluster.user)[-1]
     futures = attached(cluster.connection, row["record"], row["of"], row["name"])
     return futures[int(row["item"])]

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
 MAKERS = frozenset({"set_result", "set_exception", "set_running_or_notify_cancel"})
-MAX_ERROR = 500  # characters of an error that another one names
+MAX_ERROR = 500  # longest text of an error that is quoted in another
 
 
 class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
-    """The result of a task, some day: a concurrent.futures.Future that can be awaited and cancelled while it runs.
+    """The future of a task: a concurrent.futures.Future that can be awaited, and cancelled while the task runs.
 
     `result()` raises TaskFailed with the remote traceback if the task raised (its `__cause__` is the original
-    exception), TaskTimeout, TaskLost, DependencyFailed or TaskCancelled. Results are unpickled when they are first
-    asked for, in the thread that asks.
+    exception), TaskTimeout, TaskLost, DependencyFailed or TaskCancelled. The first call of `result()` unpickles the
+    result, in the calling thread.
 
     Examples
     --------
@@ -42,17 +42,17 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     >>> await future
     """
 
-    # Defaults of the class, since most futures never need their own: a pending one is small and quickly made.
+    # Class defaults, because most futures never need their own: this keeps a pending future small and quick to make.
     _port = FuturePort()
     _item = 0
     _of_job = False
     _changed: TaskChanged | None = None
     _ended: TaskEnded | None = None
-    _load: Callable[[], Any] | None = None  # unpickles the result, where it is not in `_ended`
+    _load: Callable[[], Any] | None = None  # unpickles the result, if it is not in `_ended`
     _failure: Failure | None = None
     _listeners: list[Callable[[], Any]] | None = None
-    _function = ""  # hash of its function as it was sent, where this process has done that
-    _raises_original = False  # as the futures of an Executor do
+    _function = ""  # hash of its function as it was sent, if this process sent it
+    _raises_original = False  # True for the futures of an Executor
 
     def __init__(self, connection: Connection, record: str, name: str, item: int = 0, task_id: str = "") -> None:
         self.task_id = task_id or record
@@ -63,13 +63,13 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             self._item = item
 
     def __dir__(self) -> list[str]:
-        """Without the methods of concurrent.futures for those who make futures: a task's is settled by the core."""
+        """The public names, without those of concurrent.futures that set a result: the core settles this future."""
         return [name for name in super().__dir__() if name not in MAKERS]
 
     # ── results ──
 
     def result(self, timeout: float | None = None) -> Any:
-        """The value that the task returned; waits for it.
+        """Wait for the task, and return its result.
 
         Parameters
         ----------
@@ -79,12 +79,12 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         Returns
         -------
         Any
-            The result, unpickled at the first call.
+            The value that the task returned, unpickled at the first call.
 
         Raises
         ------
         TaskFailed
-            The task raised; the message is the remote traceback, `__cause__` the original exception.
+            The task raised an exception; the message is the remote traceback, `__cause__` the original exception.
         TaskTimeout, TaskLost, DependencyFailed, TaskCancelled
             The task ended without a result.
         TimeoutError
@@ -99,11 +99,11 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             if self.cancelled():
                 raise self._as_cancelled()
         if self._exception is not None:
-            raise self._error().with_traceback(None)  # not the lines that have asked for it before
+            raise self._error().with_traceback(None)  # without the frames of earlier calls of result()
         return self._value()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The error that `result()` would raise, or None where there is a result; waits for the end.
+        """Wait for the task, and return the error that `result()` would raise, or None if the task succeeded.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             value = load() if load is not None else payload.unpack_results(whole)[0]  # type: ignore[arg-type]
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a user's class raises when it is loaded
+        except BaseException as error:  # a user's class may raise anything when it is loaded
             text = f"the result of {self.name} cannot be loaded here: {kind_of(error)}: {text_of(error, MAX_ERROR)}"
             raise TaskFailed(text, self.task_id) from error
         self._result, self._load = value, None
@@ -160,7 +160,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return value
 
     def _error(self) -> BaseException:
-        """The error, with the original exception as its cause (or the other way round, for an executor)."""
+        """The error, with the original exception as its cause (for an Executor, the other way round)."""
         error, failure = self._exception, self._failure
         assert error is not None
         if failure is not None:
@@ -180,21 +180,21 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     def __await__(self) -> Generator[Any, None, Any]:
         if self._exception is not None:
             self._exception.__traceback__ = None
-        # Shielded: a coroutine that is stopped while it waits does not stop the task.
+        # Shielded, so that cancelling a waiting coroutine does not cancel the task.
         return asyncio.shield(asyncio.wrap_future(self)).__await__()
 
     # ── cancel ──
 
     def cancel(self, kill: bool = False) -> bool:
-        """Cancel the task, also a running one, whose code gets KeyboardInterrupt and, after a grace, a kill.
+        """Cancel the task, even a running one: its code gets KeyboardInterrupt, and a kill follows after a grace time.
 
-        Returns at once: from now on the future is cancelled and done, as concurrent.futures has it. The worker may need
-        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that it runs no more.
+        Returns at once: from then on the future is cancelled and done, as in concurrent.futures. The worker may need
+        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that the task has stopped.
 
         Parameters
         ----------
         kill
-            True ends the worker process at once.
+            True kills the worker process at once.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return True
 
     def _cancel_here(self) -> bool:
-        """Settle as cancelled; False if it was too late."""
+        """Mark the future as cancelled; False if it was done already."""
         with self._condition:
             if self._state != PENDING:
                 return False
@@ -223,7 +223,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return True
 
     def running(self) -> bool:
-        """Tell if a worker runs the task now.
+        """Return whether a worker runs the task now.
 
         Returns
         -------
@@ -240,10 +240,10 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def state(self) -> TaskState:
-        """The state of the task, as the core last told it.
+        """The state of the task, as the core last reported it.
 
-        An ended state when the future is done, and only then (but for one whose connection was closed: it is done
-        with an error, and the task goes on).
+        It is an ended state exactly if the future is done. The exception is a future whose connection was closed: it
+        is done with an error while the task continues.
         """
         if self.cancelled():
             return TaskState.CANCELLED
@@ -260,37 +260,37 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def note(self) -> str:
-        """The text of the task's last progress, or the reason why it waits."""
+        """The text of the task's last progress report, or the reason why it waits."""
         return self._changed.note if self._changed is not None else ""
 
     @property
     def worker(self) -> str:
-        """The id of the worker that runs it, or ran it last; "" before."""
+        """The id of the worker that runs the task or ran it last; "" before."""
         return str(self._last("worker") or "")
 
     @property
     def host(self) -> str:
-        """The computer that runs it, or ran it last; "" before."""
+        """The computer that runs the task or ran it last; "" before."""
         return str(self._last("host") or "")
 
     @property
     def kept(self) -> bool:
-        """True if it was stopped early (`stop_and_keep`), so that its result is what it had emitted last."""
+        """True if the task was stopped early (`stop_and_keep`), so that its result is what it last emitted."""
         return self._ended is not None and bool(self._ended.kept)
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt that runs or has ended it, from 1; 0 before the first."""
+        """The number of the current or last attempt, from 1; 0 before the first."""
         return int(self._last("attempt") or 0)
 
     @property
     def duration_s(self) -> float:
-        """The run time of its last attempt in seconds; 0 before its end, and if it ended as a task that it returned."""
+        """The run time of the last attempt in seconds; 0 before its end, or if its result is that of another task."""
         return self._ended.duration_s if self._ended is not None else 0.0
 
     @property
     def ended_at(self) -> float:
-        """The time of its end by the core's wall clock, in seconds as time.time(); 0 until then."""
+        """The time at which the task ended, by the core's wall clock, in seconds as time.time(); 0 until then."""
         return self._ended.ended_at if self._ended is not None else 0.0
 
     def _last(self, name: str) -> Any:
@@ -301,12 +301,12 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return about
 
     def story(self) -> list[tuple[float, str, str, str]]:
-        """The history of the task: each step from its acceptance to its end.
+        """Return the history of the task: each step from its acceptance to its end.
 
         Returns
         -------
         list of tuple
-            (time in seconds as time.time(), cause, state before, state after) of each step.
+            One (time in seconds as time.time(), cause, state before, state after) for each step.
 
         Raises
         ------
@@ -326,7 +326,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         Returns
         -------
         str
-            A sentence: its place in the queue, who shares the hubs, which worker it needs.
+            A sentence with its place in the queue, the users who share the hubs, and the worker that it needs.
 
         Raises
         ------
@@ -341,14 +341,14 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The frames of your own code where the task failed, the outermost first; empty if it did not fail.
+        """The frames of your own code in which the task failed, the outermost first; empty if it did not fail.
 
-        Each is a dict with the source lines and the reprs of the variables; `lb.debug(future)` walks them.
+        Each is a dict with the source lines and the reprs of the variables; `lb.debug(future)` walks through them.
         """
         return self._exception.frames if isinstance(self._exception, TaskFailed) else []
 
     def rerun_here(self) -> Any:
-        """Make this very call in this process, with the function and the arguments that the task got.
+        """Make the same call in this process, with the function and the arguments that the worker received.
 
         Returns
         -------
@@ -372,7 +372,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return function(*args, **kwargs)
 
     def snapshot(self) -> TaskSnapshot:
-        """The state of the task at this moment, as its card shows it.
+        """Take a snapshot of the task, as its card shows it.
 
         Returns
         -------
@@ -409,9 +409,9 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     @property
     def displays(self) -> list[MimeBundle]:
-        """The displays of the task (display(), plt.show(), figures) as mime bundles, the latest 50.
+        """The latest 50 displays of the task (display(), plt.show(), figures), as mime bundles.
 
-        Of a task that was attached to, they are read from where its hub keeps them, else asked of the core; once.
+        For a task that this process attached to, they are read once: from its hub's files, or else from the core.
         """
         said = self._port.live_state(self)
         if not said.pictures and not said.asked:
@@ -432,10 +432,10 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     # ── as an argument, and on the screen ──
 
     def __nblb_argument__(self) -> payload.Input | payload.Given:
-        # The core drops the result of a single task soon after it was collected: then the value itself travels.
+        # The core drops the result of a single task soon after the client collected it; then the value itself is sent.
         if not self._of_job and self._ended is not None and self._ended.state is TaskState.DONE:
             return payload.Given(self.result())
-        return payload.Input(self.task_id)  # of its record this item only: nobody has to wait for the others
+        return payload.Input(self.task_id)  # only this item of its submission, so that no task waits for the others
 
     def __repr__(self) -> str:
         progress = f" {self.progress:.0f} %" if 0 < self.progress < 100 and not self.done() else ""

@@ -1,1 +1,1 @@
-"""The way from a Python call to the messages that submit it."""
+"""Submitting: from a Python call to the messages that submit it."""

@@ -1,9 +1,9 @@
-"""Single calls that travel together: what is submitted while the connection's thread has not come round yet.
+"""Batches of single calls: calls that are submitted before the I/O thread has taken the previous ones.
 
-A lone call leaves at once, as a record of its own. Those of the same function and options that follow before the
-thread has taken it are one record, which the core cuts by the time its items take, as it does a map's. To their user
-each is a task like any other, with a future, a state and an end of its own; its id is that of the record and its
-number in it.
+A lone call is sent at once, as a submission of its own. Calls of the same function and options that follow before the
+I/O thread has taken them become one submission, which the core cuts into slices by the run time of its items, as it
+does for a map. To the user each call is a task like any other, with its own future, state and end; its id is the id of
+the submission and its number in it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
     from nblb.errors import LoadBalancerUnreachable
 
-MAX_ITEMS = 1024  # of one record
+MAX_ITEMS = 1024  # of one submission
 MAX_BYTES = 1024 * 1024
-MAX_CALL_BYTES = 32 * 1024  # larger ones travel by themselves
+MAX_CALL_BYTES = 32 * 1024  # larger calls get a submission of their own
 ONE = ((0, 1),)
 
 
 def gather(connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer) -> TaskFuture | None:
-    """Let a call go with others that wait to be taken; None if none wait, so that it may go by itself."""
+    """Add a call to the batch that waits for the I/O thread; None if the thread sleeps and the call can go alone."""
     inbox = connection.inbox
     if not inbox.is_awake:
         return None
@@ -59,11 +59,11 @@ def gather(connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer
 
 
 def attached(connection: Connection, task: str, items: int, name: str) -> list[TaskFuture]:
-    """The futures of a record of single calls that was submitted before, by whomever, in the order of its items."""
+    """The futures of an existing submission of single calls, by any process, in the order of its items."""
     owner = connection.owners.get(task)
     if isinstance(owner, Batch):
         return owner.futures
-    if isinstance(owner, TaskFuture):  # another in its place would leave whoever waits for this one waiting
+    if isinstance(owner, TaskFuture):  # a second future would leave threads that wait for this one waiting
         return [owner]
     futures = [
         TaskFuture(connection, task, name, item, f"{task}.{item}" if items > 1 else task) for item in range(items)
@@ -74,7 +74,7 @@ def attached(connection: Connection, task: str, items: int, name: str) -> list[T
 
 
 class BatchPort:
-    """What the connection calls of a Batch, which passes it on to the future of each item."""
+    """The methods of a Batch that the connection calls; they pass each event on to the future of its item."""
 
     __slots__ = ()
 
@@ -133,10 +133,10 @@ class BatchPort:
 
 
 class Batch:
-    """The calls of one record that were submitted one by one; hears of the record's fate and tells each future.
+    """Calls that were submitted one by one and share a submission; the batch passes its events to each future.
 
-    `form` is what all have in common. Calls are added by callers (under the inbox's lock) and read by the connection's
-    thread after the last was added.
+    `form` has the fields that all calls share. Callers add calls under the inbox's lock; the I/O thread reads them
+    after the last one was added.
     """
 
     _port = BatchPort()
@@ -151,7 +151,7 @@ class Batch:
         self._touched: dict[int, TaskFuture] = {}
 
     def takes(self, form: SubmitTask) -> bool:
-        """Whether a call with these options may be added."""
+        """True if a call with these options may be added."""
         return form is self._form and len(self._calls) < MAX_ITEMS and self._nbytes < MAX_BYTES
 
     def add(self, connection: Connection, call: Buffer) -> TaskFuture:
@@ -163,7 +163,7 @@ class Batch:
 
     @classmethod
     def of(cls, task: str, futures: Sequence[TaskFuture]) -> Batch:
-        """Of a record that was submitted before, with the future of each item."""
+        """A batch for an existing submission, with the future of each item."""
         batch = cls(task, SubmitTask(task=task, name=""), PutBlob(hash="", payload=Payload()))
         batch._calls = [(b"", future) for future in futures]
         return batch
@@ -173,7 +173,7 @@ class Batch:
         return [future for _, future in self._calls]
 
     def spec(self) -> SubmitTask:
-        """The record, complete."""
+        """The complete submission."""
         calls = [call for call, _ in self._calls]
         if len(calls) == 1:
             return replace(self._form, task=self.task, payload=Payload((calls[0],)))

@@ -1,17 +1,17 @@
-"""Functions as blobs, pickled again only when they, or something they capture, may have changed.
+"""The function cache: pickled functions, pickled again only if they, or something they capture, may have changed.
 
-The rule: what a task computes with is what the function captured at the moment of `submit`. So before each submit
-everything that the last blob was made of is looked at again, as cheaply as its kind allows:
+The rule: a task computes with what its function captured at the moment of `submit`. So each submit first checks
+everything that the last blob was made from, as cheaply as its kind allows:
 
-- code, defaults, closure cells and the globals that the code names: whether they are the same objects;
-- values that cannot change (numbers, text, bytes, modules and functions that go by name): by that alone;
-- lists, dicts, sets, tuples and functions: the same for each of their parts;
+- code, defaults, closure cells and the globals that the code names: they must be the same objects;
+- immutable values (numbers, text, bytes, modules and functions pickled by name): the same object is enough;
+- lists, dicts, sets, tuples and functions: each of their parts is checked;
 - arrays and other buffers: their bytes are compared with a copy, or with the file that they were written to;
-- everything else (a DataFrame, an object of your own class): it cannot be seen from outside, so the function is
-  pickled again at each submit, and the blob's content hash tells whether anything is new.
+- everything else (a DataFrame, an object of your own class): a change cannot be detected, so each submit pickles the
+  function again, and the content hash of the blob shows whether anything is new.
 
-A function that captures nothing but the usual costs a microsecond or two; capture large objects of the last kind by
-`lb.put` instead.
+The check of a function that captures only such values takes a microsecond or two; pass large objects of the last kind
+through `lb.put` instead.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from nblb.shared_files.dirty_pages import are_same
 from nblb.shared_files.transfer import are_there
 from nblb.user_text import clean_name
 
-MAX_FUNCTIONS = 32  # whose blobs are kept
-MAX_BYTES = 64 * 1024 * 1024  # of these blobs, but for the latest
-LARGEST_COPY = 1024 * 1024  # of an array; beyond, it is compared with the file that the array was written to
+MAX_FUNCTIONS = 32  # most functions whose blobs are kept
+MAX_BYTES = 64 * 1024 * 1024  # most bytes of these blobs, not counting the latest
+LARGEST_COPY = 1024 * 1024  # of an array; a larger one is compared with the file that it was written to
 MAX_PARTS = 10_000  # a function that captures more is pickled again at each submit
 
 _CONSTANT_TYPES = (
@@ -70,11 +70,11 @@ _EMPTY = object()
 
 
 class _Opaque(Exception):
-    """Something cannot be watched."""
+    """Raised for a value whose changes cannot be detected."""
 
 
 class Watch:
-    """Whether a function would be pickled to the same bytes as before; it does not keep the function itself alive."""
+    """A check that a function would still be pickled to the same bytes; it does not keep the function itself alive."""
 
     def __init__(self, function: Any) -> None:
         self._functions: list[tuple[types.FunctionType, types.CodeType, Any, Any, bool]] = []
@@ -86,8 +86,8 @@ class Watch:
         self._contents: list[tuple[Any, tuple[Any, ...]]] = []
         self._seen: dict[int, Any] = {}
         self._root: Any = function
-        self._its_parts: tuple[types.CodeType, Any, Any, bool] | None = None  # of the function itself, if it is one
-        self.reach: payload.Reach | None = None  # what the function needs of the project's modules, if of any
+        self._its_parts: tuple[types.CodeType, Any, Any, bool] | None = None  # of a plain function itself
+        self.reach: payload.Reach | None = None  # the parts of the project's modules that the function needs, if any
         self.opaque = False
         try:
             self._look(function)
@@ -96,7 +96,7 @@ class Watch:
         self._root, self._seen = None, {}
 
     def unchanged(self, root: Any) -> bool:
-        """Whether the same function, given once more, is as it was."""
+        """True if the same function, given again, is unchanged."""
         if self.opaque:
             return False
         if self._its_parts is not None:
@@ -133,7 +133,7 @@ class Watch:
         return True
 
     def is_pickled(self) -> None:
-        """The function has been pickled: what went to a file needs no other copy to be compared with."""
+        """Drop the copies of buffers that pickling has written to files: the files serve for the comparison."""
         self.reach = None
         for number, (buffer, copy, shape) in enumerate(self._buffers):
             if copy is None:
@@ -198,7 +198,7 @@ class Watch:
                 self._look(value)
 
     def _module(self, module: types.ModuleType) -> None:
-        """The members that travel, and those that would if they were there."""
+        """Watch the members that are pickled, and the names of members that would be if they existed."""
         if self.reach is None:
             self.reach = payload.Reach(self._root)
         self.reach.module(module)
@@ -227,12 +227,12 @@ class Watch:
                 for each in inner or (part,):
                     self._look(each)
             elif not (name.startswith("__") or name == "_abc_impl" or isinstance(part, _SLOTS)):
-                self._look(part)  # what Python itself puts into a class follows from the rest
+                self._look(part)  # the members that Python itself adds follow from the rest
         for base in cls.__bases__:
             self._look(base)
 
     def _registry(self, function: Any) -> None:
-        """What functools.singledispatch has made: its implementations, and that there are no others."""
+        """Watch the implementations of a functools.singledispatch function, and that no others are registered."""
         self._contents.append((function.registry, _parts(function.registry)))
         for part in _parts(function.registry):
             self._look(part)
@@ -244,13 +244,13 @@ class Watch:
                 raise _Opaque
             here = view.nbytes < LARGEST_COPY or not payload.stores.store
             copy = memoryview(bytearray(view.cast("B"))) if here else None
-        except (TypeError, ValueError, BufferError):  # dates, records, a shape with a zero in it
+        except (TypeError, ValueError, BufferError):  # datetime or record arrays, or a shape with a zero in it
             raise _Opaque from None
         self._buffers.append((value, copy, (view.format, view.shape)))
 
 
 def _inner(part: Any) -> tuple[Any, ...]:
-    """The functions of a property, a method of the class, and their like."""
+    """The functions inside a property, a method, or a similar wrapper."""
     kind = type(part)
     if kind is property:
         return part.fget, part.fset, part.fdel
@@ -273,7 +273,7 @@ def _parts(container: Any) -> tuple[Any, ...]:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Every name that the code or a function inside it may look up among its globals."""
+    """All names that the code, or a function inside it, may look up among its globals."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -282,27 +282,27 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What people call a function that has been given no other name."""
+    """The name of a function for people, if the user gave it no other."""
     name = getattr(function, "__name__", type(function).__name__)
     return "lambda" if name == "<lambda>" else clean_name(str(name))
 
 
 class FunctionCache:
-    """The latest blobs of the functions that this process submits, while these functions are alive.
+    """The latest blobs of the functions that this process submits, for as long as these functions are alive.
 
-    It keeps none alive, so what a function has captured goes with it. Blobs in memory are bounded by MAX_BYTES, too.
+    The cache keeps no function alive, so captured objects are freed with it. MAX_BYTES bounds the blobs in memory.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[weakref.ref[Any], PutBlob, Watch]] = OrderedDict()  # by the function's id
+        self._kept: OrderedDict[int, tuple[weakref.ref[Any], PutBlob, Watch]] = OrderedDict()  # by id() of the function
 
     def blob(self, function: Callable[..., Any]) -> PutBlob:
-        """The function, with all that it captures, as it is now."""
+        """The blob of a function with everything that it captures, as it is now."""
         key = id(function)
         kept = self._kept.get(key)
         if kept is not None and kept[2].unchanged(function) and are_there(kept[1].payload):
             return kept[1]
-        watch = Watch(function)  # before the pickle: what another thread changes in between is noticed next time
+        watch = Watch(function)  # before pickling, so that a change by another thread in between is noticed next time
         name, dumped = payload.dump_function(function, watch.opaque, watch.reach)
         watch.is_pickled()
         if kept is not None and kept[1].hash == name and are_there(kept[1].payload):
@@ -316,7 +316,7 @@ class FunctionCache:
         self._kept.pop(key, None)
         try:
             ref = weakref.ref(function, lambda _: self._kept.pop(key, None))
-        except TypeError:  # an object with slots: it cannot be known when it goes
+        except TypeError:  # an object with slots takes no weak reference, so its end would go unnoticed
             return
         self._kept[key] = ref, blob, watch
         while len(self._kept) > 1 and (len(self._kept) > MAX_FUNCTIONS or self._bytes() > MAX_BYTES):

@@ -1,4 +1,4 @@
-"""Ids of tasks and jobs: made by the client, so that asking twice is harmless."""
+"""Ids of tasks and jobs; the client makes them, so that sending a message twice is harmless."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 
 
 class Ids:
-    """Ids that no other process makes: 16 hex digits of this process, 16 that count."""
+    """A generator of ids that are unique to this process: 16 random hex digits, then 16 that count up."""
 
     def __init__(self) -> None:
         self.renew()
@@ -22,7 +22,7 @@ class Ids:
 
 
 def record_id(job: str, first: int, items: int) -> str:
-    """The id of the record that holds these items of a job, in whichever kernel submits it: each runs once."""
+    """The id of the submission with these items of a job; it is the same in every kernel, so each item runs once."""
     return hashlib.blake2b(f"{job} {first} {items}".encode(), digest_size=16).hexdigest()
 
 

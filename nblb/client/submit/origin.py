@@ -1,4 +1,4 @@
-"""Which notebook and cell this code runs in, so that the core can say what came from where. Never imports IPython."""
+"""The notebook and cell that this code runs in, which the core records with each submission. Never imports IPython."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nblb.user_text import clean, clean_name
 
 LONGEST_PATH = 4096  # characters
 
-_latest: tuple[Any, str] = (None, "")  # the cell's request, and what it came to
+_latest: tuple[Any, str] = (None, "")  # the request of the cell, and its origin
 
 
 def notebook() -> str:
-    """The path of the notebook, "" outside one."""
+    """The path of the notebook; "" outside of one."""
     path = os.environ.get("JPY_SESSION_NAME", "")
     if not path:
         shell = _shell()
@@ -23,7 +23,7 @@ def notebook() -> str:
 
 
 def origin() -> str:
-    """'path/of/notebook.ipynb#cell-id', as much of it as is known."""
+    """The origin as 'path/of/notebook.ipynb#cell-id', or the known part of it."""
     global _latest
     if "IPython" not in sys.modules:
         return ""

@@ -1,4 +1,4 @@
-"""`task.preflight()`: what would travel with a call, and what each hub lacks for it, before anything is submitted."""
+"""`task.preflight()`: reports what a call would send, and what each hub lacks for it, without submitting the task."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nblb.shared_files.output_log import size
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
-ASK_S = 5.0  # for all hubs to look for their modules
+ASK_S = 5.0  # longest wait for hubs to check for modules
 MOST_PROBES = 64
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What would travel with a call (`items`), and what each hub lacks for it (`lacks`: by the hub's name).
+    """The report of `task.preflight()`: what a call would send (`items`), and what each hub lacks for it (`lacks`).
 
-    An item has a `name`, a `kind`, `how` it travels ("by value", "by content hash" or "the hub's own"), `nbytes` and a
-    `hash`. The first one is the function, with all that travels with it. What a hub lacks is a list of sentences; it
-    is empty where the hub has all of it already.
+    An item has a `name`, a `kind`, `how` it is sent ("by value", "by content hash" or "the hub's own"), `nbytes` and a
+    `hash`. The first item is the function with everything that is pickled with it. `lacks` maps the name of a hub to a
+    list of sentences, which is empty if the hub has everything already.
     """
 
     items: list[Item]
@@ -48,21 +48,21 @@ def preflight(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
 ) -> Preflight:
-    """What would travel with a call of the function, and what each hub lacks for it.
+    """List what a call of the function would send, and what each hub lacks for it.
 
     Parameters
     ----------
     cluster
-        Whose hubs are asked.
+        The cluster whose hubs are checked.
     function, options
-        What the task is made of; its priority says which workers are asked.
+        The function and options of the task; the priority selects the workers that are asked.
     args, kwargs
         The arguments of the call.
 
     Raises
     ------
     NotSerializable
-        Names the part that cannot travel.
+        The function or an argument cannot be pickled; the message names the part.
     """
     items = inventory(function, args, kwargs)
     hubs = [HubInfo(row) for row in cluster.connection.ask("hubs", {"holds": [item.hash for item in items]})]
@@ -81,7 +81,7 @@ def preflight(
 
 
 def _looked_for(cluster: Cluster, options: Options, modules: list[str], hubs: set[str]) -> dict[str, list[str]]:
-    """By hub: the modules that its workers cannot import."""
+    """Hub -> the modules that its workers cannot import."""
     workers = {row.worker: row.hub for row in cluster.workers()}
     plain = Options(name="preflight", priority=options.priority, user=options.user)
     number = min(MOST_PROBES, 2 * len(workers))
@@ -96,8 +96,8 @@ def _looked_for(cluster: Cluster, options: Options, modules: list[str], hubs: se
             if found.keys() >= hubs:
                 break
     except concurrent.futures.TimeoutError:
-        pass  # its workers are busy, or of another band
+        pass  # the workers are busy, or in another priority band
     for future in futures:
         future.cancel()
-    silent = f"an answer: no worker of it was free within {ASK_S:g} s to look for {', '.join(modules)}"
+    silent = f"an answer: none of its workers was free within {ASK_S:g} s to check for {', '.join(modules)}"
     return {hub: found.get(hub, [silent]) for hub in hubs}

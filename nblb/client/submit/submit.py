@@ -1,4 +1,4 @@
-"""From a call of Python to the messages that submit it."""
+"""Conversion of Python calls into the messages that submit them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PYTHON = (sys.version_info[0], sys.version_info[1])
 
 @dataclass(frozen=True)
 class Options:
-    """How a task is to run; each is checked when it is given, so that a mistake is said there."""
+    """The options of a task; each is checked when it is given, so that an error points to the mistake."""
 
     name: str = ""
     priority: float = 0.0
@@ -61,7 +61,7 @@ class Options:
         if self.engine not in ("", "processes"):
             raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
         if self.at_most_once and self.retries:
-            raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other")
+            raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other; leave out one")
 
     def beyond(self, *names: str) -> list[str]:
         """The options that differ from their defaults and are not among `names`, as "retries=3"."""
@@ -73,7 +73,7 @@ class Options:
         ]
 
     def changed(self, changes: dict[str, Any]) -> Options:
-        """The same but for these; an unknown name is an error that lists the known ones."""
+        """A copy with some options changed; an unknown name is an error that lists the known ones."""
         known = [field.name for field in fields(self)]
         for name in changes:
             if name not in known:
@@ -81,7 +81,7 @@ class Options:
         return replace(self, **changes)
 
     def given(self) -> dict[str, Any]:
-        """Those that differ from the defaults."""
+        """The options that differ from the defaults."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
 
@@ -99,7 +99,7 @@ def _number(value: Any, name: str, what: str) -> None:
 def submit(
     cluster: Cluster, function: Callable[..., Any], options: Options, call: Call, name: str = "", job: str = ""
 ) -> TaskFuture:
-    """One call as a task of its own; returns at once."""
+    """Submit one call as a single task; returns at once."""
     blob = shelf.blob(function)
     if options.cache:
         fingerprint(blob.hash, function)
@@ -124,7 +124,7 @@ def submit(
 
 
 def _may_go_with_others(packed: Packed, options: Options) -> bool:
-    """What waits for other tasks, is served from a cache, or must not share its worker's fate stays by itself."""
+    """True unless the call waits for other tasks, may be cached, or must not share the fate of its worker."""
     buffers = packed.payload.buffers
     return (
         len(buffers) == 1
@@ -133,12 +133,12 @@ def _may_go_with_others(packed: Packed, options: Options) -> bool:
     )
 
 
-_forms: dict[tuple[str, int, str, str, str, tuple[str, int, int]], tuple[Options, SubmitTask]] = {}  # the latest ones
+_forms: dict[tuple[str, int, str, str, str, tuple[str, int, int]], tuple[Options, SubmitTask]] = {}  # the latest forms
 MAX_FORMS = 64
 
 
 def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
-    """What tasks that a cell makes of a function with the same options share: copied, not written again, for each."""
+    """The fields that all tasks of a function with the same options share, built once and copied for each task."""
     where, place = origin(), ("", 0, 0)
     if task_api.parent is not None:
         task_api.parent.submits()
@@ -165,7 +165,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
     )
     while len(_forms) >= MAX_FORMS:
         _forms.pop(next(iter(_forms)), None)
-    _forms[key] = options, form  # the options are kept too, or another's could get their id
+    _forms[key] = options, form  # keeps the options alive, so that no other object gets their id
     return form
 
 
@@ -192,7 +192,7 @@ def _cache_key(blob: PutBlob, packed: Packed) -> str:
 
 
 def _content(packed: Packed) -> list[Buffer]:
-    """What the arguments are, also those that are known by another name than their content's hash."""
+    """The content of the arguments, including those whose name is not the hash of their content."""
     pickled, *large = packed.payload.buffers
     names = {holder.hash: holder.content for holder in packed.holders}
     for name, content in names.items():
@@ -206,18 +206,18 @@ def _content(packed: Packed) -> list[Buffer]:
 
 @dataclass
 class Many:
-    """The records of a map, ready to go."""
+    """The submissions of a map, packed and ready to be sent."""
 
     blob: PutBlob
     records: list[Packed]
     total: int
-    fingerprint: str  # of function, then arguments: the same sweep again has the same; without a name the blob's hash
+    fingerprint: str  # of the function, then of the arguments; equal for equal sweeps; without a name, the blob's hash
     code: str = ""  # fingerprint of the function alone
     marks: str = ""  # of each item: see reuse.py
-    fresh: bool = False  # nothing that was computed before serves
+    fresh: bool = False  # True if no earlier result may be reused
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
-        """The records of the items that are wanted (all, without a list)."""
+        """The submissions of the wanted items (of all items if None)."""
         specs, index, form = [], 0, _form(self.blob, options, name, job)
         if self.fresh and options.cache:
             form = replaced(form, fresh=True)
@@ -230,7 +230,7 @@ class Many:
 
     @property
     def named(self) -> bool:
-        """Whether the same sweep can be told by its fingerprint."""
+        """True if an equal sweep can be recognised by its fingerprint."""
         return self.fingerprint != self.blob.hash
 
     def blobs(self) -> list[Message]:
@@ -239,7 +239,7 @@ class Many:
 
 
 def _wanted_parts(record: Packed, index: int, wanted: Sequence[bool] | None) -> Iterator[tuple[int, Packed]]:
-    """(its place in the job, record) of what is wanted of a record: all, none, or single items of it."""
+    """(place in the job, submission) for the wanted part of a submission: all of it, none, or single items."""
     if wanted is None or all(wanted[index : index + record.items]):
         yield index, record
         return
@@ -257,13 +257,13 @@ def pack_many(
     named: bool,
     steady: bool = False,
 ) -> Many:
-    """The calls of a map as records: one for each tuple of positional arguments, with the same keywords.
+    """Pack the calls of a map into submissions: one call for each tuple of positional arguments, with equal keywords.
 
-    With `steady`, nothing of the caller's runs while `arguments` are gone through, so that an array which occurs more
-    than once is the same each time.
+    With `steady`, iterating over `arguments` runs no code of the caller, so an array that occurs more than once is
+    known to be the same each time.
 
-    `chunksize="auto"` makes records that the core cuts by the time that items have taken; a number makes chunks of
-    that many which stay together.
+    `chunksize="auto"` makes submissions that the core cuts by the run time of their items; a number makes chunks of
+    that many items, which stay together.
     """
     if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
         raise TypeError(f'chunksize is {chunksize!r}; it must be "auto" or a whole number, 1 or more')
@@ -276,8 +276,8 @@ def pack_many(
         chunks = iter(lambda: payload.take(arguments, chunksize, steady), [])
         records = [payload.pack_columns(chunk, kwargs, alike) for chunk in chunks]
     elif named or options.cache or options.at_most_once:
-        # A cached result, and a call that may run only once, must not hang together with others; items of a named
-        # job are told by their pickles (reuse.py).
+        # A call that is cached or may run only once must not share a pickle with others; items of a named job are
+        # recognised by their pickles (reuse.py).
         alone = options.cache or options.at_most_once
         calls = ((args, kwargs) for args in zip(*arguments))  # noqa: B905  # as zip does it
         records = list(payload.pack_calls(calls, 1 if alone else payload.MAX_ITEMS, steady))
@@ -293,7 +293,7 @@ def pack_many(
 
 
 def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) -> list[Message]:
-    """Records of a job whose results are known already: item -> value."""
+    """The submissions of items of a job whose results (item -> value) are known already."""
     blob = shelf.blob(payload.as_it_is)
     plain = options.changed({"cache": False, "timeout": None, "retries": 0, "at_most_once": False})
     form = _form(blob, plain, f"{name} (taken)", job)
@@ -304,12 +304,12 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
 
 
 def _part(record: Packed, offset: int, items: int) -> Packed:
-    """Some items of a record as one that can be split, whatever it was."""
+    """Some items of a submission as a submission of their own, which the core can split."""
     if items == record.items:
         return record
     if record.split:
         return record._replace(payload=record.payload.slice(offset, items), items=items)
-    # A chunk is one pickle: open it, and pack these calls anew. Their stand-ins for futures stay what they are.
+    # A chunk is one pickle: load it, and pack these calls again. Stand-ins for futures stay unchanged.
     calls = payload.load_constant(record.payload)[offset : offset + items]
     buffers = [payload.pack_call(*call).payload for call in calls]
     if any(len(one.buffers) > 1 for one in buffers):

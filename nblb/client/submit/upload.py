@@ -1,8 +1,8 @@
-"""Where this process puts large buffers that it submits: in files of the core's folder, each content once.
+"""Upload of the large buffers that this process submits, to files in the core's folder, each content once.
 
-An array that is submitted again is compared with the file that it went to before, byte by byte unless the kernel says
-that it was not written to: that takes half the time of writing it, or hardly any, and none of the disk. So what was
-changed in place meanwhile is seen, as everywhere.
+An array that is submitted again is compared with the file that holds its earlier content: byte by byte, unless the
+operating system reports that its memory was not written to. The comparison takes at most half the time of writing the
+array, and no disk space, and it detects changes made in place.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from nblb.shared_files.dirty_pages import are_same
 from nblb.shared_files.memory_map import address_of
 from nblb.shared_files.transfer import BY_FILE, FilePart, Folder
 
-RECENT_FROM = 1024 * 1024  # smaller buffers are as soon written as compared
-RECENT_BYTES = 128 * 1024 * 1024  # of files that are kept to compare with: memory that is soon free is soon reused
-LARGEST = 512 * 1024 * 1024  # the latest one may be so large by itself
+RECENT_FROM = 1024 * 1024  # smaller buffers are written as quickly as they are compared
+RECENT_BYTES = 128 * 1024 * 1024  # of files kept for comparison; freed memory is soon reused for other data
+LARGEST = 512 * 1024 * 1024  # a single file up to this size is kept even so
 
 
 class Upload:
-    """The store of a process that submits tasks (see payload/pickling.py)."""
+    """The buffer store of a process that submits tasks (see payload/pickling.py)."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self._recent: OrderedDict[tuple[int, int], tuple[FilePart, Buffer]] = OrderedDict()  # and it, mapped
+        self._recent: OrderedDict[tuple[int, int], tuple[FilePart, Buffer]] = OrderedDict()  # and its mapping
         self._nbytes = 0
         self._lock = threading.Lock()
 
     @classmethod
     def to(cls, root: str, token: str, before: Upload | None) -> Upload | None:
-        """The store of this process from now on, if it sees the folder; the one from before if it is the same."""
+        """Set the store of this process if it sees the folder; the earlier store is kept if the folder is the same."""
         folder = Folder.seen(root, token)
         if folder is None:
             if stores.store is before:
@@ -44,7 +44,7 @@ class Upload:
         return sending
 
     def put(self, buffers: Sequence[Buffer], alike: Alike | None = None) -> list[Buffer | Part]:
-        """The buffers: where they are already, or in one new file, or small enough to be sent."""
+        """Return each buffer as part of an existing file, as part of one new file, or as itself if it is small."""
         placed: list[Buffer | Part | None] = []
         rest: list[Buffer] = []
         for buffer in buffers:
@@ -69,7 +69,7 @@ class Upload:
             with self._lock:
                 if not self._recent:
                     raise
-            self._forget()  # there may be room then
+            self._forget()  # this may free space
             return self.folder.write(buffers)
 
     def _forget(self) -> None:
@@ -78,13 +78,13 @@ class Upload:
             self._nbytes = 0
 
     def copy_of(self, buffer: Buffer) -> Buffer | None:
-        """What this buffer was written as last, if that is remembered: not to be written to."""
+        """The mapped file with the last content of this buffer, if it is known; it must not be written to."""
         with self._lock:
             found = self._recent.get((address_of(buffer), memoryview(buffer).nbytes))
         return found[1] if found is not None else None
 
     def _known(self, buffer: Buffer, alike: Alike | None) -> Part | None:
-        """A file that holds these very bytes."""
+        """A file that holds exactly these bytes."""
         key = address_of(buffer), memoryview(buffer).nbytes
         if alike is not None and key in alike:
             return alike[key][0]
@@ -92,7 +92,7 @@ class Upload:
             found = self._recent.get(key)
         if found is None:
             return None
-        if not found[0].is_there:  # purged: what is still mapped of it is known here only
+        if not found[0].is_there:  # the file was purged; only this process still maps it
             self._drop(key)
             return None
         if not are_same(buffer, found[1]):
@@ -121,7 +121,7 @@ class Upload:
                 self._nbytes -= nbytes
 
     def close(self) -> None:
-        """Nothing more is submitted there; the files go with what speaks of them."""
+        """Stop uploading to this folder; its files are removed with the messages that name them."""
         if stores.store is self:
             stores.store = None
         self._forget()
