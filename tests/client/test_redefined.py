@@ -35,11 +35,11 @@ def test_the_code_of_a_name_has_changed(
     assert newer_task(job) is None
     assert job.retry_failed() == 1
     assert job.wait(10)
-    assert "defined anew" not in caplog.text
+    assert "was redefined" not in caplog.text
     mended = cell("return 1 // x if x else 0")
     assert newer_task(job) is mended
     assert job.retry_failed() == 1
-    assert "retry_failed() runs the code from then, retry_failed(with_=step) the new one" in caplog.text
+    assert "retry_failed() runs the old code; use retry_failed(with_=step) to run the new one" in caplog.text
     assert job.wait(10)
     assert job.retry_failed(with_=mended) == 1
     assert job.results(10) == [0, 1, 0]
