@@ -43,7 +43,7 @@ def test_snapshot(cluster: Cluster, core: FakeCore) -> None:
     assert [(row.name, row.workers, row.busy) for row in first.hubs] == [("lab1", 2, 1)]
     core.hang_up()
     wait_until(lambda: not cluster.snapshot().connected)
-    assert "hung up" in cluster.snapshot().warning
+    assert "closed the connection" in cluster.snapshot().warning
     heard: list[int] = []
     cluster._port.add_listener(cluster, lambda: heard.append(1))
     core.come_back()
@@ -171,7 +171,7 @@ def test_the_status_of_a_core_that_goes_away_is_an_error_at_once(cluster: Cluste
     cluster.status()
     core.hang_up()
     begun = time.monotonic()
-    with pytest.raises(LoadBalancerUnreachable, match="hung up"):
+    with pytest.raises(LoadBalancerUnreachable, match="closed the connection"):
         cluster.status()
     assert time.monotonic() - begun < 5.0  # not the ten seconds of a question
     gone = cluster.snapshot()

@@ -1,1 +1,1 @@
-"""The connection of a client to the core: its I/O thread, and the ways callers wait for it."""
+"""The connection of a client to the core: its I/O thread, and waiting in the calling thread."""

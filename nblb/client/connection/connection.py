@@ -1,10 +1,10 @@
-"""The callers' side of a connection to the core; its thread (io_thread.py) is the other.
+"""The callers' side of a connection to the core; the other side is its I/O thread (io_thread.py).
 
     caller ── say() ──► deque ── wake-up ──► thread: Session ──► Line ──► core
     caller ◄── futures, jobs, answers ◄───── thread: Session ◄── Line ◄── core
 
-A caller only appends and, if the thread is not awake already, sends it one byte: what piles up while a batch is on
-its way makes the next batch. A lone task leaves at once, sent by its caller while the thread sleeps.
+A caller only appends to a deque and, unless the thread is awake already, sends one byte to wake it: messages that
+collect while a batch is sent form the next batch. A single task is sent at once by its caller while the thread sleeps.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nblb")
 
-MOST_AT_ONCE = 2000  # messages of callers taken in one turn, so that answers are heard meanwhile
+MOST_AT_ONCE = 2000  # most messages of callers in one turn, so that answers are received in between
 
 
-# A message, a task of one call with its function, or several such tasks that go together.
+# A message, a single task with its function, or a batch of single tasks.
 Event: TypeAlias = "Message | tuple[SubmitTask, PutBlob] | Batch"
 
 
 class Mailbox:
-    """What callers have said and the thread has not taken; wakes it."""
+    """The queue of messages from callers to the I/O thread; it also wakes the thread."""
 
     def __init__(self) -> None:
         self._said: deque[Event] = deque()
         self._awake = False
-        self.batch: Batch | None = None  # the latest that was said, while calls may be added to it
+        self.batch: Batch | None = None  # the latest batch in the queue, while calls may be added to it
         self.batching = threading.RLock()
-        # Sockets, not a pipe: writing to a closed one is an error, and never a byte in somebody else's file.
+        # Sockets, not a pipe: writing to a closed socket fails; a pipe's descriptor could be reused for a file by then.
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
@@ -71,7 +71,7 @@ class Mailbox:
         return len(self._said)
 
     def waiting(self) -> list[Event]:
-        """What the thread has not taken."""
+        """The messages that the thread has not taken."""
         return list(self._said)
 
     def fileno(self) -> int:
@@ -79,22 +79,22 @@ class Mailbox:
 
     @property
     def is_awake(self) -> bool:
-        """The thread has been woken and has not come round yet."""
+        """True if the thread was woken and has not taken the messages yet."""
         return self._awake
 
     def put(self, *said: Event) -> None:
-        self.batch = None  # what is said now stays behind what was said before
+        self.batch = None  # keeps the order: calls must not be added ahead of these messages
         self._said.extend(said)
         self.rouse()
 
     def rouse(self) -> None:
-        """Have the thread come round, unless it will anyway."""
+        """Wake the thread, unless it is awake."""
         if not self._awake:
             self._awake = True
             self.wake()
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError):  # full of wake-ups, or closed: either way there is nobody to wake
+        with contextlib.suppress(OSError):  # full of wake-ups, or closed: no need to wake the thread
             self._write.send(b"x")
 
     def take(self) -> list[Event]:
@@ -102,7 +102,7 @@ class Mailbox:
             with contextlib.suppress(OSError):
                 while self._read.recv(4096):
                     pass
-            self._awake = False  # before the look at the deque: whoever appends from now on wakes again
+            self._awake = False  # before the deque is read: callers that append from now on wake the thread again
         said = self._said
         with self.batching:
             self.batch = None
@@ -117,7 +117,7 @@ class Mailbox:
         self._write.close()
 
     def mute(self) -> None:
-        """In a child process, where the sockets are still those of the parent."""
+        """Stop using the sockets in a child process, where they are still those of the parent."""
         self._awake = True
 
 
@@ -125,24 +125,24 @@ _live: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Connection:
-    """A client's connection to one cluster; `find` says where its core listens, and raises while there is none."""
+    """A client's connection to one cluster; `find` returns the address of its core, and raises if there is none."""
 
     def __init__(self, find: Callable[[], str], hello: Hello, dial: Callable[[str], Dialled] | None = None) -> None:
         self.pid = os.getpid()
-        self.warning = ""  # why the core is not there
+        self.warning = ""  # why the core is away
         self.owners: dict[str, Owner] = {}
         self.jobs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self.watchers: list[Callable[[], None]] = []  # called when the core comes or goes
+        self.watchers: list[Callable[[], None]] = []  # called when the core becomes reachable or unreachable
         self.inbox = Mailbox()
-        self.close_by: float | None = None  # moved on by the thread while the core takes what is left
-        self.flush_s = 0.0  # how long the core may take nothing of it
+        self.close_by: float | None = None  # the deadline of close(); progress extends it
+        self.flush_s = 0.0  # longest time without progress before close() gives up
         self._requests = itertools.count(1)
         self._pending: dict[int, Pending] = {}
         self._waiting = 0
         self._warned = False
-        self._tell_waiter: Callable[..., Any] = log.warning  # speaks to the cell that waits
+        self._tell_waiter: Callable[..., Any] = log.warning  # logs in the cell that waits
         self._tell = True
-        self._greeted = threading.Event()  # welcomed or refused
+        self._greeted = threading.Event()  # set by a Welcome or a refusal
         self._is_closed = False
         self._io_thread = IoThread(self, find, hello, dial)
         self.session = self._io_thread.session
@@ -151,71 +151,71 @@ class Connection:
         self._thread.start()
 
     def say(self, *messages: Message) -> None:
-        """Hand messages of the user's side over; returns at once."""
+        """Pass messages of the user's side to the I/O thread; returns at once."""
         self.inbox.put(*messages)
 
     def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
-        """Hand over a task of one call, with its function; its owner will hear of its fate."""
+        """Submit a single task with its function; its owner receives its events."""
         self.owners[spec.task] = owner
         if not self._io_thread.at_once.say(spec, blob):
             self.inbox.put((spec, blob))
 
     def hear_at_once(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
-        """In a thread that is about to wait for this task: be the first to hear of its end, if that is near."""
-        if task_api.parent is None:  # a task gives up its slot while it waits
+        """Receive the end of this task in the calling thread, which is about to wait for it, if it comes soon."""
+        if task_api.parent is None:  # a task gives up its slot while it waits, so it must wait the usual way
             self._io_thread.at_once.hear(task, owner, timeout_s)
 
     def request(self) -> int:
-        """A number for a question."""
+        """A new request id."""
         return next(self._requests)
 
     def question(self, message: Any, then: Callable[[Pending], None] | None = None) -> Pending:
-        """Say something that is answered (`message.request` is its number); `then` is called in the thread."""
+        """Send a request (`message.request` is its id); `then` is called with the answer, on the I/O thread."""
         self.check_open()
         pending = self._pending[message.request] = Pending(then)
         self.say(message)
         return pending
 
     def ask(self, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 10.0) -> Any:
-        """The core's answer to a question of broker/queries.py."""
+        """Send a query (see broker/queries.py), and return the core's answer."""
         return self.wait_for(self.question(Ask(request=self.request(), topic=topic, about=about or {})), timeout_s)
 
     def wait_for(self, pending: Pending, timeout_s: float = 10.0) -> Any:
-        """The answer to a question.
+        """Wait for the answer to a request, and return it.
 
         Raises
         ------
         LoadBalancerUnreachable
-            The core does not answer within the time.
+            The core does not answer within `timeout_s` seconds.
         """
         if not pending.ready.wait(timeout_s):
             raise LoadBalancerUnreachable(f"the core at {self.address} does not answer within {timeout_s:g} s")
         return pending.result()
 
     def carried_out(self, message: Any) -> None:
-        """Say something that is answered, and wait for that, except in the connection's own thread.
+        """Send a request, and wait for its answer, except on the I/O thread.
 
         Raises
         ------
         LoadBalancerUnreachable
-            The core does not answer for now; it is told once more when it is back.
+            The core does not answer now; the request is sent again when it is back.
         """
         pending = self.question(message)
         if threading.current_thread() is not self._thread:
             self.wait_for(pending)
 
     def expect(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...] = ()) -> None:
-        """Hear of a record that was submitted before, perhaps by a process that is gone (see session.Expect)."""
+        """Expect the ends of an existing submission, perhaps made by an ended process (see session.Expect)."""
         self.owners[task] = owner
         self.say(Expect(task=task, items=items, job=job, again=again))
 
     def expect_again(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...]) -> None:
-        """The same of a record that was known, for some of its items; in the connection's own thread, and at once."""
+        """The same at once, for some items of a known submission; only on the I/O thread."""
         self.owners[task] = owner
         self.session.handle("user", Expect(task=task, items=items, job=job, again=again), time.monotonic())
 
     def check_open(self) -> None:
-        """Raises where nothing can be said or heard any more."""
+        """Raise LoadBalancerUnreachable if the connection is closed."""
         if self.pid != os.getpid():
             raise LoadBalancerUnreachable("this connection belongs to the parent process; lb.connect() makes a new one")
         if self.close_by is not None or self._is_closed:
@@ -236,7 +236,7 @@ class Connection:
         return self.session.open
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """Whether the core has greeted us within the time; raises what it refused us with."""
+        """Wait for the core's Welcome, and return whether it came in time; raise its refusal."""
         self._greeted.wait(timeout_s)
         refusal = self.session.refusal
         if refusal is not None:
@@ -245,7 +245,7 @@ class Connection:
 
     @contextlib.contextmanager
     def someone_waits(self) -> Iterator[None]:
-        """While a caller waits it is told, once, that the core is away."""
+        """Context of a wait, in which the caller's cell gets one warning if the core is away."""
         self._waiting += 1
         self._tell_waiter = front_end.here(log.warning)
         try:
@@ -256,9 +256,9 @@ class Connection:
             self._waiting -= 1
 
     def close(self, flush_s: float = 2.0, tell: bool = True) -> None:
-        """End the thread, after the core has accepted what was submitted; it may accept nothing for `flush_s`.
+        """Stop the I/O thread once the core has accepted everything, or has accepted nothing for `flush_s` seconds.
 
-        Who still waits for a result is told so by an error, unless `tell` is False (at the end of the program).
+        Calls that still wait for a result raise an error, unless `tell` is False (at the end of the program).
         """
         if self.pid != os.getpid() or self.close_by is not None:
             return
@@ -270,7 +270,7 @@ class Connection:
         while self._thread.is_alive() and time.monotonic() < self.close_by + 1.0:
             self._thread.join(0.2)
 
-    # ── from the thread ──
+    # ── called by the I/O thread ──
 
     def deliver(self, answer: Deliver) -> None:
         pending = self._pending.pop(answer.request, None)
@@ -282,7 +282,7 @@ class Connection:
             pending.then(pending)
 
     def closed(self) -> None:
-        """The thread ends: nothing will be answered any more."""
+        """End all waits with an error, because the thread stops."""
         self.close_by = self.close_by or 0.0
         self._is_closed = True
         for request in list(self._pending):
@@ -297,10 +297,10 @@ class Connection:
             self._tell_owners(lost)
 
     def _tell_owners(self, lost: Collection[str]) -> None:
-        """Whoever waits for a result hears that none will come, and whether the core has the task."""
+        """End the owners of open tasks with an error that says whether the core has the task."""
         unsure = {id(self.owners[task]) for task in lost if task in self.owners}
         for owner in {id(owner): owner for owner in self.owners.values()}.values():
-            text = "the connection was closed before the task ended; it goes on where the core does"
+            text = "the connection was closed before the task ended; the task continues while the core runs"
             if id(owner) in unsure:
                 text = "the connection was closed before the core had acknowledged all of it; submit it again"
             owner._port.hung_up(owner, LoadBalancerUnreachable(text))
@@ -327,10 +327,10 @@ class Connection:
     def _warn(self) -> None:
         if not self._warned:
             self._warned = True
-            self._tell_waiter("%s; what was submitted waits for its return", self.warning)
+            self._tell_waiter("%s; submitted tasks wait for its return", self.warning)
 
     def _look_up(self) -> None:
-        """All who show the state of the connection."""
+        """Call the watchers, which show the state of the connection."""
         told: list[Callable[[], None]] = [partial(job._port.turned, job) for job in list(self.jobs.values())]
         for watcher in [*self.watchers, *told]:
             try:
@@ -339,14 +339,14 @@ class Connection:
                 callbacks.has_failed(error, "a listener")
 
     def forked(self) -> None:
-        """In a child process: the thread stayed with the parent, and so do its sockets."""
+        """Close the connection in a child process: its thread and sockets belong to the parent."""
         self.close_by, self._is_closed = 0.0, True
         self.inbox.mute()
         self.warning = "this connection belongs to the parent process"
         _left_alone.append(self._io_thread)
 
 
-_left_alone: list[Any] = []  # what is the parent's: closing its sockets here would disturb it
+_left_alone: list[Any] = []  # connections of the parent, kept since closing their sockets here would disturb it
 
 
 def _after_fork() -> None:
@@ -355,7 +355,7 @@ def _after_fork() -> None:
 
 
 def close_all() -> None:
-    """At the end of the program: what was submitted leaves, and no thread is left."""
+    """Close all connections at the end of the program, after their messages were sent."""
     for connection in list(_live):
         connection.close(tell=False)
     close_folders()

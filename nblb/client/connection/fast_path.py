@@ -1,7 +1,7 @@
-"""What a caller does itself while the connection's thread sleeps: it sends a lone task, and hears of its end.
+"""The fast path of a single task: while the I/O thread sleeps, the caller sends the task and receives its end itself.
 
-So a lone call needs no thread to wake on its way, neither there nor back. Everything else is the thread's: what a
-caller hears beside the end that it waits for, it leaves for the thread.
+A single call then needs no thread to wake, in either direction. The I/O thread does everything else: if a caller
+receives other messages than the end that it waits for, it leaves them to the thread.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, 
 
 
 class _Asleep:
-    """While the thread sleeps on the line, the session and the line are anybody's who holds `turns`."""
+    """A context in which the I/O thread sleeps, so that a caller with `turns` may use the session and the line."""
 
     def __init__(self, turns: threading.Lock) -> None:
         self._turns = turns
-        self.now = False  # a look without the lock: nobody waits for a thread that is at its turn
+        self.now = False  # readable without the lock, so that callers do not block on a busy thread
 
     def __enter__(self) -> None:
         self.now = True
@@ -45,49 +45,50 @@ class _Asleep:
 
 
 class ReceivedEnd(NamedTuple):
-    """Whose end a caller hears of."""
+    """The task whose end a caller receives, and its owner."""
 
     task: str
     owner: LoneOwner
 
 
 class FastPath:
-    """The callers' way past the thread of one connection; where it is closed they go the usual one."""
+    """The path by which callers bypass the I/O thread of one connection; they use the thread where it is not free."""
 
     def __init__(self, connection: Connection, session: Session) -> None:
         self.turns = threading.Lock()
         self.asleep = _Asleep(self.turns)
         self.line: Dialled | None = None
-        self.is_torn = False  # a caller was interrupted while it said or heard something
-        self.overheard: list[Message] = []  # for the thread
+        self.is_torn = False  # a caller was interrupted while it sent or received something
+        self.overheard: list[Message] = []  # messages that a caller received and the thread must handle
         self._connection, self._session = connection, session
         self._spin = AdaptiveSpin()
-        self._heard: ReceivedEnd | None = None  # while it is being heard
+        self._heard: ReceivedEnd | None = None  # while a caller receives it
         self._listens_until = 0.0
 
     def _is_free(self) -> bool:
-        """Would nothing be overtaken, and is nothing under way?"""
+        """True if no message would be overtaken and none is under way."""
         connection = self._connection
         inbox = connection.inbox
         return not (inbox or inbox.is_awake or self.is_torn) and connection.close_by is None
 
     def _usable_line(self) -> LocalLine | None:
-        """With `turns` held: where one can speak and listen without the thread."""
+        """The line, if callers can send and receive on it now; the caller holds `turns`."""
         line = self.line
         if isinstance(line, LocalLine) and line.connected and self._session.open and self._is_free():
             return line
         return None
 
-    # ── saying ──
+    # ── sending ──
 
     def say(self, spec: SubmitTask, blob: PutBlob) -> bool:
-        """In a caller's thread: send this task without waking ours; False if it has to go the usual way.
+        """Send this task on the calling thread without waking the I/O thread; False if it has to go through that.
 
-        Only where nothing else is under way, so that nothing is overtaken and a loop of calls still travels together.
+        It is sent only if nothing else is under way, so that it overtakes nothing and a loop of calls still forms
+        batches.
         """
         if not self.asleep.now or self._session.records or not self._is_free():
             return False
-        with self.turns:  # a plain lock, for an interrupt cannot come between its taking and the block
+        with self.turns:  # a plain lock, because no interrupt can come between its acquisition and the block
             line = self._usable_line()
             if line is None or self._session.records:
                 return False
@@ -104,10 +105,10 @@ class FastPath:
                 self._connection.inbox.rouse()
         return True
 
-    # ── hearing ──
+    # ── receiving ──
 
     def hear(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
-        """In a caller's thread: wait for the end of a lone task, at most a moment, and settle it; or do nothing."""
+        """Wait briefly, on the calling thread, for the end of a single task and settle it, or do nothing."""
         if not self.asleep.now or len(self._session.records) != 1 or not self._is_free():
             return
         until = monotonic() + (LONGEST_S if timeout_s is None else min(timeout_s, LONGEST_S))
@@ -115,7 +116,7 @@ class FastPath:
             line = self._usable_line()
             if line is None or self._listens_until or not self._is_alone(task, owner, line) or not line.lend():
                 return
-            # The thread looks after the time, should an interrupt come before the line is given back below.
+            # The thread ends the loan after this time if an interrupt prevents the return of the line below.
             self._listens_until, self._heard = until, ReceivedEnd(task, owner)
         try:
             try:
@@ -127,18 +128,18 @@ class FastPath:
                 self._settle(ended, owner)
         except BaseException:
             if task not in self._session.records and not owner.done():
-                self.is_torn = True  # the end has been read, and lost
+                self.is_torn = True  # the end was read from the socket, and then lost
                 self._connection.inbox.rouse()
             raise
 
     def _is_alone(self, task: str, owner: LoneOwner, line: LocalLine) -> bool:
-        """Is this task all that can be heard of?"""
+        """True if this task is the only one about which messages can arrive."""
         records = self._session.records
         known = len(records) == 1 and task in records and self._connection.owners.get(task) is owner
         return known and not self.overheard and not line.has_more
 
     def _listen(self, line: LocalLine, task: str, until: float) -> TaskEnded | None:
-        """The end, unless something else comes first or the time is over."""
+        """The end of the task; None if another message comes first or the time is over."""
         poll = select.poll()
         poll.register(line.fileno(), select.POLLIN)
         ended: TaskEnded | None = None
@@ -152,7 +153,7 @@ class FastPath:
         return ended
 
     def _take(self, line: LocalLine, task: str) -> tuple[TaskEnded | None, bool]:
-        """The end, if it is there, and whether more can be heard here."""
+        """The end, if it has arrived, and whether the caller may receive more."""
         ended: TaskEnded | None = None
         self.is_torn = True
         try:
@@ -180,10 +181,10 @@ class FastPath:
             callbacks.has_failed(error)
         self._connection.owners.pop(ended.task, None)
 
-    # ── the thread's ──
+    # ── called by the I/O thread ──
 
     def look_after(self) -> None:
-        """The line is the thread's again if a caller has not given it back in time."""
+        """Take the line back if a caller has not returned it in time."""
         if self._listens_until and monotonic() > self._listens_until and isinstance(self.line, LocalLine):
             self._give_back(self.line)
 
@@ -192,7 +193,7 @@ class FastPath:
         line.take_back()
 
     def mend(self) -> ReceivedEnd | None:
-        """A message may be torn, so the connection is given up; whose end may have been lost with it."""
+        """Reset after a torn message, since the connection is replaced; return the end that may be lost with it."""
         self.is_torn = False
         self._listens_until = 0.0
         heard, self._heard = self._heard, None
@@ -200,18 +201,18 @@ class FastPath:
 
 
 def _is_expected(message: Message, task: str) -> bool:
-    """Is this of the kind that a caller can handle?"""
+    """True for a message that a caller can handle by itself."""
     kind = type(message)
     return (kind is TaskEnded and message.task == task) or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
 
 
 LONGEST_S = 0.0015  # of a look
 GAP_S = 0.0001  # between two moments of it: others want this processor, or this interpreter
-MOST_MISSED = 256  # waits after one look that was no good
+MOST_MISSED = 256  # most waits without spinning after failed attempts
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """The number of CPUs that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
@@ -219,7 +220,7 @@ def processors() -> int:
 
 
 class AdaptiveSpin:
-    """Remembers how looks went."""
+    """A busy-wait that spins less often after it has failed, and not at all on a single CPU."""
 
     def __init__(self, clock: Callable[[], float] = perf_counter, processors: int = processors()) -> None:
         self._clock = clock
@@ -227,7 +228,7 @@ class AdaptiveSpin:
         self._missed = self._to_miss = 0
 
     def looks(self, poll: Callable[[int], Any]) -> bool:
-        """Look for a moment, if that has been good so far; whether `poll(0)` has found something."""
+        """Spin for a moment if that has worked lately; return whether `poll(0)` found something."""
         if not self._may_look:
             return False
         if self._to_miss:

@@ -1,8 +1,9 @@
-"""The client's thread: it owns the line to the core, and performs what the Session decides.
+"""The I/O thread of a client: it owns the line to the core, and executes the commands of the Session.
 
-It dials for ever. What the core has not acknowledged is said again when it is back (session.py).
+It dials until it is stopped. Messages that the core has not acknowledged are sent again when it is back (session.py).
 
-A lone task need not wait for the thread to wake: while that sleeps, its caller may do its part (fast_path.py).
+A single task need not wait for the thread to wake: its caller may send it itself while the thread sleeps
+(fast_path.py).
 """
 
 from __future__ import annotations
@@ -48,22 +49,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("nblb")
 
 FAR_OFF = float("inf")
-FIND_AGAIN_S = 0.25  # how often to look where the core is while it is away
+FIND_AGAIN_S = 0.25  # time between two searches for the core while it is away
 
 
-# While results of so many records are awaited, each turn lets some of them gather: nobody waits for the very next of
-# hundreds, and turns of a few would take the processor from the tasks. What callers say is heard at once all the same.
+# While more submissions than this are open, each turn waits BREATH_MS for results to collect: with hundreds open, no
+# caller needs the very next one at once, and many small turns would take CPU time from the tasks. Messages of callers
+# still end the wait at once.
 MANY_RECORDS = 500
 BREATH_MS = 4
 
-# Questions about the cluster, not about what this client has said before: behind a million submits, whoever asks how
-# the cluster is would hear of it after all of them.
+# Queries about the cluster itself, which do not depend on earlier messages of this client. They overtake queued
+# submissions: behind a million of them, the answer would come too late.
 LOOKS = frozenset({"status", "hubs", "workers", "users", "queue", "stats"})
-LONG_LINE = 1024 * 1024  # bytes that wait to leave
+LONG_LINE = 1024 * 1024  # bytes waiting to be sent, from which queries overtake
 
 
 class IoThread:
-    """The loop: receive until the next deadline, read the clock once, handle, perform."""
+    """The loop of the thread: receive until the next deadline, read the clock once, handle, perform."""
 
     def __init__(
         self, connection: Connection, find: Callable[[], str], hello: Hello, dialled: Callable[[str], Dialled] | None
@@ -73,17 +75,17 @@ class IoThread:
         self._connection = connection
         self._find, self._dial = find, dialled or _dial
         self._line: Dialled | None = None
-        self._connections = 0  # how many of the line's connections the session has been told of
+        self._connections = 0  # number of the line's connections that the session knows of
         self._find_at = 0.0
-        self._welcome: Welcome | None = None  # the one that we have acted upon
+        self._welcome: Welcome | None = None  # the latest one that was applied
         self._sending: Upload | None = None
         self.at_once = FastPath(connection, self.session)
-        self._least_left, self._unsent = FAR_OFF, 0  # at the end: what the core has still to acknowledge
-        self._breathes = False  # results come in
+        self._least_left, self._unsent = FAR_OFF, 0  # during close(): what the core has yet to acknowledge
+        self._breathes = False  # results are arriving
         self._breath = select.poll()
         self._breath.register(connection.inbox.fileno(), select.POLLIN)
-        self._touched: dict[int, Owner] = {}  # who has heard something in this turn
-        self._heard_of: list[str] = []  # records
+        self._touched: dict[int, Owner] = {}  # owners that received something in this turn
+        self._heard_of: list[str] = []  # submissions that received something in this turn
         self._perform_one: dict[type, Callable[[Any], None]] = {
             SettleMany: self._settle_many,
             Settle: self._settle,
@@ -104,7 +106,7 @@ class IoThread:
                 self._turn()
             self._perform(self.session.flush(time.monotonic()))
         except Exception:
-            log.exception("the client's thread has failed; tasks go on, lb.connect() makes a new connection")
+            log.exception("the client's I/O thread has failed; tasks continue; lb.connect() makes a new connection")
         finally:
             if self._line is not None:
                 self._line.close()
@@ -113,7 +115,7 @@ class IoThread:
             self._connection.closed()
 
     def _begin_anew(self) -> None:
-        """A caller's interrupt may have torn a message: on a new connection all that is owed is said again."""
+        """Replace the connection after an interrupt that may have torn a message; unanswered ones are sent again."""
         heard = self.at_once.mend()
         if heard is not None and not heard.owner.done():
             self._connection.owners[heard.task] = heard.owner
@@ -125,21 +127,21 @@ class IoThread:
             self._perform(self.session.line_down(time.monotonic()))
 
     def _may_go(self) -> bool:
-        """The connection is to be closed, and the core has acknowledged all, or takes nothing more for a while."""
+        """True if the connection is closing, and the core has acknowledged everything or makes no more progress."""
         connection, session = self._connection, self.session
         if connection.close_by is None:
             return False
         left = len(connection.inbox) + len(session.unaccepted) + len(session.questions)
         unsent = self._line.unsent_bytes if self._line is not None else 0
         now = time.monotonic()
-        if left < self._least_left or unsent < self._unsent:  # it goes on, however much that is
+        if left < self._least_left or unsent < self._unsent:  # any progress extends the deadline
             self._least_left = min(left, self._least_left)
             connection.close_by = max(connection.close_by, now + connection.flush_s)
         self._unsent = unsent
         return not left or now >= connection.close_by
 
     def unacknowledged(self) -> dict[str, int]:
-        """The records that the core has not acknowledged, with their numbers of calls."""
+        """The submissions that the core has not acknowledged, with their numbers of calls."""
         found = {spec.task: spec.items for spec in self.session.unaccepted.values()}
         for said in self._connection.inbox.waiting():
             if isinstance(said, Batch):
@@ -189,7 +191,7 @@ class IoThread:
         self._perform(commands)
 
     def _share_files(self, welcome: Welcome | None, line: Dialled) -> None:
-        """A core has greeted us: where it and we see one folder, large buffers need not go through it."""
+        """Set up the exchange of large buffers by files after a Welcome, if this process can see the core's folder."""
         self._welcome = welcome
         if welcome is None or not welcome.files:
             return
@@ -205,7 +207,7 @@ class IoThread:
         due, close_by = self.session.next_deadline(), self._connection.close_by
         at = FAR_OFF if due is None else due
         if close_by is not None:
-            at = min(at, close_by, now + 0.02)  # whether all is accepted
+            at = min(at, close_by, now + 0.02)  # to check whether everything was accepted
         if self._line is None or not self._line.connected:
             at = min(at, self._find_at)
         return max(0.0, at - now) if at < FAR_OFF else None
@@ -213,7 +215,7 @@ class IoThread:
     # ── the line ──
 
     def _look_for_core(self) -> None:
-        """Dial where the core is now; it may have come back at another address."""
+        """Dial the core's current address, which may have changed."""
         now = time.monotonic()
         if now < self._find_at:
             return
@@ -251,17 +253,17 @@ class IoThread:
 
     def _perform(self, commands: list[Command]) -> None:
         if self._line is not None:
-            self._say(self._line, commands)  # first: callbacks of futures may take their time
+            self._say(self._line, commands)  # first, because callbacks of futures may take long
         for command in commands:
             perform = self._perform_one.get(type(command))
             if perform is None:
                 continue
             try:
                 perform(command)
-            except BaseException as error:  # a user's; the next future must hear of its result all the same
+            except BaseException as error:  # the user's; the next future still needs its result
                 callbacks.has_failed(error)
         for task in self._heard_of:
-            if task not in self.session.records:  # nothing more can come of it
+            if task not in self.session.records:  # it is closed
                 self._connection.owners.pop(task, None)
         self._heard_of.clear()
         touched, self._touched = self._touched, {}
@@ -273,7 +275,7 @@ class IoThread:
 
     @staticmethod
     def _say(line: Dialled, commands: list[Command]) -> None:
-        """What is sent, in its order; questions about the cluster pass by a long line of other things."""
+        """Send the messages in order; queries about the cluster overtake a long queue of other messages."""
         sends: list[Message] = []
         looks: list[Message] = []
         for command in commands:
@@ -291,7 +293,7 @@ class IoThread:
                 line.send((message,))
 
     def _settle_many(self, command: SettleMany) -> None:
-        """Of each of these nothing more can come."""
+        """Settle single tasks, which are closed by their end."""
         owners, touched = self._connection.owners, self._touched
         for ended in command.ends:
             owner = owners.pop(ended.task, None)
@@ -341,7 +343,7 @@ class IoThread:
                     job._port.reopened(job, message)
 
     def _owner(self, task: str) -> Owner | None:
-        """Who hears of this record."""
+        """The owner of a submission, noted as having received something in this turn."""
         owner = self._connection.owners.get(task)
         if owner is not None:
             self._heard_of.append(task)

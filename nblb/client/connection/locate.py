@@ -1,4 +1,4 @@
-"""Where the core of a cluster is, and who we are."""
+"""Locating the core of a cluster, and the Hello with which this process introduces itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nblb.user_text import clean_name
 
 
 def find_core(parameters: Parameters, zeromq: bool = False) -> str:
-    """The address of the clients' door; with `zeromq` one for sockets of ZeroMQ.
+    """The address at which the core accepts clients; with `zeromq`, its address for ZeroMQ sockets.
 
     Raises
     ------
     LoadBalancerUnreachable
-        There is no core, or the one that was there is gone.
+        No core runs, or the one in the connection file has ended.
     ParametersError
         The parameters name another computer, which cannot be reached with LB_SECURITY "on".
     """
@@ -45,7 +45,7 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
 
 
 def hello(user: str = "") -> Hello:
-    """This process, as it greets the core."""
+    """The Hello of this process."""
     import cloudpickle
 
     return Hello(

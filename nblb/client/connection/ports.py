@@ -1,4 +1,4 @@
-"""The small interfaces between a connection and what it serves: who owns a record, and a question on its way."""
+"""The interfaces between a connection and the objects that it serves: owners of submissions, and pending requests."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class OwnerPort(Protocol[T_contra]):
-    """What the connection's thread calls of an owner; each method takes the owner, and one port may serve many."""
+    """The methods of an owner that the I/O thread calls; each takes the owner, so one port can serve many."""
 
     def settle(self, owner: T_contra, ended: TaskEnded, fresh: Sequence[tuple[int, int]], /) -> bool:
-        """A slice has ended; whether `turned` is to be called for it."""
+        """Handle the end of a slice; return whether `turned` is to be called afterwards."""
 
     def show(self, owner: T_contra, changed: TaskChanged, /) -> None:
-        """A task or slice is in another state, or reports progress."""
+        """Handle a change of state, or progress, of a task or slice."""
 
     def reject(self, owner: T_contra, task: str, failure: Failure, spec: SubmitTask | None, first: int, /) -> None:
-        """The core has not taken a record, or its items from `first` on."""
+        """Handle the refusal of a submission, or of its items from `first` on."""
 
     def printed(self, owner: T_contra, printed: TaskPrinted, /) -> None:
-        """A task has written to stdout or stderr."""
+        """Handle text that a task wrote to stdout or stderr."""
 
     def heard(self, owner: T_contra, message: TaskEmitted | KnobOffered | TaskPrinted, /) -> None:
-        """A task has emitted or displayed something, or offers a knob."""
+        """Handle something that a task emitted or displayed, or a knob that it offers."""
 
     def turned(self, owner: T_contra, /) -> None:
-        """All that arrived together has been told: wake who waits."""
+        """Wake waiting threads, after everything that arrived together was handled."""
 
     def hung_up(self, owner: T_contra, error: LoadBalancerUnreachable, /) -> None:
-        """The connection was closed: nothing more will be received."""
+        """Handle the close of the connection, after which nothing more is received."""
 
 
 class Owner(Protocol):
-    """A future, a job or a batch of calls: its port receives what becomes of a record."""
+    """A future, a job or a batch of calls, whose port receives the events of a submission."""
 
     @property
     def _port(self) -> OwnerPort[Any]: ...
 
 
 class LoneOwner(Owner, Protocol):
-    """A future."""
+    """The future of a single task."""
 
     def done(self) -> bool:
-        """Whether its end is known."""
+        """True if its end is known."""
 
 
 class Pending:
-    """A question on its way."""
+    """A request that waits for its answer."""
 
     __slots__ = ("error", "kind", "ready", "then", "value")
 
@@ -72,13 +72,13 @@ class Pending:
         self.then = then
 
     def result(self) -> Any:
-        """The answer, once it is ready; raises the error that it is."""
+        """The answer, once it is ready; raises the error if the answer is one."""
         if self.error:
             raise error_of(self.kind, self.error)
         return self.value
 
 
 def error_of(kind: str, sentence: str) -> NblbError:
-    """The error of errors.py with this name."""
+    """Make the error of errors.py that has this name."""
     found = getattr(errors, kind, NblbError)
     return found(sentence) if isinstance(found, type) and issubclass(found, NblbError) else NblbError(sentence)

@@ -1,4 +1,4 @@
-"""Waiting in the caller's thread: interruptible, with live buttons meanwhile, and never a poll without a reason."""
+"""Waiting on the calling thread: interruptible, with working buttons meanwhile, and without needless polling."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nblb")
 
-SOON_S = 0.001  # a task that waits for another so long keeps its worker's slot
-PUMP_S = 0.05  # between two looks at the front-end's clicks, where there is a front-end
+SOON_S = 0.001  # for this long, a task that waits for another keeps its worker's slot
+PUMP_S = 0.05  # between two checks for clicks in the front-end, if there is one
 
 on_interrupt = "detach"  # LB_ON_INTERRUPT of the current cluster
 
@@ -29,14 +29,14 @@ class Cancellable(Protocol):
     def cancel(self, kill: bool = False) -> Any: ...
 
 
-AGAIN_S = 3.0  # a second stop within this time cancels
-_interrupted: tuple[weakref.ref[Any], float] | None = None  # what the last stop was for, and when
+AGAIN_S = 3.0  # a second interrupt within this time cancels
+_interrupted: tuple[weakref.ref[Any], float] | None = None  # the target of the last interrupt, and its time
 
 
 def wait_on(
     condition: threading.Condition | SharedCondition, done: Callable[[], bool], timeout_s: float | None
 ) -> bool:
-    """Whether `done()` becomes true within the time; `condition` is notified when it may have."""
+    """Wait until `done()` is true, and return whether it came in time; a change notifies `condition`."""
     parent = task_api.parent
     if parent is not None and parent.is_waited_by:
         return _wait_in_task(parent, condition, done, timeout_s)
@@ -61,7 +61,7 @@ def _wait_in_task(
     done: Callable[[], bool],
     timeout_s: float | None,
 ) -> bool:
-    """The same in a task, which gives up its worker's slot meanwhile: what it waits for may need it."""
+    """The same inside a task, which gives up its worker's slot meanwhile, because the awaited task may need it."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     with condition:
         if condition.wait_for(done, SOON_S if timeout_s is None else min(SOON_S, timeout_s)):
@@ -85,23 +85,23 @@ def _wait_in_task(
 
 @contextlib.contextmanager
 def interruptible(thing: Cancellable, connection: Connection) -> Iterator[None]:
-    """A wait for `thing`: the stop button frees the caller at once, and what becomes of the thing is a choice.
+    """Context of a wait for `thing`: the stop button ends it at once, and LB_ON_INTERRUPT decides about the thing.
 
-    "detach" lets it run (a second stop within three seconds cancels it), "cancel" and "kill" end it; LB_ON_INTERRUPT
-    says which. A front-end shows the choice (display.register("interrupted", …)).
+    "detach" lets it run (a second stop within three seconds cancels it); "cancel" and "kill" end it. A front-end may
+    offer the choice (front_end.register("interrupted", …)).
     """
     try:
         with connection.someone_waits():
             yield
     except KeyboardInterrupt as stop:
-        if task_api.parent is None:  # else the task is stopped, and the core cancels what it has submitted
+        if task_api.parent is None:  # inside a task, the task itself is stopped, and the core cancels what it submitted
             _stopped(thing, stop)
         raise
 
 
 def _stopped(thing: Cancellable, stop: KeyboardInterrupt) -> None:
     global _interrupted
-    if getattr(stop, "told", False):  # by a wait inside this one
+    if getattr(stop, "told", False):  # reported by an inner wait
         return
     stop.told = True  # type: ignore[attr-defined]
     before, now = _interrupted, time.monotonic()
@@ -113,6 +113,6 @@ def _stopped(thing: Cancellable, stop: KeyboardInterrupt) -> None:
     if front_end.interrupted(thing, fate, stop):
         return
     if fate == "detach":
-        log.warning("%r goes on; its cancel() ends it, and so does a second stop of a wait for it within 3 s", thing)
+        log.warning("%r continues; its cancel() ends it, and so does a second stop of a wait for it within 3 s", thing)
     else:
         log.warning("%r is %s", thing, "killed" if fate == "kill" else "cancelled")

@@ -1,1 +1,1 @@
-"""The pure half of a client: what the client and the core owe each other."""
+"""The pure half of a client: the state that a client and the core keep of each other's messages."""

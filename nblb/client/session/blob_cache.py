@@ -1,4 +1,4 @@
-"""The functions and constants that a session holds for the core: those of open records, and a few that none names."""
+"""The functions and constants that a session keeps for the core: those of open submissions, and some idle ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from nblb.protocol.messages import PutBlob
 
-IDLE_BYTES = 64 * 1024 * 1024  # blobs that no open record names are kept up to this, should they be wanted again
+IDLE_BYTES = 64 * 1024 * 1024  # most bytes of blobs that no open submission names, kept for later use
 
 
 class SessionBlobs(dict[str, PutBlob]):
-    """By content hash; the oldest idle ones are dropped when there are too many bytes of them."""
+    """Blobs by content hash; the oldest idle ones are dropped when they take more than IDLE_BYTES."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,14 +24,14 @@ class SessionBlobs(dict[str, PutBlob]):
             self._drop_idle(blob.hash)
 
     def use(self, names: Iterable[str]) -> None:
-        """An open record names these."""
+        """Count an open submission that names these blobs."""
         for name in names:
             uses = self._uses[name] = self._uses.get(name, 0) + 1
             if uses == 1 and name in self:
                 self._idle_bytes -= self[name].payload.nbytes
 
     def release(self, names: Iterable[str]) -> None:
-        """A record that named these is closed."""
+        """Discount a closed submission that named these blobs."""
         for name in names:
             self._uses[name] -= 1
             if not self._uses[name]:

@@ -1,4 +1,4 @@
-"""What a session has in hand: the records whose ends it waits for, with the jobs and blobs that they need."""
+"""The open work of a session: the submissions whose ends it waits for, with the jobs and blobs that they need."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask, TaskEn
 
 
 class OpenTasks:
-    """Opened by what the user says, closed by the last end of each."""
+    """The open submissions: opened by the user's messages, closed by the last end of each."""
 
     def __init__(self) -> None:
         self.unaccepted: dict[str, SubmitTask] = {}
         self.records: dict[str, OpenRecord] = {}
         self.jobs: dict[str, OpenJob] = {}
         self.blobs = SessionBlobs()
-        self.told_blobs: set[str] = set()  # on this connection
-        self._singles: dict[tuple[Any, ...], OpenRecord] = {}  # what records of one item share
-        self._job_records: dict[str, int] = {}  # open records of each job; single ones together count as one
+        self.told_blobs: set[str] = set()  # blobs sent on the current connection
+        self._singles: dict[tuple[Any, ...], OpenRecord] = {}  # shared entries for submissions of one item
+        self._job_records: dict[str, int] = {}  # open submissions of each job; all single ones count as one
 
     def enter(self, spec: SubmitTask) -> OpenRecord:
         record = self._shared(spec) if spec.items == 1 else self._begun(spec)
@@ -29,7 +29,7 @@ class OpenTasks:
         return record
 
     def enter_many(self, calls: Iterable[tuple[SubmitTask, PutBlob]]) -> list[Message]:
-        """Single calls, or several that came together, each with its function; what the core has to hear of them."""
+        """Enter single calls and batches, each with its function; return the messages to send to the core."""
         said: list[Message] = []
         records, unaccepted, singles, known = self.records, self.unaccepted, self._singles, None
         for spec, blob in calls:
@@ -66,7 +66,7 @@ class OpenTasks:
         return OpenRecord(spec.items, spec.job, blobs, key)
 
     def close(self, task: str) -> None:
-        """Nothing more can come of this record."""
+        """Close a submission: no further messages about it are expected."""
         record = self.records.pop(task)
         self.unaccepted.pop(task, None)
         record.open -= 1
@@ -78,14 +78,14 @@ class OpenTasks:
         if not self._job_records[record.job]:
             del self._job_records[record.job]
             job = self.jobs.get(record.job)
-            if job is not None and job.items:  # an executor's job has an open end
+            if job is not None and job.items:  # the job of an executor has an open end, and stays
                 del self.jobs[record.job]
 
 
 class Expect(Message, frozen=True):
-    """From the user's side: the ends of a record that was submitted before, perhaps by a process that is gone.
+    """An event from the user's side: expect the ends of an existing submission, perhaps made by an ended process.
 
-    With `again`, runs (first, items): these will end (again); the other items' ends are known, or expected already.
+    `again` limits it to runs (first, items) that will end (again); ends of other items are known or expected already.
     """
 
     task: str
@@ -95,10 +95,10 @@ class Expect(Message, frozen=True):
 
 
 class OpenRecord:
-    """A record whose ends are not all known.
+    """A submission whose ends are not all known.
 
-    Records of one item have nothing to remember but that they are open, so all those of one function (and job) share
-    one of these: a hundred thousand of them cost little more than their place in the session's books.
+    A submission of one item has no state except that it is open, so all those of one function (and job) share one
+    OpenRecord: a hundred thousand of them cost little more than their entries in a dict.
     """
 
     __slots__ = ("_ended", "blobs", "items", "job", "key", "left", "open")
@@ -106,13 +106,13 @@ class OpenRecord:
     def __init__(self, items: int, job: str, blobs: tuple[str, ...], key: tuple[Any, ...] = ()) -> None:
         self.items = self.left = items
         self.job = job
-        self.blobs = blobs  # those that the core needs while the record is open
-        self.key = key  # of what is shared
-        self.open = 0  # records that share it
+        self.blobs = blobs  # blobs that the core needs while the submission is open
+        self.key = key  # key of a shared entry
+        self.open = 0  # number of submissions that share this entry
         self._ended = bytearray(items) if items > 1 else None  # 1 where an item has ended
 
     def reopen(self, runs: Sequence[tuple[int, int]], others: bool) -> None:
-        """These items (first, items) will end again; of the others nothing more is to come if `others` is False."""
+        """Expect these runs (first, items) to end again; if `others` is False, the other items count as ended."""
         ended = self._ended
         if ended is None:
             return
@@ -123,7 +123,7 @@ class OpenRecord:
         self.left = ended.count(0)
 
     def refused(self, first: int) -> bool:
-        """The core has not taken the items from `first` on; False if that was known before."""
+        """Mark the items from `first` on as refused by the core; False if they were marked before."""
         ended = self._ended
         if ended is None or ended.find(0, first) < 0:
             return False
@@ -132,7 +132,7 @@ class OpenRecord:
         return True
 
     def fresh(self, message: TaskEnded) -> tuple[tuple[int, int], ...]:
-        """The runs (first, items) of a slice whose end was not known before; it is from now on."""
+        """Mark the items of a slice as ended; return the runs (first, items) that had not ended before."""
         ended = self._ended
         if ended is None:
             return ((0, 1),) if message.first == 0 and not message.holes else ()

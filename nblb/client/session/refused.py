@@ -1,18 +1,18 @@
-"""Tasks that the core has refused: should it accept a late copy of one after all, that one is cancelled; pure.
+"""Tasks that the core has refused. If the core accepts a late copy of one, the client cancels that copy; pure.
 
-A copy is late when it was said again before the refusal was heard. Its future has failed by then, so nobody would
-ever ask for what it gives.
+A copy is late if it was sent again before the refusal arrived. Its future has failed by then, so no code would ever
+use its result.
 """
 
 from __future__ import annotations
 
 from nblb.protocol.messages import CancelTask
 
-MOST = 10_000  # refused tasks that are remembered
+MOST = 10_000  # most refused tasks to remember
 
 
 class RefusedTasks:
-    """The tasks, and the cancels that have no answer yet; these have numbers below 0, so no user's question is one."""
+    """The refused tasks, and unanswered cancel requests; these have negative ids, which no request of a user has."""
 
     def __init__(self) -> None:
         self._refused: dict[str, None] = {}
@@ -25,7 +25,7 @@ class RefusedTasks:
             del self._refused[next(iter(self._refused))]
 
     def accepted(self, task: str) -> list[CancelTask]:
-        """What is to be said of a task that the core has taken and this client does not wait for."""
+        """The messages to send when the core has accepted a task: a cancel request if the task was refused before."""
         if task not in self._refused:
             return []
         del self._refused[task]
@@ -38,5 +38,5 @@ class RefusedTasks:
 
     @property
     def owed(self) -> list[CancelTask]:
-        """To be said again after each Welcome, until it is answered."""
+        """The cancel requests to send again after each Welcome, until they are answered."""
         return list(self._cancels.values())

@@ -1,16 +1,15 @@
-"""What a client and the core owe each other; pure, so the simulator and the tests can break the connection at will.
+"""The session of a client with the core; pure, so that the simulator and the tests can break the connection at will.
 
 Events come from two senders: "user" (this process: the messages of FromClient, and Expect) and "core" (the messages
-of ToClient); `line_up` and `line_down` tell of the connection. The rules:
+of ToClient); `line_up` and `line_down` report changes of the connection. The rules:
 
-- What has no answer yet is said again after each Welcome: jobs and blobs before the tasks that name them, then tasks,
-  then questions. All of it has ids made here, so saying it twice is harmless.
-- What was accepted and has not ended is fetched after each Welcome, since its end may have been told to nobody.
-- An end counts once for each item, however often and in whatever order it arrives. Items that run again, since this
-  kernel or another said RetryFailed, are expected again from the core's TaskReopened on: what comes behind it is from
-  their new life.
-- Results of single tasks that have arrived are said to be collected, a little later and many at a time.
-- A task that was refused and is accepted all the same (a late copy of it) is cancelled.
+- Messages without an answer are sent again after each Welcome: jobs and blobs before the tasks that name them, then
+  tasks, then requests. All have ids made by the client, so sending one twice is harmless.
+- Tasks that were accepted and have not ended are fetched after each Welcome, because their ends may have been lost.
+- The end of an item counts once, however often and in whatever order it arrives. If items run again because a kernel
+  has sent RetryFailed, they are open again from the core's TaskReopened on: later messages belong to the new run.
+- Results of single tasks that have arrived are reported as collected, a little later and many at a time.
+- If a task was refused and the core accepts a late copy of it, the copy is cancelled.
 """
 
 from __future__ import annotations
@@ -63,35 +62,35 @@ from nblb.protocol.messages import (
 )
 
 CORE = "core"
-QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall)  # with a request
+QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall)  # with a request id
 NEWS = (TaskPrinted, TaskEmitted, KnobOffered, JobChanged, JobNamed)
-SILENT_BEATS = 5  # heartbeats without a word, after which the core counts as away
+SILENT_BEATS = 5  # heartbeats without a message, after which the core counts as away
 HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 COLLECT_AFTER_S = 0.25
-MOST_COLLECTED = 1000  # tasks in one message
+MOST_COLLECTED = 1000  # most tasks in one message
 
 
 class Session:
-    """One client's talk with one cluster, over any number of connections and of cores that come and go."""
+    """One client's exchange with one cluster, across any number of connections and restarts of the core."""
 
     def __init__(self, hello: Hello) -> None:
         self.hello = hello
         self.now = 0.0
-        self.welcome: Welcome | None = None  # the latest
-        self.open = False  # greeted and not known to be away
+        self.welcome: Welcome | None = None  # the latest one received
+        self.open = False  # the core has sent a Welcome and is not known to be away
         self.refusal: Refused | None = None
         self._tasks = tasks = OpenTasks()
         self.unaccepted, self.records, self.jobs, self.blobs = tasks.unaccepted, tasks.records, tasks.jobs, tasks.blobs
         self.questions: dict[int, Message] = {}
         self._unwanted = RefusedTasks()
-        self._reopenings: dict[str, int] = {}  # record -> number of the latest
-        self._unsaid: list[Message] = []  # said while the core was away, and answered by nothing
+        self._reopenings: dict[str, int] = {}  # submission -> number of its latest reopening
+        self._unsaid: list[Message] = []  # messages without an answer, from while the core was away
         self._collected: list[str] = []
         self._collect_at: float | None = None
         self._line = False
-        self._hello_at: float | None = None  # when to greet (again)
+        self._hello_at: float | None = None  # when to send the next Hello
         self._hellos = 0
-        self._came_at: float | None = None  # when the core was greeted at first
+        self._came_at: float | None = None  # when the first Hello was sent
         self._heard_at = self._said_at = self._beat_at = 0.0
         self._on: dict[tuple[str, type], Callable[[Any], list[Command]]] = {
             ("user", PutBlob): self._put_blob,
@@ -128,7 +127,7 @@ class Session:
         return self._on[sender, type(message)](message)
 
     def submitted(self, calls: Iterable[tuple[SubmitTask, PutBlob]], now: float) -> list[Command]:
-        """Single calls, each with its function: as `handle` of each PutBlob and SubmitTask, in less time."""
+        """Submit single calls, each with its function: like `handle` of each PutBlob and SubmitTask, but faster."""
         self.now = now
         said = self._tasks.enter_many(calls)
         if not self.open or not said:
@@ -137,7 +136,7 @@ class Session:
         return [SendMany(CORE, said)]
 
     def heard(self, messages: Iterable[Message], now: float) -> list[Command]:
-        """What the core says, as `handle` of each, in less time: the ends of single tasks come together."""
+        """Apply messages of the core: like `handle` of each, but faster; ends of single tasks are grouped."""
         self.now = self._heard_at = now
         out: list[Command] = []
         ends: list[TaskEnded] | None = None
@@ -165,14 +164,14 @@ class Session:
             elif type(message) is TaskAccepted and not message.items:
                 out += self._accepted(message)
                 continue
-            ends = None  # what comes behind is performed behind
+            ends = None  # later messages must take effect later
             out += self._on[CORE, type(message)](message)
         if len(self._collected) > collected and self._collect_at is None:
             self._collect_at = now + COLLECT_AFTER_S
         return out
 
     def line_up(self, now: float) -> list[Command]:
-        """A connection stands; whether the core is the one from before, its Welcome will say."""
+        """Handle a new connection; the Welcome will show whether the core is the same as before."""
         self.now = now
         self._line, self.open, self._hellos = True, False, 0
         return self._greet()
@@ -180,7 +179,7 @@ class Session:
     def line_down(self, now: float) -> list[Command]:
         self.now = now
         was_open, self.open, self._line, self._hello_at = self.open, False, False, None
-        return [Log("warning", "the core has hung up")] if was_open else []
+        return [Log("warning", "the core has closed the connection")] if was_open else []
 
     def tick(self, now: float) -> list[Command]:
         self.now = now
@@ -190,7 +189,7 @@ class Session:
         if self.open:
             if now - self._heard_at > SILENT_BEATS * self._heartbeat_s:
                 self.open, self._hellos = False, 0
-                out += [Log("warning", f"the core says nothing for {now - self._heard_at:.0f} s"), *self._greet()]
+                out += [Log("warning", f"no message from the core for {now - self._heard_at:.0f} s"), *self._greet()]
             elif now >= self._beat_due():
                 self._beat_at = now
                 out.append(Send(CORE, Heartbeat()))
@@ -199,7 +198,7 @@ class Session:
         return out
 
     def flush(self, now: float) -> list[Command]:
-        """Say now what may wait; the last thing before the client goes."""
+        """Send messages that were delayed; called last before the client closes."""
         self.now = now
         collected, self._collected, self._collect_at = self._collected, [], None
         parts = [tuple(collected[at : at + MOST_COLLECTED]) for at in range(0, len(collected), MOST_COLLECTED)]
@@ -216,7 +215,7 @@ class Session:
         return self.welcome.heartbeat_s if self.welcome is not None else 1.0
 
     def _beat_due(self) -> float:
-        # The core answers each one: so it is sent when nothing was said, and also when nothing was heard.
+        # The core answers each heartbeat, so one is due if nothing was sent or nothing was received for a while.
         return max(min(self._said_at, self._heard_at), self._beat_at) + self._heartbeat_s
 
     # ── greeting ──
@@ -240,7 +239,7 @@ class Session:
         return [Log("good", "the core is here"), *map(self._to_core, self._owed(known, message))]
 
     def _owed(self, before: Welcome | None, welcome: Welcome) -> Iterator[Message]:
-        """All that the core may not have heard, and all that we may not have heard from it."""
+        """The messages to send after a Welcome: those that the core may have missed, and fetches of missed ends."""
         yield from self.jobs.values()
         for spec in self.unaccepted.values():
             for name in (spec.function, *spec.constants):
@@ -255,7 +254,7 @@ class Session:
         yield from (*unsaid, *self._unwanted.owed)
         for request, question in list(self.questions.items()):
             if isinstance(question, StopCore) and before is not None and before.epoch != welcome.epoch:
-                del self.questions[request]  # it was meant for the core that is gone
+                del self.questions[request]  # it was meant for the core before the restart
             else:
                 name = question.function if isinstance(question, RetryFailed) else ""
                 if name in self.blobs and name not in self._tasks.told_blobs:
@@ -264,9 +263,9 @@ class Session:
                 yield question
 
     def _refused(self, message: Refused) -> list[Command]:
-        if message.kind == "UnknownParty":  # it has restarted, or forgot us: greet it
+        if message.kind == "UnknownParty":  # it has restarted, or dropped this client: send Hello
             if self._hello_at is not None:
-                return []  # under way
+                return []  # a Hello is under way already
             self.open, self._hellos = False, 0
             return self._greet()
         self.open, self.refusal, self._hello_at = False, message, None
@@ -280,7 +279,7 @@ class Session:
         self.questions.clear()
         return out
 
-    # ── what the user asks ──
+    # ── messages of the user ──
 
     def _to_core(self, message: Message) -> Command:
         return Send(CORE, message)
@@ -295,13 +294,13 @@ class Session:
     def _put_blob(self, message: PutBlob) -> list[Command]:
         self.blobs.put(message)
         if not self.open or message.hash in self._tasks.told_blobs:
-            return []  # if the core is away, it goes with the first task that names it
+            return []  # if the core is away, the blob is sent before the first task that names it
         self._tasks.told_blobs.add(message.hash)
         self._said_at = self.now
         return [Send(CORE, message)]
 
     def _open_job(self, message: OpenJob) -> list[Command]:
-        if message.request:  # it may not come to be
+        if message.request:  # the core may refuse to open it
             return self._question(message)
         self.jobs[message.job] = message
         return self._now(message)
@@ -323,7 +322,7 @@ class Session:
         return []
 
     def _forget_job(self, message: ForgetJob) -> list[Command]:
-        """The job is said no more, so that no late copy brings it back; what was not accepted yet is cancelled here."""
+        """Stop sending the job, so that no late copy restores it, and cancel here what was not accepted yet."""
         self.jobs.pop(message.job, None)
         for request, question in list(self.questions.items()):
             if isinstance(question, OpenJob) and question.job == message.job:
@@ -338,7 +337,7 @@ class Session:
         return [*out, *(self._question(message) if message.request else self._say(message))]
 
     def _retry_failed(self, message: RetryFailed) -> list[Command]:
-        """A new function that it names is held for the core until it has answered."""
+        """Send the request, and keep the blob of a new function that it names until the core has answered."""
         if message.function:
             self.blobs.use((message.function,))
         return self._question(message)
@@ -348,13 +347,13 @@ class Session:
         return self._now(message)
 
     def _now(self, message: Message) -> list[Command]:
-        """Said at once if the core is here; else with all that is owed."""
+        """Send at once if the core is connected, else after the next Welcome."""
         if not self.open:
             return []
         self._said_at = self.now
         return [Send(CORE, message)]
 
-    # ── what the core says ──
+    # ── messages of the core ──
 
     def _accepted(self, message: TaskAccepted) -> list[Command]:
         out: list[Command] = []
@@ -382,7 +381,7 @@ class Session:
             self._said_at = self.now
             asked = [q for q in self.questions.values() if isinstance(q, RetryFailed) and q.function == blob.hash]
             return [Send(CORE, blob), *map(self._to_core, asked)]
-        failure = Failure(kind="TaskRejected", message=f"the core does not hold blob {message.hash}, nor do we")
+        failure = Failure(kind="TaskRejected", message=f"neither the core nor this process has blob {message.hash}")
         waiting = [spec for spec in self.unaccepted.values() if message.hash in (spec.function, *spec.constants)]
         for spec in waiting:
             self._tasks.close(spec.task)
@@ -395,7 +394,7 @@ class Session:
         record = self.records.get(message.task)
         if record is None:
             return []
-        if record.items == 1:  # of several the core may have taken the first ones only, which its acceptance says
+        if record.items == 1:  # the core may have accepted only the first of several items; TaskAccepted tells
             self.unaccepted.pop(message.task, None)
         fresh = record.fresh(message)
         if not fresh:
@@ -404,7 +403,7 @@ class Session:
         return [Settle(message, fresh)]
 
     def _reopened(self, message: TaskReopened) -> list[Command]:
-        """Items of a job run once more, whoever asked for it: the future of a single task keeps its end."""
+        """Open items of a job again, whichever kernel has asked for it; the future of a single task keeps its end."""
         if not message.job or message.number <= self._reopenings.get(message.task, -1):
             return []
         self._reopenings[message.task] = message.number
@@ -412,7 +411,7 @@ class Session:
         return [BlobReceived(message)]
 
     def _close_ended(self, task: str) -> None:
-        """If nothing more can come of the record, it is closed; the core may drop the results of a single one."""
+        """Close the submission if all of it has ended; the core may then drop the result of a single task."""
         record = self.records[task]
         if record.items > 1 and record.left:
             return

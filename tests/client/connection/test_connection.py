@@ -68,7 +68,7 @@ def test_who_closes_before_the_core_has_acknowledged_hears_of_what_may_be_lost(
     item = many[3]
     cluster._connection.close(0.05)
     assert "8 calls may be lost" in caplog.text
-    with pytest.raises(LoadBalancerUnreachable, match="it goes on where the core does"):
+    with pytest.raises(LoadBalancerUnreachable, match="the task continues while the core runs"):
         kept.result()
     for future in (lost, item):
         with pytest.raises(LoadBalancerUnreachable, match="submit it again"):

@@ -211,7 +211,7 @@ def test_rejections_and_missing_blobs(session: Session) -> None:
     session.handle("user", submit("t2").__class__(task="t2", name="f", function="0" * 32), 0.0)
     (lost,) = session.handle("core", BlobMissing(hash="0" * 32), 0.0)
     assert isinstance(lost, Reject)
-    assert "nor do we" in lost.failure.message
+    assert "nor this process" in lost.failure.message
 
 
 def test_idle_blobs_are_dropped_beyond_a_bound(session: Session) -> None:
