@@ -1,1 +1,1 @@
-"""The user's side: tasks, futures, jobs and the cluster they run on."""
+"""The client: tasks, futures, jobs, and the cluster that runs them."""

@@ -1,4 +1,4 @@
-"""Cluster: a running core and its hubs, as this process sees them."""
+"""Cluster: a running core and its hubs, seen from this process."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
 
 LEAST_PATIENCE_S = 2.0
-ANSWER_S = 10.0  # for the answer of a core that is there
-LOOK_S = 0.1  # between two looks whether it still is
-REFRESH_S = 0.8  # a snapshot is not older than this and a round trip, if somebody takes them
+ANSWER_S = 10.0  # longest wait for the answer of a core that is connected
+LOOK_S = 0.1  # between two checks that it is still connected
+REFRESH_S = 0.8  # a snapshot that is taken regularly is at most this and a round trip old
 
 
 class Launcher(Protocol):
-    """What a cluster cannot do by talking alone: its processes. nblb.launch gives one."""
+    """The part of a cluster that starts and stops processes; nblb.launch provides one."""
 
     def stop(self) -> None:
-        """End the cluster's processes on this machine."""
+        """Stop the cluster's processes on this computer."""
 
     def leave(self) -> None:
-        """End those that this process has started; the end of a `with`."""
+        """Stop the processes that this process started; called at the end of a `with`."""
 
     def add_hub(self, **options: Any) -> Any: ...
     def monitor_url(self) -> str: ...
 
 
 class ClusterPort:
-    """The side of a Cluster that front-ends use; as that of a TaskFuture (futures/future_port.py)."""
+    """The methods of a Cluster that front-ends call, like those of a TaskFuture (futures/future_port.py)."""
 
     __slots__ = ()
 
     def add_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
-        """`listener()` is called, in another thread, when the core comes or goes."""
+        """Call `listener()`, on another thread, when the core becomes reachable or unreachable."""
         cluster._connection.watchers.append(listener)
 
     def remove_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
@@ -63,14 +63,14 @@ class ClusterPort:
 class Cluster:
     """A running cluster, and this process's connection to it.
 
-    Making one connects to it, and it becomes the cluster that tasks go to; `lb.start` and `lb.connect` make them.
+    A new Cluster connects at once and becomes the current cluster. `lb.start` and `lb.connect` make one.
 
     Parameters
     ----------
     parameters
-        The parameters of the cluster, which say where its core is.
+        The parameters of the cluster, which tell where its core is.
     launcher
-        What starts and ends its processes; without one the cluster can be used, and not be given a hub.
+        The object that starts and stops its processes; without one the cluster can be used, but no hub can be added.
 
     Raises
     ------
@@ -94,14 +94,14 @@ class Cluster:
         self._known = ClusterSnapshot(self.name, False, "", known=False)
         self._refreshed_at = 0.0
         self._hubs: list[dict[str, Any]] = []
-        find_core(parameters)  # where there is none, that is said at once
+        find_core(parameters)  # raises at once if there is none
         self._connection = self._connect()
         patience_s = max(LEAST_PATIENCE_S, 4 * parameters.SOCKET_TIMEOUT / 1000)
         try:
             if not self._connection.wait_connected(patience_s):
                 raise LoadBalancerUnreachable(
                     f"no core answers at {self._connection.address} within {patience_s:g} s "
-                    f"({self._connection.warning or 'it may be busy, or hang'})"
+                    f"({self._connection.warning or 'it may be busy, or blocked; see its log'})"
                 )
         except BaseException:
             self._connection.close(0.0)
@@ -113,9 +113,9 @@ class Cluster:
 
     @property
     def connection(self) -> Connection:
-        """The connection of this process: a forked child makes its own."""
-        if self._connection.is_closed and self._connection.pid != os.getpid():  # a fork closes it in the child
-            self._lock = threading.Lock()  # the parent's may have been held while it forked
+        """The connection of this process; a forked child makes its own."""
+        if self._connection.is_closed and self._connection.pid != os.getpid():  # closed by a fork
+            self._lock = threading.Lock()  # the parent's lock may have been held during the fork
             self._connection = self._connect()
         return self._connection
 
@@ -131,7 +131,7 @@ class Cluster:
 
     @property
     def user(self) -> str:
-        """The name of the user that the core takes this process for."""
+        """The name under which the core knows the user of this process."""
         session = self.connection.session
         if session.welcome is None or not session.welcome.user:
             return session.hello.user
@@ -142,10 +142,10 @@ class Cluster:
         """The reason why the core does not answer; "" while it does."""
         return "stopped" if self.stopped else self._connection.warning
 
-    # ── questions ──
+    # ── queries ──
 
     def status(self) -> ClusterStatus:
-        """The state of the cluster; the core is asked each time.
+        """Ask the core for the state of the cluster.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class Cluster:
         Raises
         ------
         LoadBalancerUnreachable
-            The core is away, or goes away while it is asked.
+            The core is away, or its connection is lost before it answers.
 
         Examples
         --------
@@ -168,12 +168,12 @@ class Cluster:
         return ClusterStatus(pending.result())
 
     def hubs(self) -> list[HubInfo]:
-        """The hubs that the core knows.
+        """List the hubs that the core knows.
 
         Returns
         -------
         list of HubInfo
-            One a hub: name, host, pid, workers, busy, engine, …
+            One for each hub: name, host, pid, workers, busy, engine, …
 
         Raises
         ------
@@ -188,12 +188,12 @@ class Cluster:
         return [HubInfo(row) for row in self._hubs]
 
     def workers(self) -> list[WorkerInfo]:
-        """The worker processes of all hubs, and what each does.
+        """List the worker processes of all hubs, and what each does.
 
         Returns
         -------
         list of WorkerInfo
-            One a worker: worker, hub, pid, state, task, user, …
+            One for each worker: worker, hub, pid, state, task, user, …
 
         Raises
         ------
@@ -207,12 +207,12 @@ class Cluster:
         return [WorkerInfo(row) for row in self.connection.ask("workers")]
 
     def users(self) -> list[UserInfo]:
-        """The users of the cluster, and how much of it each has.
+        """List the users of the cluster, and how much of it each uses.
 
         Returns
         -------
         list of UserInfo
-            One a user: user, queued, running, done, failed, used_s.
+            One for each user: user, queued, running, done, failed, used_s.
 
         Raises
         ------
@@ -226,12 +226,12 @@ class Cluster:
         return [UserInfo(row) for row in self.connection.ask("users")]
 
     def jobs(self, user: str | None = None) -> JobList:
-        """The jobs that the core knows, as a list that shows itself as a live card.
+        """List the jobs that the core knows; the list displays as a live card.
 
         Parameters
         ----------
         user
-            Only the jobs of this user; those of all without one.
+            List only the jobs of this user; None lists those of all users.
 
         Returns
         -------
@@ -251,16 +251,16 @@ class Cluster:
         return JobList([JobInfo(row) for row in told], self, user)
 
     def tasks(self, user: str | None = None, name: str | None = None) -> TaskList:
-        """The single tasks that have not ended; those of jobs are not among them.
+        """List the single tasks that have not ended; tasks of jobs are not included.
 
-        `cluster.attach(row.task)` gives the future of one, also when the variable that held it is gone.
+        `cluster.attach(row.task)` returns the future of one, even if no variable refers to it any more.
 
         Parameters
         ----------
         user
-            Only the tasks of this user.
+            List only the tasks of this user.
         name
-            Only the tasks of this name.
+            List only the tasks of this name.
 
         Returns
         -------
@@ -279,14 +279,14 @@ class Cluster:
         return TaskList(single_tasks.listed(self.connection.ask, user, name))
 
     def attach(self, name: str) -> Job | TaskFuture:
-        """Take up a job that was submitted before: what is done, what runs, and what comes.
+        """Attach to a job that was submitted before, with its results so far and those to come.
 
-        Where no job has the name, a single task that has not ended is taken up.
+        If no job has the name, attach to a single task that has not ended.
 
         Parameters
         ----------
         name
-            Name or id of a job; else a single task's id, the end of it, or its name (the latest).
+            The name or id of a job; or a single task's id, the end of its id, or its name (of several, the latest).
 
         Returns
         -------
@@ -296,7 +296,7 @@ class Cluster:
         Raises
         ------
         UnknownTask
-            There is neither; the message names the jobs that there are.
+            No job or task matches; the message names the jobs that exist.
 
         Examples
         --------
@@ -311,14 +311,14 @@ class Cluster:
                 raise UnknownTask(f"{no_job}. And {no_task}") from None
 
     def executor(self, priority: float = 0.0, user: str | None = None, **unknown: Any) -> Executor:
-        """Give a concurrent.futures.Executor whose calls run on this cluster; as `lb.executor`.
+        """Make a concurrent.futures.Executor whose calls run on this cluster, like `lb.executor`.
 
         Parameters
         ----------
         priority
-            Of its calls, as the option of a task.
+            The priority of its calls, as for a task.
         user
-            For whom they run; without one, for the user of this connection.
+            The user for whom they run; None means the user of this connection.
         unknown
             Any other keyword is refused.
 
@@ -330,7 +330,7 @@ class Cluster:
         Raises
         ------
         TypeError
-            For any other keyword.
+            Another keyword was given.
 
         Examples
         --------
@@ -342,23 +342,23 @@ class Cluster:
     # ── changes ──
 
     def scale(self, workers: int, hub: str = "") -> None:
-        """Give a hub so many workers in all.
+        """Set the total number of workers of a hub.
 
-        The groups of the hub share them in proportion to the sizes that they were started with.
+        The groups of the hub share the workers in proportion to the sizes with which they were started.
 
         Parameters
         ----------
         workers
-            Number of workers, 0 or more.
+            The number of workers, 0 or more.
         hub
-            Name or id of the hub; without one, the first on this machine.
+            The name or id of the hub; by default the first one on this computer.
 
         Raises
         ------
         ValueError
-            The number of workers is none.
+            `workers` is not a whole number of 0 or more.
         NblbError
-            There is no such hub.
+            No hub has this name or id.
 
         Examples
         --------
@@ -381,20 +381,20 @@ class Cluster:
         Parameters
         ----------
         options
-            `workers`, the number of its workers (by default those of WKHUB_WORKERS); `host` and `engine` are refused
-            until other computers and engines can be used.
+            `workers`, the number of its workers (WKHUB_WORKERS by default). `host` and `engine` are refused until
+            other computers and engines are supported.
 
         Returns
         -------
         Any
-            The process of the hub, with `pid` and `log`, the path of its log.
+            The process of the hub, with `pid`, and `log`, the path of its log.
 
         Raises
         ------
         NblbError
-            It cannot be started; the message says why.
+            The hub cannot be started; the message says why.
         TypeError
-            There is no such option.
+            Another option was given.
 
         Examples
         --------
@@ -406,29 +406,28 @@ class Cluster:
 
     @property
     def monitor_url(self) -> str:
-        """The address of the Monitor's page; "" where none runs."""
+        """The address of the Monitor's page; "" if no Monitor runs."""
         return self._launcher.monitor_url() if self._launcher is not None else ""
 
     @property
     def monitor_trouble(self) -> str:
-        """The reason why no Monitor answers, in a sentence; "" where one does, or none was asked for."""
+        """The reason why no Monitor answers, in a sentence; "" if one does, or none was requested."""
         trouble: Callable[[], str] | None = getattr(self._launcher, "monitor_trouble", None)
         return trouble() if trouble is not None else ""
 
     @property
     def notes(self) -> list[str]:
-        """Sentences about what was asked of the cluster and is not so, and about hubs that cannot run what is sent
-        from here.
+        """Warnings: requested settings that are not in force, and hubs that cannot run tasks from this process.
 
         The card of the cluster shows them.
         """
         return [*getattr(self._launcher, "notes", ()), *compatible.notes(self._hubs)]
 
     def stop(self) -> None:
-        """End the core and its hubs. What the journal holds waits for the next start."""
+        """Stop the core and its hubs. Tasks in the journal continue after the next start."""
         if self.stopped:
             return
-        self.connection.close()  # what was submitted is accepted first
+        self.connection.close()  # first waits until submitted tasks are accepted
         self.stopped = True
         current.stopped(self)
         if self._launcher is not None:
@@ -437,7 +436,7 @@ class Cluster:
             _stop_core(self.parameters)
 
     def close(self) -> None:
-        """End the connection; the cluster goes on."""
+        """Close the connection; the cluster continues to run."""
         current.forget(self)
         self._connection.close()
 
@@ -456,8 +455,7 @@ class Cluster:
     # ── for front-ends ──
 
     def snapshot(self) -> ClusterSnapshot:
-        """The state of the cluster as far as it is known, without waiting for the core, which is asked in the
-        background.
+        """Take a snapshot of what is known of the cluster; the core is asked for a newer one in the background.
 
         Returns
         -------
@@ -529,7 +527,7 @@ def _snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> 
 
 
 def _stop_core(parameters: Parameters) -> None:
-    """Tell the core to end with its hubs, on a connection of its own."""
+    """Ask the core to stop with its hubs, on a separate connection."""
     connection = Connection(lambda: find_core(parameters), hello())
     try:
         message = StopCore(request=connection.request())

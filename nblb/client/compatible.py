@@ -1,4 +1,4 @@
-"""Sentences about hubs that cannot run what this process sends: another Python, or NumPy 1 where this has NumPy 2."""
+"""Warnings about hubs that cannot run tasks from this process: another Python, or NumPy 1 instead of NumPy 2."""
 
 from __future__ import annotations
 

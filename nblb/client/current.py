@@ -1,4 +1,4 @@
-"""The cluster that this process's tasks go to."""
+"""The current cluster of this process, to which tasks are submitted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
 
-_open: list[Cluster] = []  # the last one is current; when it closes, the one before it is again
-_stopped: list[str] = []  # the name of the one that was current when it was stopped, until another is
+_open: list[Cluster] = []  # the last one is current; when it closes, the one before it becomes current again
+_stopped: list[str] = []  # name of the current cluster that was stopped, until another one is used
 
 
 def get() -> Cluster:
-    """The current cluster; without one, the one that runs this task, or outside a task that of the default parameters.
+    """The current cluster, or else the one that runs this task, or outside of a task that of the default parameters.
 
     Raises
     ------
     LoadBalancerUnreachable
-        There is none, and none runs, or the one that this process used was stopped; the message says what to do.
+        No cluster runs, or the one that this process used was stopped; the message says what to do.
     """
     if task_api.parent is not None:
         from nblb.client import nested
@@ -52,7 +52,7 @@ def known() -> Cluster | None:
 
 
 def use(cluster: Cluster) -> None:
-    """From now on tasks go to this cluster."""
+    """Make this the current cluster."""
     _drop(cluster)
     _stopped.clear()
     _open.append(cluster)
@@ -61,7 +61,7 @@ def use(cluster: Cluster) -> None:
 
 
 def forget(cluster: Cluster) -> None:
-    """Tasks do not go to this cluster any more, but to the one that was in use before it."""
+    """Remove this cluster; if it was current, the one that was used before it becomes current."""
     _drop(cluster)
     before = known()
     if before is not None:
@@ -69,7 +69,7 @@ def forget(cluster: Cluster) -> None:
 
 
 def stopped(cluster: Cluster) -> None:
-    """This cluster was stopped: where tasks went to it and no other is open, they go nowhere until another is used."""
+    """Remove a stopped cluster; if it was current and no other is open, no cluster is current until one is used."""
     was_current = known() is cluster
     forget(cluster)
     if was_current and known() is None:
@@ -81,7 +81,7 @@ def _drop(cluster: Cluster) -> None:
 
 
 def jobs() -> JobList:
-    """The jobs that the core knows, as a list that shows itself as a live card.
+    """List the jobs that the core knows; the list displays as a live card.
 
     Returns
     -------
@@ -101,14 +101,14 @@ def jobs() -> JobList:
 
 
 def tasks(user: str | None = None, name: str | None = None) -> TaskList:
-    """The single tasks that have not ended; those of jobs are not among them.
+    """List the single tasks that have not ended; tasks of jobs are not included.
 
     Parameters
     ----------
     user
-        Only the tasks of this user.
+        List only the tasks of this user.
     name
-        Only the tasks of this name.
+        List only the tasks of this name.
 
     Returns
     -------
@@ -128,14 +128,14 @@ def tasks(user: str | None = None, name: str | None = None) -> TaskList:
 
 
 def attach(name: str) -> Job | TaskFuture:
-    """Take up a job that was submitted before, by this kernel or one before it.
+    """Attach to a job that was submitted before, by this kernel or an earlier one.
 
-    Where no job has the name, a single task that has not ended is taken up.
+    If no job has the name, attach to a single task that has not ended.
 
     Parameters
     ----------
     name
-        Name or id of a job; else a single task's id, the end of it, or its name.
+        The name or id of a job; or the id of a single task, the end of its id, or its name.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def attach(name: str) -> Job | TaskFuture:
     Raises
     ------
     UnknownTask
-        There is neither; the message names the jobs that there are.
+        No job or task matches; the message names the jobs that exist.
 
     Examples
     --------

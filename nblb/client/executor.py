@@ -1,4 +1,4 @@
-"""A cluster as a concurrent.futures.Executor, for all code that takes one."""
+"""A concurrent.futures.Executor on a cluster, for all code that takes an executor."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _numbers = itertools.count(1)
 
 
 class CallsOfExecutor:
-    """The job of an executor's calls, in the core's list of jobs one entry.
+    """The job that contains all calls of an executor; it is one entry in the core's list of jobs.
 
-    The core drops it when its executor was shut down, or is not referenced any more, and all its calls have ended.
+    The core drops it when its executor is shut down or no longer referenced, and all its calls have ended.
     """
 
     def __init__(self, connection: Connection, name: str, user: str) -> None:
@@ -38,8 +38,8 @@ class CallsOfExecutor:
         self.name = name or f"executor-{next(_numbers)}"
         self.user = user
         self.id = new_id()
-        self.futures: set[TaskFuture] = set()  # those that have not ended
-        # Callbacks of futures and the garbage collector come in any thread, also in one that has the lock.
+        self.futures: set[TaskFuture] = set()  # the futures that have not ended
+        # Callbacks and the garbage collector may run on any thread, even on one that has the lock already.
         self._lock = threading.RLock()
         self._in_use = True
         connection.say(OpenJob(job=self.id, name=self.name, items=0, origin=origin(), user=user, made=True))
@@ -54,7 +54,7 @@ class CallsOfExecutor:
             return list(self.futures)
 
     def leave(self) -> None:
-        """The executor takes no more calls: drop the job as soon as none is open."""
+        """Stop accepting calls, and drop the job as soon as no call is open."""
         with self._lock:
             if not self._in_use:
                 return
@@ -63,14 +63,14 @@ class CallsOfExecutor:
                 self._drop()
 
     def abandon(self) -> None:
-        """The executor is gone: the next one of this user may go on with the job while calls of it are open."""
+        """Release the job of an executor that is gone; the user's next executor may adopt it while calls are open."""
         with self._lock:
             self.leave()
             if self.futures:
                 _abandoned.setdefault(self.connection, {})[self.user] = self
 
     def take_up(self) -> bool:
-        """An executor goes on with this job; False when it has been dropped."""
+        """Adopt this job for a new executor; False if it has been dropped."""
         with self._lock:
             if not self.futures:
                 return False
@@ -87,19 +87,19 @@ class CallsOfExecutor:
         waiting = _abandoned.get(self.connection, {})
         if waiting.get(self.user) is self:
             del waiting[self.user]
-        self.connection.say(ForgetJob(job=self.id))  # all its results are here
+        self.connection.say(ForgetJob(job=self.id))  # all its results have arrived
 
 
-#: For each user the job of an executor that is gone, with open calls: `lb.executor().submit(…)` in a loop is one job.
+#: For each user, the job with open calls of an executor that is gone: `lb.executor().submit(…)` in a loop is one job.
 _abandoned: weakref.WeakKeyDictionary[Connection, dict[str, CallsOfExecutor]] = weakref.WeakKeyDictionary()
 
 
 class Executor(concurrent.futures.Executor):
     """A concurrent.futures.Executor whose calls run on the cluster; `lb.executor` makes one.
 
-    Its futures raise what the call raised, with the remote traceback as its cause. All its calls are one job with an
-    open end. A call that cannot be pickled gives a future with that error, as other executors do. An executor that is
-    not referenced any more counts as shut down; its calls go on.
+    Its futures raise the exception of the call, with the remote traceback as its cause. All its calls belong to one
+    job with an open end. As with other executors, a call that cannot be pickled returns a future with that error. An
+    executor that is no longer referenced counts as shut down; its calls continue.
 
     Examples
     --------
@@ -115,11 +115,11 @@ class Executor(concurrent.futures.Executor):
         self._lock = threading.RLock()
         self._shut = False
         self._calls: CallsOfExecutor | None = None
-        self.name = ""  # of its job; "" until the first call, unless somebody sets it before
+        self.name = ""  # name of its job; "" until the first call, unless it is set before
 
     @property
     def _max_workers(self) -> int:
-        """How many calls run at once: code that keeps as many under way, such as Dask, asks an executor for it."""
+        """The number of calls that run at once, which code such as Dask reads to keep that many under way."""
         priority = self._options.priority
         able = [worker for worker in self._cluster.workers() if worker["minP"] <= priority <= worker["maxP"]]
         return max(1, len(able))
@@ -130,7 +130,7 @@ class Executor(concurrent.futures.Executor):
         Parameters
         ----------
         fn
-            A function, or a task, whose options it keeps.
+            A function, or a task, whose options are kept.
         *args, **kwargs
             The arguments of the call.
 
@@ -163,22 +163,22 @@ class Executor(concurrent.futures.Executor):
         return future
 
     def _submit_chunk(self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> TaskFuture:
-        """One task of several calls, with the options of each; its result is their list."""
+        """Submit several calls as one task, with the options of a call; its result is the list of theirs."""
         function, options = self._how(fn)
         changes: dict[str, Any] = {"name": options.name or name_of(function)}
-        if options.timeout is not None:  # of one call
+        if options.timeout is not None:  # the limit is for one call
             changes["timeout"] = options.timeout * len(chunk)
         return self.submit(Task(_run_chunk, options.changed(changes)), function, chunk)
 
     def _how(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], Options]:
-        """The function and its options: a task has its own, and the executor's where it has none."""
+        """The function and its options: those of a task, completed by those of the executor."""
         if not isinstance(fn, Task):
             return fn, self._options
         own, ours = fn._options, self._options
         return fn.function, own.changed({"priority": own.priority or ours.priority, "user": own.user or ours.user})
 
     def _open(self) -> CallsOfExecutor:
-        """A job for the calls: a new one, or that of an executor which is gone while its calls go on."""
+        """The job for the calls: that of an executor which is gone while its calls continue, or a new one."""
         connection, user = self._cluster.connection, self._options.user
         earlier = None if self.name else _abandoned.get(connection, {}).pop(user, None)
         calls = earlier if earlier is not None and earlier.take_up() else CallsOfExecutor(connection, self.name, user)
@@ -195,20 +195,20 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
         **unknown: Any,
     ) -> Iterator[Any]:
-        """Run a call for each item, as the builtin map, in order; leaving the iterator cancels the rest.
+        """Run a call for each item, in order, like the builtin map; closing the iterator cancels the rest.
 
         Parameters
         ----------
         fn
-            A function, or a task, whose options it keeps.
+            A function, or a task, whose options are kept.
         *iterables
             The arguments of the calls.
         timeout
-            Seconds from this call in which each result has to come; None waits without a limit.
+            Seconds from this call within which each result must come; None waits without a limit.
         chunksize
-            How many calls travel and run together.
+            The number of calls that are sent and run together.
         buffersize
-            At most so many calls (or chunks) are under way or have results that were not taken yet; None for all.
+            The most calls (or chunks) that run or have results not yet taken; None submits all at once.
         unknown
             Any other keyword is refused.
 
@@ -245,24 +245,24 @@ class Executor(concurrent.futures.Executor):
             if chunksize == 1
             else (self._submit_chunk(fn, chunk) for chunk in chunks)
         )
-        first = deque(itertools.islice(sent, buffersize))  # at once, as the builtin executors do
+        first = deque(itertools.islice(sent, buffersize))  # submitted at once, like the builtin executors
         results = _in_order(first, sent, until)
         return results if chunksize == 1 else itertools.chain.from_iterable(results)
 
     def cancel(self) -> None:
-        """Cancel all calls that have not ended, those that run too; others can be submitted."""
+        """Cancel all calls that have not ended, including running ones; new calls can be submitted."""
         for future in self._calls.open_calls() if self._calls is not None else ():
             future.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls.
+        """Stop accepting calls.
 
         Parameters
         ----------
         wait
             True waits until the calls have ended.
         cancel_futures
-            True cancels the calls that have not begun.
+            True cancels the calls that have not started.
 
         Examples
         --------
@@ -288,7 +288,7 @@ def _run_chunk(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> li
 
 
 def _in_order(futures: deque[TaskFuture], more: Iterator[TaskFuture], until: float | None) -> Iterator[Any]:
-    """The results one by one, a new call for each that was taken; calls that nobody wants any more are cancelled."""
+    """Yield the results one by one, and submit a new call for each; closing the iterator cancels the rest."""
     try:
         while futures:
             result = futures[0].result(None if until is None else until - time.monotonic())
@@ -319,7 +319,7 @@ def executor(
     user
         For whom they run; without one, for the user of this connection.
     cluster
-        Where they run; the current cluster by default.
+        The cluster that runs them; the current cluster by default.
     unknown
         Any other keyword is refused.
 
@@ -331,7 +331,7 @@ def executor(
     Raises
     ------
     TypeError
-        For any other keyword, such as max_workers: the cluster's workers say how many calls run at once.
+        Another keyword was given, such as max_workers: the cluster's workers determine how many calls run at once.
 
     Examples
     --------
@@ -343,6 +343,6 @@ def executor(
         "lb.executor()",
         unknown,
         "priority, user and cluster",
-        " (the cluster's workers say how many calls run at once)",
+        " (the cluster's workers determine how many calls run at once)",
     )
     return Executor(priority, user, cluster)

@@ -1,7 +1,7 @@
-"""Where front-ends put in their pictures of the client's objects; the client itself has plain text and a line of HTML.
+"""Registration of front-ends, which display the client's objects; the client itself has plain text and a line of HTML.
 
-`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list), "inbox" or "cluster" gives the object's
-mime bundle;
+`register(kind, function)`: kind "task" (a TaskFuture), "job", "jobs" (a list), "inbox" or "cluster" returns the
+object's mime bundle;
 "pump" is called by the main thread about twenty times a second while it waits, so that buttons work meanwhile;
 "here" binds a callback to the cell that runs now, so that what it prints goes there (see `here`);
 "superseded" when a job has taken over the name of another (see `superseded`);
@@ -19,15 +19,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-FRONT_END = "nblb.notebook"  # known by its name alone: the client stands below it
+FRONT_END = "nblb.notebook"  # imported by name only, because the client is a lower layer
 log = logging.getLogger("nblb")
 
 _pictures: dict[str, Callable[..., Any]] = {}
-_front_end_wanted = True  # until it has been met, or %unload_ext has sent it away
+_front_end_wanted = True  # until it was loaded, or %unload_ext removed it
 
 
 def register(kind: str, function: Callable[..., Any] | None) -> None:
-    """From now on `function` makes the picture of this kind; None takes it back."""
+    """Register the function for a kind; None removes it."""
     if function is None:
         _pictures.pop(kind, None)
     else:
@@ -35,10 +35,10 @@ def register(kind: str, function: Callable[..., Any] | None) -> None:
 
 
 def meet_front_end() -> None:
-    """In the kernel of a notebook the cards take over at the first cluster, also without %load_ext nblb.
+    """Enable the cards in a notebook's kernel when the first cluster is used, even without %load_ext nblb.
 
-    The module is loaded by name, and only where IPython runs already with a kernel behind it: a script, a worker and a
-    terminal load nothing. Magics come with %load_ext alone.
+    The front-end is imported by name, and only if IPython already runs with a kernel: a script, a worker and a terminal
+    load nothing. Magics are loaded only by %load_ext.
     """
     global _front_end_wanted
     ipython = sys.modules.get("IPython")
@@ -53,7 +53,7 @@ def meet_front_end() -> None:
 
 
 def bundle(kind: str, thing: Any) -> dict[str, Any]:
-    """The mime bundle of an object, for its `_repr_mimebundle_`."""
+    """Make the mime bundle of an object, for its `_repr_mimebundle_`."""
     picture = _pictures.get(kind)
     if picture is not None:
         made: dict[str, Any] = picture(thing)
@@ -63,35 +63,35 @@ def bundle(kind: str, thing: Any) -> dict[str, Any]:
 
 
 def pump() -> Callable[[], Any] | None:
-    """What this thread is to call again and again while it waits; None for a quiet wait."""
+    """The function that this thread must call repeatedly while it waits; None if there is none."""
     if not _pictures or threading.current_thread() is not threading.main_thread():
         return None
     return _pictures.get("pump")
 
 
 def here(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """The callback, bound by the front-end to the cell that gives it: a thread of ours will call it."""
+    """Bind a callback to the current cell, so that its output goes there when another thread calls it."""
     bind = _pictures.get("here")
     return bind(callback) if bind is not None else callback
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
-    """Tells the front-end that a wait for `thing` was stopped and what becomes of it; whether it has said so."""
+    """Report to the front-end that a wait for `thing` was stopped, and its fate; True if the front-end shows it."""
     tell = _pictures.get("interrupted")
     return bool(tell(thing, fate, stop)) if tell is not None else False
 
 
 def superseded(job: Any, said: str) -> bool:
-    """Tells the front-end what has become of the job whose name this one took; whether it will see to it being read."""
+    """Report to the front-end what happens to the job whose name this one took; True if the front-end shows it."""
     tell = _pictures.get("superseded")
     return bool(tell(job, said)) if tell is not None else False
 
 
 def shown(owner: Any, picture: Any) -> None:
-    """A task has displayed a picture (client/futures/live.py); `owner` is the TaskFuture or Job that was submitted.
+    """Report to the front-end a picture that a task displayed (see client/futures/live.py).
 
-    A front-end that has registered "shown" is called with both, in the connection's thread, and should only take note:
-    `owner.displays` has the latest pictures, and the owner's listeners are called as well.
+    The function registered as "shown" gets the owner (a TaskFuture or Job) and the picture. It runs on the I/O thread
+    and should only note the event: `owner.displays` has the latest pictures, and the owner's listeners run as well.
     """
     note = _pictures.get("shown")
     if note is not None:

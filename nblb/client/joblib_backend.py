@@ -1,7 +1,7 @@
-"""joblib, and scikit-learn with it, on the cluster: `joblib.parallel_config("nblb")`, the rest unchanged.
+"""A joblib backend that runs joblib and scikit-learn on the cluster: `joblib.parallel_config("nblb")`.
 
-What a backend has to be is said in joblib's documentation (Custom backend API). Batches grow with joblib's own
-measure of time; each is one task, all of a Parallel call are one job.
+The interface of a backend is described in joblib's documentation (Custom backend API). joblib adapts the size of
+batches to their run time; each batch is one task, and a call of Parallel is one job.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
     Parameters
     ----------
     nesting_level
-        joblib's own: how deep in other Parallel calls this one is.
+        Used by joblib: the depth of nesting inside other Parallel calls.
     inner_max_num_threads
-        How many threads BLAS and OpenMP use in each call; by default each worker's share of the cores.
+        The number of threads that BLAS and OpenMP use in each call; by default a worker's share of the cores.
     initializer, initargs
         Called once in each worker before its first batch.
     **options
-        As those of `task`: priority, retries, timeout, user, … They may stand in parallel_config("nblb", priority=10).
+        Options as for `task`: priority, retries, timeout, user, … Example: parallel_config("nblb", priority=10).
     """
 
-    default_n_jobs = -1  # all workers: who asks for a cluster wants it
+    default_n_jobs = -1  # all workers of the cluster
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 
@@ -64,12 +64,12 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         self.parallel: Any = None
         parent = task_api.parent
         if parent is not None and parent.is_waited_by:
-            # joblib would look for results that callbacks leave, again and again. It shall wait for each future itself:
-            # only so is it known that the task waits, and its worker gives up its slot.
+            # With callbacks, joblib would poll for results. Inside a task it must wait for each future instead, so
+            # that the task is known to wait and its worker gives up its slot.
             self.supports_retrieve_callback = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many batches to have under way: as many as were asked for, or all workers but some if below 0."""
+        """The number of batches to keep under way: as requested, or all workers but some for a number below 0."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is not None and n_jobs > 0:
@@ -101,13 +101,13 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
             future.add_done_callback(callback)
         return future
 
-    apply_async = submit  # what joblib before 1.5 calls it
+    apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result(self, out: TaskFuture, timeout: float | None = None) -> Any:
         return out.result(timeout)
 
     def retrieve_result_callback(self, out: TaskFuture) -> Any:
-        """The results of a batch; what its calls have printed and warned of is shown first."""
+        """Return the results of a batch, after showing what its calls printed and warned."""
         said = out._port.printed_after(out, "stdout", 0)[0], out._port.printed_after(out, "stderr", 0)[0]
         if any(said):
             self._show(*said)
@@ -122,7 +122,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         self.stop_call()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """One call has failed, or the wait was interrupted: nobody wants the others any more."""
+        """Cancel the other batches, because a call has failed or the wait was interrupted."""
         executor = self._executor
         if executor is not None:
             executor.cancel()
@@ -132,14 +132,14 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
 
 
 class _Setup(NamedTuple):
-    """What is called once in each worker, told from others by its id."""
+    """The initializer to call once in each worker; its id distinguishes it from others."""
 
     id: str
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
 
 
-_set_up: set[str] = set()  # in this worker
+_set_up: set[str] = set()  # ids of the initializers that this worker has called
 
 
 def _show(printed: str, warned: str) -> None:
@@ -163,7 +163,7 @@ def _run_prepared(batch: Callable[[], Any], setup: _Setup | None, threads: int |
 
 @contextlib.contextmanager
 def _threads_limited(threads: int) -> Iterator[None]:
-    """Libraries that are loaded are told so; those that are loaded meanwhile find it in the environment."""
+    """Limit the threads of numeric libraries: loaded ones directly, those imported later by environment variables."""
     names = ParallelBackendBase.MAX_NUM_THREADS_VARS
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, str(threads)))
@@ -184,9 +184,9 @@ def _threads_limited(threads: int) -> Iterator[None]:
 
 
 def _name(batch: Any) -> str:
-    """The name of the function that a batch calls, for people to read; joblib's own wrappers are looked through."""
+    """The readable name of the function that a batch calls, without joblib's own wrappers."""
     try:
         function = batch.items[0][0]
         return name_of(getattr(function, "function", function))
-    except Exception:  # a batch that is made otherwise
+    except Exception:  # a batch of another structure
         return "joblib"

@@ -1,7 +1,7 @@
-"""The cluster that runs a task, as that task sees it: tasks that it submits go there, as its user's.
+"""Nested tasks: a task that submits tasks uses the cluster that runs it, on behalf of the same user.
 
-A worker connects when a task first asks for it, and stays connected for the tasks that follow, until one is another
-user's. A cluster that a task has connected to by itself is in use until that task ends.
+A worker connects when a task first needs this, and stays connected for the following tasks until one belongs to
+another user. A cluster that a task connects to explicitly is in use until that task ends.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from nblb.client.jobs.job import Job
 from nblb.errors import NblbError
 from nblb.parameters import Parameters
 
-ACCEPTED_S = 5.0  # at the end of a task, for the core to accept what it has submitted
+ACCEPTED_S = 5.0  # longest wait at the end of a task until the core has accepted what it submitted
 LOOK_S = 0.001
-MOST_PARTS = 10_000  # of a result that are looked at for futures
+MOST_PARTS = 10_000  # most parts of a result that are searched for futures
 
 _lock = threading.RLock()
 _own: NestedCluster | None = None
-_number = 0  # of the slice that has asked last
+_number = 0  # number of the slice that used it last
 
 
 class NestedCluster(Cluster):
-    """The connection of a worker, for the tasks of one user."""
+    """A worker's connection to its own cluster, for the tasks of one user."""
 
     def __init__(self, parameters: Parameters, user: str) -> None:
         self.of_user = user
@@ -43,7 +43,7 @@ class NestedCluster(Cluster):
 
 
 def cluster(parent: task_api.Parent) -> Cluster:
-    """The cluster that tasks of the call at hand go to.
+    """The cluster to which the running task submits its tasks.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def cluster(parent: task_api.Parent) -> Cluster:
     with _lock:
         if parent.number != _number:
             _number = parent.number
-            for left in [one for one in current._open if one is not _own]:  # an earlier task's
+            for left in [one for one in current._open if one is not _own]:  # opened by an earlier task
                 current._drop(left)
                 left.connection.close(0.0)
         here = current.known()
@@ -73,13 +73,13 @@ def cluster(parent: task_api.Parent) -> Cluster:
 
 
 def is_own(parameters: Parameters) -> bool:
-    """Are these the parameters of the cluster that runs the task at hand?"""
+    """True if these are the parameters of the cluster that runs the current task."""
     parent = task_api.parent
     return parent is not None and parent.parameters.connection_file == parameters.connection_file
 
 
 def _settle() -> None:
-    """A task that has submitted tasks is at its end: they leave this process before the end is told."""
+    """Wait at the end of a task until the core has accepted the tasks that it submitted, before its end is reported."""
     own = _own
     if own is None or own.stopped or own.connection.is_closed:
         return
@@ -93,13 +93,13 @@ def _settle() -> None:
 
 
 def _take_over(result: Any) -> str:
-    """The task whose result is to be the call's, if that returns futures or jobs; "" if it returns a plain value."""
+    """The task whose result becomes the result of this call, if the call returns futures or jobs; else ""."""
     left = [MOST_PARTS]
     if not _has_future(result, left):
         return ""
     own = _own
     if own is None:
-        raise NblbError("a task returns a future of another cluster; return its result")
+        raise NblbError("a task returned a future of another cluster; return the future's result instead")
     future = result if isinstance(result, TaskFuture) else None
     alone = future is not None and not future._of_job and future._record == future.task_id
     if future is None or not alone or future._connection is not own.connection:
@@ -122,7 +122,7 @@ def _take_over(result: Any) -> str:
 
 
 def _has_future(value: Any, left: list[int]) -> bool:
-    """Is it a future or a job, or a container of plain kinds that holds one?"""
+    """True for a future or a job, or for a plain container that contains one."""
     left[0] -= 1
     if isinstance(value, (TaskFuture, Job)):
         return True

@@ -1,7 +1,7 @@
-"""Tasks by their latest definition, so that a job can tell whether the function it failed with has changed since.
+"""The latest definition of each task by name, so that a job can tell whether its function has changed since.
 
-A cell that is run again makes another task of the same name; the job goes on with the code that it was submitted with.
-Code is compared by its fingerprint, which comments and places do not change, as for jobs with a name.
+Running a cell again makes a new task of the same name, while a job continues with the code it was submitted with.
+Code is compared by its fingerprint, which ignores comments and line numbers, as for named jobs.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from nblb import payload
 if TYPE_CHECKING:
     from nblb.client.task_decorator import Task
 
-LOOK_S = 2.0  # how long a fingerprint serves: a global that the function reads may be another by then
+LOOK_S = 2.0  # how long a fingerprint is used: a global that the function reads may change
 MOST_KNOWN = 1000
 
 _tasks: weakref.WeakValueDictionary[str, Task] = weakref.WeakValueDictionary()
 _latest: dict[str, tuple[float, Any, str]] = {}  # name -> (when, function, its fingerprint)
-_fingerprints: dict[str, str] = {}  # of functions, by the hash of their blob
+_fingerprints: dict[str, str] = {}  # fingerprints of functions, by the hash of their blob
 
 
 class CodePort(Protocol):
-    """The inner side of a job, as far as its code goes (jobs/job_port.py)."""
+    """The methods of JobPort (jobs/job_port.py) that concern the code of a job."""
 
     def code(self, job: Any, /) -> str:
-        """Fingerprint of the code that its failed items have run; the hash of a function that another process sent."""
+        """Fingerprint of the code that the failed items ran, or the hash of a function that another process sent."""
 
     def turned(self, job: Any, /) -> None:
-        """Called when a task of the name of its function is defined."""
+        """Handle a new definition of the job's function."""
 
 
 class Watching(Protocol):
-    """A job that is told when its function is defined anew."""
+    """A job that is notified when its function is defined again."""
 
     _task_name: str
 
@@ -47,12 +47,12 @@ _jobs: weakref.WeakSet[Watching] = weakref.WeakSet()
 
 
 def watch(job: Watching) -> None:
-    """`turned` of its port is called when a task of the name of its function is defined."""
+    """Call `turned` of the job's port whenever a task with the name of its function is defined."""
     _jobs.add(job)
 
 
 def defined(task: Task) -> None:
-    """Note that this is what its name means from now on."""
+    """Record this task as the latest definition of its name."""
     _tasks[task.name] = task
     for job in list(_jobs):
         if job._task_name == task.name:
@@ -60,7 +60,7 @@ def defined(task: Task) -> None:
 
 
 def fingerprint(blob: str, function: Callable[..., Any]) -> str:
-    """Of the function that was sent as this blob."""
+    """The fingerprint of the function that was sent as this blob."""
     found = _fingerprints.get(blob)
     if found is None:
         found = _fingerprints[blob] = payload.fingerprint(function)
@@ -70,12 +70,12 @@ def fingerprint(blob: str, function: Callable[..., Any]) -> str:
 
 
 def code_of(blob: str) -> str:
-    """The fingerprint of a function that this process has sent; else the hash that it was sent by."""
+    """The fingerprint of a function that this process sent, or else the hash of its blob."""
     return _fingerprints.get(blob, blob)
 
 
 def newer_task(job: Watching) -> Task | None:
-    """What the name of the job's function means by now, if that is other code than the job runs."""
+    """The latest task with the name of the job's function, if its code differs from what the job runs."""
     name = job._task_name
     task = _tasks.get(name)
     if task is None:
@@ -85,7 +85,7 @@ def newer_task(job: Watching) -> Task | None:
     if known is None or known[1] is not function or now - known[0] > LOOK_S:
         try:
             known = now, function, payload.fingerprint(function)
-        except Exception:  # it captures what cannot be pickled: retrying with it would say so
+        except Exception:  # it captures an object that cannot be pickled; a retry with it reports that
             return None
         _latest[name] = known
     return task if known[2] != job._port.code(job) else None

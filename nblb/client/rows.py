@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.client.connection.ports import Pending
 
-AGAIN_S = 0.8  # between two questions of a list that is watched
+AGAIN_S = 0.8  # between two queries for a list that is displayed
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
 class Row(dict[str, Any]):
     """An answer of the core: a frozen dataclass that is a read-only dict, too.
 
-    Keys that a newer core sends beside the fields are attributes as well; what an older core does not send has its
-    default.
+    Additional keys from a newer core become attributes as well; fields that an older core does not send have their
+    defaults.
 
     Parameters
     ----------
     told
-        The answer, by the names of the core.
+        The core's answer, by the core's names.
     more
-        Fields by their names.
+        Fields by their attribute names.
     """
 
-    _KEYS: ClassVar[Mapping[str, str]] = {"n_items": "items"}  # field -> its key, where a method has that name
-    _SHOWN: ClassVar[tuple[str, ...]] = ()  # in the repr
+    _KEYS: ClassVar[Mapping[str, str]] = {"n_items": "items"}  # field -> key, if a dict method has the name of the key
+    _SHOWN: ClassVar[tuple[str, ...]] = ()  # the fields shown in the repr
 
     def __init__(self, told: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         rest = {**(told or {}), **more}
@@ -92,25 +92,25 @@ class HubInfo(Row):
     Attributes
     ----------
     hub
-        Its id, which `cluster.scale(n, hub=…)` takes as well as the name.
+        Its id; `cluster.scale(n, hub=…)` takes the id or the name.
     name, host, ip, pid
-        Its name, and the computer and process that it is; the pid is 0 where the core has not been told.
+        Its name, its computer and its process; the pid is 0 if the core does not know it.
     state
-        "up", or "suspect" while it has been silent for longer than a heartbeat.
+        "up", or "suspect" if it has sent nothing for longer than a heartbeat.
     workers, busy
-        Numbers of its workers, and of those that run a task.
+        The numbers of its workers, and of those that run a task.
     engine
-        What runs its workers: "processes", "dask" or "module:callable".
+        The engine that runs its workers: "processes", "dask" or "module:callable".
     load, memory
-        Shares of its computer in use, 0 to 1: of all cores, and of the main memory.
+        The shares of its computer's cores and main memory in use, 0 to 1.
     age_s
         Seconds since its last message.
     python, numpy
-        Versions: of its interpreter, as [major, minor], and of the NumPy that its workers import ("" for none).
+        The versions of its interpreter, as [major, minor], and of the NumPy that its workers import ("" for none).
     address
-        Where it answers probes.
+        The address at which it answers health probes.
     functions, holds
-        Names of the functions that were registered there, and those of the blobs that were asked for and are there.
+        The names of the functions registered there, and of the blobs in the query that are there.
     groups
         A dict for each group of workers: group, workers, alive, given, busy, minP, maxP, processP, engine.
 
@@ -143,37 +143,37 @@ class HubInfo(Row):
 
 @frozen
 class WorkerInfo(Row):
-    """A worker process, and what it does.
+    """A worker process and its current state.
 
     Attributes
     ----------
     worker
         Its id.
     hub, host, ip
-        Name of its hub, and the computer.
+        The name of its hub, and its computer.
     pid
-        Its process; None where the core does not know it.
+        The id of its process; None if the core does not know it.
     group, minP, maxP
-        Number of its group at the hub, and the priorities that it takes (inclusive).
+        The number of its group at the hub, and the priorities that it takes (inclusive).
     state
         "idle" or "busy".
     task, first, n_items, task_name, user
-        What it has: id of the record, the first item and the number of items in it, the task's name, whose it is.
+        Its work: the id of the submission, the first item and the number of items, the task's name, and its user.
         The key of `n_items` is "items".
     progress
         0 to 100, as the task reports it.
     note
-        The text of its last progress.
+        The text of its last progress report.
     since_s
-        Seconds since it is in this state.
+        Seconds since it entered this state.
     waits, stand_in
-        Whether its task waits for tasks of its own, and whether it runs in place of a worker that does.
+        True if its task waits for tasks that it submitted, and true if it replaces a worker whose task does.
     done
-        Number of tasks that it has ended.
+        The number of tasks that it has finished.
     cpu
-        Use of its computer's cores, in percent.
+        Its use of the computer's cores, in percent.
     address, lb_port, hc_port
-        Where its hub answers probes, and its ports: 0 for none.
+        The address at which its hub answers probes, and its ports: 0 for none.
 
     Examples
     --------
@@ -210,16 +210,16 @@ class WorkerInfo(Row):
 
 @frozen
 class UserInfo(Row):
-    """A user of the cluster, and how much of it is theirs.
+    """A user of the cluster, and how much of it the user has used.
 
     Attributes
     ----------
     user
         The name.
     queued, running, done, failed
-        Numbers of calls; what was lost counts as failed.
+        The numbers of calls; lost calls count as failed.
     used_s
-        Seconds of workers that were used lately, of which half is forgotten every LB_FAIR_HALFLIFE_S.
+        Recently used seconds of workers; past use counts half as much after each LB_FAIR_HALFLIFE_S.
 
     Examples
     --------
@@ -238,26 +238,26 @@ class UserInfo(Row):
 
 @frozen
 class JobInfo(Row):
-    """A job that the core knows; `cluster.attach(row.name)` gives the Job.
+    """A job that the core knows; `cluster.attach(row.name)` returns the Job.
 
     Attributes
     ----------
     job, name, task_name, user
-        Its id, its name, the name of its task, whose it is.
+        Its id, its name, the name of its task, and its user.
     state
         "running", "done", "failed" or "cancelled".
     n_items
-        Number of its tasks; the key is "items".
+        The number of its tasks; the key is "items".
     counts
-        Numbers of tasks by the name of their state; zeros are left out.
+        The numbers of tasks by the name of their state; zeros are left out.
     created_at, ended_at
-        Times by the core's clock, in seconds as time.time(); 0 for one that has not ended.
+        Times by the core's clock, in seconds as time.time(); `ended_at` is 0 until the end.
     ended_ago_s
-        Seconds since it has ended.
+        Seconds since it ended.
     origin
         The notebook and cell that submitted it, as "lab.ipynb#7".
     fingerprint, code
-        Hash of its function and arguments, and that of its code alone.
+        The hash of its function and arguments, and the hash of its code alone.
 
     Examples
     --------
@@ -282,7 +282,7 @@ class JobInfo(Row):
 
 
 class JobList(list[JobInfo]):
-    """The jobs of a cluster as they were; in a notebook it shows itself as a card that follows them.
+    """The jobs of a cluster at one moment; in a notebook, the list displays as a card that stays up to date.
 
     Examples
     --------
@@ -301,12 +301,12 @@ class JobList(list[JobInfo]):
         self._asked_at = time.monotonic()
 
     def latest(self) -> list[JobInfo]:
-        """Give the rows that were told last; they are asked for anew in the background.
+        """Return the latest known rows, and ask the core for newer ones in the background.
 
         Returns
         -------
         list of JobInfo
-            As this list was, or newer.
+            The rows of this list, or newer ones.
 
         Examples
         --------
@@ -347,13 +347,13 @@ class CoreInfo(Row):
     Attributes
     ----------
     id
-        Made when its journal was: another core has another one.
+        Its id, created with its journal; every journal has a different one.
     pid, host
-        The process, and its computer.
+        The id of its process, and its computer.
     epoch
-        How often this core has started.
+        The number of times that this core has started.
     started_at
-        When it did so last, in seconds as time.time().
+        The time of its last start, in seconds as time.time().
 
     Examples
     --------
@@ -369,38 +369,38 @@ class CoreInfo(Row):
 
 @frozen
 class ClusterStatus(Row):
-    """The state of a cluster, as its core answered.
+    """The state of a cluster, as reported by its core.
 
     Attributes
     ----------
     name
-        Of the cluster.
+        The name of the cluster.
     core
-        Its process, a CoreInfo: `status.core.pid`.
+        The core's process, a CoreInfo: `status.core.pid`.
     hubs, workers, busy
-        Numbers of hubs, of their workers, and of workers that run a task.
+        The numbers of hubs, of their workers, and of workers that run a task.
     queued, running
-        Numbers of calls that wait, and that run.
+        The numbers of waiting and of running calls.
     counts
-        Numbers of calls by the name of their state.
+        The numbers of calls by the name of their state.
     users, clients
-        Names of the users that are connected, and the number of their connections.
+        The names of the connected users, and the number of their connections.
     addresses
-        Where the core listens, by who dials: "clients", "hubs", "health", and the same for this computer.
+        The addresses of the core, by kind of peer: "clients", "hubs", "health", and the same for this computer.
     durability, security
-        LB_DURABILITY and LB_SECURITY, as they are in force.
+        The values of LB_DURABILITY and LB_SECURITY in force.
     version
-        Of nblb.
+        The version of nblb that the core runs.
     uptime_s
-        Seconds since the core has started.
+        Seconds since the core started.
     state_dir
         The folder with its journal.
     journal
-        "commits", and "commit_s": the number of writes to the journal, and the seconds that all of them took.
+        A dict: "commits" is the number of writes to the journal, and "commit_s" the seconds that all of them took.
     records
-        Number of records (a call, or a chunk of items) that the core keeps.
+        The number of submissions (a call, or a chunk of items) that the core keeps.
     garbage, faults, late_facts
-        Numbers of messages that could not be read, of errors of the core itself, of facts that came too late to count.
+        The numbers of unreadable messages, of errors inside the core, and of reports that came too late to count.
 
     Examples
     --------

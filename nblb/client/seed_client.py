@@ -1,4 +1,4 @@
-"""The seed's Client: send a task by name, ask for it, cancel it; plain dicts in, plain dicts out."""
+"""The seed's Client: sends a task by name, queries it, cancels it; takes and returns plain dicts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LEAST_PATIENCE_MS = 5_000
 
 
 class Client:
-    """A client that speaks the JSON door, as pyLoadBalancer's did.
+    """A client that uses the core's JSON protocol, like pyLoadBalancer's client.
 
-    What goes wrong is said under 'error', in a sentence; nothing is raised.
+    Methods raise no exceptions: a returned dict has an 'error' key with a sentence instead.
 
     Parameters
     ----------
     parametersfile
-        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+        The path of a parameters.json, a dict of its keys, or None for the defaults.
 
     Examples
     --------
@@ -48,18 +48,18 @@ class Client:
         Parameters
         ----------
         taskname
-            The name that a hub or `lb.publish` has given the function.
+            The name under which a hub or `lb.publish` registered the function.
         taskdict
-            Its argument: anything that JSON can carry.
+            Its argument: anything that JSON can represent.
         priority
-            A higher one goes first among your own tasks, and chooses the workers whose band it is in.
+            Tasks of higher priority run first among your own; the priority also selects the workers by their band.
         userid
-            Whose task it is; by default the account's name.
+            The user of the task; by default the name of the account.
 
         Returns
         -------
         dict
-            {'taskid': …}, with 'warning' where no worker that is there knows the name or takes the priority.
+            {'taskid': …}, with 'warning' if no present worker knows the name or takes the priority.
 
         Examples
         --------
@@ -82,7 +82,7 @@ class Client:
         dict
             {'progress', 'result'}, or for a list of ids {id: {'progress', 'result'}}. progress is None for a task that
             is unknown or has failed (with 'error'), 0 while it is queued, 1 to 99 as it reports, 100 when it is done,
-            'cancelled' when it was. 'waiting' says why no worker can ever take a queued one.
+            and 'cancelled' if it was cancelled. 'waiting' tells why no worker can ever take a queued task.
 
         Examples
         --------
@@ -114,14 +114,14 @@ class Client:
         return answer if "deleted" in answer else {"deleted": False, "from": None, **answer}
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with self._lock:
             self._hang_up()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             frame = json.dumps(request, allow_nan=False, ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:  # what JSON has no form for is not sent as another
+        except (TypeError, ValueError, RecursionError) as error:  # nothing is converted silently
             return {"error": f"The task cannot be sent as JSON: {error}."}
         with self._lock:
             try:
@@ -130,12 +130,12 @@ class Client:
                 return {"error": f"{str(error).rstrip('.')}."}
 
     def _io_thread(self, frame: bytes) -> dict[str, Any]:
-        """One request and its answer. Never asked twice: the core would take it for two tasks."""
+        """Send one request, and return its answer. Not repeated, because the core would see two tasks."""
         socket = self._dialled()
         patience_ms = max(LEAST_PATIENCE_MS, 4 * self._parameters.SOCKET_TIMEOUT)
         socket.send_multipart([b"", frame])
         if not socket.poll(patience_ms):
-            self._hang_up()  # an answer that comes late must not be taken for that of the next request
+            self._hang_up()  # a late answer must not be taken for that of the next request
             raise LoadBalancerUnreachable(f"No core answers at {self._address} within {patience_ms / 1000:g} s")
         answer = msgspec.json.decode(socket.recv_multipart()[-1])
         return answer if isinstance(answer, dict) else {"error": f"The core answered {answer!r}."}

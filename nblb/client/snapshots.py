@@ -1,6 +1,6 @@
-"""What a task, a job and a cluster look like at one moment: all that front-ends are given.
+"""Snapshots of a task, a job and a cluster at one moment, from which front-ends draw.
 
-Frozen, made of plain values, and cheap to take: a front-end samples as often as it draws and never asks the core.
+They are frozen, contain plain values, and are cheap to take: a front-end takes one per frame and never asks the core.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STATES = ("BLOCKED", "QUEUED", "ASSIGNED", "RUNNING", "CANCELLING", "DONE", "FAILED", "CANCELLED", "LOST")
-KEPT = "KEPT"  # DONE, as front-ends show it where the task was stopped early
+KEPT = "KEPT"  # shown instead of DONE for a task that was stopped early
 MARKED = (*STATES, KEPT)
-INDEX = {name: number for number, name in enumerate(STATES)}  # a job's `states()` are bytes of these numbers
+INDEX = {name: number for number, name in enumerate(STATES)}  # the bytes of a job's `states()`
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "LOST"})
-MOST_RUNNING = 20  # rows of a JobSnapshot
-MOST_LINES = 12  # of output in a JobSnapshot
-MOST_ITEMS = 20  # items named by a FailureGroup
+MOST_RUNNING = 20  # most running rows in a JobSnapshot
+MOST_LINES = 12  # most lines of output in a JobSnapshot
+MOST_ITEMS = 20  # most items named by a FailureGroup
 
 
 @dataclass(frozen=True)
 class RunningRow:
-    """A slice of a job that a worker has in hand; `item` is its first."""
+    """A slice of a job that a worker runs; `item` is its first item."""
 
     item: int
     progress: float = 0.0
@@ -32,7 +32,7 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Items that failed alike: same exception at the same line."""
+    """Items that failed with the same exception at the same line."""
 
     kind: str
     message: str
@@ -44,7 +44,7 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class OutputLine:
-    """A line that a task of a job has printed."""
+    """A line that a task of a job printed."""
 
     item: int
     stream: str
@@ -53,14 +53,14 @@ class OutputLine:
 
 @dataclass(frozen=True)
 class EarlierRow:
-    """The job whose name this one has taken over."""
+    """The earlier job whose name a job has taken over."""
 
     job: str
     changed: str  # "code" | "arguments" | "code and arguments" | "": neither, it was cancelled
     items: int
-    left: int  # have not ended
-    taken: int = 0  # results that were taken from it
-    fate: str = ""  # "cancel" | "keep" once it was chosen
+    left: int  # tasks that have not ended
+    taken: int = 0  # results that the new job reused
+    fate: str = ""  # once the user has chosen
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,24 @@ class JobSnapshot:
     name: str
     task_name: str
     total: int
-    counts: dict[str, int]  # items by the name of their state; zeros are left out
+    counts: dict[str, int]  # numbers of items by the name of their state; zeros are left out
     done_percent: float
     rate_per_s: float
-    eta_s: tuple[float, float] | None  # None while too little has ended to say
+    eta_s: tuple[float, float] | None  # None while too few items have ended
     elapsed_s: float
     running: tuple[RunningRow, ...] = ()
     failures: tuple[FailureGroup, ...] = ()
     state: str = "running"  # "running" | "done" | "failed" | "cancelled" | "waiting"
-    waiting: str = ""  # why nothing runs
+    waiting: str = ""  # the reason why nothing runs
     connected: bool = True
-    output: tuple[OutputLine, ...] = ()  # the latest lines
+    output: tuple[OutputLine, ...] = ()  # the latest lines of output
     earlier: EarlierRow | None = None
-    hosts: tuple[str, ...] = ()  # where its items have ended, the busiest first
-    code: str = ""  # hash of the function's code and what it captures; of a job with a name of its own
-    function: str = ""  # hash of the function as it was sent; of the other jobs
-    kept: int = 0  # items that were stopped early: among those that are DONE
-    codes: tuple[tuple[str, int], ...] = ()  # (hash, items) of other functions that have ended some, after a retry
-    before: int = 0  # items that had ended before this process came, or in the job whose name this one took over
+    hosts: tuple[str, ...] = ()  # the computers where its items ended, the busiest first
+    code: str = ""  # hash of the function's code and of what it captures, for a named job
+    function: str = ""  # hash of the function as it was sent, for the other jobs
+    kept: int = 0  # items that were stopped early; they count as DONE
+    codes: tuple[tuple[str, int], ...] = ()  # (hash, items) of other functions that ended items after a retry
+    before: int = 0  # items that had ended before this process attached, or whose results were reused
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class TaskSnapshot:
     failure: FailureGroup | None = None
     waiting: str = ""
     stdout_tail: str = ""
-    output_bytes: int = 0  # that it has written in all
-    function: str = ""  # hash of the function as it was sent; of a task that this process has submitted
-    kept: bool = False  # it was stopped early: its result is what it had emitted last
+    output_bytes: int = 0  # bytes that the task has written in all
+    function: str = ""  # hash of the function as it was sent, if this process submitted the task
+    kept: bool = False  # it was stopped early; its result is what it last emitted
     connected: bool = True
 
 
@@ -137,6 +137,6 @@ class ClusterSnapshot:
     owner: str = ""
     monitor_url: str = ""
     warning: str = ""
-    notes: tuple[str, ...] = ()  # what was asked of it and is not so
+    notes: tuple[str, ...] = ()  # warnings, such as requested settings that are not in force
     counts: dict[str, int] = field(default_factory=dict)
-    known: bool = True  # False: the core has never answered, and the numbers are none
+    known: bool = True  # False if the core has never answered, so that all numbers are missing

@@ -1,4 +1,4 @@
-"""@task: a function that can also be submitted."""
+"""@task: makes a function that can also be submitted to a cluster."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from nblb.protocol.messages import Publish
 from nblb.user_text import clean_name
 
 _unnamed = itertools.count(1)
-_STEADY = (list, tuple, range, itertools.repeat)  # going through these runs no code of the caller's
+_STEADY = (list, tuple, range, itertools.repeat)  # iterating over these runs no code of the caller
 
 
 class Task:
-    """A function, and how it is to run on the cluster. Called, it is the function and runs here.
+    """A function with options for running it on the cluster. Calling a task runs the function in this process.
 
-    `submit` runs one call on the cluster, `map` many, `options` makes the same task with other options.
+    `submit` runs one call on the cluster, and `map` runs many; `options` makes the same task with other options.
 
     Parameters
     ----------
     function
         The function.
     options
-        How it runs, as `lb.task` takes it.
+        The options of `lb.task`.
 
     Examples
     --------
@@ -48,9 +48,9 @@ class Task:
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
         if not callable(function):
-            raise TypeError(f"a task is made of a function, and this is {function!r}")
+            raise TypeError(f"a task is made of a function, but this is {function!r}")
         if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__name__} is async; a task is a plain function, which may call asyncio.run")
+            raise TypeError(f"{function.__name__} is async; make a task of a plain function that calls asyncio.run")
         self.function = function
         self._options = options
         self._name = options.name or name_of(function)
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name that people see: the one that was given, or the function's."""
+        """The name that people see: the one given, or else the function's."""
         return self._name
 
     def options(self, **changes: Any) -> Task:
@@ -70,17 +70,17 @@ class Task:
         Parameters
         ----------
         changes
-            Options of `lb.task`, by their names, and `user`.
+            Options of `lb.task` by name, and `user`.
 
         Returns
         -------
         Task
-            A new one; this task stays as it is.
+            A new task; this one does not change.
 
         Raises
         ------
         TypeError
-            There is no such option, or its value is none that it takes.
+            An option does not exist, or does not accept the value.
 
         Examples
         --------
@@ -91,8 +91,8 @@ class Task:
     def submit(self, /, *args: Any, **kwargs: Any) -> TaskFuture:
         """Run one call on the cluster; returns at once.
 
-        Futures and jobs among the arguments (also inside lists and dicts) are dependencies: the call runs when they
-        are done, with their results in their place.
+        Futures and jobs among the arguments (also inside lists and dicts) are dependencies: the call runs once they
+        are done, and receives their results in their place.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Task:
         fresh: bool = False,
         **kwargs: Any,
     ) -> Job:
-        """Run one call for each item (for each tuple of items, with several iterables) as one job.
+        """Run one call for each item as one job; with several iterables, one call for each tuple of items.
 
         Parameters
         ----------
@@ -135,24 +135,24 @@ class Task:
         *more
             The second, third, … argument of each call; the shortest iterable ends the job.
         job
-            A name to find the job by. Where a job of this name with the same function and the same arguments exists
-            already, it is taken up: nothing is computed twice. With changed arguments, results of those that the
-            earlier job has finished are taken from it; with changed code none.
+            A name by which to find the job. If a job of this name with the same function and arguments exists
+            already, it is returned, and nothing is computed twice. If the arguments have changed, the results of
+            finished items with equal arguments are reused; if the code has changed, none are.
         chunksize
-            "auto": the core sends items in portions by the time that they take. A number: so many stay together.
+            "auto" lets the core group items by their run time; a number keeps that many items together.
         supersede
-            What becomes of an earlier job of this name, with other code or arguments, that has not ended: "ask" (it
-            goes on; the new job's card offers to cancel it, `job.earlier.cancel()` does), "cancel" or "keep".
+            What to do with an unfinished earlier job of this name that has other code or arguments: "ask" (it
+            continues; the new job's card offers to cancel it, as does `job.earlier.cancel()`), "cancel" or "keep".
         fresh
-            True computes every call anew: no job is taken up, no result of an earlier one, and none that
-            `cache=True` has kept. What is computed then serves later maps and calls.
+            True computes every call again: no existing job, earlier result or result cached by `cache=True` is used.
+            The new results can be reused by later maps and calls.
         **kwargs
-            Passed to each call.
+            Keyword arguments of every call.
 
         Returns
         -------
         Job
-            The ordered futures of the calls; as the last line of a cell it shows itself live.
+            The ordered futures of the calls; as the last line of a cell, it displays a live card.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Task:
         return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
 
     def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
-        """The arguments; the first are tried on the signature, so that a mistake is said here and once."""
+        """The arguments; the first ones are checked against the signature, so that a mistake is reported once, here."""
         for first in itertools.islice(zip(*arguments), 1):  # noqa: B905  # as zip does it
             self._check(first, kwargs)
             return [itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)]
@@ -191,7 +191,7 @@ class Task:
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             signature = inspect.signature(self.function)
-        except (TypeError, ValueError):  # functions written in C may have none
+        except (TypeError, ValueError):  # functions written in C may have no signature
             return
         try:
             signature.bind(*args, **kwargs)
@@ -199,12 +199,12 @@ class Task:
             raise TypeError(f"{self.name}{signature} cannot be called like this: {error}") from None
 
     def preflight(self, /, *args: Any, **kwargs: Any) -> Preflight:
-        """List what would travel with a call, and what each hub lacks for it; the task itself does not run.
+        """List what a call would send, and what each hub lacks for it; the task itself does not run.
 
         Parameters
         ----------
         *args, **kwargs
-            Those of the call, if their sizes are wanted too.
+            The arguments of the call, to list their sizes too.
 
         Returns
         -------
@@ -214,7 +214,7 @@ class Task:
         Raises
         ------
         NotSerializable
-            Names the part that cannot travel.
+            The function or an argument cannot be pickled; the message names the part.
 
         Examples
         --------
@@ -241,11 +241,11 @@ class Task:
         return self.function
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # In a worker it can be called and submitted, and nblb.client is loaded for the latter only.
+        # In a worker it can be called and submitted; nblb.client is imported only for submitting.
         return payload.NestedTask, (self.function, self._options.given())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method: bound when called through an object, as the function would be."""
+        """Bind the task when it is used as a method, as the function itself would be."""
         if instance is None:
             return self
         return Task(functools.partial(self.function, instance), self._options.changed({"name": self.name}))
@@ -296,41 +296,41 @@ def task(
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a task of a function: `@lb.task`, `@lb.task(retries=3)` or `lb.task(function, retries=3)`.
 
-    The task is still the function, and runs here when it is called; `.submit(...)` and `.map(...)` run it on the
-    cluster. A task in the place of the function keeps its own options but for those that are given.
+    Calling the task still runs the function in this process; `.submit(...)` and `.map(...)` run it on the cluster. If
+    `function` is a task already, it keeps its options except for those given here.
 
     Parameters
     ----------
     function
-        A function, or a task; without one, what is returned makes tasks with these options.
+        A function or a task; if it is left out, a decorator with these options is returned.
     name
-        What people see, and what statistics are kept by; the function's name by default.
+        The name that people see and that statistics are kept under; by default the function's name.
     priority
-        A higher one goes first among your own tasks, and chooses the workers whose band it is in.
+        Tasks of higher priority run first among your own; the priority also selects the workers by their band.
     retries
-        How often it may run again after it raised.
+        The number of times it may run again after it raised an exception.
     timeout
-        Seconds for one call; TaskTimeout after them.
+        The time limit for one call in seconds, after which it ends with TaskTimeout.
     cache
-        The same function on the same arguments is computed once per cluster.
+        True computes the same function with the same arguments once per cluster.
     job
-        A name for the jobs of `map`; `submit` runs single calls, which belong to no job.
+        A name for jobs of `map`; `submit` runs single calls, which belong to no job.
     engine
-        What it runs on: "processes", which is all that hubs have so far.
+        The engine that runs it: "processes", the only one that hubs have so far.
     at_most_once
-        Never run a call again after its worker or hub was lost: it is LOST then.
+        True never runs a call again after its worker or hub was lost: the call ends as LOST.
     user
-        Whose task it is, where the cluster lets you act for others; your own account's by default.
+        The user of the task, if the cluster lets you act for others; by default your account.
 
     Returns
     -------
     Task
-        The task, which stands in the place of the function; or a decorator that makes it.
+        The task, which replaces the function; or a decorator that makes a task.
 
     Raises
     ------
     TypeError
-        There is no such option, or its value is none that it takes.
+        An option does not exist, or does not accept the value.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     >>> simulate.submit(3).result()
     """
     if function is None:
-        Options().changed(options)  # a mistake in them is said here
+        Options().changed(options)  # reports a mistake in the options here
         return lambda function: task(function, **options)
     if isinstance(function, Task):
         return function.options(**options) if options else function
@@ -355,8 +355,8 @@ def _defined(task: Task) -> Task:
 def publish(function: Callable[..., Any], name: str = "") -> str:
     """Let every client, in any language, run a function by its name.
 
-    It is called as a WorkerHub's functions are: `function(task=<the dict that was sent>, arguments={})`. Whoever sends
-    a task says its priority and user; of a Task only the function and its name are published.
+    Workers call it like the functions of a WorkerHub: `function(task=<the dict that was sent>, arguments={})`. The
+    sender of a task sets its priority and user; only the function and the name of a Task are published.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def publish(function: Callable[..., Any], name: str = "") -> str:
     """
     if isinstance(function, Task) and (left := function._options.beyond("name", "priority", "user", "job")):
         warnings.warn(
-            f"{function.name} is published without {', '.join(left)}: options hold for tasks that this process submits",
+            f"{function.name} is published without {', '.join(left)}: they apply to tasks that this process submits",
             stacklevel=2,
         )
     plain = function.function if isinstance(function, Task) else function
@@ -390,4 +390,4 @@ def publish(function: Callable[..., Any], name: str = "") -> str:
         connection.say(blob, Publish(name=name, hash=blob.hash))
         if connection.ask("published").get(name) == blob.hash:
             return name
-    raise NblbError(f"the core did not take {name}; its log says why")
+    raise NblbError(f"the core did not publish {name}; its log says why")

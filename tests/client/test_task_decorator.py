@@ -187,5 +187,5 @@ def test_options_beside_a_function_are_its_own() -> None:
 
 
 def test_what_publishing_leaves_out_is_said(cluster: Cluster) -> None:
-    with pytest.warns(UserWarning, match=r"plain is published without retries=2: options hold for tasks that"):
+    with pytest.warns(UserWarning, match=r"plain is published without retries=2: they apply to tasks that"):
         task_decorator.publish(task_decorator.task(plain, retries=2))
