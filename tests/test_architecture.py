@@ -164,6 +164,17 @@ def test_each_class_has_a_name_of_its_own() -> None:
     assert shared == SAME_NAME, "two classes of one name: give one of them another"
 
 
+def test_a_constant_has_one_value() -> None:
+    """No module assigns a name twice at its top level: the second value would replace the first for all readers."""
+    twice = []
+    for path in sources():
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        twice += [f"{path.relative_to(ROOT)}: {name}" for name in {*names} if names.count(name) > 1]
+    assert not twice
+
+
 def test_names_are_the_terms_of_the_field() -> None:
     """No module and no class is called by a metaphor or an everyday verb."""
     found = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
 WHOLE = ((0, 1),)  # the one item of a single task
-LONGEST_S = 0.05  # that a caller listens itself: for a task that takes longer, another wake-up is nothing
+LONGEST_S = 0.05  # longest wait of a caller on the line: for a longer task, one more wake-up does not matter
 
 
 class _Asleep:
@@ -206,8 +206,8 @@ def _is_expected(message: Message, task: str) -> bool:
     return (kind is TaskEnded and message.task == task) or (kind is TaskAccepted and not message.items)  # type: ignore[attr-defined]
 
 
-LONGEST_S = 0.0015  # of a look
-GAP_S = 0.0001  # between two moments of it: others want this processor, or this interpreter
+SPIN_S = 0.0015  # longest time of one busy-wait
+GAP_S = 0.0001  # longest time between two polls; a longer gap means that other threads need this CPU
 MOST_MISSED = 256  # most waits without spinning after failed attempts
 
 
@@ -236,7 +236,7 @@ class AdaptiveSpin:
             return False
         clock = self._clock
         now = clock()
-        until = now + LONGEST_S
+        until = now + SPIN_S
         while now < until:
             if poll(0):
                 self._missed //= 2

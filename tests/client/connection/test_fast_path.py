@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from nblb.client.connection.fast_path import GAP_S, LONGEST_S, MOST_MISSED, AdaptiveSpin
+from nblb.client.connection.fast_path import GAP_S, LONGEST_S, MOST_MISSED, SPIN_S, AdaptiveSpin
 
 STEP_S = GAP_S / 10
 
@@ -33,6 +33,10 @@ class Looks:
         return self.keenness.looks(self._poll)
 
 
+def test_a_caller_waits_on_the_line_for_longer_than_it_spins() -> None:
+    assert LONGEST_S > 10 * SPIN_S
+
+
 def test_it_looks_until_the_answer_is_there() -> None:
     looks = Looks()
     for _ in range(5):
@@ -47,7 +51,7 @@ def test_a_look_in_vain_ends_soon_and_is_followed_by_waits_without_more_of_them_
         assert not looks.wait()
         if looks.moments:
             looked_at.append(number)
-            assert looks.now - begun <= LONGEST_S + 2 * STEP_S
+            assert looks.now - begun <= SPIN_S + 2 * STEP_S
     pauses = [after - before - 1 for before, after in pairwise(looked_at)]
     assert pauses[:4] == [1, 3, 7, 15]
     assert max(pauses) == MOST_MISSED
