@@ -40,7 +40,7 @@ from nblb.payload.calls import (
 )
 from nblb.payload.columns import Call, Columns, take
 from nblb.payload.explain import MAX_REASON, explain_unpicklable
-from nblb.payload.failures import original_exception, pack_exception, to_exception
+from nblb.payload.failures import not_loaded, original_exception, pack_exception, to_exception
 from nblb.payload.frame_values import MAX_VALUES, load_value
 from nblb.payload.frames import describe_call, is_secret
 from nblb.payload.functions import cell_label, dump_function, fingerprint, load_function, load_with_modules
@@ -52,6 +52,7 @@ from nblb.payload.nested_task import NestedTask
 from nblb.payload.pickling import Alike, Store, stores
 from nblb.payload.project import goes_by_name, is_project_file, project_modules
 from nblb.payload.reach import Reach
+from nblb.payload.salvage import NotLoaded
 
 __all__ = [
     "CACHED",
@@ -71,6 +72,7 @@ __all__ = [
     "Item",
     "ModulePlacement",
     "NestedTask",
+    "NotLoaded",
     "Packed",
     "Reach",
     "Store",
@@ -93,6 +95,7 @@ __all__ = [
     "load_value",
     "load_with_modules",
     "missing_modules",
+    "not_loaded",
     "original_exception",
     "pack_call",
     "pack_calls",

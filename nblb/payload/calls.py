@@ -26,6 +26,7 @@ from nblb.errors import NotSerializable
 from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load, not_found
+from nblb.payload.salvage import NotLoaded, salvage
 from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
 from nblb.protocol.messages import HoldBlob, RunTask
 from nblb.user_text import text_of
@@ -124,13 +125,13 @@ def _input(task: str, item: int | None) -> Any:
     if _values.inputs is None:
         return Input(task, item)
     results = _values.inputs[task]
-    return list(results) if item is None else results[item]
+    return _loaded(results) if item is None else _loaded((results[item],))[0]
 
 
 def _inputs(*tasks: str) -> Any:
     if _values.inputs is None:
         return Inputs(tasks)
-    return [result for task in tasks for result in _values.inputs[task]]
+    return [result for task in tasks for result in _loaded(_values.inputs[task])]
 
 
 def _constant(blob: str) -> Any:
@@ -271,9 +272,9 @@ def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[
     """Return `value` with the stand-ins in its tuples, lists and dicts replaced by their values."""
     if isinstance(value, Input):
         results = inputs[value.task]
-        return list(results) if value.item is None else results[value.item]
+        return _loaded(results) if value.item is None else _loaded((results[value.item],))[0]
     if isinstance(value, Inputs):
-        return [result for task in value.tasks for result in inputs[task]]
+        return [result for task in value.tasks for result in _loaded(inputs[task])]
     if isinstance(value, Constant):
         return constants[value.hash]
     if type(value) in (list, tuple):
@@ -281,6 +282,14 @@ def resolve(value: Any, inputs: Mapping[str, Sequence[Any]], constants: Mapping[
     if type(value) is dict:
         return {key: resolve(part, inputs, constants) for key, part in value.items()}
     return value
+
+
+def _loaded(results: Sequence[Any]) -> list[Any]:
+    """Return the results of a task, unless loading one of them has raised."""
+    for result in results:
+        if isinstance(result, NotLoaded):
+            raise result.error
+    return list(results)
 
 
 # ── results and constants ───────────────────────────────────────────────────────────────────────────────────
@@ -342,8 +351,30 @@ def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
         return pack_results(results)  # its error names the result
 
 
-def unpack_results(payload: Payload) -> list[Any]:
-    results: list[Any] = load(payload.buffers)
+def unpack_results(payload: Payload, apart: bool = False) -> list[Any]:
+    """Return the results of a slice; `apart`: with NotLoaded in place of each that raises when it is loaded."""
+    try:
+        results: list[Any] = load(payload.buffers)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's class raises
+        if not apart:
+            raise
+        results = _salvaged(payload, error)
+    return results
+
+
+def _salvaged(payload: Payload, error: BaseException) -> list[Any]:
+    """Return what can be loaded of results of which one has raised `error`; raise that if nothing can."""
+    try:
+        results = salvage(payload.buffers)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        raise error from None
+    for result in results:
+        if isinstance(result, NotLoaded) and isinstance(result.error, ModuleNotFoundError):
+            result.error = not_found(result.error)
     return results
 
 
@@ -389,7 +420,7 @@ def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:
     found: list[Any] = [None] * max(piece.total for piece in pieces)
     for piece in pieces:
         holes = frozenset(piece.holes)
-        for offset, result in enumerate(unpack_results(piece.payload)):
+        for offset, result in enumerate(unpack_results(piece.payload, apart=True)):
             if offset not in holes and 0 <= piece.first + offset < len(found):
                 found[piece.first + offset] = result
     return found

@@ -30,6 +30,7 @@ MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 16_000
 MAX_LINE = 200
 MAX_PICKLE = 1024 * 1024  # bytes of a pickled exception
+MAX_ERROR = 500  # characters of an error that another one names
 
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # a user's class may override it
 
@@ -189,3 +190,9 @@ def original_exception(failure: Failure) -> BaseException | None:
     except BaseException:  # its class cannot be imported here, or raises: the text must do
         return None
     return original if isinstance(original, BaseException) else None
+
+
+def not_loaded(name: str, task: str, error: BaseException) -> TaskFailed:
+    """Return the error of a task whose result raises `error` when it is loaded in this process."""
+    words = f"{kind_of(error)}: {text_of(error, MAX_ERROR)}"
+    return TaskFailed(f"the result of {name} cannot be loaded here: {words}", task)

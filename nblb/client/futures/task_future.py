@@ -19,13 +19,11 @@ from nblb.client.futures.output_access import TaskOutputAccess
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import CancelTask, Failure, TaskChanged, TaskEnded, TaskState
-from nblb.user_text import kind_of, text_of
 
 if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
 MAKERS = frozenset({"set_result", "set_exception", "set_running_or_notify_cancel"})
-MAX_ERROR = 500  # longest text of an error that is quoted in another
 
 
 class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
@@ -152,8 +150,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a user's class may raise anything when it is loaded
-            text = f"the result of {self.name} cannot be loaded here: {kind_of(error)}: {text_of(error, MAX_ERROR)}"
-            raise TaskFailed(text, self.task_id) from error
+            raise payload.not_loaded(self.name, self.task_id, error) from error
         self._result, self._load = value, None
         if ended is not None and whole is not None:
             self._ended = msgspec.structs.replace(ended, payload=None)

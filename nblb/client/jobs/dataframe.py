@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.client.jobs.ledger import Ledger
 from nblb.protocol.messages import TaskState
+from nblb.user_text import kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,14 @@ def dataframe(ledger: Ledger, code: str) -> pd.DataFrame:
             "code": ledger.codes.get(item, code)[:HASH],
         }
         if state is TaskState.DONE:
-            value = ledger.loader(item)()
-            row.update(value if isinstance(value, dict) else {"result": value})
+            try:
+                value = ledger.loader(item)()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever a user's class raises
+                row.update(error=f"its result cannot be loaded here: {kind_of(error)}: {error}")
+            else:
+                row.update(value if isinstance(value, dict) else {"result": value})
         failure = ledger.failures.get(item)
         if failure is not None:
             row.update(error=f"{failure.kind}: {failure.message}", where=failure.where)

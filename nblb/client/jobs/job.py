@@ -25,7 +25,7 @@ from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import Pace, View, job_snapshot
 from nblb.client.redefined import watch
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
-from nblb.errors import NblbError, TaskCancelled
+from nblb.errors import NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import (
     CancelTask,
     Failure,
@@ -185,13 +185,32 @@ class Job(SteeredJob):
         if bad and errors == "raise":
             raise summed_up(self._error(bad[0]), self._ledger, bad[0])
         if not bad:
-            return self._ledger.all_values()
+            try:
+                return self._ledger.all_values()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # the loop below finds the item whose result cannot be loaded
+                pass
         return [result for result in (self._outcome(n, errors) for n in range(len(self))) if result is not _SKIPPED]
 
     def _outcome(self, item: int, errors: Errors) -> Any:
         if self._ledger.state(item) is TaskState.DONE:
-            return self._ledger.loader(item)()
+            try:
+                return self._loaded(item)
+            except TaskFailed as error:
+                if errors == "raise":
+                    raise
+                return error if errors == "return" else _SKIPPED
         return self._error(item) if errors == "return" else _SKIPPED
+
+    def _loaded(self, item: int) -> Any:
+        """The result of an item that is DONE; raises TaskFailed if it cannot be loaded here."""
+        try:
+            return self._ledger.loader(item)()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's class raises when it is loaded
+            raise payload.not_loaded(f"item {item} of {self.name}", self._task_id(item), error) from error
 
     def _error(self, item: int) -> NblbError:
         """What `job[item].result()` raises."""
@@ -213,7 +232,7 @@ class Job(SteeredJob):
             raise concurrent.futures.TimeoutError(f"item {item} of {self.name} has not ended after {timeout} s")
         if self._ledger.state(item) is not TaskState.DONE:
             raise self._error(item)
-        return self._ledger.loader(item)()
+        return self._loaded(item)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for item in range(len(self)):

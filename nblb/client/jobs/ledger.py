@@ -39,22 +39,29 @@ UNKNOWN = Ending()
 class ResultRange:
     """Results that arrived together; they are unpickled on first access."""
 
-    __slots__ = ("_results", "_whole", "ending", "first")
+    __slots__ = ("_is_whole", "_results", "_whole", "ending", "first")
 
     def __init__(self, first: int, whole: Payload | None, ending: Ending = UNKNOWN) -> None:
         self.first = first
         self.ending = ending
         self._whole = whole
         self._results: list[Any] | None = None
+        self._is_whole = True  # False: some of them cannot be loaded here
 
     def values(self, start: int, stop: int) -> list[Any]:
-        """The results of these items of the submission."""
+        """The results of these items of the submission; raises what one of them raises when it is loaded."""
         whole = self._whole
         if whole is not None:
-            self._results = payload.unpack_results(whole)
+            self._results = payload.unpack_results(whole, apart=True)
+            self._is_whole = not any(isinstance(result, payload.NotLoaded) for result in self._results)
             self._whole = None
         assert self._results is not None
-        return self._results[start - self.first : stop - self.first]
+        results = self._results[start - self.first : stop - self.first]
+        if not self._is_whole:
+            for result in results:
+                if isinstance(result, payload.NotLoaded):
+                    raise result.error
+        return results
 
     def value(self, item: int) -> Any:
         """The result of this item of the submission."""

@@ -298,3 +298,42 @@ def test_a_slice_is_the_futures_of_its_items(cluster: Cluster) -> None:
     assert job[np.int64(1)] is job[1]
     with pytest.raises(TypeError):
         job["1"]  # type: ignore[call-overload]
+
+
+class Broken:
+    """Cannot be loaded."""
+
+    def __reduce__(self) -> Any:
+        return float, ("no number",)
+
+
+@task_decorator.task
+def sometimes_broken(x: int) -> Any:
+    return Broken() if x == 2 else x
+
+
+def test_a_result_that_cannot_be_loaded_spoils_no_other(cluster: Cluster, core: FakeCore) -> None:
+    job = sometimes_broken.map(range(5))
+    with pytest.raises(lb.TaskFailed, match=r"the result of item 2 of .* cannot be loaded here: ValueError"):
+        job.results(10)
+    assert job.results(10, errors="skip") == [0, 1, 3, 4]
+    kept = job.results(10, errors="return")
+    assert isinstance(kept.pop(2), lb.TaskFailed)
+    assert kept == [0, 1, 3, 4]
+    assert [job[n].result(10) for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
+    with pytest.raises(lb.TaskFailed, match="cannot be loaded here: ValueError"):
+        job[2].result(10)
+    told = iter(job)
+    assert [next(told), next(told)] == [0, 1]
+    with pytest.raises(lb.TaskFailed, match="cannot be loaded here"):
+        next(told)
+    frame = job.dataframe()
+    assert frame["result"].tolist()[3:] == [3, 4]
+    assert "cannot be loaded here" in frame["error"][2]
+
+
+def test_one_of_a_loop_of_submits_that_cannot_be_loaded_spoils_no_other(cluster: Cluster, core: FakeCore) -> None:
+    futures = [sometimes_broken.submit(x) for x in range(5)]
+    assert [future.result(10) for n, future in enumerate(futures) if n != 2] == [0, 1, 3, 4]
+    with pytest.raises(lb.TaskFailed, match="cannot be loaded here: ValueError"):
+        futures[2].result(10)
