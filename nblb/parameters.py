@@ -101,6 +101,7 @@ class Parameters(msgspec.Struct, frozen=True):
     LB_OUTPUT_MB: Annotated[int, Meta(ge=0, le=10**6, description="a whole number of MB, 0 to keep none")]
     LB_OUTPUT_TOTAL_MB: Annotated[int, Meta(ge=0, le=10**9, description="a whole number of MB, 0 or more")]
     LB_ON_INTERRUPT: Annotated[Literal["detach", "cancel", "kill"], Meta(description='"detach", "cancel" or "kill"')]
+    LB_SHOW_WAIT_S: Keep
     source: str = "defaults"
 
     @property

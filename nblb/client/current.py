@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nblb import task_api
 from nblb.client import front_end
-from nblb.client.connection import waiting
+from nblb.client.connection import wait_display, waiting
 from nblb.errors import LoadBalancerUnreachable
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nblb.client.futures.task_future import TaskFuture
     from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
+    from nblb.parameters import Parameters
 
 _open: list[Cluster] = []  # the last one is current; when it closes, the one before it becomes current again
 _stopped: list[str] = []  # name of the current cluster that was stopped, until another one is used
@@ -56,7 +57,7 @@ def use(cluster: Cluster) -> None:
     _drop(cluster)
     _stopped.clear()
     _open.append(cluster)
-    waiting.on_interrupt = cluster.parameters.LB_ON_INTERRUPT
+    _follow(cluster.parameters)
     front_end.meet_front_end()
 
 
@@ -65,7 +66,13 @@ def forget(cluster: Cluster) -> None:
     _drop(cluster)
     before = known()
     if before is not None:
-        waiting.on_interrupt = before.parameters.LB_ON_INTERRUPT
+        _follow(before.parameters)
+
+
+def _follow(parameters: Parameters) -> None:
+    """Take over what the parameters of the current cluster say about waits."""
+    waiting.on_interrupt = parameters.LB_ON_INTERRUPT
+    wait_display.shown_after_s = parameters.LB_SHOW_WAIT_S
 
 
 def stopped(cluster: Cluster) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.submit.function_cache import name_of
 from nblb.client.submit.ids import new_id
@@ -39,6 +40,7 @@ class CallsOfExecutor:
         self.user = user
         self.id = new_id()
         self.futures: set[TaskFuture] = set()  # the futures that have not ended
+        self.group = FutureGroup(self.name)
         # Callbacks and the garbage collector may run on any thread, even on one that has the lock already.
         self._lock = threading.RLock()
         self._in_use = True
@@ -47,6 +49,7 @@ class CallsOfExecutor:
     def add(self, future: TaskFuture) -> None:
         with self._lock:
             self.futures.add(future)
+        self.group.add(future)
         future.add_done_callback(self._ended)
 
     def open_calls(self) -> list[TaskFuture]:
@@ -78,6 +81,7 @@ class CallsOfExecutor:
             return True
 
     def _ended(self, future: TaskFuture) -> None:
+        self.group.ended(future)
         with self._lock:
             self.futures.discard(future)
             if not self.futures and not self._in_use:
@@ -159,6 +163,7 @@ class Executor(concurrent.futures.Executor):
                 future = TaskFuture(calls.connection, new_id(), options.name or getattr(function, "__name__", "call"))
                 future._port.never_sent(future, error)
             future._raises_original = True
+            future._group = calls.group
             calls.add(future)
         return future
 

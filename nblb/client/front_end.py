@@ -4,6 +4,7 @@
 object's mime bundle;
 "pump" is called by the main thread about twenty times a second while it waits, so that buttons work meanwhile;
 "here" binds a callback to the cell that runs now, so that what it prints goes there (see `here`);
+"waits" shows what the main thread waits for (see `wait_shown`);
 "superseded" when a job has taken over the name of another (see `superseded`);
 "shown" when a task has displayed something (see `shown`);
 "interrupted" when the stop button has ended a wait (see `interrupted`).
@@ -73,6 +74,15 @@ def here(callback: Callable[..., Any]) -> Callable[..., Any]:
     """Bind a callback to the current cell, so that its output goes there when another thread calls it."""
     bind = _pictures.get("here")
     return bind(callback) if bind is not None else callback
+
+
+def wait_shown() -> tuple[Callable[[Any], None] | None, str]:
+    """The function that shows what a long wait is for, or None without a front-end; and the id of the running cell."""
+    found = _pictures.get("waits")
+    if found is None:
+        return None, ""
+    shown: tuple[Callable[[Any], None] | None, str] = found()
+    return shown
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:

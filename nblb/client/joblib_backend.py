@@ -17,6 +17,7 @@ from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
 
 from nblb import task_api
 from nblb.client import current, front_end
+from nblb.client.connection.wait_display import BackgroundDisplay
 from nblb.client.executor import Executor
 from nblb.client.submit.function_cache import name_of
 from nblb.client.submit.ids import new_id
@@ -61,6 +62,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         self._setup = _Setup(new_id(), initializer, initargs)
         self._show = _show
         self._executor: Executor | None = None
+        self._display: BackgroundDisplay | None = None
         self.parallel: Any = None
         parent = task_api.parent
         if parent is not None and parent.is_waited_by:
@@ -86,6 +88,12 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
         self._show = front_end.here(_show)
         self._executor = Executor(priority=self._options.priority, user=self._options.user)
         self._executor.name = f"joblib-{next(_numbers)}"
+        self._display = BackgroundDisplay(self._shown)
+
+    def _shown(self) -> Any:
+        """The calls of this Parallel, as one group; None before the first one."""
+        calls = self._executor._calls if self._executor is not None else None
+        return calls.group if calls is not None else None
 
     def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> TaskFuture:
         if self._executor is None:
@@ -115,6 +123,8 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def stop_call(self) -> None:
         executor, self._executor = self._executor, None
+        if self._display is not None:
+            self._display.stop()
         if executor is not None:
             executor.shutdown(cancel_futures=True)
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from nblb.parameters import Parameters
 
 KEYS = {"core": "LB_", "hub": "WKHUB_", "monitor": "MONITOR_"}  # role -> prefix of its settings
-NOT_COMPARED = frozenset({"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT"})  # of other clusters, or of the notebook only
+NOT_COMPARED = frozenset(
+    {"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT", "LB_SHOW_WAIT_S"}
+)  # of other clusters, or of the notebook only
 LONGEST = 400  # characters of a value; a longer one is compared by its hash
 MOST_PORTS = 50  # ports that are tried after MONITOR_PORT
 COMPLAINT = "nblb: "  # start of the last line in the log of a process that ended with an error

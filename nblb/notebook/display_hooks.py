@@ -12,6 +12,7 @@ from nblb.notebook import interrupts, tracebacks
 from nblb.notebook.cards import static_html, view_model
 from nblb.notebook.cards.card import Card
 from nblb.notebook.cards.cluster_card import ClusterCard
+from nblb.notebook.cards.group_card import GroupCard
 from nblb.notebook.cards.job_card import JobCard
 from nblb.notebook.cards.list_card import InboxCard, JobsCard
 from nblb.notebook.cards.refresh import sampler
@@ -25,6 +26,7 @@ KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> class name
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
     "jobs": ("nblb.client.rows", "JobList", JobsCard),
     "inbox": ("nblb.client.jobs.inbox", "Inbox", InboxCard),
+    "group": ("nblb.client.futures.group", "FutureGroup", GroupCard),
 }
 LAST_WORD_S = 1.0  # how long a cell's end waits until ended cards are drawn
 _cards: weakref.WeakKeyDictionary[Any, Card] = weakref.WeakKeyDictionary()
@@ -41,7 +43,7 @@ def show(kind: str, thing: Any) -> None:
     if card.shown_in is not None and card.shown_in == cell():
         card.shown_in = None  # a magic in this cell has already shown it
     else:
-        card.show()
+        card.show(cell())
 
 
 def _card(kind: str, thing: Any, here: Mode) -> Card:
@@ -50,6 +52,8 @@ def _card(kind: str, thing: Any, here: Mode) -> Card:
     if card is None or card.mode is not here:
         card = KINDS[kind][2](thing, here)
         _cards[thing] = card
+        if kind == "group":
+            thing.changed = card.changed
         port = getattr(thing, "_port", None)  # which lists have not
         if port is not None:
             port.add_listener(thing, card.changed)
@@ -61,6 +65,19 @@ def beneath(thing: Any) -> str:
     card = _card("job" if hasattr(thing, "retry_failed") else "task", thing, Mode.LIVE)
     card.bring()
     return card.key
+
+
+def waits() -> tuple[Callable[[Any], None] | None, str]:
+    """The function that shows what the main thread waits for, and the cell in which it does. The client calls it."""
+    return (show_awaited if mode() is not Mode.OFF else None), cell()
+
+
+def show_awaited(thing: Any) -> None:
+    """Displays the card of an awaited object, unless this cell has it already."""
+    card = _cards.get(thing)
+    if card is None or not card.is_in(cell()):
+        kind = "group" if hasattr(thing, "marked_states") else "job" if hasattr(thing, "retry_failed") else "task"
+        show_now(kind, thing)
 
 
 def show_now(kind: str, thing: Any) -> None:
@@ -125,6 +142,7 @@ def install(ipython: Any) -> None:
         formatter.for_type_by_name(module, name, lambda thing, kind=kind: show(kind, thing))
         front_end.register(kind, lambda thing, kind=kind: picture(kind, thing))
     front_end.register("pump", pump)
+    front_end.register("waits", waits)
     front_end.register("interrupted", interrupts.interrupted)
     front_end.register("here", output_routing.bind)
     front_end.register("superseded", superseded)
@@ -137,7 +155,7 @@ def remove(ipython: Any) -> None:
     from nblb.client import front_end
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "pump", "interrupted", "superseded", "here"):
+    for kind in (*KINDS, "pump", "waits", "interrupted", "superseded", "here"):
         front_end.register(kind, None)
     with contextlib.suppress(ValueError):  # it was not there
         ipython.events.unregister("post_run_cell", draw_ends)

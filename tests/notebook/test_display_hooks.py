@@ -42,7 +42,7 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
         "%unload_ext nblb\nafter = heard.count(display_hooks.draw_ends)\n"
         "print(sorted(front_end._pictures), front_end.pump(), before - after)",
     )
-    kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
+    kinds = ["cluster", "group", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task", "waits"]
     assert said(notebook, 0) == f"{kinds} True\n"
     assert said(notebook, 1) == "[] None 1\n"
 
@@ -64,7 +64,8 @@ def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
 def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_unloaded() -> None:
     use = (
         "from types import SimpleNamespace\nfrom nblb.client import current, front_end\n"
-        "current.use(SimpleNamespace(parameters=SimpleNamespace(LB_ON_INTERRUPT='detach'), stopped=False))\n"
+        "parameters = SimpleNamespace(LB_ON_INTERRUPT='detach', LB_SHOW_WAIT_S=0.5)\n"
+        "current.use(SimpleNamespace(parameters=parameters, stopped=False))\n"
     )
     notebook = run(
         use + "print(sorted(front_end._pictures), '%lb_start' in get_ipython().magics_manager.magics['line'])",
@@ -72,7 +73,7 @@ def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_
         + use
         + "print(sorted(front_end._pictures))",
     )
-    kinds = ["cluster", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task"]
+    kinds = ["cluster", "group", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task", "waits"]
     assert said(notebook, 0) == f"{kinds} False\n"
     assert said(notebook, 1) == "[]\n"
 

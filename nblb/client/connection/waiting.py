@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nblb import task_api
 from nblb.client import front_end
+from nblb.client.connection import wait_display
 from nblb.client.futures.light_future import SharedCondition
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ log = logging.getLogger("nblb")
 
 SOON_S = 0.001  # for this long, a task that waits for another keeps its worker's slot
 PUMP_S = 0.05  # between two checks for clicks in the front-end, if there is one
+MOST_S = 3600.0  # of one wait for a condition
 
 on_interrupt = "detach"  # LB_ON_INTERRUPT of the current cluster
 
@@ -34,25 +36,57 @@ _interrupted: tuple[weakref.ref[Any], float] | None = None  # the target of the 
 
 
 def wait_on(
-    condition: threading.Condition | SharedCondition, done: Callable[[], bool], timeout_s: float | None
+    condition: threading.Condition | SharedCondition,
+    done: Callable[[], bool],
+    timeout_s: float | None,
+    subject: wait_display.Subject = lambda: None,
 ) -> bool:
-    """Wait until `done()` is true, and return whether it came in time; a change notifies `condition`."""
+    """Wait until `done()` is true, and return whether it came in time; a change notifies `condition`.
+
+    `subject` returns the object that is shown if the wait lasts.
+    """
     parent = task_api.parent
     if parent is not None and parent.is_waited_by:
         return _wait_in_task(parent, condition, done, timeout_s)
-    pump = front_end.pump()
-    if pump is None:
+    if done():
+        return True
+    pump, display = front_end.pump(), wait_display.begin(subject)
+    if pump is None and display is None:
         with condition:
             return condition.wait_for(done, timeout_s)
+    try:
+        return _wait_and_draw(condition, done, timeout_s, pump, display)
+    finally:
+        if display is not None:
+            display.close()
+
+
+def _wait_and_draw(
+    condition: threading.Condition | SharedCondition,
+    done: Callable[[], bool],
+    timeout_s: float | None,
+    pump: Callable[[], Any] | None,
+    display: wait_display.WaitDisplay | None,
+) -> bool:
+    """The wait of a main thread, which handles clicks and draws the display meanwhile."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
+    now = time.monotonic()
+    if display is not None:
+        display.draw(now)  # earlier waits of this cell may have lasted long enough
     while True:
-        left = PUMP_S if until is None else min(PUMP_S, max(0.0, until - time.monotonic()))
+        left = PUMP_S if pump is not None or display is None else max(PUMP_S, display.due - now)
+        if until is not None:
+            left = min(left, max(0.0, until - now))
         with condition:
-            if condition.wait_for(done, left):
+            if condition.wait_for(done, min(left, MOST_S)):
                 return True
-        if until is not None and time.monotonic() >= until:
+        now = time.monotonic()
+        if until is not None and now >= until:
             return False
-        pump()
+        if pump is not None:
+            pump()
+        if display is not None:
+            display.draw(now)
 
 
 def _wait_in_task(

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nblb import payload
+from nblb.client.connection import wait_display
 from nblb.client.connection.waiting import interruptible, wait_on
+from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.job import Job
 from nblb.errors import NblbError
@@ -90,13 +92,20 @@ def _futures(things: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
     return found
 
 
+def _only_job(things: Sequence[Any]) -> Job | None:
+    """The job, if nothing else is awaited."""
+    return things[0] if len(things) == 1 and isinstance(things[0], Job) else None
+
+
 class _Several:
     """A group of futures to wait for together."""
 
-    def __init__(self, futures: Sequence[concurrent.futures.Future[Any]]) -> None:
+    def __init__(self, futures: Sequence[concurrent.futures.Future[Any]], job: Job | None = None) -> None:
+        self.job = job  # the only one that they belong to
         self.futures = list(dict.fromkeys(futures))
         self.ended: deque[concurrent.futures.Future[Any]] = deque()
         self.condition = threading.Condition()
+        self._group: FutureGroup | None = None
         for future in self.futures:
             future.add_done_callback(self._note)
 
@@ -108,9 +117,17 @@ class _Several:
     def wait(self, enough: Callable[[], bool], timeout: float | None) -> bool:
         ours = next((future for future in self.futures if isinstance(future, TaskFuture)), None)
         if ours is None:
-            return wait_on(self.condition, enough, timeout)
+            return wait_on(self.condition, enough, timeout, self._shown)
         with interruptible(self, ours._connection):
-            return wait_on(self.condition, enough, timeout)
+            return wait_on(self.condition, enough, timeout, self._shown)
+
+    def _shown(self) -> Any:
+        """What is shown during the wait: the job whose items these are, or the futures as a group."""
+        if self.job is not None:
+            return self.job
+        if self._group is None:
+            self._group = FutureGroup(futures=self.futures)
+        return self._group
 
     def done(self) -> bool:
         return all(future.done() for future in self.futures)
@@ -197,7 +214,8 @@ def wait(
     --------
     >>> done, not_done = lb.wait([f, g], timeout=10)
     """
-    several = _Several(_futures(things))
+    things = [things] if isinstance(things, Job) else list(things)
+    several = _Several(_futures(things), _only_job(things))
 
     def enough() -> bool:
         ended = list(several.ended)
@@ -256,4 +274,17 @@ def gather(*things: Any) -> list[Any]:
     for thing in things:
         if not isinstance(thing, (Job, concurrent.futures.Future)):
             raise TypeError(f"{thing!r} is neither a future nor a job")
-    return [thing.results() if isinstance(thing, Job) else thing.result() for thing in things]
+    if len(things) <= 1:
+        return [_result(thing) for thing in things]
+    group = FutureGroup(futures=[thing for thing in things if not isinstance(thing, Job)])
+
+    found = []
+    for thing in things:
+        shown = thing if isinstance(thing, Job) else group
+        with wait_display.waiting_for(lambda: shown):  # noqa: B023
+            found.append(_result(thing))
+    return found
+
+
+def _result(thing: Any) -> Any:
+    return thing.results() if isinstance(thing, Job) else thing.result()

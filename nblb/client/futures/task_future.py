@@ -13,6 +13,7 @@ from nblb import payload
 from nblb.client import front_end
 from nblb.client.connection.waiting import interruptible, wait_on
 from nblb.client.futures.future_port import FuturePort
+from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, LightFuture
 from nblb.client.futures.live import MimeBundle, SteeredTask
 from nblb.client.futures.output_access import TaskOutputAccess
@@ -44,6 +45,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     _port = FuturePort()
     _item = 0
     _of_job = False
+    _group: FutureGroup | None = None  # of a call of an executor: all its calls
     _changed: TaskChanged | None = None
     _ended: TaskEnded | None = None
     _load: Callable[[], Any] | None = None  # unpickles the result, if it is not in `_ended`
@@ -137,8 +139,14 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         with interruptible(self, self._connection):
             if not self._of_job:
                 self._connection.hear_at_once(self._record, self, timeout)
-            if not wait_on(self._condition, self.done, timeout):
+            if not wait_on(self._condition, self.done, timeout, self._shown_for):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
+
+    def _shown_for(self) -> Any:
+        """What is shown while somebody waits for this future: the job it belongs to, or the open single tasks."""
+        from nblb.client.futures.waited import shown_for
+
+        return shown_for(self, self._connection.owners)
 
     def _value(self) -> Any:
         load, ended = self._load, self._ended

@@ -22,9 +22,10 @@ from nblb.client.jobs.job_port import JobPort
 from nblb.client.jobs.ledger import Ledger
 from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
-from nblb.client.jobs.view import Pace, View, job_snapshot
+from nblb.client.jobs.view import View, job_snapshot
 from nblb.client.redefined import watch
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
+from nblb.client.throughput import Pace
 from nblb.errors import NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import (
     CancelTask,
@@ -144,7 +145,7 @@ class Job(SteeredJob):
         if done():
             return True
         with interruptible(self, self._connection):
-            ended = wait_on(self._lock, lambda: done() or self._connection.is_closed, timeout)
+            ended = wait_on(self._lock, lambda: done() or self._connection.is_closed, timeout, lambda: self)
         if ended and not done():
             self._connection.check_open()
         return ended

@@ -56,6 +56,7 @@ class Card(ABC):
         self._weak = weakref.ref(thing, self._thing_gone)
         self.shown_in: str | None = None  # the cell in which a magic has shown it
         self._places: list[Place] = []
+        self._latest_cell = ""
         self._on_show = False
         self._look = Look(self.described(thing))
         self._said = ""
@@ -86,8 +87,13 @@ class Card(ABC):
 
     # ── showing ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def show(self) -> None:
-        """Displays the card in the cell that runs now."""
+    def is_in(self, cell: str) -> bool:
+        """True if the latest place of the card is the output of this cell."""
+        return bool(cell) and self._latest_cell == cell
+
+    def show(self, cell: str = "") -> None:
+        """Displays the card in the cell that runs now, whose id is `cell`."""
+        self._latest_cell = cell
         self._become_live()
         found = self._look
         self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle(), self._told())]

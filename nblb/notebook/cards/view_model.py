@@ -40,6 +40,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "state": snapshot.state,
         "look": wording.JOB_LOOK.get(snapshot.state, ("?", snapshot.state)),
         "percent": wording.percent(snapshot.done_percent, counts, snapshot.total),
+        "part": round(max(0.0, snapshot.done_percent - 100.0 * wording.ended(counts) / max(1, snapshot.total)), 1),
         "text": wording.progress_text(counts, snapshot.total, snapshot.kept),
         "counts": wording.count_rows(counts, snapshot.kept),
         "total": snapshot.total,

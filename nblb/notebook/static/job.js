@@ -47,6 +47,8 @@ export default live((model, root) => {
   return (now) => {
     top.draw(now, root); other.draw(now, model); before.draw(now);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
+    // The bar's length is the progress: what runs has the length that it has done, not that of its items.
+    share.set("RUNNING", now.part || 0); share.set("CANCELLING", 0);
     progress.draw(now, ["DONE", "KEPT", "FAILED", "LOST", "CANCELLED", "CANCELLING", "RUNNING"].map((state) => [state, share.get(state) || 0]));
     const there = new Map(now.counts.map((row) => [row[0], row]));
     for (const row of [...always, ...now.counts]) if (!chips.has(row[0])) { const chip = h("li", { "data-state": row[0] }); chips.set(row[0], { chip, row }); counts.append(chip); }
@@ -59,7 +61,7 @@ export default live((model, root) => {
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
     item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
     said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"));
-    cancel.can(now.can.cancel); retry.can(now.can.retry); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
+    cancel.can(now.can.cancel); retry.can(now.can.retry); show(retry, now.can.retry !== undefined); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
       say(aloud, `${now.title}: ${now.text}`); spoken = Date.now();
     }

@@ -1,0 +1,65 @@
+"""Waits that show what they wait for, in a real JupyterLab: once, by themselves, with a bar as long as the progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.browser.lab import Lab, browser_page, write_notebook
+
+START = "%load_ext nblb\n%lb_start parameters.json --no-monitor --workers 2\nimport nblb as lb, time"
+TASK = """@lb.task
+def fit(seed, n=20):
+    for step in lb.track(range(n)):
+        time.sleep(0.15)
+    return seed
+"""
+BAR = """() => { const bar = document.querySelector('.nblb-root[aria-label=sweep] [role=progressbar]');
+    const filled = [...bar.children].reduce((sum, part) => sum + part.getBoundingClientRect().width, 0);
+    return [100 * filled / bar.getBoundingClientRect().width, +bar.ariaValueNow]; }"""
+
+
+def test_readmes_ten_lines_show_the_job_with_a_bar_as_long_as_its_progress(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    write_notebook(
+        here.root / "ten.ipynb", START + "\n" + TASK + "job = fit.map(range(4), job='sweep')\nsum(job.results())"
+    )
+    with browser_page(here, "ten.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        card.get_by_role("progressbar").wait_for()
+        page.page.wait_for_function(
+            "() => +[...document.querySelectorAll('[role=progressbar]')].at(-1).ariaValueNow >= 15"
+        )
+        filled, percent = page.page.evaluate(BAR)
+        assert abs(filled - percent) <= 3, "running items fill what they have done"
+        card.get_by_text("left").first.wait_for()
+        page.page.screenshot(path=artifacts / "awaited-job.png")
+        card.get_by_text("took").wait_for()
+        assert page.page.locator(".nblb-root").filter(has_text="sweep").count() == 1
+        assert page.errors == []
+
+
+def test_a_loop_over_futures_joblib_and_an_executor_show_one_card_each(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    write_notebook(
+        here.root / "several.ipynb",
+        START + "\n" + TASK,
+        "[f.result() for f in [fit.submit(n, 6) for n in range(4)]]",
+        "import joblib\nwith joblib.parallel_config('nblb'):\n"
+        "    joblib.Parallel()(joblib.delayed(time.sleep)(0.8) for n in range(4))",
+        "with lb.executor() as ex:\n    print(list(ex.map(fit.options(name='calls'), range(4), [6] * 4)))",
+        "done = lb.wait([fit.submit(n, 6) for n in range(3)])",
+    )
+    with browser_page(here, "several.ipynb") as page:
+        page.open()
+        page.run_all()
+        for name in ("4 × fit", "joblib-1", "executor-1", "3 × fit"):
+            page.card(name).get_by_text("took").wait_for(timeout=60_000)
+            assert page.page.locator(".nblb-root").filter(has_text=name).count() == 1
+            assert page.card(name).get_by_role("button", name="Retry failed").count() == 0
+        page.page.screenshot(path=artifacts / "awaited-several.png")
+        assert page.errors == []
