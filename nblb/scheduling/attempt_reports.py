@@ -33,6 +33,7 @@ from nblb.scheduling.reporting.tallies import ran_s
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
+DONE, CANCELLING = TaskState.DONE, TaskState.CANCELLING
 LONGEST_NOTE = 2000  # characters
 LONGEST_S = 1e9  # a longer duration is not credible
 
@@ -222,27 +223,22 @@ class AttemptReports:
         if isinstance(message, TaskFinished) and message.follows:
             self._follow(held, message.follows, now)
         kept = [held.first + offset + number for number in message.kept]
-        done = []
+        done, done_items = [], 0
         for task in held.tasks if items == held.items else self._part(held, offset, items):
-            if task.state is TaskState.CANCELLING:
+            if task.state is CANCELLING:
                 self.state.fail(task, "TaskFinished", None, now)
                 continue
             early = kept and any(task.first <= item < task.first + task.items for item in kept)
             task.move("StoppedAndKept" if early else "TaskFinished", now)
             done.append(task)
+            done_items += task.items
         if done:
-            its_s = one_s * sum(task.items for task in done)
+            its_s = one_s * done_items
             told_of_s += its_s
             self._done(held, done, message, offset, items, its_s, now)
-        self._spent(held, charged_s - told_of_s, now)
-
-    def _spent(self, held: Assignment, seconds: float, now: float) -> None:
-        """Count the time of an attempt that is charged to its user but is in no TaskEnded.
-
-        It is below zero where the ends carry more, since they include the time of waits.
-        """
-        if abs(seconds) > 1e-9:
-            self.state.tallies.spend(held.user.name, seconds, self.state.wall(now))
+        rest_s = charged_s - told_of_s  # in no TaskEnded; below zero where the ends include the time of waits
+        if not -1e-9 <= rest_s <= 1e-9:
+            self.state.tallies.spend(held.user.name, rest_s, self.state.wall(now))
 
     def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
         """Return the failures by item; where the report is inconsistent, every item without a result has failed."""
@@ -275,20 +271,21 @@ class AttemptReports:
             kept = tuple(n for n in kept if 0 <= n < items and n not in holes)
         self.state.finish(
             done,
-            TaskEnded(
-                task=held.record.id,
-                first=first,
-                items=items,
-                state=TaskState.DONE,
-                payload=message.payload,
-                holes=holes,
-                duration_s=duration_s,
-                worker=held.worker,
-                host=held.group.hub.hello.host,
-                attempt=held.attempt,
-                ended_at=self.state.wall(now),
-                function=done[0].code,
-                kept=kept,
+            TaskEnded(  # positional, since keyword arguments cost time
+                held.record.id,
+                DONE,
+                first,
+                items,
+                message.payload,
+                None,
+                holes,
+                duration_s,
+                held.worker,
+                held.group.hub.hello.host,
+                held.attempt,
+                self.state.wall(now),
+                done[0].code,
+                kept,
             ),
             now,
         )
@@ -409,7 +406,8 @@ class AttemptReports:
     def _let_go(self, held: Assignment, now: float) -> None:
         """Release a lost attempt; its time is still charged to its user."""
         spent_s = max(0.0, now - held.started_at - held.told_s) if held.started_at else 0.0
-        self._spent(held, self.state.let_go(held, now, spent_s), now)
+        charged_s = self.state.let_go(held, now, spent_s)
+        self.state.tallies.spend(held.user.name, charged_s, self.state.wall(now))
 
     def orphan_lost(self, orphan: Orphan, reason: str, now: float) -> None:
         """Retry or end an attempt that an earlier core assigned and that no hub has."""
@@ -513,7 +511,7 @@ class AttemptReports:
         return held
 
     def _committed(self, hub: Hub, task: str, attempt: int, first: int) -> None:
-        self.state.send(hub.address, EndCommitted(task=task, attempt=attempt, first=first))
+        self.state.send(hub.address, EndCommitted(task, attempt, first))
 
 
 def _is_to_split(task: Slice) -> bool:

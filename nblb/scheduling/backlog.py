@@ -48,14 +48,6 @@ class SliceQueue:
         else:
             self.tasks.append(task)
 
-    def count(self, name: str, items: int) -> None:
-        """Add `items` (which may be negative) to the number of waiting items of this name."""
-        left = self.items.get(name, 0) + items
-        if left:
-            self.items[name] = left
-        else:
-            del self.items[name]
-
     def head(self) -> Slice | None:
         tasks, late = self.tasks, self.late
         if tasks and not late and tasks[0].state is QUEUED:  # nearly always
@@ -69,14 +61,6 @@ class SliceQueue:
         if late and (not tasks or late[0] < tasks[0]):
             return late[0]
         return tasks[0] if tasks else None
-
-    def drop_head(self) -> None:
-        """Remove the slice that `head` returned."""
-        late = self.late
-        if late and (not self.tasks or late[0] < self.tasks[0]):
-            heappop(late)
-        else:
-            self.tasks.popleft()
 
     def died(self) -> None:
         """Note that one of the slices in this line was cancelled."""
@@ -173,21 +157,13 @@ class UserQueue:
 
     def drop(self, task: Slice, band: Band) -> None:
         """Remove a slice that goes to a hub; it is the next one, or one of the `others`, for this band."""
-        record, items = task.record, task.items
-        line = self._lines.get(band) or self._line(record)
-        if line.late:
-            line.drop_head()
+        line = self._lines.get(band) or self._line(task.record)
+        tasks, late = line.tasks, line.late
+        if late and (not tasks or late[0] < tasks[0]):
+            heappop(late)
         else:
-            line.tasks.popleft()
-        self.waiting -= items
-        if record.job is None:
-            self.single -= items
-        waiting, name = line.items, record.spec.name  # `line.count` inlined, since this runs for every dispatch
-        left = waiting[name] - items
-        if left:
-            waiting[name] = left
-        else:
-            del waiting[name]
+            tasks.popleft()
+        self._count(line, task.record, -task.items)
 
     def withhold(self, task: Slice, band: Band) -> None:
         """Remove the next slice for this band from its line although it stays QUEUED."""
@@ -199,10 +175,16 @@ class UserQueue:
         self._count(self._line(task.record), task.record, -items)
 
     def _count(self, line: SliceQueue, record: Submission, items: int) -> None:
+        """Add `items` (which may be negative) to the numbers of waiting items."""
         self.waiting += items
         if record.job is None:
             self.single += items
-        line.count(record.spec.name, items)
+        waiting, name = line.items, record.spec.name
+        left = waiting.get(name, 0) + items
+        if left:
+            waiting[name] = left
+        else:
+            del waiting[name]
 
     @property
     def by_name(self) -> Counter[str]:

@@ -9,14 +9,14 @@ from itertools import islice
 from nblb.protocol.commands import Record, Send
 from nblb.protocol.journal_entries import AttemptKept
 from nblb.protocol.messages import TaskState
-from nblb.scheduling.backlog import Entry, UserQueue
+from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.reporting import at_hub, place_in_line
-from nblb.scheduling.slice import Slice, given_at
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Kind, Submission
 
@@ -33,8 +33,7 @@ class Dispatch:
         self.held = False  # the disk is full: nothing new is started
         self.suspect_from = state.policy.most_ends - 1  # crashes
         self._estimates = state.placement.estimates
-        self._now = 0.0
-        self._step = given_at(0.0)
+        self._now = self._wall = 0.0  # the current time by both clocks
 
     def run(self, now: float) -> None:
         """Assign until no slice waits that a free worker could run, then send short slices ahead."""
@@ -47,7 +46,7 @@ class Dispatch:
             for task in withheld:
                 state.enqueue(task)
             state.dispatch_due = False
-        self._now, self._step = now, given_at(now)
+        self._now, self._wall = now, state.wall(now)
         self.sent_ahead, self.waiting = [], []
         left = MAX_A_TURN
         for band in state.placement.bands:
@@ -58,12 +57,20 @@ class Dispatch:
             state.dispatch_due = True
 
     def _serve(self, band: Band, most: int) -> int:
-        """Assign the free workers of this band to users in turn; return the number of slices assigned."""
-        placement, given = self.state.placement, 0
+        """Assign the free workers of this band to users in turn; return the number of slices assigned.
+
+        Workers that have waited for nested tasks resume first where their turn has come.
+        """
+        placement, resumable, given = self.state.placement, self.state.resumable, 0
         free = placement.rooms[band].free.groups
         passed: list[UserQueue] = []  # users whose next slice no free worker can run
-        entry = self._first(band) if free else None
-        while entry is not None and given < most and free:  # (none is assigned if only a suspect hub has room)
+        entry = band.first() if free else None
+        while given < most and free:  # (none is assigned if only a suspect hub has room)
+            if resumable and waits.resume_next(self.state, band, entry, self._now):
+                entry = band.first()
+                continue
+            if entry is None:
+                break
             _, _, _, user, task = entry
             if task.crashes >= self.suspect_from and self._withhold(task, user, band):
                 entry = band.first()
@@ -76,13 +83,13 @@ class Dispatch:
             if group is None:
                 band.pass_over(user)
                 passed.append(user)
-                entry = self._first(band)
+                entry = band.first()
                 continue
             items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             self._assign(task, items, user, band, group)
             given += 1
             band.put_right(user)
-            entry = self._first(band)
+            entry = band.first()
         band.changed.update(dict.fromkeys(passed))
         return given
 
@@ -108,13 +115,6 @@ class Dispatch:
     def _running(self) -> Iterator[Assignment]:
         """Yield the attempts that hubs have, without those that wait for nested tasks."""
         return (held for hub in self.state.hubs.values() for held in hub.in_hand.values() if not held.wait)
-
-    def _first(self, band: Band) -> Entry | None:
-        """Return the entry whose turn it is; first let workers resume that have waited and whose turn has come."""
-        entry = band.first()
-        while self.state.resumable and waits.resume_next(self.state, band, entry, self._now):
-            entry = band.first()
-        return entry
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
         """Return the user's next slice of another kind, and a group with a free worker that can run it."""
@@ -203,11 +203,12 @@ class Dispatch:
         estimate_s = self._estimates.slice_s(record, items) or 0.0
         fence = record.id, first, attempt
         held = Assignment(fence, record, first, items, attempt, [task], group, user, self._now, estimate_s)
-        task.give(held, self._step)
+        task.held = held
+        task.move("RunTask", self._now)
         hub.in_hand[fence] = held
-        group.given_one(estimate_s)
+        group.work_changed(1, estimate_s)
         user.occupied += 1
-        out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._now + self.state.wall_offset)))
+        out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._wall)))
         if not record.alone or (task.code or record.spec.function) not in hub.holds:
             self._send_inputs(hub, task)
         out.append(Send(hub.address, run_task(task, record, group.number)))

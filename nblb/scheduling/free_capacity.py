@@ -93,7 +93,7 @@ class FreeCapacity:
         self.prefetch_s = prefetch_s
         self.free = ByLoad()  # with an idle worker
         self.ahead = ByLoad()  # busy, but open to short slices sent ahead
-        self.full: dict[GroupOfWorkers, None] = {}  # busy, with all the work ahead that is allowed
+        self.full: dict[GroupOfWorkers, None] = {}  # busy, with as much work ahead as is allowed, or more
         self.workers = 0
 
     def place(self, group: GroupOfWorkers) -> None:
@@ -107,7 +107,7 @@ class FreeCapacity:
             self._stand_in(group, line)
         if line is not None:
             line.put(group)
-        elif group.alive:
+        elif 0 < group.alive < group.given:
             self.full[group] = None
         else:
             self.full.pop(group, None)

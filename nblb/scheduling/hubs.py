@@ -99,18 +99,11 @@ class GroupOfWorkers:
 
     def work_changed(self, slices: int, seconds: float) -> None:
         """Add a number of slices, and their estimated run time, to the assigned work; both may be negative."""
-        self.given += slices
-        self.load = self.given / self.alive if self.alive else NO_WORKERS
-        self.pending_s = self.pending_s + seconds if self.given else 0.0
-        self.room.place(self)
-
-    def given_one(self, seconds: float) -> None:
-        """Add one assigned slice: a fast variant of `work_changed` for dispatch."""
-        self.given = given = self.given + 1
-        self.pending_s += seconds
         alive = self.alive
+        self.given = given = self.given + slices
         self.load = given / alive if alive else NO_WORKERS
-        if given >= alive or self.line is None:  # else it keeps its place: it still has a free worker
+        self.pending_s = self.pending_s + seconds if given else 0.0
+        if slices < 0 or given >= alive or self.line is None:  # else it keeps its place: it still has a free worker
             self.room.place(self)
 
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:

@@ -175,9 +175,11 @@ class Intake:
         blobs, parked = self.state.blobs, self.state.parked_on
         if spec.function and spec.function not in blobs:
             return spec.function
-        missing = next((name for name in spec.constants if name not in blobs), "")
-        if missing or not parked:
-            return missing
+        for name in spec.constants:
+            if name not in blobs:
+                return name
+        if not parked:
+            return ""
         needed = (parked.get(name) or parked.get(name.rpartition(".")[0]) for name in spec.depends)
         return next(filter(None, needed), "")
 

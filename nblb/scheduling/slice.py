@@ -2,8 +2,8 @@
 
 The slices of a submission partition its items, and each is in one state (a TaskState). `Slice.move` looks the pair
 (state, cause) up in TRANSITIONS. A pair that is missing there is a bug and raises InvalidTransition with the slice's
-story; late reports are normal, and the table maps them to the same state. Only `Slice.give` (for speed), undoing an
-acceptance (cancelling.py) and the replay of a journal (restore.py) bypass `move`.
+story; late reports are normal, and the table maps them to the same state. Only undoing an acceptance (cancelling.py)
+and the replay of a journal (restore.py) bypass `move`.
 """
 
 from __future__ import annotations
@@ -98,11 +98,6 @@ class InvalidTransition(Exception):  # the name says what it is; it is a bug, ne
         self.task, self.cause = task, cause
 
 
-def given_at(now: float) -> Story:
-    """Return the story's entry for a slice that is assigned at this time."""
-    return ((now, "RunTask", QUEUED, ASSIGNED),)
-
-
 class Slice:
     """One slice of a submission: `items` calls from `first` on, all in one state."""
 
@@ -168,20 +163,6 @@ class Slice:
         """Add to the story a transition from before a restart of the core."""
         story = self.story
         self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((at, cause, old, new),)
-
-    def give(self, held: Assignment, step: Story) -> None:
-        """Assign the slice: a fast variant of `move("RunTask", now)`, since dispatch does little else.
-
-        `step` is `given_at(now)`, shared by all slices assigned at that time.
-        """
-        if self.state is not QUEUED:
-            raise InvalidTransition(self, "RunTask")
-        self.state, self.held = ASSIGNED, held
-        story = self.story
-        self.story = (story if len(story) < STORY_LENGTH else story[1:]) + step if story else step
-        record = self.record
-        if record.job is not None:
-            record.count(QUEUED, ASSIGNED, self.items)
 
     def part(self, first: int, items: int) -> Slice:
         """Return a new slice with this one's past for some of its items; the caller adjusts the partition."""

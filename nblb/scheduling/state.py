@@ -91,6 +91,7 @@ class State:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.clock = WallClock()
+        self.wall = self.clock.wall  # the wall-clock time of a time of the core's monotonic clock
         self.out: list[Command] = []
         self.records: dict[str, Submission] = {}
         self.jobs: dict[str, SubmittedJob] = {}
@@ -157,10 +158,6 @@ class State:
         """Wall-clock time minus the core's monotonic time."""
         return self.clock.offset
 
-    def wall(self, at: float) -> float:
-        """Return the wall-clock time of a time of the core's monotonic clock."""
-        return self.clock.wall(at)
-
     # ── queue ──
 
     def enqueue(self, task: Slice) -> None:
@@ -224,7 +221,7 @@ class State:
         for task in tasks:
             task.ended = ended
             task.held = task.orphan = None
-            self.tallies.count(task, self.wall_offset)
+            self.tallies.count(task, self.clock.offset)
             self.changed.pop(task, None)
             if record.children and ended.state is not TaskState.DONE:
                 parents.leave_children(self, task)
@@ -315,7 +312,7 @@ class State:
         for task in held.tasks:
             task.held = held
         held.group.hub.in_hand[held.fence] = held
-        held.group.given_one(held.estimate_s)
+        held.group.work_changed(1, held.estimate_s)
         held.user.occupied += 1
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> float:
@@ -331,7 +328,8 @@ class State:
         else:
             held.group.work_changed(-1, -held.estimate_s)
             held.user.occupied -= 1
-        duration_s = held.without_waits(duration_s)
+        if held.waited_s:
+            duration_s = held.without_waits(duration_s)
         worker = hub.workers.get(held.worker)
         if worker is not None:
             worker.done += 1

@@ -153,7 +153,7 @@ class Submission:
     def blobs(self) -> tuple[str, ...]:
         """The hashes of the functions and constants that it names."""
         own = (self.spec.function, *self.spec.constants) if self.spec.function else self.spec.constants
-        return (*own, *self.codes)
+        return (*own, *self.codes) if self.codes else own
 
     @property
     def shares(self) -> bool:

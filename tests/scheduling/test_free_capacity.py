@@ -134,3 +134,21 @@ def test_the_least_loaded_comes_first_and_of_equals_the_one_that_was_here_first(
         assert line.first() is min(here, key=lambda one: one.load, default=None)
         assert list(line) == here
         assert len(line._heap) <= 64 + 4 * 6
+
+
+def test_only_groups_with_work_ahead_are_full() -> None:
+    """So dispatch compares no users for work ahead, and recall no groups, where every worker has one long slice."""
+    floor = Floor(hubs=1, workers=2)
+    group = floor.groups[0]
+    group.work_changed(2, 100.0)
+    assert group not in group.room.free
+    assert group not in group.room.ahead
+    assert not group.room.full
+    group.work_changed(1, 100.0)
+    assert list(group.room.full) == [group]
+    group.work_changed(-1, -100.0)
+    assert not group.room.full
+    group.workers_changed(-1)
+    assert list(group.room.full) == [group]
+    group.workers_changed(-1)
+    assert not group.room.full

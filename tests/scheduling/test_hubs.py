@@ -35,16 +35,6 @@ def test_a_group_without_workers_is_loaded_beyond_all_others() -> None:
     assert group.load == NO_WORKERS
 
 
-def test_the_two_ways_to_count_a_slice_agree() -> None:
-    (one,), (two,) = hub().groups, hub().groups
-    for group in (one, two):
-        group.workers_changed(2)
-    for _ in range(3):
-        one.given_one(0.002)
-        two.work_changed(1, 0.002)
-    assert (one.given, one.load, one.pending_s) == (two.given, two.load, two.pending_s)
-
-
 def test_short_work_may_wait_behind_busy_workers_and_long_work_may_not() -> None:
     (group,) = hub().groups
     group.workers_changed(2)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.slice import STORY_LENGTH, TRANSITIONS, InvalidTransition, Slice, given_at
+from nblb.scheduling.slice import STORY_LENGTH, TRANSITIONS, InvalidTransition, Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
 
 
@@ -60,20 +60,18 @@ def test_the_story_is_bounded_and_late_facts_are_no_part_of_it() -> None:
     assert all(before[3] == after[2] for before, after in pairwise(task.story))
 
 
-def test_to_give_a_task_is_the_move_of_the_table() -> None:
+def test_the_counts_of_a_job_follow_the_moves_of_its_slices() -> None:
     job = SubmittedJob(OpenJob(job="j", name="sweep", items=3), "anna", 0.0)
-    twins = [Submission(SubmitTask(task=f"t{n}", name="f", items=3), "anna", n, 0.0, job) for n in range(2)]
-    moved, given = (record.begin(TaskState.QUEUED, 0.0) for record in twins)
-    for n in range(2 * STORY_LENGTH):
-        moved.move("RunTask", n)
-        given.give(held := object(), given_at(n))  # type: ignore[arg-type]
-        assert (given.state, given.held, given.story) == (moved.state, held, moved.story)
-        assert job.counts == {TaskState.QUEUED: 0, TaskState.ASSIGNED: 6}
-        for task in (moved, given):
-            task.move("TaskReturned", n)
-    given.move("CancelTask", 99.0)
+    task = Submission(SubmitTask(task="t", name="f", items=3), "anna", 1, 0.0, job).begin(TaskState.QUEUED, 0.0)
+    for n in range(3):
+        task.move("RunTask", n)
+        assert job.counts == {TaskState.QUEUED: 0, TaskState.ASSIGNED: 3}
+        task.move("TaskReturned", n)
+        assert job.counts == {TaskState.QUEUED: 3, TaskState.ASSIGNED: 0}
+    task.move("CancelTask", 99.0)
     with pytest.raises(InvalidTransition, match="RunTask came to"):
-        given.give(object(), given_at(100.0))  # type: ignore[arg-type]
+        task.move("RunTask", 100.0)
+    assert job.counts[TaskState.CANCELLED] == 3
 
 
 def test_ids_and_repr_say_which_items() -> None:

@@ -24,7 +24,6 @@ from nblb.scheduling.placement import Placement
 from nblb.scheduling.recall import Recall
 from nblb.scheduling.reporting.tallies import Tallies
 from nblb.scheduling.restore import Restore
-from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission as LiveRecord
 from tests.simulation.planting import Patches, nothing, swap
@@ -137,13 +136,14 @@ def double_count_of_occupied() -> Patches:
     """A user's workers are counted twice."""
 
     def make(original: Any) -> Any:
-        def give(self: Slice, held: Any, now: float) -> None:
-            original(self, held, now)
+        def assign(*args: Any) -> Any:
+            held = original(*args)
             held.user.occupied += 1
+            return held
 
-        return give
+        return assign
 
-    return [swap(Slice, "give", make)]
+    return [swap(Dispatch, "_assign", make)]
 
 
 def duplicate_end_accepted() -> Patches:
@@ -359,7 +359,7 @@ def left_behind_the_bound() -> Patches:
     """What is accepted beyond the bound never gets a place in its user's line."""
 
     def make(original: Any) -> Any:
-        def enqueue(self: State, task: Slice) -> None:
+        def enqueue(self: State, task: Any) -> None:
             if self.share.user(task.record.user).single < self.policy.max_queued:
                 original(self, task)
 

@@ -12,6 +12,7 @@ from nblb.protocol.messages import WaitEnded
 from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.nesting.stalled import StalledGroups
+from nblb.scheduling.reporting.tallies import Tallies
 from tests.simulation.planting import Patches, nothing, swap
 
 
@@ -106,9 +107,9 @@ def a_restart_charges_waits() -> Patches:
     """It is not kept that the end of a call tells of its waits as well."""
 
     def make(original: Any) -> Any:
-        return lambda self, held, seconds, now: original(self, held, max(0.0, seconds), now)
+        return lambda self, user, seconds, at: original(self, user, max(0.0, seconds), at)
 
-    return [swap(AttemptReports, "_spent", make)]
+    return [swap(Tallies, "spend", make)]
 
 
 NESTED_MUTANTS = (

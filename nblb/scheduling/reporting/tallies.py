@@ -120,6 +120,7 @@ class Tallies:
         self._past_users: dict[str, UserTotals] = {}
         self._changed_names: dict[str, None] = {}  # names whose current past is not in the journal
         self._changed_users: dict[str, None] = {}
+        self.is_changed = False  # True if there are any of the two
 
     # ── events ──
 
@@ -139,7 +140,8 @@ class Tallies:
         statistics = self.by_name.get(name)
         if statistics is None:
             statistics = self.by_name[name] = Statistics()
-        statistics.add(items, failed, ran_s(task), _waited_s(task, wall_offset))
+        ran = ended.duration_s if ended.items == items else ran_s(task)
+        statistics.add(items, failed, ran, _waited_s(task, wall_offset))
 
     def uncount(self, task: Slice, wall_offset: float, keep_use: bool = True) -> None:
         """Subtract an ended slice that runs again; the use of its worker stays counted."""
@@ -187,14 +189,14 @@ class Tallies:
         self._past_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
 
     def _past_of(self, user: str) -> UserTotals:
-        self._changed_users[user] = None
+        self._changed_users[user], self.is_changed = None, True
         past = self._past_users.get(user)
         if past is None:
             past = self._past_users[user] = UserTotals()
         return past
 
     def _past_name(self, name: str) -> Statistics:
-        self._changed_names[name] = None
+        self._changed_names[name], self.is_changed = None, True
         past = self._past.get(name)
         if past is None:
             past = self._past[name] = Statistics()
@@ -207,12 +209,9 @@ class Tallies:
 
     # ── the journal ──
 
-    @property
-    def is_changed(self) -> bool:
-        return bool(self._changed_names or self._changed_users)
-
     def changed(self) -> Iterator[StatisticsKept | UserKept]:
         """Yield the rows that must be written to the journal again."""
+        self.is_changed = False
         names, self._changed_names = self._changed_names, {}
         for name in names:
             past = self._past.get(name)
