@@ -12,6 +12,7 @@ from typing import Any, overload
 from nblb import payload
 from nblb.client import current, redefined
 from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.arguments import grid, kept
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
 from nblb.client.jobs.reuse import CHOICES
@@ -179,7 +180,82 @@ class Task:
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         many.fresh = fresh
         name = named or f"{self.name}-{next(_unnamed)}"
-        return open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
+        opened = open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
+        opened._arguments = kept(self.function, many.records)
+        return opened
+
+    def starmap(self, iterable: Iterable[Iterable[Any]], /, **options: Any) -> Job:
+        """Run the function on the cluster for each tuple of arguments, as itertools.starmap does.
+
+        Parameters
+        ----------
+        iterable
+            Tuples of equal length, each with the positional arguments of one call.
+        **options
+            As for `map`: job, chunksize, supersede, fresh, and keyword arguments of every call.
+
+        Returns
+        -------
+        Job
+            The ordered futures of the calls.
+
+        Raises
+        ------
+        TypeError
+            The tuples differ in length, or one is no tuple of arguments.
+
+        Examples
+        --------
+        >>> job = simulate.starmap([(1, 100), (2, 200)])
+        """
+        rows = [tuple(row) for row in iterable]
+        for number, row in enumerate(rows):
+            if len(row) != len(rows[0]):
+                raise TypeError(
+                    f"call {number} has {len(row)} arguments and call 0 has {len(rows[0])}; starmap() takes tuples of "
+                    "one length"
+                )
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return self.map(*(columns or [[]]), **options)
+
+    def product(
+        self,
+        *choices: Iterable[Any],
+        job: str = "",
+        chunksize: int | str = "auto",
+        supersede: str = "ask",
+        fresh: bool = False,
+        **named: Iterable[Any],
+    ) -> Job:
+        """Run the function on the cluster for all combinations of these choices; the last one changes fastest.
+
+        Parameters
+        ----------
+        *choices
+            The values of the first, second, … parameter.
+        job, chunksize, supersede, fresh
+            As for `map`.
+        **named
+            The values of a parameter by its name; parameters between that are left out keep their defaults.
+
+        Returns
+        -------
+        Job
+            The ordered futures of the calls; `dataframe()` has a column for each parameter.
+
+        Raises
+        ------
+        TypeError
+            A name is no parameter, or a parameter without a default has no values.
+
+        Examples
+        --------
+        >>> job = simulate.product(range(3), n=[100, 1000], job="grid")
+        >>> len(job)
+        6
+        """
+        columns = grid(inspect.signature(self.function), choices, named)
+        return self.map(*(columns or [[]]), job=job, chunksize=chunksize, supersede=supersede, fresh=fresh)
 
     def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
         """The arguments; the first ones are checked against the signature, so that a mistake is reported once, here."""

@@ -4,41 +4,60 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nblb.client.jobs.ledger import Ledger
+from nblb.client.jobs.ledger import UNKNOWN, Ledger
 from nblb.protocol.messages import TaskState
-from nblb.user_text import kind_of
+from nblb.user_text import kind_of, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nblb.client.jobs.arguments import JobArguments
+
 
 HASH = 8  # digits of a hash to show
+MOST = 500  # characters of an error
+OWN = frozenset({"state", "kept", "code", "duration_s", "attempt", "host", "ended_at"})  # columns of every job
 
 
-def dataframe(ledger: Ledger, code: str) -> pd.DataFrame:
-    """One row an item: state, whether it was stopped early, code hash, result (or its keys), error, place."""
+def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) -> pd.DataFrame:
+    """One row an item: state, arguments, result (or its keys), what made it, when and where, and what went wrong."""
     import pandas as pd
 
     rows = []
     for item in range(ledger.total):
         state = ledger.state(item)
-        row: dict[str, Any] = {
-            "state": state.value,
-            "kept": item in ledger.kept,
-            "code": ledger.codes.get(item, code)[:HASH],
-        }
+        row: dict[str, Any] = {"state": state.value}
+        given = arguments.of(item) if arguments is not None else None
+        for name, value in (given or {}).items():
+            row[f"{name} (argument)" if name in OWN else name] = value
+        result: dict[str, Any] = {}
         if state is TaskState.DONE:
             try:
                 value = ledger.loader(item)()
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever a user's class raises
-                row.update(error=f"its result cannot be loaded here: {kind_of(error)}: {error}")
+                result = {"error": f"its result cannot be loaded here: {kind_of(error)}: {text_of(error, MOST)}"}
             else:
-                row.update(value if isinstance(value, dict) else {"result": value})
+                result = value if isinstance(value, dict) else {"result": value}
+        row.update({f"{name} (result)" if name in OWN else name: it for name, it in result.items()})
+        row.update(_made(ledger, item, code))
         failure = ledger.failures.get(item)
         if failure is not None:
             row.update(error=f"{failure.kind}: {failure.message}", where=failure.where)
         rows.append(row)
     frame: pd.DataFrame = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="item"))
     return frame
+
+
+def _made(ledger: Ledger, item: int, code: str) -> dict[str, Any]:
+    """What made an item, how long it took, where and when; empty values until it has ended."""
+    ending = ledger.ending(item) if ledger.has_ended(item) else UNKNOWN
+    return {
+        "kept": item in ledger.kept,
+        "code": ledger.codes.get(item, code)[:HASH],
+        "duration_s": ending.duration_s,
+        "attempt": ending.attempt,
+        "host": ending.host,
+        "ended_at": ending.ended_at,
+    }

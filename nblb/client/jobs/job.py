@@ -39,6 +39,8 @@ from nblb.protocol.messages import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nblb.client.jobs.arguments import JobArguments
+
 Errors = Literal["raise", "return", "skip"]
 
 
@@ -95,6 +97,7 @@ class Job(SteeredJob):
         self._base: int | None = 0  # items that had ended before this process attached; None: not known yet
         self._ended_at: float | None = None
         self._output = JobOutput()
+        self._arguments: JobArguments | None = None  # where this process has submitted the job
         connection.jobs[job_id] = self
         watch(self)
 
@@ -193,6 +196,32 @@ class Job(SteeredJob):
             except BaseException:  # the loop below finds the item whose result cannot be loaded
                 pass
         return [result for result in (self._outcome(n, errors) for n in range(len(self))) if result is not _SKIPPED]
+
+    def result(self, timeout: float | None = None) -> list[Any]:
+        """Return the results of all items in order, as `results(timeout)` does.
+
+        Parameters
+        ----------
+        timeout
+            The longest wait in seconds; None sets no limit.
+
+        Returns
+        -------
+        list
+            One result for each item.
+
+        Raises
+        ------
+        TaskError
+            An item has no result.
+        TimeoutError
+            Some items have not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> job.result()
+        """
+        return self.results(timeout)
 
     def _outcome(self, item: int, errors: Errors) -> Any:
         if self._ledger.state(item) is TaskState.DONE:
@@ -373,9 +402,11 @@ class Job(SteeredJob):
         Returns
         -------
         pandas.DataFrame
-            Columns: `state`; `kept`, True if the item was stopped early, so that its result is what it emitted last;
-            `code`, the hash of the code that ran it, as on the card (see `retry_failed(with_=)`); `result`, or a
-            column for each key if results are dicts; `error` and `where` for items that failed.
+            Columns: `state`; one for each argument, where this process has submitted the job and the arguments are
+            not too large; `result`, or a column for each key if results are dicts; `kept`, True if the item was stopped
+            early, so that its result is what it emitted last; `code`, the hash of the code that ran it, as on the card
+            (see `retry_failed(with_=)`); `duration_s`, `attempt`, `host` and `ended_at` (seconds since 1970);
+            `error` and `where` for items that failed.
 
         Raises
         ------
@@ -388,7 +419,7 @@ class Job(SteeredJob):
         """
         from nblb.client.jobs.dataframe import dataframe
 
-        return dataframe(self._ledger, self._fingerprint[:CODE])
+        return dataframe(self._ledger, self._fingerprint[:CODE], self._arguments)
 
     # ── cancel, retry, forget ──
 

@@ -43,7 +43,9 @@ class JobCard(Card):
         card["can"]["keep"] = not card["over"] and any(one is not None and one.count for one in spoken)
         card["can"]["renew"] = card["can"]["retry"] and newer_task(thing) is not None
         if self._opened is not None:
-            card["item"] = view_model.item(self._opened, thing[self._opened].snapshot())
+            given = getattr(thing, "_arguments", None)
+            arguments = given.text(self._opened) if given is not None else ""
+            card["item"] = view_model.item(self._opened, thing[self._opened].snapshot(), thing.name, arguments)
         found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
         if self.widget is not None and (card["over"] or now >= self._strip_due):
             found.strip = fit(thing._port.marked_states(thing), STRIP_ITEMS, [state for state, _, _ in self.states])

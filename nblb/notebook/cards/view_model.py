@@ -113,21 +113,29 @@ def _failure(group: FailureGroup) -> dict[str, Any]:
     }
 
 
-def item(number: int, snapshot: TaskSnapshot) -> dict[str, Any]:
-    """An opened item of a job: its traceback if it failed, else the end of its output."""
+def item(number: int, snapshot: TaskSnapshot, job: str = "job", arguments: str = "") -> dict[str, Any]:
+    """An opened item of a job: its call, how and where it went, its traceback and the end of its output.
+
+    `arguments` are those of its call as text; `job` is the name by which %lb_debug finds the item.
+    """
     sign, word = look("KEPT" if snapshot.kept else snapshot.state)
     facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
     facts += [
         f"{wording.duration(snapshot.duration_s)}" if snapshot.duration_s else "",
         snapshot.waiting or snapshot.note,
     ]
+    if snapshot.attempt > 1:
+        facts.append(f"attempt {snapshot.attempt}")
     text = snapshot.failure.traceback or snapshot.failure.message if snapshot.failure is not None else ""
-    title = " · ".join(part for part in (f"item {number:,}: {sign} {word}", *facts) if part)
-    if text or not snapshot.stdout_tail:
-        return {"title": title, "text": wording.clip(text, ITEM_LIMIT)}
     said = snapshot.stdout_tail[-OUTPUT_LIMIT:]
     note = output_note(len(said), snapshot.output_bytes, f"job[{number}]")
-    return {"title": title, "text": f"… {note} …\n{said}" if note else said}
+    return {
+        "title": " · ".join(part for part in (f"item {number:,}: {sign} {word}", *facts) if part),
+        "call": f"{snapshot.name}({arguments})" if arguments else "",
+        "text": wording.clip(text, ITEM_LIMIT),
+        "output": f"… {note} …\n{said}" if note else said,
+        "debug": f"%lb_debug {job}[{number}]" if snapshot.failure is not None else "",
+    }
 
 
 def as_of(card: dict[str, Any]) -> dict[str, Any]:

@@ -26,12 +26,24 @@ const always = [["DONE", "✓", "done"], ["FAILED", "✗", "failed"], ["RUNNING"
 
 // The item opened from the strip: its state, and its traceback or output.
 const opened = (model, cells) => {
-  const title = h("strong"), close = button(model, "Close", "item", () => null), text = h("pre", { tabindex: 0, role: "group", "aria-label": "what is known of the item" });
-  const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, close)), text);
+  const title = h("strong"), close = button(model, "Close", "item", () => null), call = h("code"), copied = h("span", { role: "status" });
+  const copy = h("button", { type: "button" }, "Copy the debug call");
+  const text = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback of the item" }), out = h("pre", { tabindex: 0, class: "nblb-out", role: "group", "aria-label": "output of the item" });
+  const label = h("div", { class: "nblb-sub" }, "output");
+  const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, copied, copy, close)), call, text, label, out);
   close.addEventListener("click", () => cells.node.focus()); // back to the strip, where it was opened
+  let debug = "";
+  copy.onclick = async () => { // a page without https may have no clipboard: the words are shown then
+    try { await navigator.clipboard.writeText(debug); say(copied, "copied"); } catch { say(copied, debug); }
+  };
   return { node, draw(item) {
     show(node, Boolean(item)); close.can(true);
-    if (item) { say(title, item.title); say(text, item.text); show(text, Boolean(item.text)); }
+    if (!item) return;
+    if (debug !== item.debug) say(copied, "");
+    debug = item.debug; show(copy, Boolean(debug));
+    say(title, item.title); say(call, item.call || ""); show(call, Boolean(item.call));
+    say(text, item.text); show(text, Boolean(item.text));
+    say(out, item.output || ""); show(out, Boolean(item.output)); show(label, Boolean(item.output));
   } };
 };
 

@@ -103,10 +103,20 @@ def test_a_large_cluster_is_described_in_few_words() -> None:
 
 def test_an_item_that_was_opened() -> None:
     failure = FailureGroup("ValueError", "no", traceback="Traceback …\nValueError: no")
-    failed = view_model.item(17, TaskSnapshot("1.17", "fit", "FAILED", host="lab2", duration_s=0.8, failure=failure))
-    assert failed == {"title": "item 17: ✗ failed · on lab2 · 0.8 s", "text": "Traceback …\nValueError: no"}
+    ended = TaskSnapshot(
+        "1.17", "fit", "FAILED", host="lab2", duration_s=0.8, failure=failure, attempt=2, stdout_tail="y"
+    )
+    failed = view_model.item(17, ended, "sweep", "seed=3, n=1000")
+    assert failed == {
+        "title": "item 17: ✗ failed · on lab2 · 0.8 s · attempt 2",
+        "call": "fit(seed=3, n=1000)",
+        "text": "Traceback …\nValueError: no",
+        "output": "y",
+        "debug": "%lb_debug sweep[17]",
+    }
     waits = view_model.item(3, TaskSnapshot("1.3", "fit", "QUEUED", waiting="2 tasks are before it", stdout_tail="x"))
-    assert waits == {"title": "item 3: … queued · 2 tasks are before it", "text": "x"}
+    title = "item 3: … queued · 2 tasks are before it"
+    assert waits == {"title": title, "call": "", "text": "", "output": "x", "debug": ""}
 
 
 def test_waiting_can_be_asked_why() -> None:
