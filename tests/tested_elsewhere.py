@@ -71,6 +71,7 @@ TESTED_ELSEWHERE = {
     "launch/roles": ("tests/launch/test_cluster_processes.py", PROCESS),
     "launch/seed_names": ("tests/end_to_end/test_documentation.py", "keeps the seed's names, which its examples call"),
     "monitoring/table": ("tests/monitoring/test_monitor.py", "draws the tables of the Monitor's page"),
+    "notebook/cards/restart": ("tests/notebook/cards/test_cluster_card.py", "is the act of a button that it presses"),
     "payload/classes": ("tests/payload/test_functions.py", PACKING),
     "payload/inventory": ("tests/payload/test_functions.py", PACKING),
     "payload/modules": ("tests/payload/test_functions.py", PACKING),

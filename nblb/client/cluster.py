@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from nblb.client import compatible, current, front_end
@@ -342,16 +342,18 @@ class Cluster:
     # ── changes ──
 
     def scale(self, workers: int, hub: str = "") -> None:
-        """Set the total number of workers of a hub.
+        """Set the number of workers of the cluster, or of one of its hubs.
 
-        The groups of the hub share the workers in proportion to the sizes with which they were started.
+        Of several hubs, the latest ones shrink first, and the first one on this computer grows. The groups of a hub
+        share its workers in proportion to the sizes with which they were started.
 
         Parameters
         ----------
         workers
             The number of workers, 0 or more.
         hub
-            The name or id of the hub; by default the first one on this computer.
+            The name or id of a hub; without it `workers` is the total of all hubs, and a cluster without a hub gets one
+            on this computer.
 
         Raises
         ------
@@ -366,14 +368,18 @@ class Cluster:
         """
         if type(workers) is not int or workers < 0:
             raise ValueError(f"the number of workers is {workers!r}; it must be a whole number, 0 or more")
-        if not hub:
-            hubs = self.hubs()
-            here = [row for row in hubs if row.host == socket.gethostname()] or hubs
-            if not here:
-                raise NblbError(f"cluster {self.name} has no hub to scale; add_hub() starts one")
-            hub = here[0].hub
-        message = ScaleHub(hub=hub, workers=workers, request=self.connection.request())
-        self.connection.wait_for(self.connection.question(message))
+        hubs = self.hubs() if not hub else ()
+        if not hub and not hubs:
+            self.add_hub(workers=workers)
+            return
+        here_first = {row.hub: row.workers for row in sorted(hubs, key=_is_elsewhere)}
+        sizes = {hub: workers} if hub else shared_out(workers, here_first)
+        asked = [
+            self.connection.question(ScaleHub(hub=name, workers=size, request=self.connection.request()))
+            for name, size in sizes.items()
+        ]
+        for answer in asked:
+            self.connection.wait_for(answer)
 
     def add_hub(self, **options: Any) -> Any:
         """Start one more hub on this computer.
@@ -537,3 +543,23 @@ def _stop_core(parameters: Parameters) -> None:
 
 
 atexit.register(close_all)
+
+
+def _is_elsewhere(row: HubInfo) -> bool:
+    """True for a hub of another computer."""
+    return bool(row.host != socket.gethostname())
+
+
+def shared_out(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Hub -> its new number of workers, for those that change: the latest shrink first, and the first one grows."""
+    changed: dict[str, int] = {}
+    more = total - sum(sizes.values())
+    if more > 0:
+        first = next(iter(sizes))
+        return {first: sizes[first] + more}
+    for hub, size in reversed(list(sizes.items())):
+        fewer = min(size, -more)
+        if fewer:
+            changed[hub] = size - fewer
+            more += fewer
+    return changed

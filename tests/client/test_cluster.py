@@ -12,7 +12,7 @@ import pytest
 
 import nblb as lb
 from nblb.client import current, front_end, task_decorator
-from nblb.client.cluster import Cluster
+from nblb.client.cluster import Cluster, shared_out
 from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.messages import ScaleHub
 from tests.client.fake_core import FakeCore
@@ -57,6 +57,14 @@ def test_scale(cluster: Cluster, core: FakeCore) -> None:
     for wrong in (-1, 1.5, True, "4"):
         with pytest.raises(ValueError, match="number of workers"):
             cluster.scale(wrong)  # type: ignore[arg-type]
+
+
+def test_several_hubs_are_scaled_as_one() -> None:
+    sizes = {"first": 2, "second": 1, "third": 3}
+    assert shared_out(9, sizes) == {"first": 5}
+    assert shared_out(4, sizes) == {"third": 1}
+    assert shared_out(1, sizes) == {"third": 0, "second": 0, "first": 1}
+    assert shared_out(6, sizes) == {}
 
 
 class Launcher:

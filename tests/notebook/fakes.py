@@ -321,7 +321,7 @@ class FakeCluster(Listened):
         self.calls.append(("add_hub", options))
         return SimpleNamespace(pid=77, log="/state/logs/hub-2.log")
 
-    def scale(self, workers: int) -> None:
+    def scale(self, workers: int, hub: str = "") -> None:
         self.calls.append(("scale", workers))
         self.workers = workers
 

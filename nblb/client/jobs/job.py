@@ -507,6 +507,12 @@ class Job(SteeredJob):
         items = (item for first, number in runs for item in range(first, first + number))
         return [(item, futures[item]) for item in items if item in futures]
 
+    def _resume(self) -> None:
+        """Go on after the end: the pause does not count as time that the job has taken."""
+        if self._ended_at is not None:
+            self._pace.began_at += time.monotonic() - self._ended_at
+            self._ended_at = None
+
     # ── what is known ──
 
     def counts(self) -> dict[str, int]:

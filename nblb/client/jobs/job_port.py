@@ -65,7 +65,8 @@ class JobPort:
     def reopen(self, job: Job, items: Sequence[int]) -> None:
         """Reopen items that have ended and run again; the caller holds the lock."""
         job._ledger.again(items)
-        job._ended_at = None
+        if items:
+            job._resume()
         for item in items:
             job._futures.pop(item, None)  # a future that has ended keeps its end
 

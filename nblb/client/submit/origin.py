@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 from typing import Any
 
 from nblb.user_text import clean, clean_name
@@ -34,8 +35,22 @@ def origin() -> str:
     parent = parent_of() if parent_of is not None else shell.execution_count
     if parent is not _latest[0] and parent != _latest[0]:
         cell = parent.get("metadata", {}).get("cellId", "") if isinstance(parent, dict) else ""
-        _latest = parent, f"{notebook()}#{clean_name(str(cell or shell.execution_count))}"
+        _latest = parent, f"{notebook()}#{clean_name(str(cell or cell_number(shell)))}"
     return _latest[1]
+
+
+def cell_number(shell: Any) -> int:
+    """The number of the running cell, as its prompt and IPython's own tracebacks show it.
+
+    IPython 9.18 counts a cell before it runs and older versions after it, so `execution_count` alone does not tell.
+    """
+    numbers: dict[str, int] = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    frame: FrameType | None = sys._getframe()
+    found = None
+    while frame is not None:
+        found = numbers.get(frame.f_code.co_filename, found)
+        frame = frame.f_back
+    return int(shell.execution_count if found is None else found)
 
 
 def _shell() -> Any | None:

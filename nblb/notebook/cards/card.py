@@ -186,6 +186,12 @@ class Card(ABC):
             return self._said_until - now if self._said else None
         return self.pace(now - self._started)
 
+    def follow(self, thing: Any) -> None:
+        """Shows another object from now on: the cluster that was started in place of a stopped one."""
+        if thing is not self._weak():
+            self._weak = weakref.ref(thing, self._thing_gone)
+            self._thing = thing
+
     def has_last_word(self) -> bool:
         """True if the object has ended and its end may not yet be drawn within a running cell."""
         done = getattr(self._thing, "done", None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.notebook.cards import view_model
 from nblb.notebook.cards.card import Card, Look
 from nblb.notebook.cards.job_card import STRIP_ITEMS, STRIP_S, fit
+from nblb.notebook.cards.restart import restarted
 from nblb.notebook.cards.static_html import look
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class GroupCard(Card):
 
     def described(self, thing: FutureGroup) -> dict[str, Any]:
         card = view_model.job(thing.snapshot())
-        card["can"] = {"cancel": card["can"]["cancel"]}
+        card["can"] = {name: card["can"][name] for name in ("cancel", "start")}
         return card
 
     def look(self, thing: FutureGroup, now: float) -> Look:
@@ -42,6 +43,9 @@ class GroupCard(Card):
         if click == "cancel":
             thing.cancel()
             return "cancelling what has not ended"
+        if click == "start":
+            restarted()
+            return "the core was started"
         return ""
 
     def make_widget(self, **traits: Any) -> CardWidget:

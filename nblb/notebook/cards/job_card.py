@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client.redefined import newer_task
 from nblb.notebook.cards import live, view_model, wording
 from nblb.notebook.cards.card import Card, Look
+from nblb.notebook.cards.restart import restarted
 from nblb.notebook.cards.static_html import look
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class JobCard(Card):
         if click == "cancel":
             thing.cancel()
             return "cancelling what has not ended"
+        if click == "start":
+            restarted()
+            return "the core was started"
         if click == "retry":
             thing.retry_failed()
             return "running the failed tasks again"

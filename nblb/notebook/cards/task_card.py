@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.notebook.cards import live, view_model
 from nblb.notebook.cards.card import Card, Look
+from nblb.notebook.cards.restart import restarted
 
 if TYPE_CHECKING:
     from nblb.client.futures.task_future import TaskFuture
@@ -55,6 +56,9 @@ class TaskCard(Card):
         if click == "cancel":
             thing.cancel()
             return "cancelling"
+        if click == "start":
+            restarted()
+            return "the core was started"
         if click == "keep":
             return "it ends and keeps what it emitted last" if thing.stop_and_keep() else "it has ended already"
         if click == "knob":

@@ -5,6 +5,7 @@ Pure functions, one per kind of card. A description has only the keys that its c
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ SLACK = 1_000  # bytes differ from characters, and line ends may be missing
 ITEM_LIMIT = 6_000
 MOST_HUBS = 40
 HASH = 8  # digits shown of a hash
-AWAY = "the core is away; the {} goes on when it is back"
-LAST_HEARD = "this is how it was when it was last heard of; what was accepted goes on when it is back"
-NEVER_HEARD = "nothing is known of its hubs and tasks; what was accepted goes on when it is back"
-STOPPED = "%lb_start starts it again, with what the journal holds"
+AWAY = "the core is away; the {} goes on when it is back: Start core, or %lb_start, starts it again"
+LAST_HEARD = "these are the last known numbers; Start, or %lb_start, starts the core again, and accepted tasks go on"
+NEVER_HEARD = "nothing is known of its hubs and tasks; Start, or %lb_start, starts the core, and accepted tasks go on"
+STOPPED = "Start, or %lb_start, starts it again with what the journal holds"
 
 
 def job(snapshot: JobSnapshot) -> dict[str, Any]:
@@ -45,7 +46,12 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "counts": wording.count_rows(counts, snapshot.kept),
         "total": snapshot.total,
         "over": over,
-        "can": {"cancel": not over, "retry": wording.failed(counts) > 0, "why": snapshot.state == "waiting"},
+        "can": {
+            "cancel": not over,
+            "retry": wording.failed(counts) > 0,
+            "why": snapshot.state == "waiting",
+            "start": not snapshot.connected and not over,
+        },
         "notes": _job_notes(snapshot),
     }
     if snapshot.earlier is not None:
@@ -157,7 +163,11 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
         "percent": percent,
         "label": label,
         "over": over,
-        "can": {"cancel": not over, "why": snapshot.state in ("QUEUED", "BLOCKED", "ASSIGNED")},
+        "can": {
+            "cancel": not over,
+            "why": snapshot.state in ("QUEUED", "BLOCKED", "ASSIGNED"),
+            "start": not snapshot.connected and not over,
+        },
         "notes": [],
         "facts": [],
     }
@@ -224,9 +234,15 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
         "workers": snapshot.workers,
         "unfinished": snapshot.queued + snapshot.running,
         "monitor": snapshot.monitor_url,
-        "can": {"scale": up and hubs > 0, "stop": up, "monitor": up and bool(snapshot.monitor_url)},
+        "can": {"scale": up, "stop": up, "monitor": up and bool(snapshot.monitor_url), "start": not up},
         "notes": notes,
     }
+
+
+def beyond(workers: int) -> str:
+    """A remark on more workers than this computer has cores; "" for fewer."""
+    cores = os.cpu_count() or 1
+    return f" (this computer has {wording.number(cores, 'core')})" if workers > 2 * cores else ""
 
 
 def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:

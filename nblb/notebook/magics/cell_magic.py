@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from nblb.client.connection.waiting import interruptible
+from nblb.client.submit.origin import cell_number
 from nblb.errors import NotSerializable, TaskError
 from nblb.notebook.kernel import output_routing
 from nblb.notebook.magics import cell_task
@@ -32,7 +33,7 @@ def submit(shell: Any, source: str, **options: Any) -> TaskFuture:
 
     found, source = _read(shell, source)
     token = uuid.uuid4().hex
-    filename = f"<ipython-input-{shell.execution_count}-{token[:8]}>"
+    filename = f"<ipython-input-{cell_number(shell)}-{token[:8]}>"
     wanted = sorted(found.binds)
     run = task(**{"name": "cell", **options})(cell_task.run_cell)
     space = _space(shell, found)

@@ -126,14 +126,17 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("workers", type=int, help="number of workers of the local hub")
+    @argument("workers", type=int, help="number of workers of all hubs together, or of HUB")
+    @argument("hub", nargs="?", default="", help="name of a hub")
     @spoken
     def lb_scale(self, args: Any) -> None:
-        """Give the hub more or fewer workers."""
+        """Give the cluster, or one of its hubs, more or fewer workers."""
         if args.workers < 0:
             raise UsageError(f"the number of workers is {args.workers}; it cannot be negative")
-        current().scale(args.workers)
-        print(f"scaling to {wording.number(args.workers, 'worker')}")
+        cluster = current()
+        cluster.scale(args.workers, args.hub)
+        whole = f" {args.hub}" if args.hub else ""
+        print(f"scaling{whole} to {wording.number(args.workers, 'worker')}{view_model.beyond(args.workers)}")
 
     @line_magic
     @magic_arguments()

@@ -13,9 +13,10 @@ const monitor_address = async (address) => {
 export default live((model, root) => {
   const wanted = h("input", { type: "number", min: 0, max: 9999, "aria-label": "number of workers" });
   const scale = button(model, "Scale", "scale", () => Number(wanted.value)), stop = h("button", { type: "button" }, "Stop");
+  const start = button(model, "Start", "start");
   const open = h("button", { type: "button" }, "Open monitor"), sure = button(model, "Stop now", "stop"), keep = h("button", { type: "button" }, "Keep it");
   const question = h("div", { class: "nblb-notes", role: "alert" }), asked = h("span");
-  const top = head([wanted, scale, open, stop]), list = h("dl", { class: "nblb-facts-list" }), other = notes(), hubs = h("ul", { class: "nblb-hubs", "aria-label": "hubs" }), lines = [];
+  const top = head([wanted, scale, open, start, stop]), list = h("dl", { class: "nblb-facts-list" }), other = notes(), hubs = h("ul", { class: "nblb-hubs", "aria-label": "hubs" }), lines = [];
   const values = new Map();
   let now = model.get("now"), told = null;
   question.append(asked, sure, keep); show(question, false);
@@ -44,7 +45,7 @@ export default live((model, root) => {
       show(line, i < now.hubs.length); say(line, name ? `${state === "up" ? "●" : "○"} ${name} on ${host}: ${busy} of ${workers} busy` : "");
     });
     if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else keep what was typed
-    scale.can(now.can.scale); enable(open, now.can.monitor); enable(stop, now.can.stop); wanted.disabled = !now.can.scale;
+    scale.can(now.can.scale); enable(open, now.can.monitor); enable(stop, now.can.stop); start.can(now.can.start); show(start, Boolean(now.can.start)); show(stop, !now.can.start); wanted.disabled = !now.can.scale;
     attr(open, "title", now.monitor || "no Monitor runs");
   };
 });

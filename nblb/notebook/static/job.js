@@ -48,8 +48,8 @@ const opened = (model, cells) => {
 };
 
 export default live((model, root) => {
-  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep");
-  const waits = why(model), top = head([waits.node, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
+  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep"), start = button(model, "Start core", "start");
+  const waits = why(model), top = head([waits.node, start, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
   const before = earlier(model), item = opened(model, cells), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
@@ -73,7 +73,7 @@ export default live((model, root) => {
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
     item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
     said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"));
-    cancel.can(now.can.cancel); retry.can(now.can.retry); show(retry, now.can.retry !== undefined); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
+    cancel.can(now.can.cancel); start.can(now.can.start); show(start, Boolean(now.can.start)); retry.can(now.can.retry); show(retry, now.can.retry !== undefined); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
       say(aloud, `${now.title}: ${now.text}`); spoken = Date.now();
     }

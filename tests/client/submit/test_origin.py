@@ -25,6 +25,16 @@ def in_ipython(monkeypatch: pytest.MonkeyPatch, **shell: Any) -> types.SimpleNam
     return made
 
 
+def test_a_cell_has_the_number_of_its_prompt_in_every_ipython() -> None:
+    """IPython 9.18 counts a cell before it runs."""
+    source = "numbers.append(cell_number(shell))"
+    shell = types.SimpleNamespace(execution_count=64, compile=types.SimpleNamespace(_filename_map={"<cell>": 63}))
+    numbers: list[int] = []
+    exec(compile(source, "<cell>", "exec"), {"numbers": numbers, "cell_number": origin.cell_number, "shell": shell})
+    assert numbers == [63]
+    assert origin.cell_number(shell) == 64, "outside of a cell"
+
+
 def test_a_script_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert (origin.notebook(), origin.origin()) == ("", "")

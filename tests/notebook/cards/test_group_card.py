@@ -15,7 +15,7 @@ def test_a_group_looks_like_a_job_that_can_only_be_cancelled() -> None:
     group = FutureGroup("fits", futures)
     card = GroupCard(group, Mode.HTML)
     described = card.described(group)
-    assert described["can"] == {"cancel": True}
+    assert described["can"] == {"cancel": True, "start": False}
     assert described["text"] == "1 of 4 tasks"
     assert "fits: ▶ running" in static_html.text(described)
     card.widget = object()  # type: ignore[assignment]
