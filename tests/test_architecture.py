@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -217,11 +219,41 @@ def test_nothing_of_this_machine_is_written_down() -> None:
     """No path or address of whoever wrote it stands in the repository."""
     words = ("/work" + "/", "/ro" + "ot/", "/opt/" + "wheels")
     kinds = {".py", ".md", ".toml", ".json", ".ipynb", ".yml", ".sh", ".txt", ".js", ".css", ""}
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    files = repository_files()
+    assert Path(__file__) in files
     found = []
-    for name in filter(None, tracked):
-        path = ROOT / name
+    for path in files:
         if path.suffix in kinds and path.is_file() and path.name != "LICENSE":
             text = path.read_text(encoding="utf-8", errors="replace")
-            found += [f"{name}: {word}" for word in words if word in text]
+            found += [f"{path.relative_to(ROOT)}: {word}" for word in words if word in text]
     assert not found
+
+
+def repository_files() -> list[Path]:
+    """What git tracks; in a copy without git, or where git is not installed, all files that it would not ignore."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        listed = ""
+    return [ROOT / name for name in listed.split("\0") if name] or list(unignored_files())
+
+
+def unignored_files() -> Iterator[Path]:
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    ignored = {line.strip("/") for line in lines if line and not line.startswith("#")} | {".git"}
+
+    def is_ignored(name: str) -> bool:
+        return any(fnmatch(name, pattern) for pattern in ignored)
+
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not is_ignored(name)]
+        yield from (Path(folder) / name for name in names if not is_ignored(name))
+
+
+def test_a_copy_without_git_is_searched_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = set(repository_files())
+    monkeypatch.setenv("PATH", "")
+    found = set(repository_files())
+    assert Path(__file__) in found
+    assert {path for path in tracked if path.is_file()} <= found
+    assert not [path for path in found if ".venv" in path.parts or "__pycache__" in path.parts]
