@@ -90,6 +90,33 @@ def _no_cluster_stays() -> Iterator[None]:
         current._stopped.clear()
 
 
+BROWSER_STARTS = "test_the_browser_starts"
+NAMES_THE_BROWSER = pytest.StashKey[pytest.Item]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Of the tests that run, one is chosen to fail where the browser does not start."""
+    with_browser = [item for item in session.items if item.get_closest_marker("browser")]
+    named = [item for item in with_browser if item.name == BROWSER_STARTS]
+    for item in (*named, *with_browser)[:1]:
+        session.config.stash[NAMES_THE_BROWSER] = item
+
+
+@pytest.fixture(autouse=True)
+def _browser_starts(request: pytest.FixtureRequest) -> None:
+    """A browser that does not start is one failure, which says why; the other tests that need one are skipped."""
+    if request.node.get_closest_marker("browser") is None:
+        return
+    from tests.browser import chromium
+
+    if reason := chromium.missing():
+        pytest.skip(reason)
+    if request.node.name != BROWSER_STARTS and (reason := chromium.why_it_does_not_start()):
+        if request.node is request.config.stash[NAMES_THE_BROWSER]:
+            pytest.fail(f"the browser does not start: {reason}", pytrace=False)
+        pytest.skip("the browser does not start; the one test that fails of it says why")
+
+
 @pytest.fixture(scope="session")
 def runtime_base() -> Iterator[Path]:
     """A short private folder for sockets: the path of a Unix socket has 107 bytes at most."""

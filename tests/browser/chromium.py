@@ -7,13 +7,18 @@ page of its own. A browser that a failed test may have harmed is not used again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = (
     "--no-sandbox",
@@ -35,6 +40,27 @@ def missing() -> str:
     except ImportError:
         return "playwright is not installed"
     return ""
+
+
+START_S = 100.0  # on a machine of which others take the most
+OPEN_A_PAGE = "from tests.browser import chromium\nwith chromium.page((300, 200), dark=False): pass"
+
+
+@functools.cache
+def why_it_does_not_start() -> str:
+    """What a browser that is installed says when it cannot be started, "" if it can.
+
+    A process of its own tries it: a driver that ends while it starts leaves a running event loop in its thread.
+    """
+    command = [sys.executable, "-c", OPEN_A_PAGE]
+    tried = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said = tried.communicate(timeout=START_S)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(tried.pid, signal.SIGKILL)
+        tried.communicate()
+        return f"{CHROMIUM} has not opened a page within {START_S:.0f} s"
+    return f"{CHROMIUM} cannot open a page: {said.strip()[-2000:]}" if tried.returncode else ""
 
 
 class Chromium:

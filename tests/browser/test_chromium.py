@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -32,6 +35,12 @@ def is_browser(process: psutil.Process) -> bool:
         words = process.cmdline()
         return any("--remote-debugging-p" in word for word in words) and not any("--type=" in word for word in words)
     return False
+
+
+def test_the_browser_starts() -> None:
+    """Where it does not, this fails alone: tests/conftest.py skips all others that need it."""
+    if reason := chromium.why_it_does_not_start():
+        pytest.fail(f"the browser does not start: {reason}", pytrace=False)
 
 
 def test_pages_share_one_browser_and_are_closed() -> None:
@@ -70,3 +79,28 @@ def test_a_failed_test_leaves_a_picture(here: Lab, tmp_path: Path, monkeypatch: 
     with pytest.raises(AssertionError), browser_page(here, "unseen.ipynb", SIZE):
         raise AssertionError
     assert (tmp_path / "failed-unseen.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "counted"),
+    [
+        (("tests/browser/test_chromium.py", "tests/monitoring/test_monitor.py"), "1 failed, 2 skipped"),
+        (("tests/monitoring/test_monitor.py",), "1 skipped"),
+    ],
+)
+def test_one_that_does_not_start_is_one_failure(tmp_path: Path, chosen: tuple[str, ...], counted: str) -> None:
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho a library is missing >&2\nexit 127\n")
+    broken.chmod(0o755)
+    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"]
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *chosen, "-k", "browser_starts or dark_and_narrow or many_browsers"],
+        env=os.environ | {"CHROMIUM": str(broken)},
+        cwd=chromium.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    ).stdout
+    assert counted in said, said
+    assert len(re.findall("^the browser does not start: ", said, re.MULTILINE)) == 1, said
+    assert "a library is missing" in said

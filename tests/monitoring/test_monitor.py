@@ -27,8 +27,6 @@ from tests.browser import chromium
 from tests.monitoring.fake_source import NASTY, FakeSource
 from tests.waiting import wait_until
 
-needs_browser = pytest.mark.skipif(bool(chromium.missing()), reason=chromium.missing())
-
 
 @contextlib.contextmanager
 def served(source: FakeSource | None, parameters: Any = None, **options: Any) -> Iterator[str]:
@@ -168,7 +166,7 @@ def _tab(page: Any, name: str) -> None:
     page.get_by_role("heading", level=2).first.wait_for()
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_the_page_shows_the_cluster_and_asks_nobody_else() -> None:
     source = FakeSource()
@@ -192,7 +190,7 @@ def test_the_page_shows_the_cluster_and_asks_nobody_else() -> None:
         assert page.complaints == []
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_a_tab_that_is_opened_late_shows_what_is_true() -> None:
     source = FakeSource()
@@ -221,7 +219,7 @@ POINTS = """() => Bokeh.documents.flatMap(d => [...d._all_models.values()])
     .filter(m => m.type == "ColumnDataSource" && m.data.queued).map(m => [...m.data.queued])[0] || []"""
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_the_chart_is_broken_where_nobody_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     from nblb.monitoring import poller
@@ -247,7 +245,7 @@ def test_the_chart_is_broken_where_nobody_looked(monkeypatch: pytest.MonkeyPatch
         assert not isnan(page.evaluate(POINTS)[-1])  # and it goes on behind the gap
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_core_away_is_said_and_mends_itself() -> None:
     source = FakeSource()
@@ -264,7 +262,7 @@ def test_core_away_is_said_and_mends_itself() -> None:
         page.get_by_role("alert").wait_for(state="detached")
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_dark_and_narrow() -> None:
     with served(FakeSource()) as url, browser_page(600, 900) as page:
@@ -280,7 +278,7 @@ def test_dark_and_narrow() -> None:
         assert page.complaints == []
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_many_browsers_are_one_for_the_core() -> None:
     source = FakeSource()
@@ -298,7 +296,7 @@ def test_many_browsers_are_one_for_the_core() -> None:
             one.close()
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.browser
 def test_a_real_cluster(cluster: Any, parameters: Any) -> None:
     """With the core's own answers, not a source that stands for it."""
