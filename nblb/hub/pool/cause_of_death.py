@@ -102,6 +102,12 @@ def sentence(
     return f"{words}; its last output: {said}" if said else words
 
 
+def has_whole_stack(output: str) -> bool:
+    """Return whether the output ends with a stack in which the frames of the task are complete."""
+    at = max(output.rfind(word) for word in STACKS)
+    return at >= 0 and OWN_FRAMES in output[at:]
+
+
 def last_words(output: str) -> str:
     """Return the end of the output; of a stack, only the lines of the task, not of its worker."""
     at = max(output.rfind(word) for word in STACKS)

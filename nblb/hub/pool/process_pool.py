@@ -54,7 +54,8 @@ from nblb.worker.result_files import HandTo
 from nblb.worker.settings import WorkerSettings
 
 PAUSE_S = 0.02  # between two reads of a worker's progress, and of its output
-STACK_S = 0.05  # time for a worker to write its stack before it is killed
+STACK_S = 1.0  # the longest wait for a worker's stack before it is killed; a worker without a processor writes none
+STACK_LOOK_S = 0.02  # between two looks for it
 END_S = 0.3  # time for exit handlers of idle workers when the hub ends …
 RETIRE_S = 2.0  # … and of a worker that is replaced or has lost its hub: a task must not keep it for ever
 INTERRUPTS, INTERRUPT_S = 4, 0.1  # number of SIGINTs for a slice, and their interval
@@ -201,7 +202,17 @@ class ProcessPool:
         handle = self._handles[worker]
         handle.killed_why = why
         self._fork_server.signal(worker, STACK_SIGNAL, False)
-        self._later(self._now + STACK_S, lambda _: self.kill(worker, why))
+        self._kill_after_stack(worker, why, self._now + STACK_S)
+
+    def _kill_after_stack(self, worker: str, why: str, until: float) -> None:
+        """Kill the worker once its stack is there or `until` has come."""
+        handle = self._handles.get(worker)
+        if handle is None:
+            return
+        if self._now >= until or cause_of_death.has_whole_stack(handle.last_output.decode("utf-8", "replace")):
+            self.kill(worker, why)
+        else:
+            self._later(self._now + STACK_LOOK_S, lambda _: self._kill_after_stack(worker, why, until))
 
     def retire(self, worker: str, why: str = "") -> None:
         """Make an idle worker end by itself by closing its channel."""

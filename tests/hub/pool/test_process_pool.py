@@ -30,6 +30,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.worker.channel import STACK_SIGNAL
 from tests.hub.pool_rig import DEADLINE_S, PoolRig
 from tests.waiting import wait_until
 
@@ -477,6 +478,31 @@ def test_a_worker_over_its_memory_is_killed_and_told_so() -> None:
         rig.give(grow)
         reason = rig.wait(WorkerDied).reason
     assert re.match(r"killed for memory: \d\d\d MB of 200 MB, after \d+ s; its memory was .* MB at \d+ s", reason)
+    assert re.search(r"its last output: Stack .*\n  File .* line \d+ in grow$", reason)
+
+
+def test_a_worker_that_waits_for_a_processor_writes_its_stack_before_it_is_killed() -> None:
+    def grow() -> None:
+        import time
+
+        data = bytearray(220_000_000)
+        time.sleep(60)
+        del data
+
+    with contextlib.closing(PoolRig(memory_mb=200)) as rig:
+        signal_now, late = rig.pool._fork_server.signal, []
+
+        def signal_late(worker: str, number: int, group: bool) -> None:
+            if number == STACK_SIGNAL and not late:
+                late.append(time.monotonic())
+                rig.pool._later(time.monotonic() + 0.4, lambda _: signal_now(worker, number, group))
+            else:
+                signal_now(worker, number, group)
+
+        rig.pool._fork_server.signal = signal_late  # type: ignore[method-assign]
+        rig.give(grow)
+        reason = rig.wait(WorkerDied).reason
+    assert late
     assert re.search(r"its last output: Stack .*\n  File .* line \d+ in grow$", reason)
 
 
