@@ -18,7 +18,7 @@ import re
 import reprlib
 import types
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from nblb.payload.frame_values import MAX_VALUES, pack_value
@@ -31,7 +31,8 @@ MAX_LOCALS = 100  # variables of a frame
 MAX_REPR = 200  # characters of a value
 MAX_BYTES = 32 * 1024  # of all frames together
 MAX_CALL = 300  # characters
-MAX_TIME_S = 0.2  # for the reprs and values of one failure
+MAX_CPU_S = 0.2  # for the reprs and values of one failure: on a busy machine they get as far as on an idle one …
+MAX_TIME_S = 5.0  # … unless a repr waits for something
 AROUND = 5  # source lines before and after
 
 HIDDEN = "‹not shown: its name says it is a secret›"
@@ -110,11 +111,11 @@ def pack_frames(
         found.append((tb.tb_frame, tb.tb_lineno))
         tb = tb.tb_next
     chosen = [pair for pair in found if is_user(pair[0].f_code.co_filename)] or found[-1:]
-    until, left = perf_counter() + MAX_TIME_S, MAX_BYTES
+    budget, left = _TimeBudget(), MAX_BYTES
     packed: list[bytes] = []
-    values = _FrameValues(most_values, until)
+    values = _FrameValues(most_values, budget)
     for frame, line in reversed(chosen[-MAX_FRAMES:]):  # the innermost frames matter most
-        one = json.dumps(_frame(frame, line, until, left, values), ensure_ascii=False).encode("utf-8", "replace")
+        one = json.dumps(_frame(frame, line, budget, left, values), ensure_ascii=False).encode("utf-8", "replace")
         left -= len(one)
         if left < 0 and packed:
             break
@@ -125,16 +126,27 @@ def pack_frames(
     return Payload((text, bytes(values.pickled)) if values.pickled else (text,))
 
 
+class _TimeBudget:
+    """The processor time, and the time, that the frames of one failure may take."""
+
+    def __init__(self) -> None:
+        self._cpu_until, self._until = thread_time() + MAX_CPU_S, perf_counter() + MAX_TIME_S
+
+    @property
+    def is_spent(self) -> bool:
+        return thread_time() > self._cpu_until or perf_counter() > self._until
+
+
 class _FrameValues:
     """The pickles of variables, one after another."""
 
-    def __init__(self, most: int, until: float) -> None:
+    def __init__(self, most: int, budget: _TimeBudget) -> None:
         self.pickled = bytearray()
-        self._most, self._until = most, until
+        self._most, self._budget = most, budget
 
     def add(self, value: Any) -> list[int] | None:
         """Return the place of the value's pickle: [begin, bytes]."""
-        if perf_counter() > self._until:
+        if self._budget.is_spent:
             return None
         begin = len(self.pickled)
         one = pack_value(value, self._most - begin, is_secret)
@@ -144,11 +156,11 @@ class _FrameValues:
         return [begin, len(one)]
 
 
-def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _FrameValues) -> dict[str, Any]:
+def _frame(frame: types.FrameType, line: int, budget: _TimeBudget, left: int, values: _FrameValues) -> dict[str, Any]:
     code = frame.f_code
     lines = linecache.getlines(code.co_filename, frame.f_globals)
     first = max(1, line - AROUND)
-    shown, kept = _locals(frame, until, left // 2, values)
+    shown, kept = _locals(frame, budget, left // 2, values)
     return {
         "function": getattr(code, "co_qualname", code.co_name).replace("<locals>.", ""),
         "file": cell_label(code.co_filename) or code.co_filename,
@@ -161,7 +173,7 @@ def _frame(frame: types.FrameType, line: int, until: float, left: int, values: _
 
 
 def _locals(
-    frame: types.FrameType, until: float, left: int, values: _FrameValues
+    frame: types.FrameType, budget: _TimeBudget, left: int, values: _FrameValues
 ) -> tuple[dict[str, str], dict[str, list[int]]]:
     """Return the variables as texts, and the places of the pickles of some of them."""
     shown: dict[str, str] = {}
@@ -173,7 +185,7 @@ def _locals(
     for name, value in found.items():
         if name.startswith("__") or isinstance(value, (types.ModuleType, types.FunctionType, type)):
             continue
-        if len(shown) >= MAX_LOCALS or left < 0 or perf_counter() > until:
+        if len(shown) >= MAX_LOCALS or left < 0 or budget.is_spent:
             shown["…"] = "there are more"
             break
         if is_secret(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from typing import Any
 
 import pytest
@@ -105,3 +106,33 @@ def test_a_call_is_written_as_one_would_write_it() -> None:
 
 def test_an_error_without_frames_has_none() -> None:
     assert TaskFailed("text", "t").frames == []
+
+
+class Reluctant:
+    """A value whose repr waits, or computes, for so long."""
+
+    def __init__(self, wait_s: float, compute_s: float) -> None:
+        self.wait_s, self.compute_s = wait_s, compute_s
+
+    def __repr__(self) -> str:
+        time.sleep(self.wait_s)
+        until = time.thread_time() + self.compute_s
+        while time.thread_time() < until:
+            pass
+        return "here"
+
+
+def fails_beside(first: Reluctant) -> None:
+    second = "later"
+    raise ValueError(second)
+
+
+def test_a_worker_that_waits_for_a_processor_shows_as_much_as_another() -> None:
+    (frame,) = failed(fails_beside, Reluctant(wait_s=2 * frames.MAX_CPU_S, compute_s=0.0)).frames[-1:]
+    assert frame["locals"] == {"first": "here", "second": "'later'"}
+    assert set(frame["values"]) == {"first", "second"}
+
+
+def test_reprs_that_compute_for_long_are_the_last_ones() -> None:
+    (frame,) = failed(fails_beside, Reluctant(wait_s=0.0, compute_s=frames.MAX_CPU_S)).frames[-1:]
+    assert frame["locals"] == {"first": "here", "…": "there are more"}
