@@ -15,6 +15,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -24,6 +25,7 @@ from nblb._version import __version__
 from nblb.broker import queries
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
+from nblb.broker.history import UsageHistory
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.lost_files import without_lost
 from nblb.broker.journal.memory import MemoryJournal
@@ -31,6 +33,7 @@ from nblb.broker.json_door import handle_json
 from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
+from nblb.broker.task_list import TaskPages
 from nblb.host import account, is_alive
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
@@ -75,6 +78,8 @@ class LoadBalancer:
         self._backpressure = Backpressure()
         self._opened_at = 0.0  # by the monotonic clock
         self._account = ""
+        self._pages = TaskPages()
+        self._history = UsageHistory(None)
 
     # ── the seed's names ──
 
@@ -118,6 +123,8 @@ class LoadBalancer:
             self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self._outputs.sweep(self.scheduler.state.records)
+            self._history = UsageHistory(folder if parameters.LB_DURABILITY != "none" else None)
+            self._history.load(self.scheduler.state)
             self._dead_hubs = DeadHubs(self.scheduler)
             self._disk = FullDisk(
                 self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
@@ -161,6 +168,7 @@ class LoadBalancer:
         self._stopping.clear()
         self.parameters.connection_file.unlink(missing_ok=True)  # first, so that nobody dials a closing core
         self.doors.close()
+        self._history.save(self.scheduler.state)
         self.journal.close()
         self.console.say("info", "EXITED Load Balancer")
 
@@ -180,6 +188,14 @@ class LoadBalancer:
             self._commit_and_speak(now)
             self._hear_of_troubles(now)
             self.journal.claims.rest(now)
+            self._observe(now)
+
+    def _observe(self, now: float) -> None:
+        """Add to the history; an exception in it is logged like that of a message."""
+        try:
+            self._history.look(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
+        except Exception:
+            self._fault()
 
     def _delayed_acks(self) -> float | None:
         """Return how many seconds the loop may wait for messages; None for no limit."""
@@ -191,6 +207,7 @@ class LoadBalancer:
             self._dead_hubs.deadline(),
             self._disk.deadline(),
             self._out.deadline(),
+            self._history.deadline(),
         )
         deadline = min((time for time in deadlines if time is not None), default=None)
         return None if deadline is None else max(0.0, deadline - monotonic())
@@ -327,13 +344,33 @@ class LoadBalancer:
         return not is_alive(hub.hello.pid)
 
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
+        if topic == "page":
+            row = partial(queries.call_row, scheduler, now=now)
+            return self._pages.page(scheduler.state, about, now, row)
+        if topic == "history":
+            return self._history.answer(about, scheduler.state.wall(now))
         value = queries.answer(scheduler, topic, about, now)
         if topic == "status":
             uptime_s = scheduler.state.clock.passed_s(self._opened_at, now)
             journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}
-            seen = {"garbage": self.doors.garbage, "faults": self.faults, "journal": journal}
+            seen = {
+                "garbage": self.doors.garbage,
+                "faults": self.faults,
+                "journal": journal,
+                "disk": self._folder_sizes(),
+            }
             return {**self._about(), "version": __version__, "uptime_s": uptime_s, **seen, **value}
         return value
+
+    def _folder_sizes(self) -> dict[str, int]:
+        """Return the size of the journal's database, and the size and the free space of its disk, in bytes."""
+        folder = self.parameters.state_dir
+        try:
+            disk = os.statvfs(folder)
+            size = sum(path.stat().st_size for path in folder.glob("journal*"))
+        except OSError:
+            return {}
+        return {"journal": size, "free": disk.f_bavail * disk.f_frsize, "total": disk.f_blocks * disk.f_frsize}
 
 
 def _slept_s(now: float) -> float:

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from nblb.broker import monitor_queries
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.hubs import GroupOfWorkers
+from nblb.scheduling.hubs import GroupOfWorkers, Hub
 from nblb.scheduling.reporting.calls import in_hand, running_by_job
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
 
 MOST_ROWS = 10_000
+MOST_TEXT = 64 * 1024  # of arguments that are shown
 CODE = 32  # the code's digits at the start of a fingerprint, in journals older than the field for it
 MOST_LOOKED_AT = 1_000  # waiting slices of a user
 
@@ -78,7 +80,13 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "host": hello.host,
                 "ip": hello.ip,
                 "pid": hello.pid,
-                "state": "suspect" if hub.suspect else "up",
+                "state": "suspect"
+                if hub.suspect
+                else "leaving"
+                if hub.leaves
+                else "draining"
+                if hub.draining
+                else "up",
                 "age_s": max(0.0, now - hub.heard_at),
                 "load": hub.load,
                 "memory": hub.memory,
@@ -87,6 +95,9 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "workers": hub.slots,
                 "busy": sum(map(_busy, hub.groups)),
                 "address": hello.address,
+                "disk": hub.disk,
+                "cloudpickle": hello.cloudpickle,
+                "nblb": hello.nblb,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
                 "functions": sorted(hub.functions),
                 "holds": [name for name in about.get("holds", ()) if name in hub.holds],
@@ -107,6 +118,10 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
             }
         )
     return rows
+
+
+def _hub_state(hub: Hub) -> str:
+    return "suspect" if hub.suspect else "leaving" if hub.leaves else "draining" if hub.draining else "up"
 
 
 def _busy(group: GroupOfWorkers) -> int:
@@ -148,6 +163,9 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
                     "since_s": max(0.0, now - worker.since),
                     "done": worker.done,
                     "cpu": hub.load * 100.0,
+                    "own_cpu": hub.usage[worker.id].cpu if worker.id in hub.usage else None,
+                    "memory_mb": hub.usage[worker.id].memory_mb if worker.id in hub.usage else None,
+                    "job": held.record.job.spec.name if held is not None and held.record.job is not None else "",
                 }
             )
     return rows
@@ -167,6 +185,8 @@ def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
             "done": user.done,
             "failed": user.failed,
             "used_s": user.used_s,
+            "recent_s": scheduler.state.share.recent_s(user, now),
+            "occupied": user.occupied,
         }
         for user in scheduler.state.share.users.values()
     ]
@@ -306,6 +326,32 @@ def task(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, A
         "stdout": output.get("stdout", ""),
         "stderr": output.get("stderr", ""),
         "displays": list(live.displays) if live is not None else [],
+        **_details(found, first),
+    }
+
+
+def _details(task: Slice, item: int) -> dict[str, Any]:
+    """Return what the page of a call shows beside its row: its settings, its arguments, and its error in full."""
+    record, ended = task.record, task.ended
+    spec, failure = record.spec, ended.failure if ended is not None else None
+    arguments = failure.call if failure is not None else ""
+    if not arguments and spec.call == "json" and spec.payload.parts is None and spec.payload.nbytes <= MOST_TEXT:
+        arguments = b"".join(map(bytes, spec.payload.buffers)).decode("utf-8", "replace")
+    return {
+        "arguments": arguments,
+        "bytes": spec.payload.nbytes,
+        "retries": spec.retries,
+        "timeout_s": spec.timeout_s,
+        "at_most_once": spec.at_most_once,
+        "depends": list(spec.depends[:20]),
+        "tries": task.tries,
+        "crashes": task.crashes,
+        "job_name": record.job.spec.name if record.job is not None else "",
+        "index": spec.index + item,
+        "traceback": failure.traceback if failure is not None else "",
+        "error": "" if failure is None else f"{failure.kind}: {failure.message}",
+        "line": failure.line if failure is not None else "",
+        "result_bytes": ended.payload.nbytes if ended is not None and ended.payload is not None else 0,
     }
 
 
@@ -368,6 +414,17 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
     }
 
 
+def call_row(scheduler: Scheduler, task: Slice, item: int, now: float) -> dict[str, Any]:
+    """Return the row of one call of a slice, for a list of calls."""
+    row, record = _task_row(scheduler, task, now), task.record
+    row["first"], row["items"] = item, 1
+    row["id"] = record.id if record.items == 1 else f"{record.id}.{item}"
+    row["duration_s"] /= max(1, task.ended.items if task.ended is not None else 1)
+    row["job_name"] = record.job.spec.name if record.job is not None else ""
+    row["index"] = record.spec.index + item
+    return row
+
+
 def why(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
     return scheduler.why(about.get("task") or "", int(about.get("first") or 0), now)
 
@@ -418,4 +475,8 @@ TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
     "presence": presence,
     "stats": stats,
     "published": published,
+    "timeline": monitor_queries.timeline,
+    "turns": monitor_queries.turns,
+    "failures": monitor_queries.failures,
+    "percentiles": monitor_queries.percentiles,
 }

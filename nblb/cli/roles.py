@@ -80,9 +80,22 @@ def hub(options: argparse.Namespace) -> int:
         worker_hub.add_packed(name, function)
     _collect_less_often()
     child_processes.adopt()
-    with _role(options, parameters, "hub", worker_hub.stop):
+    with _role(options, parameters, "hub", worker_hub.stop) as presence:
         worker_hub.run()
+        if worker_hub.restarts:
+            _start_again(presence)
     return 0
+
+
+def _start_again(presence: RoleLock) -> None:
+    """Replaces this process by a new one with the same command line, which has the same pid and keeps the RoleLock."""
+    words = sys.orig_argv[1:]
+    if "--presence" in words:
+        os.set_inheritable(presence.file, True)
+    else:
+        presence.leave()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def _collect_less_often() -> None:
@@ -186,7 +199,7 @@ def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there
 
 
 def _functions(path: str | None) -> dict[str, Payload]:
-    """Reads and removes the file with the functions of startWorkerHub; they stay pickled."""
+    """Reads the file with the functions of startWorkerHub, which stay pickled; a restart of the hub reads it again."""
     if path is None:
         return {}
     import msgspec
@@ -195,5 +208,4 @@ def _functions(path: str | None) -> dict[str, Payload]:
 
     file = Path(path)
     packed = msgspec.msgpack.decode(file.read_bytes(), type=dict[str, bytes])
-    file.unlink()
     return {name: Payload.frombytes(stored) for name, stored in packed.items()}

@@ -22,11 +22,13 @@ from typing import Any
 
 import cloudpickle
 
+from nblb._version import __version__
 from nblb.host import cores, is_alive, numpy_version
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
+from nblb.hub.worker_usage import WorkerUsage
 from nblb.parameters import Parameters, load
 from nblb.payload import blob_name, dump_constant, dump_function
 from nblb.protocol.commands import (
@@ -104,6 +106,8 @@ class WorkerHub:
         self._was_connected = False
         self._outgoing: list[Message] = []
         self._folder: Folder | None = None  # the shared folder for large buffers
+        self.restarts = False  # the core has asked for a new start of this process, after its end
+        self._usage = WorkerUsage()
         self.bugs = 0  # number of events that raised; read by tests
 
     # ── the seed's methods ──
@@ -248,6 +252,7 @@ class WorkerHub:
             lb_port=self.parameters.WKHUB_LBPORT,
             hc_port=self._probes.port,
             parent=os.getppid(),
+            nblb=__version__,
         )
 
     def _worker_settings(self) -> list[WorkerSettings]:
@@ -325,7 +330,8 @@ class WorkerHub:
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
             self._on_request(now)
         if slots.is_heartbeat_due(now):
-            slots.load, slots.memory = machine.load(), machine.memory()
+            slots.load, slots.memory, slots.disk = machine.load(), machine.memory(), machine.disk()
+            slots.usage = self._usage.measure(pool.pids())
         self._perform(slots.tick(now))
         if self._outgoing:
             line.send(self._outgoing)
@@ -432,7 +438,7 @@ class WorkerHub:
             case Log(level, text):
                 self._log(level, text)
             case Halt():
-                self._halted = True
+                self._halted, self.restarts = True, self._slots.restarts
             case _:
                 raise AssertionError(f"a hub cannot perform {command!r}")
 

@@ -27,7 +27,8 @@ from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 # 2: a row may name the file of each large buffer; arguments are dropped when their task is done
 # 3: the row of a single-item submission names the hub to which it was assigned in the same turn
 # 4: an open attempt has the time of its assignment; the sums by task name and by user have tables of their own
-SCHEMA = 4
+# 5: the priority of a submission may be changed: such an entry is in the table of failed attempts
+SCHEMA = 5
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag=True):
@@ -111,6 +112,13 @@ class AttemptFailed(Entry):
     cause: str = ""  # as in the task's history
 
 
+class PriorityKept(Entry):
+    """A client has changed the priority of a submission."""
+
+    task: str
+    priority: float
+
+
 class StatisticsKept(Entry):
     """Sums of a task name over dropped submissions; the last entry of a name counts, and `total` 0 removes it."""
 
@@ -172,6 +180,7 @@ AnyEntry: TypeAlias = (
     | AttemptKept
     | EndKept
     | AttemptFailed
+    | PriorityKept
     | StatisticsKept
     | UserKept
     | Collected

@@ -267,6 +267,9 @@ class Dispatch:
             return f"no worker takes priority {spec.priority:g} (those here take {known})"
         groups = [group for band in bands if band.takes(spec.priority) for group in state.placement.by_band[band]]
         staying = [group.hub for group in groups if group.alive and not group.hub.leaves]
+        working = [hub for hub in staying if not hub.draining]
+        if staying and not working:
+            return f"hub {staying[0].name} is drained, and no other takes it"
         if not staying:
             leaving = next(group.hub for group in groups if group.alive)
             return f"hub {leaving.name} is being stopped, and no other takes it"

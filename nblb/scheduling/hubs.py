@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from nblb.protocol.messages import Group, HubHello
+from nblb.protocol.messages import Group, HubHello, WorkerUse
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.free_capacity import ByLoad, FreeCapacity, Place
@@ -146,9 +146,9 @@ class Worker:
 class Hub:
     """One incarnation of a hub."""
 
-    __slots__ = ("address", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello", "holds", "id",
-                 "in_hand", "leased_at", "leaves", "load", "memory", "ran", "said_at", "stamp", "suspect",
-                 "unclaimed", "unclaimed_until", "workers")  # fmt: skip
+    __slots__ = ("address", "disk", "draining", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello",
+                 "holds", "id", "in_hand", "leased_at", "leaves", "load", "memory", "ran", "said_at", "stamp",
+                 "suspect", "unclaimed", "unclaimed_until", "usage", "workers")  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
@@ -166,11 +166,13 @@ class Hub:
         self.said_at = now
         self.suspect = False
         self.leaves = hello.leaves
+        self.draining = hello.draining  # it gets no new work until that is taken back
         self.greetings = 1  # hellos in a row with nothing in between: it may not receive our messages
         self.greeted_at = now  # when the first of them arrived
         self.leased_at = now  # arrival of the message from which the hub's lease counts …
         self.stamp = hello.said_at  # … and its send time by the hub's clock; 0: not sent
-        self.load = self.memory = 0.0
+        self.load = self.memory = self.disk = 0.0
+        self.usage: dict[str, WorkerUse] = {}  # by worker, as its latest heartbeat reports it
 
     @property
     def lease_from(self) -> float:
@@ -192,10 +194,10 @@ class Hub:
         return sum(worker.is_busy for worker in self.workers.values())
 
     def runs(self, kind: Kind) -> bool:
-        """Return whether this hub can run this kind: it is not leaving, and has the function and the right Python."""
+        """Return whether this hub takes this kind: it is neither leaving nor drained, and has function and Python."""
         if kind is self.ran:
             return True
-        if self.leaves:
+        if self.leaves or self.draining:
             return False
         python, name = kind
         runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)

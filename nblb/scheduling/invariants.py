@@ -168,7 +168,8 @@ def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
         assert task.state in GIVEN, f"{story(task)} is assigned to {hub.name} in the wrong state"
         if task.state is TaskState.CANCELLING:
             assert len(mine) == 1, f"{story(task)} is being stopped, and with it {mine}"
-    assert held.group.band.takes(record.spec.priority), f"{held.fence} is outside the band of its worker"
+    priorities = record.spec.priority, *record.earlier_priorities
+    assert any(map(held.group.band.takes, priorities)), f"{held.fence} is outside the band of its worker"
 
 
 def _orphans(state: State) -> None:

@@ -138,6 +138,7 @@ class Liveness:
             hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
         hub.functions, hub.ran, hub.leaves = frozenset(message.functions), None, message.leaves or hub.leaves
+        hub.draining = message.draining
         hub.holds.clear()
         state.hubs[sender] = hub
         if message.leased_at and message.said_at > hub.stamp:  # not leased_at: it may not receive our answer
@@ -215,7 +216,8 @@ class Liveness:
         state.placement.remove(hub)
 
     def heartbeat(self, hub: Hub, message: Heartbeat, now: float) -> None:
-        hub.load, hub.memory = message.load, message.memory
+        hub.load, hub.memory, hub.disk = message.load, message.memory, message.disk
+        hub.usage = {use.worker: use for use in message.workers}
         if message.at:
             hub.leased_at, hub.stamp, hub.said_at = now, message.at, now
             self.state.send(hub.address, Heartbeat(at=self.state.wall(now), echo=message.at))

@@ -14,6 +14,7 @@ from nblb.protocol.journal_entries import (
     EndKept,
     JobForgotten,
     JobKept,
+    PriorityKept,
     Published,
     StatisticsKept,
     TaskForgotten,
@@ -56,6 +57,9 @@ class Restore:
                     self._attempt_failed(entry)
                 case BlobKept(hash=name, payload=payload):
                     self.state.blobs[name] = Blob(payload, entry.name, self.now)
+                case PriorityKept(task=name, priority=priority):
+                    if name in self.state.records:
+                        self.state.records[name].change_priority(priority)
                 case Published(name=name, hash=blob):
                     self._published(name, blob)
                 case JobKept():

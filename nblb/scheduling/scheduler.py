@@ -20,6 +20,7 @@ from nblb.protocol.messages import (
     BlobWanted,
     CancelTask,
     CollectTask,
+    DrainHub,
     Failure,
     FetchCall,
     FetchTask,
@@ -36,9 +37,11 @@ from nblb.protocol.messages import (
     OpenJob,
     Publish,
     PutBlob,
+    RemoveHub,
     RetryFailed,
     RunTask,
     ScaleHub,
+    SetPriority,
     StopAndKeep,
     StopCore,
     StopHub,
@@ -56,6 +59,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.administration import Administration
 from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.cancelling import Cancelling
 from nblb.scheduling.dispatch import Dispatch
@@ -98,6 +102,7 @@ class Scheduler:
         self.recall = Recall(self.state)
         self.stalled = StalledGroups(self.state)
         self.cancelling = Cancelling(self.state, self.retention)
+        self.administration = administration = Administration(self.state)
         intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
@@ -110,7 +115,10 @@ class Scheduler:
             ForgetJob: cancelling.forget_job,
             Publish: intake.publish,
             Ask: self._ask,
-            ScaleHub: self._scale_hub,
+            ScaleHub: administration.scale_hub,
+            DrainHub: administration.drain_hub,
+            RemoveHub: administration.remove_hub,
+            SetPriority: administration.set_priority,
             StopCore: self._stop_core,
             TurnKnob: steering.turn_knob,
             StopAndKeep: steering.stop_and_keep,
@@ -198,6 +206,7 @@ class Scheduler:
         """Return the commands that follow from the time, and the assignments that the turn's events made possible."""
         self.liveness.tick(now)
         self.cancelling.tick(now)
+        self.administration.tick(now)
         self.dispatch.run(now)
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
@@ -308,17 +317,6 @@ class Scheduler:
             text = str(error.args[0]) if error.args else type(error).__name__
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)
-
-    def _scale_hub(self, client: ConnectedClient, message: ScaleHub, _now: float) -> None:
-        state = self.state
-        hub = next((h for h in state.hubs.values() if message.hub in (h.id, h.name)), None)
-        if hub is None or message.workers < 0:
-            known = ", ".join(h.name for h in state.hubs.values()) or "none"
-            text = f"no hub {message.hub!r} here (there are: {known})" if hub is None else "workers must be 0 or more"
-            state.send(client.address, Answer(request=message.request, error=text, kind="NblbError"))
-            return
-        state.send(hub.address, message)
-        state.send(client.address, Answer(request=message.request, value=message.workers))
 
     def _stop_core(self, client: ConnectedClient, message: StopCore, _now: float) -> None:
         state = self.state

@@ -21,11 +21,13 @@ from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
+from nblb.scheduling.reporting.observations import Observations
 from nblb.scheduling.reporting.tallies import Tallies
 from nblb.scheduling.reporting.wall_clock import WallClock
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import WHOLE, Submission, SubmittedJob
 
+MOST_ENDED_JOBS = 1_000  # whose end the shell has still to handle: a simulated shell never does
 AWAKE_BEATS = 5  # heartbeats that a client may miss before it is sent no more displays
 
 
@@ -106,6 +108,8 @@ class State:
         self.share = FairShare(policy.halflife_s)
         self.placement = Placement(policy.prefetch_s)
         self.tallies = Tallies(self.share)
+        self.observations = Observations()
+        self.ended_jobs: list[SubmittedJob] = []  # with an end that the shell has not handled yet
         self.changed: dict[Slice, None] = {}  # slices with changes not yet sent to watchers
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
@@ -222,6 +226,7 @@ class State:
             task.ended = ended
             task.held = task.orphan = None
             self.tallies.count(task, self.clock.offset)
+            self.observations.ended(task, ended, self.clock.offset)
             self.changed.pop(task, None)
             if record.children and ended.state is not TaskState.DONE:
                 parents.leave_children(self, task)
@@ -250,6 +255,8 @@ class State:
                     dependencies.wake(self, record, range(task.first, task.first + task.items), now)
                     continue
                 record.ended_at = now
+                if record.job is not None:
+                    self._job_changed(record.job)
                 if record.spec.parent:
                     parents.untie(self, record, now)
                     if record.id in self.followers:
@@ -265,6 +272,12 @@ class State:
                     dependencies.wake_all(self, record, now)
         finally:
             self._closing_now = False
+
+    def _job_changed(self, job: SubmittedJob) -> None:
+        """Note that the job has ended, if its last submission was the one that has just ended."""
+        is_over = job.items and not job.unended and sum(job.counts.values()) >= job.items
+        if is_over and len(self.ended_jobs) < MOST_ENDED_JOBS:
+            self.ended_jobs.append(job)
 
     def fail(self, task: Slice, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
         """End a slice without a result; `cause` is that of the table of transitions."""

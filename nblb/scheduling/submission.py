@@ -39,6 +39,7 @@ class Submission:
         "codes",
         "dependents",
         "depth",
+        "earlier_priorities",
         "ended_at",
         "expires",
         "followers",
@@ -67,6 +68,7 @@ class Submission:
         self.number = number  # order of acceptance
         self.order = number  # place in its user's line; deeper nested ones come first (nesting/parents.py)
         self.depth = 0  # depth of nesting
+        self.earlier_priorities: tuple[float, ...] = ()  # at which attempts may have begun that still run
         self.untied = False  # it was nested, and was removed from its parent
         self.children: dict[Submission, None] | None = None  # open submissions of its calls
         self.items = spec.items
@@ -193,6 +195,11 @@ class Submission:
         if task.items == self.items or not self.spec.split:
             return payload
         return payload.part(task.first, task.items, self.items)
+
+    def change_priority(self, priority: float) -> None:
+        """Set the priority of all that has not begun."""
+        self.earlier_priorities = (*self.earlier_priorities[-7:], self.spec.priority)
+        self.spec = msgspec.structs.replace(self.spec, priority=priority)
 
     def release_arguments(self) -> None:
         """Drop the arguments, since every item has its result and nothing will run again."""

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nblb.protocol.messages import ScaleHub, StopCore
+from nblb.protocol.messages import DrainHub, ScaleHub, SetPriority, StopCore
 from nblb.simulation.workload import NAMED
 
 if TYPE_CHECKING:
     from nblb.simulation.simulated_hub import SimulatedHub
     from nblb.simulation.story import History
+
+
+ADMINISTERED = 0.15  # part of the histories with a drained hub and changed priorities
+WORKS_AGAIN_S = 10.0  # after the storm, hubs are told so long that they are not drained
 
 
 class Mix(msgspec.Struct, frozen=True):
@@ -66,6 +70,11 @@ def plan(history: History, mix: Mix, until: float) -> None:
         most = getattr(mix, name)
         for _ in range(random.randrange(most + 1) if most else 0):
             simulator.at(random.random() * until, fault, history)
+    own = Random(f"administration {simulator.seed}")  # a separate generator: other histories stay the same
+    if own.random() < ADMINISTERED:
+        simulator.at(own.random() * until, drain, history, own, until)
+        for _ in range(own.randrange(4)):
+            simulator.at(own.random() * until, reprioritize, history, own)
 
 
 def _address(history: History, random: Random) -> str | None:
@@ -181,6 +190,32 @@ def _want(history: History, hub: SimulatedHub, workers: int) -> None:
     client = history.simulator.random.choice(history.clients)
     history.referee.scaled = True
     history.network.to_core(client.address, ScaleHub(hub=hub.name, workers=workers, request=-1))
+
+
+def drain(history: History, random: Random, until: float) -> None:
+    """Drains a hub for some time; the message that takes it back may be lost, so it is repeated."""
+    simulator = history.simulator
+    hub, client = random.choice(history.hubs), random.choice(history.clients)
+    history.network.to_core(client.address, DrainHub(hub=hub.name, request=-3))
+
+    def work_again() -> None:
+        for each in history.hubs:
+            history.network.to_core(
+                random.choice(history.clients).address, DrainHub(hub=each.name, drain=False, request=-3)
+            )
+        if simulator.now < until + WORKS_AGAIN_S:
+            simulator.after(1.0, work_again)
+
+    simulator.after(0.5 + 5.0 * random.random(), work_again)
+
+
+def reprioritize(history: History, random: Random) -> None:
+    """Changes the priority of a submission that the core has."""
+    scheduler = history.core.scheduler
+    tasks = list(scheduler.state.records) if scheduler is not None else []
+    if tasks:
+        order = SetPriority(task=random.choice(tasks), priority=float(random.choice((0, 5, 10))), request=-4)
+        history.network.to_core(random.choice(history.clients).address, order)
 
 
 def stop_hub(history: History) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import tempfile
 
 import psutil
 
@@ -44,3 +45,11 @@ def load() -> float:
 def memory() -> float:
     """Return the share of memory in use, 0 to 1."""
     return psutil.virtual_memory().percent / 100.0
+
+
+def disk() -> float:
+    """Return the share in use of the disk of temporary files, 0 to 1; 0 if it cannot be read."""
+    try:
+        return psutil.disk_usage(tempfile.gettempdir()).percent / 100.0
+    except OSError:
+        return 0.0

@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
     TaskStopped,
     Welcome,
 )
+from nblb.scheduling.reporting.observations import Observations
 from nblb.scheduling.reporting.wall_clock import WallClock
 
 
@@ -36,7 +37,9 @@ class FakeScheduler:
         self.policy, self.answers = policy, answers
         self.deadline: float | None = None
         clock = WallClock()
-        self.state = SimpleNamespace(hubs={}, orphans={}, records={}, clock=clock, wall=clock.wall)
+        share = SimpleNamespace(users={})
+        self.state = SimpleNamespace(hubs={}, orphans={}, records={}, clock=clock, wall=clock.wall, share=share)
+        self.state.observations = Observations()
         self.restored: list[AnyEntry] = []
         self.handled: list[tuple[str, Message]] = []
         self.refused: list[str] = []

@@ -1,7 +1,7 @@
 """Reads a journal once, at the start: yields its entries in an order in which they can be restored.
 
-The order is blobs, published values, jobs, submissions as accepted, failed attempts, open attempts, ends, collected
-results. It also fills in the writer's counts of existing rows.
+The order is blobs, published values, jobs, submissions as accepted, failed attempts and changed priorities, open
+attempts, ends, collected results. It also fills in the writer's counts of existing rows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from nblb.protocol.journal_entries import (
     EndKept,
     Entry,
     JobKept,
+    PriorityKept,
     Published,
     StatisticsKept,
     TaskKept,
@@ -70,13 +71,14 @@ class Replay:
             if files is not None:
                 self._files.arguments(number, files.split())
             yield entry
-        decode_failed = self._decoder(AttemptFailed)
+        decode_event = msgspec.msgpack.Decoder(AttemptFailed | PriorityKept, dec_hook=self._payload_in).decode
         failures: dict[int, list[AttemptFailed]] = {}
         for key, row in db.execute("SELECT key, entry FROM failed ORDER BY key"):
             self._numbers.events = max(self._numbers.events, key % SPAN + 1)
-            failure = decode_failed(row)
-            failures.setdefault(key // SPAN, []).append(failure)
-            yield failure
+            event = decode_event(row)
+            if isinstance(event, AttemptFailed):
+                failures.setdefault(key // SPAN, []).append(event)
+            yield event
         still_open = self._still_open(names, failures)
         rewrite(still_open)
         for each in still_open:

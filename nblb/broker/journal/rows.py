@@ -28,6 +28,7 @@ from nblb.protocol.journal_entries import (
     Entry,
     JobForgotten,
     JobKept,
+    PriorityKept,
     Published,
     StatisticsKept,
     TaskForgotten,
@@ -248,6 +249,11 @@ class RowBatch:
             self.failed.append((self._key(number), self._row(entry)[0]))
             self.moves.append((False, number, entry.first, entry.items))
 
+    def _priority_kept(self, entry: PriorityKept) -> None:
+        number = self._number(entry.task)
+        if number is not None:
+            self.failed.append((self._key(number), self._row(entry)[0]))
+
     def _collected(self, entry: Collected) -> None:
         number = self._number(entry.task)
         if number is not None:
@@ -290,6 +296,7 @@ class RowBatch:
         EndKept: _end_kept,
         AttemptKept: _attempt_kept,
         AttemptFailed: _attempt_failed,
+        PriorityKept: _priority_kept,
         Collected: _collected,
         ArgumentsSpent: _arguments_spent,
         TaskForgotten: _task_forgotten,

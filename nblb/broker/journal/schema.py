@@ -32,6 +32,7 @@ UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda _db: None,  # rows of schema 1 can be read unchanged
     2: _add_hubs,
     3: _add_sums,
+    4: lambda _db: None,  # likewise rows of schema 4
 }
 
 

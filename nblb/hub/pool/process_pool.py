@@ -263,6 +263,10 @@ class ProcessPool:
         """Return a descriptor that is readable when `read` has something to do."""
         return self.selector.fileno()
 
+    def pids(self) -> dict[str, int]:
+        """Return the process of each worker that has one."""
+        return {worker: handle.pid for worker, handle in self._handles.items() if handle.pid}
+
     @property
     def has_events(self) -> bool:
         return bool(self._events)

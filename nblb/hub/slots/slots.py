@@ -33,6 +33,7 @@ from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
 from nblb.protocol.messages import (
     BlobMissing,
     BlobWanted,
+    DrainHub,
     EndCommitted,
     Heartbeat,
     HoldBlob,
@@ -54,6 +55,7 @@ from nblb.protocol.messages import (
     Welcome,
     WorkerDied,
     WorkerStarted,
+    WorkerUse,
     split_workers,
 )
 
@@ -89,7 +91,9 @@ class Slots:
         self._listed_stand_ins: tuple[str, ...] = ()
         self._leaving: str | None = None
         self._has_left = False
-        self.load = self.memory = 0.0  # of this machine, for the next heartbeat
+        self.restarts = False  # the process shall start again when it has ended
+        self.load = self.memory = self.disk = 0.0  # of this machine, for the next heartbeat
+        self.usage: tuple[WorkerUse, ...] = ()
         self._from_core: dict[type, Callable[[Any, float], None]] = {
             RunTask: self._run_task,
             StopTask: self._stop_task,
@@ -97,7 +101,8 @@ class Slots:
             HoldBlob: self._hold_blob,
             BlobMissing: self._blob_missing,
             ScaleHub: self._scale,
-            StopHub: lambda message, now: self._leave(message.reason, now),
+            DrainHub: self._drain,
+            StopHub: self._stop_hub,
             Welcome: self._welcome,
             Refused: self._refused,
             Heartbeat: lambda message, _now: self._lease.acknowledge(message.echo),
@@ -356,7 +361,7 @@ class Slots:
         if hello:
             self._in_flight.out.append(Send(CORE, self._hub_hello(now)))
         if heartbeat:
-            self._say(Heartbeat(load=self.load, memory=self.memory, at=now))
+            self._say(Heartbeat(load=self.load, memory=self.memory, disk=self.disk, workers=self.usage, at=now))
         if lease_is_over:
             self._in_flight.out.append(
                 Log("warning", "the core has acknowledged nothing for long: what runs is stopped")
@@ -417,6 +422,14 @@ class Slots:
                 self._lease.break_(now)
             return
         self._in_flight.out.append(Log("error", f"the core refuses this hub: {message.reason}"))
+        self._leave(message.reason, now)
+
+    def _drain(self, message: DrainHub, _now: float) -> None:
+        """Repeat the core's order in the next hello; the core gives a drained hub no work."""
+        self._hello = msgspec.structs.replace(self._hello, draining=message.drain)
+
+    def _stop_hub(self, message: StopHub, now: float) -> None:
+        self.restarts = message.restart
         self._leave(message.reason, now)
 
     def _leave(self, reason: str, now: float) -> None:

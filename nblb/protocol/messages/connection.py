@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from nblb.protocol.messages.vocabulary import Message
 
 
@@ -48,10 +50,20 @@ class Refused(Message):
     kind: str = "NotAllowed"  # name of a class in errors.py
 
 
+class WorkerUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the process of a worker, with its children, uses of its machine."""
+
+    worker: str
+    cpu: float = 0.0  # percent of one core since the last heartbeat
+    memory_mb: int = 0
+
+
 class Heartbeat(Message):
     """A sign of life of either side, sent when nothing else was sent for heartbeat_s."""
 
     load: float = 0.0  # hub: CPU use of its machine, 0..1
     memory: float = 0.0  # hub: memory in use of its machine, 0..1
+    disk: float = 0.0  # hub: use of the disk of its temporary files, 0..1
+    workers: tuple[WorkerUse, ...] = ()  # hub: its workers
     at: float = 0.0  # the sender's clock
     echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers

@@ -145,6 +145,34 @@ class ScaleHub(Message):
     request: int = 0
 
 
+class DrainHub(Message):
+    """Let a hub finish what runs, and give it no new work; drain=False takes that back (client to core, core to hub).
+
+    The hub repeats it in its hello, so that a restarted core knows. Answer: Answer.
+    """
+
+    hub: str
+    drain: bool = True
+    request: int = 0
+
+
+class RemoveHub(Message):
+    """Drain a hub and stop it when nothing runs on it; with `restart` its process starts again. Answer: Answer."""
+
+    hub: str
+    restart: bool = False
+    request: int = 0
+
+
+class SetPriority(Message):
+    """Change the priority of the calls of a submission or a job that have not ended. Answer: Answer (their number)."""
+
+    request: int
+    priority: float
+    task: str = ""
+    job: str = ""
+
+
 class TurnKnob(Message):
     """Set a knob of a running task (client to core, core to hub). Answer: Answer (number of running slices).
 
@@ -196,6 +224,9 @@ FromClient: TypeAlias = (  # what the clients' door accepts
     | Ask
     | StopCore
     | ScaleHub
+    | DrainHub
+    | RemoveHub
+    | SetPriority
     | TurnKnob
     | StopAndKeep
     | FetchCall

@@ -80,6 +80,8 @@ class HubHello(Message):
     leased_at: float = 0.0  # the start of its lease by the same clock; 0: it has no lease, and runs nothing under one
     leaves: bool = False  # it has sent HubLeaves to an earlier core
     stand_ins: tuple[str, ...] = ()  # those of `workers` that stand in for waiting workers
+    draining: bool = False  # DrainHub
+    nblb: str = ""  # its version
 
 
 class HubLeaves(Message):

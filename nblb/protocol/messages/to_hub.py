@@ -7,7 +7,7 @@ from typing import TypeAlias
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages.blobs import BlobMissing, HoldBlob
 from nblb.protocol.messages.connection import Heartbeat, Refused, Welcome
-from nblb.protocol.messages.from_client import ScaleHub, StopAndKeep, TurnKnob
+from nblb.protocol.messages.from_client import DrainHub, ScaleHub, StopAndKeep, TurnKnob
 from nblb.protocol.messages.vocabulary import Message
 
 
@@ -70,6 +70,7 @@ class StopHub(Message):
     """Stop the workers and exit; `reason` is for the log."""
 
     reason: str = ""
+    restart: bool = False  # the process then starts again with its own command
 
 
 ToHub: TypeAlias = (
@@ -84,6 +85,7 @@ ToHub: TypeAlias = (
     | BlobMissing
     | EndCommitted
     | ScaleHub
+    | DrainHub
     | StopHub
     | TurnKnob
     | StopAndKeep

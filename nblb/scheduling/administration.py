@@ -1,0 +1,150 @@
+"""Requests about hubs and priorities: scaling, draining, removing and restarting a hub, and changing a priority."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from nblb.protocol.commands import Record
+from nblb.protocol.journal_entries import PriorityKept
+from nblb.protocol.messages import Answer, DrainHub, RemoveHub, ScaleHub, SetPriority, StopHub, TaskState
+from nblb.scheduling.hubs import Hub
+from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import ConnectedClient, State
+from nblb.scheduling.submission import Submission
+
+
+class Administration:
+    """Handles ScaleHub, DrainHub, RemoveHub and SetPriority."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._removed: dict[str, StopHub] = {}  # by id of the hub: the order that follows when nothing runs on it
+
+    # ── hubs ──
+
+    def scale_hub(self, client: ConnectedClient, message: ScaleHub, _now: float) -> None:
+        hub = self._hub(client, message.hub, message.request)
+        if hub is None:
+            return
+        if message.workers < 0:
+            self._refuse(client, message.request, "workers must be 0 or more")
+            return
+        self.state.send(hub.address, message)
+        self.state.send(client.address, Answer(request=message.request, value=message.workers))
+
+    def drain_hub(self, client: ConnectedClient, message: DrainHub, _now: float) -> None:
+        hub = self._hub(client, message.hub, message.request)
+        if hub is None:
+            return
+        self._drain(hub, message.drain)
+        if not message.drain:
+            self._removed.pop(hub.id, None)
+        self.state.log(
+            "info", f"LB - HUB {hub.name} {'IS DRAINED' if message.drain else 'WORKS AGAIN'} : {client.user}"
+        )
+        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_hand)))
+
+    def remove_hub(self, client: ConnectedClient, message: RemoveHub, _now: float) -> None:
+        hub = self._hub(client, message.hub, message.request)
+        if hub is None:
+            return
+        self._drain(hub, True)
+        what = "restarted" if message.restart else "removed"
+        self._removed[hub.id] = StopHub(reason=f"{what} by {client.user}", restart=message.restart)
+        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_hand)))
+
+    def tick(self, _now: float) -> None:
+        """Stop the removed hubs on which nothing runs any more."""
+        if not self._removed:
+            return
+        hubs = {hub.id: hub for hub in self.state.hubs.values()}
+        for name, order in list(self._removed.items()):
+            hub = hubs.get(name)
+            if hub is None:
+                del self._removed[name]
+            elif not hub.in_hand:
+                del self._removed[name]
+                self.state.send(hub.address, order)
+
+    def _drain(self, hub: Hub, drain: bool) -> None:
+        """Give the hub no new work, and call back what it has not begun; or let it work again."""
+        hub.draining, hub.ran = drain, None
+        self.state.send(hub.address, DrainHub(hub=hub.id, drain=drain))
+        if drain:
+            for held in hub.in_hand.values():
+                if not held.started_at and not held.recalled:
+                    held.recalled = True
+                    self.state.stop(held, "recall")
+            return
+        for user in self.state.share.users.values():  # they were passed over where only this hub has workers
+            for priority in user.priorities:
+                self.state.share.line_changed(user, priority)
+        self.state.dispatch_due = True
+
+    def _hub(self, client: ConnectedClient, name: str, request: int) -> Hub | None:
+        """Return the hub with this name or id; answer the request if there is none."""
+        hub = next((hub for hub in self.state.hubs.values() if name in (hub.id, hub.name)), None)
+        if hub is None:
+            known = ", ".join(hub.name for hub in self.state.hubs.values()) or "none"
+            self._refuse(client, request, f"no hub {name!r} here (there are: {known})")
+        return hub
+
+    def _refuse(self, client: ConnectedClient, request: int, reason: str) -> None:
+        self.state.send(client.address, Answer(request=request, error=reason, kind="NblbError"))
+
+    # ── priorities ──
+
+    def set_priority(self, client: ConnectedClient, message: SetPriority, now: float) -> None:
+        state = self.state
+        if not isfinite(message.priority):
+            self._refuse(client, message.request, f"a priority must be a finite number, not {message.priority}")
+            return
+        job = state.jobs.get(message.job) if message.job else None
+        if job is None and message.task not in state.records:
+            self._refuse(client, message.request, _unknown(message))
+            return
+        records = list(job.records.values()) if job is not None else [state.records[message.task]]
+        changed = 0
+        for record in records:
+            if record.unended and record.spec.priority != message.priority:
+                self._change(record, message.priority, now)
+                changed += record.unended
+        state.send(client.address, Answer(request=message.request, value=changed, committed=True))
+
+    def _change(self, record: Submission, priority: float, now: float) -> None:
+        """Move the waiting slices of the submission to the lines of its new priority."""
+        state = self.state
+        moved = [self._replaced(record, task) for task in record.slices if self._waits(task)]
+        record.change_priority(priority)
+        self._call_back(record)
+        state.out.append(Record(PriorityKept(record.id, priority)))
+        for task in moved:
+            state.enqueue(task)
+            state.notice(task, now)
+        state.dispatch_due = True
+
+    def _call_back(self, record: Submission) -> None:
+        """Recall slices that have not begun and were sent ahead to workers that take no such priority."""
+        for held in dict.fromkeys(task.held for task in record.slices if task.held is not None):
+            if not held.started_at and not held.recalled and not held.group.band.takes(record.spec.priority):
+                held.recalled = True
+                self.state.stop(held, "recall")
+
+    def _waits(self, task: Slice) -> bool:
+        return task.state is TaskState.QUEUED and task not in self.state.withheld
+
+    def _replaced(self, record: Submission, task: Slice) -> Slice:
+        """Return a copy that takes the slice's place; a line drops the old one, which is no longer QUEUED."""
+        state, at = self.state, record.position(task.first)
+        twin = task.part(task.first, task.items)
+        record.slices[at] = twin
+        state.changed.pop(task, None)
+        task.state = TaskState.CANCELLED
+        user = state.share.user(record.user)
+        user.cancelled(task)
+        state.share.line_changed(user, record.spec.priority)
+        return twin
+
+
+def _unknown(message: SetPriority) -> str:
+    return f"the core knows no {f'job {message.job!r}' if message.job else f'task {message.task!r}'}"

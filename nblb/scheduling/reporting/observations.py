@@ -1,0 +1,107 @@
+"""What a core has observed of ended calls: a bounded list for the timeline, and histograms of times by task name.
+
+Both are for people: nothing is decided by them. They grow by one entry for each slice that ends, and are bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from math import frexp
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from nblb.protocol.messages import TaskEnded
+    from nblb.scheduling.slice import Slice
+
+MOST_SPANS = 20_000
+MOST_NAMES = 1_000  # task names with histograms
+STEPS = 4  # buckets between a time and its double: a percentile is right within 19 %
+LEAST = -20 * STEPS  # the bucket of one microsecond; shorter times count as that
+
+
+class Span(NamedTuple):
+    """A slice that has run: who ran what, where, and when (`end` is by the wall clock)."""
+
+    end: float
+    seconds: float
+    host: str
+    worker: str
+    name: str
+    user: str
+    state: str
+    task: str
+    first: int
+    items: int
+    attempt: int
+    job: str
+
+
+class Histogram:
+    """Counts of times in buckets whose bounds grow by the same factor, so that it is small and percentiles are near."""
+
+    __slots__ = ("buckets",)
+
+    def __init__(self, buckets: Mapping[int, int] | None = None) -> None:
+        self.buckets: dict[int, int] = dict(buckets or {})
+
+    def add(self, seconds: float, items: int) -> None:
+        """Add `items` calls that took `seconds` each."""
+        mantissa, exponent = frexp(seconds)  # seconds = mantissa * 2**exponent, mantissa from 0.5 to 1
+        bucket = max(LEAST, STEPS * exponent + int((mantissa - 0.5) * 2 * STEPS)) if seconds > 0.0 else LEAST
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + items
+
+    def percentile(self, share: float) -> float:
+        """Return the time that this share of the calls (0 to 1) did not exceed, by the middle of its bucket."""
+        wanted, seen = share * sum(self.buckets.values()), 0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= wanted and seen:
+                exponent, step = divmod(bucket, STEPS)
+                return float((0.5 + (step + 0.5) / (2 * STEPS)) * 2.0**exponent)
+        return 0.0
+
+
+class Observations:
+    """The timeline and the histograms of a core."""
+
+    def __init__(self) -> None:
+        self.spans: deque[Span] = deque(maxlen=MOST_SPANS)
+        self.run: dict[str, Histogram] = {}  # run times by task name
+        self.wait: dict[str, Histogram] = {}  # and times in the queue
+
+    def ended(self, task: Slice, ended: TaskEnded, wall_offset: float) -> None:
+        """Add a slice that has just ended."""
+        seconds = ended.duration_s
+        if seconds <= 0.0:
+            return  # it has not run: cancelled in the queue, or a result from the cache
+        record, items = task.record, task.items
+        if ended.items != items:
+            seconds *= items / max(1, ended.items - len(ended.holes))
+        name = record.spec.name
+        self.spans.append(
+            Span(
+                ended.ended_at,
+                seconds,
+                ended.host,
+                ended.worker,
+                name,
+                record.user,
+                ended.state.value,
+                record.id,
+                task.first,
+                items,
+                ended.attempt,
+                record.spec.job,
+            )
+        )
+        run = self.run.get(name)
+        if run is None:
+            if len(self.run) >= MOST_NAMES:
+                oldest = next(iter(self.run))
+                del self.run[oldest]
+                self.wait.pop(oldest, None)
+            run = self.run[name] = Histogram()
+            self.wait[name] = Histogram()
+        run.add(seconds / items, items)
+        self.wait[name].add(max(0.0, ended.ended_at - ended.duration_s - task.queued_at - wall_offset), items)
