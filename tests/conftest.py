@@ -1,4 +1,4 @@
-"""Fixtures for everybody: private parameters, a real cluster, and a guard that nothing is left behind."""
+"""Fixtures for all tests: private parameters, a real cluster, and a check that no process or file remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `./test` spreads the suite over processes: whole files, the long ones first, and one browser at a time.
+"""Distribution of the suite over processes by `./test`: whole files, long ones first, and one browser at a time.
 
 Most of the suite waits more than it computes, so there is a process more than there are cores. What drives a browser
 computes: it has one of the processes to itself from the start, and the others help it only in the end.

@@ -1,4 +1,4 @@
-"""Bytes that no protocol of ours begins with, thrown at a door."""
+"""Bytes that begin no protocol of nblb, sent to a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pytest --rewrite`: expectations that are written by the program, taken over after somebody has read them.
+"""`pytest --rewrite`: writes the expected outputs again, to be read before they are committed.
 
 Only commit such a change if you understand what caused it.
 """

@@ -1,4 +1,4 @@
-"""What Hypothesis makes for tests of decoders: any message by the types of its fields, and what spoils its bytes."""
+"""Hypothesis strategies for tests of decoders: any message by the types of its fields, and damage to its bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The floors, the purity, the sizes and the tidiness that ARCHITECTURE.md promises, checked."""
+"""The layers, pure modules, sizes and names that ARCHITECTURE.md promises, checked."""
 
 from __future__ import annotations
 

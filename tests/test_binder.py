@@ -1,4 +1,4 @@
-"""binder/: what mybinder.org reads is well-formed and installs what pyproject.toml asks for."""
+"""binder/: the files that mybinder.org reads are well-formed and install what pyproject.toml requires."""
 
 from __future__ import annotations
 

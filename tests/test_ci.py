@@ -1,4 +1,4 @@
-"""The scripts of continuous integration: the interpreters and packages they take, and what is said of missing ones."""
+"""The scripts of continuous integration: their interpreters and packages, and the report of missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite's files are spread over processes so that none is left with the long ones at the end."""
+"""The suite's files are distributed over processes so that no process ends with the long ones."""
 
 from __future__ import annotations
 

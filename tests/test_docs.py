@@ -1,4 +1,4 @@
-"""The documents say what is so: every setting, magic, command and name has its place, and the examples run."""
+"""The documents are up to date: every setting, magic, command and name is listed, and the examples run."""
 
 from __future__ import annotations
 

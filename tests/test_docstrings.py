@@ -1,4 +1,4 @@
-"""Each public name says what it is: purpose, parameters, what it returns and an example, in numpy's style."""
+"""Every public name has a docstring in numpy's style: purpose, parameters, return value and an example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account, the cores and the processes of this computer, as every part of nblb takes them."""
+"""The account, the cores and the processes of this computer are the same for every part of nblb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package's front door: its names, and what importing it costs."""
+"""The package itself: its public names, and the cost of importing it."""
 
 from __future__ import annotations
 

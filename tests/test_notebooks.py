@@ -1,4 +1,4 @@
-"""Every notebook runs from end to end, in a kernel of its own and on a cluster of its own, and shows what it says."""
+"""Every notebook runs from start to end, in its own kernel on its own cluster, and shows what it describes."""
 
 from __future__ import annotations
 

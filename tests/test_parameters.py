@@ -1,4 +1,4 @@
-"""parameters.json: what it may say, what a wrong one is told, and where a cluster then lives."""
+"""parameters.json: its keys, the errors for wrong values, and the location of the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task says while it runs."""
+"""The functions that a task calls while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of users: whatever it is, what comes out is text that a message, a terminal and a journal can carry."""
+"""Text of users: whatever it contains, the cleaned text fits into messages, terminals and the journal."""
 
 from __future__ import annotations
 

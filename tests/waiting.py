@@ -1,4 +1,4 @@
-"""Waiting on a condition with a deadline, so that no test sleeps and hopes."""
+"""Waits for a condition with a deadline, so that no test relies on sleeping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What limits a figure is said from what was measured, and nothing else."""
+"""The limits that `nblb bench` reports follow from its measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nblb bench` on a real cluster: every case gives figures, and nothing of it stays there."""
+"""`nblb bench` on a real cluster: every case yields figures, and nothing remains on the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit, not a product: a ROUTER between a DEALER and two workers; functions by name, and nothing is kept."""
+"""The bare pyzmq broker, which shows the limit set by the sockets: a ROUTER between a DEALER and two workers."""
 
 from __future__ import annotations
 

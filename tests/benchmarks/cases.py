@@ -1,6 +1,6 @@
-"""The cases that need more of a system than to run tasks: its start, its processes, a queue, others beside it.
+"""Cases that need more than running tasks: the start of a system, its processes, a backlog, other clients.
 
-Those that run tasks alone are nblb.bench.cases, which `nblb bench` gives to a running cluster as well.
+The cases that only run tasks are in nblb.bench.cases; `nblb bench` runs them on a running cluster as well.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Size(system.Size):
-    """And of these."""
+    """The sizes of the shared cases, and of those in this module."""
 
-    say_s: float = 6.0  # a peer may submit a backlog for so long
+    say_s: float = 6.0  # longest time in which a peer may submit a backlog
     say_ours_s: float = 90.0
-    dispatched: int = 5_000  # of the backlog
+    dispatched: int = 5_000  # tasks of the backlog to dispatch
     idle_s: float = 4.0
     clients: int = 20
     tasks_a_client: int = 300
@@ -59,7 +59,7 @@ SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 
 def startup(start: Start, size: Size) -> Figures:
-    """From nothing to a result from each of two workers, imports included."""
+    """Measure the time from nothing, imports included, to a result from each of two workers."""
     begun = perf_counter()
     running = start()
     try:
@@ -70,14 +70,14 @@ def startup(start: Start, size: Size) -> Figures:
 
 
 def _see(running: Peer, workers: int) -> None:
-    """Waits until so many workers have given results."""
+    """Wait until this many workers have returned results."""
     seen: set[int] = set()
     while len(seen) < workers:
         seen |= set(running.run(pid, range(workers)))
 
 
 def idle(start: Start, size: Size) -> Figures:
-    """What all of it uses while there is nothing to do."""
+    """Measure the CPU time and memory of all processes while there is no work."""
     running = start()
     try:
         running.run(noop, range(20))
@@ -101,7 +101,7 @@ def _computed(pids: list[int]) -> float:
 
 
 def backlog(queued: int, start: Start, size: Size) -> Figures:
-    """Submits while the workers are held up, then lets them go: what a task costs, and holds, behind so many."""
+    """Submit tasks while the workers are blocked, then release them: time and memory per task in a backlog."""
     running = start()
     if not running.single:
         raise Impossible("no single submits")
@@ -135,7 +135,7 @@ def _queue(running: Peer, queued: int, size: Size) -> tuple[Figures, list[object
     until = perf_counter() + (size.say_ours_s if ours else size.say_s)
     futures: list[object] = []
     last_begun = perf_counter()
-    last_from, last = 0, max(1, queued // 10)  # of the last tenth, the cost behind all the others
+    last_from, last = 0, max(1, queued // 10)  # the last tenth shows the cost behind all the others
     while len(futures) < queued and perf_counter() < until:
         if len(futures) - last_from >= last:
             last_from, last_begun = len(futures), perf_counter()
@@ -155,7 +155,7 @@ def _queue(running: Peer, queued: int, size: Size) -> tuple[Figures, list[object
 
 
 def _settle(brokers: list[int]) -> None:
-    """Until the broker has taken in what was sent: it computes nothing any more. At most a minute."""
+    """Wait, at most a minute, until the broker is idle, so that it has accepted everything."""
     quiet, until = 0, perf_counter() + 60
     while brokers and quiet < 3 and perf_counter() < until:
         before = _computed(brokers)
@@ -164,10 +164,10 @@ def _settle(brokers: list[int]) -> None:
 
 
 def clients(start: Start, size: Size) -> Figures:
-    """Other processes connect, each as a user of its own, and submit single tasks at the same time.
+    """Let other processes, each as a separate user, submit single tasks at the same time.
 
-    Twice: tasks that do nothing, for the rate of all; and tasks that take a while, for how alike they are served, since
-    what decides among processes that all want a processor is the machine.
+    Twice: empty tasks, for the total rate; and tasks that take a while without using the CPU, for the fairness between
+    clients, since the operating system decides between processes that all need the CPU.
     """
     running = start()
     others: list[subprocess.Popen[str]] = []
@@ -188,7 +188,7 @@ def clients(start: Start, size: Size) -> Figures:
 
 
 def _all_at_once(others: list[subprocess.Popen[str]]) -> tuple[float, list[float]]:
-    """Seconds until all are through, and of each."""
+    """The time in seconds until all clients have finished, and the time of each."""
     for other in others:
         if _line(other) != "READY":
             raise RuntimeError("one of the clients could not connect")
@@ -205,7 +205,7 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 
 def hubs(start: Start, size: Size) -> Figures:
-    """Holders of one worker each, all on this machine: until each has given a result, and single submits then."""
+    """Start many hubs with one worker each on this machine, wait for a result from each, then submit single tasks."""
     begun = perf_counter()
     running = start.with_hubs(size.hubs)  # type: ignore[attr-defined]
     try:
@@ -225,7 +225,7 @@ def hubs(start: Start, size: Size) -> Figures:
 
 
 def with_system(case: Callable[[Peer, Size], Figures], start: Start, size: Size) -> Figures:
-    """A case of `nblb bench`, on a system that is started for it."""
+    """Run a case of `nblb bench` on a system that is started for it."""
     running = start()
     try:
         return on_running(case, running, size)

@@ -1,4 +1,4 @@
-"""Systems with a broker of their own: nblb, Dask, ipyparallel, Ray."""
+"""Adapters for systems with a broker of their own: nblb, Dask, ipyparallel, Ray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.benchmarks.peer import WORKERS, Peer
 
 
 class Nblb(OnCluster, Peer):
-    """Journal, security and the bound of queued tasks at their defaults."""
+    """nblb with journal, security and the bound of queued tasks at their defaults."""
 
     def __init__(self, workers: int = WORKERS, address: str = "", user: str = "") -> None:
         import nblb
@@ -50,13 +50,13 @@ class Nblb(OnCluster, Peer):
         return cls(address=address, user=user)
 
     def brokers(self) -> list[int]:
-        """Asked for once: behind a million submits, the answer takes longer than a question may."""
+        """The core's process, queried only once: behind a million submits, the answer takes longer than the timeout."""
         if not self._core:
             self._core = meters.parts_of(self.cluster)["core"]
         return self._core
 
     def processes(self) -> list[int]:
-        """The Health Check as well: it comes with every start."""
+        """All processes, including the Health Check, which every start includes."""
         parts = meters.parts_of(self.cluster)
         known = [*parts["core"], *parts["hub"], *parts["workers"]]
         folder = str(self.cluster.parameters.runtime_dir)
@@ -75,7 +75,7 @@ class Nblb(OnCluster, Peer):
 
 
 class Dask(Peer):
-    """LocalCluster with processes of one thread, without its dashboard."""
+    """Dask's LocalCluster, with single-threaded processes and without its dashboard."""
 
     portion = 0.3
     batches = False
@@ -122,7 +122,7 @@ class Dask(Peer):
 
 
 def _in_chunks(system: Peer, function: Callable[..., Any], items: Sequence[Any], chunk: int) -> list[Any]:
-    """By hand, as the documentation of Dask and of Ray recommends for small items."""
+    """Map in chunks made by hand, as the documentation of Dask and of Ray recommends for small items."""
 
     def run(some: Sequence[Any]) -> list[Any]:
         return [function(item) for item in some]
@@ -132,7 +132,7 @@ def _in_chunks(system: Peer, function: Callable[..., Any], items: Sequence[Any],
 
 
 class Ipyparallel(Peer):
-    """A load-balanced view; hwm is how many tasks an engine is given ahead. Closures over arrays need cloudpickle."""
+    """ipyparallel's load-balanced view; an engine gets up to hwm tasks ahead. Closures over arrays need cloudpickle."""
 
     portion = 0.3
     batches = False
@@ -183,7 +183,7 @@ class Ipyparallel(Peer):
         return list(self.view.map_sync(function, items, chunksize=chunk or 1))
 
     def put(self, value: Any) -> Any:
-        """Pushed to every engine under a name, which a Reference stands for."""
+        """Push the value to every engine under a name; a Reference stands for it."""
         import ipyparallel
 
         self.client[:].push({"constant": value}, block=True)
@@ -204,7 +204,7 @@ class Ipyparallel(Peer):
 
 
 class Ray(Peer):
-    """It listens beyond loopback whatever it is told, so it is run in a network namespace that has only `lo`."""
+    """Ray, in a network namespace with only loopback, because it listens beyond loopback whatever its settings."""
 
     portion = 0.3
     batches = False
@@ -246,7 +246,7 @@ class Ray(Peer):
         return self.ray.put(value)
 
     def address(self) -> str:
-        raise Impossible("not tried")  # each driver gets worker processes of its own: 20 of them fill this machine
+        raise Impossible("not tried")  # each driver gets its own worker processes: 20 of them would fill this machine
 
     def close(self) -> None:
         self.ray.shutdown()

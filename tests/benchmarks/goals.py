@@ -1,4 +1,4 @@
-"""What nblb should reach beside its peers, as ratios within one run: machines differ, ratios much less."""
+"""The performance goals of nblb beside its peers, as ratios within one run, which vary less than times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BROKERS = ("dask", "ipyparallel", "ray")
 
 @dataclass(frozen=True)
 class Goal:
-    """`measure` gives a number, or None where the run lacks what it needs."""
+    """A goal; `measure` returns a number, or None if the run lacks the figures."""
 
     text: str
     measure: Callable[[Results], float | None]
@@ -23,7 +23,7 @@ class Goal:
     bound: float
 
     def judge(self, results: Results) -> tuple[str, str]:
-        """The measured number, and a word."""
+        """The measured number, and whether the goal was reached."""
         found = self.measure(results)
         if found is None:
             return "", "not measured"
@@ -35,7 +35,7 @@ def _ours(case: str, figure: str) -> Callable[[Results], float | None]:
 
 
 def _of(case: str, figure: str, *peers: str) -> Callable[[Results], float | None]:
-    """Ours in terms of the peer's; of several peers the one with the largest figure."""
+    """nblb's figure divided by the peer's; of several peers, by the largest."""
 
     def measure(results: Results) -> float | None:
         ours = results.median(case, "nblb", figure)
@@ -90,7 +90,7 @@ GOALS = (
 
 
 class _Asked(Results):
-    """Results that note what is asked of them."""
+    """Results that record which figures are read."""
 
     def __init__(self) -> None:
         super().__init__("", {}, {})
@@ -102,7 +102,7 @@ class _Asked(Results):
 
 
 def needed() -> set[tuple[str, str]]:
-    """(case, system) of everything that the goals compare."""
+    """The (case, system) pairs that the goals compare."""
     results = _Asked()
     for goal in GOALS:
         goal.measure(results)

@@ -1,12 +1,12 @@
-"""How many instructions of the processor the paths of trips.py take: steady where seconds are not.
+"""Counts of the CPU instructions that the paths of trips.py take, which are stable where times are not.
 
-    python -m tests.benchmarks.instructions          counts, beside the numbers that are kept
-    python -m tests.benchmarks.instructions --keep   and keeps them for this interpreter, in instructions.json
+    python -m tests.benchmarks.instructions          print the counts beside the recorded numbers
+    python -m tests.benchmarks.instructions --keep   record them for this interpreter, in instructions.json
 
-One process under valgrind imports everything; each count is the difference between two of its children, one of which
-does more units of a workload than the other, so that imports, setting up and warming up are in neither. Chance (hash
-seeds, garbage collection) is switched off. What remains depends on the build of the interpreter and of the libraries
-that are written in C, so numbers are kept for each, and compared with nothing else.
+One process under valgrind imports everything. Each count is the difference between two of its children, one of which
+runs more units of a workload than the other, so that imports, set-up and warm-up cancel out. Sources of randomness
+(hash seeds, garbage collection) are switched off. The rest depends on the build of the interpreter and of the C
+libraries, so numbers are recorded for each build, and compared only within it.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from tests.benchmarks.trips import Work
 
 KEPT = Path(__file__).with_suffix(".json")
-TOLERANCE = 0.10  # of growth; runs differ by less than 1 %, the rest is for small things that are worth their price
-WARM = 50  # units, but no more than are counted
-PLANTED = "session_task"  # counted a second time, with work that does not belong there
-PLANT = 20  # times around an empty loop, for each unit
+TOLERANCE = 0.10  # allowed growth; runs differ by less than 1 %, and small useful additions may cost something
+WARM = 50  # units of warm-up, at most as many as are counted
+PLANTED = "session_task"  # counted a second time, with planted extra work
+PLANT = 20  # iterations of an empty loop for each unit
 AGAIN = "python -m tests.benchmarks.instructions --keep"
 
 
 def build() -> str:
-    """What the numbers depend on beside nblb."""
+    """The builds of the interpreter and libraries, on which the numbers depend besides nblb."""
     made, compiler = platform.python_build()[1], platform.python_compiler()
     libraries = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("cloudpickle", "msgspec"))
     return (
@@ -50,7 +50,7 @@ def build() -> str:
 
 
 def kept() -> dict[str, int]:
-    """The numbers of this build; none if nobody has counted with it."""
+    """The recorded numbers of this build; empty if there are none."""
     found: dict[str, int] = json.loads(KEPT.read_text())["builds"].get(build(), {})
     return found
 
@@ -62,13 +62,13 @@ def keep(counts: dict[str, int]) -> None:
 
 
 def more(counts: dict[str, int], before: dict[str, int]) -> dict[str, float]:
-    """The workloads that take more than they may, and how much of it."""
+    """The workloads that exceed their allowance, with their growth."""
     grown = {name: counts[name] / number - 1 for name, number in before.items() if name in counts}
     return {name: growth for name, growth in grown.items() if growth > TOLERANCE}
 
 
 def count(timeout_s: float = 600.0) -> dict[str, int]:
-    """Instructions of each workload's unit, and of the planted one's."""
+    """The instructions per unit of each workload, and of the planted one."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise FileNotFoundError("valgrind is not installed (Debian's package has this name)")
@@ -83,7 +83,7 @@ def count(timeout_s: float = 600.0) -> dict[str, int]:
         try:
             said, complained = process.communicate(timeout=timeout_s)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # its children as well
+            os.killpg(process.pid, signal.SIGKILL)  # also kills its children
             process.communicate()
             raise
         if process.returncode:
@@ -101,7 +101,7 @@ def _instructions(folder: str, pid: int) -> int:
 
 
 def beneath() -> None:
-    """In the process that is counted: two children for each workload, and who they were."""
+    """Run in the counted process: start two children for each workload, and print their pids."""
     gc.disable()
     children = {}
     for name in (*WORKLOADS, "planted"):
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.instructions", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--keep", action="store_true", help="write them down for this interpreter")
+    parser.add_argument("--keep", action="store_true", help="record them for this interpreter")
     parser.add_argument("--beneath", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.beneath:

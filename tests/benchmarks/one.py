@@ -1,8 +1,8 @@
-"""A case of a system, in this process alone: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
+"""Runs one case of one system in this process: `python -m tests.benchmarks.one SYSTEM CASE SIZE`; run.py starts it.
 
-Prints a line FIGURES CASE {…}, or WORD CASE … if the system cannot. CASE may be several with commas between, which
-are done one after the other on a system that is started once. With `--attach ADDRESS SYSTEM TASKS USER` it is one of
-many clients of a running system instead.
+Prints a line FIGURES CASE {…}, or WORD CASE … if the system cannot run the case. CASE may be several cases separated by
+commas, which run one after the other on a system that is started once. With `--attach ADDRESS SYSTEM TASKS USER`, the
+process is one of many clients of a running system instead.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.benchmarks import work
 from tests.benchmarks.cases import CASES, SIZES, on_running, shared, startup
 from tests.benchmarks.registry import SYSTEMS, Entry
 
-# As a notebook's tasks: functions of __main__, which travel by value where a system can do that. Set when this module
-# is imported, so that pools that spawn their workers find them as well.
+# Like a notebook's tasks, these are functions of __main__, which are sent by value if a system can do that. They are
+# set on import, so that pools that spawn their workers find them as well.
 for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for", "nap"))):
     for _name in _names:
         _function = getattr(_module, _name)
@@ -41,7 +41,7 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 
 def main(arguments: list[str]) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # run.py's patience is over: close what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # run.py's time limit is over: close what was started
     if arguments[0] == "--attach":
         be_a_client(*arguments[1:])
         return
@@ -63,7 +63,7 @@ def tell(case: str, measure: Callable[[], dict[str, float]]) -> None:
 
 
 def run_together(entry: Entry, cases: list[str], size: str) -> None:
-    """Several cases on one system: a failure of one is its own."""
+    """Run several cases on one system; a failure affects only its own case."""
     if entry.loopback_only:
         leave_the_network()
     running: Any = entry.load()()
@@ -80,7 +80,7 @@ def run_together(entry: Entry, cases: list[str], size: str) -> None:
 
 
 def run(entry: Entry, case: str, size: str) -> dict[str, float]:
-    """Of the settings that a system has for a case, the best one's figures."""
+    """Run a case with each setting that a system has for it, and return the best figures."""
     if entry.loopback_only:
         leave_the_network()
     if case == "startup":  # its imports count
@@ -91,7 +91,7 @@ def run(entry: Entry, case: str, size: str) -> dict[str, float]:
 
 
 class _Starter:
-    """Starts a system, as a case wants it."""
+    """A function that starts a system as a case needs it."""
 
     def __init__(self, load: Callable[[], Any], settings: dict[str, Any] | None = None) -> None:
         self._load = load
@@ -105,7 +105,7 @@ class _Starter:
 
 
 def be_a_client(address: str, name: str, tasks: str, user: str) -> None:
-    """Connects as somebody, and submits when told to: tasks that do nothing, then some that take a while."""
+    """Connect as a user, and submit on request: first empty tasks, then tasks that take a while."""
     system: Any = SYSTEMS[name].load()
     running = system.attach(address, user)
     running.run(work.nap, [0.001])
@@ -124,12 +124,12 @@ def be_a_client(address: str, name: str, tasks: str, user: str) -> None:
 
 
 def leave_the_network() -> None:
-    """From now on this process and its children have loopback and nothing else.
+    """Restrict this process and its children to loopback.
 
     Raises
     ------
     Impossible
-        Where the system allows no network namespace.
+        The system does not allow network namespaces.
     """
     if sys.platform != "linux":
         raise Impossible("not kept to loopback")

@@ -1,4 +1,4 @@
-"""What the suite needs of a system beyond what a case does: starting it, its processes, others who connect."""
+"""The interface of a system that the suite compares: its start, its processes, and other clients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ WORKERS = 2
 
 
 class Peer(System):
-    """A system that is started by making it, with two workers and what its own documentation recommends."""
+    """A system with two workers and the settings that its own documentation recommends; construction starts it."""
 
-    tries: dict[str, list[dict[str, Any]]] = {}  # cases in which it has settings to choose from: its best one counts
+    tries: dict[str, list[dict[str, Any]]] = {}  # alternative settings for a case; the best one counts
 
-    portion = 1.0  # of the single submits: a rate needs no more, and some would take minutes
+    portion = 1.0  # share of the single submits to run, for systems that would take minutes
 
     def __init__(self, workers: int = WORKERS, **settings: Any) -> None:
         self.workers = workers
@@ -25,26 +25,26 @@ class Peer(System):
 
     @classmethod
     def with_hubs(cls, hubs: int) -> Peer:
-        """So many holders of one worker each, on this machine."""
+        """Start this many hubs, or their counterpart, with one worker each on this machine."""
         raise Impossible("has no hubs")
 
     def address(self) -> str:
-        """What `attach` of another process needs."""
+        """The address that `attach` in another process needs."""
         raise Impossible("one process only")
 
     @classmethod
     def attach(cls, address: str, user: str = "") -> Peer:
-        """Connects to what another process has started, for somebody of this name where it knows users."""
+        """Connect to a system that another process has started, as this user if the system knows users."""
         raise Impossible("one process only")
 
     def brokers(self) -> list[int]:
-        """The processes that hold what is queued; none where the client does."""
+        """The processes with the queue; empty if the client has it."""
         return []
 
     def processes(self) -> list[int]:
-        """All but the client."""
+        """All processes except the client."""
         return meters.descendants(os.getpid())
 
     def abandon(self) -> None:
-        """Ends it although much is queued."""
+        """Stop the system although much is queued."""
         self.close()

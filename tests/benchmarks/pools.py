@@ -1,4 +1,4 @@
-"""Pools that live in the process that uses them: they keep nothing, and nobody else can use them."""
+"""Adapters for pools inside the client's process, which store nothing and serve no other process."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Loky(ProcessPool):
         self.pool = get_reusable_executor(max_workers=workers)
 
     def check_closures(self) -> None:
-        """It has cloudpickle."""
+        """Closures work, because loky uses cloudpickle."""
 
     def abandon(self) -> None:
         self.pool.shutdown(kill_workers=True)
 
 
 class Joblib(Peer):
-    """One Parallel kept open, as its documentation has it for many calls."""
+    """joblib with one Parallel kept open, as its documentation recommends for many calls."""
 
     single = False
 
@@ -71,7 +71,7 @@ class Joblib(Peer):
 
 
 class Mpire(Peer):
-    """Kept alive between calls. Its workers are forks; a function that is newer than they are must be importable."""
+    """mpire, kept alive between calls. Its workers are forks, so newer functions must be importable."""
 
     def __init__(self, workers: int = WORKERS) -> None:
         from mpire import WorkerPool

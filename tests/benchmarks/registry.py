@@ -1,4 +1,4 @@
-"""The systems by name, and nothing imported: what is not installed is left out with a word."""
+"""The systems by name, without importing them; a system that is not installed is reported as such."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """A system: where its adapter is, what has to be installed, and how it is set up."""
+    """A system: its adapter, the packages that it needs, and its settings."""
 
     title: str
     adapter: str  # module:class
-    needs: str = ""  # to import
+    needs: str = ""  # the module to import
     distribution: str = ""
     how: str = ""
-    swift: bool = True  # starts in about a second, so that it is repeated first
-    loopback_only: bool = False  # listens beyond loopback: it gets a network of its own
-    start_s: float = 1.0  # about, on a quiet machine: for the estimate of how long a run takes
-    case_s: float = 1.5  # and one of nblb.bench.cases
+    swift: bool = True  # starts in about a second, so its repeats come first
+    loopback_only: bool = False  # listens beyond loopback, so it gets a network namespace
+    start_s: float = 1.0  # rough start time on a quiet machine, for the estimate of a run
+    case_s: float = 1.5  # rough time of one of nblb.bench.cases
     alone: tuple[str, ...] = ()  # cases that need a start of their own, with other settings
 
     def load(self) -> type:

@@ -1,7 +1,7 @@
-"""How long a core takes to be back: `python -m tests.benchmarks.replay [tasks]`, 100,000 by default.
+"""The time of a core's restart: `python -m tests.benchmarks.replay [tasks]`, 100,000 tasks by default.
 
-Half of the tasks have ended, a quarter was running when the core died, the rest waits; every hundredth has a payload
-that lies in a file. Timed is all that a start does: opening the journal, reading it, and the live state again.
+Half of the tasks have ended, a quarter was running when the core died, and the rest waits; every hundredth has a
+payload in a file. The measured time covers all that a start does: opening and reading the journal, restoring the state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TURN = 1000  # tasks in one commit
 
 
 def write(folder: Path, tasks: int) -> None:
-    """What a busy core leaves behind when it is killed."""
+    """Write the journal that a busy core leaves behind when it is killed."""
     journal = Journal(folder)
     journal.append(BlobKept("f", Payload((b"code",)), "work"))
     for start in range(0, tasks, TURN):
@@ -42,7 +42,7 @@ def write(folder: Path, tasks: int) -> None:
 
 
 def replay(folder: Path) -> tuple[float, float, Scheduler]:
-    """Seconds, those of the processor, and the scheduler that is back."""
+    """The elapsed seconds, the CPU seconds, and the rebuilt scheduler."""
     begun, begun_cpu = perf_counter(), process_time()
     journal = Journal(folder)
     scheduler = Scheduler(Policy(core=journal.core, epoch=journal.epoch))

@@ -1,4 +1,4 @@
-"""What was measured: all figures of all runs, as they are written to a file."""
+"""The results of a run: all figures of all cases and systems, as written to a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 @dataclass
 class Outcome:
-    """Of one run: figures, or the word that stands in their place."""
+    """The outcome of one run: figures, or a word in their place."""
 
     figures: dict[str, float] = field(default_factory=dict)
     word: str = ""
@@ -17,7 +17,7 @@ class Outcome:
 
 
 class Summary(NamedTuple):
-    """Of one figure: the middle one of its runs, and how far apart they are."""
+    """The summary of one figure: the median of its runs, the least and the most."""
 
     median: float
     least: float
@@ -27,7 +27,7 @@ class Summary(NamedTuple):
 
 @dataclass
 class Results:
-    """A run of the suite. `figures` and `words` are by "case/system"."""
+    """The results of a run of the suite. `figures` and `words` are keyed by "case/system"."""
 
     when: str
     machine: dict[str, Any]
@@ -43,7 +43,7 @@ class Results:
         key = f"{case}/{system}"
         self.took_s.setdefault(key, []).append(round(outcome.took_s, 2))
         if outcome.word:
-            if key not in self.figures:  # what went well once is a figure
+            if key not in self.figures:  # a case that succeeded once has figures
                 self.words[key] = outcome.word
         else:
             self.figures.setdefault(key, []).append(outcome.figures)
@@ -57,7 +57,7 @@ class Results:
         return None if found is None else found.median
 
     def word(self, case: str, system: str) -> str:
-        """Why there is no figure."""
+        """The reason why there is no figure."""
         return self.words.get(f"{case}/{system}", "not run")
 
     @property

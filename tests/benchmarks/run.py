@@ -1,9 +1,9 @@
-"""nblb and its peers on the same work: `python -m tests.benchmarks`.
+"""The comparison of nblb and its peers on the same work: `python -m tests.benchmarks`.
 
-Each case of each system runs in a process of its own; of systems that take many seconds to start, one process does
-several cases, which can only help them. Repeats are interleaved: all systems and cases once, then all a second time.
-Within a round what README quotes comes first, so that a run that is over its --minutes has measured that. Nothing
-here fails by time: whatever a system cannot do is a word in the table.
+Each case of each system runs in a process of its own; for systems that take many seconds to start, one process runs
+several cases, which can only help them. Repeats are interleaved: all systems and cases run once, then all run again.
+In each round the cases that README quotes come first, so that a run that exceeds --minutes has measured them. No run
+fails because of a time: if a system cannot do a case, the table has a word for it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ KEY = ("startup", "latency", "submit", "map_default", "map_chunked", "array_both
 ONCE = {"backlog_100000", "backlog_1000000"}
 WORK_S = {"backlog_10000": 3.0, "backlog_100000": 8.0, "backlog_1000000": 80.0, "idle": 5.0, "clients": 8.0,
           "hubs": 15.0}  # fmt: skip
-MARK = "NBLB_BENCH_RUN"  # all that a run starts inherits it, so that nothing of it outlives it
+MARK = "NBLB_BENCH_RUN"  # all processes of a run inherit it, so that none outlives the run
 
 
 class Run(NamedTuple):
     repeat: int
-    cases: tuple[str, ...]  # of one process
+    cases: tuple[str, ...]  # the cases that one process runs
     system: str
 
     @property
     def about_s(self) -> float:
-        """On a quiet machine of two cores."""
+        """The estimated time on a quiet machine with two cores."""
         entry = SYSTEMS[self.system]
         if not entry.swift and set(self.cases) & ONCE:
-            return 0.0  # it does not come so far, and is not asked then
+            return 0.0  # the backlog is not reached, so the case is skipped
         works = (entry.case_s if case in shared.CASES else WORK_S.get(case, 1.0) for case in self.cases)
         if self.system != "nblb":
             works = (min(work, 8.0) for work in works)  # a peer has Size.say_s for a backlog
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
 
 def plan(systems: list[str], cases: list[str], repeats: int, only: set[tuple[str, str]] | None = None) -> list[Run]:
-    """All runs in their order; with `only`, those (case, system) alone."""
+    """All runs in order; with `only`, just these (case, system) pairs."""
 
     def stage(run: Run) -> tuple[int, bool, bool]:
         swift = SYSTEMS[run.system].swift
@@ -79,7 +79,7 @@ def plan(systems: list[str], cases: list[str], repeats: int, only: set[tuple[str
 
 
 def _together(case: str, system: str, cases: list[str], only: set[tuple[str, str]] | None) -> tuple[str, ...]:
-    """What one process does when it is this case's turn."""
+    """The cases that one process runs when it is this case's turn."""
     entry = SYSTEMS[system]
     if entry.swift or case not in shared.CASES or case in entry.alone:
         return (case,)
@@ -91,7 +91,7 @@ def _together(case: str, system: str, cases: list[str], only: set[tuple[str, str
 
 
 def perform(systems: list[str], cases: list[str], options: argparse.Namespace) -> Results:
-    """All of it, with a line for each run on stderr."""
+    """Perform all runs, and print a line for each on stderr."""
     results = Results(
         when=time.strftime("%Y-%m-%d %H:%M"),
         machine=machine.describe(),
@@ -134,7 +134,7 @@ def _announce(runs: list[Run]) -> None:
 
 
 def _skip_larger(results: Results, system: str, case: str, outcome: Outcome) -> None:
-    """Who has not reached a backlog in time need not try a larger one."""
+    """Skip larger backlogs for a system that has not reached this one in time."""
     if not case.startswith("backlog_"):
         return
     queued, reached = int(case.removeprefix("backlog_")), outcome.figures.get("reached", 0)
@@ -145,7 +145,7 @@ def _skip_larger(results: Results, system: str, case: str, outcome: Outcome) -> 
 
 
 def one(system: str, cases: tuple[str, ...], size: str, timeout_s: float) -> dict[str, Outcome]:
-    """One process, and what came of its cases; whatever it leaves behind is ended, and said."""
+    """Run one process, and return the outcomes of its cases; end and report processes that it leaves behind."""
     mark = uuid.uuid4().hex
     begun, over = time.perf_counter(), ""
     patience_s = timeout_s * (1 + len(cases)) / 2
@@ -166,10 +166,10 @@ def one(system: str, cases: tuple[str, ...], size: str, timeout_s: float) -> dic
             left = end_all(mark)
         if over:
             process.kill()
-            said, complained = process.communicate()  # what it had said until then
+            said, complained = process.communicate()  # its output until then
     took = time.perf_counter() - begun
     found = _outcomes(said)
-    last = over or "failed: " + (complained.strip().splitlines() or ["it said nothing"])[-1][:80]
+    last = over or "failed: " + (complained.strip().splitlines() or ["no output"])[-1][:80]
     for case in cases:
         found.setdefault(case, Outcome(word=last))
     if left and not over and system == "nblb":
@@ -180,7 +180,7 @@ def one(system: str, cases: tuple[str, ...], size: str, timeout_s: float) -> dic
 
 
 def _outcomes(said: str) -> dict[str, Outcome]:
-    """Of the cases that were done, by the lines that tell of them (see one.py)."""
+    """The outcomes of completed cases, read from the output lines (see one.py)."""
     found = {}
     for line in said.splitlines():
         kind, *rest = line.split(" ", 3)
@@ -195,11 +195,11 @@ def _outcomes(said: str) -> dict[str, Outcome]:
 
 
 def end_all(mark: str) -> list[str]:
-    """Ends what still has the mark; what that was."""
+    """End the processes that still have the mark, and return their descriptions."""
     left = []
     for process in _marked(mark):
         with contextlib.suppress(psutil.Error):
-            process.wait(2)  # on its way out
+            process.wait(2)  # it is exiting already
     for process in _marked(mark):
         with contextlib.suppress(psutil.Error):
             left.append(" ".join(process.cmdline())[:60])

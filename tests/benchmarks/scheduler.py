@@ -1,10 +1,10 @@
-"""The scheduler alone, without sockets, files or processes: what a task costs while so many others wait.
+"""A benchmark of the scheduler alone, without sockets, files or processes: the cost of a task while many wait.
 
     python -m tests.benchmarks.scheduler [--queued 1000,10000,100000,1000000] [--users 100] [--bands 10] [--hubs 10]
 
 Every hub has a group of ten workers in each band; every user has tasks in every band; tasks are single calls of one
-function that runs for a second, so that each is placed on a free worker. The number that waits is kept up: what was
-placed is replaced. Each line is a process of its own. Seconds are of the processor, garbage collection included:
+function that runs for a second, so that each is placed on a free worker. The number of waiting tasks is kept constant:
+each placed task is replaced. Each line is measured in a process of its own, in CPU seconds with garbage collection:
 
 - accept: SubmitTask arrives and is queued (its record for the journal, and its acknowledgement, are made).
 - place: a *decision*, made by `tick`: whose turn it is, which task, which hub and group; the attempt's record for
@@ -29,8 +29,8 @@ from nblb.protocol.messages import Group, Hello, HubHello, PutBlob, RunTask, Sub
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 
-WORKERS = 10  # of a group
-MEASURED = 20_000  # tasks that are taken through their whole lives
+WORKERS = 10  # workers of a group
+MEASURED = 20_000  # tasks that are measured from submission to end
 PORTION = 1000  # tasks that arrive at once
 
 Seconds = dict[str, float]
@@ -58,7 +58,7 @@ class Bench:
         scheduler.handle("client:0", PutBlob(hash="f", payload=Payload((b"f",))), 0.0)
 
     def submit(self, count: int) -> float:
-        """So many tasks arrive; the seconds that this took the scheduler."""
+        """Submit this many tasks, and return the seconds that the scheduler needed."""
         seconds = 0.0
         for start in range(self.number, self.number + count, PORTION):
             specs = [self._spec(n) for n in range(start, min(start + PORTION, self.number + count))]
@@ -80,7 +80,7 @@ class Bench:
         return commands, time.process_time() - begun
 
     def end(self, commands: list[Command]) -> tuple[int, float]:
-        """All that was placed finishes: how many, and the seconds."""
+        """Finish all placed tasks, and return their number and the seconds."""
         runs = [(c.to, c.message) for c in commands if isinstance(c, Send) and isinstance(c.message, RunTask)]
         ends = [
             (

@@ -1,4 +1,4 @@
-"""The tables: one for each case with all figures, a short one that README quotes, and the goals."""
+"""The tables of results: one for each case, a short one for README.md, and the goals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Row(NamedTuple):
     title: str
     case: str
     figure: str
-    less: bool  # is better
+    less: bool  # True if less is better
     shown: str = "{:,.3g}"
     scale: float = 1.0
 
@@ -50,7 +50,7 @@ ROWS = (
 
 
 def short(results: Results) -> str:
-    """Medians, and how many times better (above 1) or worse nblb is than each."""
+    """The short table: medians, and by which factor nblb is better (above 1) or worse than each peer."""
     systems = [name for name in SYSTEMS if name in results.versions and _has_figures(results, name)]
     heads = [SYSTEMS[name].title for name in systems]
     lines = ["| | " + " | ".join(heads) + " |", "|---" + "|---:" * len(systems) + "|"]
@@ -87,7 +87,7 @@ def _times(row: Row, ours: float | None, theirs: float) -> str:
 
 
 def heading(results: Results) -> str:
-    """When, where, under which load, and what of whom."""
+    """The heading: date, machine, load, and the versions of the systems."""
     machine = results.machine
     load = f"load {machine['load'][0]:g} when it began, {(results.load_at_end or machine['load'])[0]:g} when it ended"
     what = [f"{SYSTEMS[name].title} {version}".strip() for name, version in results.versions.items() if version]
@@ -99,7 +99,7 @@ def heading(results: Results) -> str:
 
 
 def detail(results: Results, case: str) -> str:
-    """All figures of a case: median [least - most], and over how many runs."""
+    """The table of a case: for each figure median [least - most], and the number of runs."""
     of_systems = {name: results.figures.get(f"{case}/{name}", []) for name in results.versions}
     figures = list(dict.fromkeys(figure for runs in of_systems.values() for run in runs for figure in run))
     lines = [f"**{case}**", "", "| system | " + " | ".join([*figures, "runs"]) + " |"]
@@ -123,7 +123,7 @@ def _number(value: float) -> str:
 
 
 def goals(results: Results) -> str:
-    """What it should reach, as ratios within this run."""
+    """The table of goals, as ratios within this run."""
     lines = ["| goal | measured | |", "|---|---|---|"]
     for goal in GOALS:
         measured, met = goal.judge(results)
@@ -132,7 +132,7 @@ def goals(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    """Everything."""
+    """All tables in Markdown."""
     listed = [case for case in CASES if case in results.cases]
     cut = f"\n\n{results.cut_short} runs were left out: the time was over." if results.cut_short else ""
     hows = [f"- {SYSTEMS[name].title}: {SYSTEMS[name].how}" for name in results.versions]
@@ -148,7 +148,7 @@ def markdown(results: Results) -> str:
 
 
 def into_readme(path: Path, results: Results) -> None:
-    """Puts the short table between the marks."""
+    """Write the short table between its marks in README.md."""
     text = path.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise SystemExit(f"{path} has no place for the table: the lines {BEGIN!r} and {END!r}")

@@ -1,4 +1,4 @@
-"""The paths that every task takes do not grow unnoticed: counted in instructions, so that no machine is too slow."""
+"""The instruction counts of the paths that every task takes do not grow unnoticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks import instructions
 from tests.benchmarks.instructions import AGAIN, KEPT, PLANTED, TOLERANCE, build, count, keep, kept, more
 from tests.benchmarks.trips import WORKLOADS
 
-PATIENCE_S = 240.0  # 13 seconds of a processor
+PATIENCE_S = 240.0  # it needs 13 s of CPU time
 pytestmark = pytest.mark.timeout(PATIENCE_S + 30)
 
 
@@ -38,7 +38,7 @@ def test_no_path_takes_more_than_it_did(counts: dict[str, int]) -> None:
 
 
 def test_a_little_planted_work_is_too_much(counts: dict[str, int]) -> None:
-    """Twenty times around an empty loop for each task: less than half a microsecond."""
+    """Twenty iterations of an empty loop for each task, less than half a microsecond, are detected."""
     grown = more({PLANTED: counts["planted"]}, kept())
     assert grown[PLANTED] > TOLERANCE
 

@@ -1,4 +1,4 @@
-"""The suite's machinery, with tiny sizes: it runs, and it tells the truth about what it could not do. No times."""
+"""The benchmark suite itself, with tiny sizes: it runs, and reports what a system cannot do. No times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def results(**figures: dict[str, float]) -> Results:
 @pytest.mark.slow
 @pytest.mark.timeout(170)
 def test_a_run_of_everything_that_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """nblb and a pool, in processes of their own, from the command line to the tables."""
+    """nblb and a pool run in separate processes, from the command line to the tables."""
     path, table = tmp_path / "figures.json", tmp_path / "table.md"
     cases = ("startup", "submit", "constant_put", "idle", "backlog_1000", "clients")
     words = ["--systems", "nblb,processpool", "--cases", ",".join(cases), "--repeats", "1", "--size", "tiny"]
@@ -51,7 +51,7 @@ def test_many_hubs_and_a_task_that_fails_to_start(tmp_path: Path) -> None:
     outcome = run.one("processpool", ("hubs",), "tiny", 60)["hubs"]
     assert outcome.word == "has no hubs"
     outcome = run.one("nblb", ("hubs",), "tiny", 120)["hubs"]
-    assert outcome.figures["processes"] >= 8, outcome.word  # core, health and, of each of two hubs, three
+    assert outcome.figures["processes"] >= 8, outcome.word  # core, health, and three for each of two hubs
 
 
 def test_a_run_that_takes_too_long_leaves_nothing() -> None:
@@ -81,7 +81,7 @@ def test_what_is_not_installed_is_a_word(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_what_matters_comes_first() -> None:
-    """All of a round before any of the next; in it what README quotes, and Dask starts once for all of that."""
+    """A round ends before the next begins; README's cases come first, and Dask starts once for all of them."""
     order = run.plan(["nblb", "dask"], ["latency", "hubs", "backlog_100000", "submit"], 2)
     told = [f"{'+'.join(one.cases)} {one.system} {one.repeat + 1}" for one in order]
     assert told == [

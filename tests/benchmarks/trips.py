@@ -1,6 +1,6 @@
-"""The paths that every task takes, each alone and without a clock, so that their instructions can be counted.
+"""The code paths that every task takes, each alone and without a clock, so that instructions can be counted.
 
-A workload is made once and then called with how many units to do. See instructions.py for what becomes of it.
+A workload is made once, and then called with the number of units to do; instructions.py counts them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     Work: TypeAlias = Callable[[int], object]
 
 HUB, CLIENT = "hub:1", "client:1"
-TURN = 50  # tasks that travel together
+TURN = 50  # tasks in one message
 CALL, RESULT = Payload((b"c" * 40,)), Payload((b"r" * 20,))
 BLOB = PutBlob(hash="f" * 32, payload=Payload((b"function",)))
 GREETING = HubHello(
@@ -88,7 +88,7 @@ def _scheduler() -> Scheduler:
 
 
 def _served(scheduler: Scheduler, specs: list[SubmitTask], now: float, item_s: float) -> None:
-    """These tasks arrive and run, until nothing is left of them."""
+    """Let these tasks arrive and run until all are dropped."""
     for spec in specs:
         scheduler.handle(CLIENT, spec, now)
     left = sum(spec.items for spec in specs)
@@ -100,7 +100,7 @@ def _served(scheduler: Scheduler, specs: list[SubmitTask], now: float, item_s: f
 
 
 def scheduler_task() -> Work:
-    """A single task: accepted, placed, ended."""
+    """A workload of the scheduler: a single task is accepted, placed and ended."""
     scheduler, number = _scheduler(), 0
 
     def work(units: int) -> None:
@@ -113,7 +113,7 @@ def scheduler_task() -> Work:
 
 
 def scheduler_map() -> Work:
-    """A record of 1,000 items of 0.2 ms, which is cut into slices."""
+    """A workload of the scheduler: a submission of 1,000 items of 0.2 ms is cut into slices."""
     scheduler, number = _scheduler(), 0
 
     def work(units: int) -> None:
@@ -136,22 +136,22 @@ def _there_and_back(codec: Codec, messages: list[object]) -> Work:
 
 
 def frames_submit() -> Work:
-    """SubmitTask as frames and back, of many that go together."""
+    """Encode and decode SubmitTask messages, many in one frame."""
     return _there_and_back(client_to_core, [_spec(n) for n in range(TURN)])
 
 
 def frames_run() -> Work:
-    """RunTask …"""
+    """Encode and decode RunTask messages."""
     return _there_and_back(core_to_hub, [_run(n) for n in range(TURN)])
 
 
 def frames_finished() -> Work:
-    """TaskFinished …"""
+    """Encode and decode TaskFinished messages."""
     return _there_and_back(hub_to_core, [_finished(_run(n)) for n in range(TURN)])
 
 
 def frames_ended() -> Work:
-    """TaskEnded …"""
+    """Encode and decode TaskEnded messages."""
     return _there_and_back(core_to_client, [_ended(n) for n in range(TURN)])
 
 
@@ -160,7 +160,7 @@ def _ended(number: int) -> TaskEnded:
 
 
 def session_task() -> Work:
-    """What a client's thread does for a single task: said, accepted, ended."""
+    """The client's session for a single task: submitted, accepted, ended."""
     session, number = Session(Hello(client="1", user="anna")), 0
     session.line_up(0.0)
     session.handle("core", Welcome(core="c", epoch=1, name="lab"), 0.0)
@@ -179,7 +179,7 @@ def session_task() -> Work:
 
 
 def slots_slice() -> Work:
-    """What a hub decides for a slice: given to a worker, ended, acknowledged."""
+    """The hub's decisions for a slice: given to a worker, ended, acknowledged."""
     slots, number = Slots(GREETING, SlotSettings(), iter(("w1", "w2")).__next__), 0
     names = [command.worker for command in slots.start(0.0) if type(command) is StartWorker]
     slots.line_up(0.0)
@@ -203,7 +203,7 @@ def slots_slice() -> Work:
 
 
 def journal_turn() -> Work:
-    """A turn of the core in which as many tasks come as end: all their records, in two commits."""
+    """The journal in a turn of the core with as many new tasks as ends: all their entries, in two commits."""
     folder = tempfile.TemporaryDirectory(prefix="nblb-trip-")
     journal, number = Journal(Path(folder.name)), 0
 
@@ -225,7 +225,7 @@ def journal_turn() -> Work:
 
 
 def worker_call() -> Work:
-    """A worker's way from the parcel of a slice of one call to that of its end."""
+    """A worker's path for a slice of one call, from its receipt to the sending of its end."""
     near, far = Channel.pair()
     pipes = os.pipe(), os.pipe(), os.pipe()
     for read, _ in pipes[:2]:
@@ -248,7 +248,7 @@ def worker_call() -> Work:
 
 
 def pack_call() -> Work:
-    """A call with two small arguments, packed, and a result opened."""
+    """Pack a call with two small arguments, and unpack a result."""
     results = payload.pack_results([12.5])
 
     def work(units: int) -> None:
@@ -259,7 +259,7 @@ def pack_call() -> Work:
     return work
 
 
-WORKLOADS: dict[str, tuple[Callable[[], Work], int]] = {  # how to make each, and units enough to tell them apart
+WORKLOADS: dict[str, tuple[Callable[[], Work], int]] = {  # constructor of each workload, and enough units to measure it
     make.__name__: (make, units)
     for make, units in (
         (scheduler_task, 200), (scheduler_map, 4), (frames_submit, 400), (frames_run, 400), (frames_finished, 400),

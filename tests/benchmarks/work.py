@@ -1,10 +1,10 @@
-"""Tasks that keep a worker, but no processor."""
+"""Tasks that occupy a worker without using the CPU."""
 
 from __future__ import annotations
 
 
 def wait_for(gate: str, name: str) -> None:
-    """Says that it has begun, in a file beside the gate; ends when the gate is there."""
+    """Report the start in a file beside the gate, and end when the gate exists."""
     import time
     from pathlib import Path
 
@@ -15,7 +15,7 @@ def wait_for(gate: str, name: str) -> None:
 
 
 def nap(seconds: float) -> float:
-    """Takes this long however busy the machine is."""
+    """Sleep for this long, however busy the machine is."""
     import time
 
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A scheduler that does as little as the loop of the Load Balancer needs, so that the loop is tested by itself."""
+"""A minimal scheduler for tests of the Load Balancer's loop alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries, and what the tests of the journal do with them."""
+"""Journal entries, and helpers for the tests of the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Load Balancer in a thread, with a scheduler that does as little as its loop needs."""
+"""A Load Balancer in a thread, with a minimal scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core that has restarted looks whether the hubs that it waits for can come back at all."""
+"""A restarted core checks whether the hubs that it waits for can still return."""
 
 from __future__ import annotations
 

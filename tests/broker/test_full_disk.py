@@ -1,4 +1,4 @@
-"""No room for the journal: what is new is refused, what goes on goes on, and nothing is promised that is not kept."""
+"""A journal without space: new work is refused, running work continues, and no promise is made that is not kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON door, without a socket: the seed's requests and answers, and one sentence for whatever is not one."""
+"""The JSON protocol without a socket: the seed's requests and answers, and one-sentence errors for all others."""
 
 from __future__ import annotations
 

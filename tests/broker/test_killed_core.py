@@ -1,4 +1,4 @@
-"""kill -9 of a real core process, again and again: what it acknowledged ends once, and is seen by its client."""
+"""Repeated kill -9 of a real core: what it acknowledged ends once, and its client receives the end."""
 
 from __future__ import annotations
 

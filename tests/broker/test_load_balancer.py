@@ -1,4 +1,4 @@
-"""The loop: records before words, one fault costs one message, a slow or silent peer costs nobody else."""
+"""The loop of the core: commit before send, one fault costs one message, and a slow peer delays no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acknowledgements wait for company, and not for ever."""
+"""Acknowledgements are delayed to travel with other messages, but only for a bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core's side of kept output: made, swept, dropped with the task, and given up where a result needs the room."""
+"""The core's part of stored output: created, cleaned, dropped with its task, removed if a result needs the space."""
 
 from __future__ import annotations
 

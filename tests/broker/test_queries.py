@@ -1,4 +1,4 @@
-"""What an Ask may want to know: plain JSON values, and a sentence for everything else."""
+"""The topics of Ask: plain JSON values, and a one-sentence error for every other topic."""
 
 from __future__ import annotations
 

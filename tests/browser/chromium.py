@@ -1,4 +1,4 @@
-"""One Chromium for the browser tests of a file: one for each test would start, and compile JupyterLab, each time.
+"""One Chromium for all browser tests of a file; starting one for each test would compile JupyterLab each time.
 
 Its pages share a profile on disk, so that a test finds JupyterLab's scripts in its cache, compiled; each test has a
 page of its own. A browser that a failed test may have harmed is not used again.

@@ -1,4 +1,4 @@
-"""One JupyterLab for all browser tests of a process, one browser for those of a file, a notebook for each."""
+"""Fixtures of the browser tests: one JupyterLab per process, one browser per file, one notebook per test."""
 
 from __future__ import annotations
 

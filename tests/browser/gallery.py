@@ -1,4 +1,4 @@
-"""Pictures of every card in every state, theme and width (python -m tests.browser.gallery FOLDER): look at them."""
+"""Pictures of every card in every state, theme and width, to look at: python -m tests.browser.gallery FOLDER."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser: starting both, opening a notebook, running it, looking at its outputs.
+"""A real JupyterLab in a real browser: starts both, opens and runs a notebook, reads its outputs.
 
 Lab gets folders of its own for everything it writes, and kernels get runtime and state folders of their own, so
 that a test meets neither the user's settings nor another test's cluster.

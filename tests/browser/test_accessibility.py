@@ -1,4 +1,4 @@
-"""What those need who do not see the card, do not see its colours, or have no mouse: measured in a real page."""
+"""Accessibility of the cards in a real page: without sight, without colours, without a mouse."""
 
 from __future__ import annotations
 

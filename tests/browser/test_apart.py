@@ -1,4 +1,4 @@
-"""Front-ends whose outputs are apart from each other, VS Code and Colab, as far as a JupyterLab can stand for them.
+"""Front-ends that isolate their outputs (VS Code and Colab), as far as JupyterLab can imitate them.
 
 The kernel believes that it runs under VS Code: each card is an ordinary widget view. What VS Code does beyond that
 is read in its sources, not tried, since its Jupyter extension comes from marketplaces alone: it draws the next kind

@@ -1,4 +1,4 @@
-"""The cards in a real page, showing objects that follow a clock instead of a cluster."""
+"""The cards in a real page, showing objects whose state follows a clock instead of a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The browser that tests share: what happens to one test's page is not met by the next."""
+"""The shared browser of the tests: the page of one test does not affect the next."""
 
 from __future__ import annotations
 

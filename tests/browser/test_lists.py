@@ -1,4 +1,4 @@
-"""lb.jobs() and lb.inbox() in a real page: live bars, and buttons that take up, cancel and forget."""
+"""lb.jobs() and lb.inbox() in a real page: live bars, and buttons that attach, cancel and drop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The magics where they are used: Tab, the debugger's prompt, a log that is followed, in a real JupyterLab."""
+"""The magics in a real JupyterLab: Tab completion, the debugger's prompt, a log that is followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first landing's whole way: a cell runs on a real cluster, in a real JupyterLab, in a real browser."""
+"""The first notebook from start to end: real cells on a real cluster, in a real JupyterLab and browser."""
 
 from __future__ import annotations
 

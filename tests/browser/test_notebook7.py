@@ -1,4 +1,4 @@
-"""The same cards in Notebook 7: one server, and a page on a notebook of its own in each test."""
+"""The same cards in Notebook 7: one server, and a page with its own notebook for each test."""
 
 from __future__ import annotations
 

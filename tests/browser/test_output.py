@@ -1,4 +1,4 @@
-"""What tasks print, draw and display, in a real JupyterLab on a real cluster."""
+"""The prints, plots and displays of tasks, in a real JupyterLab on a real cluster."""
 
 from __future__ import annotations
 

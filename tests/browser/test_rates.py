@@ -1,4 +1,4 @@
-"""What a job of many tasks, and many jobs, cost the page and its connection while the kernel computes."""
+"""The load that large jobs, and many jobs, put on the page and its connection while the kernel computes."""
 
 from __future__ import annotations
 

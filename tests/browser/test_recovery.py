@@ -1,4 +1,4 @@
-"""What a reader sees when the core dies and comes back, and when the kernel is restarted in the middle of a job."""
+"""The cards while the core dies and returns, and after the kernel restarts in the middle of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a task speaks with, unchanged code and C included, shows on the card of the cell that submitted it."""
+"""All output of tasks, including that of unchanged code and C libraries, appears on the card of the submitting cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While a cell waits for tasks, in whatever way, its card goes on and its buttons work."""
+"""While a cell waits for tasks in any way, its card stays live and its buttons work."""
 
 from __future__ import annotations
 

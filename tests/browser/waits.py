@@ -1,4 +1,4 @@
-"""Cells that wait for tasks which go on when the test says so, and would take ten minutes if nobody cancelled them."""
+"""Cells that wait for tasks; the tasks continue when the test allows it, and otherwise run for ten minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that may be killed at any moment: submits jobs, writes down what was acknowledged and what it saw.
+"""A client that may be killed at any moment: it submits jobs, and logs what was acknowledged and received.
 
 Run as `python -m tests.chaos.client SETTINGS FOLDER NAME SEED`. Everything that the referee must know stands in
 files, for what a killed process knew is gone: NAME.log has a line of JSON for each

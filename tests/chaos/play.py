@@ -1,4 +1,4 @@
-"""One play from the first kill to the verdict."""
+"""One play, from the first kill to the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at what chaos has left, from the outside: files of the clients, files of the tasks, and the public API."""
+"""The referee, which checks from the outside what a play has left: logs of clients and tasks, and the public API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster whose processes are killed, and started again as `nblb start` would."""
+"""A cluster whose processes are killed, and restarted as `nblb start` would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster holds at a moment, and whether many such moments are level."""
+"""Samples of a cluster's resources, and a check that they do not grow."""
 
 from __future__ import annotations
 

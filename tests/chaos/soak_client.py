@@ -1,4 +1,4 @@
-"""A client with a steady load that keeps house: what it has read it attaches to once more, and forgets.
+"""A client with a steady load that cleans up: it attaches to each job that it has read, and drops it.
 
 Run as `python -m tests.chaos.soak_client SETTINGS FOLDER NAME SEED`; it writes what tests.chaos.client writes. What
 a killed client has left, the next one brings to its end. So a cluster that has had this load for hours holds no

@@ -1,4 +1,4 @@
-"""A short play of chaos in every run; NBLB_CHAOS_KILLS=50 makes it longer, NBLB_CHAOS_SEED plays one again."""
+"""A short play of chaos in every run; NBLB_CHAOS_KILLS=50 makes it longer, NBLB_CHAOS_SEED repeats one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A minute of the soak, and what its judge would say of a cluster that grows."""
+"""A minute of the soak, and the verdict of its referee on a cluster that grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: help for everybody, JSON for programs, exit codes that mean something."""
+"""The command line: help for people, JSON for programs, and meaningful exit codes."""
 
 from __future__ import annotations
 

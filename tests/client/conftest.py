@@ -1,4 +1,4 @@
-"""A cluster whose core is a fake one."""
+"""Fixtures of the client's tests: a cluster with a fake core."""
 
 from __future__ import annotations
 

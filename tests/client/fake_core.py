@@ -1,4 +1,4 @@
-"""A core and its workers without sockets and processes: what is said to it is answered before `send` returns.
+"""A core with workers, without sockets and processes: it answers each message before `send` returns.
 
 Tasks are really unpacked and called. With `hold=True` they wait for `core.run()`; `hang_up()` and `dial` play a core
 that goes and comes back, with or without what it knew.

@@ -1,4 +1,4 @@
-"""The cluster's object: what it tells, how it ends, and which one is the current."""
+"""The Cluster object: its queries, its end, and the current cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hubs that cannot run what this process sends are named; data of NumPy 2 in NumPy 1 is one sentence."""
+"""Hubs that cannot run tasks from this process are named, and NumPy 2 data in NumPy 1 gives a clear error."""
 
 from __future__ import annotations
 

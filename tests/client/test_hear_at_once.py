@@ -1,4 +1,4 @@
-"""Who waits for a lone task hears of its end without the connection's thread; whatever comes between."""
+"""A caller that waits for a single task receives its end without the I/O thread, whatever happens in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's function by its latest definition: is it other code by now?"""
+"""The latest definition of a job's function, and whether its code has changed."""
 
 from __future__ import annotations
 

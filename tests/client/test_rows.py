@@ -1,4 +1,4 @@
-"""The answers of a cluster, as typed objects that are dicts too."""
+"""The answers of a cluster, as typed objects that are also dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lone task is sent by its caller while the connection's thread sleeps; whatever happens to the caller then."""
+"""A caller sends a single task itself while the I/O thread sleeps, whatever happens to the caller then."""
 
 from __future__ import annotations
 

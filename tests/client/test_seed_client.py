@@ -1,4 +1,4 @@
-"""The seed's Client, against a socket that answers as told."""
+"""The seed's Client, against a socket with scripted answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users see of a future, a job and a cluster: what is for them, and nothing of the connection's side."""
+"""The public members of futures, jobs and clusters: only what is meant for users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""@task and its options: what is wrong is said at once."""
+"""@task and its options: a mistake is reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forwards a socket, as `ssh -L` does: `python -m tests.end_to_end.forward LISTEN DIAL`.
+"""A forwarder of a socket, like `ssh -L`: `python -m tests.end_to_end.forward LISTEN DIAL`.
 
 Each end is the path of a Unix socket, or HOST:PORT. Hubs and clients speak over Unix sockets until parties have keys;
 with one of these on each computer their words cross a real network, with all that TCP makes of its faults.

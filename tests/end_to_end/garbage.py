@@ -1,4 +1,4 @@
-"""Throws garbage at the doors of a core: `python -m tests.end_to_end.garbage ADDRESSES MESSAGES SEED`.
+"""A sender of garbage to the sockets of a core: `python -m tests.end_to_end.garbage ADDRESSES MESSAGES SEED`.
 
 ADDRESSES is the JSON of door -> address. Most of it are multipart messages of ZeroMQ, some are bytes that are not even
 that. Nothing of it is a greeting that could be taken for one: a peer that says hello as it should may do what it does.

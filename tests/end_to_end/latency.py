@@ -1,4 +1,4 @@
-"""How long one task takes there and back while something else goes on."""
+"""The round-trip time of a single task while other work goes on."""
 
 from __future__ import annotations
 

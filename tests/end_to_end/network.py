@@ -1,4 +1,4 @@
-"""Computers and cables for tests: network namespaces of Linux joined by veth, which can be cut for real."""
+"""Computers and cables for tests: Linux network namespaces joined by veth, which can really be cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of cut lines share: short times, a task that says who ran it, and a hub that is elsewhere."""
+"""Shared parts of the partition tests: short times, a task that reports where it runs, and a remote hub."""
 
 from __future__ import annotations
 

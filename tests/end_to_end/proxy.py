@@ -1,4 +1,4 @@
-"""A stand-in for the network between a hub and the core: forwards a Unix socket, until it is told to cut it."""
+"""A replacement for the network between a hub and the core: it forwards a Unix socket until it is told to cut it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that harms what is above it (its fork server, its hub, the whole container): its neighbours end well."""
+"""A task that harms its fork server, its hub or the whole container: the tasks beside it still succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that crash, hang, fork, flood or swallow memory: each hurts only itself, and 200 others are all done."""
+"""Tasks that crash, hang, fork, flood or use up memory: each hurts only itself, and 200 others succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one user submits beyond LB_QUEING_MAXPERUSER is kept: core and kernel may die, and each call runs once."""
+"""Tasks beyond LB_QUEING_MAXPERUSER are kept: core and kernel may die, and each call runs once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every process may die at any moment: no future hangs, nothing accepted is lost, the cluster goes on."""
+"""Every process may die at any moment: no future hangs, nothing accepted is lost, the cluster continues."""
 
 from __future__ import annotations
 

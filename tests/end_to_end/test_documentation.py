@@ -1,4 +1,4 @@
-"""The example of pyLoadBalancer's documentation, as it is written there, and its other names."""
+"""The example of pyLoadBalancer's documentation, unchanged, and its other names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What anybody may send: the JSON of the documentation, and nonsense; neither deafens a core or a hub."""
+"""Anything may be sent to a socket, the documented JSON or nonsense: core and hub still serve others."""
 
 from __future__ import annotations
 

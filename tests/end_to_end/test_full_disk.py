@@ -1,4 +1,4 @@
-"""A journal on a small disk that is full: no promise without room, nothing lost, and on it goes by itself."""
+"""A journal on a small full disk: no promise without space, nothing lost, and work resumes by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Garbage at every door of a live core, while somebody else works: nothing breaks, nothing grows, work goes on.
+"""Garbage at every socket of a live core while another user works: nothing breaks or grows, and work continues.
 
 NBLB_GARBAGE=100000 throws that many messages instead of 5,000; the line that is printed tells what others felt of it.
 """

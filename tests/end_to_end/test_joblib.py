@@ -1,4 +1,4 @@
-"""joblib and scikit-learn on a real cluster, their code unchanged."""
+"""Unchanged joblib and scikit-learn code on a real cluster."""
 
 from __future__ import annotations
 

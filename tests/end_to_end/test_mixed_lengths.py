@@ -1,4 +1,4 @@
-"""Two users share the workers, whatever the lengths of their tasks."""
+"""Two users share the workers fairly, whatever the lengths of their tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that submit tasks: on their own cluster, as their own user, without a hang and without a loss for others."""
+"""Tasks that submit tasks: on their own cluster, as their own user, without deadlock, and at no other user's cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real network between computers, and its faults: cut, deaf one way, flapping; for a hub and for a client.
+"""A real network between computers and its faults: cut, one way, flapping; for a hub and for a client.
 
 Each computer is a network namespace, joined to the core's by a cable that can be pulled (network.py). Hubs and
 clients dial the core's Unix socket, so a forwarder at each end of the cable carries it over TCP, as ssh would.

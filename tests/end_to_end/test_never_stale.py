@@ -1,4 +1,4 @@
-"""A task computes with the code and the constants that a call here would compute with, whatever was edited."""
+"""A task computes with the code and constants that a call in the notebook would use, whatever was edited."""
 
 from __future__ import annotations
 

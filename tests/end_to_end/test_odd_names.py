@@ -1,4 +1,4 @@
-"""Names of jobs, tasks, users and folders that are no text: the call works or is refused, and the connection lives."""
+"""Names of jobs, tasks, users and folders that are not valid text: only that call fails, not the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole output of tasks, through a real cluster: kept through every death, bounded, and gone with the task."""
+"""The whole output of tasks on a real cluster: it survives every death, is bounded, and is dropped with the task."""
 
 from __future__ import annotations
 

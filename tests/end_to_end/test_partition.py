@@ -1,4 +1,4 @@
-"""A hub that is cut off: seen in time, its work done elsewhere, its own attempt stopped, and never two results.
+"""A hub that is cut off: detected in time, its work done elsewhere, its own attempt stopped, never two results.
 
 The network is a proxy between two runtime folders (proxy.py), which can be had everywhere; test_network.py does the
 same with a real one. NBLB_PARTITION_S=1 runs it with the default times (suspect after 5 s, lost after 15 s).

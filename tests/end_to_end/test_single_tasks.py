@@ -1,4 +1,4 @@
-"""Single tasks whose variable is gone: they are listed, found by id or name, and cancelled."""
+"""Single tasks without a variable: listed, found by id or name, and cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that does not read, with much waiting for it: the core's memory stays small, others do not notice.
+"""A client that does not read while much waits for it: the core's memory stays small, and others are not delayed.
 
 NBLB_SLOW_MIB=2048 makes it 2 GiB instead of 256 MiB.
 """

@@ -1,4 +1,4 @@
-"""What users do all day: submit, map, wait, cancel, share the workers with others."""
+"""Everyday use: submit, map, wait, cancel, and sharing the workers with other users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One user's process is not another's: what a task leaves in its process does not reach another user's task."""
+"""Users are separated: what a task leaves in its process does not reach another user's task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core that only talks to one hub, for tests of the hub's process without a scheduler."""
+"""A core that serves a single hub, for tests of the hub's process without a scheduler."""
 
 from __future__ import annotations
 

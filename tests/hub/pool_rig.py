@@ -1,4 +1,4 @@
-"""A pool of real worker processes without core or slots, for tests that give and watch by hand."""
+"""A pool of real worker processes without core or slots, which tests drive by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots with a clock of their own and workers that exist on paper, for tests of decisions."""
+"""Slots with a simulated clock and simulated workers, for tests of decisions."""
 
 from __future__ import annotations
 

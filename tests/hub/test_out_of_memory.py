@@ -1,4 +1,4 @@
-"""The kernel's own killer: in a memory cgroup, where this account may make one."""
+"""The kernel's out-of-memory killer, in a memory cgroup if this account can create one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that make place for new ones between two tasks, because they have run or grown enough."""
+"""Workers that are replaced between two tasks, because of their number of tasks or their memory."""
 
 from __future__ import annotations
 

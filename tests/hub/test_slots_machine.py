@@ -1,4 +1,4 @@
-"""Any order of events: whatever core, workers and line do, the slots keep their promises."""
+"""Any order of events from core, workers and connection: the slots keep their promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub's process against a core that does as it is told: the whole way, but for the scheduler."""
+"""The hub's process against a scripted core: everything except the scheduler."""
 
 from __future__ import annotations
 

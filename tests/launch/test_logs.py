@@ -1,4 +1,4 @@
-"""The logs of a cluster's processes: by role, their ends, and what is written from now on."""
+"""The logs of a cluster's processes: by role, their tails, and new lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a start and is not so is said: by the start, on the card, by status."""
+"""Requested settings that are not in force are reported: at the start, on the card, by status."""
 
 from __future__ import annotations
 

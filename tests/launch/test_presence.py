@@ -1,4 +1,4 @@
-"""A process is there for as long as it holds its lock, however it ends."""
+"""A process counts as present for as long as it holds its lock, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster for the Monitor's tests: answers of the shapes that broker/queries.py gives, which a test can change."""
+"""A fake cluster for the Monitor's tests, with answers in the shapes of broker/queries.py."""
 
 from __future__ import annotations
 

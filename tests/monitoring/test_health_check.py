@@ -1,4 +1,4 @@
-"""The Health Check against a core and hubs that say what the test wants."""
+"""The Health Check against a core and hubs that the test scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Monitor's server and page, with a source that stands for the cluster and, where there is one, a real browser."""
+"""The Monitor's server and page, with a fake source and, if one is installed, a real browser."""
 
 from __future__ import annotations
 

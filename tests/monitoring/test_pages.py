@@ -1,4 +1,4 @@
-"""The rows of the Monitor's tables, from answers of the core's shapes."""
+"""The rows of the Monitor's tables, from answers in the core's shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The poller: one round for all, silent while nobody looks, back by itself."""
+"""The poller: one round for all viewers, silent without viewers, and recovering by itself."""
 
 from __future__ import annotations
 

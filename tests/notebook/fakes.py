@@ -1,4 +1,4 @@
-"""A job, a task and a cluster that need no cluster: their state follows a clock, so that cards can be watched."""
+"""A job, a task and a cluster without a cluster: their state follows a clock, so that cards can be watched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running cells in a real kernel without a browser, and reading what stays in the notebook."""
+"""Runs cells in a real kernel without a browser, and reads what stays in the notebook."""
 
 from __future__ import annotations
 

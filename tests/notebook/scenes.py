@@ -1,4 +1,4 @@
-"""Every card in every state that a reader can meet, held still, so that it can be looked at and measured."""
+"""Every card in every state, frozen, so that it can be viewed and measured."""
 
 from __future__ import annotations
 

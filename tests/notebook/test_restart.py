@@ -1,4 +1,4 @@
-"""A kernel that is restarted in the middle of a job: a real kernel, a real cluster, side effects counted on disk."""
+"""A kernel restart in the middle of a job: a real kernel, a real cluster, side effects counted on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same job name again with other code or other items, in a real IPython on a real cluster."""
+"""A job name used again with other code or other items, in a real IPython on a real cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of nblb as IPython shows them: the user's lines, the worker's lines, nothing of nblb."""
+"""Errors of nblb as IPython shows them: the user's lines and the worker's lines, none of nblb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls of a map as columns, and which of them may be cut out of a pickle that many share."""
+"""The calls of a map as columns, and the constants that may be cut out of a pickle that many calls share."""
 
 from __future__ import annotations
 

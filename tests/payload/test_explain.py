@@ -1,4 +1,4 @@
-"""Why something cannot be pickled: the path to the part that is to blame, and what to do instead."""
+"""The reason why an object cannot be pickled: the path to the part at fault, and what to do instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task raised, for people and as an exception."""
+"""The failure of a task, as text for people and as an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of variables: bounded, apart from each other, without secrets, and looked at before they are copied."""
+"""Saved values of variables: bounded, separate, without secrets, and inspected before they are copied."""
 
 from __future__ import annotations
 

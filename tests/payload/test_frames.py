@@ -1,4 +1,4 @@
-"""Frames of a failure as text: bounded, without secrets, never in the way."""
+"""The frames of a failure as text: bounded, without secrets, and never the cause of another error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions as blobs: what travels by value, what their hash and their fingerprint follow."""
+"""Functions as blobs: what is sent by value, and what their hash and fingerprint depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can travel, travels: kinds of objects of a cell for which pickle or cloudpickle has no way, or a wrong one."""
+"""Kinds of objects defined in a cell that pickle or cloudpickle cannot send, or sends wrongly."""
 
 from __future__ import annotations
 

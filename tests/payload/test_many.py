@@ -1,4 +1,4 @@
-"""The records of a map: plain values in pieces, all else call by call; whatever is cut, each item gets its own call."""
+"""The submissions of a map: plain values in pieces, others call by call; each item gets its own call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of results that travel together, only those that raise when they are loaded are lost."""
+"""Of results that arrive together, only those that raise when they are loaded are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages to frames and back: nothing is lost on the way, and garbage is only ever a ProtocolError."""
+"""Messages to frames and back: nothing is lost, and garbage only ever raises ProtocolError."""
 
 from __future__ import annotations
 

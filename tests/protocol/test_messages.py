@@ -1,4 +1,4 @@
-"""nblb.protocol.messages: one public place, with every message in the union of its direction."""
+"""nblb.protocol.messages: one public module, with every message in the union of its direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/protocol.md: its tables are made from the messages. `pytest --rewrite` writes them anew."""
+"""docs/protocol.md: its tables are generated from the messages. `pytest --rewrite` writes them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagram and the table of docs/scheduling.md, made from the table of transitions."""
+"""The diagram and the table of docs/scheduling.md, generated from the table of transitions."""
 
 from __future__ import annotations
 

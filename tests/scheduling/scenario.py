@@ -1,4 +1,4 @@
-"""Runs the stories of tests/scenarios: a command, ----, and what the scheduler said.
+"""A runner of the stories in tests/scenarios: a command, ----, and the scheduler's messages.
 
 A line of a command is a verb, words, and key=value; a block of lines up to ---- is one turn of the core's shell, at
 the end of which it ticks. In the trace `<` came to the core, `>` was said by it, `+` was kept in the journal, `=` was

@@ -1,4 +1,4 @@
-"""What hubs report: ends with holes, crashes, timeouts, late and broken facts."""
+"""Reports of hubs: ends with holes, crashes, timeouts, late and broken facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who of one user's tasks is next: priority, then order of acceptance, whatever came back or was cut in between."""
+"""The next task of a user: by priority, then by order of acceptance, whatever returned or was cut."""
 
 from __future__ import annotations
 

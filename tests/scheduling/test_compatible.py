@@ -1,4 +1,4 @@
-"""A task that no hub's Python can run is refused where nothing can come of it, and waits where something can."""
+"""A task that no hub's Python can run is refused if this cannot change, and waits if it can."""
 
 from __future__ import annotations
 

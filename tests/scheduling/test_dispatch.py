@@ -1,4 +1,4 @@
-"""Which task goes to which worker: fairness at each dispatch, placement, slices, work ahead, the words of why()."""
+"""The choice of task and worker: fairness, placement, slices, work ahead, and the answers of why()."""
 
 from __future__ import annotations
 

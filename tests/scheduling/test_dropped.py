@@ -1,4 +1,4 @@
-"""What the core answers about results that it has dropped: expired while it remembers, unknown afterwards."""
+"""The core's answers about dropped results: expired for as long as it remembers them, unknown afterwards."""
 
 from __future__ import annotations
 

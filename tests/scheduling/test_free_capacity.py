@@ -1,4 +1,4 @@
-"""The least loaded group with room is found at once: always the one that a look at all of them would find."""
+"""The index finds the same least loaded group with free capacity as a search of all groups."""
 
 from __future__ import annotations
 

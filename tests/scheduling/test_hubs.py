@@ -1,4 +1,4 @@
-"""What a hub can take: which records run there, and how much short work may wait behind its workers."""
+"""The capacity of a hub: the submissions that it can run, and the short work that may wait behind its workers."""
 
 from __future__ import annotations
 

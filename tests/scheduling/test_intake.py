@@ -1,4 +1,4 @@
-"""What clients ask: blobs that come late, refusals, the same thing twice, second chances, and second thoughts."""
+"""Requests of clients: late blobs, refusals, duplicates, retries and cancels."""
 
 from __future__ import annotations
 

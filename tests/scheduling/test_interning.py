@@ -1,4 +1,4 @@
-"""Tasks that are alike share the memory of what is alike."""
+"""Equal values of many tasks share their memory."""
 
 from __future__ import annotations
 

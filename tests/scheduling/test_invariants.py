@@ -1,4 +1,4 @@
-"""The checks are worth something: each kind of damage to the state is seen."""
+"""The invariant checks work: each kind of damage to the state is detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks said is kept within bounds."""
+"""The live state of tasks is kept within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is there: hubs that come, fall silent, move, return; clients that leave."""
+"""Connected parties: hubs that come, fall silent, move and return; clients that leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real scheduler under everything that can happen, in any order: Hypothesis looks for the order that breaks it.
+"""The real scheduler under any order of events: Hypothesis searches for an order that breaks it.
 
 After each step the invariants hold, and a core that reads the journal has the same state (I9). At the end of each
 history all hubs heal, and every task that was accepted ends. NBLB_DEEP=1 looks longer.

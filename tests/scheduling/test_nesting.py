@@ -1,4 +1,4 @@
-"""Nested tasks: whose they are, in what order they go, how they end with their parent, and who waits for them."""
+"""Nested tasks: their user, their order, their end with the parent, and waits for them."""
 
 from __future__ import annotations
 

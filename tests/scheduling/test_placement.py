@@ -1,4 +1,4 @@
-"""How long an item runs, as learnt from slices of any length."""
+"""The run time of an item, learned from slices of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work ahead that stands behind something long is called back, once, and only where that helps."""
+"""Work ahead that waits behind a long slice is recalled, once, and only if this helps."""
 
 from __future__ import annotations
 

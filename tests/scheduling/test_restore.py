@@ -1,4 +1,4 @@
-"""After a restart: the state from the journal, and attempts that are adopted, given up, or sent away."""
+"""A restart of the core: the state from the journal, and attempts that are adopted, given up, or refused."""
 
 from __future__ import annotations
 

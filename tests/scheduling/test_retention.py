@@ -1,4 +1,4 @@
-"""What is told between the ends, and what is forgotten when."""
+"""Messages about running tasks, and the time at which results are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stories of tests/scenarios, which double as documentation of what the scheduler does."""
+"""The stories of tests/scenarios, which also document the scheduler."""
 
 from __future__ import annotations
 

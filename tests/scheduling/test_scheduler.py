@@ -1,4 +1,4 @@
-"""The front of the machine: views for the JSON door, deadlines, and the small requests."""
+"""The scheduler's interface: views for the JSON protocol, deadlines, and the small requests."""
 
 from __future__ import annotations
 

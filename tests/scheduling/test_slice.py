@@ -1,4 +1,4 @@
-"""The table of transitions, and the story that a task tells."""
+"""The table of transitions, and the story of a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between running tasks and those who watch them."""
+"""The exchange between running tasks and their watchers."""
 
 from __future__ import annotations
 

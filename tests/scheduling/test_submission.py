@@ -1,4 +1,4 @@
-"""Slices of a record: cut anywhere, they always partition its items."""
+"""The slices of a submission: however it is cut, they partition its items."""
 
 from __future__ import annotations
 

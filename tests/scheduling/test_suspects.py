@@ -1,4 +1,4 @@
-"""Tasks that were running when their hub ended: who is guilty is found, and nobody else is LOST."""
+"""Tasks that ran when their hub ended: the one that caused it is found, and no other is LOST."""
 
 from __future__ import annotations
 

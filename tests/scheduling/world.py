@@ -1,4 +1,4 @@
-"""A scheduler with model hubs and model clients around it, for scenarios and for Hypothesis.
+"""A scheduler with model hubs and model clients, for scenarios and for Hypothesis.
 
 A `World` performs the commands of the scheduler as the core's shell does: Records go to a journal, Sends to the
 models. On the way it checks what no invariant of the state can see: that what a client hears was kept before, that

@@ -1,4 +1,4 @@
-"""What the kernel vouches for is not read again, and nothing that changed is ever taken for the same."""
+"""Memory that the kernel reports as unwritten is not read again, and no change is ever missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hub has written of a task's output is read whole, in order, and honestly about what is missing."""
+"""The output that a hub wrote is read completely and in order, with a note where some is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are handed over: whose they are, who can read them, and when they go."""
+"""Files that are handed over: their owners, their readers, and their removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the scheduler: each breaks one of its rules."""
+"""Planted faults in the scheduler: each breaks one of its rules."""
 
 from __future__ import annotations
 

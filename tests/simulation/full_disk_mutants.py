@@ -1,4 +1,4 @@
-"""Faults of what ships for a full disk: FullDisk, Outgoing and PendingEntries, which the simulated core runs."""
+"""Planted faults in FullDisk, Outgoing and PendingEntries, which the simulated core also runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planted faults: the simulator has to notice each.
+"""Planted faults: the simulator has to detect each.
 
 A mutant is a function that gives the patches which make it. Most show within FEW seeds, which is what the tests
 try; `python -m tests.simulation.mutants` looks for all of them, RARE ones too, and fails if one is not found within

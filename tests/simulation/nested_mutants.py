@@ -1,4 +1,4 @@
-"""Faults in what core and hub do for tasks that submit tasks and wait for them."""
+"""Planted faults in the handling of nested tasks by core and hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the core's shell, of the disk, of hubs and of clients."""
+"""Planted faults in the core's shell, the disk, hubs and clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the mutants are made of."""
+"""The building blocks of the planted faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk: what survives which fault."""
+"""The simulated disk: which data survives which fault."""
 
 from __future__ import annotations
 

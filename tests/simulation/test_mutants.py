@@ -1,4 +1,4 @@
-"""The simulator sees what it should: each planted fault that shows often is found at once."""
+"""The simulator works: each planted fault that shows often is found at once."""
 
 from __future__ import annotations
 

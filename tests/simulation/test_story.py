@@ -1,4 +1,4 @@
-"""Histories keep all promises; the same seed is the same history. CI plays ten times as many with `nblb simulate`."""
+"""Histories keep all promises; the same seed gives the same history. CI plays ten times more with `nblb simulate`."""
 
 from __future__ import annotations
 

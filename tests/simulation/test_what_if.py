@@ -1,4 +1,4 @@
-"""The what-if run: the real scheduler under a load, without faults."""
+"""The forecast: the real scheduler under a load, without faults."""
 
 from __future__ import annotations
 

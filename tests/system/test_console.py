@@ -1,4 +1,4 @@
-"""Lines for whoever watches."""
+"""The lines that processes print for people."""
 
 from __future__ import annotations
 

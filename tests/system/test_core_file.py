@@ -1,4 +1,4 @@
-"""core.json: what a core writes of itself, and whether that core can still be there."""
+"""core.json: what a core writes about itself, and the check that this core can still exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to happen when a module is imported happens then, once, and never imports it."""
+"""A hook on the import of a module runs then, once, and never imports the module itself."""
 
 from __future__ import annotations
 

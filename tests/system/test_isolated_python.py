@@ -1,4 +1,4 @@
-"""nblb's processes start whatever lies beside the notebook, in PYTHON* variables and in startup files."""
+"""nblb's processes start, whatever files, PYTHON* variables and startup files surround the notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of this machine that a hub tells, and the limits that it raises for its workers."""
+"""The figures of this machine that a hub reports, and the limits that it raises for its workers."""
 
 from __future__ import annotations
 

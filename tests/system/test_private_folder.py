@@ -1,4 +1,4 @@
-"""Who can reach a cluster: the folder of its sockets, loopback addresses, and this computer's names."""
+"""Access to a cluster: the folder of its sockets, loopback addresses, and this computer's names."""
 
 from __future__ import annotations
 

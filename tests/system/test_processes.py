@@ -1,4 +1,4 @@
-"""Names of hubs that tell whether their process still is."""
+"""Names of hubs that show whether their process still exists."""
 
 from __future__ import annotations
 

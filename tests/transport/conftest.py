@@ -1,4 +1,4 @@
-"""Doors, and lines to them."""
+"""Fixtures of the transport's tests: listening sockets, and lines to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the transport say and hear."""
+"""The messages that the tests of the transport send and receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doors over real sockets: nothing blocks, nothing is dropped in silence, whoever is slow or gone."""
+"""Doors over real sockets: nothing blocks, and nothing is dropped silently, however slow a peer is."""
 
 from __future__ import annotations
 

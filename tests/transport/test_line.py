@@ -1,4 +1,4 @@
-"""A line: it dials for ever, keeps the order, and says when it is through."""
+"""A line: it dials until it is closed, keeps the order, and reports when everything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain sockets beside the doors: who greets how, who dials again, who is gone."""
+"""The plain Unix sockets: greeting, dialling again, and peers that have gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON and noise: whoever asks is answered, and no noise deafens a door."""
+"""JSON and noise: each request is answered, and noise does not block a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packets on a stream: cut anywhere, long or short, refused where they lie."""
+"""Packets on a stream: cut anywhere, long or short, and refused as soon as they are invalid."""
 
 from __future__ import annotations
 

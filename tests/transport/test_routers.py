@@ -1,4 +1,4 @@
-"""A peer that sends nonsense gets a bounded part of a turn, and soon nothing at all."""
+"""A peer that sends nonsense gets a bounded part of a turn, and soon none."""
 
 from __future__ import annotations
 

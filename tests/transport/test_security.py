@@ -1,4 +1,4 @@
-"""Who may listen, and where: private folders, loopback, and a name for whoever holds a port."""
+"""Restrictions on listening: private folders, loopback, and the name of a process that occupies a port."""
 
 from __future__ import annotations
 

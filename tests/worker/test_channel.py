@@ -1,4 +1,4 @@
-"""The channel: whole messages, large ones through memory, nothing but ProtocolError for garbage."""
+"""The channel between hub and worker: whole messages, large ones through memory, ProtocolError for garbage."""
 
 from __future__ import annotations
 

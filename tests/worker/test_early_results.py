@@ -1,4 +1,4 @@
-"""Calls of a slice that are over, and are told while another call of it goes on."""
+"""Ended calls of a slice, which are reported while another call of it still runs."""
 
 from __future__ import annotations
 

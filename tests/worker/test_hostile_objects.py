@@ -1,4 +1,4 @@
-"""Objects of users that misbehave in every method that pickling or printing calls: only their call fails."""
+"""User objects that misbehave in every method used by pickling or printing: only their own call fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions that a worker keeps loaded are bounded by what they have captured."""
+"""The functions that a worker keeps loaded are bounded by the size of what they captured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a task's objects as mime bundles, whatever their methods do."""
+"""A task's objects as mime bundles, whatever their methods do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a worker's process is put back after a task, and what stays for its user's next ones."""
+"""The state of a worker's process that is restored after a task, and the state that stays."""
 
 from __future__ import annotations
 

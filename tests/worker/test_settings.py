@@ -1,4 +1,4 @@
-"""WorkerSettings: a setting that is misspelt or left out is an error, at the hub and in the worker."""
+"""WorkerSettings: a misspelt or missing setting is an error, in the hub and in the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that senders hand over: the core's own from the first word, and gone when nothing needs them."""
+"""Files that senders hand over: the core owns them from the first message on, and removes them when unused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: what was committed is there again, whole and in order, and what was not has never been."""
+"""The journal: committed entries are read back complete and in order, and uncommitted ones never are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal and its disk: large payloads, no room, size, time, other versions, another core."""
+"""The journal on its disk: large payloads, no space, size, time, other versions, another core."""
 
 from __future__ import annotations
 

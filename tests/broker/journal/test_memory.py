@@ -1,4 +1,4 @@
-"""Without durability large payloads lie in files all the same, for as long as somebody needs them."""
+"""Without durability, large payloads are still stored in files, for as long as they are needed."""
 
 from __future__ import annotations
 

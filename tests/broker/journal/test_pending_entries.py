@@ -1,4 +1,4 @@
-"""Entries that wait for a commit, and blobs that wait for room."""
+"""Entries that wait for a commit, and blobs that wait for space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room that is set aside: how much, given up by steps, for whom, and had back."""
+"""The reserve of disk space: its size, its release in steps, and its restoration."""
 
 from __future__ import annotations
 

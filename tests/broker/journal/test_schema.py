@@ -1,4 +1,4 @@
-"""The journal's schema: raised when records change, older ones upgraded whole or not at all, newer ones refused."""
+"""The journal's schema: older journals are upgraded completely or not at all, newer ones are refused."""
 
 from __future__ import annotations
 

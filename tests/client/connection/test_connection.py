@@ -1,4 +1,4 @@
-"""The connection's thread: batches, the end of the program, a core that is nowhere."""
+"""The I/O thread of a connection: batches, the end of the program, a core that cannot be found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A caller looks for an answer without sleeping only while that is good for it, and for others."""
+"""A caller spins for an answer only while this helps it and does not disturb others."""
 
 from __future__ import annotations
 

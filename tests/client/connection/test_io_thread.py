@@ -1,4 +1,4 @@
-"""What the client's thread says, and in which order."""
+"""The messages that the I/O thread sends, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a core is, from what it wrote of itself."""
+"""Locating a core by its connection file."""
 
 from __future__ import annotations
 

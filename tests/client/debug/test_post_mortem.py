@@ -1,4 +1,4 @@
-"""lb.debug walks the frames of a failure, without its process."""
+"""lb.debug walks through the frames of a failure, without the process that ran the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that were written down, as a traceback that any debugger can walk."""
+"""Saved frames as a traceback that any debugger can walk through."""
 
 from __future__ import annotations
 

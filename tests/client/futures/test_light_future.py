@@ -1,4 +1,4 @@
-"""A light future is a future: all that concurrent.futures does with one works, and nobody misses its end."""
+"""A light future behaves as any future of concurrent.futures, and no waiter misses its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks say, at the client's end: kept within bounds, turned back into values and pictures."""
+"""The live state of tasks in the client: bounded, and converted back into values and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that are found again, by name, by the same map, and after the core was away."""
+"""Attaching to jobs: by name, by the same map, and after the core was away."""
 
 from __future__ import annotations
 

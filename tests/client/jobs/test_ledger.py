@@ -1,4 +1,4 @@
-"""The books of a job, against a simple model of them."""
+"""The ledger of a job, against a simple model of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that run once more: in the kernel that submitted them, in another, and over the restart of the core."""
+"""Retried items: in the kernel that submitted them, in another one, and across a restart of the core."""
 
 from __future__ import annotations
 

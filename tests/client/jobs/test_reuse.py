@@ -1,4 +1,4 @@
-"""A job of a name that another job had: what is taken from the earlier one, and what becomes of it."""
+"""A job that takes over the name of another: the results that it reuses, and the fate of the earlier job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has become of a job in a sentence, its failures grouped by kind and line."""
+"""The summary of a job in one sentence, with its failures grouped by kind and line."""
 
 from __future__ import annotations
 

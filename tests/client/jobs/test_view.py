@@ -1,4 +1,4 @@
-"""A job's snapshot."""
+"""A job's snapshot: counts, rate and time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session keeps the blobs of open records, and of the others as many as fit."""
+"""A session keeps the blobs of open submissions, and as many others as fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that was refused and accepted after all, from a late copy, is cancelled."""
+"""A refused task of which the core accepts a late copy is cancelled."""
 
 from __future__ import annotations
 

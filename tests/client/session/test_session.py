@@ -1,4 +1,4 @@
-"""The session: what is said when, and that an end counts once, whatever the network does."""
+"""The session: which messages are sent when, and that each end counts once, whatever the network does."""
 
 from __future__ import annotations
 

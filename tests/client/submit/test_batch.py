@@ -1,4 +1,4 @@
-"""Single calls that are submitted while the connection's thread is busy travel together, and are tasks all the same."""
+"""Single calls that are submitted while the I/O thread is busy share a submission, and are still separate tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function is pickled again when it may have changed, and never when it cannot have."""
+"""A function is pickled again if it may have changed, and only then."""
 
 from __future__ import annotations
 

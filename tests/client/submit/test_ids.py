@@ -1,4 +1,4 @@
-"""Ids: unique among processes, and the same for the same items of a job in every kernel."""
+"""Ids are unique among processes, and equal for the same items of a job in every kernel."""
 
 from __future__ import annotations
 

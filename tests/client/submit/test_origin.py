@@ -1,4 +1,4 @@
-"""Which notebook and cell this is, without importing IPython."""
+"""The notebook and cell of running code, found without importing IPython."""
 
 from __future__ import annotations
 

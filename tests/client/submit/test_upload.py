@@ -1,4 +1,4 @@
-"""What a client puts into files, and what it does not put there again."""
+"""The buffers that a client writes to files, and those that it does not write again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences about dead workers."""
+"""The sentences that explain why a worker died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of output: the head at once, then a trickle, always the tail."""
+"""Bounds of live output: the head at once, then a limited rate, and always the tail."""
 
 from __future__ import annotations
 

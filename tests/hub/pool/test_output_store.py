@@ -1,4 +1,4 @@
-"""Output is the first thing that is given up: bounds of all tasks together, and disks that are full."""
+"""Stored output has the lowest priority: bounds for all tasks together, and full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers: results, failures, interrupts, deaths and their blame, output, large payloads."""
+"""Real workers: results, failures, interrupts, causes of death, output, large payloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blobs of a hub: what a slice lacks, results that come in pieces, and what must go when there are too many."""
+"""The blob cache of a hub: blobs that a slice lacks, results in pieces, and eviction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A late copy of an order is recognised: of each slice the latest attempt that is over is known."""
+"""A late copy of an order is recognised: the latest ended attempt of each slice is known."""
 
 from __future__ import annotations
 

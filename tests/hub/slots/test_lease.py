@@ -1,4 +1,4 @@
-"""A hub's tie to its core, above all its lease: over before the core can think so."""
+"""A hub's lease from its core: by the hub's clock it ends before the core assumes so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hub decides: events in, commands out."""
+"""The decisions of a hub: events in, commands out."""
 
 from __future__ import annotations
 

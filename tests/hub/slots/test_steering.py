@@ -1,4 +1,4 @@
-"""Knobs, emissions and "stop early and keep" on their way through the slots of a hub."""
+"""Knobs, emissions and "stop early and keep" on their way through a hub's slots."""
 
 from __future__ import annotations
 

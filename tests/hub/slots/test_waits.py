@@ -1,4 +1,4 @@
-"""A worker that waits for tasks of its own gives up its slot, and gets one again when the core says so."""
+"""A worker that waits for its nested tasks gives up its slot, and gets one again when the core allows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cards of lb.jobs() and lb.inbox(), against a connection that only notes what is said."""
+"""The cards of lb.jobs() and lb.inbox(), against a connection that only records messages."""
 
 from __future__ import annotations
 

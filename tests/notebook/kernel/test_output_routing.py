@@ -1,4 +1,4 @@
-"""What callbacks print in threads of ours goes to the cell that gave them, also after a press on a button."""
+"""The output of callbacks on nblb's threads goes to the cell that registered them, even after a button press."""
 
 from __future__ import annotations
 

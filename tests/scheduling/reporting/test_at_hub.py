@@ -1,4 +1,4 @@
-"""What why() says of a task that a hub has been given, of silent hubs, and of tasks that nobody takes."""
+"""The answers of why() about tasks at a hub, silent hubs, and tasks that no worker takes."""
 
 from __future__ import annotations
 

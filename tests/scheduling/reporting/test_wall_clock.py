@@ -1,4 +1,4 @@
-"""Times for people, while the wall clock is set and the machine sleeps."""
+"""Times shown to people, while the wall clock is changed and the machine sleeps."""
 
 from __future__ import annotations
 

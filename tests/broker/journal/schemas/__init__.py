@@ -1,4 +1,4 @@
-"""What each schema of the journal looked like: the shapes of its records, and a small journal written by it.
+"""Samples of every past schema of the journal: the shapes of its entries, and a small journal written with it.
 
     python -m tests.broker.journal.schemas        writes both for records.SCHEMA, if they are not there yet
 
