@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Impossible(Exception):
-    """Raised when a system lacks a feature; the message stands in the table in place of a figure."""
+    """Raised when a system lacks a feature; the table shows the message instead of a figure."""
 
 
 class System:

@@ -69,11 +69,11 @@ def simulate(options: argparse.Namespace) -> int:
     asked = {name: value for name in LOAD if (value := getattr(options, name)) is not None}
     played = [word for name, word in HISTORIES.items() if getattr(options, name) is not None]
     if options.seed is not None and played:
-        options.refuse(f"--seed plays one history, {played[0]} is about many: give one of the two")
+        options.refuse(f"--seed plays one history, {played[0]} applies to many; give only one of the two")
     played += ["--mixed"] * options.mixed
     if asked and played:
         word = LOAD[next(iter(asked))]
-        options.refuse(f"{played[0]} is about histories, {word} asks what a cluster would do: give one of the two")
+        options.refuse(f"{played[0]} is for histories, but {word} asks for a forecast; give only one of the two")
     if asked:
         return _what_if(options, asked)
     return _replay(options) if options.seed is not None else _explore(options)

@@ -77,7 +77,7 @@ def here(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def wait_shown() -> tuple[Callable[[Any], None] | None, str]:
-    """The function that shows what a long wait is for, or None without a front-end; and the id of the running cell."""
+    """The function that shows the object of a long wait (None without a front-end), and the id of the current cell."""
     found = _pictures.get("waits")
     if found is None:
         return None, ""

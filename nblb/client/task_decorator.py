@@ -190,7 +190,7 @@ class Task:
         Parameters
         ----------
         iterable
-            Tuples of equal length, each with the positional arguments of one call.
+            Tuples of equal length; each has the positional arguments of one call.
         **options
             As for `map`: job, chunksize, supersede, fresh, and keyword arguments of every call.
 
@@ -202,7 +202,7 @@ class Task:
         Raises
         ------
         TypeError
-            The tuples differ in length, or one is no tuple of arguments.
+            The tuples differ in length, or an item is not a tuple of arguments.
 
         Examples
         --------
@@ -246,7 +246,7 @@ class Task:
         Raises
         ------
         TypeError
-            A name is no parameter, or a parameter without a default has no values.
+            A name is not a parameter, or a parameter without a default has no values.
 
         Examples
         --------

@@ -8,7 +8,7 @@ WINDOW_S = 10.0
 SAMPLE_S = 0.25  # least time between two points of the curve
 LEAST_ENDED = 3
 LATELY_S = 3.0
-LEAST_S = 0.5  # before that an estimate by progress alone is too rough
+LEAST_S = 0.5  # an earlier estimate from progress alone would be too rough
 
 
 class Pace:

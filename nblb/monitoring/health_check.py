@@ -35,11 +35,11 @@ class HealthCheck:
     Parameters
     ----------
     parametersfile
-        Path of a parameters.json, a dict of its keys, or nothing for the defaults.
+        The path of a parameters.json, a dict of its keys, or None for the defaults.
     output
         The text stream that it writes to; sys.stdout by default.
     clock
-        Seconds that never go back.
+        A function that returns monotonic seconds.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class HealthCheck:
         Returns
         -------
         bool
-            True when work can be done.
+            True if the cluster can run tasks.
 
         Examples
         --------
@@ -160,7 +160,7 @@ class HealthCheck:
         Returns
         -------
         bool
-            True when the core has taken note.
+            True if the core has confirmed it.
 
         Examples
         --------

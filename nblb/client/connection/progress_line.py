@@ -52,7 +52,7 @@ class ProgressLine:
 
 
 def _said(snapshot: JobSnapshot | TaskSnapshot) -> tuple[float, str]:
-    """Percent, and the words after the bar: '86 of 200, 3 running, 2 failed, 00:25 left'."""
+    """The percentage, and the text after the bar: '86 of 200, 3 running, 2 failed, 00:25 left'."""
     counts: dict[str, int] | None = getattr(snapshot, "counts", None)
     if counts is None:
         task: TaskSnapshot = snapshot  # type: ignore[assignment]

@@ -32,7 +32,7 @@ _cell = ""
 
 @contextlib.contextmanager
 def waiting_for(subject: Subject) -> Iterator[None]:
-    """Waits within this block show what `subject` returns instead of the single future that they wait for."""
+    """Context in which waits show what `subject` returns, instead of the single future that they wait for."""
     token = _group.set(subject)
     try:
         yield
@@ -41,7 +41,7 @@ def waiting_for(subject: Subject) -> Iterator[None]:
 
 
 class WaitDisplay:
-    """The display of one wait; `draw` is called again and again while it lasts."""
+    """The display of one wait; `draw` is called repeatedly while it lasts."""
 
     def __init__(self, subject: Any, show: Callable[[Any], None] | None) -> None:
         self._subject = subject
@@ -49,11 +49,11 @@ class WaitDisplay:
         self._line: ProgressLine | None = None
         self._began = time.monotonic()
         self._before_s = _waited_s.get(subject, 0.0)
-        least_s = LINE_S if show is None else 0.0  # a line that came and went with each short wait would flicker
+        least_s = LINE_S if show is None else 0.0  # a line for each short wait would flicker
         self.due = self._began + max(least_s, shown_after_s - self._before_s)
 
     def draw(self, now: float) -> None:
-        """Shows the card, or draws the line, when that is due."""
+        """Show the card or draw the line, once it is due."""
         if now < self.due:
             return
         if self._show is not None:
@@ -70,19 +70,19 @@ class WaitDisplay:
         self._line.draw(self._subject.snapshot())
 
     def close(self) -> None:
-        """Notes how long the wait has lasted, and removes the line."""
+        """Record how long the wait lasted, and remove the line."""
         _waited_s[self._subject] = self._before_s + time.monotonic() - self._began
         if self._line is not None:
             self._line.close()
 
 
 def begin(subject: Subject) -> WaitDisplay | None:
-    """The display of a wait that begins; None if this wait shows nothing.
+    """The display for a new wait; None if this wait shows nothing.
 
     Parameters
     ----------
     subject
-        Returns the job, future or group that is awaited; None for nothing to show.
+        A function that returns the awaited job, future or group; None to show nothing.
     """
     global _cell
     if shown_after_s <= 0 or threading.current_thread() is not threading.main_thread():
@@ -99,12 +99,12 @@ def begin(subject: Subject) -> WaitDisplay | None:
 
 
 class BackgroundDisplay:
-    """The display of a wait in which the main thread runs code that is not ours, such as joblib's.
+    """The display for a wait in which the main thread runs foreign code, such as joblib's.
 
     Parameters
     ----------
     subject
-        Returns what is shown; None while there is nothing yet.
+        A function that returns the object to show; None while there is none yet.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -114,7 +114,7 @@ class BackgroundDisplay:
         wanted = shown_after_s > 0 and threading.current_thread() is threading.main_thread()
         if not wanted or (show is None and not is_terminal(sys.stderr)):
             return
-        self._show = front_end.here(show) if show is not None else None  # in the cell that runs now
+        self._show = front_end.here(show) if show is not None else None  # in the current cell
         threading.Thread(target=self._work, name="nblb-wait", daemon=True).start()
 
     def _work(self) -> None:
@@ -134,13 +134,13 @@ class BackgroundDisplay:
         line.close()
 
     def stop(self) -> None:
-        """Ends the display; a card stays."""
+        """End the display; a card stays."""
         self._over.set()
 
 
 def is_terminal(stream: Any) -> bool:
-    """True if a person sees what is written to `stream`."""
+    """True if `stream` is a terminal that a person sees."""
     try:
         return bool(stream.isatty())
-    except (AttributeError, ValueError):  # no stream, or a closed one
+    except (AttributeError, ValueError):  # there is no stream, or it is closed
         return False

@@ -22,7 +22,7 @@ log = logging.getLogger("nblb")
 
 SOON_S = 0.001  # for this long, a task that waits for another keeps its worker's slot
 PUMP_S = 0.05  # between two checks for clicks in the front-end, if there is one
-MOST_S = 3600.0  # of one wait for a condition
+MOST_S = 3600.0  # longest single wait for a condition
 
 on_interrupt = "detach"  # LB_ON_INTERRUPT of the current cluster
 
@@ -68,11 +68,11 @@ def _wait_and_draw(
     pump: Callable[[], Any] | None,
     display: wait_display.WaitDisplay | None,
 ) -> bool:
-    """The wait of a main thread, which handles clicks and draws the display meanwhile."""
+    """Wait on the main thread, which meanwhile handles clicks and draws the display."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     now = time.monotonic()
     if display is not None:
-        display.draw(now)  # earlier waits of this cell may have lasted long enough
+        display.draw(now)  # the earlier waits of this cell may have been long enough already
     while True:
         left = PUMP_S if pump is not None or display is None else max(PUMP_S, display.due - now)
         if until is not None:

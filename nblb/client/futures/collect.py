@@ -93,7 +93,7 @@ def _futures(things: Iterable[Any]) -> list[concurrent.futures.Future[Any]]:
 
 
 def _only_job(things: Sequence[Any]) -> Job | None:
-    """The job, if nothing else is awaited."""
+    """The awaited job, if nothing else is awaited."""
     return things[0] if len(things) == 1 and isinstance(things[0], Job) else None
 
 
@@ -101,7 +101,7 @@ class _Several:
     """A group of futures to wait for together."""
 
     def __init__(self, futures: Sequence[concurrent.futures.Future[Any]], job: Job | None = None) -> None:
-        self.job = job  # the only one that they belong to
+        self.job = job  # the job that all of them belong to, if there is just one
         self.futures = list(dict.fromkeys(futures))
         self.ended: deque[concurrent.futures.Future[Any]] = deque()
         self.condition = threading.Condition()
@@ -122,7 +122,7 @@ class _Several:
             return wait_on(self.condition, enough, timeout, self._shown)
 
     def _shown(self) -> Any:
-        """What is shown during the wait: the job whose items these are, or the futures as a group."""
+        """The object to show during the wait: the job whose items these are, or the futures as a group."""
         if self.job is not None:
             return self.job
         if self._group is None:

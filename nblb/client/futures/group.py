@@ -1,4 +1,4 @@
-"""FutureGroup: futures that are awaited together, counted and shown as one."""
+"""FutureGroup: futures that are awaited together, and counted and shown as one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from nblb.client.connection.connection import Connection
 
 ENDED_STATES = bytes(INDEX[state] for state in ("DONE", "FAILED", "CANCELLED", "LOST"))
-MOST_KINDS = 20  # groups of failures
+MOST_KINDS = 20  # most groups of failures
 
 
 class FutureGroup:
-    """Futures that are awaited together; it refers to each future only until that has ended.
+    """Futures that are awaited together; the group refers to each future only until the future has ended.
 
     Parameters
     ----------
     name
-        What people read; "" for one made of the tasks' names.
+        The name to show; "" for a name made of the tasks' names.
     futures
         The first members.
 
@@ -48,7 +48,7 @@ class FutureGroup:
         self.add(*futures)
 
     def add(self, *futures: concurrent.futures.Future[Any]) -> None:
-        """Let futures join that are not members yet."""
+        """Add futures that are not members yet."""
         with self._lock:
             had_ended = not self._open
             for future in futures:
@@ -63,7 +63,7 @@ class FutureGroup:
             self.changed()
 
     def ended(self, future: concurrent.futures.Future[Any]) -> None:
-        """Note the end of a member, which the group drops."""
+        """Record the end of a member, and drop the member."""
         with self._lock:
             place = self._open.pop(future, None)
             if place is None:
@@ -92,7 +92,7 @@ class FutureGroup:
         )
 
     def _look(self) -> None:
-        """Note the ends of members that no callback has reported, and the states of the others."""
+        """Record ends that no callback has reported, and the states of the other members."""
         for future, place in list(self._open.items()):
             if future.done():
                 self.ended(future)
@@ -100,7 +100,7 @@ class FutureGroup:
                 self._states[place] = _state(future)
 
     def marked_states(self) -> bytes:
-        """A byte for each member, an index into MARKED."""
+        """One byte for each member: the index of its state in MARKED."""
         with self._lock:
             return bytes(self._states)
 
@@ -110,7 +110,7 @@ class FutureGroup:
             return all(future.done() for future in list(self._open))
 
     def cancel(self, kill: bool = False) -> None:
-        """Cancel the members that have not ended; those that are no tasks of a cluster go on."""
+        """Cancel the members that have not ended; members that are not tasks of a cluster continue."""
         with self._lock:
             members = list(self._open)
         for future in members:
@@ -119,14 +119,14 @@ class FutureGroup:
 
     @property
     def name(self) -> str:
-        """What people read."""
+        """The name to show."""
         if self._name:
             return self._name
         names = sorted(filter(None, self._names))
         return f"{len(self._states):,} tasks" if len(names) != 1 else f"{len(self._states):,} × {names[0]}"
 
     def snapshot(self) -> JobSnapshot:
-        """The state of the group at this moment, in the shape of a job's."""
+        """Take a snapshot of the group, in the form of a job's."""
         now = time.monotonic()
         with self._lock:
             self._look()
@@ -152,7 +152,7 @@ class FutureGroup:
             )
 
     def _running(self) -> tuple[RunningRow, ...]:
-        """The members that run, the first ones."""
+        """The first running members."""
         rows = []
         for future, place in self._open.items():
             if self._states[place] == INDEX["RUNNING"] and hasattr(future, "task_id"):
@@ -167,7 +167,7 @@ class FutureGroup:
 
 
 def _word(counts: dict[str, int], left: int) -> str:
-    """The state of the whole group, as a job's."""
+    """The state of the whole group, named like that of a job."""
     if left:
         return (
             "running" if left < sum(counts.values()) or counts.get("RUNNING") or counts.get("ASSIGNED") else "waiting"
@@ -182,7 +182,7 @@ def _state(future: concurrent.futures.Future[Any]) -> int:
     state = getattr(future, "state", None)
     if state is not None:
         number = INDEX[state.value]
-        # A future whose connection was closed has ended, and its task has not.
+        # A future whose connection was closed has ended, but its task has not.
         return INDEX["FAILED"] if future.done() and number not in ENDED_STATES else number
     if future.cancelled():
         return INDEX["CANCELLED"]

@@ -45,7 +45,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
     _port = FuturePort()
     _item = 0
     _of_job = False
-    _group: FutureGroup | None = None  # of a call of an executor: all its calls
+    _group: FutureGroup | None = None  # for a call of an executor: all calls of the executor
     _changed: TaskChanged | None = None
     _ended: TaskEnded | None = None
     _load: Callable[[], Any] | None = None  # unpickles the result, if it is not in `_ended`
@@ -143,7 +143,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
 
     def _shown_for(self) -> Any:
-        """What is shown while somebody waits for this future: the job it belongs to, or the open single tasks."""
+        """The object to show during a wait for this future: its job, or all open single tasks."""
         from nblb.client.futures.waited import shown_for
 
         return shown_for(self, self._connection.owners)

@@ -1,4 +1,4 @@
-"""The choice of what is shown while somebody waits for a single future: it alone, its job, or all open single tasks."""
+"""The choice of what a wait for a single future shows: the future alone, its job, or all open single tasks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _groups: weakref.WeakKeyDictionary[Any, FutureGroup] = weakref.WeakKeyDictionary
 
 
 def shown_for(future: TaskFuture, owners: Mapping[str, Any]) -> Any:
-    """The object whose card or line stands for a wait for `future`.
+    """The object whose card or line is shown during a wait for `future`.
 
     Parameters
     ----------
     future
         The future that is awaited.
     owners
-        Record id -> the future, batch or job of the connection that follows it.
+        Submission id -> the future, batch or job of the connection that follows it.
 
     Returns
     -------
     TaskFuture, Job or FutureGroup
-        The future, if it is the only open one; else what it belongs to, so that a loop over futures shows one card.
+        The future if it is the only open one; else its job or group, so that a loop over futures shows one card.
     """
     if future._of_job:
         owner = owners.get(future._record)

@@ -13,14 +13,14 @@ from nblb.payload import Packed
 from nblb.protocol.messages import RunTask
 from nblb.user_text import clean_name, text_of
 
-KEPT_BYTES = 8_000_000  # of packed calls that a Job keeps in the process that submitted it
+KEPT_BYTES = 8_000_000  # most bytes of packed calls that a Job keeps in the process that submitted it
 CALL_CHARS = 300
-VALUE_CHARS = 1000  # of a repr before it is shortened to a line
+VALUE_CHARS = 1000  # most characters of a repr, before it is shortened to a line
 _short = reprlib.Repr()
 
 
 class JobArguments:
-    """The packed calls of a map, unpickled one at a time when they are looked at.
+    """The packed calls of a map; each is unpickled when it is read.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class JobArguments:
     def __init__(self, function: Callable[..., Any], records: Sequence[Packed]) -> None:
         try:
             self._signature: inspect.Signature | None = inspect.signature(function)
-        except (TypeError, ValueError):  # functions written in C may have none
+        except (TypeError, ValueError):  # functions written in C may have no signature
             self._signature = None
         self._calls = [
             payload.unpack_calls(
@@ -48,7 +48,7 @@ class JobArguments:
         number = next(n for n, start in enumerate(self._starts[1:]) if item < start)
         try:
             args, kwargs = self._calls[number][item - self._starts[number]]
-        except Exception:  # whatever a user's class raises
+        except Exception:  # a user's class may raise anything
             return None
         if self._signature is not None:
             bound = self._signature.bind_partial(*args, **kwargs)
@@ -80,14 +80,14 @@ def grid(
     Raises
     ------
     TypeError
-        A name is no parameter that can be given by position, or a parameter without a default has no choices.
+        A name is not a parameter that can be given by position, or a parameter without a default has no choices.
     """
     by_name = dict(zip(signature.parameters, choices, strict=False))
     for name, values in named.items():
         parameter = signature.parameters.get(name)
         if parameter is None or parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             raise TypeError(
-                f"{name!r} is no parameter that product() can vary; there are {', '.join(signature.parameters)}"
+                f"{name!r} is not a parameter that product() can vary; there are {', '.join(signature.parameters)}"
             )
         if name in by_name:
             raise TypeError(f"{name!r} has choices by position and by name; leave out one")

@@ -20,7 +20,7 @@ OWN = frozenset({"state", "kept", "code", "duration_s", "attempt", "host", "ende
 
 
 def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) -> pd.DataFrame:
-    """One row an item: state, arguments, result (or its keys), what made it, when and where, and what went wrong."""
+    """A table with one row an item: state, arguments, result (or its keys), code, times, place, and error."""
     import pandas as pd
 
     rows = []
@@ -36,7 +36,7 @@ def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) 
                 value = ledger.loader(item)()
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # whatever a user's class raises
+            except BaseException as error:  # a user's class may raise anything
                 result = {"error": f"its result cannot be loaded here: {kind_of(error)}: {text_of(error, MOST)}"}
             else:
                 result = value if isinstance(value, dict) else {"result": value}
@@ -51,7 +51,7 @@ def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) 
 
 
 def _made(ledger: Ledger, item: int, code: str) -> dict[str, Any]:
-    """What made an item, how long it took, where and when; empty values until it has ended."""
+    """The code, duration, place and end of an item; empty values until it has ended."""
     ending = ledger.ending(item) if ledger.has_ended(item) else UNKNOWN
     return {
         "kept": item in ledger.kept,

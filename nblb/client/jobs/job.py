@@ -97,7 +97,7 @@ class Job(SteeredJob):
         self._base: int | None = 0  # items that had ended before this process attached; None: not known yet
         self._ended_at: float | None = None
         self._output = JobOutput()
-        self._arguments: JobArguments | None = None  # where this process has submitted the job
+        self._arguments: JobArguments | None = None  # if this process submitted the job
         connection.jobs[job_id] = self
         watch(self)
 
@@ -234,12 +234,12 @@ class Job(SteeredJob):
         return self._error(item) if errors == "return" else _SKIPPED
 
     def _loaded(self, item: int) -> Any:
-        """The result of an item that is DONE; raises TaskFailed if it cannot be loaded here."""
+        """The result of a DONE item; raises TaskFailed if it cannot be loaded here."""
         try:
             return self._ledger.loader(item)()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a user's class raises when it is loaded
+        except BaseException as error:  # a user's class may raise anything when it is loaded
             raise payload.not_loaded(f"item {item} of {self.name}", self._task_id(item), error) from error
 
     def _error(self, item: int) -> NblbError:
@@ -402,8 +402,8 @@ class Job(SteeredJob):
         Returns
         -------
         pandas.DataFrame
-            Columns: `state`; one for each argument, where this process has submitted the job and the arguments are
-            not too large; `result`, or a column for each key if results are dicts; `kept`, True if the item was stopped
+            Columns: `state`; one for each argument, if this process submitted the job and the arguments are not too
+            large; `result`, or a column for each key if results are dicts; `kept`, True if the item was stopped
             early, so that its result is what it emitted last; `code`, the hash of the code that ran it, as on the card
             (see `retry_failed(with_=)`); `duration_s`, `attempt`, `host` and `ended_at` (seconds since 1970);
             `error` and `where` for items that failed.

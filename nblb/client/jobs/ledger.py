@@ -46,10 +46,10 @@ class ResultRange:
         self.ending = ending
         self._whole = whole
         self._results: list[Any] | None = None
-        self._is_whole = True  # False: some of them cannot be loaded here
+        self._is_whole = True  # False if some of them cannot be loaded here
 
     def values(self, start: int, stop: int) -> list[Any]:
-        """The results of these items of the submission; raises what one of them raises when it is loaded."""
+        """The results of these items of the submission; raises the error of one that cannot be loaded."""
         whole = self._whole
         if whole is not None:
             self._results = payload.unpack_results(whole, apart=True)

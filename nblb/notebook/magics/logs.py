@@ -41,7 +41,7 @@ def bounded(texts: Iterable[str]) -> Iterator[str]:
         more += max(0, len(text) - max(0, left))
         left -= len(text)
     if more:
-        yield f"\n… {size(more)} more: stdout and stderr of its future have all, read_output() gives it in pieces …\n"
+        yield f"\n… {size(more)} more: its future has all of it in stdout and stderr, read_output() yields pieces …\n"
 
 
 def _with_end(text: str) -> str:

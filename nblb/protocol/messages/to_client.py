@@ -101,7 +101,7 @@ class Answer(Message):
     value: Any = None
     error: str = ""
     kind: str = ""
-    committed: bool = False  # it tells of a record, so it is sent only after that record's commit
+    committed: bool = False  # it reports a change in the journal, so it is sent only after its commit
 
 
 class CallTold(Message):

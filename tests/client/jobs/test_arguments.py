@@ -83,7 +83,7 @@ def test_product_runs_all_combinations_in_order(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("choices", "named", "said"),
     [
-        ((), {"speed": [1]}, "'speed' is no parameter that product\\(\\) can vary; there are seed, n, rate"),
+        ((), {"speed": [1]}, "'speed' is not a parameter that product\\(\\) can vary; there are seed, n, rate"),
         (([1],), {"seed": [2]}, "'seed' has choices by position and by name"),
         ((), {"rate": [1]}, "'seed' has no default and no choices"),
     ],
