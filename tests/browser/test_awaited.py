@@ -63,3 +63,52 @@ def test_a_loop_over_futures_joblib_and_an_executor_show_one_card_each(
             assert page.card(name).get_by_role("button", name="Retry failed").count() == 0
         page.page.screenshot(path=artifacts / "awaited-several.png")
         assert page.errors == []
+
+
+def test_a_dead_core_and_a_stopped_cluster_are_started_by_their_cards(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    write_notebook(
+        here.root / "start.ipynb",
+        START + "\n" + TASK + "cluster = lb.connect('parameters.json')",
+        "job = fit.map(range(6), [20] * 6, job='sweep')\njob",
+        "import os, signal\nos.kill(cluster.status().core.pid, signal.SIGKILL)",
+        "cluster",
+    )
+    with browser_page(here, "start.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("sweep")
+        start = card.get_by_role("button", name="Start core")
+        start.wait_for(timeout=30_000)
+        card.get_by_text("Start core, or %lb_start, starts it again").wait_for()
+        page.page.screenshot(path=artifacts / "core-away.png")
+        start.click()
+        card.get_by_text("took").wait_for(timeout=60_000)
+        assert start.count() == 0 or not start.is_visible()
+        cluster = page.page.locator(".nblb-root").last
+        cluster.get_by_text("0 waiting, 0 running").wait_for(timeout=30_000)
+        cluster.get_by_role("button", name="Stop", exact=True).click()
+        again = cluster.get_by_role("button", name="Start", exact=True)
+        again.wait_for(timeout=30_000)
+        page.page.screenshot(path=artifacts / "cluster-stopped.png")
+        again.click()
+        cluster.get_by_role("button", name="Stop", exact=True).wait_for(timeout=30_000)
+        cluster.get_by_text("● up").wait_for()
+        page.page.screenshot(path=artifacts / "cluster-started.png")
+        assert page.errors == []
+
+
+def test_a_cell_under_lb_shows_its_progress(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
+    write_notebook(here.root / "cell.ipynb", START, "%%lb\nfor n in lb.track(range(30)):\n    time.sleep(0.1)\nn")
+    with browser_page(here, "cell.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("cell")
+        card.get_by_role("progressbar").wait_for(timeout=30_000)
+        page.page.wait_for_function(
+            "() => +document.querySelector('.nblb-root[aria-label=cell] [role=progressbar]').ariaValueNow >= 20"
+        )
+        page.page.screenshot(path=artifacts / "cell-progress.png")
+        page.page.locator(".jp-OutputArea-output").get_by_text("29", exact=True).wait_for(timeout=30_000)
+        assert page.errors == []
