@@ -16,10 +16,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.broker.load_balancer import LoadBalancer as LoadBalancer
     from nblb.client.cluster import Cluster as Cluster
     from nblb.client.current import attach as attach
+    from nblb.client.current import executor as executor
     from nblb.client.current import jobs as jobs
     from nblb.client.current import tasks as tasks
     from nblb.client.debug.post_mortem import debug as debug
-    from nblb.client.executor import executor as executor
     from nblb.client.futures.collect import as_completed as as_completed
     from nblb.client.futures.collect import gather as gather
     from nblb.client.futures.collect import put as put
@@ -77,7 +77,7 @@ _HOMES = {
     "Job": "client.jobs.job",
     "TaskState": "protocol.messages",
     "publish": "client.task_decorator",
-    "executor": "client.executor",
+    "executor": "client.current",
     "put": "client.futures.collect",
     "as_completed": "client.futures.collect",
     "wait": "client.futures.collect",

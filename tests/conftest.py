@@ -82,12 +82,12 @@ def _main_stays() -> Iterator[None]:
 def _no_cluster_stays() -> Iterator[None]:
     """A cluster that a test has left open would be the current one of a later test."""
     yield
-    current: Any = sys.modules.get("nblb.client.current")
-    while current is not None and (left := current.known()) is not None:
+    open_clusters: Any = sys.modules.get("nblb.client.open_clusters")
+    while open_clusters is not None and (left := open_clusters.known()) is not None:
         left.close()
-        current.forget(left)
-    if current is not None:
-        current._stopped.clear()
+        open_clusters.forget(left)
+    if open_clusters is not None:
+        open_clusters._stopped.clear()
 
 
 BROWSER_STARTS = "test_the_browser_starts"

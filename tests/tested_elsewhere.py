@@ -52,6 +52,8 @@ TESTED_ELSEWHERE = {
     "client/nested": ("tests/end_to_end/test_nested.py", WORKER),
     "client/session/open_tasks": ("tests/client/session/test_session.py", SESSION),
     "client/snapshots": ("tests/client/jobs/test_ledger.py", "is the picture of a ledger"),
+    "client/open_clusters": ("tests/client/test_cluster.py", CLUSTER),
+    "client/submit/definition": ("tests/client/test_task_decorator.py", "is the base class of Task"),
     "client/submit/preflight": ("tests/end_to_end/test_never_stale.py", CLUSTER),
     "client/submit/submit": ("tests/client/test_cluster.py", CLUSTER),
     "errors": ("tests/broker/test_load_balancer.py", "holds classes; each is tested where it is raised"),

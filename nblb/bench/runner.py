@@ -139,7 +139,7 @@ def _best(state_dir: Path | None, durability: str) -> dict[str, float]:
 def _startup(cluster: Cluster) -> Measured:
     """Starts another cluster for a second, in a temporary folder; `cluster` stays the current one."""
     from nblb import launch
-    from nblb.client import current
+    from nblb.client import open_clusters
 
     with tempfile.TemporaryDirectory(prefix="nblb-bench-") as folder:
         parameters = {"LB_NAME": "bench", "LB_STATE_DIR": f"{folder}/state", "WKHUB_WORKERS": []}
@@ -157,7 +157,7 @@ def _startup(cluster: Cluster) -> Measured:
         except NblbError as error:
             return Measured("startup", word=f"failed: {error}")
         finally:
-            current.use(cluster)
+            open_clusters.use(cluster)
     return Measured("startup", {"seconds": took}, limit="four processes, each of which imports what it needs")
 
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from nblb.client import compatible, current, front_end
+from nblb.client import compatible, front_end, open_clusters
 from nblb.client.connection.connection import Connection, close_all
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.connection.ports import Pending
-from nblb.client.executor import Executor, executor
+from nblb.client.executor import SIZED_BY_WORKERS, Executor, refuse_unknown
 from nblb.client.futures import single_tasks
 from nblb.client.futures.single_tasks import TaskList
 from nblb.client.futures.task_future import TaskFuture
@@ -106,7 +106,7 @@ class Cluster:
         except BaseException:
             self._connection.close(0.0)
             raise
-        current.use(self)
+        open_clusters.use(self)
 
     def _connect(self) -> Connection:
         return Connection(lambda: find_core(self.parameters), hello())
@@ -337,7 +337,8 @@ class Cluster:
         >>> with cluster.executor() as executor:
         ...     list(executor.map(abs, [-1, -2]))
         """
-        return executor(priority, user, cluster=self, **unknown)
+        refuse_unknown("cluster.executor()", unknown, "priority and user", SIZED_BY_WORKERS)
+        return Executor(self, priority, user)
 
     # ── changes ──
 
@@ -435,7 +436,7 @@ class Cluster:
             return
         self.connection.close()  # first waits until submitted tasks are accepted
         self.stopped = True
-        current.stopped(self)
+        open_clusters.stopped(self)
         if self._launcher is not None:
             self._launcher.stop()
         else:
@@ -443,11 +444,11 @@ class Cluster:
 
     def close(self) -> None:
         """Close the connection; the cluster continues to run."""
-        current.forget(self)
+        open_clusters.forget(self)
         self._connection.close()
 
     def __enter__(self) -> Cluster:  # noqa: PYI034  # typing.Self came with Python 3.11
-        current.use(self)
+        open_clusters.use(self)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nblb import task_api
-from nblb.client import front_end
-from nblb.client.connection import wait_display, waiting
+from nblb import parameters, task_api
+from nblb.client import nested, open_clusters
+from nblb.client.cluster import Cluster
+from nblb.client.executor import SIZED_BY_WORKERS, Executor, refuse_unknown
 from nblb.errors import LoadBalancerUnreachable
 
 if TYPE_CHECKING:
-    from nblb.client.cluster import Cluster
     from nblb.client.futures.single_tasks import TaskList
     from nblb.client.futures.task_future import TaskFuture
     from nblb.client.jobs.job import Job
     from nblb.client.rows import JobList
-    from nblb.parameters import Parameters
-
-_open: list[Cluster] = []  # the last one is current; when it closes, the one before it becomes current again
-_stopped: list[str] = []  # name of the current cluster that was stopped, until another one is used
 
 
 def get() -> Cluster:
@@ -30,61 +26,16 @@ def get() -> Cluster:
         No cluster runs, or the one that this process used was stopped; the message says what to do.
     """
     if task_api.parent is not None:
-        from nblb.client import nested
-
         return nested.cluster(task_api.parent)
-    here = known()
+    here = open_clusters.known()
     if here is not None and not here.stopped:
         return here
-    if _stopped:
+    if stopped := open_clusters.stopped_name():
         raise LoadBalancerUnreachable(
-            f"the cluster '{_stopped[0]}', which this process used, was stopped; start it again with %lb_start or "
+            f"the cluster '{stopped}', which this process used, was stopped; start it again with %lb_start or "
             "lb.start(), or connect to another with lb.connect()"
         )
-    from nblb import parameters
-    from nblb.client.cluster import Cluster
-
     return Cluster(parameters.load())
-
-
-def known() -> Cluster | None:
-    """The current cluster, if there is one."""
-    return _open[-1] if _open else None
-
-
-def use(cluster: Cluster) -> None:
-    """Make this the current cluster."""
-    _drop(cluster)
-    _stopped.clear()
-    _open.append(cluster)
-    _follow(cluster.parameters)
-    front_end.meet_front_end()
-
-
-def forget(cluster: Cluster) -> None:
-    """Remove this cluster; if it was current, the one that was used before it becomes current."""
-    _drop(cluster)
-    before = known()
-    if before is not None:
-        _follow(before.parameters)
-
-
-def _follow(parameters: Parameters) -> None:
-    """Take over what the parameters of the current cluster say about waits."""
-    waiting.on_interrupt = parameters.LB_ON_INTERRUPT
-    wait_display.shown_after_s = parameters.LB_SHOW_WAIT_S
-
-
-def stopped(cluster: Cluster) -> None:
-    """Remove a stopped cluster; if it was current and no other is open, no cluster is current until one is used."""
-    was_current = known() is cluster
-    forget(cluster)
-    if was_current and known() is None:
-        _stopped[:] = [cluster.name]
-
-
-def _drop(cluster: Cluster) -> None:
-    _open[:] = [one for one in _open if one is not cluster]
 
 
 def jobs() -> JobList:
@@ -159,3 +110,39 @@ def attach(name: str) -> Job | TaskFuture:
     >>> lb.attach("sweep").results()
     """
     return get().attach(name)
+
+
+def executor(
+    priority: float = 0.0, user: str | None = None, *, cluster: Cluster | None = None, **unknown: Any
+) -> Executor:
+    """Make a concurrent.futures.Executor whose calls run on the cluster.
+
+    Parameters
+    ----------
+    priority
+        Of its calls, as the option of a task.
+    user
+        For whom they run; without one, for the user of this connection.
+    cluster
+        The cluster that runs them; the current cluster by default.
+    unknown
+        Any other keyword is refused.
+
+    Returns
+    -------
+    Executor
+        A new one; `shutdown()` or the end of a `with` closes it.
+
+    Raises
+    ------
+    TypeError
+        Another keyword was given, such as max_workers: the cluster's workers determine how many calls run at once.
+
+    Examples
+    --------
+    >>> with lb.executor() as ex:  # doctest: +SKIP
+    ...     list(ex.map(abs, [-1, -2]))
+    [1, 2]
+    """
+    refuse_unknown("lb.executor()", unknown, "priority, user and cluster", SIZED_BY_WORKERS)
+    return Executor(cluster or get(), priority, user)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.task_future import TaskFuture
+from nblb.client.submit.definition import TaskDefinition
 from nblb.client.submit.function_cache import name_of
 from nblb.client.submit.ids import new_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.submit import Options, submit
-from nblb.client.task_decorator import Task
 from nblb.errors import NotSerializable
 from nblb.protocol.messages import ForgetJob, OpenJob
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.client.connection.connection import Connection
 
+SIZED_BY_WORKERS = " (the cluster's workers determine how many calls run at once)"
 _numbers = itertools.count(1)
 
 
@@ -111,10 +112,8 @@ class Executor(concurrent.futures.Executor):
     ...     executor.submit(pow, 2, 10).result()
     """
 
-    def __init__(self, priority: float = 0.0, user: str | None = None, cluster: Cluster | None = None) -> None:
-        from nblb.client import current
-
-        self._cluster = cluster or current.get()
+    def __init__(self, cluster: Cluster, priority: float = 0.0, user: str | None = None) -> None:
+        self._cluster = cluster
         self._options = Options(priority=priority, user=user or "")
         self._lock = threading.RLock()
         self._shut = False
@@ -153,6 +152,11 @@ class Executor(concurrent.futures.Executor):
         >>> executor.submit(pow, 2, 10).result()
         """
         function, options = self._how(fn)
+        return self._submit(function, options, args, kwargs)
+
+    def _submit(
+        self, function: Callable[..., Any], options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TaskFuture:
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -173,11 +177,11 @@ class Executor(concurrent.futures.Executor):
         changes: dict[str, Any] = {"name": options.name or name_of(function)}
         if options.timeout is not None:  # the limit is for one call
             changes["timeout"] = options.timeout * len(chunk)
-        return self.submit(Task(_run_chunk, options.changed(changes)), function, chunk)
+        return self._submit(_run_chunk, options.changed(changes), (function, chunk), {})
 
     def _how(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], Options]:
         """The function and its options: those of a task, completed by those of the executor."""
-        if not isinstance(fn, Task):
+        if not isinstance(fn, TaskDefinition):
             return fn, self._options
         own, ours = fn._options, self._options
         return fn.function, own.changed({"priority": own.priority or ours.priority, "user": own.user or ours.user})
@@ -235,7 +239,7 @@ class Executor(concurrent.futures.Executor):
         --------
         >>> list(executor.map(pow, [1, 2, 3], [2, 2, 2]))
         """
-        _refuse("Executor.map()", unknown, "timeout, chunksize, buffersize")
+        refuse_unknown("Executor.map()", unknown, "timeout, chunksize, buffersize")
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and (isinstance(buffersize, bool) or not isinstance(buffersize, int)):
@@ -305,49 +309,8 @@ def _in_order(futures: deque[TaskFuture], more: Iterator[TaskFuture], until: flo
             future.cancel()
 
 
-def _refuse(what: str, unknown: dict[str, Any], known: str, why: str = "") -> None:
+def refuse_unknown(what: str, unknown: dict[str, Any], known: str, why: str = "") -> None:
     """Raise TypeError for keywords that are not known."""
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise TypeError(f"{what} has no keyword {names}; it takes {known}{why}")
-
-
-def executor(
-    priority: float = 0.0, user: str | None = None, *, cluster: Cluster | None = None, **unknown: Any
-) -> Executor:
-    """Make a concurrent.futures.Executor whose calls run on the cluster.
-
-    Parameters
-    ----------
-    priority
-        Of its calls, as the option of a task.
-    user
-        For whom they run; without one, for the user of this connection.
-    cluster
-        The cluster that runs them; the current cluster by default.
-    unknown
-        Any other keyword is refused.
-
-    Returns
-    -------
-    Executor
-        A new one; `shutdown()` or the end of a `with` closes it.
-
-    Raises
-    ------
-    TypeError
-        Another keyword was given, such as max_workers: the cluster's workers determine how many calls run at once.
-
-    Examples
-    --------
-    >>> with lb.executor() as ex:  # doctest: +SKIP
-    ...     list(ex.map(abs, [-1, -2]))
-    [1, 2]
-    """
-    _refuse(
-        "lb.executor()",
-        unknown,
-        "priority, user and cluster",
-        " (the cluster's workers determine how many calls run at once)",
-    )
-    return Executor(priority, user, cluster)

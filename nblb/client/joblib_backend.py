@@ -86,7 +86,7 @@ class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def start_call(self) -> None:
         self._show = front_end.here(_show)
-        self._executor = Executor(priority=self._options.priority, user=self._options.user)
+        self._executor = Executor(current.get(), self._options.priority, self._options.user)
         self._executor.name = f"joblib-{next(_numbers)}"
         self._display = BackgroundDisplay(self._shown)
 

@@ -13,12 +13,13 @@ import time
 from typing import Any
 
 from nblb import payload, task_api
-from nblb.client import current
+from nblb.client import open_clusters
 from nblb.client.cluster import Cluster
 from nblb.client.connection.connection import Connection
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.job import Job
+from nblb.client.submit.submit import Options, submit
 from nblb.errors import NblbError
 from nblb.parameters import Parameters
 
@@ -54,21 +55,21 @@ def cluster(parent: task_api.Parent) -> Cluster:
     with _lock:
         if parent.number != _number:
             _number = parent.number
-            for left in [one for one in current._open if one is not _own]:  # opened by an earlier task
-                current._drop(left)
+            for left in [one for one in open_clusters.all_open() if one is not _own]:  # opened by an earlier task
+                open_clusters.drop(left)
                 left.connection.close(0.0)
-        here = current.known()
+        here = open_clusters.known()
         if here is not None and here is not _own and not here.stopped:
             return here
         own = _own
         if own is not None and (own.of_user != parent.user or own.stopped or own.connection.is_closed):
-            current.forget(own)
+            open_clusters.forget(own)
             own.connection.close()
             own = None
         if own is None:
             own = _own = NestedCluster(parent.parameters, parent.user)
             parent.at_end, parent.takes_over = _settle, _take_over
-        current.use(own)
+        open_clusters.use(own)
         return own
 
 
@@ -103,10 +104,7 @@ def _take_over(result: Any) -> str:
     future = result if isinstance(result, TaskFuture) else None
     alone = future is not None and not future._of_job and future._record == future.task_id
     if future is None or not alone or future._connection is not own.connection:
-        from nblb.client.submit.submit import Options
-        from nblb.client.task_decorator import Task
-
-        future = Task(payload.as_it_is, Options(name="(result)")).submit(result)
+        future = submit(own, payload.as_it_is, Options(name="(result)"), ((result,), {}))
     record = future._record
     until = time.monotonic() + ACCEPTED_S
     while record in own.connection.session.unaccepted or own.connection.inbox:

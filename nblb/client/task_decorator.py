@@ -16,7 +16,8 @@ from nblb.client.jobs.arguments import grid, kept
 from nblb.client.jobs.attach import open_or_attach
 from nblb.client.jobs.job import Job
 from nblb.client.jobs.reuse import CHOICES
-from nblb.client.submit.function_cache import name_of, shelf
+from nblb.client.submit.definition import TaskDefinition
+from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.preflight import Preflight, preflight
 from nblb.client.submit.submit import Options, pack_many, submit
 from nblb.errors import NblbError
@@ -27,7 +28,7 @@ _unnamed = itertools.count(1)
 _STEADY = (list, tuple, range, itertools.repeat)  # iterating over these runs no code of the caller
 
 
-class Task:
+class Task(TaskDefinition):
     """A function with options for running it on the cluster. Calling a task runs the function in this process.
 
     `submit` runs one call on the cluster, and `map` runs many; `options` makes the same task with other options.
@@ -46,24 +47,6 @@ class Task:
     ...     return seed * n
     >>> simulate(3), simulate.submit(3).result()
     """
-
-    def __init__(self, function: Callable[..., Any], options: Options) -> None:
-        if not callable(function):
-            raise TypeError(f"a task is made of a function, but this is {function!r}")
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__name__} is async; make a task of a plain function that calls asyncio.run")
-        self.function = function
-        self._options = options
-        self._name = options.name or name_of(function)
-        functools.update_wrapper(self, function, updated=())
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    @property
-    def name(self) -> str:
-        """The name that people see: the one given, or else the function's."""
-        return self._name
 
     def options(self, **changes: Any) -> Task:
         """Make the same task with other options.

@@ -24,8 +24,8 @@ KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> class name
     "job": ("nblb.client.jobs.job", "Job", JobCard),
     "task": ("nblb.client.futures.task_future", "TaskFuture", TaskCard),
     "cluster": ("nblb.client.cluster", "Cluster", ClusterCard),
-    "jobs": ("nblb.client.rows", "JobList", JobsCard),
-    "inbox": ("nblb.client.jobs.inbox", "Inbox", InboxCard),
+    "jobs": ("nblb.client.rows", "JobList", lambda thing, here: JobsCard(thing, here, beneath)),
+    "inbox": ("nblb.client.jobs.inbox", "Inbox", lambda thing, here: InboxCard(thing, here, beneath)),
     "group": ("nblb.client.futures.group", "FutureGroup", GroupCard),
 }
 LAST_WORD_S = 1.0  # how long a cell's end waits until ended cards are drawn

@@ -14,7 +14,7 @@ from nblb.bench.on_cluster import NAME, OnCluster, OutOfTime
 from nblb.bench.report import TITLES
 from nblb.bench.runner import NAMES, PLANS, run
 from nblb.bench.system import TINY
-from nblb.client import current
+from nblb.client import open_clusters
 from nblb.errors import NblbError
 from tests.waiting import wait_until
 
@@ -46,7 +46,7 @@ def test_a_run_says_where_the_time_goes_and_leaves_nothing(cluster: Cluster) -> 
     heard: list[str] = []
     report = run(cluster, 60.0, cases=["startup", "latency", "map_default"], full=TINY, tell=heard.append)
     assert heard == ["this machine without nblb", "startup", "latency", "map_default"]
-    assert current.known() is cluster
+    assert open_clusters.known() is cluster
     latency = report.cases[1]
     assert latency.usage is not None
     assert latency.usage.commits > 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nblb import parameters
-from nblb.client import current
+from nblb.client import open_clusters
 from nblb.client.cluster import Cluster
 from nblb.client.connection.connection import Connection
 from nblb.client.connection.locate import hello
@@ -35,7 +35,7 @@ def make_cluster(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     for cluster in made:
         cluster._connection.close(0.0)
         assert not cluster._connection._thread.is_alive()
-        current.forget(cluster)
+        open_clusters.forget(cluster)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nblb as lb
-from nblb.client import current, front_end, task_decorator
+from nblb.client import current, front_end, open_clusters, task_decorator
 from nblb.client.cluster import Cluster, shared_out
 from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.messages import ScaleHub
@@ -86,7 +86,7 @@ class Launcher:
 
 def test_with_and_stop(make_cluster: Callable[[], Cluster]) -> None:
     outer, inner = make_cluster(), make_cluster()
-    current.use(outer)
+    open_clusters.use(outer)
     launcher = Launcher()
     inner._launcher = launcher
     with inner as entered:
@@ -100,7 +100,7 @@ def test_with_and_stop(make_cluster: Callable[[], Cluster]) -> None:
     outer.stop()
     assert launcher.done == ["leave", "stop"]
     assert outer.stopped
-    assert current.known() is None
+    assert open_clusters.known() is None
     assert "stopped" in repr(outer)
     with pytest.raises(lb.LoadBalancerUnreachable):
         outer.status()
@@ -157,13 +157,13 @@ def test_a_forked_child_makes_its_own_connection(cluster: Cluster) -> None:
 
 def test_when_a_cluster_closes_the_one_before_it_is_in_use_again(make_cluster: Callable[[], Cluster]) -> None:
     first, second, third = make_cluster(), make_cluster(), make_cluster()
-    assert current.known() is third
+    assert open_clusters.known() is third
     second.close()  # one in between changes nothing
-    assert current.known() is third
+    assert open_clusters.known() is third
     third.close()
-    assert current.known() is first
+    assert open_clusters.known() is first
     first.close()
-    assert current.known() is None
+    assert open_clusters.known() is None
 
 
 def test_status_is_asked_anew_and_the_picture_follows_it(cluster: Cluster, core: FakeCore) -> None:

@@ -158,7 +158,7 @@ def test_names_of_jobs_are_made(cluster: Cluster) -> None:
 
 def test_without_a_cluster_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("NBLB_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr("nblb.client.current._open", [])
+    monkeypatch.setattr("nblb.client.open_clusters._open", [])
     with pytest.raises(lb.LoadBalancerUnreachable, match=r"%lb_start, lb.start\(\)"):
         task_decorator.task(plain).submit(1)
 

@@ -63,9 +63,9 @@ def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
 @pytest.mark.timeout(60)
 def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_unloaded() -> None:
     use = (
-        "from types import SimpleNamespace\nfrom nblb.client import current, front_end\n"
+        "from types import SimpleNamespace\nfrom nblb.client import front_end, open_clusters\n"
         "parameters = SimpleNamespace(LB_ON_INTERRUPT='detach', LB_SHOW_WAIT_S=0.5)\n"
-        "current.use(SimpleNamespace(parameters=parameters, stopped=False))\n"
+        "open_clusters.use(SimpleNamespace(parameters=parameters, stopped=False))\n"
     )
     notebook = run(
         use + "print(sorted(front_end._pictures), '%lb_start' in get_ipython().magics_manager.magics['line'])",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,14 @@ def open_or_attach(
         while about is not None:
             if not many.fresh and about["fingerprint"] == many.fingerprint and not about["counts"].get("CANCELLED"):
                 return _go_on(cluster, about, many, options)
-            job.earlier = EarlierJob(cluster.connection, about, many.fingerprint, many.marks, many.fresh)
+            job.earlier = EarlierJob(
+                cluster.connection,
+                about,
+                many.fingerprint,
+                many.marks,
+                functools.partial(attach, cluster, str(about["job"])),
+                many.fresh,
+            )
             values = _taken(cluster, job.earlier, about, many)
             about = _claim(cluster, replace(opening, replaces=about["job"]))
         cluster.connection.say(*many.blobs())

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nblb.client import front_end
+from nblb.client import current, front_end
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.submit.batch import attached
@@ -257,8 +257,6 @@ def inbox(everywhere: bool = False) -> Inbox:
     --------
     >>> lb.inbox().recover()
     """
-    from nblb.client import current
-
     cluster = current.get()
     connection, user, here = cluster.connection, cluster.user, notebook()
     present: dict[str, list[list[float]]] = connection.ask("presence")

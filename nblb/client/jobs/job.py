@@ -20,6 +20,7 @@ from nblb.client.futures.output import JobOutput
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.job_port import JobPort
 from nblb.client.jobs.ledger import Ledger
+from nblb.client.jobs.retry import retry_failed
 from nblb.client.jobs.reuse import CODE, EarlierJob
 from nblb.client.jobs.summary import summed_up
 from nblb.client.jobs.view import View, job_snapshot
@@ -466,8 +467,6 @@ class Job(SteeredJob):
         --------
         >>> job.retry_failed(with_=simulate)
         """
-        from nblb.client.jobs.retry import retry_failed
-
         return retry_failed(self, with_)
 
     def forget(self) -> None:

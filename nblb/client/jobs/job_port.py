@@ -12,6 +12,7 @@ from nblb.client import front_end
 from nblb.client.futures.live import MOST_ITEMS, MOST_PICTURES, LiveState, MimeBundle
 from nblb.client.futures.output import JobOutput
 from nblb.client.futures.output_access import SAID_BYTES, SHOWN_BYTES, folder
+from nblb.client.jobs import retry
 from nblb.client.jobs.ledger import of_item
 from nblb.client.redefined import code_of
 from nblb.client.snapshots import ENDED, INDEX, KEPT, MARKED
@@ -97,9 +98,7 @@ class JobPort:
 
     def reconnected(self, job: Job) -> None:
         """Ask the core for what was missed while the connection was down."""
-        from nblb.client.jobs.retry import reconnected
-
-        reconnected(job)
+        retry.reconnected(job)
 
     def show(self, job: Job, changed: TaskChanged) -> None:
         with job._lock:

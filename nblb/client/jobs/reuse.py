@@ -13,7 +13,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb import payload
@@ -94,8 +94,10 @@ class EarlierJob:
         about: Mapping[str, Any],
         fingerprint: str,
         new_marks: str,
+        attach: Callable[[], Job],
         fresh: bool = False,
     ) -> None:
+        self._attach = attach
         self.job_id = str(about["job"])
         self.name = str(about["name"])
         self.items = int(about["items"])
@@ -129,10 +131,7 @@ class EarlierJob:
 
     def attach(self) -> Job:
         """The earlier Job itself, with its results."""
-        from nblb.client import current
-        from nblb.client.jobs.attach import attach
-
-        return attach(current.get(), self.job_id)
+        return self._attach()
 
     def row(self) -> EarlierRow:
         """A row for front-ends; the number of remaining tasks is refreshed in the background."""

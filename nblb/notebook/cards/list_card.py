@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nblb.client.jobs.inbox import variable
@@ -32,7 +32,8 @@ class ListCard(Card):
 
     title = ""
 
-    def __init__(self, thing: Any, mode: Mode) -> None:
+    def __init__(self, thing: Any, mode: Mode, embed: Callable[[Any], str]) -> None:
+        self._embed = embed  # makes the card of a job or task live; returns the key by which a row embeds it
         self._beneath: dict[str, str] = {}  # row -> key of the card embedded in it
         super().__init__(thing, mode)
 
@@ -68,14 +69,12 @@ class ListCard(Card):
 
     def _attach(self, found: Any, row: str) -> str:
         """Makes a variable of the job, and embeds its card in the row if the page can embed cards."""
-        from nblb.notebook import display_hooks
-
         here = shell()
         space: MutableMapping[str, Any] = here.user_ns if here is not None else {}
         name = variable(found.name, space, found)
         space[name] = found
         if self.mode is Mode.LIVE:
-            self._beneath[row] = display_hooks.beneath(found)
+            self._beneath[row] = self._embed(found)
             return f"{name} is a variable now"
         return f"{name} is a variable now: as the last line of a cell it shows its card"
 
@@ -91,10 +90,10 @@ class JobsCard(ListCard):
     title = "jobs"
     _latest: ClassVar[JobsCard | None] = None
 
-    def __init__(self, thing: JobList, mode: Mode) -> None:
+    def __init__(self, thing: JobList, mode: Mode, embed: Callable[[Any], str]) -> None:
         self._over = ""
         before, JobsCard._latest = JobsCard._latest, self
-        super().__init__(thing, mode)
+        super().__init__(thing, mode, embed)
         if before is not None:
             before._overtaken()
 

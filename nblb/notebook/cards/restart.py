@@ -23,10 +23,10 @@ def restarted(cluster: Cluster | None = None) -> Cluster:
         The core does not start; the message names its log.
     """
     from nblb import launch
-    from nblb.client import current
+    from nblb.client import open_clusters
     from nblb.launch.cluster_processes import StartWarning
 
-    cluster = cluster or current.known()
+    cluster = cluster or open_clusters.known()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StartWarning)  # the card says so
         return launch.start(cluster.parameters if cluster is not None else None)

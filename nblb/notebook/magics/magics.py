@@ -54,9 +54,9 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
 def current(parameters: str | None = None) -> Any:
     """The cluster of these parameters; without parameters the one in use, or a new connection to the default one."""
     from nblb import launch
-    from nblb.client import current as clusters
+    from nblb.client import open_clusters
 
-    known = clusters.known()
+    known = open_clusters.known()
     if parameters is None and known is not None and not known.stopped:
         return known
     return launch.connect(parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nblb.client import task_decorator
 from nblb.client.cluster import Cluster
-from nblb.client.executor import executor
+from nblb.client.current import executor
 from nblb.client.futures.group import FutureGroup
 from tests.client.fake_core import FakeCore
 from tests.waiting import wait_until

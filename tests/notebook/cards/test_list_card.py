@@ -52,7 +52,7 @@ def cluster() -> Cluster:
 
 def jobs_card(cluster: Cluster, *rows: JobInfo) -> tuple[JobsCard, JobList]:
     told = JobList(rows, cluster)  # type: ignore[arg-type]
-    return JobsCard(told, Mode.HTML), told
+    return JobsCard(told, Mode.HTML, str), told
 
 
 def test_jobs_in_text_and_html(cluster: Cluster) -> None:
@@ -123,7 +123,7 @@ def test_the_inbox(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inboxes, "_taken", set())
     monkeypatch.setattr(inboxes, "_forgotten", set())
     box = Inbox(cluster, ENTRIES)  # type: ignore[arg-type]
-    card = InboxCard(box, Mode.HTML)
+    card = InboxCard(box, Mode.HTML, str)
     assert static_html.text(card.described(box)).splitlines() == [
         "inbox: ● 2 ended while nobody was here",
         "sweep: ✗ failed, 200 tasks, 37 failed, lab.ipynb [7], 2026-11-24 05:30",
@@ -140,7 +140,7 @@ def test_the_inbox(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     assert described["look"] == ("", "nothing new")
     assert box.recover({}) == {}
     empty = Inbox(cluster, [])  # type: ignore[arg-type]
-    assert "nothing new" in static_html.text(InboxCard(empty, Mode.HTML).described(empty))
+    assert "nothing new" in static_html.text(InboxCard(empty, Mode.HTML, str).described(empty))
 
 
 def test_names_of_variables() -> None:
