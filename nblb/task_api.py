@@ -121,7 +121,7 @@ def track(iterable: Iterable[T], total: int | None = None, note: str = "") -> It
 
 
 def emit(thing: Any) -> None:
-    """Send an intermediate result to whoever watches this task.
+    """Send an intermediate result to all who watch this task.
 
     Only the latest counts; "stop early and keep" makes it the task's result. It is kept as the object that it is:
     emit a copy of what you go on changing.
@@ -147,7 +147,7 @@ def knob(
     max: float | None = None,  # noqa: A002
     step: float | None = None,
 ) -> T:
-    """Read a knob, which whoever watches this task can turn while it runs; ask for it as often as you like.
+    """Read a knob, which all who watch this task can turn while it runs; read it as often as you like.
 
     Parameters
     ----------

@@ -80,13 +80,13 @@ class OnCluster(System):
             raise OutOfTime from None
 
     def clean(self) -> None:
-        """Cancels open tasks and forgets the jobs; results of single tasks expire by their time to live."""
+        """Cancels open tasks and drops the jobs; results of single tasks expire by their time to live."""
         open_, self._open = self._open, []
         jobs, self._jobs = self._jobs, []
         self._tasks.clear()
         for future in open_:
             future.cancel()
-        with contextlib.suppress(NblbError):  # a core that has ended has no jobs to forget
+        with contextlib.suppress(NblbError):  # a core that has ended has no jobs to drop
             for job in jobs:
                 job.forget()  # also cancels its open tasks
             self.cluster.connection.ask("jobs", {"limit": 1})  # answered after all earlier messages

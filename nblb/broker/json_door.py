@@ -65,7 +65,7 @@ class _Request:
     def __init__(self, scheduler: Scheduler, now: float, commands: list[Command]) -> None:
         self.scheduler, self.now, self.commands = scheduler, now, commands
         self._obstacles: dict[tuple[Kind, float], str] = {}
-        self.promised = ""  # a task of which the answer tells what its records must have kept before
+        self.promised = ""  # a task whose entries must be committed before this answer is sent
 
     def answer(self, request: Any, new_task: str, account: str) -> tuple[Any, str]:
         if not isinstance(request, dict):

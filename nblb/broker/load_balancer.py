@@ -166,7 +166,7 @@ class LoadBalancer:
     def _close(self) -> None:
         self.ready.clear()
         self._stopping.clear()
-        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that nobody dials a closing core
+        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that no party dials a closing core
         self.doors.close()
         self._history.save(self.scheduler.state)
         self.journal.close()

@@ -76,7 +76,7 @@ class Outgoing:
 
     def flush_unbound(self, doors: Sender) -> None:
         """Send the messages that depend on no journal entry, and withhold the rest."""
-        self._delayed_acks.clear()  # the next flush decides anew what to delay
+        self._delayed_acks.clear()  # the next flush decides again what to delay
         for to, messages in list(self.sends.items()):
             free = [message for message in messages if is_unbound(message)]
             if not free:

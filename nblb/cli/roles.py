@@ -176,7 +176,7 @@ def _bound_log() -> None:
             with contextlib.suppress(OSError):  # needs /proc
                 log = Path("/proc/self/fd/1").readlink()
                 log.with_suffix(".log.1").write_bytes(log.read_bytes()[-LOG_BYTES:])
-            os.ftruncate(1, 0)  # the file is open for appending, so the next line starts it anew
+            os.ftruncate(1, 0)  # the file is open for appending, so the next line is its first
         pause.wait(30)
 
 

@@ -150,7 +150,7 @@ class HealthCheck:
         return states
 
     def downWorker(self, workerid: str) -> bool:
-        """Tell the core that a worker is down.
+        """Report to the core that a worker is down.
 
         Parameters
         ----------

@@ -268,7 +268,7 @@ _pollers_lock = threading.Lock()
 
 
 def shared_poller(source: str | None) -> Poller:
-    """Returns the process's only poller for a parameters file: `panel serve` runs this file anew for every browser."""
+    """Returns the process's only poller for a parameters file: `panel serve` runs this file again for every browser."""
     with _pollers_lock:
         if source not in _pollers:
             parameters = load(source)
@@ -351,6 +351,6 @@ def _set(pane: Any, text: str) -> None:
 
 
 if pn.state.served:  # panel serve nblb/monitoring/monitor.py [--args parameters.json]
-    # bokeh runs this file anew for every browser: the shared poller belongs to the imported module
+    # bokeh runs this file again for every browser: the shared poller belongs to the imported module
     module = importlib.import_module("nblb.monitoring.monitor")
     module.view(module.shared_poller(sys.argv[1] if len(sys.argv) > 1 else None)).servable()

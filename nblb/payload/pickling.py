@@ -143,7 +143,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     def _stand_in(self, obj: Any) -> Any:
         if not self._arguments:
             raise NotSerializable(
-                f"{obj!r} is captured by a function or lies in a constant; pass it as an argument, "
+                f"{obj!r} is captured by a function or is inside a constant; pass it as an argument, "
                 "then the hub puts its value in"
             )
         stand_in = obj.__nblb_argument__()
@@ -198,7 +198,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return modules.make_module, begun, data, None, self._members(obj, definitions=True), modules.fill_module
 
     def _members(self, module: types.ModuleType, definitions: bool) -> Iterator[tuple[str, Any]]:
-        """Yield the members of a module; while the Pickler writes them, locks and similar objects are made anew."""
+        """Yield the members of a module; in the pickle, locks and similar objects are replaced by new ones."""
         reach = self._reach
         assert reach is not None
         self._in_module += 1

@@ -33,7 +33,7 @@ class NotLoaded:
 
 
 class _Salvage(pickle._Unpickler):
-    """An unpickler that goes on behind an object that raises; `spans` tells which operations built which list item."""
+    """An unpickler that continues after an object that raises; `spans` tells which operations built which list item."""
 
     def __init__(self, file: io.BytesIO, buffers: Iterable[Buffer]) -> None:
         super().__init__(file, buffers=buffers)

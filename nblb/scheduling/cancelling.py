@@ -120,7 +120,7 @@ class Cancelling:
             state.notice(task, now)
             state.stop(held, "cancel", kill)
             return items
-        orphan = task.orphan  # no hub to stop yet: a hub that returns with it is told to stop it
+        orphan = task.orphan  # no hub to stop yet: a hub that returns with it receives the order to stop it
         piece = task if items == task.items else task.record.carve(task, first, items)
         self._end(piece, now)
         if held is not None:

@@ -93,7 +93,7 @@ def _slice(state: State, task: Slice) -> None:
         first, last = task.ended.first, task.ended.first + task.ended.items
         assert first <= task.first < task.first + task.items <= last, f"{story(task)} has another's end"
         offsets = range(task.first - first, task.first - first + task.items)
-        assert not set(offsets) & set(task.ended.holes), f"{story(task)} lies in a hole of its own end"
+        assert not set(offsets) & set(task.ended.holes), f"{story(task)} is in a hole of its own end"
     else:
         assert task.ended is None, f"{story(task)} has the end {task.ended}"
     if task.state in GIVEN:

@@ -170,7 +170,7 @@ class Submission:
 
     @property
     def forgotten(self) -> bool:
-        """True if its job was dropped: nothing of it runs again, and the next sweep removes it."""
+        """True if its job was dropped: none of its items runs again, and the next sweep removes it."""
         return bool(self.spec.job) and self.job is None
 
     @property

@@ -75,7 +75,7 @@ _opened: tuple[int, int] | None = None  # the userfaultfd and its process
 
 
 def are_same(buffer: Buffer, copy: Buffer) -> bool:
-    """Return True if a buffer equals its copy, which never changes; read it only if the kernel cannot tell."""
+    """Return True if a buffer equals its copy, which never changes; read it only if the kernel cannot answer that."""
     key = address_of(buffer), memoryview(buffer).nbytes
     if key[1] < SMALLEST or _SYSCALL is None:
         return are_equal(buffer, copy)

@@ -60,7 +60,7 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         occupied[user] -= 1
         in_group[given.group] -= 1
         ahead, goes_on = in_group[given.group] >= given.group.alive, type(run) is ResumeTask
-        if not (goes_on and given.unasked):  # one that has lent its slot unasked goes on at once, whoever waits
+        if not (goes_on and given.unasked):  # one that has lent its slot unasked continues at once, even if others wait
             _check(given, occupied, waiting, ahead, goes_on)
             if not ahead:
                 _check_resumable(scheduler, given, occupied, resumable)

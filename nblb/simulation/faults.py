@@ -268,7 +268,7 @@ def mute_hub(history: History) -> None:
 
 
 def heal(history: History) -> None:
-    """Repairs everything, and makes every connection anew."""
+    """Repairs everything, and replaces every connection."""
     history.simulator.note("history", "everything is mended")
     history.referee.interruptions += 1  # each connection breaks once more
     history.disk.full = history.disk.brimful = history.disk.fsync_fails = False

@@ -169,5 +169,5 @@ def _check_core(history: History) -> None:
         raise Violation("left", f"orphans: {list(state.orphans)}")
     pinned = [record.id for record in state.records.values() if record.pins]
     if pinned:
-        raise Violation("left", f"nobody waits for the results of {pinned}, and they are kept for somebody")
+        raise Violation("left", f"the results of {pinned} are kept for dependents, but no task waits for them")
     history.referee.compare(scheduler, history.core)

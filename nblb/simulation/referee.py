@@ -135,7 +135,7 @@ class Referee:
             self._check_output(to, message)  # type: ignore[arg-type]
 
     def _check_accepted(self, message: TaskAccepted) -> None:
-        """What is acknowledged, alone or with others, is on the disk; all of it."""
+        """Check that every acknowledged submission, single or grouped, is completely on the disk."""
         if message.items:
             raise Violation("bound", f"{message} is said, and all calls that were submitted are to be kept")
         for task in message.tasks or (message.task,):
@@ -149,7 +149,7 @@ class Referee:
         if job is None:
             return
         if job in self.ledger.jobs:
-            raise Violation("forget", f"job {job} is said to be forgotten, and the disk has it")
+            raise Violation("forget", f"job {job} was confirmed as dropped, but the disk has it")
         self.forgotten.add(job)
 
     def _check_output(self, to: str, message: TaskPrinted) -> None:
@@ -157,9 +157,9 @@ class Referee:
         submission = self.submissions[message.task]
         users = {client.address: client.user for client in self.clients}
         if users.get(to, submission.client.user) != submission.client.user:
-            raise Violation("output", f"{to} is told what {message.task} of {submission.client.user} prints")
+            raise Violation("output", f"{to} receives output of {message.task}, which {submission.client.user} owns")
         if message.text != f"{message.task}[{message.first + message.offset}]#{message.attempt}":
-            raise Violation("output", f"{message} is told, and says it of another call")
+            raise Violation("output", f"{message} names another call than the one that printed it")
 
     def _check_end(self, message: TaskEnded) -> None:
         kept = self.ledger.tasks.get(message.task)
@@ -247,13 +247,13 @@ class Referee:
         """Checks that forgotten jobs stay so; only in orderly networks, which repeat no message after a restart."""
         back = [job for job in self.forgotten if job in scheduler.state.jobs] if self.orderly else ()
         if back:
-            raise Violation("forget", f"job {back[0]} was forgotten and is found again")
+            raise Violation("forget", f"job {back[0]} was dropped and is found again")
 
     def _check_dead(self, scheduler: Scheduler, core: SimulatedCore) -> None:
         """Checks that nothing waits for a hub whose process is known to have ended."""
         now, here = self.simulator.now, {hub.id for hub in scheduler.state.hubs.values()}
         gone = {o.fence: o.hub for o in scheduler.state.orphans.values() if o.hub not in here and core.has_ended(o.hub)}
-        self._gone = {fence: self._gone.get(fence, now) for fence in gone}  # slice -> since when it waits in vain
+        self._gone = {fence: self._gone.get(fence, now) for fence in gone}  # slice -> start of the wait
         for fence, since in self._gone.items():
             if now > since + 1.5 * LOOK_S and core.started_at <= since:
                 raise Violation("dead", f"{fence} waits for {gone[fence]}, whose process is gone")
@@ -334,7 +334,7 @@ class Referee:
     def steered(self, run: RunTask, item: int, command: Steer) -> None:
         """Checks that a user has asked for this command."""
         if (run.task, item) not in self.steers and (run.task, -1) not in self.steers:
-            raise Violation("steer", f"nobody has asked for {command} at {run.task}[{item}]")
+            raise Violation("steer", f"no client has asked for {command} at {run.task}[{item}]")
 
     def produced(self, end: TaskFinished | ItemsFinished) -> None:
         first = end.first + (end.offset if isinstance(end, ItemsFinished) else 0)

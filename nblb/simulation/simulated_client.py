@@ -1,4 +1,4 @@
-"""A simulated notebook kernel: the real Session, and a user who submits, cancels and forgets.
+"""A simulated notebook kernel: the real Session, and a user who submits and cancels tasks and drops jobs.
 
 The futures of a kernel die with it; its user's next kernel asks for the ends of earlier submissions.
 """

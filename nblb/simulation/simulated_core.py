@@ -54,7 +54,7 @@ class FlushedMessages:
 
 
 class SimulatedCore:
-    """The core process, which starts, crashes and starts again; its clock begins anew each time."""
+    """The core process, which starts, crashes and starts again; its clock starts at 0 each time."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class SimulatedCore:
 
     @property
     def takes_disk_for_full(self) -> bool:
-        """Whether it refuses new tasks because there was no room for them."""
+        """True if the core refuses new tasks because there was no space for them."""
         return self.scheduler is not None and bool(self._full_disk.reason)
 
     # ── the loop ──

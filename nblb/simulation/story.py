@@ -182,7 +182,7 @@ class History:
     def _left(self, hub: SimulatedHub, place: int) -> None:
         """Starts another hub after one was stopped in good order."""
         if not hub.is_asked:
-            raise Violation("left", f"{hub.name} ends, and nobody has asked it to")
+            raise Violation("left", f"{hub.name} ends, but no party has asked it to")
         self.simulator.after(0.2 + self.simulator.random.random() * 5.0, self.new_hub, place)
 
     def _has_ended(self, name: str) -> bool:
@@ -238,7 +238,7 @@ class History:
             simulator.at(act.at, self._act, act)
         if not self.calm:
             mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(MIXES)
-            if self.disk.forgets:  # each new core meets hubs with work from the one before
+            if self.disk.forgets:  # each new core finds hubs with work from the one before
                 mix = msgspec.structs.replace(mix, mute_hub=3)
             faults.plan(self, mix, STORM_S)
         simulator.run(STORM_S)
@@ -252,7 +252,7 @@ class History:
             if left != before:  # there is progress: long calls on the one worker left
                 end = min(simulator.now + resolve_s, mended + most_s)
         if left:
-            raise Violation("I5", f"{simulator.now - mended:.0f} s after everything was mended: {left}")
+            raise Violation("I5", f"{simulator.now - mended:.0f} s after everything was repaired: {left}")
         check_all(self)
 
     def _act(self, act: Act) -> None:

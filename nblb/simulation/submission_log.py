@@ -58,7 +58,7 @@ class SubmissionLog:
         self.fences: set[tuple[str, int, int]] = set()
         self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) -> reported items
         self.collected: set[str] = set()  # tasks whose results a client has received
-        self.given_up: set[str] = set()  # jobs that a user asked to forget
+        self.given_up: set[str] = set()  # jobs that a user asked to drop
 
     def void(self) -> None:
         """Clears the log: with LB_DURABILITY "none" nothing survives, and nothing was promised."""
@@ -172,5 +172,5 @@ class SubmissionLog:
         if kept.open_items:
             raise Violation("I1", f"task {entry.task} was forgotten before its items {kept.open_items} had ended")
         if entry.task not in self.collected and kept.spec.job not in self.given_up:
-            raise Violation("I1", f"task {entry.task} was forgotten and nobody had collected it")
+            raise Violation("I1", f"task {entry.task} was dropped, but no client had collected it")
         kept.forgotten = True

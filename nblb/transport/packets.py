@@ -86,7 +86,7 @@ class _LongPacket:
         return taken
 
     def read(self, sock: socket.socket) -> None:
-        """Read more of the packet; raise BlockingIOError when nothing more is there."""
+        """Read more of the packet; raise BlockingIOError if no more has arrived."""
         read = 0
         while not self.is_whole and read < FILL_BYTES:
             size = sock.recv_into(self._space)

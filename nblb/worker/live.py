@@ -24,7 +24,7 @@ from nblb.worker.channel import Channel
 from nblb.worker.control_page import ControlPage, marks
 
 EVERY_S = 0.1
-SHARE = 5.0  # packing may take one part in so many of a task's time
+SHARE = 5.0  # packing may take this fraction (1/n) of a task's time
 CHEAP_S = 0.0005  # a value that takes longer to pack is packed only when it is sent
 MAX_VALUE = 8 * 1024 * 1024
 BYTES_S = 4 * 1024 * 1024  # of emitted values per second

@@ -63,7 +63,7 @@ class FileClaims:
         return name in self._claims
 
     def refers(self, part: Part) -> bool:
-        """Return True if this part lies in the folder, so that parties that see the folder can get it by name."""
+        """Return True if this part is in the folder, so that parties that see the folder can get it by name."""
         return isinstance(part, FilePart) and part.root == self.root
 
     def find(self, name: str, at: int, nbytes: int) -> Part | Buffer:
@@ -114,7 +114,7 @@ class FileClaims:
 
 
 def is_lost(payload: Payload | None) -> bool:
-    """Return True if a part of the payload lies in a file that was gone when the message arrived."""
+    """Return True if a part of the payload was in a file that did not exist any more when the message arrived."""
     parts = payload.parts if payload is not None else None
     return any(isinstance(part, FilePart) and part.keeper is None for part in parts or ())
 

@@ -185,7 +185,7 @@ class Journal:
         return batch
 
     def said(self) -> None:
-        """Unload payloads that lie in files, once the messages that the last commit allowed have been sent."""
+        """Unload payloads that are stored in files, once the messages that the last commit allowed have been sent."""
         large, self._large = self._large, []
         for name, payload in large:
             self._blobs.unload(name, payload)

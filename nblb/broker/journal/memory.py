@@ -103,7 +103,7 @@ class MemoryJournal:
         pass
 
     def said(self) -> None:
-        """Unload payloads that lie in files and remove unneeded files, once all messages have been sent."""
+        """Unload payloads that are stored in files and remove unneeded files, once all messages have been sent."""
         large, self._large = self._large, []
         for name, payload in large:
             self._blobs.unload(name, payload)

@@ -27,7 +27,7 @@ class PendingEntries:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the journal owes the disk nothing, not even a blob that waits for room."""
+        """True if everything is on the disk, and no blob waits for space."""
         return not self.entries and not self.withheld
 
     def append(self, entry: AnyEntry) -> None:
@@ -45,7 +45,7 @@ class PendingEntries:
         return [entry.spec.task for entry in self.entries if isinstance(entry, TaskKept)]
 
     def begins_anything(self) -> bool:
-        """Whether a commit would write a new task or blob, which may not have the reserve."""
+        """True if a commit would write a new task or blob, which must not use the reserve."""
         return any(isinstance(entry, (TaskKept, BlobKept)) for entry in self.entries)
 
     def withdraw(self, tasks: set[str]) -> bool:

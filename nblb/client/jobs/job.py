@@ -244,7 +244,7 @@ class Job(SteeredJob):
             raise payload.not_loaded(f"item {item} of {self.name}", self._task_id(item), error) from error
 
     def _error(self, item: int) -> NblbError:
-        """What `job[item].result()` raises."""
+        """The error that `job[item].result()` raises."""
         state = self._ledger.state(item)
         if state is TaskState.CANCELLED:
             return TaskCancelled(f"item {item} of {self.name} was cancelled", self._task_id(item))

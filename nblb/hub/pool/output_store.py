@@ -18,12 +18,12 @@ from nblb.hub.pool.worker_handle import Key, WorkerHandle
 from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
 
 RESERVE_BYTES = 256 * 1024 * 1024  # disk space that output leaves to the journal …
-RESERVE_SHARE = 20  # … or one part in so many of a small disk
+RESERVE_SHARE = 20  # … or this fraction (1/n) of a small disk
 TAIL_SEGMENTS = 4  # segments in which the tail is dropped
 EVICTED_TO = 0.9  # of the total bound
 AGAIN_S = 1.0  # until the next attempt after a refused write
 SCANNED_AT_ONCE = 20
-SHOWN_SHARE = 4  # displays may use one part in so many of the bound for text
+SHOWN_SHARE = 4  # displays may use this fraction (1/n) of the bound for text
 STREAM_NUMBER = {name: number for number, name in enumerate(STREAMS)}
 
 

@@ -55,7 +55,7 @@ class SubmitTask(Message):
     python: tuple[int, int] = (0, 0)  # (0, 0): any version can run it
     origin: str = ""
     cache: str = ""  # content hash of function and arguments: an earlier result with it may be used
-    fresh: bool = False  # … but compute the result anew, for later tasks to use
+    fresh: bool = False  # … but compute the result again, for later tasks to use
     parent: str = ""  # the submission whose call submits it, while it runs on a worker of this cluster …
     parent_item: int = 0  # … the item of that call …
     parent_attempt: int = 0  # … and the attempt; its user is the parent's, whatever `user` is

@@ -40,7 +40,7 @@ def refusal(state: State, spec: SubmitTask) -> str:
     task = parent.at(spec.parent_item)
     if task.attempt == spec.parent_attempt and (task.state in GOES_ON or task.state is TaskState.DONE):
         return ""
-    what = f"which is {task.state}" if task.attempt == spec.parent_attempt else "which has been started anew"
+    what = f"which is {task.state}" if task.attempt == spec.parent_attempt else "which was started again"
     return f"task {spec.name} was submitted by an attempt of {parent.spec.name} ({task.id}) {what}"
 
 
