@@ -30,7 +30,7 @@ from nblb.system.console import Console
 from nblb.transport.line import Line
 from tests.broker.fakes import FakeScheduler
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Running:

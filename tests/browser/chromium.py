@@ -43,6 +43,7 @@ def missing() -> str:
 
 
 START_S = 100.0  # on a machine of which others take the most
+WAIT_S = 60.0  # there, too
 OPEN_A_PAGE = "from tests.browser import chromium\nwith chromium.page((300, 200), dark=False): pass"
 
 
@@ -82,6 +83,7 @@ class Chromium:
 
     def _open(self, size: tuple[int, int], dark: bool) -> Any:
         page = self._context.new_page()
+        page.set_default_timeout(1000 * WAIT_S)
         page.set_viewport_size({"width": size[0], "height": size[1]})
         scheme = "dark" if dark else "light"
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # each step of a bar would be twelve frames

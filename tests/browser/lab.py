@@ -271,4 +271,4 @@ def _last_picture(page: Page) -> None:
     folder = os.environ.get("NBLB_ARTIFACTS")
     if folder:
         with contextlib.suppress(Exception):  # the failure itself is what is told
-            page.page.screenshot(path=Path(folder) / f"failed-{Path(page.notebook).stem}.png", timeout=10_000)
+            page.page.screenshot(path=Path(folder) / f"failed-{Path(page.notebook).stem}.png", timeout=60_000)

@@ -28,7 +28,7 @@ def percent(card: Any) -> int:
     return int(card.get_by_role("progressbar").get_attribute("aria-valuenow"))
 
 
-def wait_state(page: Page, word: str, timeout_s: float = 20) -> float:
+def wait_state(page: Page, word: str, timeout_s: float = 60) -> float:
     """Seconds until a card says this state."""
     begin = time.monotonic()
     page.page.locator(".nblb-state").filter(has_text=word).first.wait_for(timeout=timeout_s * 1000)
@@ -315,5 +315,5 @@ def test_a_silent_kernel_is_said(here: Lab) -> None:
         page.run_all()
         page.card("sweep").get_by_role("progressbar").wait_for()
         drawn.touch()
-        page.page.get_by_text("no word from the kernel").wait_for(timeout=30_000)
+        page.page.get_by_text("no word from the kernel").wait_for(timeout=60_000)
         assert page.card("sweep").get_by_role("button", name="Cancel").is_disabled()

@@ -45,7 +45,7 @@ def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artif
         page.open()
         page.run_all()
         bar = page.card("sweep").get_by_role("progressbar")
-        bar.wait_for(timeout=30_000)
+        bar.wait_for(timeout=60_000)
         cluster = page.card(stage["LB_NAME"])
         for words in ("address", "durability", "2 (", "Scale", "Stop"):
             cluster.get_by_text(words).first.wait_for()
@@ -74,7 +74,7 @@ def test_cancel_frees_the_workers_while_a_cell_waits(here: Lab, stage: dict[str,
     with browser_page(here, "cancel.ipynb") as page:
         page.open()
         page.run_all()
-        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=30_000)
+        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=60_000)
         cluster = launch.connect(stage)
         assert [worker.state for worker in cluster.workers()] == ["busy", "busy"]
         page.card("sweep").get_by_role("button", name="Cancel").click()
@@ -88,17 +88,17 @@ def test_cancel_frees_the_workers_while_a_cell_waits(here: Lab, stage: dict[str,
 
 
 def test_reload_in_the_middle_of_a_job_and_the_kernels_death(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
-    sweep = SWEEP.format(seconds=0.4, total=60)
+    sweep = SWEEP.format(seconds=0.4, total=900)  # not over before the page is back, however slow
     write_notebook(here.root / "reload.ipynb", LOAD + START, sweep, "job.wait()")
     with browser_page(here, "reload.ipynb") as page:
         page.open()
         page.run_all()
-        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=30_000)
+        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=60_000)
         page.page.wait_for_timeout(1000)
         page.save()
         page.reload()
         bar = page.card("sweep").get_by_role("progressbar")
-        bar.wait_for(timeout=30_000)
+        bar.wait_for(timeout=60_000)
         before = bar_text(page, "sweep")
         wait_until(lambda: bar_text(page, "sweep") != before, 20, "the bar to move after the reload")
         page.page.screenshot(path=artifacts / "reloaded.png")
@@ -106,7 +106,7 @@ def test_reload_in_the_middle_of_a_job_and_the_kernels_death(here: Lab, stage: d
         page.reload()
         page.page.locator("progress").first.wait_for()
         outputs = " ".join(page.outputs())
-        assert "of 60 tasks" in outputs
+        assert "of 900 tasks" in outputs
         assert "model not found" not in outputs
         page.page.screenshot(path=artifacts / "dead.png")
 
@@ -117,12 +117,12 @@ def test_the_cluster_card_scales_and_stops(here: Lab, stage: dict[str, Any]) -> 
         page.open()
         page.run_all()
         card = page.card(stage["LB_NAME"])
-        card.get_by_text("2 (0 busy)").wait_for(timeout=30_000)
+        card.get_by_text("2 (0 busy)").wait_for(timeout=60_000)
         card.get_by_role("spinbutton", name="number of workers").fill("3")
         card.get_by_role("button", name="Scale").click()
-        card.get_by_text("3 (0 busy)").wait_for(timeout=10_000)
+        card.get_by_text("3 (0 busy)").wait_for(timeout=60_000)
         card.get_by_role("button", name="Stop", exact=True).click()
-        card.get_by_text("■ stopped").wait_for(timeout=20_000)
+        card.get_by_text("■ stopped").wait_for(timeout=60_000)
 
 
 def test_the_stop_button_frees_the_kernel_and_kill_ends_the_work(
@@ -140,7 +140,7 @@ def test_the_stop_button_frees_the_kernel_and_kill_ends_the_work(
         page.wait_kernel()  # nothing but the stop can free it: the task takes ten minutes
         print(f"\na free kernel {time.monotonic() - begin:.2f} s after the stop (1 s is promised)")
         card = page.card("stopped waiting for sleep")
-        card.get_by_role("button", name="Kill").wait_for(timeout=30_000)
+        card.get_by_role("button", name="Kill").wait_for(timeout=60_000)
         page.page.get_by_text("KeyboardInterrupt: sleep goes on").wait_for()
         page.page.screenshot(path=artifacts / "stopped.png")
         assert [row.state for row in cluster.workers()].count("busy") == 1  # it goes on
@@ -170,11 +170,11 @@ def test_cards_without_the_extension_show_output_and_steer_the_task(here: Lab, s
         page.run_all()
         card = page.card("train")
         knob = card.get_by_role("slider", name="rate")
-        knob.wait_for(timeout=30_000)
+        knob.wait_for(timeout=60_000)
         knob.fill("7")  # while the next cell waits
-        card.get_by_text("rate 7").wait_for(timeout=10_000)
+        card.get_by_text("rate 7").wait_for(timeout=60_000)
         card.get_by_role("button", name="Stop early and keep").click()
-        page.page.get_by_text("it gave {'rate': 7}").wait_for(timeout=10_000)
+        page.page.get_by_text("it gave {'rate': 7}").wait_for(timeout=60_000)
         assert page.errors == []
 
 
@@ -202,13 +202,13 @@ def test_the_same_name_with_other_items_takes_what_is_done_and_asks_about_the_re
         )
         page.command("notebook:run-cell")
         group = page.page.get_by_role("group", name="earlier job of this name")
-        group.get_by_text("other arguments) goes on, 20 of 40 tasks left; 20 results").wait_for(timeout=30_000)
-        page.card("sweep").get_by_text("✓ 20 done").wait_for(timeout=30_000)
+        group.get_by_text("other arguments) goes on, 20 of 40 tasks left; 20 results").wait_for(timeout=60_000)
+        page.card("sweep").get_by_text("✓ 20 done").wait_for(timeout=60_000)
         cluster = launch.connect(stage)
         page.page.screenshot(path=artifacts / "supersede.png")
         group.get_by_role("button", name="Cancel the earlier one").press("Enter")  # by keyboard
         wait_until(lambda: cluster.jobs()[0]["state"] == "cancelled", 10, "the earlier job's end")
-        group.get_by_text("the earlier job was cancelled (other arguments)").wait_for(timeout=10_000)
+        group.get_by_text("the earlier job was cancelled (other arguments)").wait_for(timeout=60_000)
         assert group.get_by_role("button").count() == 0
         assert [row["counts"]["DONE"] for row in cluster.jobs()] == [20, 20]
         assert page.errors == []
@@ -234,11 +234,11 @@ def test_why_a_task_waits_is_said_on_its_state(here: Lab, stage: dict[str, Any],
         card.get_by_text("… queued").first.wait_for(timeout=60_000)
         page.card("jobs").nth(1).get_by_text("first").wait_for(timeout=60_000)
         older = page.card("jobs").first
-        older.get_by_text("lb.jobs() was shown again since").wait_for(timeout=20_000)  # and follows no more
+        older.get_by_text("lb.jobs() was shown again since").wait_for(timeout=60_000)  # and follows no more
         assert older.get_by_role("progressbar", name="first").count() == 1
         card.get_by_role("button", name="Why?").wait_for()  # a saved picture says its state too, but cannot be asked
         card.locator(".nblb-state").hover()
-        card.get_by_role("status").get_by_text("1st of").wait_for(timeout=20_000)
+        card.get_by_role("status").get_by_text("1st of").wait_for(timeout=60_000)
         said = card.get_by_role("status").get_by_text("1st of").inner_text()
         assert said.endswith("in line for 2 workers")
         page.page.screenshot(path=artifacts / "why.png")

@@ -103,11 +103,11 @@ def test_bars_logging_warnings_and_children_of_unchanged_code(
         card.get_by_text("batches").first.wait_for(timeout=60_000)
         page.page.screenshot(path=artifacts / "nested-bars.png")
         for words in ("INFO:root:data is here", "UserWarning: this is slow", "C speaks", "a child speaks"):
-            card.locator("pre.nblb-out").filter(has_text=words).wait_for(timeout=20_000)
+            card.locator("pre.nblb-out").filter(has_text=words).wait_for(timeout=60_000)
         text = card.locator("pre.nblb-out").inner_text()
         assert 'warnings.warn("this is slow")' in text
         assert "Cell In[2]:8: UserWarning" in text
-        page.page.get_by_text("'fine'").wait_for(timeout=30_000)
+        page.page.get_by_text("'fine'").wait_for(timeout=60_000)
         page.page.screenshot(path=artifacts / "talk-done.png")
         assert page.errors == []
 
@@ -185,7 +185,7 @@ def test_a_flood_is_bounded_where_it_shows_and_whole_where_it_is_kept(
         page.run_all()
         page.page.get_by_text("60000 lines").wait_for(timeout=90_000)
         card = page.card("flood")
-        card.get_by_text("MB shown; f.stdout has all").wait_for(timeout=10_000)
+        card.get_by_text("MB shown; f.stdout has all").wait_for(timeout=60_000)
         before = card.locator("pre.nblb-out").inner_text()
         card.get_by_role("button", name="Show more output").click()
         wait_until(lambda: len(card.locator("pre.nblb-out").inner_text()) > 5 * len(before), 10)

@@ -20,8 +20,8 @@ def test_bars_and_buttons_work_however_a_cell_waits(here: Lab, stage: dict[str, 
             card.get_by_text("▶ 2 running").wait_for(timeout=60_000)
             assert card.get_by_text("✓ 0 done").count() == 1
             go[name].touch()
-            card.get_by_text("✓ 4 done").wait_for(timeout=30_000)
+            card.get_by_text("✓ 4 done").wait_for(timeout=60_000)
             card.get_by_role("button", name="Cancel").click()
-            page.page.get_by_text(f"{name} is over", exact=True).wait_for(timeout=30_000)
+            page.page.get_by_text(f"{name} is over", exact=True).wait_for(timeout=60_000)
         page.page.screenshot(path=artifacts / "waits.png")
         assert page.errors == []

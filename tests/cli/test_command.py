@@ -148,7 +148,7 @@ def test_the_monitor_says_where_it_is_and_ends_on_sigterm(parameters: Parameters
     process = roles.spawn("monitor", parameters)
     try:
         url = wait_until(lambda: launch.monitor_url(parameters), 60, "the Monitor's address")
-        with urllib.request.urlopen(f"{url}liveness", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}liveness", timeout=60) as answer:
             assert answer.status == 200
         with pytest.raises(NblbError, match="the monitor of 't' runs already"):
             roles.spawn("monitor", parameters)

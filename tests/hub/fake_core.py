@@ -69,7 +69,7 @@ class FakeCore:
         elif isinstance(message, Heartbeat):
             self.say(Heartbeat(echo=message.at))
 
-    def until(self, condition: Callable[[], Any], deadline_s: float = 15.0, what: str = "") -> Any:
+    def until(self, condition: Callable[[], Any], deadline_s: float = 60.0, what: str = "") -> Any:
         """Turns until the condition holds."""
         end = time.monotonic() + deadline_s
         while not (found := condition()):
@@ -77,7 +77,7 @@ class FakeCore:
             self.pump()
         return found
 
-    def wait(self, kind: type[T], match: Callable[[T], bool] = lambda _: True, deadline_s: float = 15.0) -> T:
+    def wait(self, kind: type[T], match: Callable[[T], bool] = lambda _: True, deadline_s: float = 60.0) -> T:
         """The first message of this kind that matches, heard already or to come."""
 
         def found() -> list[T]:

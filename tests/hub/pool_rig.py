@@ -16,7 +16,7 @@ from nblb.worker.settings import WorkerSettings
 
 DEFAULTS = {"niceness": 0, "threads": 1, "max_message_mb": 1024, "env": {}, "memory_mb": 0, "max_rss_mb": 0}
 T = TypeVar("T", bound=Message)
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 def worker_settings(**changes: Any) -> WorkerSettings:

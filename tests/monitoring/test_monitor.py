@@ -59,14 +59,14 @@ def served(source: FakeSource | None, parameters: Any = None, **options: Any) ->
 
 
 def test_liveness_answers() -> None:
-    with served(FakeSource()) as url, urllib.request.urlopen(f"{url}liveness?endpoint=/", timeout=10) as answer:
+    with served(FakeSource()) as url, urllib.request.urlopen(f"{url}liveness?endpoint=/", timeout=60) as answer:
         assert json.load(answer) == {"/": True}
 
 
 def test_prefix() -> None:
     with served(FakeSource(), prefix="user/anna/nblb") as url:
         assert url.endswith("/user/anna/nblb/")
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert b"LoadBalancer Monitor" in answer.read()
 
 
@@ -78,7 +78,7 @@ def test_it_asks_for_the_text_of_MONITOR_AUTH(prefix: str) -> None:
 
         def get(data: dict[str, str] | None = None) -> str:
             body = urllib.parse.urlencode(data).encode() if data else None
-            with browser.open(f"{url}login" if data else url, body, timeout=10) as answer:
+            with browser.open(f"{url}login" if data else url, body, timeout=60) as answer:
                 return str(answer.read().decode())
 
         assert "MONITOR_AUTH asks for" in get()
@@ -326,7 +326,7 @@ def test_panel_serve(tmp_path: Path, parameters_file: str) -> None:
 
         def page() -> bytes:
             assert server.poll() is None
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/monitor", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/monitor", timeout=60) as answer:
                 content: bytes = answer.read()
                 return content
 

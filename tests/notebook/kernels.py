@@ -16,7 +16,7 @@ SETUP = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.notebook imp
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 
 
-def run(*cells: str, timeout: int = 60) -> nbformat.NotebookNode:
+def run(*cells: str, timeout: int = 200) -> nbformat.NotebookNode:
     """The notebook after its cells have run; a cell that raises fails the test."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, *cells)])
     NotebookClient(notebook, timeout=timeout, kernel_name="python3").execute()
@@ -48,9 +48,9 @@ def kernel(*cells: str) -> Iterator[tuple[KernelManager, Any]]:
     client = manager.client()
     try:
         client.start_channels()
-        client.wait_for_ready(timeout=30)
+        client.wait_for_ready(timeout=100)
         for cell in (SETUP, *cells):
-            client.execute(cell, reply=True, timeout=30)
+            client.execute(cell, reply=True, timeout=100)
         yield manager, client
     finally:
         client.stop_channels()
@@ -59,7 +59,7 @@ def kernel(*cells: str) -> Iterator[tuple[KernelManager, Any]]:
 
 def until_printed(client: Any, text: str) -> None:
     """Returns when the running cell has printed this."""
-    while client.get_iopub_msg(timeout=20)["content"].get("text") != text:
+    while client.get_iopub_msg(timeout=60)["content"].get("text") != text:
         pass
 
 
@@ -67,7 +67,7 @@ def outputs_of(client: Any, request: str) -> list[dict[str, Any]]:
     """What a request has put out, once it is over."""
     found: list[dict[str, Any]] = []
     while True:
-        message = client.get_iopub_msg(timeout=10)
+        message = client.get_iopub_msg(timeout=60)
         if message["parent_header"].get("msg_id") != request:
             continue
         if message["content"] == {"execution_state": "idle"}:
@@ -75,7 +75,7 @@ def outputs_of(client: Any, request: str) -> list[dict[str, Any]]:
         found.append(message["content"])
 
 
-def evaluated(client: Any, expression: str, timeout: float = 10) -> str:
+def evaluated(client: Any, expression: str, timeout: float = 60) -> str:
     """What an expression is in the kernel, as its repr."""
     reply = client.execute("", user_expressions={"it": expression}, reply=True, timeout=timeout)["content"]
     found = reply["user_expressions"]["it"]

@@ -33,7 +33,6 @@ def test_the_client_finds_the_pictures_by_their_kind(monkeypatch: pytest.MonkeyP
     assert front_end.bundle("job", FakeJob()) == {"text/plain": "job"}
 
 
-@pytest.mark.timeout(60)
 def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
     notebook = run(
         "%load_ext nblb\n%reload_ext nblb\nfrom nblb.client import front_end\nfrom nblb.notebook import display_hooks\n"
@@ -47,7 +46,6 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
     assert said(notebook, 1) == "[] None 1\n"
 
 
-@pytest.mark.timeout(60)
 def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
     notebook = run(
         "%load_ext nblb\nimport nblb.launch\nnblb.launch.start = lambda *_, **__: fakes.FakeCluster()",
@@ -60,7 +58,6 @@ def test_start_shows_its_card_once_wherever_it_stands_in_its_cell() -> None:
     assert counts == [1, 1, 1, 1]
 
 
-@pytest.mark.timeout(60)
 def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_unloaded() -> None:
     use = (
         "from types import SimpleNamespace\nfrom nblb.client import front_end, open_clusters\n"

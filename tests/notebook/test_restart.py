@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from nblb.client.cluster import Cluster
 from tests.notebook.kernels import SETUP, evaluated, kernel
 from tests.waiting import wait_until
@@ -26,7 +24,6 @@ job = note.map(range(200), job="sweep")"""
 AGAIN = "import nblb as lb\ncluster = lb.connect({parameters!r})\njob = lb.attach('sweep')"
 
 
-@pytest.mark.timeout(120)
 def test_nothing_is_computed_twice_and_all_results_come(cluster: Cluster, parameters_file: str, tmp_path: Path) -> None:
     file = tmp_path / "noted"
     file.touch()
@@ -80,7 +77,6 @@ TYPED = (
 )
 
 
-@pytest.mark.timeout(120)
 def test_a_failure_is_debugged_in_a_later_kernel_with_its_values(cluster: Cluster, parameters_file: str) -> None:
     with kernel() as (manager, client):
         run(client, FAIL.format(parameters=parameters_file))

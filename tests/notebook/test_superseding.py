@@ -19,7 +19,6 @@ def work(x):
 job = work.map({items}, job="sweep")"""
 
 
-@pytest.mark.timeout(90)
 def test_what_did_not_change_is_computed_once_and_the_rest_is_a_choice(
     live_shell: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

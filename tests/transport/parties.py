@@ -11,7 +11,7 @@ from nblb.transport.doors import Doors
 from nblb.transport.line import Line
 from nblb.transport.local_line import LocalLine
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 AnyLine = Line | LocalLine
 WELCOME = Welcome(core="c", epoch=1, name="t")
 

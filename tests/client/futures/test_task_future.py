@@ -194,8 +194,8 @@ def test_interrupt_frees_the_caller(
     stop.start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        future.result(30)
-    assert time.monotonic() - began < 5
+        future.result(120)
+    assert time.monotonic() - began < 60
     assert future.cancelled() is cancelled
     stop.join()
 

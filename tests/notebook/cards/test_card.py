@@ -14,7 +14,6 @@ from tests.notebook.fakes import FakeJob, FakeTask
 from tests.notebook.kernels import models, run, said, shown
 
 
-@pytest.mark.timeout(120)
 def test_a_job_leaves_its_last_picture_in_the_notebook_and_no_dead_box() -> None:
     notebook = run(
         "job = fakes.FakeJob(total=300, seconds=0.1, workers=20, bad={3}, age=-3600)\njob",
@@ -32,7 +31,6 @@ def test_a_job_leaves_its_last_picture_in_the_notebook_and_no_dead_box() -> None
     assert model["failures"][0]["traceback"].startswith("Traceback")
 
 
-@pytest.mark.timeout(120)
 def test_an_executed_notebook_keeps_the_end_of_what_ended_in_its_last_cell() -> None:
     notebook = run(
         "job = fakes.FakeJob(total=50, age=-3600)\njob",
@@ -59,7 +57,6 @@ def test_an_end_between_two_cells_is_drawn_again_in_the_next_one() -> None:
     assert drawn[0] == drawn[1]
 
 
-@pytest.mark.timeout(120)
 def test_one_widget_for_ten_thousand_tasks_and_for_every_cell_that_shows_it() -> None:
     notebook = run("job = fakes.FakeJob(total=10_000)\njob", "job", "import time; time.sleep(1.5)")
     [model] = models(notebook)
@@ -68,7 +65,6 @@ def test_one_widget_for_ten_thousand_tasks_and_for_every_cell_that_shows_it() ->
     assert len(str(model["now"])) < 2500
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("wish", "kinds"), [("html", ["text/html", "text/plain"]), ("text", ["text/plain"])])
 def test_without_widgets_the_picture_is_drawn_anew(wish: str, kinds: list[str]) -> None:
     notebook = run(
@@ -81,7 +77,6 @@ def test_without_widgets_the_picture_is_drawn_anew(wish: str, kinds: list[str]) 
     assert not models(notebook)
 
 
-@pytest.mark.timeout(120)
 def test_where_outputs_are_apart_the_view_gives_way_to_the_picture_at_the_end() -> None:
     notebook = run(
         "__vsc_ipynb_file__ = 'a.ipynb'\njob = fakes.FakeJob(total=50, seconds=0.1, workers=10, age=-3600)\njob",
@@ -102,7 +97,6 @@ job = fakes.FakeJob(total=5000, seconds=1)
 job"""
 
 
-@pytest.mark.timeout(120)
 def test_colab_is_told_where_its_widget_manager_is_whenever_a_view_is_drawn() -> None:
     again = "from nblb.notebook.display_hooks import _cards\n_cards[job]._draw(over=False)"
     told = {"application/vnd.jupyter.widget-view+json": {"colab": {"custom_widget_manager": {"url": "manager.js"}}}}
@@ -111,13 +105,11 @@ def test_colab_is_told_where_its_widget_manager_is_whenever_a_view_is_drawn() ->
         assert card.metadata == told
 
 
-@pytest.mark.timeout(120)
 def test_off_is_the_plain_repr() -> None:
     notebook = run("import os; os.environ['NBLB_UI'] = 'off'\nfakes.FakeJob()")
     assert shown(notebook, 0) == {"text/plain": "<Job sweep>"}
 
 
-@pytest.mark.timeout(120)
 def test_cards_go_on_while_the_kernel_computes() -> None:
     notebook = run(
         "job = fakes.FakeJob(total=100_000)\njob",

@@ -157,23 +157,21 @@ def test_kernels_of_another_make_are_left_alone(kernel: Any) -> None:
     comm.pump(kernel)
 
 
-@pytest.mark.timeout(60)
 def test_this_ipykernel_is_of_a_known_make() -> None:
     look = "kernel = get_ipython().kernel\nprint(comm.prepare(kernel), comm.watch(kernel))"
     notebook = run(f"from nblb.notebook.kernel import comm\n{look}")
     assert said(notebook, 0) == "True True\n"
 
 
-@pytest.mark.timeout(60)
 def test_the_stop_button_ends_a_pumped_wait_at_once_and_cells_run_after_it() -> None:
     with kernel("from nblb.notebook import display_hooks\nimport time\nfakes.FakeJob()") as (manager, client):
         wait = client.execute("import time; print('waits')\nwhile True: time.sleep(0.05); display_hooks.pump()")
         until_printed(client, "waits\n")
         client.kernel_info()  # answered while the cell waits
-        assert client.get_shell_msg(timeout=5)["msg_type"] == "kernel_info_reply"
+        assert client.get_shell_msg(timeout=60)["msg_type"] == "kernel_info_reply"
         manager.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)  # the loop has no other end
         assert (reply["parent_header"]["msg_id"], reply["content"]["ename"]) == (wait, "KeyboardInterrupt")
         outputs_of(client, wait)
         manager.interrupt_kernel()  # between cells it must not end the kernel
-        wait_until(lambda: client.execute("1", reply=True, timeout=10)["content"]["status"] == "ok", 10, "a cell")
+        wait_until(lambda: client.execute("1", reply=True, timeout=60)["content"]["status"] == "ok", 10, "a cell")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.notebook.kernels import run, said, shown
 
 SHOW = "from nblb.notebook.kernel.outputs import Place\nplace = Place.publish({'text/plain': 'first'})"
@@ -12,7 +10,6 @@ THREAD = (
 )
 
 
-@pytest.mark.timeout(60)
 def test_a_thread_draws_into_the_cell_that_showed_and_leaves_the_running_cell_its_output() -> None:
     notebook = run(SHOW, THREAD)
     assert shown(notebook, 0) == {"text/plain": "second"}

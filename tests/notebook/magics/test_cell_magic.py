@@ -80,7 +80,6 @@ def test_what_a_cell_displays_is_displayed_here(live_shell: Any, monkeypatch: py
     assert [(data["text/html"], update) for data, update in published] == [("<b>bold</b>", False)]
 
 
-@pytest.mark.timeout(90)
 def test_the_stop_button_frees_the_kernel_and_leaves_the_cell_running(cluster: Cluster, parameters_file: str) -> None:
     connect = f"%load_ext nblb\nimport nblb\nnblb.connect({parameters_file!r})"
     with kernel(connect) as (manager, client):
