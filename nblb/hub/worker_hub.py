@@ -37,6 +37,7 @@ from nblb.protocol.commands import (
     ForgetBlob,
     GiveTask,
     Halt,
+    HandBack,
     Interrupt,
     KillWorker,
     Log,
@@ -427,6 +428,8 @@ class WorkerHub:
                 pool.take_back(worker)
             case AskForItems(worker):
                 pool.ask_for_items(worker)
+            case HandBack(worker, task, attempt, first):
+                pool.hand_back(worker, (task, first, attempt))
             case ResumeWorker(worker):
                 pool.resume(worker)
             case RefuseWait(worker):

@@ -119,6 +119,15 @@ class AskForItems(Command):
     worker: str
 
 
+class HandBack(Command):
+    """Make the worker end this slice after its current call; its TaskFinished counts the calls `left` to others."""
+
+    worker: str
+    task: str
+    attempt: int
+    first: int = 0
+
+
 class ResumeWorker(Command):
     """Let the worker go on, which has waited for its own tasks."""
 
@@ -211,6 +220,7 @@ AnyCommand: TypeAlias = (
     | StartWorker
     | TakeBack
     | AskForItems
+    | HandBack
     | ResumeWorker
     | RefuseWait
     | RetireWorker

@@ -103,7 +103,10 @@ class AttemptReports:
             before.held = None
         if worker is not None:
             worker.held, worker.since = held, now
-        held.started_at = held.started_at or now
+        if not held.started_at:
+            held.started_at = now
+            if held.items > 1 and held.record.spec.split:
+                self.state.divisible[held] = None
         held.worker = worker_id
 
     def wait_began(self, hub: Hub, message: WaitBegan, now: float) -> None:
@@ -146,10 +149,13 @@ class AttemptReports:
         left_s = max(1e-9, duration_s - held.told_s)  # the items reported before are already charged
         held.worker = message.worker or held.worker
         charged_s = state.let_go(held, now, left_s)
-        state.placement.estimates.learn(held.record, duration_s, held.items)
+        left = _left(message, held.items)
+        state.placement.estimates.learn(held.record, duration_s, held.items - left)
         if message.told:
             self._untold(held, message.told, now)
-        failed = self._failures(message, held.items, message.told)
+        if left:
+            self._handed_back(held, left, now)
+        failed = self._failures(message, held.items, message.told, left)
         self._items_over(held, message, failed, 0, held.items, left_s, charged_s, now)
 
     def _untold(self, held: Assignment, told: int, now: float) -> None:
@@ -161,6 +167,15 @@ class AttemptReports:
                 self._may_not_again(task, "the report of its end was lost", now)
             else:
                 self._requeue(task, "TaskReturned", "the report of its end was lost", now)
+        held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
+
+    def _handed_back(self, held: Assignment, left: int, now: float) -> None:
+        """Queue the last `left` items again: the slice was to end after its current call, and they were not begun."""
+        for task in self._part(held, held.items - left, left):
+            if task.state is TaskState.CANCELLING:
+                self.state.fail(task, "TaskStopped", None, now)
+            else:
+                self._requeue(task, "TaskReturned", "", now)
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
 
     def items_finished(self, hub: Hub, message: ItemsFinished, now: float) -> None:
@@ -218,7 +233,7 @@ class AttemptReports:
         `charged_s` is the part of their time in which the worker used a slot; their ends carry all of it.
         """
         told = held.told if offset == 0 else 0
-        one_s = duration_s / max(1, items - told)
+        one_s = duration_s / max(1, items - told - _left(message, items))
         told_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
         if isinstance(message, TaskFinished) and message.follows:
             self._follow(held, message.follows, now)
@@ -240,14 +255,17 @@ class AttemptReports:
         if not -1e-9 <= rest_s <= 1e-9:
             self.state.tallies.spend(held.user.name, rest_s, self.state.wall(now))
 
-    def _failures(self, message: TaskFinished | ItemsFinished, items: int, told: int = 0) -> dict[int, Failure]:
+    def _failures(
+        self, message: TaskFinished | ItemsFinished, items: int, told: int = 0, left: int = 0
+    ) -> dict[int, Failure]:
         """Return the failures by item; where the report is inconsistent, every item without a result has failed."""
+        begun = items - left
         if not message.failures and message.items == items and message.payload is not None:  # nearly always
             return {}
-        failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < items}
-        if message.items != items or (message.payload is None and len(failed) < items - told):
+        failed = {failure.offset: failure for failure in message.failures if 0 <= failure.offset < begun}
+        if message.items != items or (message.payload is None and len(failed) < begun - told):
             lacking = Failure(kind="ProtocolError", message="the hub reported an end without a result")
-            failed.update({n: lacking for n in range(told, items) if n not in failed})
+            failed.update({n: lacking for n in range(told, begun) if n not in failed})
         return failed
 
     def _done(
@@ -522,6 +540,12 @@ def _is_to_split(task: Slice) -> bool:
 def _is_final(failure: Failure) -> bool:
     """Return whether the call was stopped early on request without an emitted result (it has no traceback)."""
     return failure.kind == "NothingEmitted" and not failure.traceback
+
+
+def _left(message: TaskFinished | ItemsFinished, items: int) -> int:
+    """Return how many of the last items of a slice were not begun."""
+    left = message.left if isinstance(message, TaskFinished) else 0
+    return left if 0 < left < items else 0
 
 
 def _believed(duration_s: float) -> float:

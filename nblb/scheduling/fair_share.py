@@ -89,6 +89,15 @@ class Band:
             if user.occupied == occupied and self.entries.get(user) is entry:
                 yield task
 
+    def of_fewer(self, user: UserQueue, most: int) -> Iterator[Slice]:
+        """Yield the next slices of up to `most` users with fewer workers than this one."""
+        if self.first() is None:
+            return
+        for entry in islice(self.line, most):
+            _, _, _, other, task = entry
+            if other.occupied < user.occupied and self.entries.get(other) is entry:
+                yield task
+
     def put_right(self, user: UserQueue) -> None:
         """Move this user, the first of the line, to its new place after it was assigned a worker."""
         line = self.line

@@ -2,13 +2,18 @@
 
 A slice is sent ahead because its function has been short so far. When the slices in front of it run much longer, the
 estimate of their function is raised, so that no more slices are sent behind them. Slices that have waited for PATIENCE
-times LB_PREFETCH_MS are recalled with StopTask(why="recall") if a worker elsewhere is free for them, if they are no
-longer known to be short, or if a user with fewer workers waits for one of the workers.
+times LB_PREFETCH_MS are recalled with StopTask(why="recall") if all workers of their group run long slices, if a worker
+elsewhere is free for them, if they are no longer known to be short, or if a user with fewer workers waits for one of
+the workers.
+
+A running slice of several calls may take long as well, because few calls were measured when it was cut. Once it has
+run for LONG times LB_PREFETCH_MS it is recalled if a user with fewer workers waits, if slices of another user wait
+behind it in its hub's queue, or if a worker is free. The current call continues; those behind it come back.
 
 A user who begins to wait for the next free slot (dispatch.py) gets it: slices that users with more workers have sent
 ahead there are recalled at once, unless there are so many that they finish sooner than they return.
 
-A hub hands back only what it has not begun.
+A hub hands back only what it has not begun: whole slices, or the calls of a running slice behind the current one.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
 PATIENCE = 5.0
+LONG = 2.0
+INFINITY = float("inf")
 MOST_AT_ONCE = 64  # slices ahead in a group: if there are more, each is so short that it ends soon
 
 
@@ -33,7 +40,9 @@ class Recall:
     def __init__(self, state: State) -> None:
         self.state = state
         self._wait_s = PATIENCE * state.policy.prefetch_s
+        self._long_s = LONG * state.policy.prefetch_s
         self._at: float | None = None
+        self._long_at: float | None = None  # when running slices are checked next
         self._made_way: dict[UserQueue, tuple[Band, int, int]] = {}  # by user: the slice for which this was done last
 
     def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]]) -> None:
@@ -59,9 +68,13 @@ class Recall:
                 self.state.stop(held, "recall")
 
     def next_deadline(self) -> float | None:
-        return self._at
+        times = [at for at in (self._at, self._long_at) if at is not None]
+        return min(times) if times else None
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, held: bool = False) -> None:
+        """Recall what waits in vain; `held`: nothing new is started, so free workers take nothing."""
+        if not held and (self.state.divisible or self._long_at is not None):
+            self._look_at_long_ones(now)
         if self._at is not None and now < self._at:
             return
         ahead = [group for hub in self.state.hubs.values() for group in hub.groups if group.given > group.alive]
@@ -73,6 +86,7 @@ class Recall:
     def _look(self, group: GroupOfWorkers, now: float) -> None:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
+        long = 0
         for held in group.hub.in_hand.values():  # in the order of assignment
             if now - held.given_at < self._wait_s:
                 break
@@ -80,12 +94,62 @@ class Recall:
                 continue
             if held.started_at:
                 estimates.at_least(held.record, now - held.started_at, held.items)
+                if held.started_at + self._wait_s <= now and not held.wait:
+                    long += 1
+                    self._take_for_long(held, now)
             elif not held.recalled:
                 waiting.append(held)
-        for held in waiting:
-            if self._better_elsewhere(held):
+        for held in waiting:  # behind long slices only, they would wait as long, whoever else gets workers meanwhile
+            if long >= group.alive or self._better_elsewhere(held):
                 held.recalled = True
                 self.state.stop(held, "recall")
+
+    def _look_at_long_ones(self, now: float) -> None:
+        """Recall what running slices of several calls have not begun, where somebody or a free worker waits for it."""
+        if self._long_at is not None and now < self._long_at:
+            return
+        self._long_at, at = None, INFINITY
+        if self._long_s <= 0.0:
+            return
+        for held in self.state.divisible:  # in the order of their start
+            if held.recalled:
+                continue
+            if now < held.started_at + self._long_s:
+                at = min(at, held.started_at + self._long_s)
+                break
+            at = now + self._long_s
+            if held.told:
+                self.state.placement.estimates.at_least(held.record, held.told_s, held.told)
+            if self._is_in_the_way(held, now):
+                held.recalled = True
+                self.state.stop(held, "recall")
+        if at < INFINITY:
+            self._long_at = at
+
+    def _is_in_the_way(self, held: Assignment, now: float) -> bool:
+        """Return whether the calls that a running slice has not begun keep others waiting, or could run elsewhere."""
+        group, user = held.group, held.user
+        if group.hub.suspect or held.wait:
+            return False
+        if any(group.hub.runs(task.record.kind) for task in group.band.of_fewer(user, MOST_COMPARED)):
+            return True
+        if group.given > group.alive and any(
+            other.group is group
+            and other.user is not user
+            and not other.started_at
+            and now > other.given_at + self._long_s
+            for other in group.hub.in_hand.values()
+        ):
+            return True
+        return self.state.placement.choose_free(held.record) is not None
+
+    @staticmethod
+    def _take_for_long(held: Assignment, now: float) -> None:
+        """Expect a running slice to take as long again, so that no more is sent to wait behind it."""
+        more_s = 2.0 * (now - held.started_at) - held.estimate_s
+        if more_s > 0.0:
+            held.estimate_s += more_s
+            held.group.work_changed(0, more_s)
 
     def _better_elsewhere(self, held: Assignment) -> bool:
         placement = self.state.placement

@@ -210,7 +210,7 @@ class Scheduler:
         self.dispatch.run(now)
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
-        self.recall.tick(now)
+        self.recall.tick(now, self.dispatch.held)
         self.stalled.tick(now)
         self.notices.tick(now)
         self.retention.tick(now)

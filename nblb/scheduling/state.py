@@ -119,6 +119,7 @@ class State:
         self.parked_on: dict[str, str] = {}  # task -> blob
         self.dropped = Dropped()
         self.resumable: dict[Assignment, None] = {}  # attempts that ask for a slot after a wait, longest first
+        self.divisible: dict[Assignment, None] = {}  # running slices of several calls, in the order of their start
         self.followers: dict[str, list[Slice]] = {}  # task -> slices that returned it and end as it does
         self.nested = 0  # number of open nested submissions
         self.left: list[tuple[Submission, int, int, int]] = []  # (parent, first, items, attempt)
@@ -336,6 +337,7 @@ class State:
         hub = held.group.hub
         if hub.in_hand.pop(held.fence, None) is None:
             return 0.0
+        self.divisible.pop(held, None)
         if held.wait:
             waits.leave_wait(self, held, now)
         else:

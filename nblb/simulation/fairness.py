@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import ResumeTask, RunTask, TaskState
-from nblb.scheduling.hubs import Assignment, Fence
+from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind
@@ -177,40 +177,77 @@ class Shares:
 class StartDelays:
     """Users who wait while others have more workers, in histories without faults: the next free slot there is theirs.
 
-    A slice that was sent ahead earlier, in its turn, may still begin within ON_THE_WAY_S.
+    Each call that begins is checked against those who wait, from what the workers really run and from what the hubs
+    really have. A slice that was sent ahead earlier, in its turn, may still begin within ON_THE_WAY_S; a running slice
+    of several calls may begin another one within this time.
     """
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, str, str, int], float] = {}  # (waiting, with more, hub, group) -> since when
+        self.longest_s = 0.0  # the longest wait of a user with fewer workers
+        self._with_more: dict[tuple[str, str, str, int], float] = {}  # (waiting, with more, hub, group) -> since when
+        self._waiting: dict[tuple[str, str, int], float] = {}  # (user, hub, group that could take it) -> since when
         self._given: dict[Fence, float] = {}  # slice at a hub -> since when
+        self._begun: dict[Fence, float] = {}  # slice at a hub that has begun -> when
+        self._latest: dict[str, float] = {}  # user -> when the latest slice of the user began
 
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
         state = scheduler.state
-        since: dict[tuple[str, str, str, int], float] = {}
-        self._given = {f: self._given.get(f, now) for hub in state.hubs.values() for f in hub.in_hand}
-        occupied = Counter(held.record.user for hub in state.hubs.values() for held in hub.in_hand.values())
+        in_hand = {fence: held for hub in state.hubs.values() for fence, held in hub.in_hand.items()}
+        self._given = {fence: self._given.get(fence, now) for fence in in_hand}
+        self._begun = {fence: at for fence, at in self._begun.items() if fence in in_hand}
+        occupied = Counter(held.record.user for held in in_hand.values())
+        ahead = [held for fence, held in in_hand.items() if fence not in self._begun]
+        with_more, waiting = self._with_more, self._waiting
+        self._with_more, self._waiting = {}, {}
         for hub in state.hubs.values():
-            for group in hub.groups:
-                waiting = [
-                    user.name
-                    for user in state.share.users.values()
-                    if any(
-                        group.band.takes(wanted) and any(hub.runs(kind) for kind, line in level.items() if line.items)
-                        for wanted, level in user.levels.items()
-                    )
-                ]
-                for user in waiting if group.alive else ():
+            for group in hub.groups if not hub.suspect else ():
+                if not group.alive:
+                    continue
+                queued = _in_line(scheduler, group)
+                sent = [held.record for held in ahead if group.band.takes(held.record.spec.priority)]
+                for user in dict.fromkeys((*queued, *(record.user for record in sent if hub.runs(record.kind)))):
+                    place = user, hub.id, group.number
+                    self._waiting[place] = waiting.get(place, now)
+                for user in queued:
                     for other in occupied:
                         if occupied[other] > occupied[user] + 1:
                             key = user, other, hub.id, group.number
-                            since[key] = self._since.get(key, now)
-        self._since = since
+                            self._with_more[key] = with_more.get(key, now)
 
-    def began(self, run: RunTask, hub: str, now: float) -> None:
-        """Checks, when a slice begins, that no waiting user should have got its slot."""
-        given = self._given.get((run.task, run.first, run.attempt), now)
-        for (user, other, where, group), since in self._since.items():
+    def began(self, run: RunTask, item: int, hub: str, hubs: Sequence[SimulatedHub], now: float) -> None:
+        """Checks, when a call begins, that no waiting user should have got its slot."""
+        fence = run.task, run.first, run.attempt
+        given, goes_on = self._given.get(fence, now), item > run.first
+        words = f"{run.task}[{item}] of {run.user} {'goes on' if goes_on else 'begins'} on {hub}, and"
+        if not goes_on:
+            self._begun[fence] = now
+        for (user, other, where, group), since in self._with_more.items():
             if (other, where, group) == (run.user, hub, run.group) and now > max(since, given) + ON_THE_WAY_S:
-                text = f"{run.task}[{run.first}] of {other} begins on {hub}, and {user}, who has fewer workers, waits"
-                raise Violation("I6", f"{text} since {now - since:.3f} s")
+                text = f"{words} {user}, who has fewer slices at hubs, waits since {now - since:.3f} s"
+                raise Violation("I6", text)
+        running = Counter(worker.run.user for one in hubs for worker in one.pool.workers.values() if worker.run)
+        most = running[run.user] - (1 if goes_on else 2)
+        for (user, where, group), since in self._waiting.items():
+            if user == run.user or (where, group) != (hub, run.group) or running[user] > most:
+                continue
+            before = self._begun.get(fence, now) if goes_on else given
+            waited = now - max(since, self._latest.get(user, 0.0), before)
+            self.longest_s = max(self.longest_s, waited)
+            if waited > ON_THE_WAY_S:
+                text = f"{words} {user} waits since {now - since:.3f} s; they run {running[user]}:{running[run.user]}"
+                raise Violation("I6", text)
+        if not goes_on:
+            self._latest[run.user] = now
+
+
+def _in_line(scheduler: Scheduler, group: GroupOfWorkers) -> list[str]:
+    """The users with a waiting slice that a worker of this group takes."""
+    return [
+        user.name
+        for user in scheduler.state.share.users.values()
+        if any(
+            group.band.takes(wanted) and any(group.hub.runs(kind) for kind, line in level.items() if line.items)
+            for wanted, level in user.levels.items()
+        )
+    ]

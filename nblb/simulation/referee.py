@@ -307,8 +307,8 @@ class Referee:
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """Checks that a call begins with its argument and runs nowhere else; returns how often it has begun."""
         self._check_name(run, worker)
-        if self.waits is not None and item == run.first:
-            self.waits.began(run, worker.pool.hub, self.simulator.now)
+        if self.waits is not None:
+            self.waits.began(run, item, worker.pool.hub, self.hubs, self.simulator.now)
         self.goes_on(worker)
         before = self._at.get((run.task, item))
         if self.orderly and before is not None and before[0].is_at(before[1], item) and not before[0].is_excused:

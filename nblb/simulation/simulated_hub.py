@@ -11,6 +11,7 @@ from nblb.protocol.commands import (
     Drop,
     GiveTask,
     Halt,
+    HandBack,
     Interrupt,
     KillWorker,
     RefuseWait,
@@ -206,6 +207,8 @@ class SimulatedHub:
                 workers[name].interrupt(task, attempt, first)
             case TakeBack(worker=name) if name in workers:
                 workers[name].take_back()
+            case HandBack(worker=name, task=task, attempt=attempt, first=first) if name in workers:
+                workers[name].hand_back(task, attempt, first)
             case AskForItems(worker=name) if name in workers:
                 workers[name].say_items()
             case KillWorker(worker=name, why=why) if name in workers:

@@ -79,6 +79,7 @@ class SimulatedWorker:
         self._printed = 0
         self._told = 0  # items reported before the end
         self._told_at = 0.0
+        self._hands_back = False  # the slice ends after its current call
         self.nested = NestedCalls(self)
 
     def give(self, run: RunTask) -> None:
@@ -105,7 +106,7 @@ class SimulatedWorker:
         self.began_at = self.pool.simulator.now
         self._failures, self._kept, self._emitted, self._printed = [], [], -1, 0
         self._follows = []
-        self._told, self._told_at = 0, self.began_at
+        self._told, self._told_at, self._hands_back = 0, self.began_at, False
         self._item(self.turn, 0)
 
     def _item(self, turn: int, offset: int) -> None:
@@ -113,8 +114,8 @@ class SimulatedWorker:
         run = self.run
         if turn != self.turn or run is None or not self.alive:
             return
-        if offset == run.items:
-            self._finish(run)
+        if offset == run.items or (self._hands_back and offset):
+            self._finish(run, run.items - offset)
             return
         simulator, item = self.pool.simulator, run.first + offset
         conduct = self.pool.bystander.conduct(run.task)
@@ -212,9 +213,16 @@ class SimulatedWorker:
         self.pool.bystander.produced(part)
         self.pool.says(self, part)
 
-    def _finish(self, run: RunTask) -> None:
-        whole = len(self._failures) == run.items
-        text = result_text(run.task, run.first, run.items, run.attempt, self._told)
+    def hand_back(self, task: str, attempt: int, first: int) -> None:
+        """Ends the slice after its current call."""
+        run = self.run
+        if run is not None and (run.task, run.attempt, run.first) == (task, attempt, first):
+            self._hands_back = True
+
+    def _finish(self, run: RunTask, left: int) -> None:
+        """Ends the slice, of which the last `left` items were not begun."""
+        whole = len(self._failures) == run.items - left
+        text = result_text(run.task, run.first, run.items, run.attempt, self._told, left)
         end = TaskFinished(
             task=run.task,
             attempt=run.attempt,
@@ -227,6 +235,7 @@ class SimulatedWorker:
             kept=tuple(self._kept),
             told=self._told,
             follows=tuple(self._follows),
+            left=left,
         )
         self.pool.bystander.produced(end)
         self.pool.says(self, end)

@@ -161,10 +161,12 @@ class SubmissionLog:
             if text not in [bytes(end.payload.buffers[0]) for end in ends if end.payload is not None]:
                 raise Violation("nested", f"the result {text!r} was accepted as {entry}, which follows another task")
             return
-        told = int(text.partition(b"-")[2] or 0)
-        if entry.items not in known or text != result_text(entry.task, entry.first, entry.items, entry.attempt, told):
+        rest, _, left_ = text.partition(b"<")
+        told, left = int(rest.partition(b"-")[2] or 0), int(left_ or 0)
+        genuine = result_text(entry.task, entry.first, entry.items, entry.attempt, told, left)
+        if entry.items not in known or text != genuine:
             raise Violation("I3", f"the result {text!r} was accepted as {entry}")
-        if not set(range(told)) <= set(entry.holes):
+        if not {*range(told), *range(entry.items - left, entry.items)} <= set(entry.holes):
             raise Violation("I3", f"{entry} ends items that its result holds nothing for")
 
     def _forgotten(self, entry: TaskForgotten) -> None:

@@ -78,9 +78,12 @@ def blob(name: str) -> PutBlob:
     return PutBlob(hash=name, payload=Payload((name.encode(),)), name=name)
 
 
-def result_text(task: str, first: int, items: int, attempt: int, told: int = 0) -> bytes:
-    """The result of the attempt at this slice; without the first `told` items, which were reported before."""
-    return f"{task}/{first}+{items}#{attempt}{f'-{told}' if told else ''}".encode()
+def result_text(task: str, first: int, items: int, attempt: int, told: int = 0, left: int = 0) -> bytes:
+    """The result of the attempt at this slice.
+
+    It is without the first `told` items, which were reported before, and the last `left` ones, which were not begun.
+    """
+    return f"{task}/{first}+{items}#{attempt}{f'-{told}' if told else ''}{f'<{left}' if left else ''}".encode()
 
 
 class Draw:
@@ -254,6 +257,12 @@ class Draw:
                 for _ in range(random.choice((1, 2, 4, 6))):
                     self._length(client, at, random.choice(LONG), random.choice((1, 1, 1, 3)))
                     at += random.choice((0.0, 0.0, 0.3))
+        if random.random() < 0.5:  # measured as short, and then long: slices of many calls that take long
+            client, at, short = random.randrange(len(self.plan.users)), random.random() * 2.0, random.choice(SHORT)
+            self._length(client, at, short, random.choice((1, 6)), function=short)
+            for _ in range(random.choice((1, 1, 2))):
+                at += random.choice((0.3, 1.0))
+                self._length(client, at, random.choice(LONG), random.choice((6, 12)), function=short)
         if random.random() < 0.3:
             client, at = random.randrange(len(self.plan.users)), random.random() * 3.0
             task = self._length(client, at, random.choice(("minute", "hour")), 1)
@@ -277,13 +286,20 @@ class Draw:
             self._length(client, at, length, 1, priority, job, index if job else 0)
 
     def _length(
-        self, client: int, at: float, length: str, items: int, priority: float = -1.0, job: str = "", index: int = 0
+        self,
+        client: int,
+        at: float,
+        length: str,
+        items: int,
+        priority: float = -1.0,
+        job: str = "",
+        index: int = 0,
+        function: str = "",
     ) -> str:
         random, task = self.random, f"t{len(self.plan.conduct)}"
         self.plan.conduct[task] = Conduct(LENGTHS[length])
-        function = (
-            length if job or random.random() < 0.9 else random.choice(tuple(LENGTHS))
-        )  # differs from the measured length
+        if not function:  # it may be another one, whose measured length differs
+            function = length if job or random.random() < 0.9 else random.choice(tuple(LENGTHS))
         if priority < 0.0:
             priority = float(random.choice((0, 0, 0, 5, 10)))
         payload = Payload((bytes(n % 256 for n in range(items)),), [1] * items)

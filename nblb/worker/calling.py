@@ -259,16 +259,18 @@ def nothing_emitted(run: RunTask, offset: int) -> Failure:
     return Failure(offset=offset, kind="NothingEmitted", message=words)
 
 
-def rest_failed(error: BaseException, run: RunTask, failures: list[Failure], told: int, worker: str) -> list[Failure]:
-    """Return the failures of a slice whose results are lost, with one for each item that has none yet."""
+def rest_failed(
+    error: BaseException, run: RunTask, failures: list[Failure], begun: Iterable[int], worker: str
+) -> list[Failure]:
+    """Return the failures of a slice whose results are lost, with one for each item of `begun` that has none yet."""
     known = {failure.offset: failure for failure in failures}
-    return [known.get(offset) or failure_of(error, offset, run, worker) for offset in range(told, run.items)]
+    return [known.get(offset) or failure_of(error, offset, run, worker) for offset in begun]
 
 
 def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:
     """Return the end without results: each item that had one fails with this message."""
     known = {failure.offset: failure for failure in end.failures}
-    failures = [known.get(n) or Failure(offset=n, kind=kind, message=words) for n in range(end.items)]
+    failures = [known.get(n) or Failure(offset=n, kind=kind, message=words) for n in range(end.items - end.left)]
     return TaskFinished(
         task=end.task,
         attempt=end.attempt,
@@ -277,4 +279,5 @@ def all_failed(end: TaskFinished, kind: str, words: str) -> TaskFinished:
         failures=tuple(failures),
         duration_s=end.duration_s,
         worker=end.worker,
+        left=end.left,
     )

@@ -3,6 +3,7 @@
     running   written by the worker: the number of its current slice, 0 while it tidies up after one,
               AFTER + number while it waits for the next
     stop      written by the hub: the number of the slice that SIGINT is meant for
+    shorten   written by the hub: the number of the slice that must end after its current call
     reading   written by the hub: 1 while it reads the worker's output
     news      1 from the worker's notice of progress until the hub has read it
     progress  the latest percent and note of a slice, under a version that is odd while it is being written
@@ -31,8 +32,8 @@ WAIT_S = 1.0  # longer than any read of the hub, in case it dies during one
 _RUNNING, _STOP, _READING, _NEWS, _VERSION = range(5)
 _progress = struct.Struct("<QdH")
 _PROGRESS_AT = 40
-_ITEM, _STEERED, _STEER_LENGTH = range(64, 67)  # indices of more words, behind the note
-_STEER_AT = 67 * 8
+_ITEM, _STEERED, _STEER_LENGTH, _SHORTEN = range(64, 68)  # indices of more words, behind the note
+_STEER_AT = 68 * 8
 STEER_BYTES = SIZE - _STEER_AT
 
 
@@ -113,6 +114,10 @@ class ControlPage:
     def is_to_stop(self, number: int) -> bool:
         return self._words[_STOP] == number
 
+    def is_to_hand_back(self, number: int) -> bool:
+        """Return whether the slice must end after its current call."""
+        return self._words[_SHORTEN] == number
+
     def report(self, number: int, percent: float, note: bytes) -> bool:
         """Write the latest progress; return True if the hub must be notified."""
         words = self._words
@@ -131,6 +136,9 @@ class ControlPage:
 
     def stop(self, number: int) -> None:
         self._words[_STOP] = number
+
+    def hand_back(self, number: int) -> None:
+        self._words[_SHORTEN] = number
 
     def steer(self, data: bytes) -> None:
         """Write commands for the worker, of at most STEER_BYTES."""

@@ -72,6 +72,7 @@ class WorkerLoop:
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
+        self._left = 0  # calls of the slice that are not begun, and handed back
         self._tell_at = 0.0  # when a slice of many calls reports its progress next
         self._pid = os.getpid()
 
@@ -115,7 +116,7 @@ class WorkerLoop:
     def _run_slice(self, number: int, run: RunTask) -> None:
         started = perf_counter()
         self._follows: list[tuple[int, str]] = []
-        self._interrupted, self._run, self._tell_at = False, run, started + TELL_AFTER_S
+        self._interrupted, self._run, self._tell_at, self._left = False, run, started + TELL_AFTER_S, 0
         payload: Payload | None = None
         broken: BaseException | None = None
         failures: list[Failure] = []
@@ -137,7 +138,8 @@ class WorkerLoop:
         stopped = self._interrupted  # only the hub's request counts, not a KeyboardInterrupt that a call raises
         told = self._parts.end() if run.items > 1 else 0
         if broken is not None and not stopped:  # a user's object has raised outside its calls
-            payload, failures = None, calling.rest_failed(broken, run, failures, told, self.name)
+            begun = range(told, run.items - self._left)
+            payload, failures = None, calling.rest_failed(broken, run, failures, begun, self.name)
         self._run = None
         put_back()
         if os.getpid() != self._pid:
@@ -161,6 +163,7 @@ class WorkerLoop:
                 kept=tuple(kept),
                 told=told,
                 follows=tuple(self._follows),
+                left=self._left,
             )
         if self._results is not None:
             self._results.settle(payload if type(end) is TaskFinished else None)
@@ -181,7 +184,7 @@ class WorkerLoop:
         results: list[Any] = []
         if run.items > 1:
             self._parts.begin(self._number, run, results, failures, kept)
-        while (at := len(results)) < run.items:
+        while (at := len(results)) < run.items - self._left:
             try:
                 portion = calls.portion(at)
             except BaseException as error:
@@ -192,8 +195,9 @@ class WorkerLoop:
                 self._call_each(run, calls, portion, results, failures, kept)
         if run.items > 1:
             self._parts.end()
-        if len(failures) == run.items:
+        if len(failures) == run.items - self._left:
             return None
+        results += [None] * self._left
         return calling.pack(run, results, failures, self._max_bytes)
 
     def _call_each(
@@ -218,6 +222,8 @@ class WorkerLoop:
                 if self._nested.has_submitted and result is not None:
                     self._take_over(run, calls, offset, results, failures)
                 self._passed(run, offset)
+                if self._left:
+                    return
             offset += 1
             if offset < items:
                 words[place] = offset
@@ -273,6 +279,9 @@ class WorkerLoop:
             self._label_output(run, offset)
         if self._parts.due:
             self._say_parts()
+        if self._cell.is_to_hand_back(self._number):
+            self._left = run.items - offset - 1
+            return
         words, place = self._cell.place
         words[place] = offset + 1
         if perf_counter() > self._tell_at:

@@ -81,3 +81,23 @@ def test_single_tasks_of_three_lengths_take_turns(cluster: Cluster) -> None:
     lb.gather(*slow)
     assert done(flood) < FLOOD / 2
     flood.cancel()
+
+
+def test_a_slice_that_was_cut_too_long_makes_way_after_its_current_call(cluster: Cluster) -> None:
+    """Anna's calls were short until now: both workers run slices of dozens of calls, which suddenly take long."""
+    annas = short.options(user="anna")
+    annas.map([0.0] * 20_000).results(60)
+    flood = annas.map([0.3] * 400)
+    wait_until(lambda: sum(row.running for row in cluster.users()) >= 2, 30, "both workers to run")
+    asked = time.time()
+    started, _ = long.options(user="bob").submit(0.01).result(60)
+    assert started - asked < 5.0  # a call of 0.3 s, and what a busy machine takes beside; a slice takes minutes
+    assert done(flood) < 100
+    flood.cancel()
+
+
+def test_calls_behind_a_slice_that_was_cut_too_long_go_to_free_workers(cluster: Cluster) -> None:
+    short.map([0.0] * 20_000).results(60)
+    began = time.time()
+    short.map([0.2] * 40).results(60)
+    assert time.time() - began < 40 * 0.2 * 0.9  # at the pace of two workers, not of one

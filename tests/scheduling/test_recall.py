@@ -161,3 +161,86 @@ def test_what_a_hub_did_not_hand_back_then_is_asked_for_once_it_has_waited_for_l
     world.scheduler.recall.make_way = lambda _: None  # type: ignore[method-assign]
     bobs(world, "b1")
     assert set(recalled(world, 0.06)) == {"t2", "t3"}
+
+
+# ── running slices of several calls ──
+
+
+MANY = Payload((bytes(range(24)),), [1] * 24)
+
+
+@pytest.fixture
+def cut(world: World) -> ModelHub:
+    """A hub with one worker, which runs a slice of several of anna's calls, because they were short until now."""
+    hub = world.hub("lab", (Group(1),))
+    world.client("client:bob", "bob")
+    submit(world, "warm")
+    world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.001))
+    submit(world, "many", items=24, split=True, payload=MANY)
+    assert hub.hands["many", 0, 1].items > 2
+    world.fact(hub, hub.start(("many", 0, 1)))
+    return hub
+
+
+def back(world: World, hub: ModelHub, begun: int) -> None:
+    """The hub hands back what its worker has not begun of the slice."""
+    items = hub.hands["many", 0, 1].items
+    world.fact(hub, hub.finish(("many", 0, 1), duration_s=0.5, left=items - begun))
+
+
+def test_a_slice_that_takes_long_is_handed_back_to_a_user_with_fewer_workers(world: World, cut: ModelHub) -> None:
+    bobs(world, "b1")
+    world.tick()
+    assert "many" in recalled(world, 0.06)
+    assert "many" not in recalled(world, 0.06)
+    back(world, cut, 1)
+    record = world.scheduler.state.records["many"]
+    assert [(task.first, task.state) for task in record.slices][:2] == [(0, TaskState.DONE), (1, TaskState.QUEUED)]
+    world.check()
+    world.tick()
+    assert [run.task for run in cut.hands.values()][:1] == ["b1"]
+
+
+def test_a_slice_that_takes_long_is_handed_back_to_a_free_worker(world: World, cut: ModelHub) -> None:
+    other = world.hub("other", (Group(1),))
+    world.tick()
+    for fence in list(other.hands):
+        world.fact(other, other.finish(fence, duration_s=0.001))
+    while other.hands:
+        for fence in list(other.hands):
+            world.fact(other, other.finish(fence, duration_s=0.001))
+        world.tick()
+    world.say(cut.address, Heartbeat())
+    recalled(world, 0.06)
+    back(world, cut, 2)
+    world.tick()
+    assert {run.task for run in other.hands.values()} == {"many"}
+    world.check(ticked=True)
+
+
+def test_a_slice_that_takes_long_goes_on_where_nobody_waits(world: World, cut: ModelHub) -> None:
+    world.now += 0.06
+    stopped = [c.message for c in world.scheduler.tick(world.now) if hasattr(c, "message")]
+    assert [m.first for m in stopped if isinstance(m, StopTask)] == [
+        cut_.first for cut_ in list(cut.hands.values())[1:]
+    ]
+    world.check()
+
+
+def test_what_is_handed_back_survives_a_restart(world: World, cut: ModelHub) -> None:
+    bobs(world, "b1")
+    world.tick()
+    recalled(world, 0.06)
+    back(world, cut, 3)
+    record = world.scheduler.state.records["many"]
+    assert record.slices[0].items == 3
+    assert all(task.crashes == task.tries == 0 for task in record.slices)
+    world.check()
+
+
+def test_an_end_that_hands_back_nothing_or_everything_is_believed_only_as_far_as_possible(
+    world: World, cut: ModelHub
+) -> None:
+    world.fact(cut, cut.finish(("many", 0, 1), duration_s=0.5, left=-3))
+    assert world.scheduler.state.records["many"].slices[0].state is TaskState.DONE
+    world.check()

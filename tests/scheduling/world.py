@@ -194,7 +194,9 @@ class ModelHub:
         )
         return part
 
-    def finish(self, fence: Fence, failures: Iterable[int] = (), duration_s: float = 0.5) -> Message | None:
+    def finish(
+        self, fence: Fence, failures: Iterable[int] = (), duration_s: float = 0.5, left: int = 0
+    ) -> Message | None:
         run = self.hands[fence]
         worker = self.on.get(fence) or self.idle(run.group)
         if not worker:
@@ -215,6 +217,7 @@ class ModelHub:
                 duration_s=duration_s,
                 worker=worker,
                 told=told,
+                left=left,
             ),
         )
 

@@ -32,6 +32,7 @@ RARE = frozenset(
         "claims_of_another_core",
         "dropped_dependency_wake_up",
         "full_is_not_synced",
+        "hub_forgets_parts",
         "gone_before_it_has_let_go",
         "late_reader_begins",
         "lease_longer_than_the_cores",

@@ -177,6 +177,13 @@ class ProcessPool:
         if handle is not None:
             handle.ask_for_items()
 
+    def hand_back(self, worker: str, key: Key) -> None:
+        """Make the worker end this slice after its current call."""
+        handle = self._handles.get(worker)
+        number = handle.number_of(key) if handle is not None else 0
+        if handle is not None and number:
+            handle.cell.hand_back(number)
+
     def resume(self, worker: str) -> None:
         """Resume a worker that has waited for nested tasks."""
         self._write_word(worker, b"g")

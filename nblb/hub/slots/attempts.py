@@ -173,9 +173,10 @@ class Durations:
         one = self._per_call.get(run.function or run.name)
         return None if one is None else one * run.items
 
-    def learn(self, run: RunTask, duration_s: float) -> None:
+    def learn(self, run: RunTask, duration_s: float, left: int = 0) -> None:
+        """Note how long a slice took, whose last `left` calls were not begun."""
         name = run.function or run.name
-        one = duration_s / max(1, run.items)
+        one = duration_s / max(1, run.items - left)
         known = self._per_call.get(name)
         if known is None:
             if len(self._per_call) >= MAX_KNOWN:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from nblb.hub.slots.attempts import Attempt, AttemptState, Durations, GroupOfSlots, WorkerSlot
 from nblb.hub.slots.ended_attempts import EndedAttempts
 from nblb.hub.slots.workers import WorkerTable
-from nblb.protocol.commands import AskForItems, Command, GiveTask, Interrupt, KillWorker, Steer
+from nblb.protocol.commands import AskForItems, Command, GiveTask, HandBack, Interrupt, KillWorker, Steer
 from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
@@ -109,7 +109,8 @@ class InFlight:
             for message in slice_.turned:
                 self.turn(slice_, message)
         if slice_.stop == "recall" and not self._workers_table.is_closing:
-            slice_.stop = ""  # its worker began it before it could be taken back: it continues
+            slice_.stop = ""  # its worker began it before it could be taken back: the current call continues
+            self.hand_back(slice_)
         elif slice_.stop:
             self._interrupt(slice_, slice_.stop, False, now)
 
@@ -173,10 +174,11 @@ class InFlight:
                 self.deal(worker.group, now)
                 return
         else:
-            if self._workers_table.has_run(worker, slice_.run.items) and given:
+            left = message.left if type(message) is TaskFinished else 0
+            if self._workers_table.has_run(worker, slice_.run.items - left) and given:
                 self.out.append(self._workers_table.nothing_ahead(worker))
             if type(message) is TaskFinished:
-                self._durations.learn(slice_.run, message.duration_s)
+                self._durations.learn(slice_.run, message.duration_s, left)
             self.end(slice_, self._as_told(slice_, message))
         if given:
             worker.waits = worker.waits and not was_first
@@ -287,6 +289,12 @@ class InFlight:
         else:
             slice_.stop = why
             self.end(slice_, self.stopped(slice_, False))
+
+    def hand_back(self, slice_: Attempt) -> None:
+        """Return the calls of a running slice that are not begun when the current one ends."""
+        run = slice_.run
+        if run.split and run.items > 1 and not slice_.stop:
+            self.out.append(HandBack(slice_.worker, run.task, run.attempt, run.first))
 
     def _interrupt(self, slice_: Attempt, why: str, kill: bool, now: float) -> None:
         slice_.stop = slice_.stop or why

@@ -253,7 +253,9 @@ class Slots:
                 hands.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
-        elif slice_.state is not AttemptState.RUNNING or message.why != "recall":
+        elif slice_.state is AttemptState.RUNNING and message.why == "recall":
+            hands.hand_back(slice_)
+        else:
             hands.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:

@@ -154,7 +154,10 @@ class TaskProgressed(Message):
 
 
 class TaskFinished(Message):
-    """Every item of the slice was called; `failures` has those that raised, `payload` the results of all others."""
+    """The slice has ended; `failures` has the items that raised, `payload` the results of the others that were called.
+
+    Every item was called, except the last `left` ones, which the hub hands back.
+    """
 
     task: str
     attempt: int
@@ -167,6 +170,7 @@ class TaskFinished(Message):
     kept: tuple[int, ...] = ()  # offsets of items that StopAndKeep ended: their result is their last emitted value
     told: int = 0  # number of first items that ItemsFinished reported: they have neither result nor failure here
     follows: tuple[tuple[int, str], ...] = ()  # (offset, task): items that end as their own task does
+    left: int = 0  # number of last items that were not begun (StopTask, "recall"): neither result nor failure here
 
 
 class ItemsFinished(Message):

@@ -756,3 +756,22 @@ def test_a_fork_bomb_is_bounded_for_all_but_root() -> None:
     root = Path(__file__).parents[3]
     said = subprocess.run(words, capture_output=True, text=True, cwd=root, start_new_session=True)
     assert said.stdout == "refused\n", said.stderr
+
+
+def test_a_running_slice_ends_after_its_current_call_and_hands_the_others_back(rig: PoolRig) -> None:
+    run = rig.give_many(sleep_shortly, list(range(42)))
+    rig.wait(TaskProgressed)
+    rig.pool.hand_back("worker_0", (run.task, run.first, run.attempt))
+    end = rig.end_of(run)
+    assert 0 < end.left < 42
+    assert end.failures == ()
+    assert end.payload is not None
+    results = payload.unpack_results(end.payload)
+    assert len(results) == end.items == 42
+    assert results == [*range(42 - end.left), *[None] * end.left]
+    assert rig.result(abs, -1) == 1
+
+
+def sleep_shortly(x: int) -> int:
+    time.sleep(0.05)
+    return x

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nblb.protocol.commands import AskForItems, ForgetBlob, Halt, KillWorker, Log, RetireWorker, StartWorker
+from nblb.protocol.commands import AskForItems, ForgetBlob, Halt, HandBack, KillWorker, Log, RetireWorker, StartWorker
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     BlobMissing,
@@ -315,6 +315,26 @@ def test_recall_takes_only_what_has_not_begun() -> None:
     rig.core(stop(run, why="recall"))
     assert not rig.done[1:]
     assert not rig.said
+
+
+def test_recall_of_a_running_slice_returns_the_calls_that_it_has_not_begun() -> None:
+    rig = SlotsRig(1)
+    run = rig.run("a", items=5, split=True)
+    rig.core(stop(run, why="recall"))
+    assert [(c.worker, c.task) for c in rig.commands(HandBack)] == [("w1", "a")]
+    end = TaskFinished(task="a", attempt=1, items=5, payload=RESULT, duration_s=2.0, left=3)
+    rig.worker("w1", end)
+    assert rig.messages(TaskFinished) == [end]
+    again = rig.run("a", first=2, items=3, split=True, attempt=2)
+    assert rig.holder(again) == "w1"
+
+
+@pytest.mark.parametrize(("items", "split"), [(1, True), (4, False)])
+def test_recall_of_a_running_slice_that_cannot_be_cut_changes_nothing(items: int, split: bool) -> None:
+    rig = SlotsRig(1)
+    run = rig.run("a", items=items, split=split)
+    rig.core(stop(run, why="recall"))
+    assert rig.commands(HandBack) == []
 
 
 def test_cancel_of_one_that_waits_in_a_socket() -> None:
