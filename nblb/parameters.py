@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, get_ty
 import msgspec
 from msgspec import Meta
 
+from nblb.access import connection_file
 from nblb.errors import ParametersError
 from nblb.host import cores
 from nblb.protocol.messages import Group, split_workers
@@ -65,7 +66,10 @@ class WorkerGroup(msgspec.Struct, frozen=True):
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """All settings under their names in parameters.json; `source` names their origin."""
+    """All settings under their names in parameters.json.
+
+    `source` names their origin; `connection` is the path of a connection file, if the core is on another computer.
+    """
 
     SOCKET_TIMEOUT: Annotated[int, Meta(ge=1, le=86_400_000, description="a whole number of ms, 1 or more")]
     LB_IP: Address
@@ -103,6 +107,7 @@ class Parameters(msgspec.Struct, frozen=True):
     LB_ON_INTERRUPT: Annotated[Literal["detach", "cancel", "kill"], Meta(description='"detach", "cancel" or "kill"')]
     LB_SHOW_WAIT_S: Keep
     source: str = "defaults"
+    connection: str = ""
 
     @property
     def name(self) -> str:
@@ -188,17 +193,20 @@ class Parameters(msgspec.Struct, frozen=True):
 
     def changed(self, **changes: Any) -> Parameters:
         """Return the settings with these changes, checked like those of a file."""
-        return _check({**self.as_dict(), **changes}, self.source)
+        changed = _check({**self.as_dict(), **changes}, self.source)
+        return msgspec.structs.replace(changed, connection=self.connection)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings in the form of a file."""
         settings: dict[str, Any] = msgspec.to_builtins(self)
-        del settings["source"]
+        del settings["source"], settings["connection"]
         return settings
 
 
 def load(source: Source = None) -> Parameters:
     """Load the parameters of a file or a mapping, completed with the defaults; None gives the defaults alone.
+
+    A connection file, or the name of a cluster that this account has joined, gives those of that cluster.
 
     Raises
     ------
@@ -213,9 +221,52 @@ def load(source: Source = None) -> Parameters:
     if isinstance(source, Mapping):
         return _check({**defaults, **source}, "parameters")
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
+        path = _joined(str(source)) or Path(source).expanduser()
+        if connection_file.is_one(path):
+            return connected(path)
         return _check({**defaults, **_read(path)}, str(path), path.absolute().parent)
     raise ParametersError(f"parameters must be a path or a dict, and this is {_shown(source)}.")
+
+
+def _joined(source: str) -> Path | None:
+    """Return the connection file of a cluster of this name; None if this is the path of a file.
+
+    Raises ParametersError for a name that is neither.
+    """
+    if os.sep in source or source.endswith(".json") or Path(source).exists():
+        return None
+    files = connection_file.known()
+    if source in files:
+        return files[source]
+    raise ParametersError(
+        f"{source}: cannot be read as a parameters file, and this account has joined no cluster of that name (joined: "
+        f"{', '.join(files) or 'none'}); {connection_file.HOW_TO_JOIN}."
+    )
+
+
+def connected(path: Path) -> Parameters:
+    """Return the parameters of the cluster that a connection file names.
+
+    Raises
+    ------
+    ParametersError
+        It cannot be read.
+    NotAllowed
+        Other accounts can read it.
+    """
+    import platformdirs
+
+    found = connection_file.read(path)
+    state_dir = platformdirs.user_state_path("nblb", appauthor=False) / "remote" / path.stem  # apart from a core's here
+    settings = _read(SHIPPED) | {
+        "LB_NAME": found.cluster,
+        "LB_IP": found.host,
+        "LB_CLIENTPULLPORT": found.clients,
+        "LB_WKPULLPORT": found.hubs,
+        "LB_HCREPPORT": 0,
+        "LB_STATE_DIR": str(state_dir),
+    }
+    return msgspec.structs.replace(_check(settings, str(path)), connection=str(found.path))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -258,8 +309,9 @@ def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None)
         settings["WKHUB_WORKERS"] = tuple(
             _fill(WorkerGroup, group, source, f"WKHUB_WORKERS[{index}]") for index, group in enumerate(groups)
         )
-    if "source" in settings:
-        _unknown("source", Parameters, source, "")
+    for key in ("source", "connection"):
+        if key in settings:
+            _unknown(key, Parameters, source, "")
     parameters = _fill(Parameters, settings, source, "")
     if parameters.LB_STATE_DIR:  # absolute, since detached processes run in other folders
         state_dir = (folder or Path.cwd()) / Path(parameters.LB_STATE_DIR).expanduser()
@@ -312,7 +364,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> NoReturn:
-    known = [f.name for f in msgspec.structs.fields(kind) if f.name != "source"]
+    known = [f.name for f in msgspec.structs.fields(kind) if f.name not in ("source", "connection")]
     by_folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(str(key).casefold(), by_folded, n=1, cutoff=0.5)
     hint = f"did you mean {by_folded[close[0]]}?" if close else f"the keys are {', '.join(known)}."

@@ -32,7 +32,7 @@ def test_the_defaults_are_the_seeds() -> None:
 
 def test_each_key_is_an_attribute_and_has_a_default() -> None:
     shipped = json.loads(SHIPPED.read_text())
-    assert set(Parameters.__struct_fields__) == {*shipped, "source"}
+    assert set(Parameters.__struct_fields__) == {*shipped, "source", "connection"}
     assert set(load().as_dict()) == set(shipped)
 
 

@@ -14,6 +14,39 @@ MESSAGES = "holds types, which that test and test_protocol_page compare to their
 SESSION = "has no meaning apart from Session, whose messages that test checks"
 
 TESTED_ELSEWHERE = {
+    "transport/curve/zap": (
+        "tests/broker/access/test_gate.py",
+        "answers handshakes, which that test makes with right and wrong keys",
+    ),
+    "transport/curve/keys": (
+        "tests/broker/access/test_gate.py",
+        "sets the keys of sockets, which that test connects with right and wrong ones",
+    ),
+    "transport/curve/remote_door": (
+        "tests/broker/access/test_gate.py",
+        "is the side of the core, which that test connects to",
+    ),
+    "transport/curve/line": (
+        "tests/broker/access/test_gate.py",
+        "is the side of the parties, whose refusals that test reads",
+    ),
+    "transport/curve/enrol": ("tests/broker/access/test_gate.py", "joins a core, which that test has"),
+    "protocol/messages/access": (
+        "tests/protocol/test_protocol_page.py",
+        "declares messages; that test has a row for each",
+    ),
+    "cli/access": (
+        "tests/end_to_end/test_several_computers.py",
+        "holds subcommands, which people on two computers use there",
+    ),
+    "broker/access/rights": (
+        "tests/broker/access/test_gate.py",
+        "judges messages, which that test sends over connections with keys",
+    ),
+    "broker/access/key_changes": (
+        "tests/broker/access/test_gate.py",
+        "changes the keys of a gate, which that test invites and revokes",
+    ),
     "_version": ("tests/test_init.py", "is one line, the number that `nblb.__version__` has"),
     "bench/cases": ("tests/bench/test_runner.py", CLUSTER),
     "bench/machine": ("tests/bench/test_runner.py", "measures this machine; the runner's report has its figures"),

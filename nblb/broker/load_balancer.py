@@ -23,6 +23,8 @@ import msgspec
 
 from nblb._version import __version__
 from nblb.broker import queries
+from nblb.broker.access.gate import Gate
+from nblb.broker.access.key_changes import KeyChanges
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.history import UsageHistory
@@ -34,7 +36,7 @@ from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.broker.task_list import TaskPages
-from nblb.host import account, is_alive
+from nblb.host import account
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.protocol.journal_entries import TaskForgotten
@@ -42,6 +44,10 @@ from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
+from nblb.system.machine import allow_many_files
+from nblb.system.processes import has_ended
+from nblb.transport.curve.addresses import listening_address
+from nblb.transport.curve.keys import slowness
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
 
@@ -80,6 +86,7 @@ class LoadBalancer:
         self._account = ""
         self._pages = TaskPages()
         self._history = UsageHistory(None)
+        self._gate: Gate | None = None  # for parties on other computers
 
     # ── the seed's names ──
 
@@ -118,8 +125,12 @@ class LoadBalancer:
         try:
             self.console.say_settings(self.parameters, self.journal.warning)
             self._outputs = OutputFolder(folder, self.journal.core)
+            self._gate = self._guarded()
             now = monotonic()
             self.scheduler = Scheduler(policy(parameters, self.journal, self._outputs.path), self._answer)
+            if self._gate is not None:
+                self._gate.scheduler, self._gate.ports = self.scheduler, self._remote_ports
+                self.scheduler.administer = KeyChanges(self._gate).perform
             self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self._outputs.sweep(self.scheduler.state.records)
@@ -137,6 +148,23 @@ class LoadBalancer:
             self.journal.close()
             raise
         self.ready.set()
+
+    def _guarded(self) -> Gate | None:
+        """Return the gate for other computers, if LB_IP is an address that they can reach."""
+        ip = listening_address(self.parameters.LB_IP)
+        if not ip or self.parameters.LB_SECURITY != "on":
+            return None
+        gate = Gate(self.parameters, ip)
+        self.doors.admit_remote(gate.guard)
+        allow_many_files()  # each half-open connection takes a descriptor
+        if slow := slowness():
+            self.console.say("warning", f"LB - WARNING : {slow}")
+        return gate
+
+    def _remote_ports(self) -> tuple[int, int]:
+        addresses = self.doors.addresses
+        clients, hubs = (addresses[door].rpartition(":")[2] for door in ("clients_remote", "hubs_remote"))
+        return int(clients), int(hubs)
 
     def _about(self) -> dict[str, Any]:
         """Return this core's addresses and identity, for its connection file and for status queries."""
@@ -169,6 +197,9 @@ class LoadBalancer:
         self.parameters.connection_file.unlink(missing_ok=True)  # first, so that no party dials a closing core
         self.doors.close()
         self._history.save(self.scheduler.state)
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         self.journal.close()
         self.console.say("info", "EXITED Load Balancer")
 
@@ -184,6 +215,8 @@ class LoadBalancer:
             for each in arrived:
                 self._take(each, now)
             self._perform(self._safely(self._dead_hubs.look, now))
+            if self._gate is not None:
+                self._perform(self._safely(self._gate.tick, now))
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
             self._hear_of_troubles(now)
@@ -208,11 +241,15 @@ class LoadBalancer:
             self._disk.deadline(),
             self._out.deadline(),
             self._history.deadline(),
+            self._gate.deadline() if self._gate is not None else None,
         )
         deadline = min((time for time in deadlines if time is not None), default=None)
         return None if deadline is None else max(0.0, deadline - monotonic())
 
     def _take(self, arrived: Arrived, now: float) -> None:
+        if arrived.key and self._gate is not None:
+            arrived, said = self._gate.screen(arrived, now)
+            self._perform(said)
         sender, messages = arrived.sender, arrived.messages
         if messages is not None:
             if self.journal.claims.has_lost:
@@ -232,6 +269,12 @@ class LoadBalancer:
             self._out.reply(sender, {"error": f"{str(arrived.error)[:1].upper()}{str(arrived.error)[1:]}."})
             return
         request = arrived.json
+        user = self._account
+        if arrived.key and self._gate is not None:
+            user, refusal = self._gate.screen_json(arrived, now)
+            if refusal:
+                self._out.reply(sender, {"error": refusal})
+                return
         if sender.startswith("json-hubs"):
             self._out.reply(sender, {"error": "This is the hubs' port; clients ask at LB_CLIENTPULLPORT."})
             return
@@ -239,7 +282,7 @@ class LoadBalancer:
             self._out.reply(sender, {"error": self._disk.reason})
             return
         try:
-            value, commands, task = handle_json(self.scheduler, request, now, str(uuid.uuid4()), self._account)
+            value, commands, task = handle_json(self.scheduler, request, now, str(uuid.uuid4()), user)
         except Exception:
             self._fault()
             self._out.reply(sender, {"error": "The core could not handle this request; its log says why."})
@@ -274,7 +317,8 @@ class LoadBalancer:
             elif isinstance(command, Log):
                 self.console.say(command.level, command.text)
             elif isinstance(command, NameFiles):
-                self.doors.name_files_to(command.address)
+                refer = self._gate.refer(command.address, self.journal.claims.refers) if self._gate else None
+                self.doors.name_files_to(command.address, refer)
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
             elif isinstance(command, Halt):
@@ -310,6 +354,8 @@ class LoadBalancer:
         for address in gone:
             self._backpressure.drop(address)
             self._out.forget(address)
+            if self._gate is not None:
+                self._gate.forget(address)
             self._perform(self._safely(self.scheduler.gone, address, now, self._has_ended(address)))
         for address, message in untaken:
             if address in gone:
@@ -339,9 +385,7 @@ class LoadBalancer:
     def _has_ended(self, address: str) -> bool:
         """Return True if the hub runs on this computer and its process has ended."""
         hub = self.scheduler.state.hubs.get(address)
-        if hub is None or hub.hello.host != socket.gethostname():
-            return False
-        return not is_alive(hub.hello.pid)
+        return hub is not None and has_ended(hub.hello.hub)
 
     def _answer(self, scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) -> Any:
         if topic == "page":

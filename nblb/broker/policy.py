@@ -9,10 +9,14 @@ from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.memory import MemoryJournal
 from nblb.parameters import Parameters
 from nblb.scheduling.state import Policy
+from nblb.shared_files.transfer import process_name
 
 
-def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Path) -> Policy:
-    """Return the scheduler's policy; `output` is the folder in which hubs store the output of tasks."""
+def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Path, bulk: int = 0) -> Policy:
+    """Return the scheduler's policy.
+
+    `output` is the folder in which hubs store the output of tasks, `bulk` the port of the bulk door.
+    """
     p = parameters
     return Policy(
         max_queued=p.LB_QUEING_MAXPERUSER,
@@ -33,4 +37,6 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         output=str(output),
         files=journal.claims.offered,
         token=journal.claims.token,
+        process=process_name(),
+        bulk=bulk,
     )

@@ -17,7 +17,7 @@ from importlib import import_module
 from nblb._version import __version__
 from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
 
-MODULES = ("cluster", "roles", "demo", "bench", "simulate")
+MODULES = ("cluster", "access", "roles", "demo", "bench", "simulate")
 
 WRONG, UNREACHABLE, RUNS_ALREADY = 1, 3, 4
 EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load balancer answers, 4 a core runs already"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nblb.cli.command import Commands, add, count, seconds, show
+from nblb.cli.command import Commands, add, count, seconds, settings, show
 from nblb.errors import LoadBalancerUnreachable, NblbError
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def _cluster(options: argparse.Namespace) -> Iterator[Cluster]:
     from nblb import launch
 
     try:
-        cluster = launch.connect(options.parameters)
+        cluster = launch.connect(settings(options))
     except LoadBalancerUnreachable:
-        with launch.start(options.parameters, options.workers, monitor=False) as cluster:
+        with launch.start(settings(options), options.workers, monitor=False) as cluster:
             yield cluster
         return
     try:

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb import launch
-from nblb.cli.command import Commands, add, count, show, table
+from nblb.cli.command import Commands, add, count, settings, show, table
 from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.host import account
 from nblb.launch import notes, one_shot
 from nblb.launch.cluster_processes import StartWarning
-from nblb.parameters import load
-from nblb.system.private_folder import refuse_other_computer
+from nblb.system.private_folder import with_connection
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -28,6 +27,7 @@ def register(commands: Commands) -> None:
         commands, "start", start, "start core, Health Check, Monitor and hub here, or find the running ones", data=True
     )
     command.add_argument("--workers", type=count, metavar="N", help="workers of the hub here; 0 starts no hub")
+    command.add_argument("--listen", metavar="ADDRESS", help="listen there for other computers, instead of LB_IP")
     command.add_argument("--no-monitor", action="store_true", help="do not serve the Monitor page")
     command.add_argument("--name", help="the cluster's name, instead of LB_NAME")
     add(commands, "stop", stop, "stop the cluster: hubs, Monitor, Health Check, core")
@@ -35,7 +35,6 @@ def register(commands: Commands) -> None:
     command = add(commands, "health", health, "check from outside that the cluster can run tasks", data=True)
     command.add_argument("--watch", action="store_true", help="check repeatedly, and print what is wrong")
     command.add_argument("--presence", nargs=2, help=argparse.SUPPRESS)
-    add(commands, "users", users, "list the users of the cluster", data=True)
     command = add(commands, "jobs", jobs, "list jobs", data=True)
     command.add_argument("--user", default="", help="only those of this user")
     command.add_argument("--limit", type=count, default=100, help="at most this many (100)")
@@ -49,10 +48,12 @@ def register(commands: Commands) -> None:
 
 def start(options: argparse.Namespace) -> int:
     """Start core, Health Check, Monitor and a hub on this machine, or find the running ones."""
+    parameters = launch.settle(settings(options), options.name)
+    if options.listen:
+        parameters = parameters.changed(LB_IP=options.listen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StartWarning)  # they are printed below
-        cluster = launch.start(options.parameters, options.workers, not options.no_monitor, options.name)
-    parameters = launch.settle(options.parameters, options.name)
+        cluster = launch.start(parameters, options.workers, not options.no_monitor)
     cluster.close()
     _print_status(options, parameters, cluster.notes)
     return 0
@@ -60,14 +61,14 @@ def start(options: argparse.Namespace) -> int:
 
 def stop(options: argparse.Namespace) -> int:
     """Stop the cluster; accepted tasks are kept and go on at the next start."""
-    found = launch.stop(options.parameters)
+    found = launch.stop(settings(options))
     print("stopped" if found else "nothing was running")
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
     """Show the state of the cluster: core, hubs, workers, queue."""
-    _print_status(options, load(options.parameters))
+    _print_status(options, settings(options))
     return 0
 
 
@@ -103,9 +104,11 @@ def health(options: argparse.Namespace) -> int:
         return roles.health(options)
     from nblb.monitoring.health_check import HealthCheck
 
-    refuse_other_computer(load(options.parameters))
+    parameters = with_connection(settings(options))
+    if parameters.connection:
+        return _health_there(options, parameters)
     said = io.StringIO()
-    check = HealthCheck(options.parameters, said)
+    check = HealthCheck(parameters, said)
     able = check.doHealthCheckTasks()
     states = {worker: about.get("state", -1) for worker, about in check.workers.items()}
     answering = sum(state != -1 for state in states.values())
@@ -114,12 +117,16 @@ def health(options: argparse.Namespace) -> int:
     return 0 if able else 1 if check.core_answers else 3
 
 
-def users(options: argparse.Namespace) -> int:
-    """List the users of the cluster and their tasks."""
-    rows = _ask(options, "users")
-    columns = ("user", "queued", "running", "done", "failed", "used_s")
-    show(options, rows, lambda: table(rows, columns, "nobody has sent a task yet"))
-    return 0
+def _health_there(options: argparse.Namespace, parameters: Parameters) -> int:
+    """Check a cluster on another computer, whose core answers for its hubs."""
+    address, _ = one_shot.find(parameters)
+    hubs = {row["name"]: row["state"] for row in one_shot.ask(address, "hubs")}
+    rows = [row for row in one_shot.ask(address, "workers") if not row["stand_in"]]
+    states = {row["worker"]: -1 if hubs.get(row["hub"]) != "up" else 100 * (row["state"] == "idle") for row in rows}
+    answering = sum(state != -1 for state in states.values())
+    value = {"ok": answering > 0, "core": True, "workers": states, "warnings": []}
+    show(options, value, lambda: f"{'OK' if answering else 'NOT OK'}: {answering} workers answer")
+    return 0 if answering else 1
 
 
 def jobs(options: argparse.Namespace) -> int:
@@ -140,7 +147,7 @@ def cancel(options: argparse.Namespace) -> int:
     """Cancel single tasks by id, the end of an id, or name, and jobs by name or id; exit code 1 if there is none."""
     if not options.ids and not options.job:
         raise NblbError("nothing to cancel was given; give ids or names of single tasks, or --job NAME")
-    address, _ = one_shot.find(load(options.parameters))
+    address, _ = one_shot.find(settings(options))
     cancelled = {task: _cancel_task(address, task, options) for task in options.ids}
     for name in options.job:
         known = one_shot.ask(address, "job", {"job": name, "name": name, "user": options.user or account()})
@@ -164,7 +171,7 @@ def _cancel_task(address: str, wanted: str, options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, topic: str, about: dict[str, Any] | None = None) -> Any:
-    address, _ = one_shot.find(load(options.parameters))
+    address, _ = one_shot.find(settings(options))
     answer = one_shot.ask(address, topic, {key: value for key, value in (about or {}).items() if value})
     if answer is None:
         raise LoadBalancerUnreachable(f"the load balancer at {address} has no answer to {topic!r}")

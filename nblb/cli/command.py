@@ -6,11 +6,16 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
+
+from nblb.access import connection_file
+from nblb.parameters import Parameters, connected, load
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 MOST_DIGITS = 12  # of a whole number
 MOST_SECONDS = 1e7  # four months
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 
 
@@ -19,14 +24,44 @@ def add(
 ) -> argparse.ArgumentParser:
     """Adds a command; `data`: it prints data, so it has --json."""
     command = commands.add_parser(name, help=what, description=run.__doc__ or what)
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, command=name)
     if parameters:
         command.add_argument(
             "-p", "--parameters", "--pfile", metavar="FILE", help="a parameters.json (default: the shipped settings)"
         )
+        command.add_argument("--cluster", metavar="NAME", help="a cluster on another computer that was joined here")
+        command.add_argument("--connect", metavar="FILE", help="the connection file of such a cluster")
     if data:
         command.add_argument("--json", action="store_true", help="print JSON")
     return command
+
+
+def settings(options: argparse.Namespace, role: str = "") -> Parameters:
+    """The parameters that a command was given: those of a file, or of a cluster that was joined.
+
+    Parameters
+    ----------
+    options
+        The command's.
+    role
+        "hub" for a hub, whose connection file is another; it takes the WKHUB_ settings of the file beside it.
+    """
+    given: str | None = getattr(options, "parameters", None)
+    cluster, file = getattr(options, "cluster", None), getattr(options, "connect", None)
+    if cluster is None and file is None:
+        return load(given)
+    path = Path(file) if file is not None else connection_file.named(str(cluster), role)
+    found = connected(path)
+    if given is None:
+        return found
+    own = {key: value for key, value in load(given).as_dict().items() if key.startswith("WKHUB_")}
+    return found.changed(**own)
+
+
+def duration(text: str) -> float:
+    """Parses a length of time such as 90s, 30m, 1h or 7d; a plain number is seconds."""
+    unit = UNITS.get(text[-1:].lower())
+    return seconds(text[:-1]) * unit if unit else seconds(text)
 
 
 def count(text: str) -> int:

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nblb.cli.command import Commands, add, count
-from nblb.errors import NblbError
+from nblb.cli.command import Commands, add, count, settings
+from nblb.errors import NblbError, NotAllowed
 from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
@@ -74,7 +74,7 @@ def hub(options: argparse.Namespace) -> int:
     from nblb.hub.worker_hub import WorkerHub
     from nblb.system import child_processes
 
-    parameters = load(options.parameters)
+    parameters = settings(options, "hub")
     worker_hub = WorkerHub(parameters, options.workers)
     for name, function in _functions(options.tasks).items():
         worker_hub.add_packed(name, function)
@@ -84,6 +84,8 @@ def hub(options: argparse.Namespace) -> int:
         worker_hub.run()
         if worker_hub.restarts:
             _start_again(presence)
+    if worker_hub.refusal:
+        raise NotAllowed(f"the core refuses this hub: {worker_hub.refusal}")
     return 0
 
 

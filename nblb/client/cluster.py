@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
+from nblb.system.processes import is_of_this_computer
 
 LEAST_PATIENCE_S = 2.0
 ANSWER_S = 10.0  # longest wait for the answer of a core that is connected
@@ -548,7 +548,7 @@ atexit.register(close_all)
 
 def _is_elsewhere(row: HubInfo) -> bool:
     """True for a hub of another computer."""
-    return bool(row.host != socket.gethostname())
+    return not is_of_this_computer(row.hub)
 
 
 def shared_out(total: int, sizes: Mapping[str, int]) -> dict[str, int]:

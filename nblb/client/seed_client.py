@@ -11,9 +11,11 @@ import msgspec
 import zmq
 
 from nblb.client.connection.locate import find_core
-from nblb.errors import LoadBalancerUnreachable, ParametersError
+from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
 from nblb.host import account
 from nblb.parameters import load
+from nblb.system.private_folder import with_connection
+from nblb.transport.curve.keys import dial_plainly
 
 LEAST_PATIENCE_MS = 5_000
 
@@ -65,8 +67,9 @@ class Client:
         --------
         >>> CL.sendTask('HELLO', {'firstName': 'John'}).get('taskid')
         """
-        user = account() if userid is None else userid
-        request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority, "userid": user}
+        request = {"toLB": "NEWTASK", "taskname": taskname, "taskdict": taskdict, "priority": priority}
+        if userid is not None or not self._is_remote():  # on another computer the user is the key's name
+            request["userid"] = account() if userid is None else userid
         return self._ask(request)
 
     def getTask(self, taskid: Any) -> dict[str, Any]:
@@ -140,6 +143,12 @@ class Client:
         answer = msgspec.json.decode(socket.recv_multipart()[-1])
         return answer if isinstance(answer, dict) else {"error": f"The core answered {answer!r}."}
 
+    def _is_remote(self) -> bool:
+        try:
+            return bool(with_connection(self._parameters).connection)
+        except NblbError:  # the request gets it for its answer
+            return False
+
     def _dialled(self) -> zmq.Socket[bytes]:
         address = find_core(self._parameters, zeromq=True)
         if self._socket is not None and self._pid == os.getpid() and self._address == address:
@@ -149,7 +158,7 @@ class Client:
         self._pid, self._address = os.getpid(), address
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(address)
+        dial_plainly(self._socket, address)
         return self._socket
 
     def _hang_up(self) -> None:

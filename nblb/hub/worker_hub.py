@@ -17,13 +17,15 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import cloudpickle
 
 from nblb._version import __version__
-from nblb.host import cores, is_alive, numpy_version
+from nblb.access import connection_file
+from nblb.host import cores, numpy_version
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
@@ -56,13 +58,14 @@ from nblb.protocol.messages import (
     HoldBlob,
     HubHello,
     Message,
+    Refused,
     Welcome,
     core_to_hub,
     hub_to_core,
 )
-from nblb.shared_files.transfer import Folder
+from nblb.shared_files.transfer import Folder, has_ended
 from nblb.system import machine
-from nblb.system.private_folder import refuse_other_computer, runtime_folder
+from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import new_name
 from nblb.transport.dialing import dial, local_address
 from nblb.user_text import clean_name
@@ -90,19 +93,19 @@ class WorkerHub:
     """
 
     def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
-        self.parameters: Parameters = load(parametersfile)
+        self.parameters: Parameters = with_connection(load(parametersfile), "hub")
+        self.refusal = ""  # why the core has refused this hub
         self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._groups = self.parameters.groups(workers)
         self.parameters.check_engines()
-        refuse_other_computer(self.parameters)
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = -1, -1
         self._stop_reason: str | None = None
         self._halted = False
-        self._core_pid = 0
+        self._core_process = ""  # its name, with a mark of its computer
         self._connections = 0
         self._was_connected = False
         self._outgoing: list[Message] = []
@@ -275,7 +278,9 @@ class WorkerHub:
         ]
 
     def _address(self) -> str:
-        """Return the core's address for hubs on this machine; the core need not be there yet."""
+        """Return the core's address for hubs; the core need not be there yet."""
+        if self.parameters.connection:
+            return connection_file.read(Path(self.parameters.connection)).address()
         return local_address(runtime_folder(self.parameters), "hubs")
 
     def _close(self) -> None:
@@ -320,9 +325,11 @@ class WorkerHub:
             if type(message) is HoldBlob:
                 message = self._kept(message)
             elif type(message) is Welcome:
-                self._core_pid = message.pid
+                self._core_process = message.process
                 self._store.open(message.output)
                 self._share_files(message)
+            elif type(message) is Refused and message.kind == "NotAllowed":
+                self.refusal = message.reason
             self._handle(CORE, message, now)
         if line.ready or self._probes.has_more:
             self._look_around()
@@ -388,8 +395,8 @@ class WorkerHub:
         if self._stop_reason is not None:
             self._perform(self._slots.stop(self._stop_reason, now))
             self._stop_reason = None
-        if not self._line.connected and self._core_pid and not is_alive(self._core_pid):
-            self._core_pid = 0
+        if not self._line.connected and self._core_process and has_ended(self._core_process):
+            self._core_process = ""
             self._slots.core_ended()
 
     def _kept(self, message: HoldBlob) -> HoldBlob | BlobMissing:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,8 @@ from nblb.launch.presence import lock_file, present
 from nblb.launch.roles import RoleProcess, spawn, write_log
 from nblb.system.core_file import CoreFile, read_core_file
 from nblb.system.pids import end, is_alive, wait_gone
-from nblb.system.private_folder import refuse_other_computer, runtime_folder
+from nblb.system.private_folder import runtime_folder, with_connection
+from nblb.system.processes import is_of_this_computer
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -42,6 +42,7 @@ START_DEADLINE_S = 30.0
 STOP_GRACE_S = 5.0
 OTHER_CORE_S = 10.0  # how long another core may lock the state folder without answering
 TRIES = 3
+CONNECTED = "connected to the Load Balancer"  # in the log of a hub (hub/slots/slots.py)
 RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
 
 
@@ -133,8 +134,10 @@ def start(
     chosen = settle(parameters, name)
     chosen.groups(workers)  # raises for a wrong number or engine before anything is started
     chosen.check_engines()
-    refuse_other_computer(chosen)
+    chosen = with_connection(chosen)
     started = Started(chosen)
+    if chosen.connection:
+        return _join_remote(chosen, workers, started)
     try:
         with only_one_starter(chosen):
             for left in reversed(range(TRIES)):  # the core that was found may be about to end
@@ -174,14 +177,29 @@ def connect(parameters: Source = None) -> Cluster:
     --------
     >>> cluster = lb.connect("parameters.json")
     """
-    chosen = settle(parameters)
+    chosen = with_connection(settle(parameters))
     one_shot.find(chosen)  # knows best why there is none
     return join(chosen, Started(chosen))
 
 
+def _join_remote(parameters: Parameters, workers: int | None, started: Started) -> Cluster:
+    """Connects to a core on another computer; nothing is started here but the hub that `workers` asks for."""
+    if workers:
+        hub = with_connection(parameters, "hub")  # raises if this account has joined as a person only
+        if not present(hub.runtime_dir, "hub"):
+            start_hub(hub, workers, started)
+    return join(parameters, started)
+
+
 def stop(parameters: Source = None) -> bool:
-    """Ends a cluster's processes on this machine, also when its core is dead; False if there was nothing to end."""
-    chosen = settle(parameters)
+    """Ends a cluster's processes on this machine, also when its core is dead; False if there was nothing to end.
+
+    A core on another computer is asked to end, which only an administrator may.
+    """
+    chosen = with_connection(settle(parameters))
+    if chosen.connection:
+        one_shot.stop_remote(chosen)
+        return True
     with only_one_starter(chosen):
         core = read_core_file(chosen.connection_file)
         found = bool(present(chosen.runtime_dir))
@@ -196,8 +214,11 @@ def stop(parameters: Source = None) -> bool:
 
 def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
     """Starts one more hub on this machine; returns when it is registered with the core."""
-    chosen = settle(parameters)
-    one_shot.find(chosen)  # knows best why there is none
+    chosen = with_connection(settle(parameters))
+    if chosen.connection:
+        chosen = with_connection(chosen, "hub")
+    else:
+        one_shot.find(chosen)  # knows best why there is none
     started = Started(chosen)
     try:
         return start_hub(chosen, workers, started)
@@ -377,8 +398,7 @@ def ensure_hub(parameters: Parameters, address: str, workers: int | None, starte
 
 def _hubs_here(address: str) -> list[Mapping[str, Any]]:
     """The hubs of this computer that are registered with the core."""
-    here = socket.gethostname()
-    return [hub for hub in one_shot.ask(address, "hubs") if hub["host"] == here and is_alive(hub["pid"])]
+    return [hub for hub in one_shot.ask(address, "hubs") if is_of_this_computer(hub["hub"]) and is_alive(hub["pid"])]
 
 
 def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, started: Started) -> None:
@@ -417,6 +437,9 @@ def _spawn_hub(
 
 
 def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | None) -> None:
+    if parameters.connection:  # its own log says so: this account may have no key with which to ask
+        _wait_for(process, "hub", lambda: CONNECTED in process.tail())
+        return
     wanted = sum(group.workers for group in parameters.groups(workers))
 
     def known() -> bool | None:

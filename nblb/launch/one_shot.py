@@ -13,19 +13,23 @@ from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.host import account
 from nblb.protocol.messages import (
+    Administer,
     Answer,
     Ask,
     CancelAnswer,
     CancelTask,
+    DrainHub,
     Hello,
     Message,
     Refused,
+    RemoveHub,
     ScaleHub,
     StopCore,
     client_to_core,
     core_to_client,
 )
 from nblb.system.core_file import CoreFile, read_core_file
+from nblb.system.private_folder import with_connection
 from nblb.transport.dialing import best_address, dial
 
 if TYPE_CHECKING:
@@ -43,6 +47,9 @@ def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
     LoadBalancerUnreachable
         There is no core, or it has ended.
     """
+    parameters = with_connection(parameters)
+    if parameters.connection:
+        return find_core(parameters), None
     core = read_core_file(parameters.connection_file)
     if core is not None and core.stale:
         raise LoadBalancerUnreachable(f"{core.stale} (it was {core.addresses.get('clients')}); {HOW_TO_START}")
@@ -57,6 +64,23 @@ def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s
 def stop_core(core: CoreFile, hubs: bool, timeout_s: float = 5.0) -> None:
     """Asks the core to end, and waits for its confirmation."""
     _question(best_address(core.addresses, "clients"), StopCore(request=1, hubs=hubs), timeout_s, core)
+
+
+def stop_remote(parameters: Parameters, timeout_s: float = 5.0) -> None:
+    """Asks a core on another computer to end with its hubs."""
+    _question(find_core(parameters), StopCore(request=1, hubs=True), timeout_s)
+
+
+def retire_hub(address: str, hub: str, action: str, timeout_s: float = 5.0) -> int:
+    """Drains, undrains or removes a hub; returns how many pieces of work it still has."""
+    if action == "remove":
+        return int(_question(address, RemoveHub(request=1, hub=hub), timeout_s))
+    return int(_question(address, DrainHub(request=1, hub=hub, drain=action == "drain"), timeout_s))
+
+
+def administer(address: str, action: str, about: dict[str, Any], timeout_s: float = 5.0) -> Any:
+    """Changes or lists who may connect; returns the core's answer to an action of broker/access/key_changes.py."""
+    return _question(address, Administer(request=1, action=action, about=about), timeout_s)
 
 
 def scale_hub(address: str, hub: str, workers: int, timeout_s: float = 5.0) -> None:

@@ -109,7 +109,8 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
     log = _open_log(parameters, log_name or role)
     words = (role, "--watch") if role == "health" else (role,)
-    given = ("--parameters", str(settings), "--presence", str(presence.file), str(presence.path))
+    there = ("--connect", parameters.connection) if parameters.connection else ()
+    given = ("--parameters", str(settings), *there, "--presence", str(presence.file), str(presence.path))
     # A hub runs the caller's functions in the caller's folder; the other roles must not keep that folder in use.
     folder = _here() if role == "hub" else parameters.state_dir
     try:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nblb.errors import ParametersError
 from nblb.launch import cluster_processes, notes, one_shot
 from nblb.launch.presence import present
 from nblb.launch.roles import Echo, RoleProcess, spawn, write_private
 from nblb.system.core_file import read_core_file
 from nblb.system.pids import is_alive
-from nblb.system.private_folder import refuse_other_computer
+from nblb.system.private_folder import with_connection
 
 if TYPE_CHECKING:
     from nblb.launch.cluster_processes import Source
@@ -48,7 +49,11 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
     >>> lb.startAll('parameters.json')
     """
     parameters = cluster_processes.settle(pfile)
-    refuse_other_computer(parameters)
+    if with_connection(parameters).connection:
+        raise ParametersError(
+            f"{parameters.source}: LB_IP is {parameters.LB_IP!r}, another computer's, so nothing is started here; "
+            "lb.connect() uses the cluster there"
+        )
     started = cluster_processes.Started(parameters)
     try:
         with cluster_processes.only_one_starter(parameters):

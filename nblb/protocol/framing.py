@@ -59,7 +59,8 @@ class Part(Protocol):
 
 
 Find: TypeAlias = "Callable[[str, int, int], Part | Buffer]"  # name, offset, size; raises ValueError
-Refer: TypeAlias = "Callable[[Part], bool]"  # returns True if this part may be named instead of sent
+# returns True if this part may be named instead of sent, or the name to use for it
+Refer: TypeAlias = "Callable[[Part], bool | str]"
 
 
 class Scattered:
@@ -219,8 +220,8 @@ class _Gather:
     def _part(self, part: Buffer | Part, refer: Refer) -> int | dict[str, Any]:
         if isinstance(part, IN_MEMORY):
             return self._one(part)
-        if refer(part):
-            return {"file": part.name, "at": part.at, "size": part.nbytes}
+        if named := refer(part):
+            return {"file": part.name if named is True else named, "at": part.at, "size": part.nbytes}
         return self._one(part.read())
 
     def _one(self, buffer: Buffer) -> int:

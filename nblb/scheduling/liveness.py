@@ -75,6 +75,8 @@ class Liveness:
             output=policy.output,
             files=policy.files,
             token=policy.token,
+            process=policy.process,
+            bulk=policy.bulk,
         )
 
     def stranger(self, sender: str) -> None:

@@ -14,6 +14,7 @@ from nblb.protocol.commands import Command, Halt, NameFiles, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry
 from nblb.protocol.messages import (
+    Administer,
     Answer,
     Ask,
     BlobMissing,
@@ -73,6 +74,7 @@ from nblb.scheduling.retention import Notices, Retention
 from nblb.scheduling.state import ConnectedClient, Policy, State
 from nblb.scheduling.steering import Steering
 
+ChangeAccess = Callable[[str, Administer, float], "tuple[Any, list[Command]]"]  # user, message, now
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
 
 
@@ -92,6 +94,7 @@ class Scheduler:
         self.policy = policy
         self.state = State(policy)
         self.answers = answers
+        self.administer: ChangeAccess | None = None  # changes who may connect (broker/access/key_changes.py)
         self.steering = steering = Steering(self.state)
         self.intake = Intake(self.state, steering)
         self.outcome = AttemptReports(self.state)
@@ -123,6 +126,7 @@ class Scheduler:
             TurnKnob: steering.turn_knob,
             StopAndKeep: steering.stop_and_keep,
             FetchCall: steering.fetch_call,
+            Administer: self._administer,
             FilesSeen: self._files_seen,
             Heartbeat: self._client_heartbeat,
         }
@@ -314,6 +318,20 @@ class Scheduler:
             value = self.answers(self, message.topic, message.about, now)
             answer = Answer(request=message.request, value=value, committed=committed)
         except Exception as error:  # no query may stop the core
+            text = str(error.args[0]) if error.args else type(error).__name__
+            answer = Answer(request=message.request, error=text, kind="NblbError")
+        self.state.send(client.address, answer)
+
+    def _administer(self, client: ConnectedClient, message: Administer, now: float) -> None:
+        try:
+            if self.administer is None:
+                raise LookupError(
+                    "this core listens on this computer only, so it has no keys; start it with 'nblb start --listen'"
+                )
+            value, commands = self.administer(client.user, message, now)
+            self.state.out += commands
+            answer = Answer(request=message.request, value=value)
+        except Exception as error:  # a wrong request must not stop the core
             text = str(error.args[0]) if error.args else type(error).__name__
             answer = Answer(request=message.request, error=text, kind="NblbError")
         self.state.send(client.address, answer)

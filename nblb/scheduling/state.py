@@ -54,6 +54,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""  # the folder for the output of tasks
     files: str = ""  # the shared folder whose files messages may name instead of sending bytes, and its token
     token: str = ""
+    process: str = ""  # name of the core's process (transfer.process_name)
+    bulk: int = 0  # port of the bulk door; 0: there is none
 
     @property
     def most_ends(self) -> int:

@@ -33,9 +33,3 @@ class Console:
                 self.say("info", f"    {key}: {value}")
         if warning:
             self.say("warning", f"LB - WARNING : {warning}")
-        if parameters.LB_SECURITY == "on" and not parameters.LB_IP.startswith("127.") and parameters.LB_IP != "::1":
-            for text in (
-                f"LB_IP is {parameters.LB_IP}, but with LB_SECURITY on only this computer",
-                "can connect, by Unix sockets; keys for other computers do not exist yet",
-            ):
-                self.say("warning", f"LB - WARNING : {text}")

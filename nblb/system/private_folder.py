@@ -14,6 +14,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
+from nblb.access import connection_file
 from nblb.errors import NblbError, ParametersError
 from nblb.parameters import Parameters
 
@@ -103,11 +106,41 @@ def is_this_computer(name: str) -> bool:
     return any(address in own or is_loopback(address) for address in found)
 
 
-def refuse_other_computer(parameters: Parameters) -> None:
-    """Raise ParametersError if LB_IP is another computer's, although a core is reachable only on its own computer."""
-    if parameters.LB_SECURITY == "on" and not is_this_computer(parameters.LB_IP):
+def with_connection(parameters: Parameters, role: str = "") -> Parameters:
+    """Return the parameters with the connection file of their cluster, if LB_IP is another computer's.
+
+    Parameters
+    ----------
+    parameters
+        Those that somebody has given; `connection` is kept if it is set already.
+    role
+        "hub" for a hub, which has a key of its own; else a person's.
+
+    Raises
+    ------
+    ParametersError
+        This account has not joined that cluster, or the connection file is for another role.
+    NotAllowed
+        Other accounts can read the connection file.
+    """
+    if parameters.connection:
+        found = connection_file.read(Path(parameters.connection))
+        if (found.role == "hub") == (role == "hub"):
+            return parameters
+        if role == "hub":
+            path = connection_file.named(found.cluster, role)
+            return msgspec.structs.replace(parameters, connection=str(path))
         raise ParametersError(
-            f"{parameters.source}: LB_IP is {parameters.LB_IP!r}, which is no address of this computer, and with "
-            'LB_SECURITY "on" a core is reachable only on its own computer; run this there, or leave the key out to '
-            "have a core here."
+            f"{parameters.connection}: is the connection file of a hub, with which no tasks can be sent; "
+            f"{connection_file.HOW_TO_JOIN}."
         )
+    if parameters.LB_SECURITY != "on" or is_this_computer(parameters.LB_IP):
+        return parameters
+    path_there = connection_file.of_host(parameters.LB_IP, parameters.LB_NAME, role)
+    if path_there is not None:
+        return msgspec.structs.replace(parameters, connection=str(path_there))
+    raise ParametersError(
+        f"{parameters.source}: LB_IP is {parameters.LB_IP!r}, which is no address of this computer, and this "
+        f"account has not joined a cluster there{' as a hub' if role == 'hub' else ''}; {connection_file.HOW_TO_JOIN}, "
+        "or leave the key out to have a core here."
+    )

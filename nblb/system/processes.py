@@ -17,6 +17,11 @@ def new_name() -> str:
     return f"{boot_mark()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+def is_of_this_computer(name: str) -> bool:
+    """Return True if a process of this computer (this boot, this container) has made the name."""
+    return name.partition("-")[0] == boot_mark()
+
+
 def has_ended(name: str) -> bool:
     """Return True if the process that made this name is known to have ended."""
     mark, _, rest = name.partition("-")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nblb.access import connection_file
 from nblb.protocol.framing import Codec, Find, Refer
 from nblb.protocol.messages import Message
 from nblb.transport.local_line import SCHEME, LocalLine
@@ -28,12 +29,20 @@ class Dialled(Protocol):
 
 
 def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> Dialled:
-    """Return a line to this address; the line reconnects for ever."""
+    """Return a line to this address; the line reconnects for ever.
+
+    An address with a connection file (connection_file.address) is a core's on another computer.
+    """
     if address.startswith(SCHEME):
         return LocalLine(address, speaks, hears, max_message_mb)
+    plain, file = connection_file.split(address)
+    if file is not None:
+        from nblb.transport.curve.line import CurveLine
+
+        return CurveLine(connection_file.read(file), speaks, hears, max_message_mb)
     from nblb.transport.line import Line  # so that ZeroMQ is loaded only where it is needed
 
-    return Line(address, speaks, hears, max_message_mb)
+    return Line(plain, speaks, hears, max_message_mb)
 
 
 def local_address(folder: Path, door: str) -> str:

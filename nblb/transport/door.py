@@ -21,16 +21,24 @@ class Arrived(NamedTuple):
     messages: list[Any] | None = None
     json: Any = None
     error: ProtocolError | None = None
+    key: str = ""  # of a party on another computer: the public key that it has proved to own …
+    fd: int = -1  # … and the descriptor of its connection
 
 
 class Door:
     """One ROUTER socket with the codecs for the messages that it receives and sends."""
+
+    is_remote = False  # its parties are on other computers (curve/remote_door.py)
 
     def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
         self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
         self.reader = hears.reader()
         self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
         self.is_stirred = True  # edge-triggered: input may be left over, so ask ZeroMQ
+
+    @property
+    def is_for_hubs(self) -> bool:
+        return self.kind.endswith("hub")
 
     def share(self, find: Find) -> None:
         """Allow messages to name files from here on."""

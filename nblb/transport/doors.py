@@ -22,6 +22,8 @@ from nblb.parameters import Parameters
 from nblb.protocol.framing import Buffer, Find, Refer
 from nblb.protocol.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
+from nblb.transport.curve.remote_door import Guard, RemoteDoor
+from nblb.transport.curve.zap import ZapHandler
 from nblb.transport.door import RETRY_S, Arrived, Door, Outbox
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.routers import Routers
@@ -65,18 +67,36 @@ class Doors:
             Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
             Door("health", "health", "LB_HCREPPORT", client_to_core, core_to_client),
         )
-        self._routers = Routers(self._doors)
-        self._by_kind = {door.kind: door for door in self._doors}
-        self._by_kind |= {f"json-{door.name}": door for door in self._doors}
+        self._remote: tuple[RemoteDoor, ...] = ()
+        self._guard: Guard | None = None
+        self._zap: ZapHandler | None = None
+        self._zap_has_more = False
+        self._set_up_routers()
         self._outboxes: dict[str, Outbox] = {}
         self._refer: Refer | None = None
-        self._see_files: set[str] = set()  # peers to which payloads can be sent as file names
+        self._see_files: dict[str, Refer | None] = {}  # peers to which payloads can be sent as file names
         self._turn = 0
         self._selector: selectors.BaseSelector | None = None
         self._local: LocalDoors
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._wake_read, self._wake_write = -1, -1
         self._folder: Path | None = None
+
+    def _set_up_routers(self) -> None:
+        doors = (*self._doors, *self._remote)
+        self._routers = Routers(doors)
+        self._by_kind: dict[str, Door] = {door.kind: door for door in doors}
+        self._by_kind |= {f"json-{door.name}": door for door in doors}
+
+    def admit_remote(self, guard: Guard) -> None:
+        """Let `open` bind doors for other computers, too; before it is called."""
+        clients, hubs, _ = self._doors
+        self._guard = guard
+        self._remote = (
+            RemoteDoor(clients, client_to_core, core_to_client),
+            RemoteDoor(hubs, hub_to_core, core_to_hub),
+        )
+        self._set_up_routers()
 
     def open(self) -> None:
         """Bind the doors; raise NblbError that names the program if an address is taken."""
@@ -101,6 +121,8 @@ class Doors:
                 path = folder / f"{door.name}.local"
                 socket_address(path)  # raises if the path is too long
                 self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
+            if self._guard is not None:
+                self._open_remote(self._guard, selector)
             self._routers.watch(selector)
         except GONE as error:
             self.close()
@@ -108,6 +130,16 @@ class Doors:
         except BaseException:
             self.close()
             raise
+
+    def _open_remote(self, guard: Guard, selector: selectors.BaseSelector) -> None:
+        assert self._context is not None
+        self._zap = ZapHandler(self._context, guard.admits)  # first: without it every handshake would be let in
+        selector.register(self._zap.fileno(), selectors.EVENT_READ, self._zap)
+        for door in self._remote:
+            door.socket = self._context.socket(zmq.ROUTER)
+            bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
+            door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self.addresses[door.name] = door.bind(guard, getattr(self.parameters, door.key))
 
     def _bind_tcp(self, door: Door) -> str:
         ip = loopback_address(self.parameters.LB_IP, "LB_IP")
@@ -130,12 +162,15 @@ class Doors:
     def share(self, find: Find, refer: Refer) -> None:
         """Allow messages to name files: `find` finds the files that peers name, `refer` tests a part."""
         self._refer = refer
-        for door in self._doors:
+        for door in (*self._doors, *self._remote):
             door.share(find)
 
-    def name_files_to(self, peer: str) -> None:
-        """Send payloads to this peer as file names from here on, since it sees the shared folder."""
-        self._see_files.add(peer)
+    def name_files_to(self, peer: str, refer: Refer | None = None) -> None:
+        """Send payloads to this peer as file names from here on, since it can get the files.
+
+        `refer` gives the names for a peer on another computer, which have tickets.
+        """
+        self._see_files[peer] = refer or self._refer
 
     def close(self) -> None:
         """Close all sockets, after at most FLUSH_S for messages on their way."""
@@ -143,9 +178,12 @@ class Doors:
             self._local.close({to: [frames for frames, _ in box.waiting] for to, box in self._outboxes.items()})
             self._selector.close()
             self._selector = None
-        for door in self._doors:
+        for door in (*self._doors, *self._remote):
             if door.socket is not None:
                 door.socket.close()
+        if self._zap is not None:
+            self._zap.close()
+            self._zap = None
         if self._context is not None:
             self._context.term()
             self._context = None
@@ -173,7 +211,7 @@ class Doors:
         assert self._selector is not None
         timeout_s = self._routers.until_looked_at(timeout_s)
         active = self._routers.with_input()
-        if active or self._local.has_more:
+        if active or self._local.has_more or self._zap_has_more:
             timeout_s = 0.0
         elif self._outboxes:
             timeout_s = self._until_retry(timeout_s)
@@ -185,13 +223,17 @@ class Doors:
                     self._write_on(what)
                 if events & selectors.EVENT_READ:
                     peers.append(what)
-            elif type(what) is Door:
+            elif isinstance(what, Door):
                 if what not in active:
                     active.append(what)
             elif type(what) is Listener:
                 self._local.accept(what)
+            elif type(what) is ZapHandler:
+                self._zap_has_more = True
             else:
                 self._take_wake_up()
+        if self._zap_has_more and self._zap is not None:
+            self._zap_has_more = self._zap.answer()
         if self._outboxes:
             self._retry(monotonic())
         self._turn += 1
@@ -250,7 +292,7 @@ class Doors:
     def _withhold(self, to: str, door: Door, messages: Sequence[Message]) -> Sequence[Message]:
         """Move results to `untaken` if too much is queued for a client; their payloads are not read."""
         box = self._outboxes[to]
-        if box.nbytes <= OUTBOX_BYTES or door.kind == "hub":  # a hub's load bounds what it is sent
+        if box.nbytes <= OUTBOX_BYTES or door.is_for_hubs:  # a hub's load bounds what it is sent
             return messages
         large = [message for message in messages if getattr(message, "payload", None) is not None]
         if not large:
@@ -266,7 +308,7 @@ class Doors:
     def _encode(self, to: str, door: Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
         """Return the batch as frames; if one message cannot be encoded, send the others one by one."""
         try:
-            return [(batch, door.speaks.encode(batch, self._refer if to in self._see_files else None))]
+            return [(batch, door.speaks.encode(batch, self._see_files.get(to)))]
         except Exception as error:
             if len(batch) == 1:
                 self.unsayable.append((to, batch[0], error))
@@ -285,7 +327,7 @@ class Doors:
                 self.untaken += [(to, message) for message in messages]
                 self._lost(to)
                 return
-        if box.nbytes > SILENT_BYTES and door.kind != "hub":
+        if box.nbytes > SILENT_BYTES and not door.is_for_hubs:
             del self._outboxes[to]
             self._lost(to)  # it notices at its next message, greets again and fetches what it missed
             return
@@ -345,7 +387,7 @@ class Doors:
     def drop(self, to: str) -> None:
         """Drop the queued messages of this peer, and the note that it sees the files."""
         self._outboxes.pop(to, None)
-        self._see_files.discard(to)
+        self._see_files.pop(to, None)
 
     def answer_json(self, to: str, value: object) -> None:
         """Send the one reply to a JSON request."""

@@ -35,6 +35,8 @@ class Line:
     handle the messages that this `receive` returned, which the core before may have sent).
     """
 
+    EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
     def __init__(self, address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
         self.address = address
         self.connected = False
@@ -45,28 +47,36 @@ class Line:
         self._speaks, self._reader = speaks, hears.reader()
         self._refer: Refer | None = None
         self._outbox: deque[tuple[list[Buffer], int]] = deque()
+        self._max_message_mb = max_message_mb
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._fds: tuple[int, ...] = ()
+        self._dial(address)
+
+    def _dial(self, address: str) -> None:
+        """Make the socket, and connect it."""
         self.socket = self._context.socket(zmq.DEALER)
-        bound(self.socket, max_message_mb)
+        bound(self.socket, self._max_message_mb)
         # random, never reused: the core can tell connections apart, and no party can take another's place
         self.socket.setsockopt(zmq.ROUTING_ID, b"L" + os.urandom(15))
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        self._events = self.socket.get_monitor_socket(events)
-        self._poller = zmq.Poller()
+        self._events = self.socket.get_monitor_socket(self.EVENTS)
         self._poller.register(self.socket, zmq.POLLIN)
         self._poller.register(self._events, zmq.POLLIN)
         self._wants = zmq.POLLIN
-        self._fds: tuple[int, ...] = ()
         self.socket.setsockopt(zmq.IPV6, "[" in address)
         if address.startswith("tcp:"):
             notice_silence(self.socket)
+        self._secure()
         try:
             self.socket.connect(address)
         except zmq.ZMQError as error:
             self.close()
             raise NblbError(f"{address!r} is not an address that can be dialled: {error.strerror}.") from None
+
+    def _secure(self) -> None:
+        """Set the keys of the socket; none here."""
 
     def fileno(self) -> int:
         """Return ZeroMQ's descriptor. It is edge-triggered: when it fires, call `receive(0)` until nothing is left."""
@@ -110,9 +120,14 @@ class Line:
     def _note_events(self) -> None:
         while int(self._events.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             # pyzmq's recv_monitor_message without its module, which imports asyncio: start-up takes a third less time.
-            event = int.from_bytes(self._events.recv_multipart()[0][:2], sys.byteorder)
-            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            self.connections += self.connected
+            frame = self._events.recv_multipart()[0]
+            self._note_event(
+                int.from_bytes(frame[:2], sys.byteorder), int.from_bytes(frame[2:6], sys.byteorder, signed=False)
+            )
+
+    def _note_event(self, event: int, _value: int) -> None:
+        self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.connections += self.connected
 
     def share(self, find: Find | None, refer: Refer | None) -> None:
         """Allow messages to name files, or stop it with None: `find` opens named files, `refer` tests own parts."""
@@ -161,7 +176,10 @@ class Line:
         """Disconnect, after at most FLUSH_S for the last messages to leave."""
         if not self.socket.closed:
             self._flush()
-            self.socket.disable_monitor()
-            self._events.close(0)
-            self.socket.close()
+            self._close_socket(None)
             self._context.term()
+
+    def _close_socket(self, linger: int | None) -> None:
+        self.socket.disable_monitor()
+        self._events.close(0)
+        self.socket.close(linger)

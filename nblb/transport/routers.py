@@ -95,7 +95,10 @@ class Routers:
 
     def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
         """Read one multipart message, or skip it if its sender is ignored; return its bytes and number of messages."""
-        identity = door.socket.recv(zmq.NOBLOCK)
+        if door.is_remote:
+            identity = door.identify(door.socket.recv(zmq.NOBLOCK, copy=False))  # type: ignore[attr-defined]
+        else:
+            identity = door.socket.recv(zmq.NOBLOCK)
         if self._refusing and self._refusing.is_ignored(identity, now):
             self.garbage += 1
             self._refused_frames += skip_frames(door.socket)

@@ -63,9 +63,11 @@ class Running:
         assert isinstance(hear(self.lines[-1])[0], Welcome)
         return self.lines[-1]
 
-    def hub(self, pid: int = 1, host: str = "elsewhere") -> Line:
+    def hub(self, pid: int = 1, host: str = "elsewhere", mark: str = "elsewhere") -> Line:
         self.lines.append(Line(self.balancer.doors.addresses["hubs"], hub_to_core, core_to_hub))
-        hello = HubHello(hub="h", name="lab", host=host, pid=pid, python=(3, 11), cloudpickle="3", groups=())
+        hello = HubHello(
+            hub=f"{mark}-{pid}-1", name="lab", host=host, pid=pid, python=(3, 11), cloudpickle="3", groups=()
+        )
         self.lines[-1].send([hello])
         assert isinstance(hear(self.lines[-1])[0], Welcome)
         return self.lines[-1]

@@ -6,14 +6,16 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
+from nblb.access import connection_file
 from nblb.client.submit.origin import notebook
 from nblb.errors import LoadBalancerUnreachable
 from nblb.host import account
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Hello
 from nblb.system.core_file import read_core_file
-from nblb.system.private_folder import refuse_other_computer
+from nblb.system.private_folder import with_connection
 from nblb.transport.dialing import best_address
 from nblb.user_text import clean_name
 
@@ -26,9 +28,11 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
     LoadBalancerUnreachable
         No core runs, or the one in the connection file has ended.
     ParametersError
-        The parameters name another computer, which cannot be reached with LB_SECURITY "on".
+        The parameters name another computer, whose cluster this account has not joined.
     """
-    refuse_other_computer(parameters)
+    parameters = with_connection(parameters)
+    if parameters.connection:
+        return connection_file.read(Path(parameters.connection)).address()
     core = read_core_file(parameters.connection_file)
     if core is not None:
         address = best_address(core.addresses, "clients", zeromq)

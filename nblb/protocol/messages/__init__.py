@@ -15,6 +15,9 @@ Each module has one direction of a conversation and the union of its messages; o
 from __future__ import annotations
 
 from nblb.protocol.framing import Codec
+from nblb.protocol.messages.access import Administer as Administer
+from nblb.protocol.messages.access import Enrol as Enrol
+from nblb.protocol.messages.access import Enrolled as Enrolled
 from nblb.protocol.messages.blobs import BlobMissing as BlobMissing
 from nblb.protocol.messages.blobs import BlobWanted as BlobWanted
 from nblb.protocol.messages.blobs import HoldBlob as HoldBlob

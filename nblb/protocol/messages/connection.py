@@ -35,6 +35,8 @@ class Welcome(Message):
     output: str = ""  # the folder of this machine with the whole output of tasks (output_log.py)
     files: str = ""  # the state folder, in which large buffers are handed over as files; "" for none
     token: str = ""  # text of a file in it: a party that finds it sees the same folder
+    process: str = ""  # name of the core's process, with a mark of its computer: who has another cannot look it up
+    bulk: int = 0  # port of the bulk door, for large buffers of parties on other computers; 0: there is none
 
 
 class FilesSeen(Message):

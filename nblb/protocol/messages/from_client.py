@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from nblb.protocol.framing import Payload
+from nblb.protocol.messages.access import Administer, Enrol
 from nblb.protocol.messages.blobs import PutBlob
 from nblb.protocol.messages.connection import FilesSeen, Heartbeat, Hello
 from nblb.protocol.messages.vocabulary import Message
@@ -230,4 +231,6 @@ FromClient: TypeAlias = (  # what the clients' door accepts
     | TurnKnob
     | StopAndKeep
     | FetchCall
+    | Administer
+    | Enrol
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from nblb.protocol.framing import Payload
+from nblb.protocol.messages.access import Enrolled
 from nblb.protocol.messages.blobs import BlobMissing, HoldBlob
 from nblb.protocol.messages.connection import Heartbeat, Refused, Welcome
 from nblb.protocol.messages.from_hub import KnobOffered, TaskEmitted, TaskPrinted
@@ -136,4 +137,5 @@ ToClient: TypeAlias = (
     | CancelAnswer
     | Answer
     | CallTold
+    | Enrolled
 )

@@ -1,0 +1,200 @@
+"""What each role may say; pure.
+
+A party on another computer acts as the name that its key has. A *user* submits tasks, and sees and changes only its
+own; a *viewer* asks questions and changes nothing; an *admin* may do all of it for everybody, and change the cluster;
+a *hub* runs what it is given, and gets no other blobs than those that its attempts name. Parties on the core's own
+computer and account do not pass here: whoever runs as that account could read its files anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nblb.access.key_store import Role
+from nblb.protocol.messages import (
+    Administer,
+    Ask,
+    BlobWanted,
+    CancelTask,
+    CollectTask,
+    DrainHub,
+    FetchCall,
+    FetchTask,
+    FilesSeen,
+    ForgetJob,
+    Heartbeat,
+    Hello,
+    HubHello,
+    Message,
+    OpenJob,
+    Publish,
+    PutBlob,
+    RemoveHub,
+    RetryFailed,
+    ScaleHub,
+    SetPriority,
+    StopAndKeep,
+    StopCore,
+    SubmitTask,
+    TurnKnob,
+)
+from nblb.scheduling.hubs import Hub
+from nblb.scheduling.state import State
+
+PEOPLE: tuple[Role, ...] = ("user", "viewer", "admin")
+FOR_ALL = (Hello, Heartbeat, FilesSeen, Ask)
+FOR_ADMINS: dict[type[Message], str] = {
+    StopCore: "stop the cluster",
+    ScaleHub: "change a hub",
+    DrainHub: "drain a hub",
+    RemoveHub: "remove a hub",
+    Publish: "publish functions",
+    Administer: "change keys",
+}
+ABOUT_TASKS = (
+    CancelTask, FetchTask, RetryFailed, SetPriority, TurnKnob, StopAndKeep, FetchCall, ForgetJob, CollectTask
+)  # fmt: skip
+
+
+class Who(NamedTuple):
+    """The owner of a key."""
+
+    name: str
+    role: Role
+
+
+class Judged(NamedTuple):
+    """The message to handle, or None and the reason; `acts_for` is another user in whose name an admin speaks."""
+
+    message: Message | None
+    reason: str = ""
+    acts_for: str = ""
+
+
+def of_client(state: State, who: Who, message: Message) -> Judged:
+    """Judge a message that has arrived at the clients' door."""
+    kind = type(message)
+    if who.role not in PEOPLE:
+        return _denied(f"the key of {who.name!r} is a hub's; people need an invitation with --role user")
+    if kind is Hello:
+        return Judged(msgspec.structs.replace(message, user=who.name))
+    if isinstance(message, FOR_ALL):
+        return Judged(message)
+    if who.role == "viewer":
+        return _denied(f"the key of {who.name!r} is a viewer's, which may look and change nothing")
+    if isinstance(message, (SubmitTask, OpenJob)):
+        return _in_own_name(state, who, message)
+    if who.role == "admin":
+        return Judged(message)
+    if kind in FOR_ADMINS:
+        return _denied(f"only an administrator may {FOR_ADMINS[kind]}, and the key of {who.name!r} is a user's")
+    if isinstance(message, ABOUT_TASKS):
+        other = _other_owner(state, who, message)
+        return (
+            _denied(f"that belongs to {other!r}, and only {other!r} or an administrator may do this")
+            if other
+            else (Judged(message))
+        )
+    if kind is PutBlob:
+        return Judged(message)
+    return _denied(f"a user may not send {kind.__name__}")
+
+
+def of_json(state: State, who: Who, request: Any) -> str:
+    """Return why a JSON request of this party is refused; "" if it is not, or if it is malformed anyway."""
+    if who.role not in PEOPLE:
+        return f"The key of {who.name!r} is a hub's, with which no requests can be sent."
+    if not isinstance(request, dict) or who.role == "admin":
+        return ""
+    if request.get("HEALTH") == "DOWNWORKER":
+        return "Only an administrator may report a worker as down."
+    word = request.get("toLB")
+    if word == "NEWTASK":
+        if who.role == "viewer":
+            return f"The key of {who.name!r} is a viewer's, which may look and change nothing."
+        if request.get("userid") not in (None, who.name):
+            return f"{who.name!r} may not act for {str(request['userid'])[:80]!r}; only an administrator's key may."
+        return ""
+    named = request.get("tasksid") if word == "GETTASKS" else [request.get("taskid")]
+    tasks = [task for task in named if isinstance(task, str)] if isinstance(named, list) else []
+    owner = next((owner for task in tasks if (owner := _owner(state, task)) not in ("", who.name)), "")
+    return f"That task belongs to {owner!r}." if owner else ""
+
+
+def of_hub(hub: Hub | None, who: Who, message: Message) -> Judged:
+    """Judge a message that has arrived at the hubs' door; `hub` is the sender's, once it has said hello."""
+    if who.role != "hub":
+        return _denied(f"the key of {who.name!r} is no hub's; hubs need an invitation with --role hub")
+    if isinstance(message, BlobWanted) and hub is not None and message.hash not in _named_by(hub):
+        return _denied(f"no attempt of hub {who.name!r} names the blob {message.hash[:20]!r}")
+    return Judged(message)
+
+
+def as_hub(who: Who, mark: str, hello: HubHello, ip: str, others: State) -> HubHello:
+    """Return a hub's hello with the name of its key.
+
+    `mark` becomes part of the hub's id: no hub can return as a hub of another key.
+    """
+    hub = f"{hello.hub}-{mark}"
+    taken = any(other.name == who.name and other.id != hub for other in others.hubs.values())
+    return msgspec.structs.replace(
+        hello,
+        hub=hub,
+        name=f"{who.name}-{hello.pid}" if taken else who.name,
+        address="",
+        hc_port=0,
+        lb_port=0,
+        ip=ip,
+    )
+
+
+def _named_by(hub: Hub) -> set[str]:
+    """Return the blobs, and the tasks whose results are arguments, that the attempts of this hub name."""
+    found: set[str] = set()
+    for held in hub.in_hand.values():
+        spec = held.record.spec
+        found.update((spec.function, *spec.constants, *spec.depends, *held.record.codes))
+    return found
+
+
+def _in_own_name(state: State, who: Who, message: SubmitTask | OpenJob) -> Judged:
+    if who.role == "admin":
+        return Judged(message, acts_for=message.user if message.user not in ("", who.name) else "")
+    if message.user not in ("", who.name):
+        return _denied(f"{who.name!r} may not act for {message.user!r}; only an administrator's key may")
+    job = state.jobs.get(message.job) if message.job else None
+    if job is not None and job.user != who.name:
+        return _denied(f"the job belongs to {job.user!r}")
+    if isinstance(message, OpenJob):
+        return Judged(message)
+    for task in (message.task, message.parent, *message.depends):
+        owner = _owner(state, task)
+        if owner not in ("", who.name):
+            return _denied(f"task {message.name} uses a task of {owner!r}, and {who.name!r} may only use its own")
+    return Judged(message)
+
+
+def _other_owner(state: State, who: Who, message: Message) -> str:
+    """Return whose tasks a message is about, if they are another user's; else ""."""
+    names = [getattr(message, "task", ""), *getattr(message, "tasks", ())]
+    job = state.jobs.get(getattr(message, "job", "") or "")
+    owners = [job.user] if job is not None else []
+    owners += [_owner(state, name) for name in names if name]
+    return next((owner for owner in owners if owner not in ("", who.name)), "")
+
+
+def _owner(state: State, task: str) -> str:
+    """Return the user of a submission, or of an item of it; "" if the core does not know it."""
+    if not task:
+        return ""
+    record = state.records.get(task) or state.records.get(task.rpartition(".")[0])
+    if record is not None:
+        return record.user
+    waiting = state.parked.get(state.parked_on.get(task, ""), ())
+    return next((spec.user for _, spec in waiting if spec.task == task), "")
+
+
+def _denied(reason: str) -> Judged:
+    return Judged(None, reason)
