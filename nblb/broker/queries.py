@@ -227,7 +227,17 @@ def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
         if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
     ]
     running = running_by_job(scheduler.state)
-    return [_job_row(scheduler, job, running, now) for job in found[-int(about.get("limit") or MOST_ROWS) :]]
+    limit = int(about.get("limit") or MOST_ROWS)
+    if len(found) > limit:  # jobs that go on are among them, however old they are
+        going = [job for job in found if _goes_on(job)][-limit:]
+        ended = [job for job in found if not _goes_on(job)]
+        found = [*ended[max(0, len(ended) - (limit - len(going))) :], *going]
+    return [_job_row(scheduler, job, running, now) for job in found]
+
+
+def _goes_on(job: SubmittedJob) -> bool:
+    """True if items of the job have not ended, or have not been submitted yet."""
+    return bool(job.unended) or sum(job.counts.values()) < job.items
 
 
 def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
@@ -258,7 +268,7 @@ def _job_row(
 ) -> dict[str, Any]:
     counts = job.shown(running.get(job, 0))
     known = sum(job.counts.values())
-    if job.unended or known < job.items:
+    if _goes_on(job):
         word = "running"
     elif counts.get("FAILED") or counts.get("LOST"):
         word = "failed"
@@ -278,8 +288,14 @@ def _job_row(
         "origin": job.spec.origin,
         "ended_at": 0.0 if ended is None else scheduler.state.wall(ended),
         "ended_ago_s": 0.0 if ended is None else scheduler.state.clock.passed_s(ended, now),
+        "expires_in_s": 0.0 if ended is None else _expires_in_s(scheduler, ended, now),
         "state": word,
     }
+
+
+def _expires_in_s(scheduler: Scheduler, ended: float, now: float) -> float:
+    """Seconds until the results of a job that ended at `ended` may be dropped."""
+    return max(0.0, scheduler.policy.job_ttl_s - scheduler.state.clock.passed_s(ended, now))
 
 
 def tasks(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:

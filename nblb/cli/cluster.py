@@ -136,11 +136,22 @@ def jobs(options: argparse.Namespace) -> int:
         shown = single[: options.limit]
         show(options, shown, lambda: table(shown, ("name", "user", "state", "priority", "task"), "no single tasks"))
         return 0
-    rows = _ask(options, "jobs", {"user": options.user, "limit": options.limit})
-    columns = ("name", "user", "items", "state", "counts", "job")
-    more = f"\nand {len(single):,} single tasks that wait or run: nblb jobs --tasks" if single else ""
+    rows = _ask(options, "jobs", {"user": options.user, "limit": options.limit + 1})
+    cut = len(rows) > options.limit
+    rows = sorted(rows, key=_running_first)[: options.limit]
+    columns = ("name", "task_name", "user", "items", "state", "counts", "took", "job")
+    for row in rows:
+        row["took"] = f"{row['ended_at'] - row['created_at']:.1f} s" if row["ended_at"] else ""
+    more = f"\nonly the latest {options.limit:,} jobs are listed: --limit N lists more" if cut else ""
+    more += f"\nand {len(single):,} single tasks that wait or run: nblb jobs --tasks" if single else ""
     show(options, rows, lambda: table(rows, columns, "no jobs") + more)
     return 0
+
+
+def _running_first(row: dict[str, Any]) -> tuple[bool, float]:
+    """The sort key of a job: those that go on, then those that ended last."""
+    going = row["state"] == "running"
+    return not going, -(row["created_at"] if going else row["ended_at"])
 
 
 def cancel(options: argparse.Namespace) -> int:

@@ -254,6 +254,8 @@ class JobInfo(Row):
         Times by the core's clock, in seconds as time.time(); `ended_at` is 0 until the end.
     ended_ago_s
         Seconds since it ended.
+    expires_in_s
+        Seconds until the core may drop its results; 0 until the end.
     origin
         The notebook and cell that submitted it, as "lab.ipynb#7".
     fingerprint, code
@@ -274,6 +276,7 @@ class JobInfo(Row):
     created_at: float = 0.0
     ended_at: float = 0.0
     ended_ago_s: float = 0.0
+    expires_in_s: float = 0.0
     origin: str = ""
     fingerprint: str = ""
     code: str = ""

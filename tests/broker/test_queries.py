@@ -157,7 +157,7 @@ def test_an_empty_core_answers_everything() -> None:
 
 
 def test_an_unknown_topic_names_those_there_are(world: World) -> None:
-    there = "there is no topic 'nonsense'; there are dropped, hubs, job, jobs, presence, published"
+    there = "there is no topic 'nonsense'; there are dropped, failures, hubs, job, jobs"
     with pytest.raises(LookupError, match=there):
         ask(world, "nonsense")
 
@@ -213,3 +213,11 @@ def test_all_topics_count_calls_and_count_alike() -> None:
     assert ask(world, "status")["counts"]["DONE"] == 48
     (job, _) = ask(world, "jobs")
     assert (job["counts"]["DONE"], job["counts"]["FAILED"]) == (48, 2)
+
+
+def test_a_list_of_jobs_that_is_cut_keeps_those_that_go_on(world: World) -> None:
+    for number in range(5):
+        world.say(ANNA, OpenJob(job=f"more-{number}", name=f"more-{number}", items=int(number == 1)))
+    listed = [row["job"] for row in ask(world, "jobs", limit=2)]
+    assert "more-1" in listed, "an old job of which an item is to come"
+    assert len(listed) == 2

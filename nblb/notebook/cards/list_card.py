@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nblb.notebook.cards.widget import CardWidget
 
 MOST_ROWS = 40
+HASH = 8  # digits shown of a hash
 BUSY_S, QUIET_S = 1.0, 3.0  # between two refreshes
 OVERTAKEN = "lb.jobs() was shown again since; this is how it was at"
 
@@ -104,13 +106,15 @@ class JobsCard(ListCard):
     def rows(self, thing: JobList) -> list[dict[str, Any]]:
         told = thing.latest() if not self._over else list(thing)
         users = {row["user"] for row in told}
-        return [_job_row(row, thing.user, len(users) > 1) for row in sorted(told, key=_order)]
+        named = Counter(row["name"] for row in told)
+        return [_job_row(row, thing.user, len(users) > 1, named[row["name"]] > 1) for row in sorted(told, key=_order)]
 
     def described(self, thing: JobList) -> dict[str, Any]:
         card = super().described(thing)
         going = sum(row["group"] == GOING_ON for row in card["list"])
         card["look"] = ("▶", f"{wording.number(going, 'job')} going on") if going else ("", "none is going on")
         card["subtitle"] = thing.place
+        card["can"]["forget_all"] = not self._over and sum("forget" in row["can"] for row in card["list"]) > 1
         if not card["list"]:
             card["look"] = ("", "no jobs")
             card["notes"].append('task.map(items, job="name") makes one')
@@ -133,7 +137,17 @@ class JobsCard(ListCard):
         if click == "forget":
             connection.carried_out(ForgetJob(request=connection.request(), job=row))
             return "forgotten, with its results"
+        if click == "forget_all":
+            return self._forget_all(thing)
         return super().act(thing, click, value)
+
+    def _forget_all(self, thing: JobList) -> str:
+        """Drops the user's ended jobs, also those beyond the shown rows."""
+        ended = [row for row in self.rows(thing) if "forget" in row["can"]]
+        connection = thing.cluster.connection
+        for row in ended:
+            connection.say(ForgetJob(job=row["id"]))
+        return f"{wording.number(len(ended), 'job')} forgotten, with all results"
 
 
 class InboxCard(ListCard):
@@ -173,11 +187,25 @@ def _order(row: Mapping[str, Any]) -> tuple[bool, float]:
     return not going, -(row.get("created_at", 0.0) if going else row.get("ended_at", 0.0))
 
 
-def _job_row(row: Mapping[str, Any], user: str, several_users: bool) -> dict[str, Any]:
+def _ended(row: Mapping[str, Any]) -> list[str]:
+    """When an ended job ended, how long it took from its submission, and how long its results are kept."""
+    if not row.get("ended_at"):
+        return []
+    kept_s = row.get("expires_in_s", 0.0)
+    return [
+        _when(row["ended_at"]),
+        f"after {wording.duration(max(0.0, row['ended_at'] - row['created_at']))}",
+        f"kept for {wording.duration(kept_s)} more" if kept_s else "",
+    ]
+
+
+def _job_row(row: Mapping[str, Any], user: str, several_users: bool, twins: bool) -> dict[str, Any]:
+    """The row of a job; `twins`: another job has its name, so that its code is shown."""
     counts, total, going = row["counts"], row["items"], row["state"] == "running"
     mine, failed = row["user"] == user, wording.failed(counts)
-    facts = [row["user"] if several_users else "", _cell(row.get("origin", ""))]
-    facts.append("" if going or not row.get("ended_at") else _when(row["ended_at"]))
+    facts = [row["user"] if several_users else "", row["task_name"] if row["task_name"] != row["name"] else ""]
+    facts += [_cell(row.get("origin", "")), f"code {row['code'][:HASH]}" if twins and row["code"] else ""]
+    facts += [f"since {_when(row['created_at'])}"] if going else _ended(row)
     return {
         "id": str(row["job"]),
         "name": str(row["name"]),

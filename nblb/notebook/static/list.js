@@ -3,13 +3,14 @@
 
 const ACTIONS = { attach: "Attach", cancel: "Cancel", forget: "Forget" };
 const SURE_MS = 5000;
+const FOLDED = 6; // a group with more rows starts folded, unless work goes on in it
 
 // An action that cannot be undone takes two presses: the first changes the button's text, the second carries it out.
-const twice = (node, name, about, act) => {
+const twice = (node, name, about, act, sure = "Forget its results") => {
   let until = 0;
   node.onclick = () => {
     if (Date.now() < until) { until = 0; say(node, name); act(); return; }
-    until = Date.now() + SURE_MS; say(node, "Forget its results"); attr(node, "aria-label", `Forget the results of ${about}`);
+    until = Date.now() + SURE_MS; say(node, sure); attr(node, "aria-label", `Forget the results of ${about}`);
     setTimeout(() => { if (until && Date.now() >= until) { until = 0; say(node, name); attr(node, "aria-label", `${name} ${about}`); } }, SURE_MS + 50);
   };
 };
@@ -38,17 +39,21 @@ const list_row = (model, { id, name }) => {
 };
 
 export default live((model, root) => {
-  const top = head([]), other = notes(), body = h("div"), groups = new Map(), rows = new Map();
+  const clear = h("button", { type: "button" }, "Forget all ended");
+  twice(clear, "Forget all ended", "all ended jobs", () => press(model, "forget_all"), "Forget all their results");
+  const top = head([clear]), other = notes(), body = h("div"), groups = new Map(), rows = new Map();
   root.append(top.node, body, other.node);
   return (now) => {
-    top.draw(now, root); other.draw(now, model);
+    top.draw(now, root); other.draw(now, model); show(clear, Boolean(now.can.forget_all)); enable(clear, Boolean(now.can.forget_all));
     const there = new Set(now.list.map((row) => row.id)), names = new Set(now.list.map((row) => row.group));
     for (const [id, row] of rows) if (!there.has(id)) { row.node.remove(); rows.delete(id); }
     for (const name of names) if (!groups.has(name)) {
-      const list = h("ul", { class: "nblb-rows", "aria-label": name }), box = h("div", { class: "nblb-group" }, h("div", { class: "nblb-sub" }, name), list);
-      groups.set(name, { box, list }); body.append(box);
+      const list = h("ul", { class: "nblb-rows", "aria-label": name }), label = h("summary", { class: "nblb-sub" }, name), box = h("details", { class: "nblb-group" }, label, list);
+      const rows_of = now.list.filter((row) => row.group === name).length;
+      box.open = rows_of <= FOLDED || name !== "ended";
+      groups.set(name, { box, list, label }); body.append(box);
     }
-    for (const [name, { box }] of groups) show(box, names.has(name));
+    for (const [name, { box, label }] of groups) { show(box, names.has(name)); say(label, `${name} (${now.list.filter((row) => row.group === name).length})`); }
     const at = new Map();
     for (const row of now.list) {
       if (!rows.has(row.id)) rows.set(row.id, list_row(model, row));

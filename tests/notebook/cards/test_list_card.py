@@ -56,12 +56,18 @@ def jobs_card(cluster: Cluster, *rows: JobInfo) -> tuple[JobsCard, JobList]:
 
 
 def test_jobs_in_text_and_html(cluster: Cluster) -> None:
-    card, told = jobs_card(cluster, row("old", "done", done=198, ended_at=NOVEMBER), row("new"))
+    about = {"created_at": NOVEMBER - 90, "task_name": "simulate", "expires_in_s": 3600.0}
+    card, told = jobs_card(
+        cluster, row("old", "done", done=198, ended_at=NOVEMBER, **about), row("new", created_at=NOVEMBER)
+    )
     described = card.described(told)
     assert static_html.text(described).splitlines() == [
         "jobs: ▶ 1 job going on",
-        "<new>: ▶ running, 122 of 200 tasks, 2 failed, lab.ipynb [7]",
-        "<old>: ✓ done, 200 of 200 tasks, 2 failed, lab.ipynb [7], 2026-11-24 05:30",
+        "<new>: ▶ running, 122 of 200 tasks, 2 failed, lab.ipynb [7], since 2026-11-24 05:30",
+        (
+            "<old>: ✓ done, 200 of 200 tasks, 2 failed, simulate, lab.ipynb [7], 2026-11-24 05:30, after 1 min 30 s, "
+            "kept for 1 h more"
+        ),
     ]
     html = static_html.html(described)
     for words in ("&lt;new&gt;", '<progress value="61" max="100"', ">state</th>", "2026-11-24 05:30"):
@@ -69,6 +75,24 @@ def test_jobs_in_text_and_html(cluster: Cluster) -> None:
     assert [row["bad"] for row in described["list"]] == [1, 1]  # a bar that has failed in one place is not all red
     empty, none = jobs_card(cluster)
     assert static_html.text(empty.described(none)).startswith("jobs: no jobs\n")
+
+
+def test_jobs_of_one_name_are_told_apart_by_their_code(cluster: Cluster) -> None:
+    twins = [row(job, name="sweep", code=code * 16) for job, code in (("1", "a"), ("2", "b"))]
+    card, told = jobs_card(cluster, *twins, row("3", code="c" * 16))
+    shown = {row["id"]: " ".join(row["facts"]) for row in card.described(told)["list"]}
+    assert ("code aaaaaaaa" in shown["1"], "code bbbbbbbb" in shown["2"]) == (True, True)
+    assert "code" not in shown["3"]
+
+
+def test_all_ended_jobs_are_forgotten_at_once(cluster: Cluster) -> None:
+    ended = [row(f"old{n}", "done", ended_at=2.0) for n in range(60)]
+    card, told = jobs_card(cluster, *ended, row("new"), row("theirs", "done", user="bob", ended_at=2.0))
+    assert card.described(told)["can"]["forget_all"]
+    assert card.act(told, "forget_all", None) == "60 jobs forgotten, with all results"
+    assert {message.job for message in cluster.said} == {f"old{n}" for n in range(60)}
+    lone, running = jobs_card(cluster, row("new"))
+    assert not lone.described(running)["can"]["forget_all"]
 
 
 def test_only_ones_own_jobs_can_be_ended(cluster: Cluster) -> None:

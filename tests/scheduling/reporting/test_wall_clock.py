@@ -69,6 +69,7 @@ def test_times_of_tasks_and_jobs_after_the_clock_was_set(world: World) -> None:
     world.now += 7.0
     (job,) = answer(world.scheduler, "jobs", {}, world.now)
     assert (job["created_at"], job["ended_at"], job["ended_ago_s"]) == (8990.0, 9000.0, 7.0)
+    assert job["expires_in_s"] == 172_800.0 - 7.0
     rows = {row["task"]: row for row in answer(world.scheduler, "tasks", {}, world.now)["rows"]}
     assert (rows["one"]["submitted_at"], rows["one"]["ended_at"], rows["one"]["ended_ago_s"]) == (8990.0, 8995.0, 12.0)
     assert (rows["two"]["ended_at"], rows["two"]["ended_ago_s"]) == (9000.0, 7.0)
