@@ -1,4 +1,4 @@
-"""The account, the cores and the processes of this computer: one function for each question about them.
+"""The account, the cores, processes and disks of this computer: one function for each question about them.
 
 The system reuses the pid of an ended process. A pid together with the process's start time (`began`, in the kernel's
 ticks) identifies a process.
@@ -10,10 +10,16 @@ import getpass
 import hashlib
 import os
 import socket
+import stat
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    """9p afs beegfs ceph cifs fuse.glusterfs fuse.sshfs glusterfs gpfs lustre nfs nfs4 orangefs smb2 smb3 smbfs
+    """.split()  # noqa: SIM905  a list of words reads better in one line
+)
 
 
 def account() -> str:
@@ -86,3 +92,75 @@ def numpy_version() -> str:
         return metadata.version("numpy")
     except Exception:  # not installed, or its metadata are damaged
         return ""
+
+
+def network_file_system(path: Path) -> str:
+    """Return the kind of network file system that `path` is on, or "" for a local disk."""
+    kind = _file_system(path)
+    return kind if kind in NETWORK_FILE_SYSTEMS else ""
+
+
+def _file_system(path: Path) -> str:
+    """Return the kind of file system that `path` is on, or will be on; "" if that is unknown."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""  # not Linux: no warning
+    best, kind = -1, ""
+    real = str(path.resolve())
+    for line in mounts:
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), fields[2]
+    return kind
+
+
+# ── places for sockets ──────────────────────────────────────────────────────────────────────────────────────
+
+LONGEST_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+LONGEST_SOCKET_NAME = len("hub-00000000-4194304-00000000.health")
+SOCKETLESS = frozenset("drvfs exfat fuseblk hfsplus msdos ntfs ntfs3 vfat virtiofs".split())  # noqa: SIM905
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # of which a private subfolder is used
+
+
+def socket_folder(state_dir: Path, name: str) -> Path:
+    """Return the folder for the sockets of the cluster of this name and state folder.
+
+    It follows from the state folder alone, so that processes with different environments find each other: a subfolder,
+    or where a socket cannot be made there, a short private folder elsewhere.
+    """
+    real = Path(os.path.realpath(state_dir))
+    inside = real / f"run-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"
+    if not why_no_sockets(inside):
+        return inside
+    return short_folder() / f"{name[:24]}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
+
+
+def why_no_sockets(folder: Path) -> str:
+    """Return a clause on why sockets cannot be made in this folder; "" if they can."""
+    try:
+        longest = len(str(folder).encode()) + 1 + LONGEST_SOCKET_NAME
+    except UnicodeEncodeError:
+        return "its path is not text"
+    if longest > LONGEST_SOCKET_PATH:
+        return f"its path is too long for sockets, whose paths may have {LONGEST_SOCKET_PATH} bytes"
+    kind = _file_system(folder)
+    return f"its file system ({kind}) may have no sockets" if kind in NETWORK_FILE_SYSTEMS | SOCKETLESS else ""
+
+
+def short_folder() -> Path:
+    """Return the first of the short folders in which this account has, or can make, a folder of its own."""
+    own = [Path(base) / f"nblb-{os.getuid()}" for base in SHORT_FOLDERS]
+    return next((folder for folder in own if _is_private(folder)), own[0])
+
+
+def _is_private(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return os.access(folder.parent, os.W_OK | os.X_OK)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()

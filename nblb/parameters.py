@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from msgspec import Meta
 
 from nblb.access import connection_file
 from nblb.errors import ParametersError
-from nblb.host import cores
+from nblb.host import cores, socket_folder
 from nblb.protocol.messages import Group, split_workers
 from nblb.user_text import clean
 
@@ -133,21 +132,16 @@ class Parameters(msgspec.Struct, frozen=True):
         return platformdirs.user_state_path("nblb", appauthor=False) / self.name
 
     @property
-    def runtime_base(self) -> Path:
-        """The folder of all running clusters' folders; short, because a Unix socket's path has at most 107 bytes."""
-        given = os.environ.get("NBLB_RUNTIME_DIR")
-        if given:
-            return Path(given).absolute()
-        session = os.environ.get("XDG_RUNTIME_DIR")
-        if session and Path(session).is_dir():
-            return Path(session) / "nblb"
-        return Path(tempfile.gettempdir()) / f"nblb-{os.getuid()}"
-
-    @property
     def runtime_dir(self) -> Path:
-        """The private folder of the running cluster's sockets; each state folder is a cluster of its own."""
+        """The private folder of the running cluster's sockets; it follows from the state folder and LB_NAME alone.
+
+        NBLB_RUNTIME_DIR names another place for it, which then every process of the cluster must have.
+        """
+        given = os.environ.get("NBLB_RUNTIME_DIR")
+        if not given:
+            return socket_folder(self.state_dir, self.name)
         mark = hashlib.blake2b(os.fsencode(self.state_dir.absolute()), digest_size=4).hexdigest()
-        return self.runtime_base / f"{self.name[:24]}-{mark}"
+        return Path(given).absolute() / f"{self.name[:24]}-{mark}"
 
     @property
     def connection_file(self) -> Path:

@@ -6,6 +6,7 @@ import getpass
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,32 @@ def test_a_zombie_and_a_number_that_no_process_can_have_are_not_alive() -> None:
 
 def test_as_many_cores_as_this_process_may_use() -> None:
     assert 1 <= host.cores() <= (os.cpu_count() or 1)
+
+
+def test_sockets_are_in_the_state_folder_where_they_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two computers may share a disk, but not its sockets; a path may have 107 bytes."""
+    place = Path("/tmp/s")
+    assert host.socket_folder(place, "n").parent == place
+    assert host.why_no_sockets(Path("/tmp") / ("ä" * 40)).startswith("its path is too long")
+    assert host.why_no_sockets(Path("/tmp/\udcff")) == "its path is not text"
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    assert host.socket_folder(link, "n") == host.socket_folder(place, "n")
+    monkeypatch.setattr(host, "_file_system", lambda _: "nfs4")
+    assert "nfs4" in host.why_no_sockets(place)
+    elsewhere = host.socket_folder(place, "n" * 64)
+    assert elsewhere.parent == host.short_folder()
+    assert len(str(elsewhere / ("x" * host.LONGEST_SOCKET_NAME))) <= host.LONGEST_SOCKET_PATH
+    monkeypatch.setattr(os, "getuid", lambda: 4_294_967_294)
+    assert len(str(host.socket_folder(place, "n" * 64))) + 37 <= host.LONGEST_SOCKET_PATH
+
+
+def test_a_short_folder_that_another_account_has_made_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bases = [tmp_path / name for name in ("missing", "linked", "ours")]
+    for base in bases[1:]:
+        base.mkdir()
+    (bases[1] / f"nblb-{os.getuid()}").symlink_to(tmp_path)
+    monkeypatch.setattr(host, "SHORT_FOLDERS", tuple(map(str, bases)))
+    assert host.short_folder() == bases[2] / f"nblb-{os.getuid()}"

@@ -166,14 +166,18 @@ def test_two_state_folders_never_meet(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(load({"LB_NAME": "n" * 64}).runtime_dir.name) < 40  # a Unix socket's path is short
 
 
-def test_the_runtime_folder_without_a_word_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_runtime_folder_follows_from_the_state_folder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBLB_RUNTIME_DIR", raising=False)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert load().runtime_base == tmp_path / "nblb"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
-    assert load().runtime_base.name == f"nblb-{os.getuid()}"
+    short, long = load({"LB_STATE_DIR": "/tmp/s", "LB_NAME": "n"}), load({"LB_STATE_DIR": "/tmp/" + "s" * 90})
+    assert short.runtime_dir.parent == short.state_dir
+    assert short.runtime_dir != short.changed(LB_NAME="other").runtime_dir
+    assert long.runtime_dir.parent.name == f"nblb-{os.getuid()}"
+    before = [short.runtime_dir, long.runtime_dir]
+    for name, value in (("XDG_RUNTIME_DIR", "/tmp"), ("TMPDIR", "/nowhere"), ("HOME", "/nowhere")):
+        monkeypatch.setenv(name, value)
+        assert [short.runtime_dir, long.runtime_dir] == before
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert [short.runtime_dir, long.runtime_dir] == before
 
 
 JSON = st.recursive(

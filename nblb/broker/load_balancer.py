@@ -26,6 +26,7 @@ from nblb.broker import queries
 from nblb.broker.access.gate import Gate
 from nblb.broker.access.key_changes import KeyChanges
 from nblb.broker.dead_hubs import DeadHubs
+from nblb.broker.discovery import Discovery
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.history import UsageHistory
 from nblb.broker.journal.journal import Journal
@@ -36,6 +37,7 @@ from nblb.broker.outgoing import Backpressure, Outgoing
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.broker.task_list import TaskPages
+from nblb.errors import JournalError
 from nblb.host import account
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
@@ -45,6 +47,7 @@ from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
 from nblb.system.machine import allow_many_files
+from nblb.system.private_folder import place_of_sockets
 from nblb.system.processes import has_ended
 from nblb.transport.curve.addresses import listening_address
 from nblb.transport.curve.keys import slowness
@@ -142,7 +145,9 @@ class LoadBalancer:
             )
             self.doors.share(self.journal.claims.find, self.journal.claims.refers)
             self.doors.open()
-            self._write_connection_file()
+            self._discovery = Discovery(parameters, self.journal.folder, self.doors, self._about, self.console.say)
+            self._discovery.publish()
+            self.console.say("info", place_of_sockets(parameters))
         except BaseException:
             self.doors.close()
             self.journal.close()
@@ -181,20 +186,14 @@ class LoadBalancer:
             "addresses": self.doors.addresses,
             "security": self.parameters.LB_SECURITY,
             "state_dir": str(self.parameters.state_dir),
+            "runtime_dir": str(self.doors.folder),
             "durability": self.parameters.LB_DURABILITY,
         }
-
-    def _write_connection_file(self) -> None:
-        path = self.parameters.connection_file
-        rough = path.with_name(f".core-{os.getpid()}.tmp")
-        with open(os.open(rough, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self._about())))
-        rough.rename(path)
 
     def _close(self) -> None:
         self.ready.clear()
         self._stopping.clear()
-        self.parameters.connection_file.unlink(missing_ok=True)  # first, so that no party dials a closing core
+        self._discovery.withdraw()
         self.doors.close()
         self._history.save(self.scheduler.state)
         if self._gate is not None:
@@ -207,7 +206,7 @@ class LoadBalancer:
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            arrived = self.doors.receive(self._delayed_acks())
+            arrived = self.doors.receive(self._discovery.limit(self._delayed_acks()))
             if not arrived:
                 self.journal.rest()
             now = monotonic()
@@ -222,6 +221,8 @@ class LoadBalancer:
             self._hear_of_troubles(now)
             self.journal.claims.rest(now)
             self._observe(now)
+            if reason := self._discovery.keep(now):
+                raise JournalError(f"The core ends, because {reason}, and the journal with it.")
 
     def _observe(self, now: float) -> None:
         """Add to the history; an exception in it is logged like that of a message."""

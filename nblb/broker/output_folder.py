@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nblb.shared_files.output_log import folder_name
+from nblb.errors import NblbError
+from nblb.shared_files.output_log import folder_name, remove_folder
+from nblb.system.private_folder import private_folder
+from nblb.system.state_mark import CORE
 
 FREED_BYTES = 64 * 1024 * 1024  # freed at once, when the journal finds no room
 
@@ -19,40 +21,46 @@ class OutputFolder:
     def __init__(self, state_dir: Path, core: str) -> None:
         self._base = state_dir / "output"
         self.path = self._base / core
-        with contextlib.suppress(OSError):  # a full disk: no output is stored, results may still be
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError, NblbError):  # a full disk: no output is stored, results may still be
+            private_folder(self._base)
+            private_folder(self.path)
 
     def sweep(self, records: Iterable[str]) -> None:
         """Remove the output of another core, and the output of tasks that are not among these submissions."""
         known = {folder_name(record) for record in records}
-        with contextlib.suppress(OSError):
-            for other in self._base.iterdir():
-                if other != self.path:
-                    shutil.rmtree(other, ignore_errors=True)
-            for entry in os.scandir(self.path):
-                if entry.name not in known:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+        for record in _folders(self.path):
+            if record.name not in known:
+                remove_folder(record.path)
+        for core in _folders(self._base):
+            if core.path != str(self.path):
+                freed = sum(remove_folder(record.path) for record in _folders(core.path))
+                if freed or CORE.fullmatch(core.name):
+                    with contextlib.suppress(OSError):  # something else is in it
+                        Path(core.path).rmdir()
 
     def drop(self, record: str) -> None:
         """Remove the output of a dropped submission."""
-        path = self.path / folder_name(record)
-        with contextlib.suppress(OSError):
-            for file in path.iterdir():
-                file.unlink()
-            path.rmdir()
+        remove_folder(self.path / folder_name(record))
 
     def make_room(self) -> bool:
         """Delete the oldest output to free disk space; return False if there is none."""
-        ages: list[tuple[float, int, str]] = []
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(self.path):
-                with contextlib.suppress(OSError):
-                    held = sum(file.stat().st_size for file in os.scandir(entry.path))
-                    ages.append((entry.stat().st_mtime, held, entry.path))
         freed = 0
-        for _, held, path in sorted(ages):
-            shutil.rmtree(path, ignore_errors=True)
-            freed += held
+        for _, path in sorted(self._by_age()):
+            freed += remove_folder(path)
             if freed >= FREED_BYTES:
                 break
         return freed > 0
+
+    def _by_age(self) -> Iterator[tuple[float, str]]:
+        for entry in _folders(self.path):
+            with contextlib.suppress(OSError):
+                yield entry.stat(follow_symlinks=False).st_mtime, entry.path
+
+
+def _folders(path: Path | str) -> list[os.DirEntry[str]]:
+    """Return the folders in a folder, without links; none if the folder itself is a link."""
+    with contextlib.suppress(OSError):
+        if not Path(path).is_symlink():
+            with os.scandir(path) as entries:
+                return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []

@@ -24,6 +24,7 @@ from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
+from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LOG_BYTES = 8 * 1024 * 1024
 WATCH_S = 1.0
+MOST_OTHERS = 3  # looks at a file that another process has locked; a mere reader locks it for a moment, too
 CORE_GONE_S = 5.0  # Health Check and Monitor end this long after a core that has ended on purpose
 
 
@@ -163,27 +165,42 @@ def _role(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    threading.Thread(target=_bound_log, name="nblb-log", daemon=True).start()
+    threading.Thread(target=_look_after, args=(presence, parameters), name="nblb-files", daemon=True).start()
     try:
         yield presence
     finally:
         presence.leave()
 
 
+def _look_after(presence: RoleLock, parameters: Parameters) -> None:
+    """Makes the RoleLock's file again when it is removed, and bounds the log; the thread of each role for its files."""
+    pause, others = threading.Event(), 0
+    while True:
+        pause.wait(WATCH_S)
+        with contextlib.suppress(NblbError, OSError):
+            _bound_log()
+            if parameters.state_dir.is_dir():  # one that was removed is not made again
+                others = 0 if presence.keep(runtime_folder(parameters)) else others + 1
+        if others == MOST_OTHERS and presence.is_alone:
+            print("another process has taken over this role: this one ends", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _bound_log() -> None:
-    """Rotates the log when it has grown long; does nothing on a terminal or a pipe."""
-    pause = threading.Event()
-    while stat.S_ISREG(os.fstat(1).st_mode):
-        if os.fstat(1).st_size > LOG_BYTES:
-            with contextlib.suppress(OSError):  # needs /proc
-                log = Path("/proc/self/fd/1").readlink()
-                log.with_suffix(".log.1").write_bytes(log.read_bytes()[-LOG_BYTES:])
-            os.ftruncate(1, 0)  # the file is open for appending, so the next line is its first
-        pause.wait(30)
+    """Rotates the log if it has grown long; does nothing on a terminal or a pipe."""
+    found = os.fstat(1)
+    if not stat.S_ISREG(found.st_mode) or found.st_size <= LOG_BYTES:
+        return
+    with contextlib.suppress(OSError):  # needs /proc
+        log = Path("/proc/self/fd/1").readlink()
+        old = os.open(log.with_suffix(".log.1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(old, "wb") as file:
+            file.write(log.read_bytes()[-LOG_BYTES:])
+    os.ftruncate(1, 0)  # the file is open for appending, so the next line starts it anew
 
 
 def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there: bool) -> None:
-    """Stops a companion of the core when the core has ended on purpose, which removes core.json.
+    """Stops a companion of the core when the core has ended on purpose, which removes core.json and unlocks its folder.
 
     `was_there`: the starter of this process had found a core, even if it has ended since.
     """
@@ -191,7 +208,7 @@ def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there
     def watch() -> None:
         pause, seen, gone_s = threading.Event(), was_there, 0.0
         while gone_s < CORE_GONE_S:
-            there = parameters.connection_file.exists()
+            there = find_core_file(parameters) is not None
             seen |= there
             gone_s = gone_s + WATCH_S if seen and not there else 0.0
             pause.wait(WATCH_S)

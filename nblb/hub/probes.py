@@ -13,8 +13,10 @@ import zmq
 from nblb.errors import NblbError
 from nblb.parameters import Parameters
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
+from nblb.transport.socket_file import SocketFile
 
 TURN_PROBES = 100
+KEEP_S = 1.0
 
 
 class Probes:
@@ -31,16 +33,39 @@ class Probes:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 100)
         self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
-        self._path = runtime_folder(parameters) / f"hub-{hub}.health"
-        self.address = socket_address(self._path)
+        self._parameters, self._name = parameters, f"hub-{hub}.health"
+        self.address = ""
+        self._file: SocketFile | None = None
+        self._keep_at = 0.0
         self.port = 0
         try:
-            self._socket.bind(self.address)
+            self._bind(runtime_folder(parameters) / self._name)
             if parameters.LB_SECURITY == "none":
                 self.port = self._bind_tcp(parameters)
         except BaseException:
             self.close()
             raise
+
+    def _bind(self, path: Path) -> None:
+        self.address = socket_address(path)
+        self._socket.bind(self.address)
+        self._file = SocketFile(path)
+
+    def keep(self, now: float) -> None:
+        """Bind the Unix socket again if somebody has removed its file; looks once a second.
+
+        It is bound in the next call, since ZeroMQ removes the file of the old address only after a while.
+        """
+        if now < self._keep_at or not self._parameters.state_dir.is_dir():
+            return
+        self._keep_at = now + KEEP_S
+        with contextlib.suppress(NblbError, OSError, zmq.ZMQError):  # a full disk: the next call tries again
+            path = runtime_folder(self._parameters) / self._name
+            if self._file is None:
+                self._bind(path)
+            elif not self._file.is_at(path):
+                self._file = None
+                self._socket.unbind(self.address)
 
     def _bind_tcp(self, parameters: Parameters) -> int:
         ip = loopback_address(parameters.WKHUB_IP, "WKHUB_IP")
@@ -83,4 +108,5 @@ class Probes:
     def close(self) -> None:
         self._socket.close()
         self._context.term()
-        Path(self._path).unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()

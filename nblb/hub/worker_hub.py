@@ -25,6 +25,7 @@ import cloudpickle
 
 from nblb._version import __version__
 from nblb.access import connection_file
+from nblb.errors import NblbError
 from nblb.host import cores, numpy_version
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
@@ -65,13 +66,16 @@ from nblb.protocol.messages import (
 )
 from nblb.shared_files.transfer import Folder, has_ended
 from nblb.system import machine
+from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import new_name
-from nblb.transport.dialing import dial, local_address
+from nblb.transport.dialing import Dialled, dial, local_address
+from nblb.transport.local_line import SCHEME
 from nblb.user_text import clean_name
 from nblb.worker.settings import WorkerSettings
 
 INFINITY = float("inf")
+FIND_S = 1.0  # between two looks for the core's address, while there is no connection
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
 
 
@@ -106,6 +110,7 @@ class WorkerHub:
         self._stop_reason: str | None = None
         self._halted = False
         self._core_process = ""  # its name, with a mark of its computer
+        self._find_at = 0.0
         self._connections = 0
         self._was_connected = False
         self._outgoing: list[Message] = []
@@ -237,7 +242,7 @@ class WorkerHub:
         )
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialed
-        self._line = dial(self._address(), hub_to_core, core_to_hub, parameters.LB_MAX_MESSAGE_MB)
+        self._line = self._dialled(self._address())
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
         machine.load()
 
@@ -281,7 +286,27 @@ class WorkerHub:
         """Return the core's address for hubs; the core need not be there yet."""
         if self.parameters.connection:
             return connection_file.read(Path(self.parameters.connection)).address()
-        return local_address(runtime_folder(self.parameters), "hubs")
+        address = local_address(runtime_folder(self.parameters), "hubs")
+        if os.environ.get("NBLB_RUNTIME_DIR") or Path(address.removeprefix(SCHEME)).exists():
+            return address
+        core = find_core_file(self.parameters)  # perhaps it runs with another NBLB_RUNTIME_DIR
+        known = "" if core is None or core.stale or core.is_on_another_computer else core.addresses.get("hubs_local")
+        return known or address
+
+    def _dialled(self, address: str) -> Dialled:
+        return dial(address, hub_to_core, core_to_hub, self.parameters.LB_MAX_MESSAGE_MB)
+
+    def _dial_again(self, now: float) -> None:
+        """Dial another address if the core has one by now, while there is no connection."""
+        if now < self._find_at:
+            return
+        self._find_at = now + FIND_S
+        with contextlib.suppress(NblbError):  # the state folder is gone: a new core will make another
+            address = self._address()
+            if address != self._line.address:
+                self._line.close()
+                self._connections = 0
+                self._line = self._dialled(address)
 
     def _close(self) -> None:
         if hasattr(self, "_pool"):
@@ -338,6 +363,7 @@ class WorkerHub:
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
             self._on_request(now)
         if slots.is_heartbeat_due(now):
+            self._probes.keep(now)
             slots.load, slots.memory, slots.disk = machine.load(), machine.memory(), machine.disk()
             slots.usage = self._usage.measure(pool.pids())
         self._perform(slots.tick(now))
@@ -398,6 +424,8 @@ class WorkerHub:
         if not self._line.connected and self._core_process and has_ended(self._core_process):
             self._core_process = ""
             self._slots.core_ended()
+        if not self._line.connected:
+            self._dial_again(now)
 
     def _kept(self, message: HoldBlob) -> HoldBlob | BlobMissing:
         """Store a blob for the workers, and return the event for the slots."""

@@ -22,11 +22,12 @@ from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import notes, one_shot
 from nblb.launch.presence import lock_file, present
-from nblb.launch.roles import RoleProcess, spawn, write_log
-from nblb.system.core_file import CoreFile, read_core_file
+from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
+from nblb.system.core_file import CoreFile, find_core_file, former_runtime_folders
 from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import is_of_this_computer
+from nblb.system.state_mark import is_ours
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -67,11 +68,19 @@ class Started:
         stop(self.parameters)
 
     def leave(self) -> None:
-        """Ends the processes started here: the whole cluster if the core is one of them."""
-        if any(process.role == "core" for process in self.processes):
+        """Ends the processes started here: the whole cluster if its core is one of them."""
+        core = find_core_file(self.parameters)
+        if core is not None and not core.stale and core.pid in self._pids("core"):
             stop(self.parameters)
         else:
-            end([process.pid for process in self.processes], STOP_GRACE_S)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Ends the processes started here and no other, after a start that failed."""
+        end(self._pids(), STOP_GRACE_S)
+
+    def _pids(self, role: str = "") -> list[int]:
+        return [process.pid for process in self.processes if role in ("", process.role)]
 
     def add_hub(self, **options: Any) -> RoleProcess:
         """Starts one more hub, with its own number of `workers=`; it also ends with the `with` block."""
@@ -151,7 +160,7 @@ def start(
             warnings.warn(sentence, StartWarning, stacklevel=2)
         return join(chosen, started)
     except BaseException:
-        started.leave()
+        started.give_up()
         raise
 
 
@@ -200,16 +209,45 @@ def stop(parameters: Source = None) -> bool:
     if chosen.connection:
         one_shot.stop_remote(chosen)
         return True
+    if not is_ours(chosen.state_dir):  # no cluster's, or one that has been removed while its cluster ran
+        unlisted = started_with([chosen.runtime_dir / SETTINGS])
+        end(unlisted, STOP_GRACE_S)
+        return bool(unlisted)
     with only_one_starter(chosen):
-        core = read_core_file(chosen.connection_file)
-        found = bool(present(chosen.runtime_dir))
+        core = find_core_file(chosen)
+        folders = _runtime_folders(chosen, core)
+        found = bool(_processes(folders))
         if core is not None and not core.stale:
+            _refuse_elsewhere(core)
             found = True
-            _stop_core(core)
+            _stop_core(core, chosen)
         # Only processes started for a role: a hub or a core may also run in a thread of a user's notebook.
-        end([one.pid for one in present(chosen.runtime_dir)], STOP_GRACE_S)
-        shutil.rmtree(chosen.runtime_dir, ignore_errors=True)  # no process uses it any more
+        end(_processes(folders), STOP_GRACE_S)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)  # no process uses it any more
     return found
+
+
+def _runtime_folders(parameters: Parameters, core: CoreFile | None) -> list[Path]:
+    """The folders with files of this cluster's processes: more than one if they differ in NBLB_RUNTIME_DIR or nblb."""
+    folders = [parameters.runtime_dir, *former_runtime_folders(parameters)]
+    if core is not None and not core.is_on_another_computer:
+        folders.append(core.runtime_dir)
+    return [folder for folder in dict.fromkeys(folders) if folder.is_absolute()]
+
+
+def _processes(folders: Sequence[Path]) -> list[int]:
+    """The cluster's processes on this computer, also those whose lock files somebody has removed."""
+    listed = [one.pid for folder in folders for one in present(folder)]
+    return list(dict.fromkeys([*listed, *started_with([folder / SETTINGS for folder in folders])]))
+
+
+def _refuse_elsewhere(core: CoreFile) -> None:
+    if core.is_on_another_computer:
+        raise LoadBalancerUnreachable(
+            f"the core {core.about.get('name')!r} (pid {core.pid}) runs on the computer "
+            f"{core.about.get('host')}, which has the same state folder; run this there"
+        )
 
 
 def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
@@ -223,7 +261,7 @@ def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProces
     try:
         return start_hub(chosen, workers, started)
     except BaseException:
-        started.leave()
+        started.give_up()
         raise
 
 
@@ -275,9 +313,9 @@ def join(parameters: Parameters, started: Started) -> Cluster:
 @contextlib.contextmanager
 def only_one_starter(parameters: Parameters) -> Iterator[None]:
     """Locks out other starts and stops of this cluster on this machine."""
-    path = parameters.runtime_dir / "start.lock"
+    path = runtime_folder(parameters) / "start.lock"
     until = time.monotonic() + 2 * START_DEADLINE_S
-    while (file := lock_file(runtime_folder(parameters) / "start.lock")) is None:
+    while (file := lock_file(path)) is None:
         if time.monotonic() > until:
             raise NblbError(f"another start or stop of '{parameters.name}' has been going on for a minute ({path})")
         time.sleep(0.02)
@@ -304,8 +342,9 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
     """
     until = time.monotonic() + OTHER_CORE_S
     while True:
-        core = read_core_file(parameters.connection_file)
+        core = find_core_file(parameters)
         if core is not None and not core.stale:
+            _refuse_elsewhere(core)
             if address := _address_of(core, parameters):
                 return address
             continue
@@ -339,7 +378,7 @@ def _address_of(core: CoreFile, parameters: Parameters) -> str:
         address, _ = one_shot.find(parameters)
         one_shot.ask(address, "status")
     except LoadBalancerUnreachable as error:
-        now = read_core_file(parameters.connection_file)
+        now = find_core_file(parameters)
         if now is None or now.stale or now.about != core.about:
             return ""
         raise LoadBalancerUnreachable(
@@ -349,12 +388,12 @@ def _address_of(core: CoreFile, parameters: Parameters) -> str:
 
 
 def _is_there(parameters: Parameters) -> bool:
-    core = read_core_file(parameters.connection_file)
+    core = find_core_file(parameters)
     return core is not None and not core.stale
 
 
 def _core_answers(parameters: Parameters) -> tuple[str, int] | None:
-    core = read_core_file(parameters.connection_file)
+    core = find_core_file(parameters)
     if core is None or core.stale:
         return None
     address, _ = one_shot.find(parameters)
@@ -481,14 +520,14 @@ def _ended(process: RoleProcess, sentence: str) -> str:
     return f"{sentence}; its log {process.log} ends with:\n{said}" if said else f"{sentence}; it wrote nothing"
 
 
-def _stop_core(core: CoreFile) -> None:
+def _stop_core(core: CoreFile, parameters: Parameters) -> None:
     """Stops a living core and its hubs, and waits for its end; a hanging core is left to be killed."""
     try:
         one_shot.stop_core(core, hubs=True)
     except (NblbError, KeyError):
         return
     until = time.monotonic() + STOP_GRACE_S
-    while core.path.exists() and not core.stale and time.monotonic() < until:  # the core removes the file last
+    while _is_there(parameters) and time.monotonic() < until:
         time.sleep(0.005)
 
 

@@ -28,7 +28,7 @@ from nblb.protocol.messages import (
     client_to_core,
     core_to_client,
 )
-from nblb.system.core_file import CoreFile, read_core_file
+from nblb.system.core_file import CoreFile, find_core_file
 from nblb.system.private_folder import with_connection
 from nblb.transport.dialing import best_address, dial
 
@@ -50,7 +50,7 @@ def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
     parameters = with_connection(parameters)
     if parameters.connection:
         return find_core(parameters), None
-    core = read_core_file(parameters.connection_file)
+    core = find_core_file(parameters)
     if core is not None and core.stale:
         raise LoadBalancerUnreachable(f"{core.stale} (it was {core.addresses.get('clients')}); {HOW_TO_START}")
     return find_core(parameters), core

@@ -11,10 +11,13 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nblb.host import boot_mark
 
 SUFFIX = ".here"
 
@@ -37,9 +40,16 @@ class RoleLock:
     """
 
     def __init__(self, runtime_dir: Path, role: str, alone: bool = False) -> None:
+        self.is_alone = alone
         self.path = runtime_dir / f"{role if alone else f'{role}-{os.urandom(6).hex()}'}{SUFFIX}"
         self.file = -1
-        self._about: dict[str, Any] = {"role": role, "pid": os.getpid(), "started_at": time.time()}
+        self._keeping = threading.Lock()  # `keep` runs in a thread of its own
+        self._about: dict[str, Any] = {
+            "role": role,
+            "pid": os.getpid(),
+            "started_at": time.time(),
+            "computer": boot_mark(),
+        }
 
     def take(self, for_child: bool = False) -> bool:
         """Takes the lock; returns False if another process of this role has it.
@@ -66,22 +76,51 @@ class RoleLock:
 
     def say(self, **about: Any) -> None:
         """Adds to the recorded data of this process (the Monitor's address, for example)."""
-        self._about.update(about)
+        with self._keeping:
+            self._about.update(about)
+            self._write()
+
+    def _write(self) -> None:
         text = json.dumps(self._about).encode()
         os.pwrite(self.file, text.ljust(os.fstat(self.file).st_size), 0)  # the file is never shorter than its content
 
-    def leave(self) -> None:
-        if self.file >= 0:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+    def keep(self, runtime_dir: Path) -> bool:
+        """Makes the file again if somebody has removed it; returns False if another process has this role by now."""
+        path = runtime_dir / self.path.name
+        with self._keeping:
+            if self.file < 0 or (path == self.path and self._is_there()):
+                return True
+            try:
+                file = lock_file(path)
+            except OSError:  # no folder, or a full disk: the next call tries again
+                return True
+            if file is None:
+                return False
             os.close(self.file)
-            self.file = -1
+            self.file, self.path = file, path
+            self._write()
+        return True
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self.file))
+        except OSError:
+            return False
+
+    def leave(self) -> None:
+        with self._keeping:
+            if self.file >= 0:
+                if self._is_there():
+                    with contextlib.suppress(OSError):
+                        self.path.unlink()
+                os.close(self.file)
+                self.file = -1
 
 
 def lock_file(path: Path) -> int | None:
     """A descriptor with the lock on the file at `path`; None while another process has the lock."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_ino == os.fstat(file).st_ino:
@@ -106,7 +145,7 @@ def present(runtime_dir: Path, role: str = "") -> list[RunningRole]:
 
 def _read(path: Path) -> RunningRole | None:
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
@@ -114,6 +153,8 @@ def _read(path: Path) -> RunningRole | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             about = json.loads(os.pread(file, 65536, 0) or b"{}")
+            if about.get("computer", boot_mark()) != boot_mark():
+                return None  # of another computer or container, which has the same folder
             pid = int(about["pid"])
             return RunningRole(about["role"], pid, about, path) if pid else None  # None: about to be started
         path.unlink(missing_ok=True)  # the lock was free: the process has ended

@@ -23,11 +23,14 @@ from nblb.errors import NblbError
 from nblb.launch.presence import RoleLock
 from nblb.system import isolated_python
 from nblb.system.pids import children, is_alive, wait_gone
-from nblb.system.private_folder import runtime_folder
+from nblb.system.private_folder import private_folder, runtime_folder
+from nblb.system.state_mark import claim
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
 
+SETTINGS = "parameters.json"  # in the runtime folder: the settings of all processes that were started
+SCRIPT = Path(isolated_python.__file__).name  # the first code of each process that is started
 LONE = frozenset({"health", "monitor"})  # roles with one process per cluster; a core has its own lock
 LOG_BYTES = 4 * 1024 * 1024  # a longer log is rotated when its role starts again
 TAIL_LINES = 20
@@ -90,7 +93,7 @@ def tail(log: Path, start: int = 0) -> str:
 def hand_over(parameters: Parameters) -> Path:
     """Writes the complete parameters, with absolute paths, to a private file for the processes of the cluster."""
     settings = parameters.as_dict() | {"LB_STATE_DIR": str(parameters.state_dir.absolute()), "LB_NAME": parameters.name}
-    return write_private(runtime_folder(parameters), "parameters.json", json.dumps(settings, indent=1).encode())
+    return write_private(runtime_folder(parameters), SETTINGS, json.dumps(settings, indent=1).encode())
 
 
 def write_private(folder: Path, name: str, content: bytes) -> Path:
@@ -104,7 +107,7 @@ def write_private(folder: Path, name: str, content: bytes) -> Path:
 def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
     """Starts `nblb ROLE` detached, without the caller's folder and PYTHON* variables (system/isolated_python.py)."""
     settings = hand_over(parameters)
-    presence = RoleLock(parameters.runtime_dir, role, alone=role in LONE)
+    presence = RoleLock(settings.parent, role, alone=role in LONE)
     if not presence.take(for_child=True):
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
     log = _open_log(parameters, log_name or role)
@@ -135,6 +138,25 @@ def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_
     return RoleProcess(role, child.pid, log, log_start)
 
 
+def started_with(settings: Sequence[Path]) -> list[int]:
+    """The pids of this account's processes that `spawn` has started with one of these files (Linux).
+
+    Their command lines say so, also after somebody has removed the files of their RoleLocks.
+    """
+    wanted, found = {os.fsencode(path) for path in settings}, []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"--presence" not in words or process.stat().st_uid != os.getuid():
+                continue
+            script = Path(os.fsdecode(words[3])).name
+            if script == SCRIPT and words[words.index(b"--parameters") + 1] in wanted:
+                found.append(int(process.name))
+        except (OSError, ValueError, IndexError):
+            continue  # it has ended, or is another program
+    return found
+
+
 def write_log(parameters: Parameters, name: str, line: str) -> None:
     """Adds a line to the log of a role that is not started."""
     with _open_log(parameters, name).open("a", encoding="utf-8") as log:
@@ -156,8 +178,7 @@ def _here() -> Path:
 
 
 def _open_log(parameters: Parameters, name: str) -> Path:
-    folder = parameters.state_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = private_folder(claim(parameters.state_dir) / "logs")
     log = folder / f"{name}.log"
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))

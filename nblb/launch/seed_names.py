@@ -16,7 +16,7 @@ from nblb.errors import ParametersError
 from nblb.launch import cluster_processes, notes, one_shot
 from nblb.launch.presence import present
 from nblb.launch.roles import Echo, RoleProcess, spawn, write_private
-from nblb.system.core_file import read_core_file
+from nblb.system.core_file import find_core_file
 from nblb.system.pids import is_alive
 from nblb.system.private_folder import with_connection
 
@@ -63,7 +63,7 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
             cluster_processes.ensure_monitor(parameters, started)
             processes = [_process(role, parameters, started) for role in ROLES]
     except BaseException:
-        started.leave()
+        started.give_up()
         raise
     for sentence in started.notes:
         print(f"LB - WARNING : {sentence}")
@@ -106,7 +106,7 @@ def startWorkerHub(
         try:
             process = cluster_processes.start_hub(parameters, None, started, ("--tasks", str(functions)))
         except BaseException:
-            started.leave()
+            started.give_up()
             raise
         echo = Echo(process)
         atexit.register(_flush, [echo])
@@ -131,7 +131,7 @@ def _process(role: str, parameters: Parameters, started: cluster_processes.Start
             return process
     log = parameters.state_dir / "logs" / f"{role}.log"
     if role == "core":
-        core = read_core_file(parameters.connection_file)
+        core = find_core_file(parameters)
         return RoleProcess(role, core.pid if core else 0, log)
     there = present(parameters.runtime_dir, role)
     return RoleProcess(role, there[0].pid if there else 0, log)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import zmq
 
 from nblb.parameters import load
+from nblb.system.core_file import find_core_file
+from nblb.transport.dialing import best_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,8 +202,9 @@ class HealthCheck:
             if address:
                 doors.setdefault(address, []).append(worker)
         if not doors and self.workers:  # hubs that listen only in the private folder of this machine
-            everybody = list(self.workers)
-            doors = {f"ipc://{path}": everybody for path in self.parameters.runtime_dir.glob("hub-*.health")}
+            everybody, core = list(self.workers), find_core_file(self.parameters)
+            folder = self.parameters.runtime_dir if core is None else core.runtime_dir
+            doors = {f"ipc://{path}": everybody for path in folder.glob("hub-*.health")}
         return doors
 
     def _ask_core(self, request: dict[str, Any]) -> Any:
@@ -219,11 +222,9 @@ class HealthCheck:
             socket.close(0)
 
     def _health_door(self) -> str:
-        try:
-            addresses = json.loads(self.parameters.connection_file.read_bytes())["addresses"]
-            return str(addresses.get("health") or addresses["health_tcp"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # no core here: perhaps on another computer
+        core = find_core_file(self.parameters)
+        if core is not None and (address := best_address(core.addresses, "health", zeromq=True)):
+            return address
         if self.parameters.LB_SECURITY == "none" and self.parameters.LB_HCREPPORT:
             return f"tcp://{self.parameters.LB_IP}:{self.parameters.LB_HCREPPORT}"
         return ""

@@ -90,6 +90,31 @@ def of_item(found: list[Segment], item: int) -> list[Segment]:
     return [segment for segment in found if first_of.get(segment.attempt) == segment.first]
 
 
+def remove_folder(path: str | Path) -> int:
+    """Remove the output files of a submission, and their folder unless something else is in it; follow no link.
+
+    Returns
+    -------
+    int
+        The number of bytes that were freed.
+    """
+    freed = others = 0
+    with contextlib.suppress(OSError):
+        if Path(path).is_symlink():
+            return 0
+        with os.scandir(path) as entries:
+            for entry in entries:
+                others += 1
+                if _name.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    held = entry.stat(follow_symlinks=False).st_size
+                    Path(entry.path).unlink(missing_ok=True)
+                    freed += held
+                    others -= 1
+        if not others:
+            Path(path).rmdir()
+    return freed
+
+
 class Following:
     """A reader that returns the output of an item written since its last call."""
 

@@ -18,6 +18,9 @@ class Console:
         self._stream = stream
 
     def say(self, level: str, text: str) -> None:
+        """Print a text, unless it is empty."""
+        if not text:
+            return
         stream = self._stream if self._stream is not None else sys.stdout
         try:
             colour = COLOURS.get(level, "") if stream.isatty() else ""

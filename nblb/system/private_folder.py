@@ -10,7 +10,6 @@ import ipaddress
 import os
 import socket
 import stat
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import msgspec
 
 from nblb.access import connection_file
 from nblb.errors import NblbError, ParametersError
+from nblb.host import LONGEST_SOCKET_PATH, why_no_sockets
 from nblb.parameters import Parameters
-
-LONGEST_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+from nblb.system.state_mark import claim
 
 
 def private_folder(path: Path) -> Path:
@@ -42,11 +41,35 @@ def private_folder(path: Path) -> Path:
 
 
 def runtime_folder(parameters: Parameters) -> Path:
-    """Return the private folder of this cluster's sockets, which is made if it is missing."""
-    base = parameters.runtime_base
-    if not base.exists() or base.name.startswith("nblb"):  # a folder that the user has named is not changed
-        private_folder(base)
-    return private_folder(parameters.runtime_dir)
+    """Return the private folder of this cluster's sockets, which is made if it is missing.
+
+    Raises
+    ------
+    JournalError
+        The folder would be inside of a state folder that is not nblb's.
+    """
+    folder = parameters.runtime_dir
+    if is_in_state_folder(folder, parameters):
+        claim(parameters.state_dir)
+    elif not folder.parent.exists() or folder.parent.name.startswith("nblb"):  # one that the user has named stays
+        private_folder(folder.parent)
+    return private_folder(folder)
+
+
+def is_in_state_folder(folder: Path, parameters: Parameters) -> bool:
+    """Return True if this runtime folder is a subfolder of the state folder."""
+    return folder.parent == Path(os.path.realpath(parameters.state_dir))
+
+
+def place_of_sockets(parameters: Parameters) -> str:
+    """Return a sentence that names the folder of the sockets; "" if it is in the state folder."""
+    folder = parameters.runtime_dir
+    if is_in_state_folder(folder, parameters):
+        return ""
+    if os.environ.get("NBLB_RUNTIME_DIR"):
+        return f"the sockets are in {folder}, because NBLB_RUNTIME_DIR names its parent folder"
+    why = why_no_sockets(Path(os.path.realpath(parameters.state_dir)) / "run-000000")
+    return f"the sockets are in {folder}, not in the state folder: {why}"
 
 
 def socket_address(path: Path) -> str:

@@ -21,12 +21,15 @@ from nblb.errors import NblbError
 from nblb.parameters import Parameters
 from nblb.protocol.framing import Buffer, Find, Refer
 from nblb.protocol.messages import Message, client_to_core, core_to_client, core_to_hub, hub_to_core
+from nblb.system.core_file import core_files
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 from nblb.transport.curve.remote_door import Guard, RemoteDoor
 from nblb.transport.curve.zap import ZapHandler
+from nblb.transport.dialing import local_address
 from nblb.transport.door import RETRY_S, Arrived, Door, Outbox
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.routers import Routers
+from nblb.transport.socket_file import SocketFile
 from nblb.transport.sockets import (
     MIB,
     TURN_MESSAGES,
@@ -80,7 +83,8 @@ class Doors:
         self._local: LocalDoors
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._wake_read, self._wake_write = -1, -1
-        self._folder: Path | None = None
+        self.folder: Path | None = None  # of the Unix sockets
+        self._files: dict[str, SocketFile] = {}  # of the ROUTERs, by the door's name
 
     def _set_up_routers(self) -> None:
         doors = (*self._doors, *self._remote)
@@ -100,7 +104,7 @@ class Doors:
 
     def open(self) -> None:
         """Bind the doors; raise NblbError that names the program if an address is taken."""
-        folder = self._folder = runtime_folder(self.parameters)
+        folder = self.folder = runtime_folder(self.parameters)
         self._context = zmq.Context()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -113,9 +117,7 @@ class Doors:
                 door.socket = self._context.socket(zmq.ROUTER)
                 bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
                 door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an undeliverable message raises
-                address = socket_address(folder / door.name)
-                door.socket.bind(address)
-                self.addresses[door.name] = address
+                self._bind(door, folder / door.name)
                 if self.parameters.LB_SECURITY == "none":
                     self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door)
                 path = folder / f"{door.name}.local"
@@ -140,6 +142,35 @@ class Doors:
             bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
             door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             self.addresses[door.name] = door.bind(guard, getattr(self.parameters, door.key))
+    def _bind(self, door: Door, path: Path) -> None:
+        address = socket_address(path)
+        door.socket.bind(address)
+        self._files[door.name] = SocketFile(path)
+        self.addresses[door.name] = address
+
+    def keep(self) -> bool:
+        """Bind the Unix sockets again whose files somebody has removed; return True if there was one.
+
+        A ZeroMQ socket is bound in the next call, since ZeroMQ removes the file of the old address only after a while.
+        """
+        folder = self.folder = runtime_folder(self.parameters)
+        changed = False
+        try:
+            for door in self._doors:
+                path, file = folder / door.name, self._files.get(door.name)
+                if file is None:
+                    self._bind(door, path)
+                    changed = True
+                elif not file.is_at(path):
+                    door.socket.unbind(self.addresses[door.name])
+                    del self._files[door.name]
+                local = folder / f"{door.name}.local"
+                if self._local.keep(door, local):
+                    self.addresses[f"{door.name}_local"] = local_address(folder, door.name)
+                    changed = True
+        except GONE as error:
+            raise NblbError(f"The core cannot listen in {folder}: {error.strerror}.") from None
+        return changed
 
     def _bind_tcp(self, door: Door) -> str:
         ip = loopback_address(self.parameters.LB_IP, "LB_IP")
@@ -152,7 +183,7 @@ class Doors:
         except zmq.ZMQError as error:
             if error.errno != errno.EADDRINUSE:
                 raise NblbError(f"{door.key}: cannot listen on {ip} port {port}: {error.strerror}.") from None
-            holder = holder_of(port, self.parameters.runtime_base)
+            holder = holder_of(port, core_files(self.parameters))
             raise NblbError(
                 f"{door.key}: port {port} of {ip} is taken{holder}; stop that, or choose "
                 "another port (0 for any free one)."
@@ -189,13 +220,13 @@ class Doors:
             self._context = None
             os.close(self._wake_read)
             os.close(self._wake_write)
-        for address in self.addresses.values():
-            if address.startswith("ipc://"):
-                Path(address[6:]).unlink(missing_ok=True)
+        for file in self._files.values():
+            file.remove()
+        self._files.clear()
         self.addresses = {}
-        if self._folder is not None:
+        if self.folder is not None:
             try:
-                self._folder.rmdir()
+                self.folder.rmdir()
             except OSError:
                 pass  # other processes of the cluster still use it
 

@@ -17,6 +17,7 @@ from nblb.transport.door import WORD, Arrived, Door
 from nblb.transport.local_line import SCHEME, linger
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
 from nblb.transport.routers import MOST_REFUSED
+from nblb.transport.socket_file import SocketFile
 from nblb.transport.sockets import FLUSH_S, MIB
 
 BACKLOG = 1024
@@ -60,11 +61,12 @@ class Listener:
     """The listening socket of one door."""
 
     def __init__(self, door: Door, path: Path) -> None:
-        self.door, self.path = door, path
+        self.door = door
         path.unlink(missing_ok=True)  # left by a killed core: the lock on the state folder allows only one
         self.socket = socket.socket(socket.AF_UNIX)
         try:
             self.socket.bind(str(path))
+            self.file = SocketFile(path)
             self.socket.listen(BACKLOG)
         except OSError:
             self.socket.close()
@@ -80,7 +82,7 @@ class LocalDoors:
         self.gone: list[str] = []
         self.garbage = 0
         self._selector, self._max_bytes = selector, max_message_mb * MIB
-        self._listeners: list[Listener] = []
+        self._listeners: dict[str, Listener] = {}  # by the door's name
         self._unnamed: dict[Peer, None] = {}
         self._more: dict[Peer, None] = {}  # peers whose packets have been read but not decoded
 
@@ -91,15 +93,29 @@ class LocalDoors:
     def listen(self, door: Door, path: Path) -> str:
         """Listen for parties of this door; return the address to dial."""
         listener = Listener(door, path)
-        self._listeners.append(listener)
+        self._listeners[door.name] = listener
         self._selector.register(listener.socket, READ, listener)
         return f"{SCHEME}{path}"
 
+    def keep(self, door: Door, path: Path) -> bool:
+        """Listen at this path, again if somebody has removed the socket's file; return True if that was necessary.
+
+        Connections that were accepted before go on.
+        """
+        before = self._listeners.get(door.name)
+        if before is not None and before.file.is_at(path):
+            return False
+        self.listen(door, path)
+        if before is not None:
+            self._selector.unregister(before.socket)
+            before.socket.close()
+        return True
+
     def close(self, waiting: Mapping[str, Sequence[Sequence[Buffer]]]) -> None:
         """Close all sockets, after at most FLUSH_S for messages `waiting` for peers."""
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.socket.close()
-            listener.path.unlink(missing_ok=True)
+            listener.file.remove()
         until = monotonic() + FLUSH_S
         for address, peer in self.peers.items():
             linger(peer.socket, peer.outflow, waiting.get(address, ()), until)

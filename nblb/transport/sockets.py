@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,9 @@ def notice_silence(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.TCP_MAXRT, 3 * SILENCE_S * 1000)  # for sent data without a TCP acknowledgement
 
 
-def holder_of(port: int, runtime_base: Path) -> str:
+def holder_of(port: int, core_files: Iterable[Path]) -> str:
     """Return a clause that follows "is taken" and names the port's owner, as far as this account can see."""
-    for file in runtime_base.glob("*/core.json"):
+    for file in core_files:
         try:
             core = msgspec.json.decode(file.read_bytes())
             if any(address.endswith(f":{port}") for address in core["addresses"].values()):

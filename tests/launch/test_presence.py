@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,33 @@ def test_files_of_others_are_passed_over(tmp_path: Path) -> None:
     assert present(tmp_path) == []
     assert present(tmp_path / "missing") == []
     stray.leave()
+
+
+def test_a_file_that_is_removed_is_made_again(tmp_path: Path, core: RoleLock) -> None:
+    core.say(address="here")
+    assert core.keep(tmp_path)
+    for remove in (core.path.unlink, lambda: shutil.rmtree(tmp_path)):
+        remove()
+        assert present(tmp_path) == []
+        assert core.keep(tmp_path)  # without a folder there is nothing to do
+        tmp_path.mkdir(exist_ok=True)
+        assert core.keep(tmp_path)
+        [one] = present(tmp_path)
+        assert (one.pid, one.about["address"]) == (os.getpid(), "here")
+    core.path.unlink()
+    other = RoleLock(tmp_path, "core", alone=True)
+    assert other.take()
+    assert not core.keep(tmp_path), "another process has taken over"
+    core.leave()
+    assert other.path.exists()
+    other.leave()
+    assert core.keep(tmp_path)
+    assert not other.path.exists()
+
+
+def test_a_process_of_another_computer_is_not_listed(tmp_path: Path, core: RoleLock) -> None:
+    """Its pid would be another program's here; its lock shows that it lives."""
+    core.say(computer="00000000")
+    assert present(tmp_path) == []
+    assert core.path.exists()
+    core.leave()

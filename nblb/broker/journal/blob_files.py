@@ -21,6 +21,8 @@ from nblb.broker.journal.file_claims import FileClaims
 from nblb.errors import JournalError
 from nblb.protocol.framing import Buffer, Payload
 from nblb.shared_files.transfer import FilePart, write_all
+from nblb.system.private_folder import private_folder
+from nblb.system.state_mark import STORED
 
 MAPPED = 1024 * 1024  # files of this size and more are mapped; mapping smaller ones costs more than reading
 
@@ -75,7 +77,7 @@ class BlobFiles:
         self._fresh: set[str] = set()  # on disk, not yet committed
         self._released: list[str] = []  # needed by no row, but perhaps by messages about to be sent
         self._number = count()
-        folder.mkdir(mode=0o700, exist_ok=True)
+        private_folder(folder)
         self.claims = FileClaims(folder.parent, self._users)
 
     def write(self, payload: Payload) -> str:
@@ -104,7 +106,7 @@ class BlobFiles:
             payload.put_away(StoredBytes(f"{self.folder}/{name}", len(_layout(payload)), lengths))
 
     def _write(self, path: Path, parts: list[Buffer]) -> None:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             write_all(file, [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes])
             if self.sync:
@@ -182,10 +184,10 @@ class BlobFiles:
                 (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self, all_of_it: bool = False) -> int:
-        """Remove the files that no row needs; return how many there were."""
+        """Remove the files of nblb that no row needs; return how many there were."""
         swept = 0
         for path in self.folder.iterdir():
-            if all_of_it or path.name not in self._users:
+            if STORED.fullmatch(path.name) and (all_of_it or path.name not in self._users) and not path.is_dir():
                 path.unlink(missing_ok=True)
                 swept += 1
         return swept

@@ -13,10 +13,11 @@ import weakref
 from collections.abc import Container
 from pathlib import Path
 
-from nblb.broker.journal.state_folder import network_file_system
+from nblb.host import network_file_system
 from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory
 from nblb.shared_files.transfer import BLOBS, INCOMING, TOKEN, FilePart, checked, has_ended, open_file, swept_names
+from nblb.system.private_folder import private_folder
 
 SWEEP_S = 60.0
 GRACE_S = 60.0  # a dead sender's last messages may still be on their way
@@ -47,15 +48,14 @@ class FileClaims:
         self._counted = counted
         self._sweep_at = 0.0
         self._claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
-        (root / INCOMING).mkdir(mode=0o700, exist_ok=True)
-        (root / INCOMING).chmod(0o700)
+        private_folder(root / INCOMING)
         self.token = self._token(root / INCOMING / TOKEN)
         self.sweep(0.0)
 
     @staticmethod
     def _token(path: Path) -> str:
         if not path.exists():
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
                 file.write(os.urandom(16).hex())
         return path.read_text()
 

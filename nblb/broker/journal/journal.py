@@ -11,6 +11,7 @@ A start raises the epoch, replays, and sweeps files that no row needs. The steps
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -27,8 +28,9 @@ from nblb.broker.journal.replay import Replay
 from nblb.broker.journal.reserve import Reserve
 from nblb.broker.journal.rows import AttemptRow, Numbers, OpenAttempts, RowBatch, RowEncoder
 from nblb.broker.journal.schema import damaged, prepare
-from nblb.broker.journal.state_folder import StateFolder, network_file_system
+from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import JournalError, JournalFull
+from nblb.host import network_file_system
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry
 
@@ -92,6 +94,7 @@ class Journal:
                     raise
 
     def _connect(self) -> tuple[sqlite3.Connection, str, int]:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))  # SQLite's is 0644
         # Not bound to the opening thread: startLB may run in another thread than the constructor.
         db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
@@ -239,6 +242,11 @@ class Journal:
                 del numbers.of_task[task]
         self._files.remember(batch)
         self._large = batch.large
+
+    @property
+    def folder(self) -> StateFolder:
+        """The locked state folder."""
+        return self._folder
 
     @property
     def claims(self) -> FileClaims:

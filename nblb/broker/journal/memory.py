@@ -20,6 +20,7 @@ from nblb.protocol.journal_entries import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.system.private_folder import private_folder
 
 
 class MemoryJournal:
@@ -42,8 +43,7 @@ class MemoryJournal:
         self.unkept: list[tuple[AnyEntry, Exception]] = []
         self._folder = StateFolder(folder, name)
         try:
-            root = folder / "memory"
-            root.mkdir(mode=0o700, exist_ok=True)
+            root = private_folder(folder / "memory")
             self._blobs = BlobFiles(root / "blobs", sync=False)
             self._blobs.sweep()
         except BaseException:
@@ -51,6 +51,11 @@ class MemoryJournal:
             raise
         self._files: dict[str, list[str]] = {}  # by submission or blob
         self._large: list[tuple[str, Payload]] = []  # payloads written to files, and still in memory
+
+    @property
+    def folder(self) -> StateFolder:
+        """The locked state folder."""
+        return self._folder
 
     @property
     def claims(self) -> FileClaims:

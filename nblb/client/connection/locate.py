@@ -14,7 +14,7 @@ from nblb.errors import LoadBalancerUnreachable
 from nblb.host import account
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Hello
-from nblb.system.core_file import read_core_file
+from nblb.system.core_file import find_core_file, other_core
 from nblb.system.private_folder import with_connection
 from nblb.transport.dialing import best_address
 from nblb.user_text import clean_name
@@ -33,7 +33,7 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
     parameters = with_connection(parameters)
     if parameters.connection:
         return connection_file.read(Path(parameters.connection)).address()
-    core = read_core_file(parameters.connection_file)
+    core = find_core_file(parameters)
     if core is not None:
         address = best_address(core.addresses, "clients", zeromq)
         if core.stale:
@@ -42,6 +42,8 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
             return address
     if parameters.LB_SECURITY == "none" and parameters.LB_CLIENTPULLPORT:
         return f"tcp://{parameters.LB_IP}:{parameters.LB_CLIENTPULLPORT}"
+    if core is None and (other := other_core(parameters)):
+        raise LoadBalancerUnreachable(other)
     raise LoadBalancerUnreachable(
         f"no core '{parameters.name}' runs here: there is no {parameters.connection_file}; "
         "start one with %lb_start, lb.start() or 'nblb start'"

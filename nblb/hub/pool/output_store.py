@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
-from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, segments
+from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, remove_folder, segments
 
 RESERVE_BYTES = 256 * 1024 * 1024  # disk space that output leaves to the journal …
 RESERVE_SHARE = 20  # … or this fraction (1/n) of a small disk
@@ -240,4 +239,4 @@ class OutputStore:
             if name == latest:
                 return
             self._nbytes -= self._sizes.pop(name)
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_folder(folder / name)

@@ -17,8 +17,9 @@ from nblb.broker.journal import schema
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.journal.rows import INLINE
-from nblb.broker.journal.state_folder import StateFolder, network_file_system
+from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import JournalError, JournalFull, JournalLocked
+from nblb.host import network_file_system
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     SCHEMA,
@@ -31,6 +32,7 @@ from nblb.protocol.journal_entries import (
     TaskKept,
 )
 from nblb.protocol.messages import OpenJob, SubmitTask, TaskState
+from nblb.system.core_file import read_lock_file
 from tests.broker.journals import MIB, ended, files, kept, reopened, write
 
 # ── payloads ──
@@ -277,6 +279,37 @@ def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
         folder.close()
         StateFolder(tmp_path).close()
         child.kill()
+
+
+def test_a_removed_lock_lets_no_other_core_in(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path, "first")
+    folder.record({"addresses": {"clients": "ipc:///x"}})
+    (tmp_path / "lock").unlink()
+    with pytest.raises(JournalLocked):
+        StateFolder(tmp_path, "second")
+    assert folder.keep()
+    holder, record = read_lock_file(tmp_path / "lock")
+    assert holder == f"the core 'first' (pid {os.getpid()})"
+    assert record is not None
+    assert record["addresses"] == {"clients": "ipc:///x"}
+    with pytest.raises(JournalLocked, match="in use by the core 'first'"):
+        StateFolder(tmp_path, "second")
+    folder.close()
+    assert read_lock_file(tmp_path / "lock") == ("", None)
+    StateFolder(tmp_path, "second").close()
+
+
+def test_a_state_folder_that_is_gone(tmp_path: Path) -> None:
+    place = tmp_path / "state"
+    folder = StateFolder(place)
+    place.rename(tmp_path / "moved")
+    assert not folder.keep()
+    place.mkdir()
+    assert not folder.keep()
+    place.rmdir()
+    (tmp_path / "moved").rename(place)
+    assert folder.keep()
+    folder.close()
 
 
 # ── size and time ──
