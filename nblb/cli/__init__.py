@@ -16,9 +16,11 @@ from importlib import import_module
 
 from nblb._version import __version__
 from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
+from nblb.user_text import clean
 
 MODULES = ("cluster", "access", "roles", "demo", "bench", "simulate")
 
+LONGEST = 20_000  # characters of an error, which may contain the end of a log
 WRONG, UNREACHABLE, RUNS_ALREADY = 1, 3, 4
 EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load balancer answers, 4 a core runs already"
 
@@ -52,5 +54,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _complain(error: NblbError, code: int) -> int:
-    print(f"nblb: {error}", file=sys.stderr)
+    print(f"nblb: {clean(str(error), LONGEST)}", file=sys.stderr)
     return code

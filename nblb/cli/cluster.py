@@ -16,6 +16,7 @@ from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.host import account
 from nblb.launch import notes, one_shot
 from nblb.launch.cluster_processes import StartWarning
+from nblb.system.console import printable
 from nblb.system.private_folder import with_connection
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _print_status(options: argparse.Namespace, parameters: Parameters, sentences
     said = (core.about if core else {}) | one_shot.ask(address, "status")
     said["monitor"] = launch.monitor_url(parameters)
     if sentences is None:
-        sentences = [*notes.differences(parameters), *filter(None, [notes.monitor_trouble(parameters)])]
+        found = (notes.security(parameters), notes.monitor_trouble(parameters))
+        sentences = [*notes.differences(parameters), *filter(None, found)]
     said["notes"] = list(sentences)
     show(options, said, lambda: _status_text(said, address))
 
@@ -176,7 +178,7 @@ def _cancel_task(address: str, wanted: str, options: argparse.Namespace) -> int:
     try:
         rows = single_tasks.found(lambda *question: one_shot.ask(address, *question), wanted, options.user or account())
     except UnknownTask as problem:
-        print(f"{wanted}: {problem}", file=sys.stderr)
+        print(printable(f"{wanted}: {problem}"), file=sys.stderr)
         return 0
     return sum(one_shot.cancel(address, task=row["task"], kill=options.kill) for row in rows)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from nblb.access import connection_file
 from nblb.parameters import Parameters, connected, load
+from nblb.user_text import clean, clean_name
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 MOST_DIGITS = 12  # of a whole number
@@ -98,7 +99,11 @@ def _clipped(text: str) -> str:
 
 def show(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> None:
     """Prints `value` as JSON with --json, else as text for people."""
-    print(json.dumps(value, indent=1, default=str) if options.json else text())
+    if options.json:
+        print(json.dumps(value, indent=1, default=str))
+        return
+    shown = text()
+    print(clean(shown, len(shown)))
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], empty: str) -> str:
@@ -118,4 +123,4 @@ def _cell(value: Any) -> str:
         return f"{value:.1f}".removesuffix(".0")
     if isinstance(value, Mapping):
         return ", ".join(f"{number} {word}" for word, number in value.items() if number)
-    return str(value)
+    return clean_name(str(value))

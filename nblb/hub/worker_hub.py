@@ -66,6 +66,7 @@ from nblb.protocol.messages import (
 )
 from nblb.shared_files.transfer import Folder, has_ended
 from nblb.system import machine
+from nblb.system.console import printable
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import new_name
@@ -482,6 +483,6 @@ class WorkerHub:
 
     @staticmethod
     def _log(level: str, text: str) -> None:
-        line = f"WKHUB - {text}"
+        line = printable(f"WKHUB - {text}")
         with contextlib.suppress(OSError, ValueError, AttributeError):  # the console may be closed
             print(f"{COLOURS.get(level, '')}{line}\033[0m" if sys.stdout.isatty() else line, flush=True)

@@ -188,7 +188,7 @@ def connect(parameters: Source = None) -> Cluster:
     """
     chosen = with_connection(settle(parameters))
     one_shot.find(chosen)  # knows best why there is none
-    return join(chosen, Started(chosen))
+    return join(chosen, Started(chosen, notes=list(filter(None, [notes.security(chosen)]))))
 
 
 def _join_remote(parameters: Parameters, workers: int | None, started: Started) -> Cluster:
@@ -278,6 +278,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
     ahead: list[RoleProcess] = []
     started.notes[:] = filter(None, [notes.address(parameters), *notes.differences(parameters)])
     address = ensure_core(parameters, started, lambda: ahead.extend(_while_core_starts(parameters, workers, started)))
+    started.note(notes.security(parameters))
     ensure_alone("health", parameters, started)
     if monitor:
         ensure_monitor(parameters, started)

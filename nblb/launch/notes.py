@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nblb.launch.presence import present
 from nblb.launch.roles import tail
+from nblb.system.console import no_security
+from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import is_loopback
 
 if TYPE_CHECKING:
@@ -80,6 +82,13 @@ def address(parameters: Parameters) -> str:
     from nblb.transport.curve import keys  # which loads ZeroMQ
 
     return keys.slowness()
+
+
+def security(parameters: Parameters) -> str:
+    """The warning that the cluster of these parameters lets other accounts in; else ""."""
+    core = None if parameters.connection else find_core_file(parameters)
+    running = core.about.get("security") if core is not None else None
+    return no_security(parameters.changed(LB_SECURITY=running) if running in ("on", "none") else parameters)
 
 
 def monitor_refused(parameters: Parameters) -> str:

@@ -59,6 +59,7 @@ def startAll(pfile: Source = None, returnStartFct: bool = False) -> list[Any]:
         with cluster_processes.only_one_starter(parameters):
             started.note(notes.address(parameters), *notes.differences(parameters))
             cluster_processes.ensure_core(parameters, started)
+            started.note(notes.security(parameters))
             cluster_processes.ensure_alone("health", parameters, started)
             cluster_processes.ensure_monitor(parameters, started)
             processes = [_process(role, parameters, started) for role in ROLES]

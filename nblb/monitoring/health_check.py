@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import zmq
 
 from nblb.parameters import load
+from nblb.system.console import printable
 from nblb.system.core_file import find_core_file
 from nblb.transport.dialing import best_address
 
@@ -239,7 +240,7 @@ class HealthCheck:
             self._say(level, sentence or key)
 
     def _say(self, level: str, sentence: str) -> None:
-        output = self._output or sys.stdout
+        output, sentence = self._output or sys.stdout, printable(sentence)
         if output.isatty():
             sentence = f"{COLOURS[level]}{sentence}{NO_COLOUR}"
         print(sentence, file=output, flush=True)

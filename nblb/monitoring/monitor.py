@@ -22,6 +22,7 @@ from bokeh.plotting import figure
 
 from nblb.errors import NblbError, NotAllowed
 from nblb.monitoring import pages, wording
+from nblb.monitoring.known_hosts import refuse_others
 from nblb.monitoring.poller import ClusterPicture, Poller, Source
 from nblb.monitoring.table import Table
 from nblb.parameters import Parameters, load
@@ -234,6 +235,7 @@ def open_server(
             f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
             "give another one, or 0 for any free one."
         ) from None
+    refuse_others(server)
     path = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     return server, poller, f"http://{address}:{port}/{path}"
 

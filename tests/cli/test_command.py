@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nblb import cli, launch
+from nblb.cli import command
 from nblb.cli.command import table
 from nblb.errors import NblbError
 from nblb.launch import roles
@@ -186,3 +188,14 @@ def test_bench_without_a_cluster_starts_one_and_stops_it(parameters_file: str) -
 def test_bench_refuses_what_it_cannot_do(parameters_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "-p", parameters_file, "--seconds", "0"]) == 1
     assert "--seconds is 0; it must be above 0" in capsys.readouterr().err
+
+
+def test_names_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"name": "\x1b[2Jx\n\x07" + "y" * 1_000_000, "state": 7}]
+    command.show(argparse.Namespace(json=False), rows, lambda: command.table(rows, ("name", "state"), "none") + "\x1bc")
+    shown = capsys.readouterr().out
+    assert "\\x1b[2Jx\\n\\x07yyy" in shown
+    assert "\x1b" not in shown
+    assert len(shown) < 2_000
+    command.show(argparse.Namespace(json=True), rows, str)
+    assert "\x1b" not in capsys.readouterr().out

@@ -16,7 +16,9 @@ import pytest
 
 import nblb as lb
 from nblb import launch
+from nblb.cli import main
 from nblb.errors import ParametersError
+from nblb.host import account
 from nblb.hub.worker_hub import WorkerHub
 from nblb.launch import notes
 from nblb.launch.cluster_processes import StartWarning
@@ -57,6 +59,23 @@ def test_a_pyzmq_that_encrypts_slowly_is_noted(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("zmq.pyzmq_version_info", lambda: (27, 2, 0))
     assert notes.address(load({"LB_IP": "127.0.0.1"})) == ""
     assert "40 MiB/s" in notes.address(load({"LB_IP": "192.0.2.7"}))
+
+
+def test_a_cluster_without_security_is_warned_of_at_each_start(
+    settings: dict[str, Any], parameters_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with started(settings | {"LB_SECURITY": "none"}) as (cluster, said):
+        (sentence,) = said
+        assert f"every account of this computer can run code as {account()}" in sentence
+        assert sentence in view_model.cluster(cluster.snapshot())["notes"]
+        log = cluster.status().state_dir + "/logs/core.log"
+        assert f"LB - WARNING : {sentence}" in Path(log).read_text()
+        with started(settings) as (again, said):  # whatever this caller's parameters say
+            assert sentence in said
+            assert sentence in again.notes
+            assert sentence in launch.connect(settings).notes
+            assert main(["status", "-p", parameters_file]) == 0
+            assert sentence in capsys.readouterr().out
 
 
 def test_settings_that_the_running_processes_do_not_have(settings: dict[str, Any], tmp_path: Path) -> None:
