@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,48 @@ def test_an_environment_that_does_not_exist_is_an_error() -> None:
     said = subprocess.run([sys.executable, str(SCRIPT), "olddest"], capture_output=True, text=True)
     assert said.returncode == 2
     assert "'olddest' is none of oldest, newest, floors" in said.stderr
+
+
+TEST = """#!/bin/sh
+echo "$@" >>calls
+[ "$1" != --last-failed ] || exit $(cat second)
+mkdir -p .pytest_cache/v/cache
+cd .pytest_cache/v/cache
+printf '{\\n  "tests/test_a.py::test_b[c-1]": true,\\n  "tests/test_d.py::test_e": true\\n}' >lastfailed
+exit 1
+"""
+
+
+@pytest.mark.parametrize(("second", "said"), [(0, "Flaky: these failed beside others and passed alone:"), (1, "")])
+def test_what_failed_once_is_named(tmp_path: Path, second: int, said: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "test").write_text(TEST)
+    (tmp_path / "test").chmod(0o755)
+    (tmp_path / "second").write_text(str(second))
+    done = subprocess.run([tmp_path / ".ci" / "run", "tests"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == second
+    again = "--last-failed --last-failed-no-failures none -p no:randomly"
+    assert (tmp_path / "calls").read_text().splitlines() == ["tests", again]
+    names = "    tests/test_a.py::test_b[c-1]\n    tests/test_d.py::test_e\n"
+    assert f"These failed and run again, alone:\n{names}" in done.stdout
+    assert done.stdout.endswith(f"{said}\n{names}" if said else names)
+
+
+def test_what_failed_once_on_another_python_is_named(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(script, "environment", lambda *_args, **_named: sys.executable)
+    test = tmp_path / "test_once.py"
+    test.write_text(
+        "from pathlib import Path\n"
+        "def test_once():\n"
+        "    mark = Path(__file__).with_name('mark')\n"
+        "    there = mark.exists()\n"
+        "    mark.touch()\n"
+        "    assert there\n"
+    )
+    monkeypatch.setattr(script, "CORE", [str(test), f"--rootdir={tmp_path}"])
+    said = script.attempt("newest", tmp_path / "environment", [])
+    assert said == "passed; flaky, these passed at the second try: test_once.py::test_once"
+    assert script.attempt("newest", tmp_path / "environment", []) == "passed"
