@@ -32,7 +32,7 @@ def test_rows_and_status(cluster: Cluster) -> None:
 
 
 def test_jobs(cluster: Cluster) -> None:
-    task_decorator.task(abs).map([1, 2], job="mine").results(10)
+    task_decorator.task(abs).map([1, 2], job="mine").results(60)
     (row,) = lb.jobs()
     assert (row.name, row["items"], row.counts) == ("mine", 2, {"DONE": 2})
 
@@ -135,24 +135,24 @@ def test_buttons_work_while_the_main_thread_waits(
     future = task_decorator.task(abs).submit(-5)
     wait_until(lambda: core.specs)
     front_end.register("pump", core.run)  # a click that lets the task run
-    assert future.result(10) == 5
+    assert future.result(60) == 5
     job = task_decorator.task(abs).map([-1, -2])
-    assert job.results(10) == [1, 2]
+    assert job.results(60) == [1, 2]
     assert [f.result() for f in lb.as_completed([task_decorator.task(abs).submit(3)], timeout=10)] == [3]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_makes_its_own_connection(cluster: Cluster) -> None:
-    assert task_decorator.task(abs).submit(-1).result(10) == 1
+    assert task_decorator.task(abs).submit(-1).result(60) == 1
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            code = 0 if task_decorator.task(abs).submit(-7).result(10) == 7 else 2
+            code = 0 if task_decorator.task(abs).submit(-7).result(60) == 7 else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert task_decorator.task(abs).submit(-2).result(10) == 2
+    assert task_decorator.task(abs).submit(-2).result(60) == 2
 
 
 def test_when_a_cluster_closes_the_one_before_it_is_in_use_again(make_cluster: Callable[[], Cluster]) -> None:

@@ -25,7 +25,7 @@ def fail(x: int) -> int:
 def test_submit_and_map(cluster: Cluster, core: FakeCore) -> None:
     with cluster.executor(priority=5) as executor:
         assert isinstance(executor, concurrent.futures.Executor)
-        assert executor.submit(pow, 2, 5).result(10) == 32
+        assert executor.submit(pow, 2, 5).result(60) == 32
         assert list(executor.map(operator.add, range(5), range(5))) == [0, 2, 4, 6, 8]
         assert list(executor.map(pow, range(10), [2] * 10, chunksize=3)) == [n * n for n in range(10)]
     (job,) = core.said(OpenJob)
@@ -38,7 +38,7 @@ def test_exceptions_are_the_original_ones(cluster: Cluster) -> None:
     with cluster.executor() as executor:
         future = executor.submit(fail, 7)
         with pytest.raises(LookupError, match="7") as caught:
-            future.result(10)
+            future.result(60)
         assert isinstance(caught.value.__cause__, TaskFailed)
         assert "raise LookupError(x)" in str(caught.value.__cause__)
         assert isinstance(future.exception(), LookupError)
@@ -58,7 +58,7 @@ def test_shutdown(cluster: Cluster, core: FakeCore) -> None:
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(pow, 1, 1)
     core.run()
-    assert futures[0].result(10) == 1
+    assert futures[0].result(60) == 1
     executor.shutdown()
 
 
@@ -94,11 +94,11 @@ def test_an_executor_for_each_call_is_one_job_while_calls_are_open(cluster: Clus
     assert {spec.job for spec in core.specs.values()} == {job.job}
     assert forgotten(core) == []
     core.run()
-    assert [future.result(10) for future in futures] == [*range(60)]
+    assert [future.result(60) for future in futures] == [*range(60)]
     wait_until(lambda: forgotten(core) == [job.job])
     core.hold = False
     for n in range(3):  # one after the other: none is left behind
-        assert lb.executor().submit(abs, -n).result(10) == n
+        assert lb.executor().submit(abs, -n).result(60) == n
     wait_until(lambda: len(forgotten(core)) == len(core.said(OpenJob)))
 
 
@@ -131,7 +131,7 @@ def test_a_job_is_forgotten_when_the_last_call_ends_after_a_shutdown_that_does_n
     wait_until(lambda: len(core.specs) == 1)
     assert forgotten(core) == []
     core.run()
-    assert future.result(10) == 3
+    assert future.result(60) == 3
     wait_until(lambda: len(forgotten(core)) == 1)
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_pickled_is_the_error_of_the_future(cluster: Cluster) -> 
         assert (future.done(), future.state) == (True, "FAILED")
         with pytest.raises(pickle.PicklingError, match="lock"):
             list(executor.map(abs, [threading.Lock()]))
-        assert executor.submit(abs, -1).result(10) == 1
+        assert executor.submit(abs, -1).result(60) == 1
 
 
 def test_unknown_keywords_are_refused_with_a_sentence(cluster: Cluster) -> None:
@@ -179,8 +179,8 @@ def test_the_number_of_workers_is_that_of_the_cluster(cluster: Cluster, monkeypa
 def test_a_task_keeps_its_options_and_takes_the_executors(cluster: Cluster, core: FakeCore) -> None:
     task = lb.task(pow, retries=2, timeout=3, name="power")
     with cluster.executor(priority=5, user="anna") as executor:
-        assert executor.submit(task, 2, 5).result(10) == 32
-        assert executor.submit(task.options(priority=9), 2, 5).result(10) == 32
+        assert executor.submit(task, 2, 5).result(60) == 32
+        assert executor.submit(task.options(priority=9), 2, 5).result(60) == 32
         assert list(executor.map(task, range(4), [2] * 4, chunksize=2)) == [0, 1, 4, 9]
     told = [(spec.name, spec.priority, spec.user, spec.retries, spec.timeout_s) for spec in core.said(SubmitTask)]
     assert told == [("power", 5, "anna", 2, 3), ("power", 9, "anna", 2, 3), *[("power", 5, "anna", 2, 6)] * 2]

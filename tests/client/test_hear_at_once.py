@@ -135,7 +135,7 @@ def test_a_lone_end_is_heard_by_who_waits_for_it(
 ) -> None:
     listening(connection, monkeypatch)
     for task in "abc":
-        assert submit(connection, task).result(30) == 42
+        assert submit(connection, task).result(60) == 42
     assert settlers == [threading.current_thread()] * 3
     assert not connection.owners
     assert not connection.session.records
@@ -146,7 +146,7 @@ def test_a_failure_is_heard_so_too(connection: Connection, hub: Hub, monkeypatch
     listening(connection, monkeypatch)
     hub.failure = Failure(kind="ValueError", message="no")
     with pytest.raises(TaskFailed, match="no"):
-        submit(connection, "a").result(30)
+        submit(connection, "a").result(60)
 
 
 def test_what_else_comes_is_left_to_the_thread(
@@ -159,7 +159,7 @@ def test_what_else_comes_is_left_to_the_thread(
     monkeypatch.setattr(LocalLine, "hear", lambda line: [progress, *hear(line)])
     show = lambda port, future, changed: shown.append((threading.current_thread(), changed.progress))  # noqa: E731
     monkeypatch.setattr(FuturePort, "show", show)
-    assert submit(connection, "a").result(30) == 42
+    assert submit(connection, "a").result(60) == 42
     assert shown == [(connection._thread, 50.0)]
     assert settlers == [connection._thread]
 
@@ -181,8 +181,8 @@ def test_a_callback_may_submit_and_wait(connection: Connection, hub: Hub, monkey
     listening(connection, monkeypatch)
     seen: list[int] = []
     future = submit(connection, "a")
-    future.add_done_callback(lambda _: seen.append(submit(connection, "b").result(30)))
-    assert future.result(30) == 42
+    future.add_done_callback(lambda _: seen.append(submit(connection, "b").result(60)))
+    assert future.result(60) == 42
     wait_until(lambda: seen == [42])
 
 
@@ -203,12 +203,12 @@ def test_an_interrupt_in_the_midst_loses_no_end(
     monkeypatch.setattr(Session, "heard", interrupted)
     future = submit(connection, "a")
     with pytest.raises(KeyboardInterrupt):
-        future.result(30)
+        future.result(60)
     monkeypatch.setattr(Session, "heard", heard)
     wait_until(future.done)  # told again, on another connection
     assert future.result() == 42
     wait_until(lambda: connection.connected)
-    assert submit(connection, "b").result(30) == 42
+    assert submit(connection, "b").result(60) == 42
 
 
 def test_an_interrupt_while_it_settles_loses_no_end(
@@ -225,7 +225,7 @@ def test_an_interrupt_while_it_settles_loses_no_end(
     monkeypatch.setattr(FuturePort, "settle", interrupted)
     future = submit(connection, "a")
     with pytest.raises(KeyboardInterrupt):
-        future.result(30)
+        future.result(60)
     wait_until(future.done)
     assert future.result() == 42
 

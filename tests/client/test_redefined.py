@@ -29,20 +29,20 @@ def test_the_code_of_a_name_has_changed(
 ) -> None:
     step = cell("return 1 // x")
     job = step.map(range(3), job=name)
-    assert job.wait(10)
+    assert job.wait(60)
     assert newer_task(job) is None
     same = cell("return 1 // x  # a comment, and the cell was run again")
     assert newer_task(job) is None
     assert job.retry_failed() == 1
-    assert job.wait(10)
+    assert job.wait(60)
     assert "was redefined" not in caplog.text
     mended = cell("return 1 // x if x else 0")
     assert newer_task(job) is mended
     assert job.retry_failed() == 1
     assert "retry_failed() runs the old code; use retry_failed(with_=step) to run the new one" in caplog.text
-    assert job.wait(10)
+    assert job.wait(60)
     assert job.retry_failed(with_=mended) == 1
-    assert job.results(10) == [0, 1, 0]
+    assert job.results(60) == [0, 1, 0]
     assert newer_task(job) is None, "it has run with it"
     assert cell("return x + 1") is newer_task(job)
     assert same is not step
@@ -50,7 +50,7 @@ def test_the_code_of_a_name_has_changed(
 
 def test_a_task_that_is_gone_is_not_offered(cluster: Cluster, core: FakeCore) -> None:
     job = cell("return 1 // x").map(range(3))
-    assert job.wait(10)
+    assert job.wait(60)
     assert newer_task(job) is None
     cell("return x")
     assert newer_task(job) is None
@@ -60,7 +60,7 @@ def test_a_task_that_is_gone_is_not_offered(cluster: Cluster, core: FakeCore) ->
 def test_in_another_kernel(make_cluster: Callable[[], Cluster], core: FakeCore, name: str) -> None:
     make_cluster()
     first = cell("return 1 // x").map(range(3), job=name)
-    assert first.wait(10)
+    assert first.wait(60)
     make_cluster()
     job = lb.attach(first.name)
     assert job is not first
@@ -70,5 +70,5 @@ def test_in_another_kernel(make_cluster: Callable[[], Cluster], core: FakeCore, 
     assert newer_task(job) is mended
     assert job.retry_failed(with_=mended) == 1
     wait_until(lambda: core.said(RetryFailed))
-    assert job.results(10) == [0, 1, 0]
+    assert job.results(60) == [0, 1, 0]
     assert same is not mended

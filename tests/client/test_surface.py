@@ -23,13 +23,13 @@ def public(thing: object) -> list[str]:
 def test_a_future_shows_what_is_for_its_user(cluster: Cluster) -> None:
     future = task_decorator.task(lambda x: x).submit(1)
     assert public(future) == FUTURE.split()
-    assert future.result(10) == 1
+    assert future.result(60) == 1
     assert public(future) == FUTURE.split(), "what is kept of its end stays inside"
 
 
 def test_a_job_shows_what_is_for_its_user(cluster: Cluster) -> None:
     job = task_decorator.task(lambda x: x).map(range(3))
-    assert job.results(10) == [0, 1, 2]
+    assert job.results(60) == [0, 1, 2]
     assert public(job) == JOB.split()
 
 

@@ -94,7 +94,7 @@ def both(n): return fib(n) + helper(n)
 """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(source, namespace)
-    assert namespace["both"].submit(10).result(10) == 55 + 100
+    assert namespace["both"].submit(10).result(60) == 55 + 100
 
 
 def test_a_method_is_a_task_too(cluster: Cluster) -> None:
@@ -109,13 +109,13 @@ def test_a_method_is_a_task_too(cluster: Cluster) -> None:
     model = Model(3)
     assert model.scaled(2) == 6
     assert model.scaled.name == "scaled"
-    assert model.scaled.submit(5).result(10) == 15
+    assert model.scaled.submit(5).result(60) == 15
 
 
 def test_lambdas_and_builtins(cluster: Cluster) -> None:
-    assert task_decorator.task(lambda x: x + 1).submit(1).result(10) == 2
-    assert task_decorator.task(len).submit([1, 2]).result(10) == 2
-    assert task_decorator.task(len).map(["a", "bc"]).results(10) == [1, 2]
+    assert task_decorator.task(lambda x: x + 1).submit(1).result(60) == 2
+    assert task_decorator.task(len).submit([1, 2]).result(60) == 2
+    assert task_decorator.task(len).map(["a", "bc"]).results(60) == [1, 2]
 
 
 def test_cache_keys_follow_code_and_arguments(cluster: Cluster, core: FakeCore) -> None:
@@ -125,16 +125,16 @@ def test_cache_keys_follow_code_and_arguments(cluster: Cluster, core: FakeCore) 
         return task_decorator.task(cache=True)(namespace["f"])
 
     def key(task: task_decorator.Task, *args: Any) -> str:
-        task.submit(*args).result(10)
+        task.submit(*args).result(60)
         return core.said(SubmitTask)[-1].cache  # type: ignore[no-any-return]
 
     one = made("def f(x): return x")
     assert key(one, 1) == key(one, 1) == key(made("\n\ndef f(x):\n  # hello\n  return x"), 1)
     assert len({key(one, 1), key(one, 2), key(made("def f(x): return x + 0"), 1)}) == 3
-    one.map(range(3)).results(10)
+    one.map(range(3)).results(60)
     assert [spec.items for spec in core.said(SubmitTask)[-3:]] == [1, 1, 1]
     assert len({spec.cache for spec in core.said(SubmitTask)[-3:]}) == 3
-    task_decorator.task(plain).submit(1).result(10)
+    task_decorator.task(plain).submit(1).result(60)
     assert core.said(SubmitTask)[-1].cache == ""
 
 

@@ -75,7 +75,7 @@ def process(command: Sequence[str], environment: dict[str, str], **options: Any)
     finally:
         one.terminate()
         try:
-            one.wait(10)
+            one.wait(60)
         finally:
             one.kill()
             one.wait()

@@ -95,7 +95,7 @@ def test_it_is_lost_and_its_neighbour_ends_well(own: Cluster, bad: Callable[[], 
     error = lb.task(bad).submit().exception(60)
     assert isinstance(error, lb.TaskLost), error
     assert neighbour.result(60) == "well"
-    assert lb.task(lingers).submit(0.0).result(30) == "well"
+    assert lb.task(lingers).submit(0.0).result(60) == "well"
 
 
 def test_a_stopped_fork_server_goes_on_and_nothing_outlives_the_stop(own: Cluster, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_stopped_fork_server_goes_on_and_nothing_outlives_the_stop(own: Cluste
     wait_until(pids.exists, 20)
     task.cancel()
     wait_until(lambda: not own.status()["busy"], 20, "the worker to be free")
-    assert lb.task(lingers).submit(0.0).result(20) == "well"
+    assert lb.task(lingers).submit(0.0).result(60) == "well"
     again = lb.task(stops).submit(str(tmp_path / "again"))
     wait_until((tmp_path / "again").exists, 20)
     assert not again.done()
@@ -163,7 +163,7 @@ def test_what_takes_the_container_down_six_times_is_lost_and_its_neighbour_is_no
             pids.with_suffix(".new").rename(pids)
             if wait_for_an_end(everybody[0], tasks):
                 break
-        assert tasks[0].result(30) == "well"
+        assert tasks[0].result(60) == "well"
         assert isinstance(tasks[1].exception(30), lb.TaskLost)
         assert runs.stat().st_size <= 4
     finally:

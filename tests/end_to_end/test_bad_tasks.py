@@ -45,8 +45,8 @@ def others(cluster: Cluster) -> Iterator[lb.Job]:
     wait_until(lambda: len(cluster.workers()) == 3, 20, "three workers")
     job = double.map(range(OTHERS))
     yield job
-    assert job.results(30) == [2 * x for x in range(OTHERS)]
-    assert double.submit(21).result(20) == 42  # and the hub has workers for more
+    assert job.results(60) == [2 * x for x in range(OTHERS)]
+    assert double.submit(21).result(60) == 42  # and the hub has workers for more
 
 
 def exits() -> None:
@@ -78,7 +78,7 @@ def test_a_task_that_ends_its_process_is_lost_with_the_reason(
     others: lb.Job, bad: Callable[[], None], words: str
 ) -> None:
     with pytest.raises(lb.TaskLost, match=words):
-        lb.task(bad).submit().result(30)
+        lb.task(bad).submit().result(60)
 
 
 def stops(path: str) -> None:
@@ -89,7 +89,7 @@ def stops(path: str) -> None:
 def test_a_stopped_worker_is_killed_when_its_timeout_is_over(others: lb.Job, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with pytest.raises(lb.TaskTimeout):
-        lb.task(timeout=0.5)(stops).submit(str(path)).result(30)
+        lb.task(timeout=0.5)(stops).submit(str(path)).result(60)
     assert not psutil.pid_exists(int(path.read_text()))
 
 
@@ -99,7 +99,7 @@ def test_a_stopped_worker_without_a_timeout_waits_and_can_be_cancelled(others: l
     pid = int(wait_until(lambda: path.exists() and path.read_text(), 20, "the task to begin"))
     wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, 10, "it to stop")
     os.kill(pid, signal.SIGCONT)
-    assert future.result(20) is None
+    assert future.result(60) is None
     future = lb.task(stops).submit(str(path))
     wait_until(lambda: future.state is lb.TaskState.RUNNING, 20, "it to run again")
     future.cancel()
@@ -122,7 +122,7 @@ def test_a_fork_bomb_ends_with_its_task_and_leaves_nobody(others: lb.Job, tmp_pa
     path = tmp_path / "pids"
     future = lb.task(timeout=1.5)(multiplies).submit(str(path))
     with pytest.raises(lb.TaskTimeout):
-        future.result(30)
+        future.result(60)
     worker, *pids = map(int, path.read_text().split())
     assert len(pids) >= 32
     wait_until(lambda: not [pid for pid in pids if psutil.pid_exists(pid)], 10, "the bomb's processes to end")
@@ -148,10 +148,10 @@ def test_the_children_of_a_dead_worker_are_killed_and_those_of_a_living_one_are_
 ) -> None:
     living, dead = tmp_path / "living", tmp_path / "dead" / "pid"
     dead.parent.mkdir()
-    lb.task(leaves_a_daemon).submit(str(living)).result(20)
+    lb.task(leaves_a_daemon).submit(str(living)).result(60)
     (dead.parent / "crash").touch()
     with pytest.raises(lb.TaskLost):
-        lb.task(at_most_once=True)(leaves_a_daemon).submit(str(dead)).result(20)
+        lb.task(at_most_once=True)(leaves_a_daemon).submit(str(dead)).result(60)
     wait_until(lambda: not psutil.pid_exists(int(dead.read_text())), 10, "the daemon to end")
     assert psutil.pid_exists(int(living.read_text()))
 
@@ -166,7 +166,7 @@ def test_endless_output_is_bounded_everywhere(others: lb.Job, cluster: Cluster, 
     before = [psutil.Process(pid).memory_info().rss for pid in pids]
     future = lb.task(timeout=2)(floods).submit()
     with pytest.raises(lb.TaskTimeout):
-        future.result(30)
+        future.result(60)
     after = [psutil.Process(pid).memory_info().rss for pid in pids]
     assert all(now - then < 64 * 2**20 for now, then in zip(after, before, strict=True))
     assert 0 < len(future.snapshot().stdout_tail) <= 64 * 1024
@@ -183,7 +183,7 @@ def swallows() -> None:
 
 def test_a_glutton_is_killed_and_told_how_much_it_had(others: lb.Job) -> None:
     with pytest.raises(lb.TaskLost, match=r"(?s)killed for memory: [34]\d\d MB of 300 MB, after .* in swallows"):
-        lb.task(priority=200)(swallows).submit().result(30)
+        lb.task(priority=200)(swallows).submit().result(60)
 
 
 def test_workers_are_recycled_in_the_midst_of_a_job(cluster: Cluster) -> None:

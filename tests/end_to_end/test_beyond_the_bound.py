@@ -92,7 +92,7 @@ def test_what_waits_behind_the_bound_outlives_kernel_and_core(
     refused = Client(parameters).sendTask("triple", {}, userid=cluster.user)
     assert refused == {"error": "User has too many pending task (1000)"}
     (folder / "open").touch()
-    assert urgent.result(30) == 3 * (number + 1)
+    assert urgent.result(60) == 3 * (number + 1)
     expected = Counter({f"ran {x}": 1 for x in (*range(number), number + 1)})
 
     def ran() -> Counter[str]:
@@ -106,7 +106,7 @@ def test_what_waits_behind_the_bound_outlives_kernel_and_core(
 def test_executors_do_not_flood_the_list_of_jobs(cluster: Cluster) -> None:
     futures = [lb.executor().submit(abs, -x) for x in range(300)]
     assert len(cluster.jobs()) <= 2
-    assert [future.result(30) for future in futures] == [*range(300)]
+    assert [future.result(60) for future in futures] == [*range(300)]
     with lb.executor() as executor:
         assert executor._max_workers == 2
         assert [*executor.map(abs, range(-50, 0))] == [*range(50, 0, -1)]

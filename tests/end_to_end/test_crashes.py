@@ -64,7 +64,7 @@ def running_pid(path: Path) -> int:
 def test_a_worker_killed_in_a_task_is_replaced_and_the_task_runs_again(cluster: Cluster, tmp_path: Path) -> None:
     future = note_and_sleep.submit(str(tmp_path / "runs"), 60)
     os.kill(running_pid(tmp_path / "runs"), signal.SIGKILL)
-    assert future.result(20) == 2
+    assert future.result(60) == 2
     wait_until(lambda: len(cluster.workers()) == 2, 10, "the worker to be replaced")
 
 
@@ -84,13 +84,13 @@ def test_a_hub_killed_in_a_task_is_made_up_for_by_another(
     kill(parameters, "hub")
     assert pids.wait_gone([worker], 5) == []  # no orphan goes on computing
     launch.add_hub(parameters)
-    assert future.result(30) == 2
+    assert future.result(60) == 2
     assert job.results() == [2 * x for x in range(20)]
 
 
 def test_a_core_killed_with_queued_tasks_loses_none(cluster: Cluster, parameters: Parameters, tmp_path: Path) -> None:
     before = double.submit(1)
-    assert before.result(20) == 2
+    assert before.result(60) == 2
     long = note_and_sleep.submit(str(tmp_path / "runs"), 3)
     job = slow_double.map(range(100), job="kept")
     running_pid(tmp_path / "runs")
@@ -98,7 +98,7 @@ def test_a_core_killed_with_queued_tasks_loses_none(cluster: Cluster, parameters
     kill(parameters, "core")
     launch.start(parameters, monitor=False).close()
     assert job.results() == [2 * x for x in range(100)]
-    assert long.result(30) == 1  # the hub went on with it, and the new core took its word
+    assert long.result(60) == 1  # the hub went on with it, and the new core took its word
     assert cluster.attach("kept").results() == [2 * x for x in range(100)]
 
 
@@ -148,5 +148,5 @@ def test_what_a_hub_that_died_with_the_core_had_in_hand_runs_again_at_once(
     kill(parameters, "core")
     launch.start(parameters, monitor=False).close()
     begun = time.monotonic()
-    assert future.result(30) == 2
-    assert time.monotonic() - begun < 10  # not the half minute for which a hub of another computer is waited for
+    assert future.result(60) == 2
+    assert time.monotonic() - begun < 25  # not the half minute for which a hub of another computer is waited for

@@ -201,7 +201,7 @@ def script(folder: Path, name: str, code: str) -> Iterator[None]:
     finally:
         child.send_signal(signal.SIGINT)
         try:
-            child.wait(15)
+            child.wait(60)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

@@ -115,7 +115,7 @@ def test_noise_on_every_door(open_cluster: Cluster, settings: dict[str, Any], do
         if not address.startswith("unix://"):  # where no ZeroMQ is spoken
             _frames_of_noise(address, chance)
     assert doors["health"].ask({"HEALTH": "GIVEMEWORKERSLIST"})
-    assert lb.task(abs).submit(-3).result(20) == 3
+    assert lb.task(abs).submit(-3).result(60) == 3
     wait_until(lambda: len(open_cluster.workers()) == 2, 10, "both workers")
 
 

@@ -75,12 +75,12 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
     futures += [size_of.submit(b"%06d" % n + bytes(1000)) for n in range(100, 3500)]
     wait_until(lambda: any(future.done() and future.exception() for future in futures), 30, "a refusal")
     with pytest.raises(lb.JournalFull):  # it is still full, and says so at once
-        size_of.submit(bytes(100_000)).result(10)
+        size_of.submit(bytes(100_000)).result(60)
     (tmp_path / "go").touch()  # what runs goes on, and its result waits for room at its hub
     time.sleep(0.2)
     pid = cluster.status().core.pid
     (small_disk / "filler").unlink()
-    assert len(running.result(30)) == 100_000
+    assert len(running.result(60)) == 100_000
     ends = [future.exception(30) for future in futures]
     assert {type(error) for error in ends} == {type(None), lb.JournalFull}
     assert {future.result() for future, error in zip(futures, ends, strict=True) if error is None} == {1006}
@@ -93,8 +93,8 @@ def test_a_full_disk_refuses_keeps_and_goes_on(
     os.kill(pid, signal.SIGKILL)
     assert pids.wait_gone([pid], 5) == []
     launch.start(parameters, monitor=False).close()
-    assert kept.results(30) == list(range(50))
-    assert cluster.attach("kept").results(30) == list(range(50))
+    assert kept.results(60) == list(range(50))
+    assert cluster.attach("kept").results(60) == list(range(50))
 
 
 def fill(path: Path) -> None:
@@ -121,10 +121,10 @@ def test_the_reserve_keeps_what_runs(
     wait_until(lambda: all_accepted(cluster), 20, "all to be accepted")
     fill(small_disk / "filler")
     with pytest.raises(lb.JournalFull):
-        size_of.submit(bytes(100_000)).result(10)
+        size_of.submit(bytes(100_000)).result(60)
     for n in range(workers):
         (tmp_path / f"go{n}").touch()
-    assert [len(result) for result in running.results(30)] == [50_000] * workers
+    assert [len(result) for result in running.results(60)] == [50_000] * workers
     assert reserve.stat().st_size < whole  # that is where they are
     wait_until(lambda: "disk is full" in waiting[-1].why(), 10, "tasks that wait to wait for room")
     pid = cluster.status().core.pid
@@ -135,12 +135,12 @@ def test_the_reserve_keeps_what_runs(
     again = launch.start(parameters, monitor=False)
     wait_until(lambda: cluster.connected, 20, "the kernel to find the core that came back")
     pid = cluster.status().core.pid
-    assert [len(result) for result in cluster.attach("running").results(30)] == [50_000] * workers
+    assert [len(result) for result in cluster.attach("running").results(60)] == [50_000] * workers
     with pytest.raises(lb.JournalFull):
-        size_of.submit(bytes(100_000)).result(10)
+        size_of.submit(bytes(100_000)).result(60)
     (small_disk / "filler").unlink()
     (tmp_path / "end").touch()
-    assert waiting.results(30) == [bytes(10)] * 4 * workers
+    assert waiting.results(60) == [bytes(10)] * 4 * workers
     wait_until(lambda: size_of.submit(b"again").exception(10) is None, 20, "tasks to be accepted again")
     wait_until(lambda: reserve.stat().st_size >= whole * 0.8, 20, "room to be set aside again")
     assert cluster.status().core.pid == pid

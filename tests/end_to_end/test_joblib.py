@@ -53,7 +53,7 @@ def test_a_failure_cancels_the_others_and_frees_the_workers(cluster: lb.Cluster)
     with joblib.parallel_config("nblb"), pytest.raises(ValueError, match="zero at once"):
         joblib.Parallel(batch_size=1)(joblib.delayed(sleep_long)(number) for number in range(8))
     wait_until(lambda: cluster.status().running == 0 and cluster.status().queued == 0)
-    assert lb.task(where).submit(1).result(20)[0] == 1
+    assert lb.task(where).submit(1).result(60)[0] == 1
 
 
 def test_results_as_they_come(cluster: lb.Cluster) -> None:

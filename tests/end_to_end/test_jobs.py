@@ -78,12 +78,12 @@ def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
 ) -> None:
     lucky = tmp_path / "lucky"
     job = moody.map(range(200), lucky=str(lucky), job="moods")
-    assert job.wait(30)
+    assert job.wait(60)
     assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
     assert job.retry_failed() == 20
-    assert job.wait(30)
+    assert job.wait(60)
     assert job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}
-    again = "job = lb.attach('moods')\nassert job.retry_failed() == 20\nassert job.wait(30)\nprint('there', flush=True)"
+    again = "job = lb.attach('moods')\nassert job.retry_failed() == 20\nassert job.wait(60)\nprint('there', flush=True)"
     end(kernel(parameters, again))
     wait_until(lambda: job.counts() == counts(cluster, "moods") == {"DONE": 180, "FAILED": 20}, 10)
 
@@ -93,7 +93,7 @@ def test_retrying_failed_items_here_and_in_another_kernel_and_after_a_restart(
     launch.start(parameters, monitor=False).close()
     lucky.touch()
     assert job.retry_failed() == 20
-    assert job.results(30) == [3 * x for x in range(200)]
+    assert job.results(60) == [3 * x for x in range(200)]
     assert counts(cluster, "moods") == {"DONE": 200}
     assert sorted(future.result() for future in job.as_completed(10)) == [3 * x for x in range(200)]
     assert job.retry_failed() == 0
@@ -136,7 +136,7 @@ def test_a_map_whose_submitter_was_killed_half_way_is_completed_by_the_same_map(
 
     again = lb.task(cell("work")).map(range(12_000), job="half")
     assert again.job_id == job.job_id
-    assert again.results(30) == [3 * x for x in range(12_000)]
+    assert again.results(60) == [3 * x for x in range(12_000)]
     assert again is job
     assert counts(cluster, "half") == {"DONE": 12_000}
     about = cluster.connection.ask("job", {"name": "half", "user": cluster.user})
@@ -146,7 +146,7 @@ def test_a_map_whose_submitter_was_killed_half_way_is_completed_by_the_same_map(
 UNNAMED = """
 def triple(x):
     return 3 * x
-lb.task(triple).map(range(3)).wait(30)
+lb.task(triple).map(range(3)).wait(60)
 print("there", flush=True)
 """
 
@@ -157,7 +157,7 @@ def test_jobs_without_a_name_take_over_nobody_elses(cluster: Cluster, parameters
     ids = {}
     for name in ("triple-1", "triple-2"):
         job = lb.attach(name)
-        assert (job.name, job.results(20)) == (name, [0, 3, 6])
+        assert (job.name, job.results(60)) == (name, [0, 3, 6])
         wait_until(lambda job=job: job.snapshot().before == 3, 10, "it to be known that all had ended before")
         ids[name] = job.job_id
     assert len(set(ids.values())) == 2
@@ -239,7 +239,7 @@ def test_only_what_failed_runs_with_the_mended_function_also_over_the_death_of_t
     cluster: Cluster, parameters: Parameters, tmp_path: Path
 ) -> None:
     job = moody.map(range(60), lucky=str(tmp_path / "never"), job="mending")
-    assert job.wait(30)
+    assert job.wait(60)
     gate = tmp_path / "gate"
 
     def mended(x: int, lucky: str) -> str:
@@ -254,7 +254,7 @@ def test_only_what_failed_runs_with_the_mended_function_also_over_the_death_of_t
     assert pids.wait_gone([core.pid], 5) == []
     launch.start(parameters, monitor=False).close()
     gate.touch()
-    assert job.results(30) == [f"mended {x}" if x % 10 == 0 else 3 * x for x in range(60)]
+    assert job.results(60) == [f"mended {x}" if x % 10 == 0 else 3 * x for x in range(60)]
     there = cluster.attach(job.job_id)
     codes = {there[x]._function for x in range(0, 60, 10)}
     assert len(codes) == 1
@@ -278,14 +278,14 @@ def test_results_that_were_stopped_early_are_marked_in_every_kernel(cluster: Clu
     wait_until(lambda: job[1].emitted and single.emitted, 20, "both to have emitted")
     assert job[1].stop_and_keep()
     assert single.stop_and_keep()
-    assert job.results(20) == ["whole", "half of 1"]
-    assert single.result(20) == "half of 3"
+    assert job.results(60) == ["whole", "half of 1"]
+    assert single.result(60) == "half of 3"
     assert (job[0].kept, job[1].kept, single.kept) == (False, True, True)
     assert job.kept == [job[1]]
     assert "stopped early" in repr(single)
     assert "1 stopped early" in job.summary()
     assert list(job.dataframe()["kept"]) == [False, True]
-    look = "job = lb.attach('early')\nassert job.wait(20)\nassert [job[n].kept for n in (0, 1)] == [False, True]\n"
+    look = "job = lb.attach('early')\nassert job.wait(60)\nassert [job[n].kept for n in (0, 1)] == [False, True]\n"
     end(kernel(parameters, look + "print('there', flush=True)"))
     changed = task.map([1, 0], job="early")  # the same items in another order: half a result is not taken for it
     wait_until(lambda: changed[0].emitted, 20, "the item that was stopped early to run again")
@@ -298,7 +298,7 @@ def test_expired_results_say_so(settings: dict[str, Any]) -> None:
         cluster = launch.start(settings, monitor=False)
         future = lb.task(abs).submit(-1)
         job = lb.task(abs).map(range(3), job="sweep")
-        assert (future.result(20), job.results(20)) == (1, [0, 1, 2])
+        assert (future.result(60), job.results(60)) == (1, [0, 1, 2])
         wait_until(lambda: cluster.connection.ask("dropped", {"name": "sweep", "user": cluster.user}), 20, "the expiry")
         with pytest.raises(lb.ResultExpired, match="'sweep' have expired"):
             lb.attach("sweep")

@@ -65,7 +65,7 @@ def peak_mib(pid: int) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only /proc tells peaks of memory")
 def test_neither_core_nor_hub_holds_what_passes_them(cluster: Cluster) -> None:
-    echo.submit(1).result(20)
+    echo.submit(1).result(60)
     watched = [cluster.status().core.pid, cluster.hubs()[0].pid]
     for pid in watched:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -90,9 +90,9 @@ def test_arguments_are_what_they_were_when_they_were_submitted(cluster: Cluster)
 
 def test_a_view_of_the_arguments_is_a_result_and_changes_stay_in_the_task(cluster: Cluster) -> None:
     array = np.ones(NUMBERS)
-    assert add.map([array] * 4).results(30)[3].sum() == 2 * NUMBERS  # each call begins with what was sent
-    assert total.submit(array).result(20) == NUMBERS
-    back = echo.submit({"half": array[: NUMBERS // 2], "whole": array}).result(20)
+    assert add.map([array] * 4).results(60)[3].sum() == 2 * NUMBERS  # each call begins with what was sent
+    assert total.submit(array).result(60) == NUMBERS
+    back = echo.submit({"half": array[: NUMBERS // 2], "whole": array}).result(60)
     assert (back["half"].sum(), back["whole"].sum()) == (NUMBERS // 2, NUMBERS)
 
 
@@ -118,7 +118,7 @@ def test_one_array_in_many_calls_is_written_once_and_goes_when_they_are_done(
     wait_until(lambda: all_accepted(cluster), 20, "all to be accepted")
     assert len(files(parameters, "blobs")) == 1
     go.touch()
-    assert job.results(30) == [NUMBERS] * 20
+    assert job.results(60) == [NUMBERS] * 20
     assert lb.gather(*single) == [NUMBERS] * 5
     wait_until(lambda: files(parameters, "blobs") == [], 20, "the arguments to be let go of")
 
@@ -130,7 +130,7 @@ def test_a_generator_that_changes_its_array_is_taken_at_its_word(cluster: Cluste
             array[0] = n
             yield array
 
-    assert total.map(growing()).results(30) == [0, 1, 2, 3]
+    assert total.map(growing()).results(60) == [0, 1, 2, 3]
 
 
 def test_closures_and_constants(cluster: Cluster) -> None:
@@ -140,13 +140,13 @@ def test_closures_and_constants(cluster: Cluster) -> None:
     def weigh(n: int) -> float:
         return float(weights[0]) * n
 
-    assert weigh.map(range(6)).results(30) == [0, 1, 2, 3, 4, 5]
+    assert weigh.map(range(6)).results(60) == [0, 1, 2, 3, 4, 5]
     weights[0] = 10
-    assert weigh.submit(2).result(20) == 20
+    assert weigh.submit(2).result(60) == 20
     held = lb.put(weights)
     weights[0] = 0
-    assert [future.result(20) for future in [total.submit(held) for _ in range(4)]] == [NUMBERS + 9] * 4
-    assert total.map([held] * 3).results(20) == [NUMBERS + 9] * 3
+    assert [future.result(60) for future in [total.submit(held) for _ in range(4)]] == [NUMBERS + 9] * 4
+    assert total.map([held] * 3).results(60) == [NUMBERS + 9] * 3
     assert held.value[0] == 10
 
 
@@ -155,19 +155,19 @@ def test_a_large_constant_is_known_by_its_content_where_that_counts(cluster: Clu
     assert first.hash != again.hash  # its content was not looked at
     assert first.content == again.content
     job = total.map([first], job="named")
-    assert job.results(30) == [2.0 * 9 * MIB // 8]
+    assert job.results(60) == [2.0 * 9 * MIB // 8]
     assert total.map([again], job="named").job_id == job.job_id
     cached = total.options(cache=True)
     computed, served = (cached.submit(held) for held in (first, again))
-    assert served.result(20) == computed.result(20)
+    assert served.result(60) == computed.result(60)
     assert (computed.worker == "cache", served.worker) == (False, "cache")
 
 
 def test_large_results_are_arguments_of_others(cluster: Cluster) -> None:
     one = add.submit(np.zeros(NUMBERS))
     both = [add.submit(one, 2.0), add.submit(one, 3.0)]
-    assert [total.submit(future).result(30) for future in both] == [3 * NUMBERS, 4 * NUMBERS]
-    assert one.result(20).sum() == NUMBERS
+    assert [total.submit(future).result(60) for future in both] == [3 * NUMBERS, 4 * NUMBERS]
+    assert one.result(60).sum() == NUMBERS
 
 
 def test_an_attempt_after_a_death_begins_with_what_was_sent(cluster: Cluster, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_an_attempt_after_a_death_begins_with_what_was_sent(cluster: Cluster, tm
             os.kill(os.getpid(), 9)
         return x
 
-    back = lb.task(dies_once).submit(np.zeros(NUMBERS), str(tmp_path / "died")).result(30)
+    back = lb.task(dies_once).submit(np.zeros(NUMBERS), str(tmp_path / "died")).result(60)
     assert back.sum() == NUMBERS
 
 
@@ -196,9 +196,9 @@ def test_a_killed_core_loses_neither_arguments_nor_results(
     go.touch()
     launch.start(parameters, monitor=False).close()
     assert lb.gather(*running) == [NUMBERS] * 4
-    assert [back.sum() for back in results.results(30)] == [2 * NUMBERS] * 3
-    assert [future.result(30)[0] for future in late] == [1, 2]
-    assert [back.sum() for back in cluster.attach("kept").results(30)] == [2 * NUMBERS] * 3
+    assert [back.sum() for back in results.results(60)] == [2 * NUMBERS] * 3
+    assert [future.result(60)[0] for future in late] == [1, 2]
+    assert [back.sum() for back in cluster.attach("kept").results(60)] == [2 * NUMBERS] * 3
 
 
 CLIENT = """
@@ -222,7 +222,7 @@ def test_what_a_killed_kernel_has_left_is_swept(
     run = subprocess.run([sys.executable, "-c", CLIENT, json.dumps(settings)], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == "accepted\n", run.stderr
     assert files(parameters, "incoming") != []
-    results = cluster.attach("left").results(30)
+    results = cluster.attach("left").results(60)
     assert [back[0] for back in results] == [0, 1, 4, 9]
     cluster.stop()
     launch.start(parameters, monitor=False).close()
@@ -233,7 +233,7 @@ def test_a_program_that_ends_leaves_no_file(cluster: Cluster, parameters: Parame
     script = CLIENT.replace("os.kill(os.getpid(), 9)", "")
     run = subprocess.run([sys.executable, "-c", script, json.dumps(settings)], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == "accepted\n", run.stderr
-    assert cluster.attach("left").results(30)[3][0] == 9
+    assert cluster.attach("left").results(60)[3][0] == 9
     wait_until(lambda: files(parameters, "incoming") == [], 20, "the hub to let go of the results, too")
 
 
@@ -245,7 +245,7 @@ def test_what_went_with_a_removed_folder_is_said_at_once(cluster: Cluster, param
         return float(array.sum())
 
     held = lb.put(array)
-    assert weigh.submit().result(20) == NUMBERS
+    assert weigh.submit().result(60) == NUMBERS
     for name in files(parameters, "incoming"):
         (parameters.state_dir / "incoming" / name).unlink()
     for name in files(parameters, "blobs"):
@@ -253,7 +253,7 @@ def test_what_went_with_a_removed_folder_is_said_at_once(cluster: Cluster, param
     with pytest.raises(lb.NblbError, match="put the value again"):
         total.submit(held)
     array[0] = 2  # so that nobody has it
-    assert weigh.submit().result(20) == NUMBERS + 1
+    assert weigh.submit().result(60) == NUMBERS + 1
 
 
 @pytest.fixture
@@ -279,12 +279,12 @@ def test_what_has_no_room_is_refused_and_leaves_nothing(settings: dict[str, Any]
     parameters = load(settings | {"LB_STATE_DIR": str(small_disk / "state")})
     try:
         launch.start(parameters, monitor=False)
-        assert echo.submit(np.ones(MIB // 8)).result(20).sum() == MIB // 8
+        assert echo.submit(np.ones(MIB // 8)).result(60).sum() == MIB // 8
         with pytest.raises(lb.JournalFull, match="is full"):
-            echo.submit(np.ones(16 * MIB // 8)).result(30)
+            echo.submit(np.ones(16 * MIB // 8)).result(60)
         assert files(parameters, "incoming") == []  # not even the one from before, should the same come again
         wait_until(lambda: echo.submit(1).exception(20) is None, 30, "tasks to be accepted again")
-        assert echo.submit(np.ones(MIB // 8)).result(30).sum() == MIB // 8
+        assert echo.submit(np.ones(MIB // 8)).result(60).sum() == MIB // 8
     finally:
         launch.stop(parameters)
 
@@ -296,8 +296,8 @@ def test_without_a_journal_files_are_handed_over_too(settings: dict[str, Any]) -
     try:
         launch.start(parameters, monitor=False)
         array = np.arange(NUMBERS, dtype=float)
-        assert np.array_equal(echo.submit(array).result(20), array)
-        assert total.map([array] * 3).results(20) == [array.sum()] * 3
+        assert np.array_equal(echo.submit(array).result(60), array)
+        assert total.map([array] * 3).results(60) == [array.sum()] * 3
     finally:
         launch.stop(parameters)
     assert list((parameters.state_dir / "memory" / "blobs").iterdir()) == []

@@ -131,7 +131,7 @@ def test_another_kernel_finds_output_pictures_and_what_finished(
     found = inbox.recover(names)
     assert names["sweep"] == "taken"
     assert found["sweep_2"].results() == [1.5, 1.6]
-    assert found["talk"].result(5) == 0.1
+    assert found["talk"].result(60) == 0.1
     assert found["talk"].stdout == "said\n"
     assert found["talk"].stderr == "complained"
     assert [str(picture) for picture in found["talk"].displays] == ["'shown'"]
@@ -162,7 +162,7 @@ def test_a_failure_can_be_looked_at_and_run_again_here(cluster: Cluster) -> None
     with pytest.raises(ZeroDivisionError):
         future.rerun_here()
     dependent = fails.submit(fails.submit(4), data=fails.map([5, 4], job="deps"))
-    assert dependent.result(10) == pytest.approx(0.5 / -2)
+    assert dependent.result(60) == pytest.approx(0.5 / -2)
     job = fails.map(range(6), job="six")
     with pytest.raises(lb.TaskFailed, match=r"1 of 6 failed: 1 × ZeroDivisionError at .* line \d+; .* item 3"):
         job.results()

@@ -37,7 +37,7 @@ def done(job: Any) -> int:
 def test_long_tasks_begin_while_a_map_of_short_ones_is_far_from_through(cluster: Cluster, measured: bool) -> None:
     bobs = long.options(user="bob")
     if measured:
-        bobs.submit(0.2).result(20)
+        bobs.submit(0.2).result(60)
     flood = short.options(user="anna").map([0.002] * FLOOD)
     wait_until(lambda: done(flood) > 200, 30, "the flood to flow")
     asked = time.time()
@@ -51,11 +51,11 @@ def test_long_tasks_begin_while_a_map_of_short_ones_is_far_from_through(cluster:
 def test_each_of_two_users_has_a_worker_while_both_have_work(cluster: Cluster) -> None:
     """While bob's tasks wait one of two workers is always his: two of them run at once only where anna has none."""
     bobs = long.options(user="bob")
-    bobs.submit(0.1).result(20)
+    bobs.submit(0.1).result(60)
     flood = short.options(user="anna").map([0.002] * FLOOD)
     wait_until(lambda: done(flood) > 200, 30, "the flood to flow")
     futures = [bobs.submit(0.1) for _ in range(10)]
-    futures[0].result(30)
+    futures[0].result(60)
     before = done(flood)
     spans = sorted(lb.gather(*futures))
     assert before < done(flood) < FLOOD / 2  # anna's go on meanwhile

@@ -69,9 +69,9 @@ def test_a_task_submits_to_the_cluster_that_runs_it_as_its_own_user(cluster: lb.
     def outer(n: int) -> tuple[int, list[int], str]:
         job = add.map([1, 2, 3], [n] * 3)
         stranger = lb.task(abs).options(user="mallory").submit(-n)
-        return add.submit(n, 1).result(20), job.results(20), str(stranger.result(20))
+        return add.submit(n, 1).result(60), job.results(60), str(stranger.result(60))
 
-    assert outer.options(user="alice").submit(5).result(30) == (6, [6, 7, 8], "5")
+    assert outer.options(user="alice").submit(5).result(60) == (6, [6, 7, 8], "5")
     assert users(cluster) == {"alice": 6}
 
 
@@ -79,16 +79,16 @@ def test_it_may_connect_to_its_own_cluster_by_its_parameters(cluster: lb.Cluster
     @lb.task
     def outer(settings: dict[str, Any]) -> bool:
         with lb.connect(settings):
-            one = add.submit(1, 2).result(20) == 3
-        return one and add.submit(2, 2).result(20) == 4
+            one = add.submit(1, 2).result(60) == 3
+        return one and add.submit(2, 2).result(60) == 4
 
-    assert outer.submit(parameters.as_dict()).result(30)
+    assert outer.submit(parameters.as_dict()).result(60)
 
 
 def test_recursion_ends_and_strangers_have_their_turn(cluster: lb.Cluster) -> None:
     deep = down.options(user="alice").submit(25)
     wide = fib.options(user="alice").submit(9)
-    assert lb.task(abs).options(user="bob").submit(-1).result(20) == 1
+    assert lb.task(abs).options(user="bob").submit(-1).result(60) == 1
     assert deep.result(60) == 25
     assert wide.result(60) == 34
     wait_until(lambda: [hub.busy for hub in cluster.hubs()] == [0], 10, "idle workers")
@@ -129,7 +129,7 @@ def test_a_timeout_inside_a_task_is_a_timeout(cluster: lb.Cluster, tmp_path: Pat
             return "timeout"
         return "no timeout"
 
-    assert outer.submit(str(tmp_path / "log")).result(20) == "timeout"
+    assert outer.submit(str(tmp_path / "log")).result(60) == "timeout"
 
 
 def test_children_are_cancelled_with_their_parent(cluster: lb.Cluster, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_children_are_cancelled_with_their_parent(cluster: lb.Cluster, tmp_path:
     wait_until(lambda: "begun" in text(file), 20, "the child to run")
     parent.cancel()
     wait_until(lambda: is_idle(cluster), 10, "both to be cancelled")
-    assert add.submit(1, 1).result(20) == 2
+    assert add.submit(1, 1).result(60) == 2
     assert "ended" not in text(file)
 
 
@@ -149,7 +149,7 @@ def test_children_are_cancelled_when_their_parent_fails(cluster: lb.Cluster, tmp
         raise ValueError("no more")
 
     with pytest.raises(lb.TaskFailed):
-        outer.submit(str(tmp_path / "log")).result(20)
+        outer.submit(str(tmp_path / "log")).result(60)
     wait_until(lambda: is_idle(cluster), 10, "the child to be cancelled")
 
 
@@ -160,7 +160,7 @@ def test_what_a_task_leaves_behind_when_it_succeeds_goes_on(cluster: lb.Cluster,
         return "done"
 
     file = tmp_path / "log"
-    assert outer.submit(str(file)).result(20) == "done"
+    assert outer.submit(str(file)).result(60) == "done"
     wait_until(lambda: "ended" in text(file), 20, "the child to end")
 
 
@@ -175,7 +175,7 @@ def test_a_parent_whose_worker_dies_runs_again_and_its_children_anew(cluster: lb
         return "second"
 
     file = tmp_path / "log"
-    assert outer.submit(str(file), str(tmp_path / "once")).result(30) == "second"
+    assert outer.submit(str(file), str(tmp_path / "once")).result(60) == "second"
     wait_until(lambda: is_idle(cluster), 10, "the first child to be cancelled, and the second to end")
 
 
@@ -183,10 +183,10 @@ def test_where_no_more_stand_ins_can_be_had_the_wait_fails_with_a_sentence(setti
     settings["WKHUB_MAX_STANDINS"] = 3
     settings["WKHUB_WORKERS"] = [{"nWorkers": 1}]
     with lb.start(settings, monitor=False):
-        assert down.submit(3).result(30) == 3
+        assert down.submit(3).result(60) == 3
         with pytest.raises(lb.TaskFailed, match="WKHUB_MAX_STANDINS"):
-            down.submit(9).result(30)
-        assert down.submit(3).result(30) == 3
+            down.submit(9).result(60)
+        assert down.submit(3).result(60) == 3
     launch.stop(settings)
 
 
@@ -210,12 +210,12 @@ def test_a_call_that_returns_futures_ends_as_they_do_and_needs_no_worker(setting
     settings["WKHUB_WORKERS"] = [{"nWorkers": 1}]
     settings["WKHUB_MAX_STANDINS"] = 0
     with lb.start(settings, monitor=False):
-        assert one.submit(4).result(20) == 5
-        assert chain.submit(20).result(30) == "end"
-        assert several.submit(4).result(20) == {"sum": 6, "job": [4, 5, 6], "n": 4}
-        assert one.map(range(5)).results(30) == [1, 2, 3, 4, 5]
+        assert one.submit(4).result(60) == 5
+        assert chain.submit(20).result(60) == "end"
+        assert several.submit(4).result(60) == {"sum": 6, "job": [4, 5, 6], "n": 4}
+        assert one.map(range(5)).results(60) == [1, 2, 3, 4, 5]
         with pytest.raises(lb.TaskFailed, match="invalid literal"):
-            bad.submit().result(20)
+            bad.submit().result(60)
     launch.stop(settings)
 
 
@@ -267,6 +267,6 @@ def test_a_wait_that_tells_nobody_ends_too(settings: dict[str, Any], wait: Calla
 
     settings["WKHUB_WORKERS"] = [{"nWorkers": 1}]
     with lb.start(settings, monitor=False):
-        assert outer.submit().result(30) == 3
-        assert add.submit(1, 1).result(20) == 2
+        assert outer.submit().result(60) == 3
+        assert add.submit(1, 1).result(60) == 2
     launch.stop(settings)

@@ -129,7 +129,7 @@ def test_the_work_of_a_computer_that_is_cut_off_is_done_elsewhere(
     stopped_s = time.monotonic() - cut_at
     far.mend()
     mended_at = time.monotonic()
-    assert future.result(30) == second
+    assert future.result(60) == second
     rounds = count()
 
     def works_there() -> bool:
@@ -165,7 +165,7 @@ def test_a_cable_that_flaps_loses_no_task_and_gives_none_twice(
     for n, name in enumerate(names):
         assert f"end {name}" in lines(tmp_path / f"{n}")
     twice = sum(len(begun(tmp_path / f"{n}")) > 1 for n in range(200))
-    assert cluster.attach(job.job_id).results(20) == names
+    assert cluster.attach(job.job_id).results(60) == names
     print(f"{FLAPS} flaps: 200 of 200 tasks done, {twice} of them begun twice, each accepted once")
 
 
@@ -209,4 +209,4 @@ def test_a_client_that_was_cut_off_has_all_its_results(
             said = [line for line in client.stdout if line.startswith("[")]
     names = json.loads(said[0])
     assert [begun(tmp_path / f"{n}") for n in range(60)] == [[name] for name in names]
-    assert cluster.attach("away").results(20) == names
+    assert cluster.attach("away").results(60) == names

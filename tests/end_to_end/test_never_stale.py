@@ -53,9 +53,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 def same(task: Any, *args: Any) -> Any:
     """What the task gives here; it gives the same by submit, by map and from the cache."""
     here = task(*args)
-    assert task.submit(*args).result(20) == here
-    assert task.map(*([arg] for arg in args or (0,))).results(20) == [here]
-    assert task.options(cache=True).submit(*args).result(20) == here
+    assert task.submit(*args).result(60) == here
+    assert task.map(*([arg] for arg in args or (0,))).results(60) == [here]
+    assert task.options(cache=True).submit(*args).result(60) == here
     return here
 
 
@@ -130,7 +130,7 @@ def test_an_import_in_the_body_is_of_the_file_as_it_is(cluster: lb.Cluster, proj
         return bodied.f()
 
     def in_all_workers() -> set[Any]:
-        return {f.result(20) for f in [t.submit() for _ in range(30)]}
+        return {f.result(60) for f in [t.submit() for _ in range(30)]}
 
     assert {v for v, _ in in_all_workers()} == {1}
     assert max(calls for _, calls in in_all_workers()) > 5  # what a module keeps stays while the file does
@@ -138,7 +138,7 @@ def test_an_import_in_the_body_is_of_the_file_as_it_is(cluster: lb.Cluster, proj
     assert max(calls for _, calls in in_all_workers()) > 10  # touched, not changed
     project.write("inner.py", "V = 2\n")  # as long as before, and perhaps in the same second
     assert {v for v, _ in in_all_workers()} == {2}
-    assert t.map([0]).results(20)[0][0] == 2
+    assert t.map([0]).results(60)[0][0] == 2
 
 
 def test_classes_of_a_cell_and_their_siblings(cluster: lb.Cluster, project: Project) -> None:
@@ -155,7 +155,7 @@ def test_classes_of_a_cell_and_their_siblings(cluster: lb.Cluster, project: Proj
         def gives(): return Child()
     """)
     assert same(cell["t"]) == (("base", 1), 1)
-    given = cell["gives"].submit().result(20)
+    given = cell["gives"].submit().result(60)
     assert type(given) is cell["Child"]
     exec("class Other: v = 2\ndef helper(): return 2", cell)
     assert cell["t"]() == (("base", 2), 2)  # what came back has not put older methods into the class
@@ -189,8 +189,8 @@ def test_what_a_module_keeps_stays_in_its_worker(cluster: lb.Cluster, project: P
         @lb.task
         def t(i): return os.getpid(), keeps.get(), keeps.loads, len(keeps.table)
     """)
-    rows = [future.result(20) for future in [cell["t"].submit(i) for i in range(40)]]
-    rows += cell["t"].map(range(40)).results(20)
+    rows = [future.result(60) for future in [cell["t"].submit(i) for i in range(40)]]
+    rows += cell["t"].map(range(40)).results(60)
     for pid in {pid for pid, *_ in rows}:
         ours = [row[1:] for row in rows if row[0] == pid]
         assert sorted(ours) == [(n, 1, n) for n in range(1, len(ours) + 1)]
@@ -230,8 +230,8 @@ def test_modules_are_found_by_their_name_while_their_functions_run(cluster: lb.C
             return "named" in sys.modules
     """)
     point = cell["Point"](1)
-    assert cell["t"].submit(point).result(30) == (True, "Number", [2, 4], cell["Point"](6), True)
-    assert not cell["after"].submit().result(20)
+    assert cell["t"].submit(point).result(60) == (True, "Number", [2, 4], cell["Point"](6), True)
+    assert not cell["after"].submit().result(60)
     assert point.moved() == cell["Point"](2)
     assert pickle.loads(pickle.dumps(point)) == point
 
@@ -263,7 +263,7 @@ def test_globals_of_a_module_that_belong_to_a_process(cluster: lb.Cluster, proje
         project.write(f"{name}.py", f"{imported}\n{made}\ndef f():\n    {used}\n")
         module: types.ModuleType = project.load(name)
         cell = project.cell(f"import {name} as m\nt = lb.task(lambda: m.f())")
-        assert cell["t"].submit().result(20) == 1, what
+        assert cell["t"].submit().result(60) == 1, what
         if what in ("connection", "open file", "socket"):
             module.G.close()
 
@@ -281,7 +281,7 @@ def test_what_is_required_and_cannot_travel_is_named(cluster: lb.Cluster, projec
         cell["bad"].submit()
     with pytest.raises(lb.NotSerializable, match=r"db\.C\.held cannot be pickled.*generator"):
         cell["of_class"].submit()
-    assert cell["other"].submit().result(20) == 1
+    assert cell["other"].submit().result(60) == 1
 
 
 def test_members_looked_up_at_run_time(cluster: lb.Cluster, project: Project) -> None:
@@ -295,7 +295,7 @@ def test_members_looked_up_at_run_time(cluster: lb.Cluster, project: Project) ->
     module.BETA = 2
     assert same(cell["t"], "alpha") == 2
     with pytest.raises(lb.TaskFailed, match="has no attribute 'nothing' here"):
-        cell["u"].submit().result(20)
+        cell["u"].submit().result(60)
     module.file.close()
 
 
@@ -328,7 +328,7 @@ def test_preflight_shows_what_would_travel(cluster: lb.Cluster, project: Project
     assert any("not_installed_anywhere" in lack for lack in before.lacks[hub])
     assert any("will be sent once" in lack for lack in before.lacks[hub])
     with pytest.raises(lb.TaskFailed, match="not_installed_anywhere"):
-        cell["t"].submit(1).result(20)
+        cell["t"].submit(1).result(60)
     after = cell["t"].preflight()
     assert not any("will be sent" in lack for lack in after.lacks[hub])
     module.RATE = 3

@@ -20,15 +20,15 @@ ODD = ["caf\udce9", "nul\x00", "\x1b[2J\x1b]0;title\x07", "two\nlines", "x" * 10
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_are_found_again_by_themselves(cluster: Cluster, name: str) -> None:
-    assert lb.task(abs).map([-1, -2], job=name).results(30) == [1, 2]
-    assert lb.attach(name).results(30) == [1, 2]
+    assert lb.task(abs).map([-1, -2], job=name).results(60) == [1, 2]
+    assert lb.attach(name).results(60) == [1, 2]
     shown = lb.attach(name).name
     assert shown.isprintable()
     assert len(shown) < 300
-    assert lb.task(abs).options(user=name, name=name).submit(-3).result(30) == 3
+    assert lb.task(abs).options(user=name, name=name).submit(-3).result(60) == 3
     with pytest.raises(lb.UnknownTask):
         lb.attach(f"no such {name}")
-    assert lb.task(abs).submit(-7).result(30) == 7  # the connection lives
+    assert lb.task(abs).submit(-7).result(60) == 7  # the connection lives
     assert all(row["name"].isprintable() for row in cluster.jobs())
 
 
@@ -41,7 +41,7 @@ def test_a_callback_that_exits_does_not_end_the_connection(cluster: Cluster) -> 
     job = lb.task(abs).map(range(3))
     for each in job:
         assert each >= 0
-    assert lb.task(abs).submit(-7).result(30) == 7
+    assert lb.task(abs).submit(-7).result(60) == 7
 
 
 def test_a_result_that_cannot_be_loaded_fails_alone(cluster: Cluster) -> None:
@@ -59,8 +59,8 @@ def test_a_result_that_cannot_be_loaded_fails_alone(cluster: Cluster) -> None:
 
     for raises in ("SystemExit", "ValueError", "GeneratorExit"):
         with pytest.raises(lb.TaskFailed, match=f"cannot be loaded here: {raises}"):
-            lb.task(makes).submit(raises).result(30)
-    assert lb.task(abs).submit(-7).result(30) == 7
+            lb.task(makes).submit(raises).result(60)
+    assert lb.task(abs).submit(-7).result(60) == 7
 
 
 def test_folders_with_names_that_are_no_text(
@@ -74,7 +74,7 @@ def test_folders_with_names_that_are_no_text(
     parameters = load(settings)
     try:
         with launch.start(parameters, monitor=False):  # the caller's folder may be called anything
-            assert lb.task(os.getcwd).submit().result(30) == str(odd)
-            assert lb.task(len).submit(bytes(2_000_000)).result(30) == 2_000_000
+            assert lb.task(os.getcwd).submit().result(60) == str(odd)
+            assert lb.task(len).submit(bytes(2_000_000)).result(60) == 2_000_000
     finally:
         launch.stop(parameters)

@@ -123,7 +123,7 @@ def test_each_task_warns_anew_and_records_have_their_level(settings: dict[str, A
     with lb.start(settings, workers=1, monitor=False):
         for number in range(2):
             future = warns.submit(number)
-            future.result(30)
+            future.result(60)
             assert future.stderr.count("UserWarning: look out") == 1
             assert 'warnings.warn("look out", stacklevel=1)' in future.stderr
             assert "INFO:lab:heard\nWARNING:other:heard too\n" in future.stderr

@@ -62,7 +62,7 @@ def latency_s(times: int) -> float:
     took = []
     for n in range(times):
         begun = time.perf_counter()
-        assert ping.submit(n).result(30) == n
+        assert ping.submit(n).result(60) == n
         took.append(time.perf_counter() - begun)
     return statistics.quantiles(took, n=100)[-1]
 
@@ -110,7 +110,7 @@ def size_of(data: bytes) -> int:
 
 def test_large_arguments_wait_on_disk(cluster: Cluster) -> None:
     core = psutil.Process(cluster.status().core.pid)
-    assert size_of.submit(b"warm").result(20) == 4
+    assert size_of.submit(b"warm").result(60) == 4
     cluster.scale(0)
     wait_until(lambda: not cluster.workers(), 20, "the workers to go")
     before = core.memory_info().rss

@@ -93,7 +93,7 @@ def found() -> tuple[int, list[str]]:
 
 def test_nothing_of_one_user_is_seen_by_another(cluster: Cluster) -> None:
     def ask(function: Any, user: str) -> Any:
-        return lb.task(function).options(user=user).submit().result(30)
+        return lb.task(function).options(user=user).submit().result(60)
 
     first = ask(leaves, "ann")
     assert ask(found, "ann")[0] == first  # the same user goes on in the same process

@@ -148,9 +148,9 @@ def test_a_failing_callback_hurts_nobody(cluster: Cluster, core: FakeCore, caplo
     future = same.map([1, 2])
     future._port.add_listener(future, lambda: 1 / 0)
     core.hold = False
-    assert same.submit(3).result(10) == 3
+    assert same.submit(3).result(60) == 3
     core.run()
-    assert future.results(10) == [1, 2]
+    assert future.results(60) == [1, 2]
     wait_until(lambda: "a listener has failed" in caplog.text)
 
 
@@ -177,7 +177,7 @@ def test_a_core_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("NBLB_RUNTIME_DIR", str(tmp_path))
     chosen = parameters.load({"LB_NAME": "gone", "LB_STATE_DIR": str(tmp_path / "state")})
     child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait(20)
+    child.wait(60)
     chosen.runtime_dir.mkdir(parents=True)
     chosen.connection_file.write_text(
         f'{{"pid": {child.pid}, "host": "{socket.gethostname()}", "addresses": {{"clients": "ipc:///x"}}}}'

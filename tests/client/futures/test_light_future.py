@@ -45,7 +45,7 @@ def test_wait_and_as_completed_see_ends_from_another_thread() -> None:
 def test_result_waits_in_many_threads() -> None:
     (future,) = futures(1)
     heard: list[object] = []
-    threads = [threading.Thread(target=lambda: heard.append(future.result(10))) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: heard.append(future.result(60))) for _ in range(5)]
     for thread in threads:
         thread.start()
     future._finish_well()
@@ -87,11 +87,11 @@ def test_a_child_does_not_inherit_a_held_lock() -> None:
     def hold() -> None:
         with _lock:
             held.set()
-            go.wait(10)
+            go.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(60)
     pid = os.fork()
     if not pid:
         (future,) = futures(1)

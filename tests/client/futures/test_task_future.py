@@ -41,7 +41,7 @@ def broken(x: object) -> None:
 
 def test_result_and_what_is_known_of_it(cluster: Cluster, core: FakeCore) -> None:
     future = double.submit(21)
-    assert future.result(10) == 42
+    assert future.result(60) == 42
     assert (future.state, future.progress, future.host, future.attempt) == (TaskState.DONE, 100.0, "lab1", 1)
     assert future.exception() is None
     assert future.done()
@@ -63,7 +63,7 @@ def test_a_task_is_still_a_function() -> None:
 def test_failure_carries_the_remote_traceback_and_the_original(cluster: Cluster) -> None:
     future = broken.submit("why")
     with pytest.raises(lb.TaskFailed, match="raise KeyError") as caught:
-        future.result(10)
+        future.result(60)
     assert isinstance(caught.value.__cause__, KeyError)
     assert caught.value.task_id == future.task_id
     assert future.state is TaskState.FAILED
@@ -77,7 +77,7 @@ def test_failure_carries_the_remote_traceback_and_the_original(cluster: Cluster)
 def test_core_may_refuse(cluster: Cluster, core: FakeCore) -> None:
     core.refuse = lambda spec: "TooManyQueuedTasks"
     with pytest.raises(lb.TooManyQueuedTasks, match="refused"):
-        double.submit(1).result(10)
+        double.submit(1).result(60)
 
 
 def test_progress_and_running(cluster: Cluster, core: FakeCore) -> None:
@@ -90,7 +90,7 @@ def test_progress_and_running(cluster: Cluster, core: FakeCore) -> None:
     assert (future.progress, future.worker) == (40.0, "w1")
     assert "40 %" in repr(future)
     core.run()
-    assert future.result(10) == 2
+    assert future.result(60) == 2
 
 
 def test_cancel_returns_at_once_and_tells_the_core(cluster: Cluster, core: FakeCore) -> None:
@@ -137,7 +137,7 @@ def test_the_state_says_of_a_future_that_it_is_done(cluster: Cluster, core: Fake
 
 def test_cancel_is_too_late_for_what_has_ended(cluster: Cluster) -> None:
     future = double.submit(1)
-    assert future.result(10) == 2
+    assert future.result(60) == 2
     assert not future.cancel()
 
 
@@ -168,7 +168,7 @@ def test_a_stopped_coroutine_does_not_stop_the_task(cluster: Cluster, core: Fake
         asyncio.run(impatient())
     assert not future.cancelled()
     core.run()
-    assert future.result(10) == 2
+    assert future.result(60) == 2
 
 
 async def _as_coroutine(future: lb.TaskFuture) -> object:
@@ -210,7 +210,7 @@ def test_second_interrupt_cancels(cluster: Cluster, core: FakeCore, monkeypatch:
         stop = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
         stop.start()
         with pytest.raises(KeyboardInterrupt):
-            future.result(30)
+            future.result(60)
         stop.join()
     assert future.cancelled()
 
@@ -227,14 +227,14 @@ def test_futures_as_arguments_are_dependencies(cluster: Cluster, core: FakeCore)
     wait_until(lambda: total.task_id in core.specs)
     assert set(core.specs[total.task_id].depends) == {first.task_id, second.task_id}
     core.run()
-    assert total.result(10) == 2 + 10 + 4 + 2
+    assert total.result(60) == 2 + 10 + 4 + 2
 
 
 def test_a_result_that_is_here_travels_itself(cluster: Cluster, core: FakeCore) -> None:
     first = double.submit(5)
-    assert first.result(10) == 10
+    assert first.result(60) == 10
     second = double.submit(first)
-    assert second.result(10) == 20
+    assert second.result(60) == 20
     assert core.specs[second.task_id].depends == ()
 
 
@@ -254,7 +254,7 @@ def test_the_function_is_shipped_once_until_it_changes(cluster: Cluster, core: F
     assert lb.gather(*[scale.submit(n) for n in range(100)]) == [2 * n for n in range(100)]
     assert len(core.said(PutBlob)) == 1
     factor[0] = 3
-    assert scale.submit(5).result(10) == 15
+    assert scale.submit(5).result(60) == 15
     assert len(core.said(PutBlob)) == 2
 
 
@@ -270,7 +270,7 @@ def test_put_ships_a_value_once(cluster: Cluster, core: FakeCore) -> None:
     expected = int(array.sum())
     array[:] = 0  # what was put is what it was
     assert lb.gather(*[total.submit(big, n) for n in range(20)]) == [expected + n for n in range(20)]
-    assert total.map([big] * 3, n=1).results(10) == [expected + 1] * 3
+    assert total.map([big] * 3, n=1).results(60) == [expected + 1] * 3
     assert [len(blob.payload.buffers) for blob in core.said(PutBlob)].count(2) >= 1
     assert len([blob for blob in core.said(PutBlob) if blob.hash == big.hash]) == 1
     assert (big.value == numpy.arange(100_000)).all()
@@ -293,7 +293,7 @@ def test_unpicklable_arguments_are_named(cluster: Cluster) -> None:
 
 
 def test_submit_says_origin_user_and_options(cluster: Cluster, core: FakeCore) -> None:
-    double.options(priority=7, retries=2, timeout=3, name="twice", user="anna").submit(1).result(10)
+    double.options(priority=7, retries=2, timeout=3, name="twice", user="anna").submit(1).result(60)
     spec = core.said(SubmitTask)[-1]
     assert (spec.priority, spec.retries, spec.timeout_s, spec.name, spec.user) == (7.0, 2, 3.0, "twice", "anna")
 
@@ -316,4 +316,4 @@ def test_a_forked_child_does_not_use_its_parents_thread(cluster: Cluster, core: 
     assert b"parent process" in os.read(read, 1000)
     os.close(read)
     core.run()
-    assert future.result(10) == 2
+    assert future.result(60) == 2

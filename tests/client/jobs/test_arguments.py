@@ -26,7 +26,7 @@ def pair(first: Any, second: Any) -> Any:
 
 def test_the_table_of_a_sweep_says_what_it_is_a_table_of(cluster: Cluster) -> None:
     job = simulate.map([1, -2, 3], [10, 20, 30], rate=0.25)
-    job.wait(10)
+    job.wait(60)
     frame = job.dataframe()
     assert list(frame["seed"]) == [1, -2, 3]
     assert list(frame["n"]) == [10, 20, 30]
@@ -40,7 +40,7 @@ def test_arguments_are_those_that_were_sent(cluster: Cluster) -> None:
     values = [[1], [2]]
     job = pair.map(values, [7, 8])
     values[0].append(99)
-    job.wait(10)
+    job.wait(60)
     assert list(job.dataframe()["first"]) == [[1], [2]]
     assert job._arguments is not None
     assert job._arguments.text(1) == "first=[2], second=8"
@@ -48,7 +48,7 @@ def test_arguments_are_those_that_were_sent(cluster: Cluster) -> None:
 
 def test_a_long_or_hostile_argument_is_one_short_line(cluster: Cluster) -> None:
     job = pair.map(["x\ny" * 1000], [list(range(10_000))])
-    job.wait(10)
+    job.wait(60)
     assert job._arguments is not None
     text = job._arguments.text(0)
     assert "\n" not in text
@@ -57,14 +57,14 @@ def test_a_long_or_hostile_argument_is_one_short_line(cluster: Cluster) -> None:
 
 def test_arguments_that_are_large_are_not_kept_twice(cluster: Cluster) -> None:
     job = pair.map([b"x" * 9_000_000], [1])
-    job.wait(10)
+    job.wait(60)
     assert job._arguments is None
     assert "first" not in job.dataframe().columns
 
 
 def test_starmap_takes_tuples(cluster: Cluster) -> None:
     job = pair.starmap([(1, 2), (3, 4)])
-    assert job.results(10) == job.result() == [1, 3]
+    assert job.results(60) == job.result() == [1, 3]
     assert len(pair.starmap([])) == 0
     with pytest.raises(TypeError, match="call 1 has 1 arguments and call 0 has 2"):
         pair.starmap([(1, 2), (3,)])
@@ -72,7 +72,7 @@ def test_starmap_takes_tuples(cluster: Cluster) -> None:
 
 def test_product_runs_all_combinations_in_order(cluster: Cluster) -> None:
     job = simulate.product(range(2), rate=[0.1, 0.2])
-    job.wait(10)
+    job.wait(60)
     frame = job.dataframe()
     assert [tuple(row) for row in frame[["seed", "n", "rate"]].to_numpy()] == [
         (0, 1000, 0.1), (0, 1000, 0.2), (1, 1000, 0.1), (1, 1000, 0.2),

@@ -33,7 +33,7 @@ def picky(x: int) -> int:
 
 def test_results_in_order(cluster: Cluster, core: FakeCore) -> None:
     job = square.map(range(5000))
-    assert job.results(30) == [n * n for n in range(5000)]
+    assert job.results(60) == [n * n for n in range(5000)]
     assert job.done()
     assert job.wait(0)
     assert len(job) == 5000
@@ -61,7 +61,7 @@ def test_iteration_gives_results_as_they_come(cluster: Cluster, core: FakeCore) 
 
 
 def test_explicit_chunks_stay_together(cluster: Cluster, core: FakeCore) -> None:
-    assert square.map(range(10), chunksize=4).results(10) == [n * n for n in range(10)]
+    assert square.map(range(10), chunksize=4).results(60) == [n * n for n in range(10)]
     assert [(spec.items, spec.split) for spec in core.said(SubmitTask)] == [(4, False), (4, False), (2, False)]
 
 
@@ -76,7 +76,7 @@ def test_several_iterables_and_fixed_arguments(cluster: Cluster) -> None:
     def add(a: int, b: int, c: int = 0) -> int:
         return a + b + c
 
-    assert add.map([1, 2, 3], [10, 20, 30], c=100).results(10) == [111, 122, 133]
+    assert add.map([1, 2, 3], [10, 20, 30], c=100).results(60) == [111, 122, 133]
     with pytest.raises(TypeError, match=r"add\(a.*cannot be called like this"):
         add.map([1, 2])
 
@@ -90,7 +90,7 @@ def test_an_empty_map_is_done(cluster: Cluster, core: FakeCore) -> None:
 
 def test_failures(cluster: Cluster) -> None:
     job = picky.map(range(10))
-    assert job.wait(10)
+    assert job.wait(60)
     with pytest.raises(lb.TaskFailed, match="0 is divisible"):
         job.results()
     kept = job.results(errors="return")
@@ -119,7 +119,7 @@ def test_futures_of_items(cluster: Cluster, core: FakeCore) -> None:
     assert early is job[2] is job[-2]
     wait_until(lambda: core.specs)
     core.run()
-    assert early.result(10) == 4
+    assert early.result(60) == 4
     late = job[3]
     assert late.result(0) == 9
     assert late.state is TaskState.DONE
@@ -150,7 +150,7 @@ def test_cancel(cluster: Cluster, core: FakeCore) -> None:
     wait_until(lambda: len(core.specs) == 2)
     core.run(next(iter(core.specs)))
     job.cancel()
-    assert job.wait(10)
+    assert job.wait(60)
     assert job.counts() == {"DONE": 5, "CANCELLED": 5}
     assert job.snapshot().state == "cancelled"
     with pytest.raises(lb.TaskCancelled):
@@ -176,13 +176,13 @@ def test_big_items_and_futures_are_records_of_their_own(cluster: Cluster, core: 
         return len(x) if hasattr(x, "__len__") else int(x)  # type: ignore[call-overload, no-any-return]
 
     future = square.submit(3)
-    assert future.result(10) == 9
+    assert future.result(60) == 9
     core.hold = True
     pending = square.submit(4)
     job = size.map([1, 2, numpy.zeros(20_000), 3, pending, future, 4])
     wait_until(lambda: len(core.said(SubmitTask)) >= 7)
     core.run()
-    assert job.results(10) == [1, 2, 20_000, 3, 16, 9, 4]
+    assert job.results(60) == [1, 2, 20_000, 3, 16, 9, 4]
     specs = [spec for spec in core.said(SubmitTask) if spec.job]
     assert [spec.items for spec in specs] == [2, 1, 1, 1, 2]
     assert [len(spec.depends) for spec in specs] == [0, 0, 0, 1, 0]
@@ -200,7 +200,7 @@ def test_a_job_as_an_argument_is_the_list_of_its_results(cluster: Cluster, core:
     future = total.submit(job)
     wait_until(lambda: future.task_id in core.specs)
     core.run()
-    assert future.result(10) == 30
+    assert future.result(60) == 30
 
 
 def test_snapshot_of_what_runs(cluster: Cluster, core: FakeCore) -> None:
@@ -221,7 +221,7 @@ def test_snapshot_of_what_runs(cluster: Cluster, core: FakeCore) -> None:
     called: list[int] = []
     job._port.add_listener(job, lambda: called.append(1))
     core.run()
-    assert job.wait(10)
+    assert job.wait(60)
     wait_until(lambda: called)
     assert job.counts() == {"DONE": 100}
     assert job.snapshot().running == ()
@@ -247,7 +247,7 @@ def test_dataframe(cluster: Cluster) -> None:
         return {"x": x, "y": x * x}
 
     job = row.map(range(3))
-    assert job.wait(10)
+    assert job.wait(60)
     frame = job.dataframe()
     assert list(frame["state"]) == ["DONE", "FAILED", "DONE"]
     assert list(frame["y"].fillna(-1)) == [0, -1, 4]
@@ -292,7 +292,7 @@ def test_an_item_has_host_attempt_and_times_whenever_it_is_asked_for(cluster: Cl
 
 def test_a_slice_is_the_futures_of_its_items(cluster: Cluster) -> None:
     job = lb.task(abs).map([-1, -2, -3, -4])
-    assert [future.result(10) for future in job[1:3]] == [2, 3]
+    assert [future.result(60) for future in job[1:3]] == [2, 3]
     assert job[::-2] == [job[3], job[1]]
     assert job[7:] == []
     assert job[np.int64(1)] is job[1]
@@ -315,14 +315,14 @@ def sometimes_broken(x: int) -> Any:
 def test_a_result_that_cannot_be_loaded_spoils_no_other(cluster: Cluster, core: FakeCore) -> None:
     job = sometimes_broken.map(range(5))
     with pytest.raises(lb.TaskFailed, match=r"the result of item 2 of .* cannot be loaded here: ValueError"):
-        job.results(10)
+        job.results(60)
     assert job.results(10, errors="skip") == [0, 1, 3, 4]
     kept = job.results(10, errors="return")
     assert isinstance(kept.pop(2), lb.TaskFailed)
     assert kept == [0, 1, 3, 4]
-    assert [job[n].result(10) for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
+    assert [job[n].result(60) for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
     with pytest.raises(lb.TaskFailed, match="cannot be loaded here: ValueError"):
-        job[2].result(10)
+        job[2].result(60)
     told = iter(job)
     assert [next(told), next(told)] == [0, 1]
     with pytest.raises(lb.TaskFailed, match="cannot be loaded here"):
@@ -334,6 +334,6 @@ def test_a_result_that_cannot_be_loaded_spoils_no_other(cluster: Cluster, core: 
 
 def test_one_of_a_loop_of_submits_that_cannot_be_loaded_spoils_no_other(cluster: Cluster, core: FakeCore) -> None:
     futures = [sometimes_broken.submit(x) for x in range(5)]
-    assert [future.result(10) for n, future in enumerate(futures) if n != 2] == [0, 1, 3, 4]
+    assert [future.result(60) for n, future in enumerate(futures) if n != 2] == [0, 1, 3, 4]
     with pytest.raises(lb.TaskFailed, match="cannot be loaded here: ValueError"):
-        futures[2].result(10)
+        futures[2].result(60)

@@ -31,7 +31,7 @@ def lucky(tmp_path: Path) -> Path:
 def luckless(lucky: Path, core: FakeCore, **how: int) -> lb.Job:
     """A job of 10 of which 0, 3, 6 and 9 have failed."""
     job = moody.map(range(10), lucky=str(lucky), job="moods", **how)
-    assert job.wait(10)
+    assert job.wait(60)
     assert job.counts() == {"DONE": 6, "FAILED": 4}
     core.hold = True
     return job
@@ -51,7 +51,7 @@ def test_only_what_failed_runs_again(cluster: Cluster, core: FakeCore, lucky: Pa
     assert not again.done()
     lucky.touch()
     core.run()
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
     assert again.result(0) == 9
     assert job.snapshot().failures == ()
     assert len(core.said(SubmitTask)) == 1
@@ -64,11 +64,11 @@ def test_what_fails_again_can_be_tried_again(cluster: Cluster, core: FakeCore, l
     core.hold = False
     for _ in range(2):
         assert job.retry_failed() == 4
-        assert job.wait(10)
+        assert job.wait(60)
         assert job.counts() == {"DONE": 6, "FAILED": 4}
     lucky.touch()
     assert job.retry_failed() == 4
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
 
 
 def test_as_completed_tells_each_item_once(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
@@ -95,7 +95,7 @@ def test_after_attach_from_another_process(make_cluster: Callable[[], Cluster], 
     wait_until(lambda: core.again)
     lucky.touch()
     core.run()
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
 
 
 def test_while_the_core_is_away(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
@@ -106,7 +106,7 @@ def test_while_the_core_is_away(cluster: Cluster, core: FakeCore, lucky: Path) -
     lucky.touch()
     core.hold = False
     core.come_back()
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
 
 
 def test_the_answer_is_lost_with_the_connection(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_answer_is_lost_with_the_connection(cluster: Cluster, core: FakeCore
     core.run()
     core.deaf = False
     core.come_back()
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
     assert len(core.said(RetryFailed)) == 2
 
 
@@ -140,19 +140,19 @@ def test_what_failed_meanwhile_runs_again_too(cluster: Cluster, core: FakeCore, 
     lucky.touch()
     core.run()
     core.tell(*[end for end in core.ends[second] if end.state is lb.TaskState.DONE])
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
 
 
 def test_what_the_core_refused_is_said_again(cluster: Cluster, core: FakeCore) -> None:
     core.refuse = lambda spec: "JournalFull" if spec.index else ""
     job = moody.map([1, 2, 4, 5], lucky="", chunksize=2)
-    assert job.wait(10)
+    assert job.wait(60)
     assert job.counts() == {"DONE": 2, "FAILED": 2}
     with pytest.raises(lb.NblbError, match="refused: JournalFull"):
         job[3].result()
     core.refuse = lambda spec: ""
     assert job.retry_failed() == 2
-    assert job.results(10) == [1, 4, 16, 25]
+    assert job.results(60) == [1, 4, 16, 25]
     said = core.said(SubmitTask)
     assert said[-1] == said[-2], "the same record, not another one"
     assert core.said(RetryFailed) == []
@@ -163,7 +163,7 @@ def test_a_core_that_knows_nothing_of_it(cluster: Cluster, core: FakeCore, lucky
     core.hang_up(forget=True)
     core.come_back()
     assert job.retry_failed() == 4
-    assert job.wait(10)
+    assert job.wait(60)
     with pytest.raises(lb.UnknownTask):
         job.results()
 
@@ -186,7 +186,7 @@ def test_another_kernel_follows_what_one_retries(
 ) -> None:
     make_cluster()
     job = moody.map(range(10), lucky=str(lucky), job="moods")
-    assert job.wait(10)
+    assert job.wait(60)
     other = make_cluster()
     theirs = lb.attach("moods")
     assert theirs is not job
@@ -199,7 +199,7 @@ def test_another_kernel_follows_what_one_retries(
     lucky.touch()
     core.run()
     for each in (job, theirs):
-        assert each.results(10) == [n * n for n in range(10)]
+        assert each.results(60) == [n * n for n in range(10)]
         assert each.snapshot().failures == ()
     assert other.connected
 
@@ -214,22 +214,22 @@ def test_a_kernel_that_was_away_learns_what_another_has_retried(cluster: Cluster
     lucky.touch()
     core.run()  # nobody hears of it
     core.come_back()
-    assert job.wait(10)
+    assert job.wait(60)
     wait_until(lambda: job.counts() == {"DONE": 10})
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
 
 
 def test_retry_cancel_retry_in_quick_succession_ends(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
     for _ in range(20):
         core.hold = False
         job = moody.map(range(10), lucky=str(lucky))
-        assert job.wait(10)
+        assert job.wait(60)
         core.hold = True
         for word in "RRCRRC":
             (job.retry_failed if word == "R" else job.cancel)()
         wait_until(lambda: core.again)
         core.run()
-        assert job.wait(10)
+        assert job.wait(60)
 
 
 # ── with the mended function ──
@@ -246,7 +246,7 @@ def test_only_what_failed_runs_with_the_new_function(cluster: Cluster, core: Fak
     job = luckless(lucky, core)
     core.hold = False
     assert job.retry_failed(with_=mended) == 4
-    assert job.results(10) == [n * n for n in range(10)]
+    assert job.results(60) == [n * n for n in range(10)]
     frame = job.dataframe()
     old, new = frame["code"][1], frame["code"][0]
     assert old != new
@@ -262,10 +262,10 @@ def test_what_the_core_refused_is_said_again_with_the_new_function(
 ) -> None:
     core.refuse = lambda spec: "JournalFull"
     job = moody.map(range(4), lucky=str(lucky))
-    assert job.wait(10)
+    assert job.wait(60)
     core.refuse = lambda spec: ""
     assert job.retry_failed(with_=mended.function) == 4
-    assert job.results(10) == [0, 1, 4, 9]
+    assert job.results(60) == [0, 1, 4, 9]
     assert {job[n]._function for n in range(4)} == {core.said(SubmitTask)[-1].function}
 
 
@@ -279,7 +279,7 @@ def test_a_new_function_that_the_core_cannot_run_leaves_the_failures(
 
     core._on[RetryFailed] = refuse
     assert job.retry_failed(with_=mended) == 4
-    assert job.wait(10)
+    assert job.wait(60)
     assert job.counts() == {"DONE": 6, "FAILED": 4}
     with pytest.raises(lb.TaskFailed, match="out of luck"):
         job[3].result()

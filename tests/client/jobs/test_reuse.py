@@ -32,10 +32,10 @@ def submitted(core: FakeCore) -> dict[str, int]:
 def test_a_longer_sweep_computes_what_is_new(make_cluster: Callable[[], Cluster], core: FakeCore) -> None:
     make_cluster()
     first = square.map(range(100), job="sweep")
-    assert first.wait(10)
+    assert first.wait(60)
     make_cluster()  # another kernel
     longer = square.map(range(250), job="sweep")
-    assert longer.results(10) == [x * x for x in range(250)]
+    assert longer.results(60) == [x * x for x in range(250)]
     assert submitted(core) == {"square": 100 + 150, "square (taken)": 100}
     assert longer.earlier is not None
     assert (longer.earlier.job_id, longer.earlier.taken, longer.earlier.left) == (first.job_id, 100, 0)
@@ -48,42 +48,42 @@ def test_what_is_taken_is_there_at_once_and_the_core_has_it_for_later_kernels(
     make_cluster: Callable[[], Cluster], core: FakeCore
 ) -> None:
     make_cluster()
-    square.map([*range(5), 7, *range(5, 7)], job="sweep").wait(10)
+    square.map([*range(5), 7, *range(5, 7)], job="sweep").wait(60)
     core.hold = True
     job = square.map([*range(7), 99], job="sweep")
     assert job.counts() == {"DONE": 7, "QUEUED": 1}
-    assert [future.result(5) for future in (job[0], job[6])] == [0, 36]
+    assert [future.result(60) for future in (job[0], job[6])] == [0, 36]
     assert list(zip(range(7), job, strict=False)) == [(x, x * x) for x in range(7)]
     wait_until(lambda: sum(spec.items for spec in core.specs.values()) == 8 + 8)
     core.run()
-    assert job.results(10) == [x * x for x in [*range(7), 99]]
+    assert job.results(60) == [x * x for x in [*range(7), 99]]
     make_cluster()
-    assert square.map([*range(7), 99], job="sweep").results(10) == [x * x for x in [*range(7), 99]]
+    assert square.map([*range(7), 99], job="sweep").results(60) == [x * x for x in [*range(7), 99]]
     assert submitted(core) == {"square": 8 + 1, "square (taken)": 7}
 
 
 def test_items_are_known_by_their_arguments_wherever_they_stand(cluster: Cluster, core: FakeCore) -> None:
-    square.map([1, 2, 3], job="sweep").wait(10)
+    square.map([1, 2, 3], job="sweep").wait(60)
     job = square.map([0, 3, 2, 1], job="sweep")
-    assert job.results(10) == [0, 9, 4, 1]
+    assert job.results(60) == [0, 9, 4, 1]
     assert submitted(core) == {"square": 3 + 1, "square (taken)": 3}
 
 
 def test_equal_arguments_are_not_one_draw(cluster: Cluster, core: FakeCore) -> None:
-    square.map([0] * 5, job="draws").wait(10)
-    square.map([0] * 8, job="draws").wait(10)
+    square.map([0] * 5, job="draws").wait(60)
+    square.map([0] * 8, job="draws").wait(60)
     assert submitted(core) == {"square": 5 + 3, "square (taken)": 5}
 
 
 def test_other_code_computes_everything(cluster: Cluster, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
-    square.map(range(3), job="sweep").wait(10)
+    square.map(range(3), job="sweep").wait(60)
 
     @task_decorator.task
     def cube(x: int) -> int:
         return x**3
 
     job = cube.map(range(3), job="sweep")
-    assert job.results(10) == [0, 1, 8]
+    assert job.results(60) == [0, 1, 8]
     assert submitted(core) == {"square": 3, "cube": 3}
     assert job.earlier is not None
     assert job.earlier.changed == "code"
@@ -96,10 +96,10 @@ def test_what_a_cancelled_job_had_finished_is_not_lost(cluster: Cluster, core: F
     wait_until(lambda: len(core.specs) == 2)
     core.run(next(iter(core.specs)))
     first.cancel()
-    assert first.wait(10)
+    assert first.wait(60)
     core.hold = False
     again = square.map(range(1500), job="sweep")
-    assert again.results(10) == [x * x for x in range(1500)]
+    assert again.results(60) == [x * x for x in range(1500)]
     assert again.earlier is not None
     assert again.earlier.taken == 1024
     assert "was cancelled; 1,024 results" in repr(again.earlier)
@@ -125,11 +125,11 @@ def test_what_is_left_of_the_earlier_one_is_a_choice(
     wait_until(lambda: len(core.said(CancelTask)) == cancelled)
     if not cancelled:
         earlier.cancel()
-    assert first.wait(10)
+    assert first.wait(60)
     wait_until(lambda: "was cancelled" in repr(earlier))
     assert earlier.attach() is first
     core.run()
-    assert second.results(10) == [x * x for x in range(20)]
+    assert second.results(60) == [x * x for x in range(20)]
 
 
 def test_another_choice_is_a_mistake(cluster: Cluster) -> None:
@@ -140,7 +140,7 @@ def test_another_choice_is_a_mistake(cluster: Cluster) -> None:
 def test_a_result_that_cannot_be_loaded_is_computed_again(
     cluster: Cluster, core: FakeCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    square.map(range(3), job="sweep").wait(10)
+    square.map(range(3), job="sweep").wait(60)
 
     def fails(_: object) -> None:
         raise ImportError("no such class any more")
@@ -148,7 +148,7 @@ def test_a_result_that_cannot_be_loaded_is_computed_again(
     with monkeypatch.context() as broken:
         broken.setattr(payload, "unpack_results", fails)
         job = square.map(range(4), job="sweep")
-    assert job.results(10) == [0, 1, 4, 9]
+    assert job.results(60) == [0, 1, 4, 9]
     assert submitted(core) == {"square": 3 + 4}
 
 
@@ -156,8 +156,8 @@ def test_results_too_large_to_take_are_computed_again(
     cluster: Cluster, core: FakeCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reuse, "MOST_TAKEN_BYTES", 10)
-    square.map(range(3), job="sweep").wait(10)
-    assert square.map(range(4), job="sweep").results(10) == [0, 1, 4, 9]
+    square.map(range(3), job="sweep").wait(60)
+    assert square.map(range(4), job="sweep").results(60) == [0, 1, 4, 9]
     assert submitted(core) == {"square": 3 + 4}
 
 

@@ -46,7 +46,7 @@ class Held:
 
     def __enter__(self) -> None:
         def take() -> object:
-            self._go.wait(20)
+            self._go.wait(60)
             return self._take()
 
         self._inbox.take = take  # type: ignore[assignment,method-assign]
@@ -94,11 +94,11 @@ def test_each_ends_by_itself(cluster: Cluster, core: FakeCore) -> None:
     cancel = core.said(CancelTask)[0]
     assert (cancel.task, cancel.first, cancel.items) == (record.task, 0, 1)
     core.run(record.task)
-    assert last.result(10) == 3.0
+    assert last.result(60) == 3.0
     with pytest.raises(TaskFailed, match="below zero"):
-        bad.result(10)
+        bad.result(60)
     with pytest.raises(concurrent.futures.CancelledError):
-        good.result(10)
+        good.result(60)
     assert TaskState.RUNNING in heard
     assert last.state is TaskState.DONE
 
@@ -142,22 +142,22 @@ def test_who_needs_one_of_them_waits_for_that_one(cluster: Cluster, core: FakeCo
     wait_until(lambda: len(core.specs) == 4)
     assert core.specs[needs.task_id].depends == (one.task_id,)
     core.run(one.task_id.partition(".")[0])
-    assert one.result(10) == 1.0
+    assert one.result(60) == 1.0
     core.hold = False
     late = half.submit(one)  # the core may have dropped a single task's result by now: the value travels
-    assert late.result(10) == 0.5
+    assert late.result(60) == 0.5
     core.run(needs.task_id)
-    assert needs.result(10) == 0.5
+    assert needs.result(60) == 0.5
     assert core.specs[needs_bad.task_id].depends == (bad.task_id,)
 
 
 def test_the_core_takes_as_many_as_there_is_room_for(cluster: Cluster, core: FakeCore) -> None:
     core.room = 2
     futures = sent(cluster, core, 2, 4, 6, 8)
-    assert [future.result(10) for future in futures[:3]] == [4.0, 1.0, 2.0]
+    assert [future.result(60) for future in futures[:3]] == [4.0, 1.0, 2.0]
     for refused in futures[3:]:
         with pytest.raises(TooManyQueuedTasks):
-            refused.result(10)
+            refused.result(60)
     wait_until(lambda: not cluster.connection.owners)
 
 
@@ -167,7 +167,7 @@ def test_a_close_ends_all_of_them(cluster: Cluster, core: FakeCore) -> None:
     cluster.connection.close()
     for future in futures:
         with pytest.raises(ConnectionError, match="closed"):
-            future.result(10)
+            future.result(60)
 
 
 def test_threads_share_batches_and_lose_nothing(cluster: Cluster, core: FakeCore) -> None:
@@ -175,7 +175,7 @@ def test_threads_share_batches_and_lose_nothing(cluster: Cluster, core: FakeCore
 
     def work(number: int) -> None:
         futures = [same.submit(1000 * number + n) for n in range(500)]
-        results[number] = [future.result(30) for future in futures]
+        results[number] = [future.result(60) for future in futures]
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:
@@ -194,4 +194,4 @@ def test_who_waits_for_a_task_goes_on_when_it_is_taken_up_again(cluster: Cluster
     [record] = [spec for spec in core.said(SubmitTask) if spec.items == 2]
     assert attached(cluster.connection, record.task, 2, "half") == together
     core.run()
-    assert [future.result(10) for future in (lone, *together)] == [4.0, 1.0, 2.0]
+    assert [future.result(60) for future in (lone, *together)] == [4.0, 1.0, 2.0]
