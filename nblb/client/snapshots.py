@@ -80,6 +80,7 @@ class JobSnapshot:
     waiting: str = ""  # the reason why nothing runs
     connected: bool = True
     output: tuple[OutputLine, ...] = ()  # the latest lines of output
+    output_lines: int = 0  # that were written in all, as far as this process has received them
     earlier: EarlierRow | None = None
     hosts: tuple[str, ...] = ()  # the computers where its items ended, the busiest first
     code: str = ""  # hash of the function's code and of what it captures, for a named job

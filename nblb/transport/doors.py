@@ -142,6 +142,7 @@ class Doors:
             bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
             door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             self.addresses[door.name] = door.bind(guard, getattr(self.parameters, door.key))
+
     def _bind(self, door: Door, path: Path) -> None:
         address = socket_address(path)
         door.socket.bind(address)

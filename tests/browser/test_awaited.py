@@ -112,3 +112,24 @@ def test_a_cell_under_lb_shows_its_progress(here: Lab, stage: dict[str, Any], ar
         page.page.screenshot(path=artifacts / "cell-progress.png")
         page.page.locator(".jp-OutputArea-output").get_by_text("29", exact=True).wait_for(timeout=30_000)
         assert page.errors == []
+
+
+def test_a_card_that_ends_keeps_its_height_and_says_what_of_the_output_it_shows(
+    here: Lab, stage: dict[str, Any], artifacts: Path
+) -> None:
+    talk = (
+        "@lb.task\ndef talk(n):\n    for line in range(20):\n        print('line', line)\n        time.sleep(0.05)\n"
+        "job = talk.map(range(3), job='talk')\njob"
+    )
+    write_notebook(here.root / "talk.ipynb", START + "\n" + talk)
+    with browser_page(here, "talk.ipynb") as page:
+        page.open()
+        page.run_all()
+        card = page.card("talk")
+        card.get_by_text("running now").wait_for(timeout=30_000)
+        tall = page.page.evaluate("() => document.querySelector('.nblb-root[aria-label=talk]').clientHeight")
+        card.get_by_text("took").wait_for(timeout=30_000)
+        assert page.page.evaluate("() => document.querySelector('.nblb-root[aria-label=talk]').clientHeight") >= tall
+        card.get_by_text("last 8 of 60 lines; %lb_logs talk[2] shows all of item 2").wait_for()
+        page.page.screenshot(path=artifacts / "talk.png")
+        assert page.errors == []

@@ -65,9 +65,16 @@ class JobOutput:
     def __init__(self) -> None:
         self._lines: deque[OutputLine] = deque(maxlen=LINES)
         self._open: dict[tuple[int, str], str] = {}  # lines without a newline yet
+        self._whole = 0  # complete lines so far, including those that are not kept any more
+
+    @property
+    def written(self) -> int:
+        """The number of lines that the tasks have written, including incomplete ones."""
+        return self._whole + len(self._open)
 
     def add(self, item: int, stream: str, text: str) -> None:
         *whole, rest = (self._open.pop((item, stream), "") + text).split("\n")
+        self._whole += len(whole)
         for line in whole[-LINES:]:
             self._lines.append(OutputLine(item, stream, shown(line)))
         if rest:

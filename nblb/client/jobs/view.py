@@ -54,6 +54,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         waiting=ledger.waiting if state == "waiting" else "",
         connected=view.connected,
         output=view.output.latest(MOST_LINES),
+        output_lines=view.output.written,
         hosts=tuple(sorted(ledger.hosts, key=lambda host: -ledger.hosts[host])),
         code=view.fingerprint[:CODE] if named else "",
         function="" if named else view.fingerprint,

@@ -60,7 +60,8 @@ def _parts(card: dict[str, Any]) -> Iterable[str]:
         yield f'<figure>{label}<img src="{source}" alt="{escape(picture["alt"])}"></figure>'
     if card.get("lines"):
         said = "\n".join(f"{item}: {line}" for item, _, line in card["lines"])
-        yield f"<details><summary>output</summary><pre>{escape(said)}</pre></details>"
+        note = f" ({card['lines_note']})" if card.get("lines_note") else ""
+        yield f"<details><summary>output{escape(note)}</summary><pre>{escape(said)}</pre></details>"
     if card.get("output"):
         note = f" ({card['output_note']})" if card.get("output_note") else ""
         shown = escape(card["output"][-SAVED_OUTPUT:])

@@ -59,6 +59,10 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         card["can"]["earlier"] = snapshot.earlier.left > 0 and not snapshot.earlier.fate
     if snapshot.output:
         card["lines"] = live.lines(snapshot.output)
+        if snapshot.output_lines > len(card["lines"]):
+            shown, item = len(card["lines"]), card["lines"][-1][0]
+            all_of_it = f"%lb_logs {snapshot.name}[{item}] shows all of item {item}"
+            card["lines_note"] = f"last {shown} of {snapshot.output_lines:,} lines; {all_of_it}"
     if over:
         card["facts"] = [
             _took(snapshot),

@@ -47,6 +47,15 @@ const opened = (model, cells) => {
   } };
 };
 
+// An ended card has no running rows. It keeps its height while somebody looks at it, so that the text below does not jump.
+const keep_height = (root) => {
+  root.style.minHeight = `${root.dataset.height}px`;
+  const seen = new IntersectionObserver(([entry]) => {
+    if (!entry.isIntersecting) { root.style.minHeight = ""; seen.disconnect(); }
+  });
+  seen.observe(root);
+};
+
 export default live((model, root) => {
   const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep"), start = button(model, "Start core", "start");
   const waits = why(model), top = head([waits.node, start, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
@@ -57,6 +66,7 @@ export default live((model, root) => {
   let spoken = Date.now(), ended = null;
   root.append(top.node, before.node, progress.node, h("div", { class: "nblb-line" }, counts, facts), cells.node, item.node, other.node, turn.node, shown.node, now_running.node, words.node, failed.node, said.node, aloud);
   return (now) => {
+    if (ended === false) root.dataset.height = Math.round(root.getBoundingClientRect().height); // before this draw
     top.draw(now, root); other.draw(now, model); before.draw(now);
     const share = new Map(now.counts.map(([state, , , n]) => [state, (100 * n) / (now.total || 1)]));
     // The bar's length is the progress: what runs has the length that it has done, not that of its items.
@@ -72,11 +82,12 @@ export default live((model, root) => {
     say(facts, now.facts.filter(Boolean).join(" · "));
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
     item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
-    said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"));
+    said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"), now.lines_note || "");
     cancel.can(now.can.cancel); start.can(now.can.start); show(start, Boolean(now.can.start)); retry.can(now.can.retry); show(retry, now.can.retry !== undefined); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
       say(aloud, `${now.title}: ${now.text}`); spoken = Date.now();
     }
+    if (now.over && ended === false) keep_height(root);
     ended = now.over;
   };
 });

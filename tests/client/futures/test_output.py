@@ -32,6 +32,7 @@ def test_a_job_keeps_whole_lines_with_their_items_and_those_that_grow() -> None:
     output.add(3, "stdout", "first ha")
     output.add(4, "stderr", "oh\n")
     output.add(3, "stdout", "lf\nsec")
+    assert output.written == 3
     assert [(line.item, line.stream, line.text) for line in output.latest(9)] == [
         (4, "stderr", "oh"),
         (3, "stdout", "first half"),

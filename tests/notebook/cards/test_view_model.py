@@ -129,6 +129,9 @@ def test_what_a_job_prints_is_few_lines_with_their_items() -> None:
     lines = view_model.job(snapshot(output=output))["lines"]
     assert [line[0] for line in lines] == list(range(22, 30))
     assert lines[-1][1:] == ["stderr", "x" * 120]
+    card = view_model.job(snapshot(output=output, output_lines=345))
+    assert card["lines_note"] == "last 8 of 345 lines; %lb_logs sweep[29] shows all of item 29"
+    assert "lines_note" not in view_model.job(snapshot(output=output[:8], output_lines=8))
 
 
 def test_a_cluster_says_what_its_durability_promises_and_whether_it_is_up() -> None:
