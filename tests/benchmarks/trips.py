@@ -44,6 +44,8 @@ from nblb.worker.capture import WorkerOutput
 from nblb.worker.channel import Channel, pack, to_worker
 from nblb.worker.control_page import ControlPage
 from nblb.worker.main import WorkerLoop
+from nblb.worker.process_state import ProcessState
+from tests.hub.pool_rig import worker_settings
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -232,7 +234,9 @@ def worker_call() -> Work:
         os.set_blocking(read, False)
     cell = ControlPage(ControlPage.make()[1])
     output = WorkerOutput(pipes[0][0], pipes[1][0])
-    worker = WorkerLoop("w1", Channel.of_worker(far.detach()), cell, output, 64, pipes[2][0])
+    settings = worker_settings(max_message_mb=64)
+    worker = WorkerLoop("w1", Channel.of_worker(far.detach()), cell, output, settings, pipes[2][0])
+    worker._state = ProcessState(worker._on_interrupt)  # as `serve` begins
     worker._blobs.take(pack(to_worker, 0, HoldBlob(hash=BLOB.hash, payload=payload.dump_function(len)[1])).datagram, -1)
     call = payload.pack_call(("four",), {}).payload
 
