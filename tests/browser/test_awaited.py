@@ -114,6 +114,24 @@ def test_a_cell_under_lb_shows_its_progress(here: Lab, stage: dict[str, Any], ar
         assert page.errors == []
 
 
+def test_the_browser_tells_of_the_end_if_asked(here: Lab, stage: dict[str, Any]) -> None:
+    write_notebook(here.root / "tell.ipynb", START + "\n" + TASK + "job = fit.map(range(4), [36] * 4, job='long')\njob")
+    with browser_page(here, "tell.ipynb") as page:
+        page.open()
+        page.page.evaluate(
+            """() => { window.told = []; window.Notification = class { constructor(title, about) {
+            window.told.push([title, about.body]); } static permission = "default";
+            static async requestPermission() { this.permission = "granted"; return "granted"; } }; }"""
+        )
+        page.run_all()
+        card = page.card("long")
+        card.get_by_role("button", name="Notify me").click(timeout=60_000)
+        card.get_by_role("button", name="Will notify").wait_for()
+        card.get_by_text("took").wait_for(timeout=60_000)
+        assert page.page.evaluate("() => window.told") == [["long: done", "4 of 4 tasks"]]
+        assert page.errors == []
+
+
 def test_a_card_that_ends_keeps_its_height_and_says_what_of_the_output_it_shows(
     here: Lab, stage: dict[str, Any], artifacts: Path
 ) -> None:

@@ -25,6 +25,7 @@ SLACK = 1_000  # bytes differ from characters, and line ends may be missing
 ITEM_LIMIT = 6_000
 MOST_HUBS = 40
 HASH = 8  # digits shown of a hash
+NOTIFY_AFTER_S = 5.0  # from then on a card offers a browser notification at the end
 AWAY = "the core is away; the {} goes on when it is back: Start core, or %lb_start, starts it again"
 LAST_HEARD = "these are the last known numbers; Start, or %lb_start, starts the core again, and accepted tasks go on"
 NEVER_HEARD = "nothing is known of its hubs and tasks; Start, or %lb_start, starts the core, and accepted tasks go on"
@@ -46,6 +47,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
         "counts": wording.count_rows(counts, snapshot.kept),
         "total": snapshot.total,
         "over": over,
+        "long": not over and snapshot.elapsed_s >= NOTIFY_AFTER_S,
         "can": {
             "cancel": not over,
             "retry": wording.failed(counts) > 0,

@@ -56,9 +56,24 @@ const keep_height = (root) => {
   seen.observe(root);
 };
 
+// A word of the browser at the end, for those who look elsewhere meanwhile; the browser asks once for permission.
+const notifier = () => {
+  const node = h("button", { type: "button" }, "Notify me");
+  let wanted = false;
+  node.onclick = async () => {
+    wanted = !wanted && await Notification.requestPermission() === "granted";
+    say(node, wanted ? "Will notify" : Notification.permission === "denied" ? "Notifications are blocked" : "Notify me"); attr(node, "aria-pressed", wanted);
+  };
+  show(node, false);
+  return { node, draw(now) {
+    show(node, Boolean(now.long) && "Notification" in window);
+    if (wanted && now.over) { wanted = false; new Notification(`${now.title}: ${now.look[1]}`, { body: now.text }); }
+  } };
+};
+
 export default live((model, root) => {
-  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep"), start = button(model, "Start core", "start");
-  const waits = why(model), top = head([waits.node, start, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
+  const cancel = button(model, "Cancel", "cancel"), retry = button(model, "Retry failed", "retry"), renew = button(model, "Retry failed with the new code", "renew"), keep = button(model, "Stop early and keep", "keep"), start = button(model, "Start core", "start"), notify = notifier();
+  const waits = why(model), top = head([waits.node, notify.node, start, keep, cancel, retry, renew]), progress = bar(), cells = strip(model, root), now_running = running(), failed = failures(), other = notes();
   const before = earlier(model), item = opened(model, cells), words = in_words(model, cells), said = output(model), shown = pictures(model, true), turn = knobs(model);
   waits.over(top.state);
   const counts = h("ul", { class: "nblb-counts" }), chips = new Map(), facts = h("span", { class: "nblb-facts" });
@@ -81,7 +96,7 @@ export default live((model, root) => {
     }
     say(facts, now.facts.filter(Boolean).join(" · "));
     cells.draw(now); now_running.draw(now.running || [], now.over); failed.draw(model.get("failures"));
-    item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now);
+    item.draw(now.item); words.draw(); turn.draw(now.knobs || [], now.over); shown.draw(); waits.draw(now); notify.draw(now);
     said.draw((now.lines || []).map(([of, stream, text]) => `${of}${stream === "stderr" ? " !" : ":"} ${text}`).join("\n"), now.lines_note || "");
     cancel.can(now.can.cancel); start.can(now.can.start); show(start, Boolean(now.can.start)); retry.can(now.can.retry); show(retry, now.can.retry !== undefined); renew.can(now.can.renew); show(renew, Boolean(now.can.renew)); keep.can(now.can.keep); show(keep, Boolean(now.can.keep));
     if (ended !== now.over ? now.over || ended !== null : Date.now() - spoken > 10000 && !now.over) {
