@@ -62,10 +62,12 @@ def add_presence(command: argparse.ArgumentParser) -> None:
 def core(options: argparse.Namespace) -> int:
     """Run the Load Balancer until SIGTERM, Ctrl-C or `nblb stop`."""
     from nblb.broker.load_balancer import LoadBalancer
+    from nblb.system.machine import allow_many_files
 
     parameters = load(options.parameters)
     balancer = LoadBalancer(parameters)
     _collect_less_often()
+    allow_many_files()  # each connection takes a descriptor
     with _role(options, parameters, "core", balancer.stop):
         balancer.startLB()
     return 0

@@ -25,6 +25,7 @@ from nblb.system.core_file import core_files
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 from nblb.transport.curve.remote_door import Guard, RemoteDoor
 from nblb.transport.curve.zap import ZapHandler
+from nblb.transport.descriptors import are_few
 from nblb.transport.dialing import local_address
 from nblb.transport.door import RETRY_S, Arrived, Door, Outbox
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
@@ -152,17 +153,21 @@ class Doors:
     def keep(self) -> bool:
         """Bind the Unix sockets again whose files somebody has removed; return True if there was one.
 
+        While few descriptors are left, ZeroMQ's sockets are not bound, since ZeroMQ needs one for each connection.
+
         A ZeroMQ socket is bound in the next call, since ZeroMQ removes the file of the old address only after a while.
         """
         folder = self.folder = runtime_folder(self.parameters)
-        changed = False
+        changed, is_full = False, are_few(left_to_zeromq=True)
+        self._local.go_on()
         try:
             for door in self._doors:
                 path, file = folder / door.name, self._files.get(door.name)
                 if file is None:
-                    self._bind(door, path)
-                    changed = True
-                elif not file.is_at(path):
+                    if not is_full:
+                        self._bind(door, path)
+                        changed = True
+                elif is_full or not file.is_at(path):
                     door.socket.unbind(self.addresses[door.name])
                     del self._files[door.name]
                 local = folder / f"{door.name}.local"

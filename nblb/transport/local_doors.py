@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from time import monotonic
 
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import VERSION, Buffer
+from nblb.transport.descriptors import are_few, is_spare
 from nblb.transport.door import WORD, Arrived, Door
 from nblb.transport.local_line import SCHEME, linger
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
@@ -24,6 +26,9 @@ BACKLOG = 1024
 ACCEPTED_AT_ONCE = 32
 PACKETS_OF_ONE = 250  # read from one peer before the next one's turn
 
+GREETED_S = 5.0  # time for a greeting, while other connections wait
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -33,6 +38,7 @@ class Peer:
     def __init__(self, door: Door, sock: socket.socket, max_bytes: int) -> None:
         self.door, self.socket = door, sock
         self.address = ""
+        self.since = monotonic()
         self.is_open = True
         self.refused = 0  # malformed packets minus valid ones
         self.is_waited_for = False  # the selector reports when it can take more
@@ -83,6 +89,7 @@ class LocalDoors:
         self.garbage = 0
         self._selector, self._max_bytes = selector, max_message_mb * MIB
         self._listeners: dict[str, Listener] = {}  # by the door's name
+        self._is_full = False  # too few descriptors are left for other connections
         self._unnamed: dict[Peer, None] = {}
         self._more: dict[Peer, None] = {}  # peers whose packets have been read but not decoded
 
@@ -94,7 +101,8 @@ class LocalDoors:
         """Listen for parties of this door; return the address to dial."""
         listener = Listener(door, path)
         self._listeners[door.name] = listener
-        self._selector.register(listener.socket, READ, listener)
+        if not self._is_full:
+            self._selector.register(listener.socket, READ, listener)
         return f"{SCHEME}{path}"
 
     def keep(self, door: Door, path: Path) -> bool:
@@ -107,7 +115,8 @@ class LocalDoors:
             return False
         self.listen(door, path)
         if before is not None:
-            self._selector.unregister(before.socket)
+            if not self._is_full:
+                self._selector.unregister(before.socket)
             before.socket.close()
         return True
 
@@ -129,15 +138,44 @@ class LocalDoors:
 
     def accept(self, listener: Listener) -> None:
         """Accept waiting connections; only a few at once, so that other peers do not wait for them."""
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(0 if self._is_full else ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listener.socket.accept()
-            except OSError:  # none left, or out of descriptors: the selector reports it again
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self._pause()
+                return  # the selector reports others again
+            if is_spare(sock.fileno()):
+                sock.close()  # its party dials again
+                self._pause()
                 return
             widen(sock)
             peer = Peer(listener.door, sock, self._max_bytes)
             self._unnamed[peer] = None
             self._selector.register(sock, READ, peer)
+
+    def _pause(self) -> None:
+        """Accept no connection before `go_on`: connections wait at their sockets until then."""
+        self._is_full = True
+        for listener in self._listeners.values():
+            self._selector.unregister(listener.socket)
+
+    def go_on(self) -> None:
+        """Accept connections again after a pause, if there are enough descriptors; call it once a second.
+
+        Connections without a greeting are closed first.
+        """
+        if not self._is_full:
+            return
+        until = monotonic() - GREETED_S
+        for peer in [peer for peer in self._unnamed if peer.since < until]:
+            self.hang_up(peer)
+        if not are_few():
+            self._is_full = False
+            for listener in self._listeners.values():
+                self._selector.register(listener.socket, READ, listener)
 
     def readable(self, ready: Iterable[Peer]) -> list[Peer]:
         """Return the ready peers, and those whose packets have been read already."""
