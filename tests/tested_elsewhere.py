@@ -14,6 +14,22 @@ MESSAGES = "holds types, which that test and test_protocol_page compare to their
 SESSION = "has no meaning apart from Session, whose messages that test checks"
 
 TESTED_ELSEWHERE = {
+    "broker/access/bulk_process": (
+        "tests/end_to_end/test_several_computers.py",
+        "starts the bulk door of a core, which that test uses",
+    ),
+    "transport/bulk/mirror": (
+        "tests/end_to_end/test_several_computers.py",
+        "is the folder of a party, in which that test's arrays come and go",
+    ),
+    "transport/bulk/line": (
+        "tests/end_to_end/test_several_computers.py",
+        "is the whole connection of a party, whose arrays that test sends both ways",
+    ),
+    "transport/bulk/transfers": (
+        "tests/transport/bulk/test_door.py",
+        "is the party's side of the bulk door, which that test has",
+    ),
     "transport/curve/zap": (
         "tests/broker/access/test_gate.py",
         "answers handshakes, which that test makes with right and wrong keys",

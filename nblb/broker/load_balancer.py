@@ -23,6 +23,7 @@ import msgspec
 
 from nblb._version import __version__
 from nblb.broker import queries
+from nblb.broker.access.bulk_process import BulkProcess
 from nblb.broker.access.gate import Gate
 from nblb.broker.access.key_changes import KeyChanges
 from nblb.broker.dead_hubs import DeadHubs
@@ -90,6 +91,7 @@ class LoadBalancer:
         self._pages = TaskPages()
         self._history = UsageHistory(None)
         self._gate: Gate | None = None  # for parties on other computers
+        self._bulk: BulkProcess | None = None  # moves their large buffers
 
     # ── the seed's names ──
 
@@ -130,7 +132,9 @@ class LoadBalancer:
             self._outputs = OutputFolder(folder, self.journal.core)
             self._gate = self._guarded()
             now = monotonic()
-            self.scheduler = Scheduler(policy(parameters, self.journal, self._outputs.path), self._answer)
+            self.scheduler = Scheduler(
+                policy(parameters, self.journal, self._outputs.path, self._bulk.port if self._bulk else 0), self._answer
+            )
             if self._gate is not None:
                 self._gate.scheduler, self._gate.ports = self.scheduler, self._remote_ports
                 self.scheduler.administer = KeyChanges(self._gate).perform
@@ -150,6 +154,7 @@ class LoadBalancer:
             self.console.say("info", place_of_sockets(parameters))
         except BaseException:
             self.doors.close()
+            self._close_gate()
             self.journal.close()
             raise
         self.ready.set()
@@ -160,11 +165,24 @@ class LoadBalancer:
         if not ip or self.parameters.LB_SECURITY != "on":
             return None
         gate = Gate(self.parameters, ip)
+        if self.journal.claims.offered:
+            log = self.parameters.state_dir / "logs" / "bulk.log"
+            self._bulk = BulkProcess(self.parameters.state_dir, ip, self.parameters.WKHUB_LBPORT, log)
+            if self._bulk.trouble:
+                self.console.say("error", f"LB - WARNING : {self._bulk.trouble}")
         self.doors.admit_remote(gate.guard)
         allow_many_files()  # each half-open connection takes a descriptor
         if slow := slowness():
             self.console.say("warning", f"LB - WARNING : {slow}")
         return gate
+
+    def _close_gate(self) -> None:
+        if self._bulk is not None:
+            self._bulk.close()
+            self._bulk = None
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
 
     def _remote_ports(self) -> tuple[int, int]:
         addresses = self.doors.addresses
@@ -196,9 +214,7 @@ class LoadBalancer:
         self._discovery.withdraw()
         self.doors.close()
         self._history.save(self.scheduler.state)
-        if self._gate is not None:
-            self._gate.close()
-            self._gate = None
+        self._close_gate()
         self.journal.close()
         self.console.say("info", "EXITED Load Balancer")
 

@@ -244,6 +244,11 @@ class Folder:
     def _new_name(self) -> str:
         return f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
 
+    def reserve(self) -> tuple[str, object]:
+        """Return a new name of this process, which somebody else will give to a file, and its keeper."""
+        name = self._new_name()
+        return name, self._keeper(name)
+
     def _keeper(self, name: str) -> _Name:
         keeper = self._names.get(name)
         if keeper is None:

@@ -19,7 +19,9 @@ class Dialled(Protocol):
     connected: bool
     connections: int
     ready: list[int]
-    unsent_bytes: int
+
+    @property
+    def unsent_bytes(self) -> int: ...
 
     def receive(self, timeout_s: float | None = None, fds: Sequence[int] = ()) -> list[Any]: ...
     def send(self, messages: Sequence[Message]) -> None: ...
@@ -37,9 +39,9 @@ def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) 
         return LocalLine(address, speaks, hears, max_message_mb)
     plain, file = connection_file.split(address)
     if file is not None:
-        from nblb.transport.curve.line import CurveLine
+        from nblb.transport.bulk.line import RemoteLine
 
-        return CurveLine(connection_file.read(file), speaks, hears, max_message_mb)
+        return RemoteLine(connection_file.read(file), speaks, hears, max_message_mb)
     from nblb.transport.line import Line  # so that ZeroMQ is loaded only where it is needed
 
     return Line(plain, speaks, hears, max_message_mb)

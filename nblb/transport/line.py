@@ -43,7 +43,7 @@ class Line:
         self.connections = 0
         self.garbage = 0
         self.ready: list[int] = []  # the extra descriptors that `receive` found readable
-        self.unsent_bytes = 0
+        self._unsent_bytes = 0
         self._speaks, self._reader = speaks, hears.reader()
         self._refer: Refer | None = None
         self._outbox: deque[tuple[list[Buffer], int]] = deque()
@@ -129,6 +129,11 @@ class Line:
         self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         self.connections += self.connected
 
+    @property
+    def unsent_bytes(self) -> int:
+        """The bytes that have not left."""
+        return self._unsent_bytes
+
     def share(self, find: Find | None, refer: Refer | None) -> None:
         """Allow messages to name files, or stop it with None: `find` opens named files, `refer` tests own parts."""
         self._reader.find, self._refer = find, refer
@@ -139,7 +144,7 @@ class Line:
             for frames in self._encode(batch):
                 size = frames_nbytes(frames)
                 self._outbox.append((frames, size))
-                self.unsent_bytes += size
+                self._unsent_bytes += size
         self._flush()
 
     def send_ahead(self, message: Message) -> None:
@@ -147,7 +152,7 @@ class Line:
         for frames in self._encode([message]):
             size = frames_nbytes(frames)
             self._outbox.appendleft((frames, size))
-            self.unsent_bytes += size
+            self._unsent_bytes += size
         self._flush()
 
     def _encode(self, batch: Sequence[Message]) -> list[list[Buffer]]:
@@ -164,7 +169,7 @@ class Line:
         try:
             while self._outbox:
                 write_frames(self.socket, self._outbox[0][0])
-                self.unsent_bytes -= self._outbox.popleft()[1]
+                self._unsent_bytes -= self._outbox.popleft()[1]
             wants = zmq.POLLIN
         except zmq.Again:
             wants = zmq.POLLIN | zmq.POLLOUT

@@ -126,3 +126,38 @@ print(cluster.user, where.submit().result()[0])
     assert said[:2] == [str(sum(x * x for x in range(10_000))), "anna"]
     assert said[2] == str(Path(f"/proc/{made.other.init}/ns/net").readlink())
     assert [(row["name"], row["state"]) for row in made.hubs()] == [("gpu1", "up")]
+
+
+def test_large_arrays_both_ways(made: Computers) -> None:
+    said = made.other.python(
+        CLIENT
+        + """
+import numpy as np
+from pathlib import Path
+
+@lb.task
+def doubled(array):
+    return array * 2
+
+@lb.task
+def summed(array, k):
+    return float(array[k])
+
+array = np.arange(4_000_000, dtype=np.float64)
+back = doubled.submit(array).result()
+print((back == 2 * array).all(), back.flags.writeable)
+again = doubled.submit(back).result()
+print((again == 4 * array).all())
+big = lb.put(array)
+print(sum(f.result() for f in [summed.submit(big, k) for k in range(10)]))
+"""
+    ).stdout.split()
+    array_bytes = 8 * 4_000_000
+    assert said == ["True", "True", "True", "45.0"]
+    shared = list(made.other.file("state/nblb/remote/mirrors").glob("*/shared/*"))
+    assert any(path.stat().st_size >= array_bytes for path in shared), "the arrays came through the bulk door"
+    wait_until(lambda: not _named(made.core, "incoming"), 20, "what was put up for a message is removed after it")
+
+
+def _named(host: Host, folder: str) -> list[str]:
+    return [path.name for path in host.file(f"state/nblb/lab/{folder}").iterdir() if path.name != "token"]

@@ -25,19 +25,19 @@ class ZapHandler:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admits: Callable[[str, str], bool]) -> None:
         self.refused = 0
         self._admits = admits
-        self._socket = context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(ENDPOINT)
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind(ENDPOINT)
 
     def fileno(self) -> int:
         """Return ZeroMQ's edge-triggered descriptor: when it fires, call `answer` until it returns False."""
-        return int(self._socket.getsockopt(zmq.FD))
+        return int(self.socket.getsockopt(zmq.FD))
 
     def answer(self) -> bool:
         """Answer the requests that have arrived; return True if more may be waiting."""
         for _ in range(TURN_REQUESTS):
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return False
             self._answer(parts)
@@ -54,8 +54,8 @@ class ZapHandler:
         else:
             self.refused += 1
             reply = [version, request, REFUSED, b"the core does not know this key", b"", b""]
-        self._socket.send_multipart([*parts[:start], *reply])
+        self.socket.send_multipart([*parts[:start], *reply])
 
     def close(self) -> None:
         """Close the socket; handshakes are refused from then on."""
-        self._socket.close(0)
+        self.socket.close(0)
