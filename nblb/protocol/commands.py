@@ -156,19 +156,6 @@ class ForgetBlob(Command):
 # ── a client's ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class SendMany(Command):
-    """Send these messages, in this order."""
-
-    to: str
-    messages: list[Message]
-
-
-class SettleMany(Command):
-    """Give the futures of ended single-item submissions their results or errors."""
-
-    ends: list[TaskEnded]
-
-
 class Settle(Command):
     """Give the futures of an ended slice their results or errors."""
 
@@ -225,8 +212,6 @@ AnyCommand: TypeAlias = (
     | RefuseWait
     | RetireWorker
     | ForgetBlob
-    | SendMany
-    | SettleMany
     | Settle
     | Show
     | Reject

@@ -171,9 +171,11 @@ def session_task() -> Work:
         nonlocal number
         for _ in range(0, units, TURN):
             specs = [_spec(number + n) for n in range(TURN)]
-            session.submitted([(spec, BLOB) for spec in specs], 1.0)
+            for message in (BLOB, *specs):
+                session.handle("user", message, 1.0)
             ends = [_ended(number + n) for n in range(TURN)]
-            session.heard([TaskAccepted(tasks=tuple(spec.task for spec in specs)), *ends], 1.0)
+            for message in (TaskAccepted(tasks=tuple(spec.task for spec in specs)), *ends):
+                session.handle("core", message, 1.0)
             session.flush(1.0)
             number += TURN
 

@@ -191,20 +191,20 @@ def test_an_interrupt_in_the_midst_loses_no_end(
     connection: Connection, hub: Hub, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     listening(connection, monkeypatch)
-    caller, heard = threading.current_thread(), Session.heard
+    caller, handle = threading.current_thread(), Session.handle
 
-    def interrupted(session: Session, messages: list[Message], now: float) -> list[Command]:
-        is_end = any(isinstance(message, TaskEnded) for message in messages)
-        commands = heard(session, messages, now) if late or not is_end else []
+    def interrupted(session: Session, sender: str, message: Message, now: float) -> list[Command]:
+        is_end = isinstance(message, TaskEnded)
+        commands = handle(session, sender, message, now) if late or not is_end else []
         if is_end and threading.current_thread() is caller:
             raise KeyboardInterrupt  # the end was read, and nobody knows it
-        return commands or heard(session, messages, now)
+        return commands or handle(session, sender, message, now)
 
-    monkeypatch.setattr(Session, "heard", interrupted)
+    monkeypatch.setattr(Session, "handle", interrupted)
     future = submit(connection, "a")
     with pytest.raises(KeyboardInterrupt):
         future.result(60)
-    monkeypatch.setattr(Session, "heard", heard)
+    monkeypatch.setattr(Session, "handle", handle)
     wait_until(future.done)  # told again, on another connection
     assert future.result() == 42
     wait_until(lambda: connection.connected)

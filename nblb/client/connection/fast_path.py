@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nblb.client import callbacks
 from nblb.client.connection.ports import LoneOwner
 from nblb.client.session.session import Session
-from nblb.protocol.commands import SendMany, SettleMany
+from nblb.protocol.commands import Send, Settle
 from nblb.protocol.messages import Message, PutBlob, SubmitTask, TaskAccepted, TaskEnded
 from nblb.transport.dialing import Dialled
 from nblb.transport.local_line import LocalLine
@@ -94,9 +94,9 @@ class FastPath:
                 return False
             self.is_torn = True
             try:
-                for command in self._session.submitted(((spec, blob),), monotonic()):
-                    if type(command) is SendMany:
-                        line.send(command.messages)
+                now = monotonic()
+                commands = [*self._session.handle("user", blob, now), *self._session.handle("user", spec, now)]
+                line.send([command.message for command in commands if type(command) is Send])
             except BaseException:
                 self._connection.inbox.rouse()
                 raise
@@ -161,9 +161,10 @@ class FastPath:
             if not all(_is_expected(message, task) for message in arrived):
                 self.overheard += arrived
             else:
-                for command in self._session.heard(arrived, monotonic()):
-                    if type(command) is SettleMany:
-                        ended = command.ends[0]
+                for message in arrived:
+                    for command in self._session.handle("core", message, monotonic()):
+                        if type(command) is Settle:
+                            ended = command.ended
         except BaseException:
             self._connection.inbox.rouse()
             raise

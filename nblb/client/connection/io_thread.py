@@ -11,19 +11,18 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb.client import callbacks
-from nblb.client.connection.fast_path import WHOLE, FastPath
+from nblb.client.connection.fast_path import FastPath
 from nblb.client.connection.ports import Owner
 from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import Session
 from nblb.client.submit.batch import Batch
 from nblb.client.submit.upload import Upload
 from nblb.errors import LoadBalancerUnreachable
-from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, Settle, Show
 from nblb.protocol.messages import (
     Ask,
     FilesSeen,
@@ -32,6 +31,7 @@ from nblb.protocol.messages import (
     JobNamed,
     KnobOffered,
     Message,
+    PutBlob,
     SubmitTask,
     TaskEmitted,
     TaskPrinted,
@@ -87,7 +87,6 @@ class IoThread:
         self._touched: dict[int, Owner] = {}  # owners that received something in this turn
         self._heard_of: list[str] = []  # submissions that received something in this turn
         self._perform_one: dict[type, Callable[[Any], None]] = {
-            SettleMany: self._settle_many,
             Settle: self._settle,
             Show: self._show,
             Reject: self._reject,
@@ -173,19 +172,13 @@ class IoThread:
         now = time.monotonic()
         commands = self._line_changed(now)
         session = self.session
-        for kind, said in groupby(inbox.take(), type):
-            run: Iterator[Any] = said
-            if kind is tuple:
-                commands += session.submitted(run, now)
-            elif kind is Batch:
-                commands += session.submitted(((batch.spec(), batch.blob) for batch in run), now)
-            else:
-                for message in run:
-                    commands += session.handle("user", message, now)
-        if arrived:
-            commands += session.heard(arrived, now)
-            if session.welcome is not self._welcome and line is not None:
-                self._share_files(session.welcome, line)
+        for taken in inbox.take():
+            for message in _messages(taken):
+                commands += session.handle("user", message, now)
+        for message in arrived:
+            commands += session.handle("core", message, now)
+        if session.welcome is not self._welcome and line is not None:
+            self._share_files(session.welcome, line)
         self._breathes = bool(arrived)
         commands += session.tick(now)
         self._perform(commands)
@@ -282,8 +275,6 @@ class IoThread:
             if type(command) is Send:
                 message = command.message
                 (looks if type(message) is Ask and message.topic in LOOKS else sends).append(message)
-            elif type(command) is SendMany:
-                sends += command.messages
         if sends:
             line.send(sends)
         for message in looks:
@@ -291,19 +282,6 @@ class IoThread:
                 line.send_ahead(message)
             else:
                 line.send((message,))
-
-    def _settle_many(self, command: SettleMany) -> None:
-        """Settle single tasks, which are closed by their end."""
-        owners, touched = self._connection.owners, self._touched
-        for ended in command.ends:
-            owner = owners.pop(ended.task, None)
-            if owner is None:
-                continue
-            try:
-                if owner._port.settle(owner, ended, WHOLE):
-                    touched[id(owner)] = owner
-            except BaseException as error:
-                callbacks.has_failed(error)
 
     def _settle(self, command: Settle) -> None:
         owner = self._owner(command.ended.task)
@@ -355,6 +333,14 @@ class IoThread:
             self._connection.is_here()
         else:
             self._connection.is_away(command.text, for_good=command.level == "error")
+
+
+def _messages(taken: Message | tuple[SubmitTask, PutBlob] | Batch) -> Sequence[Message]:
+    """The messages that stand for an entry of the inbox; the function comes before its call."""
+    if isinstance(taken, tuple):
+        spec, blob = taken
+        return blob, spec
+    return (taken.blob, taken.spec()) if isinstance(taken, Batch) else (taken,)
 
 
 def _dial(address: str) -> Dialled:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from nblb.client.session.blob_cache import SessionBlobs
-from nblb.protocol.messages import Message, OpenJob, PutBlob, SubmitTask, TaskEnded
+from nblb.protocol.messages import Message, OpenJob, SubmitTask, TaskEnded
 
 
 class OpenTasks:
@@ -27,30 +27,6 @@ class OpenTasks:
         record.open += 1
         self.records[spec.task] = record
         return record
-
-    def enter_many(self, calls: Iterable[tuple[SubmitTask, PutBlob]]) -> list[Message]:
-        """Enter single calls and batches, each with its function; return the messages to send to the core."""
-        said: list[Message] = []
-        records, unaccepted, singles, known = self.records, self.unaccepted, self._singles, None
-        for spec, blob in calls:
-            if blob is not known:
-                known = blob
-                self.blobs.put(blob)
-                if blob.hash not in self.told_blobs:
-                    said.append(blob)
-                    self.told_blobs.add(blob.hash)
-            task = spec.task
-            if task in records:
-                continue
-            if spec.items > 1:
-                record = self._begun(spec)
-            else:
-                record = singles.get((spec.job, spec.function, spec.constants)) or self._shared(spec)
-            record.open += 1
-            records[task] = record
-            unaccepted[task] = spec
-            said.append(spec)
-        return said
 
     def _shared(self, spec: SubmitTask) -> OpenRecord:
         key = spec.job, spec.function, spec.constants

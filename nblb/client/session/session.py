@@ -14,14 +14,14 @@ of ToClient); `line_up` and `line_down` report changes of the connection. The ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
 
 from nblb.client.session.open_tasks import Expect, OpenTasks
 from nblb.client.session.refused import RefusedTasks
-from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, Settle, Show
 from nblb.protocol.messages import (
     Answer,
     Ask,
@@ -125,50 +125,6 @@ class Session:
         if sender == CORE:
             self._heard_at = now
         return self._on[sender, type(message)](message)
-
-    def submitted(self, calls: Iterable[tuple[SubmitTask, PutBlob]], now: float) -> list[Command]:
-        """Submit single calls, each with its function: like `handle` of each PutBlob and SubmitTask, but faster."""
-        self.now = now
-        said = self._tasks.enter_many(calls)
-        if not self.open or not said:
-            return []
-        self._said_at = now
-        return [SendMany(CORE, said)]
-
-    def heard(self, messages: Iterable[Message], now: float) -> list[Command]:
-        """Apply messages of the core: like `handle` of each, but faster; ends of single tasks are grouped."""
-        self.now = self._heard_at = now
-        out: list[Command] = []
-        ends: list[TaskEnded] | None = None
-        records, unaccepted, collected = self.records, self.unaccepted, len(self._collected)
-        for message in messages:
-            if type(message) is TaskEnded:
-                record = records.get(message.task)
-                if record is None:
-                    continue
-                if record.items == 1 and not message.first and not message.holes:
-                    task = message.task
-                    unaccepted.pop(task, None)
-                    if record.open > 1:
-                        record.open -= 1
-                        del records[task]
-                    else:
-                        self._tasks.close(task)
-                    if not record.job:
-                        self._collected.append(task)
-                    if ends is None:
-                        ends = []
-                        out.append(SettleMany(ends))
-                    ends.append(message)
-                    continue
-            elif type(message) is TaskAccepted and not message.items:
-                out += self._accepted(message)
-                continue
-            ends = None  # later messages must take effect later
-            out += self._on[CORE, type(message)](message)
-        if len(self._collected) > collected and self._collect_at is None:
-            self._collect_at = now + COLLECT_AFTER_S
-        return out
 
     def line_up(self, now: float) -> list[Command]:
         """Handle a new connection; the Welcome will show whether the core is the same as before."""

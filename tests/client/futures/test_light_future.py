@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
+import re
 import sys
 import threading
 
 import pytest
 
 from nblb.client.futures.light_future import LightFuture, _lock
+
+KNOWN = {(3, 10), (3, 11), (3, 12), (3, 13)}
 
 
 def test_a_pending_one_is_small() -> None:
@@ -19,6 +23,16 @@ def test_a_pending_one_is_small() -> None:
     assert not future.cancelled()
     assert vars(future) == {}
     assert sys.getsizeof(future) < 100  # nothing of its own until somebody asks for it
+
+
+def test_the_base_class_is_one_of_those_that_it_was_written_for() -> None:
+    """A LightFuture has the private attributes of the base class, which a later Python may change."""
+    names = {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"}
+    used = set(re.findall(r"\b(?:self|f|fut|future)\.(_[a-z]\w+)", inspect.getsource(concurrent.futures._base)))
+    assert vars(concurrent.futures.Future()).keys() == names
+    assert used == names | {"_invoke_callbacks", "_decrement_pending_calls"}
+    assert sys.version_info[:2] in KNOWN, "compare concurrent/futures/_base.py of this Python, then add it to KNOWN"
+    assert all(hasattr(LightFuture, name) for name in names)
 
 
 def futures(number: int) -> list[LightFuture]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nblb.client.session.open_tasks import Expect
 from nblb.client.session.session import COLLECT_AFTER_S, SILENT_BEATS, Session
-from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, SendMany, Settle, SettleMany, Show
+from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, Settle, Show
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Answer,
@@ -230,7 +228,7 @@ def test_a_late_copy_that_is_accepted_after_the_refusal_is_cancelled(session: Se
     session.handle("user", submit(), 0.0)
     session.handle("core", TaskRejected(task="t1", kind="JournalFull", reason="full"), 0.0)
     cancel = Send("core", CancelTask(request=-1, task="t1"))
-    assert session.heard([TaskAccepted(tasks=("t0", "t1"))], 0.0) == [cancel]
+    assert session.handle("core", TaskAccepted(tasks=("t0", "t1")), 0.0) == [cancel]
     assert session.handle("core", TaskAccepted(task="t1"), 0.0) == []
     session.line_down(1.0)
     session.line_up(1.0)
@@ -332,56 +330,15 @@ def test_the_name_that_the_core_gives_a_job_is_told(session: Session) -> None:
     ]
 
 
-calls = st.lists(st.tuples(st.sampled_from(["t1", "t2", "t3", "t4"]), st.sampled_from(["", "j1"])), max_size=4)
-answers = st.lists(
-    st.one_of(
-        st.builds(end, st.sampled_from(["t1", "t2", "many"]), st.integers(0, 1), st.integers(1, 2)),
-        st.builds(lambda task: end(task, holes=(0,)), st.sampled_from(["t2", "many"])),
-        st.builds(lambda task: TaskAccepted(task=task), st.sampled_from(["t1", "many"])),
-        st.just(TaskAccepted(tasks=("t2", "t3"))),
-        st.builds(lambda task: TaskRejected(task=task, kind="K", reason="r"), st.sampled_from(["t3", "t4"])),
-        st.builds(lambda task: TaskChanged(task=task, state=TaskState.RUNNING), st.sampled_from(["t1", "many"])),
-        st.sampled_from(
-            [Heartbeat(), BlobMissing(hash=BLOB.hash), welcome(2), Refused(reason="r", kind="UnknownParty")]
-        ),
-    ),
-    min_size=1,
-    max_size=12,
-)
-
-
-@given(st.booleans(), calls, answers)
-def test_many_at_once_are_as_one_after_another(
-    is_open: bool, calls: list[tuple[str, str]], said: list[Message]
-) -> None:
-    one, many = Session(HELLO), Session(HELLO)
-    for session in (one, many):
-        session.line_up(0.0)
-        if is_open:
-            session.handle("core", welcome(), 0.0)
-        session.handle("user", submit("many", items=3, job="j1"), 0.0)
-    specs = [submit(task, job=job) for task, job in calls]
-    apart = [command for spec in specs for message in (BLOB, spec) for command in one.handle("user", message, 1.0)]
-    assert spread(many.submitted([(spec, BLOB) for spec in specs], 1.0)) == spread(apart)
-    apart = [command for message in said for command in one.handle("core", message, 2.0)]
-    assert spread(many.heard(said, 2.0)) == spread(apart)
-    assert many.records.keys() == one.records.keys()
-    assert many.unaccepted == one.unaccepted
-    assert sorted(map(repr, many.flush(3.0))) == sorted(map(repr, one.flush(3.0)))
-    assert many.next_deadline() == one.next_deadline()
-
-
-def spread(commands: list[Command]) -> list[Command]:
-    """The same, with each command that stands for many as those many."""
-    out: list[Command] = []
-    for command in commands:
-        if isinstance(command, SendMany):
-            out += [Send("core", message) for message in command.messages]
-        elif isinstance(command, SettleMany):
-            out += [Settle(ended, ((0, 1),)) for ended in command.ends]
-        else:
-            out.append(command)
-    return out
+def test_ends_of_single_tasks_settle_once_and_are_collected(session: Session) -> None:
+    for task in ("t1", "t2", "t3"):
+        session.handle("user", submit(task, job="j1" if task == "t3" else ""), 1.0)
+    for task in ("t2", "t3", "t1"):
+        ended = end(task)
+        assert session.handle("core", ended, 2.0) == [Settle(ended, ((0, 1),))]
+        assert session.handle("core", ended, 2.0) == []
+    assert session.records == session.unaccepted == {}
+    assert session.flush(3.0) == [Send("core", CollectTask(tasks=("t2", "t1")))]
 
 
 def test_a_job_that_is_forgotten_is_said_no_more(session: Session) -> None:
