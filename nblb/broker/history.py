@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.scheduling.reporting.calls import in_hand
+from nblb.scheduling.reporting.calls import in_flight
 from nblb.scheduling.reporting.observations import Histogram
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class UsageHistory:
     def _sample(self, state: State, now: float, commits: int, commit_s: float) -> Bin:
         queued = sum(user.waiting for user in state.share.users.values())
         running = 0
-        for each in in_hand(state):
+        for each in in_flight(state):
             queued, running = queued + each.waiting, running + each.running
         hubs = list(state.hubs.values())
         done = sum(user.done for user in state.share.users.values())

@@ -226,7 +226,7 @@ class LoadBalancer:
             if not arrived:
                 self.journal.rest()
             now = monotonic()
-            self.scheduler.look_at_clocks(now, time.time(), _slept_s(now))
+            self.scheduler.update_clocks(now, time.time(), _slept_s(now))
             for each in arrived:
                 self._take(each, now)
             self._perform(self._safely(self._dead_hubs.look, now))
@@ -234,7 +234,7 @@ class LoadBalancer:
                 self._perform(self._safely(self._gate.tick, now))
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
-            self._hear_of_troubles(now)
+            self._take_troubles(now)
             self.journal.claims.rest(now)
             self._observe(now)
             if reason := self._discovery.keep(now):
@@ -352,11 +352,11 @@ class LoadBalancer:
             self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
         self.journal.unkept.clear()
         self._out.flush(self.doors, None if self._stopping.is_set() else now)
-        self.journal.said()
+        self.journal.unload_sent()
 
     # ── peers that are gone or slow ──
 
-    def _hear_of_troubles(self, now: float) -> None:
+    def _take_troubles(self, now: float) -> None:
         doors = self.doors
         if self._backpressure:
             self._send_withheld(now)

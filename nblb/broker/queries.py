@@ -15,7 +15,7 @@ from nblb.broker import monitor_queries
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import GroupOfWorkers, Hub
-from nblb.scheduling.reporting.calls import in_hand, running_by_job
+from nblb.scheduling.reporting.calls import in_flight, running_by_job
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
@@ -43,7 +43,7 @@ def answer(scheduler: Scheduler, topic: str, about: dict[str, Any], now: float) 
 def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
     state, policy = scheduler.state, scheduler.policy
     queued, running = sum(user.waiting for user in state.share.users.values()), 0
-    for each in in_hand(state):
+    for each in in_flight(state):
         queued, running = queued + each.waiting, running + each.running
     return {
         "name": policy.name,
@@ -87,7 +87,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 else "draining"
                 if hub.draining
                 else "up",
-                "age_s": max(0.0, now - hub.heard_at),
+                "age_s": max(0.0, now - hub.received_at),
                 "load": hub.load,
                 "memory": hub.memory,
                 "python": list(hello.python),
@@ -174,7 +174,7 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
 def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
     queued: Counter[UserQueue] = Counter()
     running: Counter[UserQueue] = Counter()
-    for held, at_work, waiting in in_hand(scheduler.state):
+    for held, at_work, waiting in in_flight(scheduler.state):
         running[held.user] += at_work
         queued[held.user] += waiting
     return [
@@ -208,7 +208,7 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
             row = by_name[task.record.spec.name]
             row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
             oldest = min(oldest, task.queued_at)
-    for held, _, waiting in in_hand(scheduler.state):  # sent ahead
+    for held, _, waiting in in_flight(scheduler.state):  # sent ahead
         if waiting:
             spec, since = held.record.spec, held.tasks[0].queued_at
             by_user[held.user.name] = by_user.get(held.user.name, 0) + waiting
@@ -450,7 +450,7 @@ def presence(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[st
     state = scheduler.state
     found = {name: list(times) for name, times in state.presence.items()}
     for client in state.clients.values():
-        found.setdefault(client.notebook, []).append((client.since, client.heard_at))
+        found.setdefault(client.notebook, []).append((client.since, client.received_at))
     return {name: [(state.wall(begin), state.wall(end)) for begin, end in times] for name, times in found.items()}
 
 

@@ -358,7 +358,7 @@ class WorkerHub:
                 self.refusal = message.reason
             self._handle(CORE, message, now)
         if line.ready or self._probes.has_more:
-            self._look_around()
+            self._read_requests()
         for sender, event in pool.read(now, pool.fileno in line.ready):
             self._handle(sender, event, now)
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
@@ -402,7 +402,7 @@ class WorkerHub:
         self._line.share(self._folder.find, self._folder.refers)
         self._outgoing.append(FilesSeen(token=welcome.token))
 
-    def _look_around(self) -> None:
+    def _read_requests(self) -> None:
         if self._wake_read in self._line.ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)

@@ -42,7 +42,7 @@ class Administration:
         self.state.log(
             "info", f"LB - HUB {hub.name} {'IS DRAINED' if message.drain else 'WORKS AGAIN'} : {client.user}"
         )
-        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_hand)))
+        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_flight)))
 
     def remove_hub(self, client: ConnectedClient, message: RemoveHub, _now: float) -> None:
         hub = self._hub(client, message.hub, message.request)
@@ -51,7 +51,7 @@ class Administration:
         self._drain(hub, True)
         what = "restarted" if message.restart else "removed"
         self._removed[hub.id] = StopHub(reason=f"{what} by {client.user}", restart=message.restart)
-        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_hand)))
+        self.state.send(client.address, Answer(request=message.request, value=len(hub.in_flight)))
 
     def tick(self, _now: float) -> None:
         """Stop the removed hubs on which nothing runs any more."""
@@ -62,7 +62,7 @@ class Administration:
             hub = hubs.get(name)
             if hub is None:
                 del self._removed[name]
-            elif not hub.in_hand:
+            elif not hub.in_flight:
                 del self._removed[name]
                 self.state.send(hub.address, order)
 
@@ -71,7 +71,7 @@ class Administration:
         hub.draining, hub.ran = drain, None
         self.state.send(hub.address, DrainHub(hub=hub.id, drain=drain))
         if drain:
-            for held in hub.in_hand.values():
+            for held in hub.in_flight.values():
                 if not held.started_at and not held.recalled:
                     held.recalled = True
                     self.state.stop(held, "recall")

@@ -133,11 +133,11 @@ class AttemptReports:
     def task_finished(self, hub: Hub, message: TaskFinished, now: float) -> None:
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
-            self._tell_last_words(held)
+            self._send_last_progress(held)
             self._finished(held, message, now)
         self._committed(hub, message.task, message.attempt, message.first)
 
-    def _tell_last_words(self, held: Assignment) -> None:
+    def _send_last_progress(self, held: Assignment) -> None:
         """Send watchers the progress that its slices reported too shortly before their end for a regular notice."""
         for task in held.tasks:
             if task.note and task.progress and task in self.state.changed:
@@ -146,7 +146,7 @@ class AttemptReports:
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
         state = self.state
         duration_s = _believed(message.duration_s)
-        left_s = max(1e-9, duration_s - held.told_s)  # the items reported before are already charged
+        left_s = max(1e-9, duration_s - held.reported_s)  # the items reported before are already charged
         held.worker = message.worker or held.worker
         charged_s = state.let_go(held, now, left_s)
         left = _left(message, held.items)
@@ -199,7 +199,7 @@ class AttemptReports:
         charged_s = held.without_waits(duration_s)
         self.state.share.charge(held.user, charged_s, now)
         self._items_over(held, message, failed, first, items, duration_s, charged_s, now)
-        held.told, held.told_s = max(held.told, first + items), held.told_s + duration_s
+        held.told, held.reported_s = max(held.told, first + items), held.reported_s + duration_s
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
         for task in held.tasks:
             task.progress = 0.0  # the reported value was for the whole slice
@@ -234,7 +234,7 @@ class AttemptReports:
         """
         told = held.told if offset == 0 else 0
         one_s = duration_s / max(1, items - told - _left(message, items))
-        told_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
+        reported_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
         if isinstance(message, TaskFinished) and message.follows:
             self._follow(held, message.follows, now)
         kept = [held.first + offset + number for number in message.kept]
@@ -249,9 +249,9 @@ class AttemptReports:
             done_items += task.items
         if done:
             its_s = one_s * done_items
-            told_of_s += its_s
+            reported_of_s += its_s
             self._done(held, done, message, offset, items, its_s, now)
-        rest_s = charged_s - told_of_s  # in no TaskEnded; below zero where the ends include the time of waits
+        rest_s = charged_s - reported_of_s  # in no TaskEnded; below zero where the ends include the time of waits
         if not -1e-9 <= rest_s <= 1e-9:
             self.state.tallies.spend(held.user.name, rest_s, self.state.wall(now))
 
@@ -423,7 +423,7 @@ class AttemptReports:
 
     def _let_go(self, held: Assignment, now: float) -> None:
         """Release a lost attempt; its time is still charged to its user."""
-        spent_s = max(0.0, now - held.started_at - held.told_s) if held.started_at else 0.0
+        spent_s = max(0.0, now - held.started_at - held.reported_s) if held.started_at else 0.0
         charged_s = self.state.let_go(held, now, spent_s)
         self.state.tallies.spend(held.user.name, charged_s, self.state.wall(now))
 
@@ -489,7 +489,7 @@ class AttemptReports:
     def _held(self, hub: Hub, task: str, first: int, attempt: int, now: float) -> Assignment | None:
         """Return the attempt that a report names, if it is the current one."""
         fence = task, first, attempt
-        held = hub.in_hand.get(fence)
+        held = hub.in_flight.get(fence)
         if held is None:
             orphan = self.state.orphans.get(fence)
             if orphan is not None and orphan.hub == hub.id:
@@ -519,7 +519,7 @@ class AttemptReports:
             task.orphan = None
             state.notice(task, now)
         parts = record.covering(orphan.first, orphan.items)  # including items whose ends it reported earlier
-        held.told_s = sum(ran_s(task) for task in parts if task.ended and task.ended.attempt == orphan.attempt)
+        held.reported_s = sum(ran_s(task) for task in parts if task.ended and task.ended.attempt == orphan.attempt)
         state.give(held)
         if running is not None and running.worker and not running.ahead:
             began_at = now - running.ran_s

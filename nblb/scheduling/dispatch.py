@@ -114,7 +114,7 @@ class Dispatch:
 
     def _running(self) -> Iterator[Assignment]:
         """Yield the attempts that hubs have, without those that wait for nested tasks."""
-        return (held for hub in self.state.hubs.values() for held in hub.in_hand.values() if not held.wait)
+        return (held for hub in self.state.hubs.values() for held in hub.in_flight.values() if not held.wait)
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
         """Return the user's next slice of another kind, and a group with a free worker that can run it."""
@@ -205,7 +205,7 @@ class Dispatch:
         held = Assignment(fence, record, first, items, attempt, [task], group, user, self._now, estimate_s)
         task.held = held
         task.move("RunTask", self._now)
-        hub.in_hand[fence] = held
+        hub.in_flight[fence] = held
         group.work_changed(1, estimate_s)
         user.occupied += 1
         out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._wall)))

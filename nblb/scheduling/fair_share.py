@@ -46,7 +46,7 @@ class Band:
 
     def refresh(self) -> None:
         """Update the entries of all marked users."""
-        self.share.tell_bands()
+        self.share.mark_bands()
         entries, line = self.entries, self.line
         few = 4 * len(self.changed) < len(entries)  # else sorting all of them again is cheaper
         for user in self.changed:
@@ -149,7 +149,7 @@ class FairShare:
         """Note that the user has fewer workers, or a different recent use."""
         self.changed[user] = None
 
-    def tell_bands(self) -> None:
+    def mark_bands(self) -> None:
         """Mark the changed users in the bands where they have an entry: once before a choice, not at each change."""
         for band in self.bands.values():
             band.changed.update(dict.fromkeys(filter(band.entries.__contains__, self.changed)))

@@ -35,7 +35,7 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct: one is created for each
     noticed: bool = False  # its watchers have received ASSIGNED or RUNNING
     worker: str = ""
     told: int = 0  # number of first items whose ends the hub has reported …
-    told_s: float = 0.0  # … and their run time
+    reported_s: float = 0.0  # … and their run time
     wait: int = 0  # number of the wait in which its worker uses no slot; 0: it uses one
     waits: int = 0  # number of the latest reported wait
     lent: bool = False  # its group stalled (nesting/stalled.py); it may go on at any time
@@ -146,9 +146,32 @@ class Worker:
 class Hub:
     """One incarnation of a hub."""
 
-    __slots__ = ("address", "disk", "draining", "functions", "greeted_at", "greetings", "groups", "heard_at", "hello",
-                 "holds", "id", "in_hand", "leased_at", "leaves", "load", "memory", "ran", "said_at", "stamp",
-                 "suspect", "unclaimed", "unclaimed_until", "usage", "workers")  # fmt: skip
+    __slots__ = (
+        "address",
+        "disk",
+        "draining",
+        "functions",
+        "greeted_at",
+        "greetings",
+        "groups",
+        "hello",
+        "holds",
+        "id",
+        "in_flight",
+        "leased_at",
+        "leaves",
+        "load",
+        "memory",
+        "ran",
+        "received_at",
+        "said_at",
+        "stamp",
+        "suspect",
+        "unclaimed",
+        "unclaimed_until",
+        "usage",
+        "workers",
+    )  # fmt: skip
 
     def __init__(self, address: str, hello: HubHello, now: float) -> None:
         self.address = address
@@ -156,13 +179,13 @@ class Hub:
         self.hello = hello
         self.groups: list[GroupOfWorkers] = []
         self.workers: dict[str, Worker] = {}
-        self.in_hand: dict[Fence, Assignment] = {}
+        self.in_flight: dict[Fence, Assignment] = {}
         self.unclaimed: tuple[Fence, ...] = ()  # assigned, but missing in its last hello
         self.unclaimed_until = 0.0
         self.holds: set[str] = set()  # hashes of blobs, ids of results
         self.functions = frozenset(hello.functions)
         self.ran: Kind | None = None  # the kind last found to run here: nearly always the next one too
-        self.heard_at = now
+        self.received_at = now
         self.said_at = now
         self.suspect = False
         self.leaves = hello.leaves
@@ -177,7 +200,7 @@ class Hub:
     @property
     def lease_from(self) -> float:
         """Start of its lease: never earlier than the start by the hub's own count."""
-        return self.leased_at if self.stamp else self.heard_at
+        return self.leased_at if self.stamp else self.received_at
 
     @property
     def name(self) -> str:

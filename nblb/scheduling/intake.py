@@ -157,7 +157,7 @@ class Intake:
             reason = f"there was no room for the last {spec.items - record.items} of {spec.items} tasks {spec.name}"
             accepted = TaskAccepted(task=record.id, items=record.items, reason=reason)
         self.state.send(client.address, accepted)
-        self._tell_ends(client, record)
+        self._send_ends(client, record)
 
     def _completed(self, client: ConnectedClient, spec: SubmitTask) -> SubmitTask:
         """Return the submission with its user, and with the function that a published name stands for."""
@@ -280,24 +280,24 @@ class Intake:
         for record in records:
             if client.address not in record.watchers:
                 record.watchers = state.watched_by(record.watchers, client.address)
-            if message.first >= 0 and self._tell_result(client, record, message.first, message.items):
+            if message.first >= 0 and self._send_result(client, record, message.first, message.items):
                 continue
             if message.first < 0 and not message.quiet:
-                self._tell_ends(client, record)
+                self._send_ends(client, record)
             if not message.quiet:
                 self.steering.retell(client, record)
             for task in record.slices:
                 if task.state not in ENDED:
                     state.notice(task, now)
 
-    def _tell_ends(self, client: ConnectedClient, record: Submission) -> None:
+    def _send_ends(self, client: ConnectedClient, record: Submission) -> None:
         told: set[int] = set()
         for task in record.slices:
             if task.ended is not None and id(task.ended) not in told:
                 told.add(id(task.ended))
                 self.state.send(client.address, task.ended)
 
-    def _tell_result(self, client: ConnectedClient, record: Submission, first: int, items: int) -> bool:
+    def _send_result(self, client: ConnectedClient, record: Submission, first: int, items: int) -> bool:
         """Send the result of exactly this range of items; return False if there is none."""
         for task in record.slices[record.position(first) :]:  # not always the first: it may have a hole here
             end = task.ended
@@ -383,7 +383,7 @@ class Intake:
             if because is None:
                 state.enqueue(task)
             state.notice(task, now)
-        self._tell_reopened(client, record, again, function)
+        self._send_reopened(client, record, again, function)
         if because is not None:
             dependencies.block(state, record, because, now)
         return sum(task.items for task in again)
@@ -399,7 +399,7 @@ class Intake:
             blob.uses += 1
             blob.used_at = now
 
-    def _tell_reopened(self, client: ConnectedClient, record: Submission, again: list[Slice], function: str) -> None:
+    def _send_reopened(self, client: ConnectedClient, record: Submission, again: list[Slice], function: str) -> None:
         """Tell all watchers that these items, which they know as ended, will end once more."""
         state = self.state
         if client.address not in record.watchers:

@@ -103,7 +103,7 @@ def _slice(state: State, task: Slice) -> None:
     if held is not None:
         assert any(task is one for one in held.tasks), f"{story(task)} is not among the slices of its attempt"
         assert held.attempt == task.attempt, f"{story(task)} is assigned as attempt {held.attempt}"
-        assert held.group.hub.in_hand.get(held.fence) is held, f"{story(task)} is not among the attempts of its hub"
+        assert held.group.hub.in_flight.get(held.fence) is held, f"{story(task)} is not among the attempts of its hub"
         assert state.hubs.get(held.group.hub.address) is held.group.hub, f"{story(task)} is with a hub that is gone"
     if task.state is TaskState.BLOCKED:
         follows = task.follows and task in state.followers.get(task.follows, ())
@@ -133,14 +133,14 @@ def _job(state: State, job: SubmittedJob) -> None:
 def _hub(state: State, hub: Hub) -> None:
     given: Counter[GroupOfWorkers] = Counter()
     pending: Counter[GroupOfWorkers] = Counter()
-    for fence, held in hub.in_hand.items():
+    for fence, held in hub.in_flight.items():
         assert fence == held.fence, f"{hub.name} has {held.fence} under the key {fence}"
         assert held.group.hub is hub, f"{hub.name} has {fence}, which is another hub's"
         assert held.group in hub.groups, f"{fence} is in a group that {hub.name} does not have"
         if not held.wait:
             given[held.group] += 1
             pending[held.group] += held.estimate_s  # type: ignore[assignment]
-        _in_hand(state, hub, held)
+        _in_flight(state, hub, held)
     for group in hub.groups:
         assert group.given == given[group], f"{hub.name} counts {group.given} assigned slices, has {given[group]}"
         drift = abs(group.pending_s - pending[group])
@@ -153,11 +153,11 @@ def _hub(state: State, hub: Hub) -> None:
         assert (group in room.ahead) == busy, f"{hub.name} group {group.number} stands in the wrong room"
     for worker in hub.workers.values():
         if worker.held is not None:
-            assert hub.in_hand.get(worker.held.fence) is worker.held, f"{worker.id} has what its hub does not have"
+            assert hub.in_flight.get(worker.held.fence) is worker.held, f"{worker.id} has what its hub does not have"
             assert worker.held.worker == worker.id, f"{worker.id} has an attempt that runs on {worker.held.worker}"
 
 
-def _in_hand(state: State, hub: Hub, held: Assignment) -> None:
+def _in_flight(state: State, hub: Hub, held: Assignment) -> None:
     record = held.record
     known = state.records.get(record.id) is record or not held.tasks
     assert known, f"{hub.name} has {held.fence} of a submission that was dropped"
@@ -185,11 +185,11 @@ def _orphans(state: State) -> None:
 
 
 def _users(state: State) -> None:
-    in_hand = [held for hub in state.hubs.values() for held in hub.in_hand.values()]
-    occupied = Counter(held.user.name for held in in_hand if not held.wait)
+    in_flight = [held for hub in state.hubs.values() for held in hub.in_flight.values()]
+    occupied = Counter(held.user.name for held in in_flight if not held.wait)
     for held in state.resumable:
         assert held.wait, f"{held.fence} asks for a slot, and does not wait"
-        assert held in in_hand, f"{held.fence} asks for a slot, and no hub has it"
+        assert held in in_flight, f"{held.fence} asks for a slot, and no hub has it"
     queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
         queued[record.user] += [
@@ -268,7 +268,7 @@ def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
     users = scheduler.state.share.users.values()
     for held in scheduler.dispatch.sent_ahead:
         group, hub = held.group, held.group.hub
-        if hub.in_hand.get(held.fence) is not held:
+        if hub.in_flight.get(held.fence) is not held:
             continue
         for user in users:
             if user.occupied + 1 >= held.user.occupied:

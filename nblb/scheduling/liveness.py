@@ -89,7 +89,7 @@ class Liveness:
         client = state.clients.pop(address, None)
         if client is None:
             return
-        until = client.heard_at
+        until = client.received_at
         if until - client.since > SHORTEST_KERNEL_S:
             state.presence.setdefault(client.notebook, deque(maxlen=MOST_KERNELS)).append((client.since, until))
         if not state.parked_on:
@@ -118,7 +118,7 @@ class Liveness:
         state.send(sender, self._welcome(echo=message.said_at))
         hub = Hub(sender, message, now)
         if sender in self._deaf:  # gets no work before it has answered
-            hub.greetings, hub.suspect, hub.heard_at = DEAF, True, now - state.policy.suspect_s
+            hub.greetings, hub.suspect, hub.received_at = DEAF, True, now - state.policy.suspect_s
         for number, spec in enumerate(message.groups):
             hub.groups.append(GroupOfWorkers(hub, number, spec, state.share.band(spec.minP, spec.maxP)))
         state.hubs[sender] = hub
@@ -135,9 +135,9 @@ class Liveness:
             hub.greetings, hub.greeted_at = 0, now
         hub.greetings += 1
         if hub.greetings < DEAF:
-            hub.heard_at, hub.suspect = now, False
+            hub.received_at, hub.suspect = now, False
         else:  # it has received nothing for suspect_s, and stops its work after lease_s
-            hub.heard_at = min(hub.heard_at, hub.greeted_at - state.policy.suspect_s)
+            hub.received_at = min(hub.received_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
         hub.functions, hub.ran, hub.leaves = frozenset(message.functions), None, message.leaves or hub.leaves
         hub.draining = message.draining
@@ -148,7 +148,7 @@ class Liveness:
             hub.stamp = message.leased_at
         state.send(sender, self._welcome(echo=hub.stamp))
         claimed = {(r.task, r.first, r.attempt) for r in self._claims(message)}
-        hub.unclaimed = tuple(fence for fence in hub.in_hand if fence not in claimed)
+        hub.unclaimed = tuple(fence for fence in hub.in_flight if fence not in claimed)
         hub.unclaimed_until = now + state.policy.heartbeat_s  # reports about them may follow right behind the hello
         alive = {worker for worker, _ in message.workers}
         for worker in [w for w in hub.workers.values() if w.id not in alive]:
@@ -176,7 +176,7 @@ class Liveness:
     def _claimed(self, hub: Hub, running: Running, now: float) -> None:
         """Handle an attempt that the hub reports as its own."""
         fence = running.task, running.first, running.attempt
-        held = hub.in_hand.get(fence)
+        held = hub.in_flight.get(fence)
         if held is not None:
             if all(task.state is TaskState.CANCELLING for task in held.tasks):
                 self.state.stop(held, "cancel")  # it may not have received the first StopTask
@@ -212,8 +212,8 @@ class Liveness:
             state.log("warning", f"LB - Worker {worker.id} is DOWN. Removing it")
         text = f"hub {hub.name} on {hub.hello.host} is gone: {reason}"
         if ended and not hub.leaves:
-            self.outcome.hub_ended(list(hub.in_hand.values()), [], text, now)
-        for held in list(hub.in_hand.values()):
+            self.outcome.hub_ended(list(hub.in_flight.values()), [], text, now)
+        for held in list(hub.in_flight.values()):
             self.outcome.attempt_lost(held, "HubSilent", text, now)
         state.placement.remove(hub)
 
@@ -224,8 +224,8 @@ class Liveness:
             hub.leased_at, hub.stamp, hub.said_at = now, message.at, now
             self.state.send(hub.address, Heartbeat(at=self.state.wall(now), echo=message.at))
 
-    def heard(self, hub: Hub, now: float) -> None:
-        hub.heard_at, hub.greetings = now, 0
+    def note_message(self, hub: Hub, now: float) -> None:
+        hub.received_at, hub.greetings = now, 0
         self._deaf.discard(hub.address)
         if hub.suspect:
             hub.suspect = False
@@ -244,7 +244,7 @@ class Liveness:
             self.hub_lost(address, "its process has ended", now, ended=True)
             return
         hub.suspect = True
-        hub.heard_at = min(hub.heard_at, now - self.state.policy.suspect_s)
+        hub.received_at = min(hub.received_at, now - self.state.policy.suspect_s)
 
     def hub_dead(self, name: str, now: float) -> None:
         """Requeue all attempts of an incarnation whose process has ended, including those of an earlier core."""
@@ -269,14 +269,14 @@ class Liveness:
                 silent = "it has received none of our messages" if deaf else "silent"
                 self.hub_lost(address, f"{silent} for {now - hub.lease_from:.0f} s", now)
                 continue
-            hub.suspect = now >= hub.heard_at + policy.suspect_s
+            hub.suspect = now >= hub.received_at + policy.suspect_s
             if now >= hub.said_at + policy.heartbeat_s:
                 hub.said_at = now
                 state.send(address, Heartbeat(at=state.wall(now)))
             if hub.unclaimed and now >= hub.unclaimed_until:
                 self._call_back_unclaimed(hub)
         for address, client in list(state.clients.items()):
-            if now >= client.heard_at + policy.client_silence_s:
+            if now >= client.received_at + policy.client_silence_s:
                 self.client_gone(address)
         for orphan in [orphan for orphan in state.orphans.values() if now >= orphan.until]:
             self.outcome.orphan_lost(orphan, "its hub did not come back with it", now)
@@ -289,7 +289,7 @@ class Liveness:
         """
         unclaimed, hub.unclaimed = hub.unclaimed, ()
         for fence in unclaimed:
-            if fence in hub.in_hand:
+            if fence in hub.in_flight:
                 self._call_back(hub, *fence)
 
     def _call_back(self, hub: Hub, task: str, first: int, attempt: int) -> None:
@@ -303,9 +303,9 @@ class Liveness:
     def _earliest(self) -> float:
         state, policy = self.state, self.state.policy
         times = [hub.said_at + policy.heartbeat_s for hub in state.hubs.values()]
-        times += [hub.heard_at + policy.suspect_s for hub in state.hubs.values() if not hub.suspect]
+        times += [hub.received_at + policy.suspect_s for hub in state.hubs.values() if not hub.suspect]
         times += [hub.lease_from + policy.lease_s for hub in state.hubs.values()]
-        times += [client.heard_at + policy.client_silence_s for client in state.clients.values()]
+        times += [client.received_at + policy.client_silence_s for client in state.clients.values()]
         times += [hub.unclaimed_until for hub in state.hubs.values() if hub.unclaimed]
         times += [orphan.until for orphan in state.orphans.values()]
         return min(times, default=NEVER)

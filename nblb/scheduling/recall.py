@@ -61,7 +61,7 @@ class Recall:
 
     def _call_back(self, group: GroupOfWorkers, ahead: int, user: UserQueue) -> None:
         """Recall the latest slices of a group that have not begun, except of users with as few workers as `user`."""
-        latest = (held for held in reversed(group.hub.in_hand.values()) if held.group is group)
+        latest = (held for held in reversed(group.hub.in_flight.values()) if held.group is group)
         for held in islice(latest, ahead):
             if held.user.occupied > user.occupied + 1 and not held.recalled and not held.started_at:
                 held.recalled = True
@@ -87,7 +87,7 @@ class Recall:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
         long = 0
-        for held in group.hub.in_hand.values():  # in the order of assignment
+        for held in group.hub.in_flight.values():  # in the order of assignment
             if now - held.given_at < self._wait_s:
                 break
             if held.group is not group:
@@ -119,7 +119,7 @@ class Recall:
                 break
             at = now + self._long_s
             if held.told:
-                self.state.placement.estimates.at_least(held.record, held.told_s, held.told)
+                self.state.placement.estimates.at_least(held.record, held.reported_s, held.told)
             if self._is_in_the_way(held, now):
                 held.recalled = True
                 self.state.stop(held, "recall")
@@ -138,7 +138,7 @@ class Recall:
             and other.user is not user
             and not other.started_at
             and now > other.given_at + self._long_s
-            for other in group.hub.in_hand.values()
+            for other in group.hub.in_flight.values()
         ):
             return True
         return self.state.placement.choose_free(held.record) is not None

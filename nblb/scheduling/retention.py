@@ -51,7 +51,7 @@ class Notices:
     def _notice_assigned(self, now: float) -> None:
         """Report slices that wait at their hub as ASSIGNED; nearly all others begin too soon to be worth a notice."""
         for hub in self.state.hubs.values():
-            for held in hub.in_hand.values():
+            for held in hub.in_flight.values():
                 if not held.noticed and held.given_at <= now - ASSIGNED_AFTER_S:
                     held.noticed = True
                     if not held.started_at:

@@ -157,7 +157,7 @@ class Scheduler:
     def wall_offset(self, seconds: float) -> None:
         self.state.clock.begin(seconds)
 
-    def look_at_clocks(self, now: float, wall: float, slept_s: float = 0.0) -> None:
+    def update_clocks(self, now: float, wall: float, slept_s: float = 0.0) -> None:
         """Take the reading of the wall clock, which may have been set; `slept_s` is the total sleep since boot."""
         self.state.clock.look(now, wall, slept_s)
 
@@ -181,8 +181,8 @@ class Scheduler:
         kind = type(message)
         hub = self.state.hubs.get(sender)
         if hub is not None:
-            if kind is not HubHello and (now > hub.heard_at or hub.suspect or hub.greetings):
-                self.liveness.heard(hub, now)
+            if kind is not HubHello and (now > hub.received_at or hub.suspect or hub.greetings):
+                self.liveness.note_message(hub, now)
             on_hub = self._from_hub.get(kind)
             if on_hub is not None:
                 on_hub(hub, message, now)
@@ -203,7 +203,7 @@ class Scheduler:
         if client is None or on_client is None:
             self.liveness.stranger(sender)
             return
-        client.heard_at = now
+        client.received_at = now
         on_client(client, message, now)
 
     def tick(self, now: float) -> list[Command]:
@@ -252,7 +252,7 @@ class Scheduler:
     def is_given(self, address: str, run: RunTask) -> bool:
         """Return whether this order, whose sending was delayed, is still valid."""
         hub = self.state.hubs.get(address)
-        return hub is not None and (run.task, run.first, run.attempt) in hub.in_hand
+        return hub is not None and (run.task, run.first, run.attempt) in hub.in_flight
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         """Undo submissions accepted in a turn whose commit failed; the turn's messages about them must not be sent."""

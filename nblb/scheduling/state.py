@@ -66,12 +66,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class ConnectedClient:
     """A client's connection."""
 
-    __slots__ = ("address", "heard_at", "host", "name", "notebook", "pid", "since", "user")
+    __slots__ = ("address", "host", "name", "notebook", "pid", "received_at", "since", "user")
 
     def __init__(self, address: str, user: str, now: float) -> None:
         self.address = address
         self.user = user
-        self.heard_at = now
+        self.received_at = now
         self.host = self.notebook = self.name = ""
         self.since = now  # when its process first connected
         self.pid = 0
@@ -146,11 +146,11 @@ class State:
             if address in self.clients:
                 self.out.append(Send(address, message))
 
-    def tell_if_awake(self, watchers: tuple[str, ...], message: Message, now: float) -> None:
+    def send_if_active(self, watchers: tuple[str, ...], message: Message, now: float) -> None:
         """Send a message to watchers that sent something lately: for a stopped client, large messages would pile up."""
         for address in watchers:
             client = self.clients.get(address)
-            if client is not None and client.heard_at + AWAKE_BEATS * self.policy.heartbeat_s >= now:
+            if client is not None and client.received_at + AWAKE_BEATS * self.policy.heartbeat_s >= now:
                 self.out.append(Send(address, message))
 
     def watched_by(self, watchers: tuple[str, ...], address: str) -> tuple[str, ...]:
@@ -327,7 +327,7 @@ class State:
         """Count an attempt as assigned to its hub."""
         for task in held.tasks:
             task.held = held
-        held.group.hub.in_hand[held.fence] = held
+        held.group.hub.in_flight[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
         held.user.occupied += 1
 
@@ -337,7 +337,7 @@ class State:
         Returns the part of that time that is charged: the worker used a slot then.
         """
         hub = held.group.hub
-        if hub.in_hand.pop(held.fence, None) is None:
+        if hub.in_flight.pop(held.fence, None) is None:
             return 0.0
         self.divisible.pop(held, None)
         if held.wait:

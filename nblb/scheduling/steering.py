@@ -37,7 +37,7 @@ class Steering:
         if record is not None:
             self.state.live.printed(message)
             if message.stream == "display":
-                self.state.tell_if_awake(record.watchers, message, now)
+                self.state.send_if_active(record.watchers, message, now)
             else:
                 self.state.tell(record.watchers, message)
 
@@ -45,7 +45,7 @@ class Steering:
         record = self._current(message)
         if record is not None:
             self.state.live.emitted(message)
-            self.state.tell_if_awake(record.watchers, message, now)
+            self.state.send_if_active(record.watchers, message, now)
 
     def knob_offered(self, hub: Hub, message: KnobOffered, _now: float) -> None:
         """Handle a knob that is new or has a new value; a value that was set before it existed is sent now."""
@@ -145,7 +145,7 @@ class Steering:
             return [
                 held
                 for hub in state.hubs.values()
-                for held in hub.in_hand.values()
+                for held in hub.in_flight.values()
                 if job is not None and held.record.job is job
             ]
         record = state.records.get(message.task)

@@ -40,8 +40,8 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
     occupied: Counter[str] = Counter()
     in_group: Counter[object] = Counter()
     for hub in state.hubs.values():
-        held_now.update(hub.in_hand)
-        for held in hub.in_hand.values():
+        held_now.update(hub.in_flight)
+        for held in hub.in_flight.values():
             if not held.wait:
                 occupied[held.record.user] += 1
                 in_group[held.group] += 1
@@ -121,8 +121,8 @@ def _check_equals(
 ) -> None:
     """Checks that no slice is sent ahead of a user with as few workers whose next task needs a free worker."""
     user, group, state = given.record.user, given.group, scheduler.state
-    in_hand = (held for hub in state.hubs.values() for held in hub.in_hand.values())
-    running = {held.record.spec.function for held in in_hand if held.started_at}  # their estimates may have been raised
+    in_flight = (held for hub in state.hubs.values() for held in hub.in_flight.values())
+    running = {held.record.spec.function for held in in_flight if held.started_at}  # their estimates may have risen
     for other in {other for other, *_ in waiting} - {user}:
         theirs = [task for (who, wanted, _), task in waiting.items() if who == other and group.band.takes(wanted)]
         task = min(theirs, key=lambda task: (-task.record.spec.priority, task), default=None)
@@ -193,11 +193,11 @@ class StartDelays:
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
         state = scheduler.state
-        in_hand = {fence: held for hub in state.hubs.values() for fence, held in hub.in_hand.items()}
-        self._given = {fence: self._given.get(fence, now) for fence in in_hand}
-        self._begun = {fence: at for fence, at in self._begun.items() if fence in in_hand}
-        occupied = Counter(held.record.user for held in in_hand.values())
-        ahead = [held for fence, held in in_hand.items() if fence not in self._begun]
+        in_flight = {fence: held for hub in state.hubs.values() for fence, held in hub.in_flight.items()}
+        self._given = {fence: self._given.get(fence, now) for fence in in_flight}
+        self._begun = {fence: at for fence, at in self._begun.items() if fence in in_flight}
+        occupied = Counter(held.record.user for held in in_flight.values())
+        ahead = [held for fence, held in in_flight.items() if fence not in self._begun]
         with_more, waiting = self._with_more, self._waiting
         self._with_more, self._waiting = {}, {}
         for hub in state.hubs.values():

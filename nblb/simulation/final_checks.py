@@ -50,8 +50,8 @@ def unresolved(history: History) -> str:
         if wrong := _wrong_number(history.groups[place], hub):
             return wrong
     for known_hub in scheduler.state.hubs.values():
-        if known_hub.in_hand:
-            return f"the core thinks {known_hub.name} has {list(known_hub.in_hand)}"
+        if known_hub.in_flight:
+            return f"the core thinks {known_hub.name} has {list(known_hub.in_flight)}"
     return ""
 
 

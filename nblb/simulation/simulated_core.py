@@ -165,7 +165,7 @@ class SimulatedCore:
             return
         self._turn_planned = False
         now = self.clock()
-        scheduler.look_at_clocks(now, self.simulator.now + BORN + self.wall_jump)
+        scheduler.update_clocks(now, self.simulator.now + BORN + self.wall_jump)
         heard, self._inbox = self._inbox, []
         gone, self._gone = self._gone, []
         commands: list[Command] = []

@@ -26,8 +26,8 @@ class LocalLine:
     """The counterpart of Line on the core's own computer; it reconnects for ever.
 
     It belongs to one thread. With `asleep`, which is entered while that thread waits, another thread may `send`
-    meanwhile, and `hear` after `lend`. `connected` and `connections` (the number of connections so far) change in
-    `receive` and `send`; `receive` returns early then. Messages that have not begun to leave are sent on the next
+    meanwhile, and `receive_lent` after `lend`. `connected` and `connections` (the number of connections so far) change
+    in `receive` and `send`; `receive` returns early then. Messages that have not begun to leave are sent on the next
     connection.
     """
 
@@ -221,7 +221,7 @@ class LocalLine:
         self._tell()
         return True
 
-    def hear(self) -> list[Any]:
+    def receive_lent(self) -> list[Any]:
         """Return arrived messages to the thread to which the line is lent."""
         return self._read(self._socket) if self._socket is not None else []
 

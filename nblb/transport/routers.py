@@ -112,7 +112,7 @@ class Routers:
             if not one.sender.startswith("json-"):  # a JSON request is always answered
                 self._refusing.refuse(identity, now)
         elif self._refusing:
-            self._refusing.hear(identity)
+            self._refusing.note_readable(identity)
         return frames_nbytes(frames), len(one.messages or ())
 
 
@@ -147,7 +147,7 @@ class GarbageLimits:
         times = min(times + 1, MOST_REFUSED)
         self._of[peer] = (times, now + PAUSE_S if times == MOST_REFUSED else 0.0)
 
-    def hear(self, peer: bytes) -> None:
+    def note_readable(self, peer: bytes) -> None:
         """Count a valid message."""
         known = self._of.get(peer)
         if known is not None:

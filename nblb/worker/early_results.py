@@ -34,7 +34,7 @@ class EarlyResults:
         self.due = False  # the hub has requested early results
         self.told = 0  # number of first items that were reported
         self.store: ResultFiles | None = None
-        self.on_word: Callable[[bytes], None] = lambda _words: None  # takes other bytes from the pipe
+        self.on_message: Callable[[bytes], None] = lambda _words: None  # takes other bytes from the pipe
         self._channel, self._worker, self._asked, self._max_bytes = channel, worker, asked, max_bytes
         self._lock = threading.Lock()
         self._listens = self._gives_up = False
@@ -125,7 +125,7 @@ class EarlyResults:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals belong to the task's own thread
         while words := os.read(self._asked, 64):
             if words.strip(b"?"):
-                self.on_word(words)
+                self.on_message(words)
             if b"?" not in words:
                 continue
             self.due = marks.raised = True  # in this order: a reader of the flag finds `due` set

@@ -41,7 +41,7 @@ class Nested:
         self._wake: Callable[[], None] | None = None
         self._may_go_on = threading.Event()
         self.is_refused = False
-        parts.on_word = self._hear
+        parts.on_message = self._on_answer
 
     def begin(self, number: int, run: RunTask) -> None:
         self.number, self._run = number, run
@@ -102,7 +102,7 @@ class Nested:
         """Return the error with which a refused wait fails."""
         return NblbError(REFUSED)
 
-    def _hear(self, words: bytes) -> None:
+    def _on_answer(self, words: bytes) -> None:
         """Take the hub's answer, in the thread that reads the pipe."""
         if b"g" in words:
             self._may_go_on.set()

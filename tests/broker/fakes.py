@@ -50,7 +50,7 @@ class FakeScheduler:
         self.clients: dict[str, str] = {}
         self.results: dict[str, TaskEnded] = {}
 
-    def look_at_clocks(self, now: float, wall: float, slept_s: float) -> None:
+    def update_clocks(self, now: float, wall: float, slept_s: float) -> None:
         self.state.clock.look(now, wall, slept_s)
 
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:

@@ -35,7 +35,7 @@ def write(journal: Journal, *entries: AnyEntry) -> None:
     for entry in entries:
         journal.append(entry)
     journal.commit()
-    journal.said()
+    journal.unload_sent()
 
 
 def files(folder: Path) -> list[Path]:

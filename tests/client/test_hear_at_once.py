@@ -90,15 +90,15 @@ def core(parameters: Parameters) -> Iterator[Running]:
 def connection(core: Running) -> Iterator[Connection]:
     connection = Connection(lambda: core.balancer.doors.addresses["clients_local"], hello("me"))
     assert connection.wait_connected(10)
-    wait_until(lambda: connection._io_thread.at_once.asleep.now)
+    wait_until(lambda: connection._io_thread.fast_path.asleep.now)
     yield connection
     connection.close(0.5)
 
 
 @pytest.fixture
 def hub(core: Running, connection: Connection) -> Iterator[Hub]:
-    at_once = connection._io_thread.at_once
-    hub = Hub(core.balancer.doors.addresses["hubs_local"], lambda: at_once._listens_until > 0)
+    fast_path = connection._io_thread.fast_path
+    hub = Hub(core.balancer.doors.addresses["hubs_local"], lambda: fast_path._listens_until > 0)
     yield hub
     hub._ready = lambda: True
     hub.close()
@@ -119,7 +119,7 @@ def settlers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 
 
 def submit(connection: Connection, task: str) -> TaskFuture:
-    wait_until(lambda: connection._io_thread.at_once.asleep.now and not connection.inbox.is_awake)
+    wait_until(lambda: connection._io_thread.fast_path.asleep.now and not connection.inbox.is_awake)
     future = TaskFuture(connection, task, "f")
     connection.submit(SubmitTask(task=task, name="f", function="f", payload=Payload((b"x",))), BLOB, future)
     return future
@@ -154,9 +154,9 @@ def test_what_else_comes_is_left_to_the_thread(
 ) -> None:
     listening(connection, monkeypatch)
     shown: list[tuple[threading.Thread, float]] = []
-    hear = LocalLine.hear
+    hear = LocalLine.receive_lent
     progress = TaskChanged(task="a", state=TaskState.RUNNING, progress=50.0)
-    monkeypatch.setattr(LocalLine, "hear", lambda line: [progress, *hear(line)])
+    monkeypatch.setattr(LocalLine, "receive_lent", lambda line: [progress, *hear(line)])
     show = lambda port, future, changed: shown.append((threading.current_thread(), changed.progress))  # noqa: E731
     monkeypatch.setattr(FuturePort, "show", show)
     assert submit(connection, "a").result(60) == 42
@@ -232,13 +232,13 @@ def test_an_interrupt_while_it_settles_loses_no_end(
 
 def test_a_line_that_was_not_given_back_is_taken_back(connection: Connection, hub: Hub) -> None:
     """An interrupt came between lending it and what gives it back: the thread sees to it with its next turn."""
-    may_end, at_once = threading.Event(), connection._io_thread.at_once
+    may_end, fast_path = threading.Event(), connection._io_thread.fast_path
     hub._ready = may_end.is_set
     future = submit(connection, "a")
-    with at_once.turns:
-        assert isinstance(at_once.line, LocalLine)
-        assert at_once.line.lend()
-        at_once._listens_until = 0.001
+    with fast_path.turns:
+        assert isinstance(fast_path.line, LocalLine)
+        assert fast_path.line.lend()
+        fast_path._listens_until = 0.001
     may_end.set()
     connection.inbox.rouse()
     wait_until(future.done)

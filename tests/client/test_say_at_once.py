@@ -46,7 +46,7 @@ def senders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, threading.Thread
 def connection(core: Running) -> Iterator[Connection]:
     connection = Connection(lambda: core.balancer.doors.addresses["clients_local"], hello("me"))
     assert connection.wait_connected(10)
-    wait_until(lambda: connection._io_thread.at_once.asleep.now)
+    wait_until(lambda: connection._io_thread.fast_path.asleep.now)
     yield connection
     connection.close(0.5)
 
@@ -99,5 +99,5 @@ def test_a_closed_connection_is_not_spoken_on(
     connection: Connection, senders: list[tuple[str, threading.Thread]]
 ) -> None:
     connection.close()
-    assert not connection._io_thread.at_once.say(SubmitTask(task="a", name="f"), BLOB)
+    assert not connection._io_thread.fast_path.send(SubmitTask(task="a", name="f"), BLOB)
     assert senders == []

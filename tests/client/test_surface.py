@@ -11,9 +11,10 @@ FUTURE = """add_done_callback attempt cancel cancelled displays done duration_s 
     stderr stdout stop_and_keep story task_id turn why worker"""
 JOB = """as_completed cancel counts dataframe displays done earlier emitted failed forget job_id kept knobs live name
     on_emit result results retry_failed snapshot stop_and_keep summary turn wait"""
-INNER = """settle reject show never_sent hung_up turned add_listener remove_listener finish heard printed printed_after
-    latest_output recall recall_output tell_emitted add_record has_record record_ids attached lose reopen reopened
-    reconnected counted said said_of states marked_states fingerprint task_name code retried_with"""
+INNER = """settle reject show never_sent connection_closed turned add_listener remove_listener finish received printed
+    printed_after latest_output recall recall_output notify_emitted add_record has_record record_ids attached
+    lose reopen reopened reconnected counted said live_of states marked_states fingerprint task_name code
+    retried_with"""
 
 
 def public(thing: object) -> list[str]:

@@ -83,7 +83,7 @@ class Listened:
     def live_state(self) -> Spoken:
         return self.said
 
-    def said_of(self, item: int) -> Spoken | None:
+    def live_of(self, item: int) -> Spoken | None:
         return self.said
 
     def stop_and_keep(self) -> int:

@@ -122,7 +122,7 @@ def test_nobody_wants_the_rest_of_a_slice(world: World, hub: ModelHub) -> None:
     assert hub.stops == {("t", 0, 1): "cancel"}
     world.check()
     world.fact(hub, hub.stopped(("t", 0, 1), "cancel"))
-    assert not world.scheduler.state.hubs[hub.address].in_hand
+    assert not world.scheduler.state.hubs[hub.address].in_flight
     world.check(ticked=True)
 
 

@@ -69,7 +69,7 @@ def test_a_worker_that_waits_for_its_own_tasks_uses_no_slot() -> None:
 
 def test_a_lease_counts_from_what_the_hub_counts_from() -> None:
     there = hub()
-    there.heard_at, there.leased_at = 7.0, 5.0
+    there.received_at, there.leased_at = 7.0, 5.0
     assert there.lease_from == 7.0  # it says nothing of its clock
     there.stamp = 3.0
     assert there.lease_from == 5.0

@@ -63,7 +63,7 @@ DAMAGE: dict[str, Callable[[Scheduler], object]] = {
     "is closed": lambda s: setattr(s.state.records["runs"], "closed", True),
     "has the end None": lambda s: setattr(slice_of(s, "done"), "ended", None),
     "must be either assigned or an orphan": lambda s: setattr(slice_of(s, "runs"), "held", None),
-    "is not among the attempts of its hub": lambda s: the_hub(s).in_hand.clear(),
+    "is not among the attempts of its hub": lambda s: the_hub(s).in_flight.clear(),
     "is with a hub that is gone": lambda s: s.state.hubs.clear(),
     "counts 9 assigned slices": lambda s: setattr(the_hub(s).groups[0], "given", 9),
     "s of work ahead": lambda s: setattr(the_hub(s).groups[0], "pending_s", 7.0),

@@ -172,8 +172,8 @@ def test_what_a_returning_hub_does_not_name_is_given_to_no_other_before_it_has_a
     world.connect(hub)
     hub.connected = False
     world.hub("other", (Group(1),))
-    heard_at = world.now
-    while world.now < heard_at + POLICY.lease_s - 0.5:
+    received_at = world.now
+    while world.now < received_at + POLICY.lease_s - 0.5:
         world.now += 0.5
         world.say("hub:other", Heartbeat())
         world.tick()

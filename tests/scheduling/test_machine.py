@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
         hubs = list(self.world.hubs.values())
         return hubs[n % len(hubs)] if hubs else None
 
-    def in_hand(self, n: int) -> tuple[ModelHub, tuple[str, int, int]] | None:
+    def in_flight(self, n: int) -> tuple[ModelHub, tuple[str, int, int]] | None:
         all_of_them = [(hub, fence) for hub in self.world.hubs.values() for fence in hub.hands]
         return all_of_them[n % len(all_of_them)] if all_of_them else None
 
@@ -246,7 +246,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=pick, progress=st.booleans())
     def task_starts(self, n: int, progress: bool) -> None:
-        found = self.in_hand(n)
+        found = self.in_flight(n)
         if found is not None:
             hub, fence = found
             self.world.fact(hub, hub.start(fence))
@@ -257,7 +257,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=pick, bad=st.sets(st.integers(0, 8)), fine=st.booleans(), duration=st.sampled_from([0.0, 1e-4, 0.002, 3.0]))
     def task_finishes(self, n: int, bad: set[int], fine: bool, duration: float) -> None:
-        found = self.in_hand(n)
+        found = self.in_flight(n)
         if found is not None:
             hub, fence = found
             items = hub.hands[fence].items
@@ -266,7 +266,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=pick, items=st.integers(1, 4), bad=st.sets(st.integers(0, 3)))
     def items_finish(self, n: int, items: int, bad: set[int]) -> None:
-        found = self.in_hand(n)
+        found = self.in_flight(n)
         if found is not None:
             hub, fence = found
             self.world.fact(hub, hub.tell(fence, items, sorted(b for b in bad if b < items)))
@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(n=pick, why=st.sampled_from(["cancel", "timeout", "recall"]))
     def task_stops(self, n: int, why: str) -> None:
-        found = self.in_hand(n)
+        found = self.in_flight(n)
         if found is not None:
             hub, fence = found
             self.world.fact(hub, hub.stopped(fence, hub.stops.get(fence, why)))

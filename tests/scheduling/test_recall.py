@@ -127,7 +127,7 @@ def test_of_users_with_as_few_workers_nothing_is_called_back(world: World, full:
     world.client("client:carla", "carla")
     bobs(world, "b1")
     world.tick()
-    held = world.scheduler.state.hubs[full.address].in_hand
+    held = world.scheduler.state.hubs[full.address].in_flight
     user = world.scheduler.state.share.user("bob")
     user.occupied = 1  # as if he had a worker elsewhere, and anna two here
     world.scheduler.recall.make_way(

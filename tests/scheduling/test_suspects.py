@@ -45,7 +45,7 @@ def ends(world: World, hub: ModelHub) -> None:
     invariants.check(world.scheduler)
 
 
-def in_hand(hub: ModelHub) -> set[str]:
+def in_flight(hub: ModelHub) -> set[str]:
     return {task for task, _, _ in hub.hands}
 
 
@@ -53,15 +53,15 @@ def test_the_guilty_one_is_lost_after_max_crashes_and_its_neighbours_end_well(wo
     submit(world, "bad", "one", "two")
     for number in (1, 2):
         hub = new_hub(world, number)
-        assert in_hand(hub) == {"bad", "one", "two"}
+        assert in_flight(hub) == {"bad", "one", "two"}
         ends(world, hub)
     assert crashes(world) == {"bad": 2, "one": 2, "two": 2}
     hub = new_hub(world, 3)
-    assert len(in_hand(hub)) == 1  # suspects run one at a time
+    assert len(in_flight(hub)) == 1  # suspects run one at a time
     submit(world, "fresh")
-    assert len(in_hand(hub)) == 2  # others beside them
+    assert len(in_flight(hub)) == 2  # others beside them
     for _ in range(10):
-        (suspect,) = in_hand(hub) - {"fresh"}
+        (suspect,) = in_flight(hub) - {"fresh"}
         if suspect == "bad":
             break
         world.fact(hub, hub.finish((suspect, 0, 3)))
@@ -85,7 +85,7 @@ def test_what_waits_for_another_suspect_says_so_and_can_be_cancelled(world: Worl
     for number in (1, 2):
         ends(world, new_hub(world, number))
     hub = new_hub(world, 3)
-    (waiting,) = {"bad", "one"} - in_hand(hub)
+    (waiting,) = {"bad", "one"} - in_flight(hub)
     task = world.scheduler.state.records[waiting].slices[0]
     assert "its worker or hub ended" in world.scheduler.dispatch.why(task, 0, world.now)
     world.say(ANNA, CancelTask(request=1, task=waiting))

@@ -35,7 +35,7 @@ def no_fencing() -> Patches:
     def make(original: Any) -> Any:
         def held(self: AttemptReports, hub: Any, task: str, first: int, attempt: int, now: float) -> Any:
             for other in self.state.hubs.values():
-                for each in other.in_hand.values():
+                for each in other.in_flight.values():
                     if (each.record.id, each.first) == (task, first):
                         return each
             return original(self, hub, task, first, attempt, now)
@@ -152,7 +152,7 @@ def duplicate_end_accepted() -> Patches:
     def make(original: Any) -> Any:
         def let_go(self: State, held: Any, now: float, duration_s: float) -> Any:
             charged_s = original(self, held, now, duration_s)
-            held.group.hub.in_hand[held.fence] = held
+            held.group.hub.in_flight[held.fence] = held
             return charged_s
 
         return let_go

@@ -36,7 +36,7 @@ def test_too_much_that_is_nothing_is_not_read_for_a_while() -> None:
     for _ in range(MOST_REFUSED - 1):
         known.refuse(b"a", 5.0)
         assert not known.is_ignored(b"a", 5.0)
-    known.hear(b"a")
+    known.note_readable(b"a")
     known.refuse(b"a", 5.0)
     assert not known.is_ignored(b"a", 5.0)
     known.refuse(b"a", 5.0)
@@ -46,7 +46,7 @@ def test_too_much_that_is_nothing_is_not_read_for_a_while() -> None:
     known.refuse(b"a", 7.0)  # no better than before
     assert known.is_ignored(b"a", 7.0)
     for _ in range(MOST_REFUSED):
-        known.hear(b"a")
+        known.note_readable(b"a")
     assert not known
 
 

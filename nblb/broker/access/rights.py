@@ -153,7 +153,7 @@ def as_hub(who: Who, mark: str, hello: HubHello, ip: str, others: State) -> HubH
 def _named_by(hub: Hub) -> set[str]:
     """Return the blobs, and the tasks whose results are arguments, that the attempts of this hub name."""
     found: set[str] = set()
-    for held in hub.in_hand.values():
+    for held in hub.in_flight.values():
         spec = held.record.spec
         found.update((spec.function, *spec.constants, *spec.depends, *held.record.codes))
     return found

@@ -112,7 +112,7 @@ class Journal:
 
     def close(self) -> None:
         """Checkpoint, so that the next start needs no recovery, and release the folder."""
-        self.said()
+        self.unload_sent()
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
@@ -162,7 +162,7 @@ class Journal:
             for _ in self.replay():
                 pass
         begun = perf_counter()
-        self.said()
+        self.unload_sent()
         while True:
             try:
                 batch = self._write()
@@ -187,7 +187,7 @@ class Journal:
             raise self._error(self._roll_back(error), "written") from None
         return batch
 
-    def said(self) -> None:
+    def unload_sent(self) -> None:
         """Unload payloads that are stored in files, once the messages that the last commit allowed have been sent."""
         large, self._large = self._large, []
         for name, payload in large:

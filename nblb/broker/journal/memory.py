@@ -107,7 +107,7 @@ class MemoryJournal:
     def commit(self) -> None:
         pass
 
-    def said(self) -> None:
+    def unload_sent(self) -> None:
         """Unload payloads that are stored in files and remove unneeded files, once all messages have been sent."""
         large, self._large = self._large, []
         for name, payload in large:

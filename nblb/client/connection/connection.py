@@ -140,7 +140,7 @@ class Connection:
         self._pending: dict[int, Pending] = {}
         self._waiting = 0
         self._warned = False
-        self._tell_waiter: Callable[..., Any] = log.warning  # logs in the cell that waits
+        self._notify_waiter: Callable[..., Any] = log.warning  # logs in the cell that waits
         self._tell = True
         self._greeted = threading.Event()  # set by a Welcome or a refusal
         self._is_closed = False
@@ -157,13 +157,13 @@ class Connection:
     def submit(self, spec: SubmitTask, blob: PutBlob, owner: Owner) -> None:
         """Submit a single task with its function; its owner receives its events."""
         self.owners[spec.task] = owner
-        if not self._io_thread.at_once.say(spec, blob):
+        if not self._io_thread.fast_path.send(spec, blob):
             self.inbox.put((spec, blob))
 
-    def hear_at_once(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
+    def receive_directly(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
         """Receive the end of this task in the calling thread, which is about to wait for it, if it comes soon."""
         if task_api.parent is None:  # a task gives up its slot while it waits, so it must wait the usual way
-            self._io_thread.at_once.hear(task, owner, timeout_s)
+            self._io_thread.fast_path.wait_for_end(task, owner, timeout_s)
 
     def request(self) -> int:
         """A new request id."""
@@ -247,7 +247,7 @@ class Connection:
     def someone_waits(self) -> Iterator[None]:
         """Context of a wait, in which the caller's cell gets one warning if the core is away."""
         self._waiting += 1
-        self._tell_waiter = front_end.here(log.warning)
+        self._notify_waiter = front_end.here(log.warning)
         try:
             if self.warning:
                 self._warn()
@@ -294,20 +294,20 @@ class Connection:
             log.warning("%d calls may be lost: the core had not acknowledged them when the connection was closed; "
                         "submit them again", sum(lost.values()))  # fmt: skip
         if self._tell:
-            self._tell_owners(lost)
+            self._notify_owners(lost)
 
-    def _tell_owners(self, lost: Collection[str]) -> None:
+    def _notify_owners(self, lost: Collection[str]) -> None:
         """End the owners of open tasks with an error that says whether the core has the task."""
         unsure = {id(self.owners[task]) for task in lost if task in self.owners}
         for owner in {id(owner): owner for owner in self.owners.values()}.values():
             text = "the connection was closed before the task ended; the task continues while the core runs"
             if id(owner) in unsure:
                 text = "the connection was closed before the core had acknowledged all of it; submit it again"
-            owner._port.hung_up(owner, LoadBalancerUnreachable(text))
+            owner._port.connection_closed(owner, LoadBalancerUnreachable(text))
 
     def is_here(self) -> None:
         if self._warned:
-            self._tell_waiter("the core at %s is back", self.address)
+            self._notify_waiter("the core at %s is back", self.address)
         self.warning, self._warned = "", False
         self._greeted.set()
         for job in list(self.jobs.values()):
@@ -327,7 +327,7 @@ class Connection:
     def _warn(self) -> None:
         if not self._warned:
             self._warned = True
-            self._tell_waiter("%s; submitted tasks wait for its return", self.warning)
+            self._notify_waiter("%s; submitted tasks wait for its return", self.warning)
 
     def _look_up(self) -> None:
         """Call the watchers, which show the state of the connection."""

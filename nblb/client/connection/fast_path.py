@@ -58,18 +58,18 @@ class FastPath:
         self.turns = threading.Lock()
         self.asleep = _Asleep(self.turns)
         self.line: Dialled | None = None
-        self.is_torn = False  # a caller was interrupted while it sent or received something
-        self.overheard: list[Message] = []  # messages that a caller received and the thread must handle
+        self.is_inconsistent = False  # a caller was interrupted while it sent or received something
+        self.set_aside: list[Message] = []  # messages that a caller received and the thread must handle
         self._connection, self._session = connection, session
         self._spin = AdaptiveSpin()
-        self._heard: ReceivedEnd | None = None  # while a caller receives it
+        self._received_end: ReceivedEnd | None = None  # while a caller receives it
         self._listens_until = 0.0
 
     def _is_free(self) -> bool:
         """True if no message would be overtaken and none is under way."""
         connection = self._connection
         inbox = connection.inbox
-        return not (inbox or inbox.is_awake or self.is_torn) and connection.close_by is None
+        return not (inbox or inbox.is_awake or self.is_inconsistent) and connection.close_by is None
 
     def _usable_line(self) -> LocalLine | None:
         """The line, if callers can send and receive on it now; the caller holds `turns`."""
@@ -80,7 +80,7 @@ class FastPath:
 
     # ── sending ──
 
-    def say(self, spec: SubmitTask, blob: PutBlob) -> bool:
+    def send(self, spec: SubmitTask, blob: PutBlob) -> bool:
         """Send this task on the calling thread without waking the I/O thread; False if it has to go through that.
 
         It is sent only if nothing else is under way, so that it overtakes nothing and a loop of calls still forms
@@ -92,7 +92,7 @@ class FastPath:
             line = self._usable_line()
             if line is None or self._session.records:
                 return False
-            self.is_torn = True
+            self.is_inconsistent = True
             try:
                 now = monotonic()
                 commands = [*self._session.handle("user", blob, now), *self._session.handle("user", spec, now)]
@@ -100,14 +100,14 @@ class FastPath:
             except BaseException:
                 self._connection.inbox.rouse()
                 raise
-            self.is_torn = False
+            self.is_inconsistent = False
             if line.is_behind:
                 self._connection.inbox.rouse()
         return True
 
     # ── receiving ──
 
-    def hear(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
+    def wait_for_end(self, task: str, owner: LoneOwner, timeout_s: float | None) -> None:
         """Wait briefly, on the calling thread, for the end of a single task and settle it, or do nothing."""
         if not self.asleep.now or len(self._session.records) != 1 or not self._is_free():
             return
@@ -117,7 +117,7 @@ class FastPath:
             if line is None or self._listens_until or not self._is_alone(task, owner, line) or not line.lend():
                 return
             # The thread ends the loan after this time if an interrupt prevents the return of the line below.
-            self._listens_until, self._heard = until, ReceivedEnd(task, owner)
+            self._listens_until, self._received_end = until, ReceivedEnd(task, owner)
         try:
             try:
                 ended = self._listen(line, task, until)
@@ -128,7 +128,7 @@ class FastPath:
                 self._settle(ended, owner)
         except BaseException:
             if task not in self._session.records and not owner.done():
-                self.is_torn = True  # the end was read from the socket, and then lost
+                self.is_inconsistent = True  # the end was read from the socket, and then lost
                 self._connection.inbox.rouse()
             raise
 
@@ -136,7 +136,7 @@ class FastPath:
         """True if this task is the only one about which messages can arrive."""
         records = self._session.records
         known = len(records) == 1 and task in records and self._connection.owners.get(task) is owner
-        return known and not self.overheard and not line.has_more
+        return known and not self.set_aside and not line.has_more
 
     def _listen(self, line: LocalLine, task: str, until: float) -> TaskEnded | None:
         """The end of the task; None if another message comes first or the time is over."""
@@ -155,11 +155,11 @@ class FastPath:
     def _take(self, line: LocalLine, task: str) -> tuple[TaskEnded | None, bool]:
         """The end, if it has arrived, and whether the caller may receive more."""
         ended: TaskEnded | None = None
-        self.is_torn = True
+        self.is_inconsistent = True
         try:
-            arrived = line.hear()
+            arrived = line.receive_lent()
             if not all(_is_expected(message, task) for message in arrived):
-                self.overheard += arrived
+                self.set_aside += arrived
             else:
                 for message in arrived:
                     for command in self._session.handle("core", message, monotonic()):
@@ -168,8 +168,8 @@ class FastPath:
         except BaseException:
             self._connection.inbox.rouse()
             raise
-        self.is_torn = False
-        goes_on = line.connected and not line.has_more and not self.overheard
+        self.is_inconsistent = False
+        goes_on = line.connected and not line.has_more and not self.set_aside
         if not goes_on:
             self._connection.inbox.rouse()
         return ended, goes_on
@@ -195,10 +195,10 @@ class FastPath:
 
     def mend(self) -> ReceivedEnd | None:
         """Reset after a torn message, since the connection is replaced; return the end that may be lost with it."""
-        self.is_torn = False
+        self.is_inconsistent = False
         self._listens_until = 0.0
-        heard, self._heard = self._heard, None
-        return heard
+        received, self._received_end = self._received_end, None
+        return received
 
 
 def _is_expected(message: Message, task: str) -> bool:

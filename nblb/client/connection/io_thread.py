@@ -52,11 +52,11 @@ FAR_OFF = float("inf")
 FIND_AGAIN_S = 0.25  # time between two searches for the core while it is away
 
 
-# While more submissions than this are open, each turn waits BREATH_MS for results to collect: with hundreds open, no
+# While more submissions than this are open, each turn waits PAUSE_MS for results to collect: with hundreds open, no
 # caller needs the very next one at once, and many small turns would take CPU time from the tasks. Messages of callers
 # still end the wait at once.
 MANY_RECORDS = 500
-BREATH_MS = 4
+PAUSE_MS = 4
 
 # Queries about the cluster itself, which do not depend on earlier messages of this client. They overtake queued
 # submissions: behind a million of them, the answer would come too late.
@@ -79,13 +79,13 @@ class IoThread:
         self._find_at = 0.0
         self._welcome: Welcome | None = None  # the latest one that was applied
         self._sending: Upload | None = None
-        self.at_once = FastPath(connection, self.session)
+        self.fast_path = FastPath(connection, self.session)
         self._least_left, self._unsent = FAR_OFF, 0  # during close(): what the core has yet to acknowledge
-        self._breathes = False  # results are arriving
-        self._breath = select.poll()
-        self._breath.register(connection.inbox.fileno(), select.POLLIN)
+        self._pauses = False  # results are arriving
+        self._pause = select.poll()
+        self._pause.register(connection.inbox.fileno(), select.POLLIN)
         self._touched: dict[int, Owner] = {}  # owners that received something in this turn
-        self._heard_of: list[str] = []  # submissions that received something in this turn
+        self._concerned: list[str] = []  # submissions that received something in this turn
         self._perform_one: dict[type, Callable[[Any], None]] = {
             Settle: self._settle,
             Show: self._show,
@@ -96,7 +96,7 @@ class IoThread:
         }
 
     def run(self) -> None:
-        with self.at_once.turns:
+        with self.fast_path.turns:
             self._run()
 
     def _run(self) -> None:
@@ -115,13 +115,13 @@ class IoThread:
 
     def _begin_anew(self) -> None:
         """Replace the connection after an interrupt that may have torn a message; unanswered ones are sent again."""
-        heard = self.at_once.mend()
-        if heard is not None and not heard.owner.done():
-            self._connection.owners[heard.task] = heard.owner
-            self.session.handle("user", Expect(task=heard.task), time.monotonic())
+        received = self.fast_path.mend()
+        if received is not None and not received.owner.done():
+            self._connection.owners[received.task] = received.owner
+            self.session.handle("user", Expect(task=received.task), time.monotonic())
         if isinstance(self._line, LocalLine):
             self._line.break_off()
-            self._line = self.at_once.line = None
+            self._line = self.fast_path.line = None
             self._find_at = 0.0
             self._perform(self.session.line_down(time.monotonic()))
 
@@ -151,24 +151,24 @@ class IoThread:
         return found
 
     def _turn(self) -> None:
-        at_once = self.at_once
-        if at_once.is_torn:
+        fast_path = self.fast_path
+        if fast_path.is_inconsistent:
             self._begin_anew()
-        at_once.look_after()
+        fast_path.look_after()
         if self._line is None or not self._line.connected:
-            self._look_for_core()
+            self._connect_to_core()
         line, inbox = self._line, self._connection.inbox
         arrived: list[Any] = []
-        if self._breathes and len(self.session.records) >= MANY_RECORDS:
-            self._breath.poll(BREATH_MS)
+        if self._pauses and len(self.session.records) >= MANY_RECORDS:
+            self._pause.poll(PAUSE_MS)
         if line is not None:
             arrived = line.receive(self._timeout_s(), (inbox.fileno(),))
         else:
             poll = select.poll()
             poll.register(inbox.fileno(), select.POLLIN)
             poll.poll((self._timeout_s() or 0.0) * 1000 + 1)
-        if at_once.overheard:
-            arrived, at_once.overheard = at_once.overheard + arrived, []
+        if fast_path.set_aside:
+            arrived, fast_path.set_aside = fast_path.set_aside + arrived, []
         now = time.monotonic()
         commands = self._line_changed(now)
         session = self.session
@@ -179,7 +179,7 @@ class IoThread:
             commands += session.handle("core", message, now)
         if session.welcome is not self._welcome and line is not None:
             self._share_files(session.welcome, line)
-        self._breathes = bool(arrived)
+        self._pauses = bool(arrived)
         commands += session.tick(now)
         self._perform(commands)
 
@@ -207,7 +207,7 @@ class IoThread:
 
     # ── the line ──
 
-    def _look_for_core(self) -> None:
+    def _connect_to_core(self) -> None:
         """Dial the core's current address, which may have changed."""
         now = time.monotonic()
         if now < self._find_at:
@@ -225,9 +225,9 @@ class IoThread:
             self._line.close()
             self._perform(self.session.line_down(now))
         self._connections = 0
-        self._line = self.at_once.line = self._dial(address)
+        self._line = self.fast_path.line = self._dial(address)
         if isinstance(self._line, LocalLine):
-            self._line.asleep = self.at_once.asleep
+            self._line.asleep = self.fast_path.asleep
         self.address = address
 
     def _line_changed(self, now: float) -> list[Command]:
@@ -255,10 +255,10 @@ class IoThread:
                 perform(command)
             except BaseException as error:  # the user's; the next future still needs its result
                 callbacks.has_failed(error)
-        for task in self._heard_of:
+        for task in self._concerned:
             if task not in self.session.records:  # it is closed
                 self._connection.owners.pop(task, None)
-        self._heard_of.clear()
+        self._concerned.clear()
         touched, self._touched = self._touched, {}
         for owner in touched.values():
             try:
@@ -307,7 +307,7 @@ class IoThread:
                 if isinstance(message, TaskPrinted) and message.stream != "display":
                     owner._port.printed(owner, message)
                 else:
-                    owner._port.heard(owner, message)
+                    owner._port.received(owner, message)
         elif isinstance(message, (JobChanged, JobNamed, TaskReopened)):
             job = self._connection.jobs.get(message.job)
             if job is not None:
@@ -324,7 +324,7 @@ class IoThread:
         """The owner of a submission, noted as having received something in this turn."""
         owner = self._connection.owners.get(task)
         if owner is not None:
-            self._heard_of.append(task)
+            self._concerned.append(task)
             self._touched[id(owner)] = owner
         return owner
 

@@ -36,13 +36,13 @@ class OwnerPort(Protocol[T_contra]):
     def printed(self, owner: T_contra, printed: TaskPrinted, /) -> None:
         """Handle text that a task wrote to stdout or stderr."""
 
-    def heard(self, owner: T_contra, message: TaskEmitted | KnobOffered | TaskPrinted, /) -> None:
+    def received(self, owner: T_contra, message: TaskEmitted | KnobOffered | TaskPrinted, /) -> None:
         """Handle something that a task emitted or displayed, or a knob that it offers."""
 
     def turned(self, owner: T_contra, /) -> None:
         """Wake waiting threads, after everything that arrived together was handled."""
 
-    def hung_up(self, owner: T_contra, error: LoadBalancerUnreachable, /) -> None:
+    def connection_closed(self, owner: T_contra, error: LoadBalancerUnreachable, /) -> None:
         """Handle the close of the connection, after which nothing more is received."""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class FuturePort:
     """The inner methods of a TaskFuture: one object serves all futures, because a kernel may have a million of them.
 
-    Each method takes the future. The I/O thread calls `settle` to `hung_up`, and calls the listeners.
+    Each method takes the future. The I/O thread calls `settle` to `connection_closed`, and calls the listeners.
     """
 
     __slots__ = ()
@@ -70,7 +70,7 @@ class FuturePort:
         future._ended = TaskEnded(task=future._record, state=TaskState.FAILED, failure=failure)
         future._finish_badly(error)
 
-    def hung_up(self, future: TaskFuture, error: LoadBalancerUnreachable) -> None:
+    def connection_closed(self, future: TaskFuture, error: LoadBalancerUnreachable) -> None:
         future._finish_badly(error)
 
     def turned(self, future: TaskFuture) -> None:
@@ -90,11 +90,11 @@ class FuturePort:
             future._said = LiveState()
         return future._said
 
-    def heard(self, future: TaskFuture, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+    def received(self, future: TaskFuture, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
         """Apply a live message of the task (on the I/O thread)."""
         if isinstance(message, TaskEmitted):
             self.live_state(future).emitted(message)
-            self.tell_emitted(future)
+            self.notify_emitted(future)
         elif isinstance(message, KnobOffered):
             self.live_state(future).offered(message)
         else:
@@ -102,7 +102,7 @@ class FuturePort:
             if picture is not None:
                 front_end.shown(future, picture)
 
-    def tell_emitted(self, future: TaskFuture) -> None:
+    def notify_emitted(self, future: TaskFuture) -> None:
         if future._on_emit:
             value = future.emitted
             for callback in future._on_emit:

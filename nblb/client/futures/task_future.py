@@ -138,7 +138,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             self._connection.check_open()
         with interruptible(self, self._connection):
             if not self._of_job:
-                self._connection.hear_at_once(self._record, self, timeout)
+                self._connection.receive_directly(self._record, self, timeout)
             if not wait_on(self._condition, self.done, timeout, self._shown_for):
                 raise concurrent.futures.TimeoutError(f"task {self.task_id} is still {self.state} after {timeout:g} s")
 

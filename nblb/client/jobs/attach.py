@@ -112,7 +112,7 @@ def _submit(job: Job, many: Many, options: Options, values: Mapping[int, Any], s
     taken = give_back(values, job.job_id, options, job._task_name) if values else []
     _say(job, taken, values)
     given = {item for spec in _records(taken) for item in range(spec.index, spec.index + spec.items)}
-    _say_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
+    _send_records(job, many, options, [item not in given for item in range(many.total)] if given else None)
     if earlier is not None:
         _tell(job, earlier, len(given))
 
@@ -127,7 +127,7 @@ def _tell(job: Job, earlier: EarlierJob, taken: int) -> None:
         log.log(logging.WARNING if row.changed else logging.INFO, said)
 
 
-def _say_records(job: Job, many: Many, options: Options, wanted: list[bool] | None = None) -> None:
+def _send_records(job: Job, many: Many, options: Options, wanted: list[bool] | None = None) -> None:
     _say(job, many.messages(job.job_id, options, job._task_name, wanted))
 
 
@@ -154,7 +154,7 @@ def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options
     missing = _missing(about, many.total)
     if any(missing):
         job._connection.say(*many.blobs())
-        _say_records(job, many, options, missing)
+        _send_records(job, many, options, missing)
         job._port.turned(job)
     return job
 

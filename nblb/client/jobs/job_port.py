@@ -131,9 +131,9 @@ class JobPort:
         if job._base is None:
             job._base = sum(number for state, number in counts.items() if state in ENDED)
 
-    def hung_up(self, job: Job, error: LoadBalancerUnreachable) -> None:
+    def connection_closed(self, job: Job, error: LoadBalancerUnreachable) -> None:
         for future in list(job._futures.values()):
-            future._port.hung_up(future, error)
+            future._port.connection_closed(future, error)
         self.turned(job)
 
     def turned(self, job: Job) -> None:
@@ -165,29 +165,29 @@ class JobPort:
     def remove_listener(self, job: Job, listener: Callable[[], Any]) -> None:
         job._listeners = tuple(known for known in job._listeners if known != listener)
 
-    def said_of(self, job: Job, item: int) -> LiveState | None:
+    def live_of(self, job: Job, item: int) -> LiveState | None:
         """The live state of an item, if it is still kept."""
         return job._said.get(item)
 
-    def heard(self, job: Job, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+    def received(self, job: Job, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
         """Apply a live message of an item (on the I/O thread)."""
         record = job._ledger.records.get(message.task)
         if record is None:
             return
         item = record.index + message.first + message.offset
-        future, said = job._futures.get(item), self._said_here(job, item)
+        future, said = job._futures.get(item), self._printed_here(job, item)
         if isinstance(message, TaskEmitted):
             said.emitted(message)
             for callback in job._on_emit:
                 callback(item, said.value())
             if future is not None:
-                future._port.tell_emitted(future)
+                future._port.notify_emitted(future)
         elif isinstance(message, KnobOffered):
             said.offered(message)
         else:
             self._display(job, said, item, message.text)
 
-    def _said_here(self, job: Job, item: int) -> LiveState:
+    def _printed_here(self, job: Job, item: int) -> LiveState:
         """The live state of an item; only those of the latest items are kept."""
         future, said = job._futures.get(item), job._said.get(item)
         if said is None:
@@ -206,7 +206,7 @@ class JobPort:
             by_item.setdefault(item, []).append((piece.read().decode("utf-8", "replace"), item))
         pictures: deque[MimeBundle] = deque(maxlen=MOST_PICTURES)
         for item, texts in by_item.items():
-            said = self._said_here(job, item)
+            said = self._printed_here(job, item)
             said.recall(texts)
             pictures.extend(said.pictures)
         job._pictures = pictures

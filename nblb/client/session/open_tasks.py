@@ -18,7 +18,7 @@ class OpenTasks:
         self.records: dict[str, OpenRecord] = {}
         self.jobs: dict[str, OpenJob] = {}
         self.blobs = SessionBlobs()
-        self.told_blobs: set[str] = set()  # blobs sent on the current connection
+        self.sent_blobs: set[str] = set()  # blobs sent on the current connection
         self._singles: dict[tuple[Any, ...], OpenRecord] = {}  # shared entries for submissions of one item
         self._job_records: dict[str, int] = {}  # open submissions of each job; all single ones count as one
 

@@ -91,7 +91,7 @@ class Session:
         self._hello_at: float | None = None  # when to send the next Hello
         self._hellos = 0
         self._came_at: float | None = None  # when the first Hello was sent
-        self._heard_at = self._said_at = self._beat_at = 0.0
+        self._received_at = self._said_at = self._beat_at = 0.0
         self._on: dict[tuple[str, type], Callable[[Any], list[Command]]] = {
             ("user", PutBlob): self._put_blob,
             ("user", OpenJob): self._open_job,
@@ -114,7 +114,7 @@ class Session:
             **{("core", kind): lambda message: [BlobReceived(message)] for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
-            ("core", CallTold): self._call_told,
+            ("core", CallTold): self._call_received,
             ("core", Heartbeat): lambda _: [],
         }
 
@@ -123,7 +123,7 @@ class Session:
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
         self.now = now
         if sender == CORE:
-            self._heard_at = now
+            self._received_at = now
         return self._on[sender, type(message)](message)
 
     def line_up(self, now: float) -> list[Command]:
@@ -143,9 +143,9 @@ class Session:
         if self._hello_at is not None and now >= self._hello_at:
             out += self._greet()
         if self.open:
-            if now - self._heard_at > SILENT_BEATS * self._heartbeat_s:
+            if now - self._received_at > SILENT_BEATS * self._heartbeat_s:
                 self.open, self._hellos = False, 0
-                out += [Log("warning", f"no message from the core for {now - self._heard_at:.0f} s"), *self._greet()]
+                out += [Log("warning", f"no message from the core for {now - self._received_at:.0f} s"), *self._greet()]
             elif now >= self._beat_due():
                 self._beat_at = now
                 out.append(Send(CORE, Heartbeat()))
@@ -162,7 +162,7 @@ class Session:
 
     def next_deadline(self) -> float | None:
         if self.open:
-            due = min(self._beat_due(), self._heard_at + SILENT_BEATS * self._heartbeat_s + 0.001)
+            due = min(self._beat_due(), self._received_at + SILENT_BEATS * self._heartbeat_s + 0.001)
             return due if self._collect_at is None else min(due, self._collect_at)
         return min((time for time in (self._hello_at, self._collect_at) if time is not None), default=None)
 
@@ -172,7 +172,7 @@ class Session:
 
     def _beat_due(self) -> float:
         # The core answers each heartbeat, so one is due if nothing was sent or nothing was received for a while.
-        return max(min(self._said_at, self._heard_at), self._beat_at) + self._heartbeat_s
+        return max(min(self._said_at, self._received_at), self._beat_at) + self._heartbeat_s
 
     # ── greeting ──
 
@@ -190,7 +190,7 @@ class Session:
         if self.open and same:
             return []
         self.open = True
-        self._tasks.told_blobs.clear()
+        self._tasks.sent_blobs.clear()
         self._said_at = self._beat_at = self.now
         return [Log("good", "the core is here"), *map(self._to_core, self._owed(known, message))]
 
@@ -199,8 +199,8 @@ class Session:
         yield from self.jobs.values()
         for spec in self.unaccepted.values():
             for name in (spec.function, *spec.constants):
-                if name in self.blobs and name not in self._tasks.told_blobs:
-                    self._tasks.told_blobs.add(name)
+                if name in self.blobs and name not in self._tasks.sent_blobs:
+                    self._tasks.sent_blobs.add(name)
                     yield self.blobs[name]
             yield spec
         for task in self.records:
@@ -213,8 +213,8 @@ class Session:
                 del self.questions[request]  # it was meant for the core before the restart
             else:
                 name = question.function if isinstance(question, RetryFailed) else ""
-                if name in self.blobs and name not in self._tasks.told_blobs:
-                    self._tasks.told_blobs.add(name)
+                if name in self.blobs and name not in self._tasks.sent_blobs:
+                    self._tasks.sent_blobs.add(name)
                     yield self.blobs[name]
                 yield question
 
@@ -249,9 +249,9 @@ class Session:
 
     def _put_blob(self, message: PutBlob) -> list[Command]:
         self.blobs.put(message)
-        if not self.open or message.hash in self._tasks.told_blobs:
+        if not self.open or message.hash in self._tasks.sent_blobs:
             return []  # if the core is away, the blob is sent before the first task that names it
-        self._tasks.told_blobs.add(message.hash)
+        self._tasks.sent_blobs.add(message.hash)
         self._said_at = self.now
         return [Send(CORE, message)]
 
@@ -385,7 +385,7 @@ class Session:
         known = self.questions.pop(message.request, None) is not None
         return [Deliver(message.request, (message.cancelled, message.source))] if known else []
 
-    def _call_told(self, message: CallTold) -> list[Command]:
+    def _call_received(self, message: CallTold) -> list[Command]:
         known = self.questions.pop(message.request, None) is not None
         return [Deliver(message.request, message)] if known else []
 

@@ -115,10 +115,10 @@ class BatchPort:
         future._port.printed(future, printed)
         batch._touch(item)
 
-    def heard(self, batch: Batch, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
+    def received(self, batch: Batch, message: TaskEmitted | KnobOffered | TaskPrinted) -> None:
         item = message.first + message.offset
         future = batch._calls[item][1]
-        future._port.heard(future, message)
+        future._port.received(future, message)
         batch._touch(item)
 
     def turned(self, batch: Batch) -> None:
@@ -126,10 +126,10 @@ class BatchPort:
         for future in touched.values():
             future._port.turned(future)
 
-    def hung_up(self, batch: Batch, error: LoadBalancerUnreachable) -> None:
+    def connection_closed(self, batch: Batch, error: LoadBalancerUnreachable) -> None:
         for _, future in batch._calls:
             if not future.done():
-                future._port.hung_up(future, error)
+                future._port.connection_closed(future, error)
 
 
 class Batch:

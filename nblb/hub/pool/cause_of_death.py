@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from nblb.hub.pool.memory_watch import Trail, size_words
+from nblb.hub.pool.memory_watch import Trail, size_text
 
 LAST_CHARACTERS = 500
 OWN_FRAMES = "nblb/worker/"
@@ -79,7 +79,7 @@ def sentence(
 ) -> str:
     """Describe the status from wait(2), with the likely reason, the worker's memory and its last output."""
     limit_mb = memory_limit_mb()
-    used = f"{size_words(peak_kib / 1024)} of {size_words(limit_mb)}"
+    used = f"{size_text(peak_kib / 1024)} of {size_text(limit_mb)}"
     if trail is not None:
         used += f", after {trail.after_s(now):.0f} s"
     for_memory = killed_why.startswith("killed for memory")
@@ -98,7 +98,7 @@ def sentence(
         words = f"exit code {os.WEXITSTATUS(status)} (os._exit?)"
     if for_memory and trail is not None and trail.points:
         words += f"; its memory was {trail}"
-    said = last_words(last_output)
+    said = output_tail(last_output)
     return f"{words}; its last output: {said}" if said else words
 
 
@@ -108,7 +108,7 @@ def has_whole_stack(output: str) -> bool:
     return at >= 0 and OWN_FRAMES in output[at:]
 
 
-def last_words(output: str) -> str:
+def output_tail(output: str) -> str:
     """Return the end of the output; of a stack, only the lines of the task, not of its worker."""
     at = max(output.rfind(word) for word in STACKS)
     if at < 0:

@@ -23,11 +23,11 @@ END_S = 5.0
 
 
 class ForkServerLink:
-    """Keeps a fork server running; `on_word` gets its messages, and "gone" when it has ended by itself."""
+    """Keeps a fork server running; `on_message` gets its messages, and "gone" when it has ended by itself."""
 
-    def __init__(self, selector: selectors.BaseSelector, on_word: Callable[..., None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, on_message: Callable[..., None]) -> None:
         self._selector = selector
-        self._on_word = on_word
+        self._on_message = on_message
         self._is_open = False
         self._preloaded: set[str] = set()
         with contextlib.suppress(OSError):  # no process can be created now: `start` tries again, and raises
@@ -94,9 +94,9 @@ class ForkServerLink:
                 said = b""
             if not said:
                 self._end()
-                self._on_word("gone", "")
+                self._on_message("gone", "")
                 return
-            self._on_word(*json.loads(said))
+            self._on_message(*json.loads(said))
 
     def _end(self) -> None:
         self._is_open = False

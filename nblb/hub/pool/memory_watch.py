@@ -14,9 +14,9 @@ from nblb.hub.pool.worker_handle import Key, WorkerHandle
 from nblb.worker.settings import WorkerSettings
 
 LOOK_S = 1.0
-LIMITED_LOOK_S = 0.5  # interval in groups with a limit
+LIMITED_INTERVAL_S = 0.5  # interval in groups with a limit
 MOST_POINTS = 32
-TOLD_POINTS = 8
+SHOWN_POINTS = 8
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -36,16 +36,16 @@ class Trail:
         self.points.append((after_s, used_mb))
         if len(self.points) > MOST_POINTS:
             self.points = self.points[::2]
-            self._gap_s = 2 * max(self._gap_s, LIMITED_LOOK_S)
+            self._gap_s = 2 * max(self._gap_s, LIMITED_INTERVAL_S)
 
     def after_s(self, now: float) -> float:
         return now - self.begun_at
 
     def __str__(self) -> str:
         """Return some of its points, always with the last: '0.1 GB at 1 s, 3.9 GB at 12 s'."""
-        step = -(-len(self.points) // TOLD_POINTS) or 1
+        step = -(-len(self.points) // SHOWN_POINTS) or 1
         few = self.points[::-1][::step][::-1]
-        return ", ".join(f"{size_words(used_mb)} at {after_s:.0f} s" for after_s, used_mb in few)
+        return ", ".join(f"{size_text(used_mb)} at {after_s:.0f} s" for after_s, used_mb in few)
 
 
 class MemoryWatch:
@@ -54,7 +54,7 @@ class MemoryWatch:
     def __init__(self, settings: Sequence[WorkerSettings], kill: Callable[[str, str], None]) -> None:
         self._settings = settings
         self._kill = kill
-        self._pause_s = LIMITED_LOOK_S if any(group.memory_mb for group in settings) else LOOK_S
+        self._pause_s = LIMITED_INTERVAL_S if any(group.memory_mb for group in settings) else LOOK_S
         self._trails: dict[str, Trail] = {}
         self.look_at: float | None = None  # None while no worker runs anything
 
@@ -72,7 +72,7 @@ class MemoryWatch:
             limit_mb = self._of(handle).memory_mb
             if limit_mb and used_mb > limit_mb and not handle.killed_why:
                 after_s = self._trail(handle, now).after_s(now)
-                words = f"{size_words(used_mb)} of {size_words(limit_mb)}, after {after_s:.0f} s"
+                words = f"{size_text(used_mb)} of {size_text(limit_mb)}, after {after_s:.0f} s"
                 self._kill(handle.worker, f"killed for memory: {words}")
 
     def is_spent(self, handle: WorkerHandle) -> bool:
@@ -112,5 +112,5 @@ def used_memory_mb(pid: int) -> int:
     return pages * _PAGE >> 20
 
 
-def size_words(size_mb: float) -> str:
+def size_text(size_mb: float) -> str:
     return f"{size_mb / 1024:.1f} GB" if size_mb >= 1000 else f"{size_mb:.0f} MB"

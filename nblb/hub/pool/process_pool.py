@@ -55,7 +55,7 @@ from nblb.worker.settings import WorkerSettings
 
 PAUSE_S = 0.02  # between two reads of a worker's progress, and of its output
 STACK_S = 1.0  # the longest wait for a worker's stack before it is killed; a worker without a processor writes none
-STACK_LOOK_S = 0.02  # between two looks for it
+STACK_INTERVAL_S = 0.02  # between two looks for it
 END_S = 0.3  # time for exit handlers of idle workers when the hub ends …
 RETIRE_S = 2.0  # … and of a worker that is replaced or has lost its hub: a task must not keep it for ever
 INTERRUPTS, INTERRUPT_S = 4, 0.1  # number of SIGINTs for a slice, and their interval
@@ -101,7 +101,7 @@ class ProcessPool:
         self._handles[worker] = handle
         self.selector.register(handle.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(handle, now))
         self.printing.watch(handle)
-        self._tell_folder(handle)
+        self._send_folder(handle)
         try:
             self._fork_server.start(worker, settings, fds)
         except OSError as error:
@@ -115,9 +115,9 @@ class ProcessPool:
         self._folder = self._blobs.folder = folder
         self._refer, self._find = folder.refers, folder.adopt
         for handle in self._handles.values():
-            self._tell_folder(handle)
+            self._send_folder(handle)
 
-    def _tell_folder(self, handle: WorkerHandle) -> None:
+    def _send_folder(self, handle: WorkerHandle) -> None:
         if self._folder is not None:
             told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
             self._post(handle, pack(to_worker, 0, told))
@@ -186,13 +186,13 @@ class ProcessPool:
 
     def resume(self, worker: str) -> None:
         """Resume a worker that has waited for nested tasks."""
-        self._write_word(worker, b"g")
+        self._write_command(worker, b"g")
 
     def refuse_wait(self, worker: str) -> None:
         """Make a worker's wait for nested tasks fail."""
-        self._write_word(worker, b"r")
+        self._write_command(worker, b"r")
 
-    def _write_word(self, worker: str, word: bytes) -> None:
+    def _write_command(self, worker: str, word: bytes) -> None:
         handle = self._handles.get(worker)
         if handle is not None:
             with contextlib.suppress(OSError):  # it is dying
@@ -219,7 +219,7 @@ class ProcessPool:
         if self._now >= until or cause_of_death.has_whole_stack(handle.last_output.decode("utf-8", "replace")):
             self.kill(worker, why)
         else:
-            self._later(self._now + STACK_LOOK_S, lambda _: self._kill_after_stack(worker, why, until))
+            self._later(self._now + STACK_INTERVAL_S, lambda _: self._kill_after_stack(worker, why, until))
 
     def retire(self, worker: str, why: str = "") -> None:
         """Make an idle worker end by itself by closing its channel."""
@@ -336,7 +336,7 @@ class ProcessPool:
                     return
                 number, message = unpack(from_worker, datagram, fd, self._find)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
-                    if handle.look_is_due:  # its last progress, if the end came within the pause
+                    if handle.read_is_due:  # its last progress, if the end came within the pause
                         self._look(handle, now)
                     if handle.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
@@ -349,7 +349,7 @@ class ProcessPool:
                     if not handle.given:  # no more messages are expected, and the selector reports any later one
                         return
                 else:
-                    self._on_word(handle, number, message, now)
+                    self._on_message(handle, number, message, now)
         except BlockingIOError:
             return
         except (ProtocolError, OSError) as error:  # a task has written into its worker's descriptors
@@ -357,12 +357,12 @@ class ProcessPool:
             with contextlib.suppress(KeyError):
                 self.selector.unregister(sock)
 
-    def _on_word(self, handle: WorkerHandle, number: int, message: Any, now: float) -> None:
+    def _on_message(self, handle: WorkerHandle, number: int, message: Any, now: float) -> None:
         if type(message) is TaskProgressed:
             if handle.progress_at + PAUSE_S <= now:
                 self._look(handle, now)
             else:
-                handle.look_is_due = True
+                handle.read_is_due = True
                 self._later(handle.progress_at + PAUSE_S, lambda at: self._look(handle, at))
         elif type(message) is TaskPrinted:
             self.printing.take(handle, number, message, now)
@@ -387,7 +387,7 @@ class ProcessPool:
         """Read the latest progress from the worker's control page."""
         if handle.is_gone:
             return
-        handle.progress_at, handle.look_is_due = now, False
+        handle.progress_at, handle.read_is_due = now, False
         number, percent, note = handle.cell.look()
         run = handle.given.get(number)
         if run is not None and handle.news != (percent, note):

@@ -49,14 +49,14 @@ class WorkerHandle:
         self.last_number = 0
         self.last_key: Key = ("", 0, 0)
         self.progress_at = 0.0
-        self.look_is_due = False
+        self.read_is_due = False
         self.news: tuple[float, str] | None = None
         self.throttles: dict[str, Throttle] = {}
         self.printed_key: Key = ("", 0, 0)
         self.printed_item = 0
         self.kept: dict[str, SliceFile] = {}  # open files of the slice's output
         self.kept_key: Key = ("", 0, 0)
-        self._told_number = 0  # the slice to which steering was sent, and its content
+        self._sent_number = 0  # the slice to which steering was sent, and its content
         self._ends: list[int] = []
         self._knobs: dict[tuple[int, str], Any] = {}
         self.last_output = b""
@@ -99,8 +99,8 @@ class WorkerHandle:
         number = self.number_of((command.task, command.first, command.attempt))
         if not number:
             return True  # the slice has ended
-        if number != self._told_number:
-            self._told_number, self._ends, self._knobs = number, [], {}
+        if number != self._sent_number:
+            self._sent_number, self._ends, self._knobs = number, [], {}
         ends = [*self._ends, command.item] if command.keep else self._ends
         knobs = {**self._knobs, (command.item, command.knob): command.value} if command.knob else self._knobs
         told = [[item, name, value] for (item, name), value in knobs.items()]

@@ -32,13 +32,13 @@ class Attempt:
         "missing",
         "number",
         "progress",
+        "reported_items",
         "run",
         "started_at",
         "state",
         "stop",
         "stop_at",
         "told",
-        "told_items",
         "turned",
         "wait",
         "wait_ended",
@@ -58,7 +58,7 @@ class Attempt:
         self.stop = ""  # why it must end: cancel, timeout, recall, lease or superseded
         self.stop_at = 0.0  # when its worker is killed, or the timeout passes
         self.ask_at = 0.0  # when its early results are requested
-        self.told_items = 0  # number of first items already reported by ItemsFinished
+        self.reported_items = 0  # number of first items already reported by ItemsFinished
         self.progress: TaskProgressed | None = None
         self.told: dict[str, Message] | None = None  # the latest emitted value, and the latest of each knob
         self.turned: list[TurnKnob] | None = None  # knob values set before it began

@@ -111,13 +111,13 @@ class BlobCache:
                     self._waiting[other].remove(slice_)
         return waiting
 
-    def evict(self, in_hand: Iterable[Attempt]) -> list[str]:
+    def evict(self, in_flight: Iterable[Attempt]) -> list[str]:
         """Remove blobs beyond the bounds, longest unused first, none that a current slice needs; return them."""
         functions = sum(self._sizes.get(name, 0) for name in self._functions)
         if self._bytes <= self._most and self._large <= MAX_LARGE and functions <= FUNCTION_BYTES:
             return []
         needed = set(self._pinned)
-        for slice_ in in_hand:
+        for slice_ in in_flight:
             needed |= {slice_.run.function, *slice_.run.constants, *slice_.run.depends}
         gone = []
         for blob in sorted(self._sizes, key=lambda name: self._used.get(name, 0)):

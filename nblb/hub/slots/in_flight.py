@@ -244,7 +244,7 @@ class InFlight:
         """Report ended calls of a running slice, and keep the report until the core commits it."""
         slice_ = _find(worker, message)
         if slice_ is not None and self.slices.get(slice_.fence) is slice_:
-            slice_.told_items = message.offset + message.items
+            slice_.reported_items = message.offset + message.items
             self.parts[slice_.fence, message.offset] = message
             self._say(message)
 
@@ -264,12 +264,12 @@ class InFlight:
         elif self.ends.pop(fence, None) is not None:
             self.past.add(*fence)
 
-    def say_again(self) -> None:
+    def resend(self) -> None:
         """Send again everything that the core has not committed, early results first."""
         for told in (*self.parts.values(), *self.ends.values()):
             self._say(told)
 
-    def in_hand(self, now: float) -> list[Running]:
+    def in_flight(self, now: float) -> list[Running]:
         """Return the attempts for a hello: running, waiting, or ended but not committed."""
         return [
             *(running(slice_, now) for slice_ in self.slices.values()),
@@ -337,7 +337,7 @@ class InFlight:
 
     def watch(self, slice_: Attempt, since: float) -> None:
         """Schedule requests for the early results of a long slice."""
-        if slice_.told_items + 1 < slice_.run.items:
+        if slice_.reported_items + 1 < slice_.run.items:
             slice_.ask_at = since + ASK_AFTER_S
             heappush(self._timers, (slice_.ask_at, slice_.number, slice_))
 

@@ -24,7 +24,7 @@ class CoreLease:
         self.epoch = 0
         self.hello_at = 0.0  # next hello, while it is not up
         self.heartbeat_at = 0.0  # next heartbeat, while it is up
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._acknowledged = 0.0  # send time of the latest message that the core has acknowledged
         self._greeted = 0.0  # when the last hello was sent; acknowledgements of earlier messages are void
         self._declared = 0.0  # `_acknowledged` at that time
@@ -36,8 +36,8 @@ class CoreLease:
         """Start of the lease; 0.0 if none runs."""
         return self._acknowledged if self._lease_runs else 0.0
 
-    def hear(self, now: float) -> None:
-        self._heard_at = now
+    def received(self, now: float) -> None:
+        self._received_at = now
         if not self._echoes:
             self._acknowledged = now
 
@@ -85,7 +85,7 @@ class CoreLease:
 
     def check(self, now: float) -> tuple[bool, bool, bool]:
         """Return what is due: (hello, heartbeat, the end of the lease)."""
-        if self.is_up and now - self._heard_at > self._suspect_s:
+        if self.is_up and now - self._received_at > self._suspect_s:
             self.break_(now)
         hello = self.is_wired and not self.is_up and now >= self.hello_at
         if hello:
@@ -101,7 +101,7 @@ class CoreLease:
     def deadline(self) -> float:
         """Return when `check` has something to do."""
         if self.is_up:
-            at = min(self.heartbeat_at, self._heard_at + self._suspect_s + 1e-3)
+            at = min(self.heartbeat_at, self._received_at + self._suspect_s + 1e-3)
         else:
             at = self.hello_at if self.is_wired else float("inf")
         return min(at, self._acknowledged + self._lease_s) if self._lease_runs else at

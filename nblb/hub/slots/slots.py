@@ -142,7 +142,7 @@ class Slots:
         if self._lease.has_lapsed(now):  # this hub was stopped for long: it begins nothing from delayed messages
             self._keep_lease(now)
         if sender == CORE:
-            self._lease.hear(now)
+            self._lease.received(now)
             self._from_core[type(message)](message, now)
         elif (worker := self._workers_table.workers.get(sender)) is not None:
             self._from_worker[type(message)](worker, message, now)
@@ -150,15 +150,15 @@ class Slots:
 
     def tick(self, now: float) -> list[Command]:
         """Return the commands that follow from the time."""
-        out, hands = self._begin(), self._in_flight
-        hands.tick(now)
-        while hands.unannounced:
-            slice_ = next(iter(hands.unannounced))
+        out, in_flight = self._begin(), self._in_flight
+        in_flight.tick(now)
+        while in_flight.unannounced:
+            slice_ = next(iter(in_flight.unannounced))
             if slice_.started_at + NEWS_AFTER_S > now:
                 break
-            del hands.unannounced[slice_]
+            del in_flight.unannounced[slice_]
             self._announce(slice_)
-            hands.watch(slice_, slice_.started_at)
+            in_flight.watch(slice_, slice_.started_at)
         out += self._workers_table.retire_parked(now)
         self._waits.tick(now)
         self._keep_lease(now)
@@ -205,17 +205,17 @@ class Slots:
     # ── slices ──
 
     def _run_task(self, run: RunTask, now: float) -> None:
-        hands, fence = self._in_flight, (run.task, run.first, run.attempt)
-        old = hands.latest.get((run.task, run.first))
-        if fence in hands.slices or (old is not None and old.run.attempt >= run.attempt):
+        in_flight, fence = self._in_flight, (run.task, run.first, run.attempt)
+        old = in_flight.latest.get((run.task, run.first))
+        if fence in in_flight.slices or (old is not None and old.run.attempt >= run.attempt):
             return
         if old is not None:
-            if run.items > old.told_items:  # else an item reported as failed is retried: the rest continues
-                hands.replace(old, now)
-        elif fence in hands.ends:
-            self._say(hands.ends[fence])
+            if run.items > old.reported_items:  # else an item reported as failed is retried: the rest continues
+                in_flight.replace(old, now)
+        elif fence in in_flight.ends:
+            self._say(in_flight.ends[fence])
             return
-        elif hands.past.knows(run):
+        elif in_flight.past.knows(run):
             return
         if not 0 <= run.group < len(self._workers_table.groups) or self._leaving is not None:
             self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
@@ -223,13 +223,13 @@ class Slots:
         by_name = "" if run.function else run.name
         if by_name in self._functions:
             run = self._called_by_name(run)
-        slice_ = hands.take(run)
+        slice_ = in_flight.take(run)
         if self._lease.is_over or not self._lease.is_up:  # delayed, or not in our hello: another hub may have it
-            hands.stop(slice_, "lease", False, now)
+            in_flight.stop(slice_, "lease", False, now)
             return
         if not run.function:
             known = ", ".join(sorted(self._functions)) or "none"
-            hands.fail(slice_, f"this hub has no task named {run.name!r}; it has: {known}")
+            in_flight.fail(slice_, f"this hub has no task named {run.name!r}; it has: {known}")
             return
         slice_.missing = self._blobs.missing(run, slice_.number)
         if slice_.missing:
@@ -237,7 +237,7 @@ class Slots:
             for blob in self._blobs.wait(slice_):
                 self._say(BlobWanted(hash=blob))
         else:
-            hands.queue(slice_, now)
+            in_flight.queue(slice_, now)
 
     def _called_by_name(self, run: RunTask) -> RunTask:
         """Return the order for a function that was added here, which is called in the seed's way."""
@@ -245,18 +245,18 @@ class Slots:
         return msgspec.structs.replace(run, function=function, constants=(arguments,), call="seed")
 
     def _stop_task(self, message: StopTask, now: float) -> None:
-        hands = self._in_flight
+        in_flight = self._in_flight
         fence = message.task, message.first, message.attempt
-        slice_ = hands.slices.get(fence)
+        slice_ = in_flight.slices.get(fence)
         if slice_ is None:
-            if fence not in hands.ends:  # the order never arrived
-                hands.past.add(*fence)
+            if fence not in in_flight.ends:  # the order never arrived
+                in_flight.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
                 self._say(end)
         elif slice_.state is AttemptState.RUNNING and message.why == "recall":
-            hands.hand_back(slice_)
+            in_flight.hand_back(slice_)
         else:
-            hands.stop(slice_, message.why, message.kill, now)
+            in_flight.stop(slice_, message.why, message.kill, now)
 
     def _end_committed(self, message: EndCommitted, _now: float) -> None:
         self._in_flight.committed((message.task, message.first, message.attempt), message.offset)
@@ -379,7 +379,7 @@ class Slots:
             self._hello,
             workers=tuple(self._listed.items()),
             pids=tuple(worker.pid for worker in ready),
-            running=tuple(self._in_flight.in_hand(now)),
+            running=tuple(self._in_flight.in_flight(now)),
             core=self._lease.core,
             said_at=now,
             leased_at=self._lease.leased_at,
@@ -404,18 +404,18 @@ class Slots:
         before, epoch = self._lease.core, self._lease.epoch
         if not self._lease.welcome(message, now):
             return
-        hands = self._in_flight
+        in_flight = self._in_flight
         if before and before != message.core:
-            hands.forget_all(now)
+            in_flight.forget_all(now)
         if (before, epoch) != (message.core, message.epoch):
-            hands.past.forget()
-        hands.out.append(Log("good", f"connected to the Load Balancer {message.name} (pid {message.pid})"))
+            in_flight.past.forget()
+        in_flight.out.append(Log("good", f"connected to the Load Balancer {message.name} (pid {message.pid})"))
         self._catch_up()
-        hands.say_again()
+        in_flight.resend()
         for blob in self._blobs.wanted:
             self._say(BlobWanted(hash=blob))
-        for slice_ in hands.slices.values():
-            if slice_.state is AttemptState.RUNNING and slice_ not in hands.unannounced:
+        for slice_ in in_flight.slices.values():
+            if slice_.state is AttemptState.RUNNING and slice_ not in in_flight.unannounced:
                 self._announce(slice_)
 
     def _refused(self, message: Refused, now: float) -> None:

@@ -28,14 +28,14 @@ class Waits:
 
     def __init__(
         self,
-        hands: InFlight,
+        in_flight: InFlight,
         worker_table: WorkerTable,
         say: Callable[[Message], None],
         announce: Callable[[Attempt], None],
         memory: Callable[[], float],
         most: int,
     ) -> None:
-        self._in_flight, self._workers_table, self._say, self._announce = hands, worker_table, say, announce
+        self._in_flight, self._workers_table, self._say, self._announce = in_flight, worker_table, say, announce
         self._memory, self._most = memory, most
         self._holders: dict[WorkerSlot, WaitBegan] = {}  # waiting workers that keep their slots
         self.from_core: dict[type, Callable[[Any, float], None]] = {
@@ -107,18 +107,18 @@ class Waits:
 
     def _lend(self, worker: WorkerSlot, slice_: Attempt, wait: int, now: float) -> None:
         """Lend the worker's slot until the core grants it one again."""
-        hands = self._in_flight
-        if slice_ in hands.unannounced:
-            del hands.unannounced[slice_]
+        in_flight = self._in_flight
+        if slice_ in in_flight.unannounced:
+            del in_flight.unannounced[slice_]
             self._announce(slice_)
         if len(worker.given) > 1:
-            hands.out.append(self._workers_table.nothing_ahead(worker))
+            in_flight.out.append(self._workers_table.nothing_ahead(worker))
         worker.planned_s, worker.waits = NO_MORE, True
         slice_.waits += 1
         slice_.wait, slice_.worker_wait, slice_.lent, slice_.wait_ended = slice_.waits, wait, wait == 0, False
         self.say(slice_)
-        hands.out += self._workers_table.fill(worker.group, now)
-        hands.deal(worker.group, now)
+        in_flight.out += self._workers_table.fill(worker.group, now)
+        in_flight.deal(worker.group, now)
 
     def _ended(self, worker: WorkerSlot, message: WaitEnded, _now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))

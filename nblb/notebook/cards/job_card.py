@@ -39,7 +39,7 @@ class JobCard(Card):
         snapshot = thing.snapshot()
         found = Look(view_model.job(snapshot), view_model.job_failures(snapshot))
         card = found.now
-        spoken = [thing._port.said_of(thing, row.item) for row in snapshot.running]
+        spoken = [thing._port.live_of(thing, row.item) for row in snapshot.running]
         card["knobs"] = live.knobs(thing)
         card["can"]["keep"] = not card["over"] and any(one is not None and one.count for one in spoken)
         card["can"]["renew"] = card["can"]["retry"] and newer_task(thing) is not None

@@ -51,7 +51,7 @@ class StalledGroups:
 
     def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
         """Return the attempts that use the slots, longest first, if all have open nested tasks, some in line."""
-        using = [held for held in group.hub.in_hand.values() if held.group is group and not held.wait]
+        using = [held for held in group.hub.in_flight.values() if held.group is group and not held.wait]
         started = [held for held in using if held.started_at]
         nested = [list(_open_nested(held)) for held in started]
         if len(started) < group.alive or not all(nested):

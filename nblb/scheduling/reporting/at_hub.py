@@ -51,7 +51,7 @@ def _behind(held: Assignment, now: float) -> str:
     if not group.alive:
         return f"waiting: hub {hub.name} has been given it, and its workers are starting"
     running = [
-        other for other in hub.in_hand.values() if other.group is group and other.started_at and other is not held
+        other for other in hub.in_flight.values() if other.group is group and other.started_at and other is not held
     ]
     if not running:
         return f"waiting: hub {hub.name} has just been given it"
@@ -68,12 +68,12 @@ def silent(takers: Sequence[GroupOfWorkers], now: float) -> str:
     hubs = list(dict.fromkeys(group.hub for group in takers))
     if len(hubs) == 1:
         return f"waiting: hub {hubs[0].name}, the only one that takes it, has been silent for {_silence(hubs[0], now)}"
-    latest = max(hubs, key=lambda hub: hub.heard_at)
+    latest = max(hubs, key=lambda hub: hub.received_at)
     return f"waiting: all {len(hubs)} hubs that take it have been silent, for {_silence(latest, now)} at least"
 
 
 def _silence(hub: Hub, now: float) -> str:
-    return duration(now - hub.heard_at)
+    return duration(now - hub.received_at)
 
 
 def duration(seconds: float) -> str:

@@ -28,14 +28,14 @@ class InHand(NamedTuple):
     waiting: int
 
 
-def in_hand(state: State) -> Iterator[InHand]:
+def in_flight(state: State) -> Iterator[InHand]:
     """Yield all slices that hubs have, without the calls that are being cancelled."""
     for hub in state.hubs.values():
         begun: Counter[GroupOfWorkers] = Counter(
-            held.group for held in hub.in_hand.values() if held.started_at and not held.wait
+            held.group for held in hub.in_flight.values() if held.started_at and not held.wait
         )
         room = {group: group.alive - begun[group] for group in hub.groups}
-        for held in hub.in_hand.values():
+        for held in hub.in_flight.values():
             at_work = bool(held.started_at)
             if not at_work and room[held.group] > 0:
                 room[held.group] -= 1
@@ -48,7 +48,7 @@ def in_hand(state: State) -> Iterator[InHand]:
 def running_by_job(state: State) -> dict[SubmittedJob, int]:
     """Return the number of running calls of each job that has any."""
     running: dict[SubmittedJob, int] = {}
-    for held, calls, _ in in_hand(state):
+    for held, calls, _ in in_flight(state):
         job = held.record.job
         if job is not None and calls:
             running[job] = running.get(job, 0) + calls

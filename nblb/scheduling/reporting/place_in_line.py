@@ -42,11 +42,11 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
         text += f", behind the {limit:,} of one user that compete at once (LB_QUEING_MAXPERUSER)"
     others: dict[str, int] = {}
     for group in takers:
-        for held in group.hub.in_hand.values():
+        for held in group.hub.in_flight.values():
             if held.group is group and held.user is not user and not held.wait:
                 others[held.user.name] = others.get(held.user.name, 0) + 1
     text += "".join(f"; {n} of {other}'s run there" for other, n in sorted(others.items()))
-    waiting = sum(held.wait > 0 for group in takers for held in group.hub.in_hand.values() if held.group is group)
+    waiting = sum(held.wait > 0 for group in takers for held in group.hub.in_flight.values() if held.group is group)
     if waiting:
         text += f"; {waiting} task{'s wait' if waiting > 1 else ' waits'} there for tasks of their own"
     rivals = {other.name for other in _waiting(state, takers) if other is not user}
@@ -92,7 +92,7 @@ def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> fl
     """Return the remaining worker time of what these workers have; None if a function was never measured."""
     left = 0.0
     for group in takers:
-        for held in group.hub.in_hand.values():
+        for held in group.hub.in_flight.values():
             if held.group is group and not held.wait:
                 one = state.placement.estimates.item_s(held.record)
                 if one is None:

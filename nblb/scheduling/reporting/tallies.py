@@ -116,8 +116,8 @@ class Tallies:
     def __init__(self, share: FairShare) -> None:
         self.by_name: dict[str, Statistics] = {}
         self._share = share
-        self._past: dict[str, Statistics] = {}
-        self._past_users: dict[str, UserTotals] = {}
+        self._retired: dict[str, Statistics] = {}
+        self._retired_users: dict[str, UserTotals] = {}
         self._changed_names: dict[str, None] = {}  # names whose current past is not in the journal
         self._changed_users: dict[str, None] = {}
         self.is_changed = False  # True if there are any of the two
@@ -169,7 +169,7 @@ class Tallies:
         It is below zero where the ends carry more than was charged.
         """
         if seconds:
-            self._past_of(user).spend(seconds, at, self._share.halflife_s)
+            self._retired_of(user).spend(seconds, at, self._share.halflife_s)
 
     def retire(self, record: Submission, wall_offset: float) -> None:
         """Move the sums of a submission that is about to be dropped into the past."""
@@ -181,28 +181,28 @@ class Tallies:
         """Move the sums of an ended slice, whose end is about to be dropped, into the past: its calls have run."""
         ended, record, items = task.ended, task.record, task.items
         assert ended is not None
-        past, ran = self._past_of(record.user), ran_s(task)
+        past, ran = self._retired_of(record.user), ran_s(task)
         failed = 0 if ended.state is DONE else items
         past.done += items - failed
         past.failed += failed
         past.spend(ran, ended.ended_at, self._share.halflife_s)
-        self._past_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
+        self._retired_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
 
-    def _past_of(self, user: str) -> UserTotals:
+    def _retired_of(self, user: str) -> UserTotals:
         self._changed_users[user], self.is_changed = None, True
-        past = self._past_users.get(user)
+        past = self._retired_users.get(user)
         if past is None:
-            past = self._past_users[user] = UserTotals()
+            past = self._retired_users[user] = UserTotals()
         return past
 
-    def _past_name(self, name: str) -> Statistics:
+    def _retired_name(self, name: str) -> Statistics:
         self._changed_names[name], self.is_changed = None, True
-        past = self._past.get(name)
+        past = self._retired.get(name)
         if past is None:
-            past = self._past[name] = Statistics()
-            if len(self._past) > MOST_NAMES:
-                oldest = next(iter(self._past))
-                del self._past[oldest]
+            past = self._retired[name] = Statistics()
+            if len(self._retired) > MOST_NAMES:
+                oldest = next(iter(self._retired))
+                del self._retired[oldest]
                 self.by_name.pop(oldest, None)
                 self._changed_names[oldest] = None
         return past
@@ -214,30 +214,30 @@ class Tallies:
         self.is_changed = False
         names, self._changed_names = self._changed_names, {}
         for name in names:
-            past = self._past.get(name)
+            past = self._retired.get(name)
             yield past.kept(name) if past is not None else StatisticsKept(name)
         users, self._changed_users = self._changed_users, {}
         for user in users:
-            p = self._past_users[user]
+            p = self._retired_users[user]
             yield UserKept(user, p.done, p.failed, p.used_s, p.recent_s, p.at)
 
     def recall_name(self, entry: StatisticsKept) -> None:
         """Take a row of an earlier core; the last one of a name counts."""
         if entry.total or entry.ran:
-            self._past[entry.name] = Statistics.of(entry)
+            self._retired[entry.name] = Statistics.of(entry)
         else:
-            self._past.pop(entry.name, None)
+            self._retired.pop(entry.name, None)
 
     def recall_user(self, entry: UserKept) -> None:
-        past = self._past_users[entry.user] = UserTotals()
+        past = self._retired_users[entry.user] = UserTotals()
         past.done, past.failed, past.used_s = entry.done, entry.failed, entry.used_s
         past.recent_s, past.at = entry.recent_s, entry.at
 
     def recalled(self, wall_offset: float, now: float) -> None:
         """Add the past, after all rows are read and all known tasks are counted."""
-        for name, statistics in self._past.items():
+        for name, statistics in self._retired.items():
             self.by_name.setdefault(name, Statistics()).merge(statistics)
-        for name, past in self._past_users.items():
+        for name, past in self._retired_users.items():
             user = self._share.user(name)
             user.done += past.done
             user.failed += past.failed

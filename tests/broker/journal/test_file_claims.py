@@ -76,7 +76,7 @@ def write(journal: Journal | MemoryJournal, *entries: Any) -> None:
     for entry in entries:
         journal.append(entry)
     journal.commit()
-    journal.said()
+    journal.unload_sent()
 
 
 def kept(task: str, payload: Payload) -> TaskKept:

@@ -36,15 +36,15 @@ def test_what_is_large_leaves_memory_once_it_is_said(journal: MemoryJournal) -> 
     journal.append(EndKept("t", 0, 1, 1, TaskState.DONE, 2.0, result))
     assert not any(payload.is_away for payload in (small, arguments, result))  # it may be on its way out
     journal.commit()
-    journal.said()
+    journal.unload_sent()
     assert [payload.is_away for payload in (small, arguments, result)] == [False, True, True]
     assert (arguments, result) == (large(b"a"), large(b"r"))
     journal.append(ArgumentsSpent("t"))
-    journal.said()
+    journal.unload_sent()
     assert files(journal) == 1
     journal.append(TaskForgotten("t"))
     journal.append(TaskForgotten("s"))
-    journal.said()
+    journal.unload_sent()
     assert files(journal) == 0
 
 
@@ -52,13 +52,13 @@ def test_equal_payloads_share_a_file_until_the_last_goes(journal: MemoryJournal)
     first, second = large(), large()
     journal.append(BlobKept("h", first))
     journal.append(EndKept("t", 0, 1, 1, TaskState.DONE, 2.0, second))
-    journal.said()
+    journal.unload_sent()
     journal.append(BlobForgotten("h"))
-    journal.said()
+    journal.unload_sent()
     assert files(journal) == 1
     assert second == large()
     journal.append(TaskForgotten("t"))
-    journal.said()
+    journal.unload_sent()
     assert files(journal) == 0
 
 
@@ -66,7 +66,7 @@ def test_what_was_forgotten_before_it_was_said_leaves_no_file(journal: MemoryJou
     payload = large()
     journal.append(EndKept("t", 0, 1, 1, TaskState.DONE, 2.0, payload))
     journal.append(TaskForgotten("t"))
-    journal.said()
+    journal.unload_sent()
     assert files(journal) == 0
     assert payload == large()
 
@@ -78,7 +78,7 @@ def test_without_room_it_stays_in_memory(journal: MemoryJournal, monkeypatch: py
     monkeypatch.setattr(journal._blobs, "write", full)
     payload = large()
     journal.append(EndKept("t", 0, 1, 1, TaskState.DONE, 2.0, payload))
-    journal.said()
+    journal.unload_sent()
     assert not payload.is_away
     journal.append(TaskForgotten("t"))
-    journal.said()
+    journal.unload_sent()

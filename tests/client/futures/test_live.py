@@ -38,16 +38,16 @@ def test_the_latest_emission_counts(future: TaskFuture) -> None:
     assert future.emitted is None
     future.on_emit(heard.append)
     for value in (1, {"a": [2]}, None):
-        future._port.heard(future, emitted(value))
+        future._port.received(future, emitted(value))
     assert heard == [1, {"a": [2]}, None]
     assert future.emitted is None
-    future._port.heard(future, emitted("last"))
+    future._port.received(future, emitted("last"))
     assert future.emitted == "last"
 
 
 def test_a_figure_is_a_picture(future: TaskFuture) -> None:
     bundle = json.dumps({"data": {"image/png": "AAAA", "text/plain": "<Figure>"}, "metadata": {}})
-    future._port.heard(future, TaskEmitted(task="t", attempt=1, bundle=bundle))
+    future._port.received(future, TaskEmitted(task="t", attempt=1, bundle=bundle))
     picture = future.emitted
     assert isinstance(picture, MimeBundle)
     assert repr(picture) == "<Figure>"
@@ -57,18 +57,18 @@ def test_a_figure_is_a_picture(future: TaskFuture) -> None:
 def test_displays_are_shown_updated_cleared_and_bounded(future: TaskFuture, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[tuple[Any, str]] = []
     monkeypatch.setitem(front_end._pictures, "shown", lambda owner, picture: noted.append((owner, str(picture))))
-    future._port.heard(future, shown("one"))
-    future._port.heard(future, shown("two", id="x"))
-    future._port.heard(future, shown("three", id="x", update=True))
+    future._port.received(future, shown("one"))
+    future._port.received(future, shown("two", id="x"))
+    future._port.received(future, shown("three", id="x", update=True))
     assert [str(picture) for picture in future.displays] == ["one", "three"]
     assert noted == [(future, "one"), (future, "two"), (future, "three")]
     clear = TaskPrinted(task="t", attempt=1, stream="display", text='{"clear": true, "wait": true}')
-    future._port.heard(future, clear)
+    future._port.received(future, clear)
     assert len(future.displays) == 2  # until the next one comes
-    future._port.heard(future, shown("four"))
+    future._port.received(future, shown("four"))
     assert [str(picture) for picture in future.displays] == ["four"]
     for number in range(2 * MOST_PICTURES):
-        future._port.heard(future, shown(str(number)))
+        future._port.received(future, shown(str(number)))
     assert len(future.displays) == MOST_PICTURES
 
 
@@ -78,7 +78,7 @@ def test_a_display_that_is_none_is_ignored(text: str) -> None:
 
 
 def test_knobs_are_turned_through_the_core(future: TaskFuture, core: FakeCore) -> None:
-    future._port.heard(
+    future._port.received(
         future, KnobOffered(task="t", attempt=1, name="lr", value=0.1, default=0.1, minimum=0, maximum=1)
     )
     assert future.knobs == {"lr": Knob("lr", 0.1, 0.1, 0, 1, None)}
@@ -114,9 +114,9 @@ def test_a_job_hears_its_items_and_keeps_the_latest(cluster: Cluster) -> None:
     of_item: list[Any] = []
     job[3].on_emit(of_item.append)
     for item in range(3 * MOST_ITEMS):
-        job._port.heard(job, emitted(item * 10, first=item))
-    job._port.heard(job, KnobOffered(task="t", attempt=1, name="lr", first=5, value=1, default=1))
-    job._port.heard(job, shown("a"))
+        job._port.received(job, emitted(item * 10, first=item))
+    job._port.received(job, KnobOffered(task="t", attempt=1, name="lr", first=5, value=1, default=1))
+    job._port.received(job, shown("a"))
     assert heard[:2] == [(0, 0), (1, 10)]
     assert of_item == [30]
     assert len(job.emitted) <= MOST_ITEMS

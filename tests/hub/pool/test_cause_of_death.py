@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from nblb.hub.pool import cause_of_death
-from nblb.hub.pool.cause_of_death import OutOfMemoryWatch, has_whole_stack, last_words, sentence
+from nblb.hub.pool.cause_of_death import OutOfMemoryWatch, has_whole_stack, output_tail, sentence
 from nblb.hub.pool.memory_watch import Trail
 
 GIB = 2**20  # in KiB
@@ -70,7 +70,7 @@ def test_a_stack_that_was_asked_for_shows_the_frames_of_the_task_only() -> None:
         'much output\nStack (most recent call first):\n  File "<cell>", line 4 in grow\n'
         '  File "/x/nblb/worker/calling.py", line 9 in call\n'
     )
-    assert last_words(said) == 'Stack (most recent call first):\n  File "<cell>", line 4 in grow'
+    assert output_tail(said) == 'Stack (most recent call first):\n  File "<cell>", line 4 in grow'
 
 
 def test_a_stack_is_whole_when_the_workers_frames_follow_those_of_the_task() -> None:

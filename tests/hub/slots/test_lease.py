@@ -21,7 +21,7 @@ def tie(echo: float = 100.0) -> CoreLease:
     tie = CoreLease(1.0, 5.0, TERM_S, 2.0)
     tie.is_wired = True
     tie.greet(100.0)
-    tie.hear(101.0)
+    tie.received(101.0)
     assert tie.welcome(Welcome(core="c", epoch=1, name="n", echo=echo), 101.0)
     return tie
 
@@ -38,7 +38,7 @@ def over_at(tie: CoreLease) -> float:
 def test_the_lease_counts_from_what_was_acknowledged() -> None:
     assert over_at(tie()) == 100.0 + TERM_S
     later = tie()
-    later.hear(108.0)
+    later.received(108.0)
     later.acknowledge(105.0)
     assert over_at(later) == 105.0 + TERM_S
     assert later.is_over
@@ -48,7 +48,7 @@ def test_the_lease_counts_from_what_was_acknowledged() -> None:
 def test_words_that_acknowledge_nothing_extend_nothing() -> None:
     one = tie()
     for now in range(102, 112):
-        one.hear(float(now))
+        one.received(float(now))
         one.acknowledge(0.0)
     one.acknowledge(99.0)
     assert over_at(one) == 100.0 + TERM_S
@@ -58,7 +58,7 @@ def test_a_hello_makes_void_what_was_said_before() -> None:
     one = tie()
     one.break_(107.0)
     one.greet(107.0)
-    one.hear(108.0)
+    one.received(108.0)
     assert one.welcome(Welcome(core="c", epoch=1, name="n", echo=100.0), 108.0)
     one.acknowledge(106.0)  # an answer that was on its way for long: the core counts from 100 again
     assert one.leased_at == 100.0
@@ -68,13 +68,13 @@ def test_a_hello_makes_void_what_was_said_before() -> None:
 
 def test_a_core_that_acknowledges_nothing_is_believed_by_its_words() -> None:
     old = tie(echo=0.0)
-    old.hear(110.0)
+    old.received(110.0)
     assert over_at(old) == 110.0 + TERM_S
 
 
 def test_what_is_over_begins_again_with_the_next_acknowledgement() -> None:
     one = tie()
-    one.hear(112.9)
+    one.received(112.9)
     assert one.check(113.0)[2]
     assert one.is_over
     one.acknowledge(112.9)

@@ -49,7 +49,7 @@ def test_clocks_that_run_apart_have_made_no_step(clock: WallClock) -> None:
 def world() -> World:
     world = World(Policy(core="c"))
     world.client(ANNA, "anna")
-    world.scheduler.look_at_clocks(world.now, world.now + 1000.0)
+    world.scheduler.update_clocks(world.now, world.now + 1000.0)
     return world
 
 
@@ -60,7 +60,7 @@ def test_times_of_tasks_and_jobs_after_the_clock_was_set(world: World) -> None:
     world.now += 5.0
     world.fact(hub, hub.finish(("one", 0, 1)))
     world.now += 5.0
-    world.scheduler.look_at_clocks(world.now, 9000.0)
+    world.scheduler.update_clocks(world.now, 9000.0)
     (job,) = answer(world.scheduler, "jobs", {}, world.now)
     assert (job["created_at"], job["ended_at"], job["ended_ago_s"]) == (8990.0, 0.0, 0.0)  # it has not ended
     world.fact(hub, hub.finish(("two", 0, 1)))
@@ -78,5 +78,5 @@ def test_times_of_tasks_and_jobs_after_the_clock_was_set(world: World) -> None:
 def test_presence_of_a_kernel_whose_clock_is_another(world: World) -> None:
     world.say("client:bob", Hello(client="b", user="bob", notebook="b.ipynb", since=1e9, here_s=3.0))
     assert answer(world.scheduler, "presence", {}, world.now)["b.ipynb"] == [(1097.0, 1100.0)]
-    world.scheduler.look_at_clocks(world.now, 5000.0)
+    world.scheduler.update_clocks(world.now, 5000.0)
     assert answer(world.scheduler, "presence", {}, world.now)["b.ipynb"] == [(4997.0, 5000.0)]
