@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -157,13 +158,31 @@ def read_lock_file(lock: Path) -> tuple[str, dict[str, Any] | None]:
 
 
 def former_runtime_folders(parameters: Parameters) -> Iterator[Path]:
-    """Yield the places where nblb 0.1 had the runtime folder of this cluster, which followed from the environment."""
+    """Yield the places where nblb 0.1 had the runtime folder of this cluster, which followed from the environment.
+
+    The environment of the process that has locked the state folder comes first.
+    """
     mark = hashlib.blake2b(os.fsencode(parameters.state_dir.absolute()), digest_size=4).hexdigest()
-    session, uid = os.environ.get("XDG_RUNTIME_DIR"), os.getuid()
-    bases = [Path(session) / "nblb"] if session else []
-    temporary = [os.environ.get("TMPDIR"), "/tmp"]
-    bases += [Path(f"/run/user/{uid}/nblb"), *(Path(folder) / f"nblb-{uid}" for folder in temporary if folder)]
-    yield from (base / f"{parameters.name[:24]}-{mark}" for base in bases)
+    uid = os.getuid()
+    for environment in (_environment_of_holder(parameters.state_dir / LOCK), os.environ):
+        given, session, temporary = map(environment.get, ("NBLB_RUNTIME_DIR", "XDG_RUNTIME_DIR", "TMPDIR"))
+        bases = [given, session and f"{session}/nblb", temporary and f"{temporary}/nblb-{uid}"]
+        yield from (Path(base) / f"{parameters.name[:24]}-{mark}" for base in bases if base)
+    for base in (f"/run/user/{uid}/nblb", f"/tmp/nblb-{uid}"):
+        yield Path(base) / f"{parameters.name[:24]}-{mark}"
+
+
+def _environment_of_holder(lock: Path) -> dict[str, str]:
+    """Return the environment of the process that an older nblb has named in the lock's file (Linux)."""
+    holder, record = read_lock_file(lock)
+    pid = re.search(r"\(pid (\d+)\)$", holder)
+    if pid is None or record is not None:
+        return {}
+    try:
+        words = Path(f"/proc/{pid[1]}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    return dict(os.fsdecode(word).split("=", 1) for word in words if b"=" in word)
 
 
 def is_free(lock: Path) -> bool:

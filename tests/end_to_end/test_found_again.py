@@ -297,3 +297,32 @@ def test_a_state_folder_behind_a_link(parameters: Parameters, stopped: None, pla
         link.symlink_to(place)
         found = load(parameters.as_dict() | {"LB_STATE_DIR": str(link)})
         assert lb.connect(found).status().core.pid == cluster.status().core.pid
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o027])
+@pytest.mark.parametrize("place", ["in the state folder"], indirect=True)
+def test_a_running_cluster_is_closed_to_other_accounts(
+    parameters: Parameters, parameters_file: str, stopped: None, place: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        place.mkdir(mode=0o777)
+        launch.start(parameters).close()
+        cluster = lb.connect(parameters)
+        lb.task(lambda: print("x" * 100) or b"y" * 3_000_000).submit().result(30)
+        wait_until(lambda: cluster.monitor_url, 60, "the Monitor")
+        nblb("-m", "nblb", "health", "-p", parameters_file)
+        launch.add_hub(parameters, 1)
+
+        def mode_of_a_file() -> int:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "file"
+                path.touch()
+                return path.stat().st_mode & 0o777
+
+        assert lb.task(mode_of_a_file).submit().result(30) == 0o666 & ~umask, "a task has the user's umask"
+        found = [place, *place.rglob("*")]
+        assert len(found) > 20
+        assert [str(path) for path in found if path.lstat().st_mode & 0o077] == []
+    finally:
+        os.umask(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from nblb.parameters import load
 from nblb.shared_files import transfer
-from nblb.system.core_file import LOCK, is_free, read_core_file
+from nblb.system.core_file import LOCK, find_core_file, is_free, read_core_file
 
 
 def written(folder: Path, **about: Any) -> Any:
@@ -67,3 +69,27 @@ def test_a_pid_that_is_no_number(tmp_path: Path) -> None:
     core = written(tmp_path, pid="1")
     assert core.pid == 0
     assert core.stale
+
+
+def test_a_core_of_an_older_nblb_is_found_by_the_environment_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wrote only a sentence into the lock's file, and its runtime folder followed from its XDG_RUNTIME_DIR."""
+    monkeypatch.delenv("NBLB_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    parameters = load({"LB_NAME": "old", "LB_STATE_DIR": str(tmp_path / "state")})
+    parameters.state_dir.mkdir()
+    mark = hashlib.blake2b(os.fsencode(parameters.state_dir), digest_size=4).hexdigest()
+    folder = tmp_path / "session" / "nblb" / f"old-{mark}"
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "session")}
+    with subprocess.Popen(["sleep", "60"], env=environment) as core, (parameters.state_dir / LOCK).open("w") as lock:
+        lock.write(f"the core 'old' (pid {core.pid})\n")
+        lock.flush()
+        written(folder, pid=core.pid, state_dir=str(parameters.state_dir), addresses={"clients": "ipc:///x"})
+        assert find_core_file(parameters) is None, "nobody has locked the folder"
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = find_core_file(parameters)
+        assert found is not None
+        assert (found.pid, found.runtime_dir, found.stale) == (core.pid, folder, "")
+        core.kill()
