@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import subprocess
 from pathlib import Path
 
 from nblb.system import isolated_python
+from nblb.system.private_folder import private_folder
 
 START_S = 20.0
 END_S = 2.0
@@ -19,8 +21,9 @@ class BulkProcess:
 
     def __init__(self, state_dir: Path, ip: str, port: int, log: Path) -> None:
         self.port, self.trouble = 0, ""
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        private_folder(log.parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(log, flags, 0o600), "ab") as output:
             self._process = subprocess.Popen(
                 isolated_python.command("nblb.transport.bulk.door", [str(state_dir), ip, str(port)]),
                 stdin=subprocess.PIPE,  # its end is that of this process

@@ -50,7 +50,9 @@ class Mirror:
 
     def write_token(self, token: str) -> None:
         """Put the core's token into the folder: its readers then use it as they would the core's."""
-        Path(f"{self.root}/{INCOMING}/{TOKEN}").write_text(token)
+        path = f"{self.root}/{INCOMING}/{TOKEN}"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(token)
 
     def expect(self, at: int, nbytes: int) -> FilePart:
         """Return the part of a file that is to come, under a name of this process."""
