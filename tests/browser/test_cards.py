@@ -119,7 +119,7 @@ def test_looks(here: Lab, artifacts: Path) -> None:
         SETUP + "\njob = fakes.FakeJob(total=10_000, seconds=0.5, workers=200, bad=set(range(3, 3000, 97)))\njob",
         "cluster = fakes.FakeCluster()\ncluster",
         "task = thing = fakes.FakeTask(seconds=30)" + SPEAK,
-        "import threading\nthreading.Timer(0.5, print, ('it', 'waits')).start()\nfakes.FakeJob().wait()",
+        "import threading\nthreading.Timer(0.5, print, ('it', 'waits')).start()\nfakes.FakeJob(seconds=60).wait()",
     )
     write_notebook(here.root / "looks.ipynb", *cells)
     with browser_page(here, "looks.ipynb", size=(600, 1300)) as page:

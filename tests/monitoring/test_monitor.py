@@ -335,5 +335,5 @@ def test_panel_serve(tmp_path: Path, parameters_file: str) -> None:
         assert "Traceback" not in log.read()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
         log.close()

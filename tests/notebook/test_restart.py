@@ -35,7 +35,7 @@ def test_nothing_is_computed_twice_and_all_results_come(cluster: Cluster, parame
         run(client, SWEEP.format(parameters=parameters_file, file=str(file)))
         wait_until(lambda: len(noted()) >= 102, 30, "half of the job, and both workers held up")
         manager.restart_kernel(now=True)
-        client.wait_for_ready(timeout=30)
+        client.wait_for_ready(timeout=100)
         assert len(noted()) == 102
         run(client, SETUP)
         run(client, AGAIN.format(parameters=parameters_file))
@@ -48,7 +48,7 @@ def test_nothing_is_computed_twice_and_all_results_come(cluster: Cluster, parame
 
 
 def run(client: Any, cell: str) -> None:
-    reply = client.execute(cell, reply=True, timeout=30)["content"]
+    reply = client.execute(cell, reply=True, timeout=100)["content"]
     assert reply["status"] == "ok", reply
 
 
@@ -81,7 +81,7 @@ def test_a_failure_is_debugged_in_a_later_kernel_with_its_values(cluster: Cluste
     with kernel() as (manager, client):
         run(client, FAIL.format(parameters=parameters_file))
         manager.restart_kernel(now=True)
-        client.wait_for_ready(timeout=30)
+        client.wait_for_ready(timeout=100)
         run(client, f"import numpy as np, nblb as lb\n%load_ext nblb\ncluster = lb.connect({parameters_file!r})")
         said, typed = [], iter(TYPED)
 

@@ -20,7 +20,10 @@ CELL = """
         A = 1; B = 2; D = 12
     class Strict(enum.Flag):
         A = 1; B = 2; AB = 3
-    keeps = hasattr(enum, "KEEP")  # since Python 3.11; an IntFlag does the same before
+    class Probe(enum.Flag, **({"boundary": enum.KEEP} if hasattr(enum, "KEEP") else {})):
+        A = 1
+    # Since Python 3.11.4: those before do not find such a member again. An IntFlag does what the other does.
+    keeps = hasattr(enum, "KEEP") and Probe(6) is Probe(6)
     class Kept(enum.Flag if keeps else enum.IntFlag, **({"boundary": enum.KEEP} if keeps else {})):
         A = 1
     class Planet(enum.Enum):

@@ -10,6 +10,7 @@ from nblb.simulation.runner import SimulationReport, explore, first_bad, replay_
 SEEDS = 600
 
 
+@pytest.mark.timeout(900)  # a minute of a processor
 def test_no_history_breaks_a_promise() -> None:
     report = explore(range(SEEDS), enough=3)
     assert not report.bad, "\n".join(f"{bad.violation}\n  see it: {replay_command(bad.seed)}" for bad in report.bad)

@@ -112,11 +112,11 @@ def test_what_tasks_find_is_what_the_caller_finds(tmp_path: Path, monkeypatch: p
 
 
 def test_a_file_that_this_program_has_loaded_in_place_of_a_module_is_named(tmp_path: Path) -> None:
-    (tmp_path / "select.py").touch()
-    code = f"import sys, select; sys.path.append({str(ROOT)!r}); import nblb; nblb.start"
+    (tmp_path / "selectors.py").touch()  # a file in every build of Python
+    code = f"import sys, selectors; sys.path.append({str(ROOT)!r}); import nblb; nblb.start"
     said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     last = said.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        f"nblb.errors.NblbError: {tmp_path / 'select.py'} was loaded in place of the module 'select'"
+        f"nblb.errors.NblbError: {tmp_path / 'selectors.py'} was loaded in place of the module 'selectors'"
     )
     assert len(last) < 300

@@ -596,15 +596,20 @@ def test_a_retired_worker_ends_by_itself(rig: PoolRig) -> None:
     assert rig.wait(WorkerDied).reason == "it is not needed any more"
 
 
-def test_eight_workers_are_ready_in_well_under_a_second() -> None:
-    best = INFINITY
-    for _ in range(3):  # other tests may have the machine
+def test_eight_workers_are_ready_before_eight_interpreters_are() -> None:
+    """Forked from one process that has imported what they need; it has to start first."""
+    rounds = []
+    for _ in range(5):  # others may have the machine during one of the two
         started = time.monotonic()
         with contextlib.closing(PoolRig(8)):
-            best = min(best, time.monotonic() - started)
-        if best < 0.5:
+            forked_s = time.monotonic() - started
+        started = time.monotonic()
+        interpreters = [subprocess.Popen([sys.executable, "-c", "import nblb.worker.main"]) for _ in range(8)]
+        assert [each.wait(60) for each in interpreters] == [0] * 8
+        rounds.append((forked_s, time.monotonic() - started))
+        if forked_s < rounds[-1][1]:
             return
-    assert best < 1.0
+    raise AssertionError(f"the workers took longer each time: {rounds}")
 
 
 # ── nothing is left ──

@@ -30,7 +30,7 @@ def test_a_callback_speaks_to_the_cell_that_gave_it() -> None:
         heard: dict[str, set[str]] = {given: set(), settled: set(), own: set()}
         until = time.monotonic() + 30
         while sum(map(len, heard.values())) < 4 and time.monotonic() < until:
-            message: dict[str, Any] = client.get_iopub_msg(timeout=30)
+            message: dict[str, Any] = client.get_iopub_msg(timeout=60)
             if message["header"]["msg_type"] == "stream":
                 for line in message["content"]["text"].splitlines():
                     heard[message["parent_header"]["msg_id"]].add(line)
