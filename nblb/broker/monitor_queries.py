@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nblb.protocol.messages import TaskState
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def timeline(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[st
         if len(rows) >= limit:
             more += 1
             continue
-        rows.append({**span._asdict(), "begin": span.end - span.seconds})
+        rows.append({**msgspec.structs.asdict(span), "begin": span.end - span.seconds})
     for hub in state.hubs.values():
         for worker in hub.workers.values():
             held = worker.held
