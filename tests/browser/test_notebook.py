@@ -93,11 +93,11 @@ def test_reload_in_the_middle_of_a_job_and_the_kernels_death(here: Lab, stage: d
     with browser_page(here, "reload.ipynb") as page:
         page.open()
         page.run_all()
-        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=60_000)
+        page.card("sweep").get_by_text("▶ 2 running").first.wait_for(timeout=60_000)
         page.page.wait_for_timeout(1000)
         page.save()
         page.reload()
-        bar = page.card("sweep").get_by_role("progressbar")
+        bar = page.card("sweep").get_by_role("progressbar").first
         bar.wait_for(timeout=60_000)
         before = bar_text(page, "sweep")
         wait_until(lambda: bar_text(page, "sweep") != before, 20, "the bar to move after the reload")
