@@ -6,17 +6,20 @@ say() { printf '\n== %s\n' "$*"; }
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
-    elif command -v sudo >/dev/null; then
-        if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
+    elif [ -t 0 ]; then
+        sudo "$@"
     else
-        echo "Neither root nor sudo: please have this run by somebody who may: $*" >&2
-        return 1
+        sudo -n "$@"
     fi
 }
 
 # debian PACKAGE…: install packages of the system where it is Debian or its kin
 debian() {
     command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        echo "Neither root nor sudo: please have somebody who may install the packages $*" >&2
+        return 1
+    fi
     say "installing $*"
     as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
