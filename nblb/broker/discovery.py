@@ -1,7 +1,8 @@
 """The files by which others find this core: core.json, the record in the state folder's lock, and its sockets.
 
 Log-outs and cleaners of temporary files remove such files while the core runs. It looks at them every second, and
-makes those again that are gone. If the state folder itself is gone, the journal is, too, and the core has to end.
+makes those again that are missing twice in succession: the first time, somebody may be removing their folder. If the
+state folder itself is gone, the journal is, too, and the core has to end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from nblb.parameters import Parameters
 from nblb.transport.doors import Doors
 
 KEEP_S = 1.0
+MISSED = 2  # looks at which a file is missing, before it is made again
 GONE_S = 5.0  # without its state folder a core ends after this time
 
 
@@ -40,6 +42,7 @@ class Discovery:
         self._written: os.stat_result | None = None
         self._keep_at = 0.0
         self._gone_since: float | None = None
+        self._missed = 0  # looks in succession
         self._trouble = ""
 
     def publish(self) -> None:
@@ -81,6 +84,10 @@ class Discovery:
             gone = now - self._gone_since >= GONE_S
             return f"its state folder {self._folder.path} has been removed or replaced" if gone else ""
         self._gone_since = None
+        is_whole = self._doors.are_there() and self._is_written()
+        self._missed = 0 if is_whole else self._missed + 1
+        if self._missed < MISSED:
+            return ""
         try:
             if self._doors.keep() or not self._is_written():
                 self.publish()

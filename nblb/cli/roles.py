@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOG_BYTES = 8 * 1024 * 1024
 WATCH_S = 1.0
+MISSED = 2  # looks in succession at which a file is missing: the first time, its folder may be about to be removed
 MOST_OTHERS = 3  # looks at a file that another process has locked; a mere reader locks it for a moment, too
 CORE_GONE_S = 5.0  # Health Check and Monitor end this long after a core that has ended on purpose
 
@@ -176,12 +177,13 @@ def _role(
 
 def _look_after(presence: RoleLock, parameters: Parameters) -> None:
     """Makes the RoleLock's file again when it is removed, and bounds the log; the thread of each role for its files."""
-    pause, others = threading.Event(), 0
+    pause, missed, others = threading.Event(), 0, 0
     while True:
         pause.wait(WATCH_S)
         with contextlib.suppress(NblbError, OSError):
             _bound_log()
-            if parameters.state_dir.is_dir():  # one that was removed is not made again
+            missed = 0 if presence.is_at(parameters.runtime_dir) else missed + 1
+            if missed >= MISSED and parameters.state_dir.is_dir():  # one that was removed is not made again
                 others = 0 if presence.keep(runtime_folder(parameters)) else others + 1
         if others == MOST_OTHERS and presence.is_alone:
             print("another process has taken over this role: this one ends", flush=True)

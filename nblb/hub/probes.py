@@ -60,10 +60,9 @@ class Probes:
             return
         self._keep_at = now + KEEP_S
         with contextlib.suppress(NblbError, OSError, zmq.ZMQError):  # a full disk: the next call tries again
-            path = runtime_folder(self._parameters) / self._name
             if self._file is None:
-                self._bind(path)
-            elif not self._file.is_at(path):
+                self._bind(runtime_folder(self._parameters) / self._name)
+            elif not self._file.is_at(self._parameters.runtime_dir / self._name):
                 self._file = None
                 self._socket.unbind(self.address)
 

@@ -84,6 +84,11 @@ class RoleLock:
         text = json.dumps(self._about).encode()
         os.pwrite(self.file, text.ljust(os.fstat(self.file).st_size), 0)  # the file is never shorter than its content
 
+    def is_at(self, runtime_dir: Path) -> bool:
+        """Returns True if the file is in this folder, as it was made."""
+        with self._keeping:
+            return self.file < 0 or (self.path.parent == runtime_dir and self._is_there())
+
     def keep(self, runtime_dir: Path) -> bool:
         """Makes the file again if somebody has removed it; returns False if another process has this role by now."""
         path = runtime_dir / self.path.name

@@ -150,6 +150,16 @@ class Doors:
         self._files[door.name] = SocketFile(path)
         self.addresses[door.name] = address
 
+    def are_there(self) -> bool:
+        """Return True unless `keep` has something to do."""
+        folder = self.parameters.runtime_dir
+        files = ((self._files.get(door.name), folder / door.name) for door in self._doors)
+        return (
+            all(file is not None and file.is_at(path) for file, path in files)
+            and self._local.are_there(folder)
+            and not are_few(left_to_zeromq=True)
+        )
+
     def keep(self) -> bool:
         """Bind the Unix sockets again whose files somebody has removed; return True if there was one.
 

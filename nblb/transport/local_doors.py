@@ -105,6 +105,11 @@ class LocalDoors:
             self._selector.register(listener.socket, READ, listener)
         return f"{SCHEME}{path}"
 
+    def are_there(self, folder: Path) -> bool:
+        """Return True if all sockets are in this folder, and accept connections."""
+        found = (listener.file.is_at(folder / listener.file.path.name) for listener in self._listeners.values())
+        return all(found) and not self._is_full
+
     def keep(self, door: Door, path: Path) -> bool:
         """Listen at this path, again if somebody has removed the socket's file; return True if that was necessary.
 

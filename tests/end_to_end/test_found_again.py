@@ -266,7 +266,7 @@ def test_a_core_that_hangs_is_neither_replaced_nor_ended_by_a_start(
 def test_a_core_without_its_state_folder_ends(parameters: Parameters, stopped: None) -> None:
     launch.start(parameters, monitor=False).close()
     [core] = present(parameters.runtime_dir, "core")
-    shutil.rmtree(parameters.state_dir)
+    wait_until(lambda: shutil.rmtree(parameters.state_dir) is None, 10, "a removal that meets no new log line")
     with launch.start(parameters, monitor=False) as cluster:  # a new folder, and a new core
         assert cluster.status().core.pid != core.pid
         wait_until(lambda: core.pid not in started_with([parameters.runtime_dir / SETTINGS]), 20, "the old one to end")

@@ -41,6 +41,7 @@ class StateFolder:
         self.path = claim(path)
         self._record: dict[str, Any] = {"name": name, "pid": os.getpid(), "process": transfer.process_name()}
         self._lock = self._folder = -1
+        self._is_missed = False  # the file, when `keep` looked last
         try:
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if not _take(self._folder, or_none=True):
@@ -83,7 +84,7 @@ class StateFolder:
         os.ftruncate(self._lock, len(whole))
 
     def keep(self) -> bool:
-        """Make the lock's file again if somebody has removed it; return False if the folder itself is gone.
+        """Make the lock's file again if it is missing a second time; return False if the folder itself is gone.
 
         Raises
         ------
@@ -97,9 +98,13 @@ class StateFolder:
             return False
         try:
             if os.path.samestat((self.path / LOCK).lstat(), os.fstat(self._lock)):
+                self._is_missed = False
                 return True
         except OSError:
             pass
+        if not self._is_missed:  # perhaps somebody is removing the whole folder
+            self._is_missed = True
+            return True
         with contextlib.suppress(OSError):  # a full disk: the next call tries again
             self._open_lock()
         return True

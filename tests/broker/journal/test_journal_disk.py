@@ -288,6 +288,8 @@ def test_a_removed_lock_lets_no_other_core_in(tmp_path: Path) -> None:
     with pytest.raises(JournalLocked):
         StateFolder(tmp_path, "second")
     assert folder.keep()
+    assert not (tmp_path / "lock").exists(), "perhaps somebody is removing the folder"
+    assert folder.keep()
     holder, record = read_lock_file(tmp_path / "lock")
     assert holder == f"the core 'first' (pid {os.getpid()})"
     assert record is not None
