@@ -370,7 +370,7 @@ def _check_together(parameters: Parameters, source: str) -> None:
     if parameters.WKHUB_HOSTS:
         raise ParametersError(
             f"{source}: WKHUB_HOSTS is {_shown(parameters.WKHUB_HOSTS)}, and hubs on other computers cannot be started "
-            "yet, because nblb has no keys between computers; leave the key out."
+            "from here; leave the key out, and run 'nblb join LINE' and 'nblb hub --cluster NAME' there."
         )
     for index, group in enumerate(parameters.WKHUB_WORKERS):
         if group.options and group.engine == "processes":

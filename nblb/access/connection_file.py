@@ -48,9 +48,12 @@ class ConnectionFile:
         """The door of the core at which this party connects."""
         return "hubs" if self.role == "hub" else "clients"
 
-    def address(self) -> str:
-        """Return the address to dial: the core's, and after SEPARATOR the path of this file."""
-        port = self.hubs if self.role == "hub" else self.clients
+    def address(self, door: str = "") -> str:
+        """Return the address to dial: the core's, and after SEPARATOR the path of this file.
+
+        `door` is "clients" for a task on a hub that submits tasks; else it follows from the role.
+        """
+        port = self.hubs if (door or self.door) == "hubs" else self.clients
         return f"tcp://{bracketed(self.host)}:{port}{SEPARATOR}{self.path}"
 
     def save(self, path: Path) -> ConnectionFile:

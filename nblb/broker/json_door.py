@@ -195,6 +195,7 @@ class _Request:
                 "lasttasktime": wall - row["since_s"],
                 "taskname": row["task_name"] or None,
                 "address": row["address"],
+                **_told_by_core(row),
             }
             for row in self._rows("workers")
         }
@@ -231,6 +232,16 @@ class _Request:
     _CLIENTS = {"GETTASK": _get_task, "GETTASKS": _get_tasks, "CANCELTASK": _cancel_task}
     _HEALTH = {"GIVEMEWORKERSLIST": _workers_list, "DOWNWORKER": _down_worker}
     _MONITOR = {"WORKERS": _monitor_workers, "STATS": _monitor_stats}
+
+
+def _told_by_core(row: dict[str, Any]) -> dict[str, int]:
+    """Return a worker's state as its hub would tell it, for a hub on another computer, which nobody can ask.
+
+    The core knows it from the hub's heartbeats: 100 free, 0 busy, -1 if the hub is silent.
+    """
+    if row["address"] or row["hc_port"]:
+        return {}
+    return {"state": -1 if row.get("suspect") else 100 if row["state"] == "idle" else 0}
 
 
 def _result(view: TaskView) -> dict[str, Any]:

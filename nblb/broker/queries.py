@@ -151,6 +151,7 @@ def workers(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dic
                     "minP": worker.group.spec.minP,
                     "maxP": worker.group.spec.maxP,
                     "state": "idle" if held is None else "busy",
+                    "suspect": hub.suspect,
                     "waits": held is not None and held.wait > 0,
                     "stand_in": worker.stand_in,
                     "task": held.record.id if held is not None else "",

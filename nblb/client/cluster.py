@@ -94,7 +94,7 @@ class Cluster:
         self._known = ClusterSnapshot(self.name, False, "", known=False)
         self._refreshed_at = 0.0
         self._hubs: list[dict[str, Any]] = []
-        find_core(parameters)  # raises at once if there is none
+        self._find_core()  # raises at once if there is none
         self._connection = self._connect()
         patience_s = max(LEAST_PATIENCE_S, 4 * parameters.SOCKET_TIMEOUT / 1000)
         try:
@@ -109,7 +109,10 @@ class Cluster:
         open_clusters.use(self)
 
     def _connect(self) -> Connection:
-        return Connection(lambda: find_core(self.parameters), hello())
+        return Connection(self._find_core, hello())
+
+    def _find_core(self) -> str:
+        return find_core(self.parameters)
 
     @property
     def connection(self) -> Connection:
@@ -434,9 +437,14 @@ class Cluster:
         """Stop the core and its hubs. Tasks in the journal continue after the next start."""
         if self.stopped:
             return
+        is_remote = bool(self.parameters.connection) and self._launcher is not None
+        if is_remote and self._launcher is not None:
+            self._launcher.stop()  # only an administrator may: for others it raises, and all stays as it is
         self.connection.close()  # first waits until submitted tasks are accepted
         self.stopped = True
         open_clusters.stopped(self)
+        if is_remote:
+            return
         if self._launcher is not None:
             self._launcher.stop()
         else:

@@ -40,7 +40,11 @@ class NestedCluster(Cluster):
         super().__init__(parameters)
 
     def _connect(self) -> Connection:
-        return Connection(lambda: find_core(self.parameters), hello(self.of_user))
+        return Connection(self._find_core, hello(self.of_user))
+
+    def _find_core(self) -> str:
+        """Return the address of the core; on another computer a task connects with the key of its hub."""
+        return find_core(self.parameters, role="hub")
 
 
 def cluster(parent: task_api.Parent) -> Cluster:

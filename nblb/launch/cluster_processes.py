@@ -88,8 +88,8 @@ class Started:
         host, engine = options.pop("host", None), options.pop("engine", None)
         if host:
             raise NblbError(
-                f"a hub on {host} is not possible yet: connections between computers need keys, which do not exist yet;"
-                " without a host the hub starts on this computer"
+                f"no hub on {host} can be started from here: run 'nblb join LINE' and 'nblb hub --cluster NAME' there, "
+                "with the line of 'nblb invite NAME --role hub'; without a host the hub starts on this computer"
             )
         if engine not in {None, "processes"}:
             raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")

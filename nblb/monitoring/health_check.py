@@ -127,7 +127,8 @@ class HealthCheck:
         --------
         >>> HC.checkWorkers()
         """
-        states: dict[str, Any] = dict.fromkeys(self.workers, -1)
+        # the core answers for hubs on other computers, which accept no connection
+        states: dict[str, Any] = {worker: about.get("state", -1) for worker, about in self.workers.items()}
         waiting = {}
         poller = zmq.Poller()
         for door, ids in self._doors().items():
@@ -197,12 +198,15 @@ class HealthCheck:
         """Addresses at which hubs answer probes -> workers to ask for there."""
         doors: dict[str, list[str]] = {}
         for worker, about in self.workers.items():
+            if "state" in about:
+                continue
             address = about.get("address") or ""
             if not address and about.get("workerhealthport"):
                 address = f"tcp://{about['workerip']}:{about['workerhealthport']}"
             if address:
                 doors.setdefault(address, []).append(worker)
-        if not doors and self.workers:  # hubs that listen only in the private folder of this machine
+        unanswered = any("state" not in about for about in self.workers.values())
+        if not doors and unanswered:  # hubs that listen only in the private folder of this machine
             everybody, core = list(self.workers), find_core_file(self.parameters)
             folder = self.parameters.runtime_dir if core is None else core.runtime_dir
             doors = {f"ipc://{path}": everybody for path in folder.glob("hub-*.health")}

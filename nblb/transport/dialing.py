@@ -41,7 +41,9 @@ def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) 
     if file is not None:
         from nblb.transport.bulk.line import RemoteLine
 
-        return RemoteLine(connection_file.read(file), speaks, hears, max_message_mb)
+        found = connection_file.read(file)
+        door = "clients" if address == found.address("clients") else "hubs"
+        return RemoteLine(found, speaks, hears, max_message_mb, door)
     from nblb.transport.line import Line  # so that ZeroMQ is loaded only where it is needed
 
     return Line(plain, speaks, hears, max_message_mb)

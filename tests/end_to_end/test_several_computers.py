@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,3 +163,138 @@ print(sum(f.result() for f in [summed.submit(big, k) for k in range(10)]))
 
 def _named(host: Host, folder: str) -> list[str]:
     return [path.name for path in host.file(f"state/nblb/lab/{folder}").iterdir() if path.name != "token"]
+
+
+def test_tasks_on_a_remote_hub_submit_tasks(made: Computers) -> None:
+    said = made.other.python(CLIENT + """
+@lb.task
+def outer(n):
+    return sum(square.map(range(n)).results()) + square.submit(10).result()
+
+print(outer.submit(20).result(timeout=60))
+print(sorted(row.user for row in cluster.users()))
+""").stdout.split("\n")  # fmt: skip
+    assert said[:2] == [str(sum(x * x for x in range(20)) + 100), "['anna']"]
+
+
+def test_health_and_status_from_another_computer(made: Computers) -> None:
+    assert made.other.nblb("health", "--cluster", "lab").stdout.startswith("OK: 2 workers")
+    health = json.loads(made.at_core("health", "--json"))
+    assert health["ok"], "the core answers for hubs that nobody can ask"
+    assert set(health["workers"].values()) <= {0, 100}
+    assert "workers   2 in 1 hubs" in made.other.nblb("status", "--cluster", "lab").stdout
+    assert "anna" in made.at_core("users", "list")
+
+
+def test_the_address_of_another_computer_uses_its_cluster(made: Computers) -> None:
+    path = made.other.write("there.json", json.dumps({"LB_IP": made.core.ip}))
+    said = made.other.python(CLIENT.replace('lb.connect(sys.argv[1] if len(sys.argv) > 1 else "lab")',
+                                            f'lb.start("{path}")') + """
+print(square.submit(7).result(), cluster.user)
+client = lb.Client("there.json")
+print(client.getTask("nothing")["error"])
+""").stdout.split("\n")  # fmt: skip
+    assert said[0] == "49 anna"
+    assert "no task" in said[1]
+    elsewhere = made.other.write("elsewhere.json", json.dumps({"LB_IP": "198.18.78.77"}))
+    refused = made.other.nblb("start", "-p", elsewhere, "--no-monitor", check=False)
+    assert refused.returncode == 1
+    assert "198.18.78.77" in refused.stderr
+    assert "nblb join LINE" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert not made.other.file("state/nblb/lab-5799").exists(), "no second core is started"
+
+
+def test_refusals_are_one_sentence_within_two_seconds(made: Computers) -> None:
+    made.join(made.other, "carl", known_as="carls")
+    made.join(made.other, "eve", "viewer", known_as="eves")
+    code = (
+        CLIENT.replace("cluster = lb", "# cluster = lb")
+        + """
+print(json.dumps(raised(lambda: lb.connect("carls"))))
+"""
+    )
+    made.at_core("users", "revoke", "carl", "--reason", "laptop lost")
+    kind, said, took_s = json.loads(made.other.python(code).stdout)
+    assert kind == "NotAllowed"
+    assert "laptop lost" in said
+    assert took_s < 2.0
+    viewer = (
+        CLIENT.replace('"lab")', '"eves")')
+        + """
+print(json.dumps(raised(lambda: square.submit(2).result(timeout=20))))
+"""
+    )
+    kind, said, _ = json.loads(made.other.python(viewer).stdout)
+    assert (kind, "viewer's" in said) == ("NotAllowed", True)
+    file = made.other.file("config/nblb/clusters/eves.json")
+    file.chmod(0o644)
+    refused = made.other.nblb("status", "--cluster", "eves", check=False)
+    assert refused.returncode == 1
+    assert "can be read by other accounts" in refused.stderr
+
+
+def test_a_cable_that_is_cut_in_the_middle(made: Computers) -> None:
+    """The hub's lease ends before the core gives its work to others; mended, all of it is done once."""
+    job = made.other.popen(sys.executable, "-c", CLIENT + """
+@lb.task
+def slow(x):
+    time.sleep(0.1)
+    return x
+
+job = slow.map(range(120), job="cut", chunksize=1)
+print("sent", flush=True)
+print(sum(job.results()), flush=True)
+""", stdout=subprocess.PIPE)  # fmt: skip
+    assert job.stdout is not None
+    assert job.stdout.readline() == "sent\n"
+    wait_until(lambda: made.hubs()[0]["busy"] > 0, 20, "some of it runs")
+    made.other.cut()
+    wait_until(lambda: not made.hubs() or made.hubs()[0]["state"] == "suspect", 20, "the hub is silent")
+    wait_until(lambda: not made.hubs(), 20, "the hub is given up", every_s=0.3)
+    made.other.mend()
+    out, _ = job.communicate(timeout=90)
+    assert out.strip() == str(sum(range(120)))
+    assert [row["name"] for row in made.hubs()] == ["gpu1"]
+
+
+def test_a_revoked_hub_ends_and_says_why() -> None:
+    with computers() as made:
+        made.start()
+        made.join(made.other, "gpu9", "hub")
+        hub = made.start_hub(made.other)
+        begun = time.monotonic()
+        made.at_core("hubs", "revoke", "gpu9", "--reason", "sold")
+        assert hub.wait(20) == 1
+        assert time.monotonic() - begun < 15
+        assert "was revoked (sold)" in made.other.file("hub.log").read_text()
+        assert {"admin revoke", "join", "connect"} <= {line["event"] for line in made.audit()}
+        no_secrets(made)
+
+
+def no_secrets(made: Computers) -> None:
+    """No private key is in an argument, an environment, a log, or a file but its own."""
+    secrets = [json.loads(path.read_text())["secret_key"] for path in made.other.file("config/nblb/clusters").iterdir()]
+    secrets.append(made.core.file("state/nblb/lab/access/server.key").read_text().split()[1])
+    own = {"server.key", "lab.hub.json", "lab.json"}
+    for host in made.hosts:
+        for path in Path(f"/proc/{host.init}/root{host.home}").rglob("*"):
+            if path.is_file() and path.name not in own:
+                text = path.read_bytes().decode("utf-8", "replace")
+                assert not any(secret in text for secret in secrets), path
+    for process in Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):
+                text = (process / name).read_bytes().decode("utf-8", "replace")
+                assert not any(secret in text for secret in secrets), process
+
+
+def test_a_default_start_listens_on_nothing_beyond_loopback() -> None:
+    if shutil.which("ss") is None:
+        pytest.skip("ss of iproute2 is not installed")
+    with lab(1) as (host,):
+        host.nblb("start", "--workers", "1", timeout_s=90)
+        said = host.run("ss", "-Hltun").stdout
+        addresses = [line.split()[4].rpartition(":")[0] for line in said.splitlines()]
+        assert all(address in ("127.0.0.1", "[::1]") for address in addresses), said
+        host.nblb("stop")

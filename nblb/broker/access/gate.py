@@ -98,7 +98,7 @@ class Gate:
             reason = verdict.reason or "the core does not know this key any more; ask for a new invitation"
             self.audit.refused(now, verdict.name, verdict.state, reason=reason)
             return arrived._replace(messages=[]), self._turn_away(sender, reason, now)
-        who, out = Who(verdict.name, verdict.role), list[Command]()
+        who, out = Who(verdict.name, verdict.role, key_mark(arrived.key)), list[Command]()
         allowed: list[Message] = []
         for message in arrived.messages:
             judged = self._judge(arrived, who, message)
@@ -231,7 +231,7 @@ class Gate:
                 del self.peers[address]
                 continue
             verdict = self._verdict(peer.key)
-            if verdict.state == "known" and (verdict.name, verdict.role) == peer.who:
+            if verdict.state == "known" and (verdict.name, verdict.role) == peer.who[:2]:
                 continue
             _cut(peer)  # it dials again, and its hello is answered with the reason
             out.append(Log("warning", f"LB - {peer.who.role} {peer.who.name!r} IS CUT OFF : {verdict.reason}"))

@@ -63,6 +63,7 @@ class Who(NamedTuple):
 
     name: str
     role: Role
+    mark: str = ""  # of the key, with which the ids of its hubs end
 
 
 class Judged(NamedTuple):
@@ -77,7 +78,7 @@ def of_client(state: State, who: Who, message: Message) -> Judged:
     """Judge a message that has arrived at the clients' door."""
     kind = type(message)
     if who.role not in PEOPLE:
-        return _denied(f"the key of {who.name!r} is a hub's; people need an invitation with --role user")
+        return _of_task_on_hub(state, who, message)
     if kind is Hello:
         return Judged(msgspec.structs.replace(message, user=who.name))
     if isinstance(message, FOR_ALL):
@@ -100,6 +101,38 @@ def of_client(state: State, who: Who, message: Message) -> Judged:
     if kind is PutBlob:
         return Judged(message)
     return _denied(f"a user may not send {kind.__name__}")
+
+
+def _of_task_on_hub(state: State, who: Who, message: Message) -> Judged:
+    """Judge a message of a task that runs on a hub of this key and submits tasks, which are its user's."""
+    if isinstance(message, (Heartbeat, FilesSeen, PutBlob)):
+        return Judged(message)
+    users = {held.user.name for hub in _hubs_of(state, who) for held in hub.in_hand.values()}
+    if isinstance(message, (Hello, OpenJob)) and message.user in users:
+        return Judged(message)
+    if isinstance(message, Ask) and users:
+        return Judged(message)
+    if isinstance(message, SubmitTask) and _runs_there(state, who, message.parent):
+        return _in_own_name(state, Who(state.records[message.parent].user, "user"), message)
+    if isinstance(message, ABOUT_TASKS):
+        names = [getattr(message, "task", ""), *getattr(message, "tasks", ())]
+        job = state.jobs.get(getattr(message, "job", "") or "")
+        records = list(job.records.values()) if job is not None else []
+        records += [state.records[name] for name in names if name in state.records]
+        if all(_runs_there(state, who, record.spec.parent) for record in records):
+            return Judged(message)
+    return _denied(
+        f"the key of {who.name!r} is a hub's, with which only the tasks on that hub can submit tasks of theirs"
+    )
+
+
+def _hubs_of(state: State, who: Who) -> list[Hub]:
+    return [hub for hub in state.hubs.values() if who.mark and hub.id.endswith(f"-{who.mark}")]
+
+
+def _runs_there(state: State, who: Who, task: str) -> bool:
+    """Return True if a hub of this key has an attempt of the submission in hand."""
+    return bool(task) and any(fence[0] == task for hub in _hubs_of(state, who) for fence in hub.in_hand)
 
 
 def of_json(state: State, who: Who, request: Any) -> str:

@@ -20,7 +20,7 @@ from nblb.transport.dialing import best_address
 from nblb.user_text import clean_name
 
 
-def find_core(parameters: Parameters, zeromq: bool = False) -> str:
+def find_core(parameters: Parameters, zeromq: bool = False, role: str = "") -> str:
     """The address at which the core accepts clients; with `zeromq`, its address for ZeroMQ sockets.
 
     Raises
@@ -30,9 +30,9 @@ def find_core(parameters: Parameters, zeromq: bool = False) -> str:
     ParametersError
         The parameters name another computer, whose cluster this account has not joined.
     """
-    parameters = with_connection(parameters)
+    parameters = with_connection(parameters, role)
     if parameters.connection:
-        return connection_file.read(Path(parameters.connection)).address()
+        return connection_file.read(Path(parameters.connection)).address("clients")
     core = find_core_file(parameters)
     if core is not None:
         address = best_address(core.addresses, "clients", zeromq)

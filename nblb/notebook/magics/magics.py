@@ -68,7 +68,7 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("parameters", nargs="?", default=None, help="a parameters.json; without it the defaults")
+    @argument("parameters", nargs="?", default=None, help="a parameters.json, or the name of a cluster that was joined")
     @argument(
         "--workers",
         type=int,
@@ -89,6 +89,20 @@ class LbMagics(Magics):
             cluster = launch.start(args.parameters, workers=args.workers, monitor=not args.no_monitor, name=args.name)
         display_hooks.show_now("cluster", cluster)  # also where the magic is not the last line of its cell
         return cluster
+
+    @line_magic
+    @magic_arguments()
+    @argument("line", nargs="+", help="the line that 'nblb invite' prints")
+    @argument("--name", default="", help="the cluster's name here, if not its own")
+    @spoken
+    def lb_join(self, args: Any) -> None:
+        """Join a cluster on another computer with an invitation: %lb_start NAME uses it from then on."""
+        from nblb.transport.curve.enrol import join
+
+        joined = join(args.line[-1], args.name)
+        name = joined.path.name.removesuffix(".json").removesuffix(".hub")
+        use = f"'nblb hub --cluster {name}' starts a hub" if joined.role == "hub" else f"%lb_start {name} uses it"
+        print(f"Joined {joined.cluster} at {joined.host} as {joined.role} {joined.name!r}; {use}.")
 
     @line_magic
     @magic_arguments()

@@ -42,9 +42,9 @@ class RemoteLine(CurveLine):
         speaks: Codec,
         hears: Codec,
         max_message_mb: int = 1024,
-        mirrors: Path | None = None,
+        door: str = "",
     ) -> None:
-        self._mirrors = mirrors or mirrors_folder()
+        self._mirrors = mirrors_folder()
         self._mirror: Mirror | None = None
         self._bulk: BulkLine | None = None
         self._mark = key_mark(found.public_key)
@@ -59,7 +59,7 @@ class RemoteLine(CurveLine):
         self._going_up: set[str] = set()  # … or on their way
         self._has_more = False
         self._tidy_at = 0.0
-        super().__init__(found, speaks, hears, max_message_mb)
+        super().__init__(found, speaks, hears, max_message_mb, door)
 
     # ── receiving ──
 

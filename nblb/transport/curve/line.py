@@ -8,7 +8,7 @@ from typing import Any
 
 import zmq
 
-from nblb.access.connection_file import ConnectionFile
+from nblb.access.connection_file import ConnectionFile, split
 from nblb.protocol.framing import Codec
 from nblb.protocol.messages import Refused
 from nblb.transport.curve.keys import KeyPair, identify
@@ -29,15 +29,17 @@ class CurveLine(Line):
 
     EVENTS = Line.EVENTS | FAILURES
 
-    def __init__(self, found: ConnectionFile, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> None:
+    def __init__(
+        self, found: ConnectionFile, speaks: Codec, hears: Codec, max_message_mb: int = 1024, door: str = ""
+    ) -> None:
         self.connection_file = found
-        self._plain = found.address().partition("#")[0]
+        self._plain, _ = split(found.address(door))
         self._failures = 0
         self._dial_again_at: float | None = None
         self._refused: Refused | None = None  # to be received next
         self._told = ""
         super().__init__(self._plain, speaks, hears, max_message_mb)
-        self.address = found.address()
+        self.address = found.address(door)
 
     def _secure(self) -> None:
         found = self.connection_file

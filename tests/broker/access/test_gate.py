@@ -180,10 +180,51 @@ def test_the_task_of_another_user_is_out_of_reach(lab: Guarded) -> None:
 def test_a_hubs_key_cannot_submit_and_a_users_is_no_hub(lab: Guarded) -> None:
     hub, user = lab.join("gpu1", "hub"), lab.join("anna")
     (refused,) = ask(lab.dial(replace(hub, role="user"), hub=False), HELLO, until=Refused)
-    assert "is a hub's" in refused.reason
+    assert "a hub's, with which only the tasks on that hub" in refused.reason
     as_hub = replace(user, role="hub")
     (refused,) = ask(lab.dial(as_hub), HUB, until=Refused)
     assert "no hub's" in refused.reason
+
+
+def test_a_hubs_key_submits_only_what_a_task_on_it_submits(lab: Guarded) -> None:
+    anna, bob, file = lab.dial(lab.join("anna")), lab.dial(lab.join("bob")), lab.join("gpu1", "hub")
+    ask(anna, HELLO, until=Welcome)
+    ask(bob, HELLO, until=Welcome)
+    ask(lab.dial(file), HUB, WorkerStarted(worker="w"), until=Welcome)
+    ask(anna, task("t1"), until=TaskAccepted)
+    wait_until(lambda: any(hub.in_hand for hub in hubs(lab)), 10.0, "the hub has anna's task")
+    ask(bob, task("b1"), until=TaskAccepted)
+    nested = lab.dial(replace(file, role="user"), hub=False)
+    (refused,) = ask(nested, Hello(client="n", user="bob"), until=Refused)
+    assert "only the tasks on that hub" in refused.reason
+    (welcome,) = ask(nested, Hello(client="n", user="anna"), until=Welcome)
+    assert welcome.user == "anna"
+    said = [task("n1"), task("n2", parent="b1", parent_attempt=1), task("n3", parent="t1", user="bob")]
+    assert {message.kind for message in ask(nested, *said, until=TaskRejected, number=3)} == {"NotAllowed"}
+    ask(nested, task("n4", parent="t1", parent_attempt=1), until=TaskAccepted)
+    assert lab.scheduler.state.records["n4"].user == "anna"  # type: ignore[attr-defined]
+    from nblb.protocol.messages import FetchTask
+
+    ask(nested, FetchTask(task="b1"), until=TaskRejected)
+
+
+def test_a_party_names_no_file_but_its_own(lab: Guarded) -> None:
+    from nblb.shared_files.transfer import FilePart
+
+    line = lab.dial(lab.join("anna"))
+    ask(line, HELLO, until=Welcome)
+    root = lab.parameters.state_dir
+    (root / "incoming" / ("f" * 44)).write_bytes(b"somebody else's")
+    line.share(None, lambda _part: True)
+    part = FilePart(str(root), "f" * 44, 0, 15)
+    line.send([SubmitTask(task="t1", name="f", payload=Payload.of([part]))])
+    line.share(None, None)
+    ask(line, task("t2"), until=TaskAccepted)
+    assert list(lab.scheduler.state.records) == ["t2"]  # type: ignore[attr-defined]
+
+
+def hubs(lab: Guarded) -> list[Any]:
+    return list(lab.scheduler.state.hubs.values())  # type: ignore[attr-defined]
 
 
 def test_a_hub_has_the_name_of_its_key_and_an_id_of_its_own(lab: Guarded) -> None:

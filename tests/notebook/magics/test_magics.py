@@ -130,7 +130,7 @@ def test_hub_is_one_call(shell: Any, cluster: FakeCluster, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("--host anna@lab2", "a hub on anna@lab2 is not possible yet: .*keys"),
+        ("--host anna@lab2", "no hub on anna@lab2 can be started from here: .*nblb join"),
         ("--engine dask", "the engine 'dask' does not exist"),
     ],
 )
