@@ -89,7 +89,7 @@ def stops(path: str) -> None:
 def test_a_stopped_worker_is_killed_when_its_timeout_is_over(others: lb.Job, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with pytest.raises(lb.TaskTimeout):
-        lb.task(timeout=0.5)(stops).submit(str(path)).result(60)
+        lb.task(timeout=3)(stops).submit(str(path)).result(60)
     assert not psutil.pid_exists(int(path.read_text()))
 
 
@@ -119,11 +119,15 @@ def multiplies(path: str) -> None:
 
 
 def test_a_fork_bomb_ends_with_its_task_and_leaves_nobody(others: lb.Job, tmp_path: Path) -> None:
-    path = tmp_path / "pids"
-    future = lb.task(timeout=1.5)(multiplies).submit(str(path))
-    with pytest.raises(lb.TaskTimeout):
-        future.result(60)
-    worker, *pids = map(int, path.read_text().split())
+    pids: list[int] = []
+    for timeout_s in (1.5, 6, 24):  # a busy machine forks slowly
+        path = tmp_path / f"pids-{timeout_s}"
+        future = lb.task(timeout=timeout_s)(multiplies).submit(str(path))
+        with pytest.raises(lb.TaskTimeout):
+            future.result(120)
+        worker, *pids = map(int, path.read_text().split())
+        if len(pids) >= 32:
+            break
     assert len(pids) >= 32
     wait_until(lambda: not [pid for pid in pids if psutil.pid_exists(pid)], 10, "the bomb's processes to end")
     assert psutil.pid_exists(worker)
