@@ -1,6 +1,7 @@
 """What a core has observed of ended calls: a bounded list for the timeline, and histograms of times by task name.
 
-Both are for people: nothing is decided by them. They grow by one entry for each slice that ends, and are bounded.
+Both are for people: nothing is decided by them. They are bounded, and where slices end faster than people can look, only
+one in THINNED of them is taken, which then counts for all of these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MOST_NAMES = 1_000  # task names with histograms
 STEPS = 4  # buckets between a time and its double: a percentile is right within 19 %
 LEAST = -20 * STEPS  # the bucket of one microsecond; shorter times count as that
 SHORTEST_S = 0.5 * 2.0**-20
+MOST_PER_S = 500  # slices of which each is taken
+THINNED = 16  # beyond that one of so many is taken
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):  # a Struct: one is created for each end, and that is fast
@@ -72,12 +75,22 @@ class Observations:
         self.spans: deque[Span] = deque(maxlen=MOST_SPANS)
         self.run: dict[str, Histogram] = {}  # run times by task name
         self.wait: dict[str, Histogram] = {}  # and times in the queue
+        self._second = 0.0  # the wall clock's at the first end of the present second
+        self._ends = 0  # slices that have ended in it
 
     def ended(self, task: Slice, ended: TaskEnded, wall_offset: float) -> None:
         """Add a slice that has just ended."""
         seconds = ended.duration_s
         if seconds <= 0.0:
             return  # it has not run: cancelled in the queue, or a result from the cache
+        weight = 1
+        if not 0.0 <= ended.ended_at - self._second < 1.0:  # a clock may have been set back, too
+            self._second, self._ends = ended.ended_at, 0
+        self._ends += 1
+        if self._ends > MOST_PER_S:
+            if self._ends % THINNED:
+                return
+            weight = THINNED
         record, items = task.record, task.items
         if ended.items != items:
             seconds *= items / max(1, ended.items - len(ended.holes))
@@ -106,5 +119,5 @@ class Observations:
                 self.wait.pop(oldest, None)
             run = self.run[name] = Histogram()
             self.wait[name] = Histogram()
-        run.add(seconds / items, items)
-        self.wait[name].add(max(0.0, ended.ended_at - ended.duration_s - task.queued_at - wall_offset), items)
+        run.add(seconds / items, items * weight)
+        self.wait[name].add(max(0.0, ended.ended_at - ended.duration_s - task.queued_at - wall_offset), items * weight)

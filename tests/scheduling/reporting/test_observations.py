@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import CancelTask, Group, SubmitTask
+from nblb.protocol.messages import CancelTask, Group, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling.reporting import observations
 from nblb.scheduling.reporting.observations import Histogram
 from nblb.scheduling.state import Policy
@@ -54,3 +55,17 @@ def test_a_span_for_what_has_run_and_none_for_what_was_cancelled(monkeypatch: py
     world.tick()
     world.fact(hub, hub.finish(("c", 0, 1)))
     assert list(world.scheduler.state.observations.run) == ["later"]
+
+
+def test_of_many_ends_a_second_a_part_stands_for_all() -> None:
+    seen = observations.Observations()
+    record = SimpleNamespace(id="r", user="anna", spec=SimpleNamespace(name="work", job=""))
+    for number in range(20_500):
+        # Half of the calls take a millisecond and half two; the clock is set back once.
+        at = 1000.0 + number / 10_000 - (500.0 if number > 10_000 else 0.0)
+        slice_ = SimpleNamespace(record=record, items=1, first=number, queued_at=0.0)
+        ended = TaskEnded(task="r", state=TaskState.DONE, duration_s=0.001 * (1 + number % 2), ended_at=at)
+        seen.ended(slice_, ended, 0.0)  # type: ignore[arg-type]
+    counted = sum(seen.run["work"].buckets.values())
+    assert counted == pytest.approx(20_500, rel=0.02)
+    assert len(seen.spans) < 3 * observations.MOST_PER_S + 20_500 / observations.THINNED + 3
