@@ -1,7 +1,7 @@
 """What a core has observed of ended calls: a bounded list for the timeline, and histograms of times by task name.
 
-Both are for people: nothing is decided by them. They are bounded, and where slices end faster than people can look, only
-one in THINNED of them is taken, which then counts for all of these.
+Both are for people: nothing is decided by them. They are bounded, and where slices end faster than people can look,
+only one in THINNED of them is taken, which then counts for all of these.
 """
 
 from __future__ import annotations
