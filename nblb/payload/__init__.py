@@ -18,6 +18,7 @@ No process between the two loads them. Each module documents the layout of its p
     kinds       objects that neither pickle nor cloudpickle can handle
 """
 
+from nblb.payload.array_needs import numpy_needed
 from nblb.payload.calls import (
     Calls,
     Constant,
@@ -96,6 +97,7 @@ __all__ = [
     "load_with_modules",
     "missing_modules",
     "not_loaded",
+    "numpy_needed",
     "original_exception",
     "pack_call",
     "pack_calls",

@@ -23,6 +23,7 @@ from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from nblb.errors import NotSerializable
+from nblb.payload.array_needs import note_constant
 from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load, not_found
@@ -386,7 +387,9 @@ def dump_constant(value: Any) -> tuple[str, Payload]:
         raise NotSerializable(
             explain_unpicklable(value, "constant") or f"it cannot be pickled: {text_of(error, MAX_REASON)}"
         ) from error
-    return blob_name(buffers), Payload.of(buffers)
+    name = blob_name(buffers)
+    note_constant(name, buffers)
+    return name, Payload.of(buffers)
 
 
 def load_constant(payload: Payload) -> Any:

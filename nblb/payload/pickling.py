@@ -345,9 +345,13 @@ def load(buffers: Sequence[Buffer]) -> Any:
 
 
 def not_found(error: ModuleNotFoundError) -> Exception:
-    """Return the error to raise if loading a pickle finds no module: NoCompatibleHub if the module is NumPy 2's."""
+    """Return the error to raise if loading a pickle finds no module: it says where, and what to do.
+
+    It is NoCompatibleHub if the module is NumPy 2's.
+    """
     if not (error.name or "").startswith("numpy._core"):
-        return error
+        words = f"{error} on {socket.gethostname()}; install it in the Python there ({sys.executable})"
+        return ModuleNotFoundError(words, name=error.name, path=error.path)
     return NoCompatibleHub(
         f"this was pickled with NumPy 2, and {socket.gethostname()} has NumPy {numpy_version() or '1'}, which cannot "
         "load it; install the same major version of NumPy on both"

@@ -15,7 +15,7 @@ from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.placement import MOST_COMPARED
-from nblb.scheduling.reporting import at_hub, place_in_line
+from nblb.scheduling.reporting import at_hub, compatible, place_in_line
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Kind, Submission
@@ -280,8 +280,7 @@ class Dispatch:
             if any(spec.name in hub.functions for hub in state.hubs.values()):
                 hint = f"a hub that knows it takes no priority {spec.priority:g}"
             return f"no hub knows a task named {spec.name!r} ({hint})"
-        version = ".".join(map(str, spec.python))
-        return f"no hub runs Python {version}, which its function needs"
+        return compatible.lacks(state, spec)
 
 
 def _kinds(task: Slice, user: UserQueue, band: Band) -> dict[Kind, None]:

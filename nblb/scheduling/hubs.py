@@ -162,6 +162,7 @@ class Hub:
         "leaves",
         "load",
         "memory",
+        "numpy",
         "ran",
         "received_at",
         "said_at",
@@ -177,6 +178,7 @@ class Hub:
         self.address = address
         self.id = hello.hub
         self.hello = hello
+        self.numpy = major(hello.numpy)  # of the version that its workers import; 0: they have none
         self.groups: list[GroupOfWorkers] = []
         self.workers: dict[str, Worker] = {}
         self.in_flight: dict[Fence, Assignment] = {}
@@ -217,13 +219,21 @@ class Hub:
         return sum(worker.is_busy for worker in self.workers.values())
 
     def runs(self, kind: Kind) -> bool:
-        """Return whether this hub takes this kind: it is neither leaving nor drained, and has function and Python."""
+        """Return whether this hub takes this kind: neither leaving nor drained, it has function, Python and NumPy."""
         if kind is self.ran:
             return True
         if self.leaves or self.draining:
             return False
-        python, name = kind
+        python, name = kind[:2]
         runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)
+        if len(kind) == 3:
+            runs = runs and kind[2] <= self.numpy
         if runs:
             self.ran = kind
         return runs
+
+
+def major(version: str) -> int:
+    """Return the major version of "2.1.0"; 0 of ""."""
+    number = version.partition(".")[0]
+    return int(number) if number.isdecimal() else 0

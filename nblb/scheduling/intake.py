@@ -30,6 +30,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling import dependencies
 from nblb.scheduling.nesting import parents
+from nblb.scheduling.reporting import compatible
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
@@ -193,12 +194,18 @@ class Intake:
         return None
 
     def _incompatible(self, spec: SubmitTask, now: float) -> tuple[str, str] | None:
-        """Return the refusal of a task whose function's Python no hub of this core has ever had."""
+        """Return the refusal of a task whose Python, or NumPy, no hub of this core has ever had."""
         state = self.state
-        if not spec.function or spec.python == (0, 0) or not state.hubs or spec.python in state.pythons:
+        python = spec.python != (0, 0)
+        if not spec.function or not (python or spec.numpy) or not state.hubs:
+            return None
+        fitting = [numpy for version, numpy in state.versions if not python or version == spec.python]
+        if any(numpy >= spec.numpy for numpy in fitting):
             return None
         if now < state.judges_from or (spec.cache and spec.cache in state.cache):
             return None
+        if fitting:
+            return "NoCompatibleHub", f"no hub can run {spec.name}: {compatible.lacks_numpy(state, spec)}"
         has = sorted({f"{hub.name} has Python {'.'.join(map(str, hub.hello.python))}" for hub in state.hubs.values()})
         more = f" and {len(has) - 3} more" if len(has) > 3 else ""
         version = ".".join(map(str, spec.python))

@@ -122,7 +122,7 @@ class Liveness:
         for number, spec in enumerate(message.groups):
             hub.groups.append(GroupOfWorkers(hub, number, spec, state.share.band(spec.minP, spec.maxP)))
         state.hubs[sender] = hub
-        state.pythons.add(message.python)
+        state.versions.add((message.python, hub.numpy))
         state.placement.add(hub)
         state.log("info", f"LB - HUB {hub.name} ({message.host}, pid {message.pid}) IS HERE")
         self._meet(hub, message, now)

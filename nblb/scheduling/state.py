@@ -125,7 +125,9 @@ class State:
         self.followers: dict[str, list[Slice]] = {}  # task -> slices that returned it and end as it does
         self.nested = 0  # number of open nested submissions
         self.left: list[tuple[Submission, int, int, int]] = []  # (parent, first, items, attempt)
-        self.pythons: set[tuple[int, int]] = set()  # of all hubs that have connected
+        self.versions: set[tuple[tuple[int, int], int]] = (
+            set()
+        )  # Python, NumPy's major: of all hubs that have connected
         self.judges_from = 0.0  # when hubs of an earlier core have had time to return
         self.accepted = 0
         self.reopened = 0

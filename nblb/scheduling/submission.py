@@ -18,13 +18,14 @@ DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
 WHOLE = -1  # instead of an item number: all items
 MOST_INTERNED = 4096  # interned values; usually few
-Kind: TypeAlias = "tuple[tuple[int, int], str]"  # (Python that pickled it, name that the hub must have): see Hub.runs
+# Python that pickled it, name that the hub must have, and for arrays the major version of NumPy: see Hub.runs
+Kind: TypeAlias = "tuple[tuple[int, int], str] | tuple[tuple[int, int], str, int]"
 
 
 @lru_cache(maxsize=1024)
-def _kind(python: tuple[int, int], name: str) -> Kind:
+def _kind(python: tuple[int, int], name: str, numpy: int) -> Kind:
     """Return one object for all equal kinds, which saves memory and makes comparison fast."""
-    return python, name
+    return (python, name, numpy) if numpy else (python, name)
 
 
 class Submission:
@@ -72,7 +73,8 @@ class Submission:
         self.untied = False  # it was nested, and was removed from its parent
         self.children: dict[Submission, None] | None = None  # open submissions of its calls
         self.items = spec.items
-        self.kind = _kind(spec.python, "" if spec.function else spec.name)  # equal: the same hubs can run them
+        name = "" if spec.function else spec.name
+        self.kind = _kind(spec.python, name, spec.numpy)  # equal: the same hubs can run them
         self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must have
         self.accepted_at = now
         self.ended_at = 0.0

@@ -56,3 +56,36 @@ def test_a_core_that_was_restarted_waits_for_the_hubs_of_the_one_before() -> Non
     assert isinstance(answer(world, "early"), TaskAccepted)
     world.now += 6.0
     assert isinstance(answer(world, "late"), TaskRejected)
+
+
+# ── NumPy ──
+
+
+def test_arrays_of_a_newer_numpy_than_any_hub_has_are_refused(world: World) -> None:
+    world.hub("lab1", (Group(1),), numpy="1.26.4")
+    world.hub("lab2", (Group(1),))
+    rejected = answer(world, "t", python=(3, 11), numpy=2)
+    assert rejected.kind == "NoCompatibleHub"
+    assert "its arrays need NumPy 2, and lab1 has NumPy 1.26.4, lab2 has no NumPy; install NumPy 2" in rejected.reason
+    assert isinstance(answer(world, "old", python=(3, 11), numpy=1), TaskAccepted)
+    assert isinstance(answer(world, "none", python=(3, 11)), TaskAccepted)
+
+
+def test_arrays_go_to_the_hub_that_can_load_them(world: World) -> None:
+    first = world.hub("lab1", (Group(4),), numpy="1.26.4")
+    second = world.hub("lab2", (Group(1),), numpy="2.1.0")
+    assert isinstance(answer(world, "t", python=(3, 11), numpy=2), TaskAccepted)
+    assert isinstance(answer(world, "u", python=(3, 11), numpy=2), TaskAccepted)
+    world.tick()
+    assert not first.hands
+    assert {run.task for run in second.hands.values()} == {"t"}
+
+
+def test_where_the_hub_with_the_right_numpy_is_gone_the_task_waits_and_says_for_what(world: World) -> None:
+    world.hub("lab1", (Group(1),), numpy="1.26.4")
+    newer = world.hub("lab2", (Group(1),), numpy="2.1.0")
+    world.scheduler.liveness.hub_lost(newer.address, "gone", world.now)
+    assert isinstance(answer(world, "t", python=(3, 11), numpy=2), TaskAccepted)
+    world.tick()
+    why = world.scheduler.why("t", 0, world.now)
+    assert "its arrays need NumPy 2, and lab1 has NumPy 1.26.4" in why

@@ -70,12 +70,14 @@ EVERYTHING = Group(workers=1, minP=-1e6, maxP=1e6)
 class ModelHub:
     """A hub that does nothing by itself; it keeps to the rules of nblb/hub/slots/slots.py."""
 
-    def __init__(self, name: str, groups: Sequence[Group], functions: tuple[str, ...], python: tuple[int, int]) -> None:
+    def __init__(
+        self, name: str, groups: Sequence[Group], functions: tuple[str, ...], python: tuple[int, int], numpy: str
+    ) -> None:
         self.name = name
         self.address = f"hub:{name}"
         self.groups = tuple(groups)
         self.functions = functions
-        self.python = python
+        self.python, self.numpy = python, numpy
         self.connected = False
         self.leaving = False
         self.workers: dict[str, int] = {}  # worker -> group
@@ -95,6 +97,7 @@ class ModelHub:
             host=f"{self.name}.lab",
             pid=1,
             python=self.python,
+            numpy=self.numpy,
             cloudpickle="3",
             groups=self.groups,
             workers=tuple(self.workers.items()),
@@ -378,8 +381,9 @@ class World:
         groups: Sequence[Group] = (EVERYTHING,),
         functions: tuple[str, ...] = (),
         python: tuple[int, int] = (3, 11),
+        numpy: str = "",
     ) -> ModelHub:
-        hub = self.hubs[f"hub:{name}"] = ModelHub(name, groups, functions, python)
+        hub = self.hubs[f"hub:{name}"] = ModelHub(name, groups, functions, python, numpy)
         for number, group in enumerate(groups):
             for n in range(group.workers):
                 hub.workers[f"{name}.{number}.{n}"] = number

@@ -105,7 +105,7 @@ def submit(
         fingerprint(blob.hash, function)
     packed = payload.pack_call(*call)
     name = name or options.name or blob.name
-    form = _form(blob, options, name, job)
+    form = _form(blob, options, name, job, payload.numpy_needed(packed.payload.buffers, packed.constants))
     connection = cluster.connection
     if connection.is_closed:
         connection.check_open()
@@ -133,17 +133,17 @@ def _may_go_with_others(packed: Packed, options: Options) -> bool:
     )
 
 
-_forms: dict[tuple[str, int, str, str, str, tuple[str, int, int]], tuple[Options, SubmitTask]] = {}  # the latest forms
+_forms: dict[tuple[str, int, str, str, str, tuple[str, int, int], int], tuple[Options, SubmitTask]] = {}  # the latest
 MAX_FORMS = 64
 
 
-def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
+def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) -> SubmitTask:
     """The fields that all tasks of a function with the same options share, built once and copied for each task."""
     where, place = origin(), ("", 0, 0)
     if task_api.parent is not None:
         task_api.parent.submits()
         place = task_api.parent.place
-    key = blob.hash, id(options), name, job, where, place
+    key = blob.hash, id(options), name, job, where, place, numpy
     kept = _forms.get(key)
     if kept is not None:
         return kept[1]
@@ -158,6 +158,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
         timeout_s=float(options.timeout or 0.0),
         at_most_once=options.at_most_once,
         python=PYTHON,
+        numpy=max(numpy, payload.numpy_needed(blob.payload.buffers)),
         origin=where,
         parent=place[0],
         parent_item=place[1],
@@ -172,6 +173,9 @@ def _form(blob: PutBlob, options: Options, name: str, job: str) -> SubmitTask:
 def _filled_in(
     form: SubmitTask, task: str, blob: PutBlob, packed: Packed, options: Options, index: int = 0
 ) -> SubmitTask:
+    needed = payload.numpy_needed(packed.payload.buffers, packed.constants)
+    if needed > form.numpy:
+        form = replaced(form, numpy=needed)
     if packed.items == 1 and not (packed.split or packed.depends or packed.constants or options.cache):
         return replaced(form, task=task, payload=packed.payload, index=index)
     return replaced(

@@ -54,6 +54,7 @@ class SubmitTask(Message):
     constants: tuple[str, ...] = ()  # blobs that the payload refers to
     call: str = "python"  # "json": payload and result are JSON, function(task=..., **arguments)
     python: tuple[int, int] = (0, 0)  # (0, 0): any version can run it
+    numpy: int = 0  # the major version of NumPy that function or arguments need; 0: they have no arrays
     origin: str = ""
     cache: str = ""  # content hash of function and arguments: an earlier result with it may be used
     fresh: bool = False  # … but compute the result again, for later tasks to use
