@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+import nblb as lb
 from nblb import payload
-from nblb.client import compatible
+from nblb.client import compatible, task_decorator
+from nblb.client.cluster import Cluster
 from nblb.errors import NoCompatibleHub
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import TaskState
+from nblb.protocol.messages import SubmitTask, TaskState
+from tests.client.fake_core import FakeCore
 
 HERE = list(sys.version_info[:2])
 
@@ -56,3 +60,30 @@ def test_another_module_that_is_missing_stays_what_it_is() -> None:
     broken = pickle.dumps(compatible.notes).replace(b"nblb.client.compatible", b"nblb.client.compatibl_")
     with pytest.raises(ModuleNotFoundError, match="compatibl_"):
         payload.load_constant(Payload((broken,)))
+
+
+# ── what tasks need ──
+
+
+OURS = int(np.__version__.partition(".")[0])
+
+
+@task_decorator.task
+def total(values: Any) -> int:
+    return int(sum(values))
+
+
+def with_a_table() -> Callable[..., int]:
+    table = np.arange(4)
+    return lambda x: int(table[x])
+
+
+def test_tasks_with_arrays_tell_the_numpy_that_they_need(cluster: Cluster, core: FakeCore) -> None:
+    assert total.submit(np.arange(3)).result(10) == 3
+    assert total.submit([1, 2]).result(10) == 3
+    assert total.submit(lb.put(np.arange(5))).result(10) == 10
+    assert task_decorator.task(with_a_table()).submit(3).result(10) == 3
+    assert total.map([[1], [2]]).results(10) == [1, 2]
+    assert total.map([np.arange(2), np.arange(3)]).results(10) == [1, 3]
+    needs = [spec.numpy for spec in core.said(SubmitTask)]
+    assert needs == [OURS, 0, OURS, OURS, 0, OURS]
