@@ -162,6 +162,7 @@ TESTED_ELSEWHERE = {
     "simulation/simulated_core": ("tests/simulation/test_mutants.py", SIMULATOR),
     "simulation/simulated_hub": ("tests/simulation/test_story.py", SIMULATOR),
     "simulation/simulated_pool": ("tests/simulation/test_story.py", SIMULATOR),
+    "simulation/told_check": ("tests/simulation/test_mutants.py", SIMULATOR),
     "simulation/submission_log": ("tests/simulation/test_mutants.py", SIMULATOR),
     "simulation/workload": ("tests/simulation/test_story.py", SIMULATOR),
     "system/child_processes": ("tests/launch/test_cluster_processes.py", PROCESS),

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import ResumeTask, RunTask, TaskState
 from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
+from nblb.scheduling.placement import MOST_COMPARED
+from nblb.scheduling.recall import MOST_AT_ONCE
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind
@@ -188,10 +190,12 @@ class StartDelays:
         self._waiting: dict[tuple[str, str, int], float] = {}  # (user, hub, group that could take it) -> since when
         self._given: dict[Fence, float] = {}  # slice at a hub -> since when
         self._begun: dict[Fence, float] = {}  # slice at a hub that has begun -> when
+        self._first: dict[str, tuple[int, int, str]] = {}  # user -> the slice for which the user waits
         self._latest: dict[str, float] = {}  # user -> when the latest slice of the user began
 
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
+        self._check_way(scheduler)
         state = scheduler.state
         in_flight = {fence: held for hub in state.hubs.values() for fence, held in hub.in_flight.items()}
         self._given = {fence: self._given.get(fence, now) for fence in in_flight}
@@ -215,6 +219,22 @@ class StartDelays:
                             key = user, other, hub.id, group.number
                             self._with_more[key] = with_more.get(key, now)
 
+    def _check_way(self, scheduler: Scheduler) -> None:
+        """Checks that work ahead is recalled in the turn in which a user with fewer workers begins to wait."""
+        before, self._first = self._first, {}
+        placement = scheduler.state.placement
+        for user, task, band in scheduler.dispatch.waiting:
+            key = self._first[user.name] = task.record.number, task.first, str(band)
+            groups = () if before.get(user.name) == key else (*placement.rooms[band].full, *placement.rooms[band].ahead)
+            for group in groups[:MOST_COMPARED]:
+                ahead = group.given - group.alive
+                if not 0 < ahead <= MOST_AT_ONCE or placement.is_short(task, group):
+                    continue
+                latest = [held for held in group.hub.in_flight.values() if held.group is group][-ahead:]
+                left = [held for held in latest if not (held.recalled or held.started_at)]
+                if group.hub.runs(task.record.kind) and any(held.user.occupied > user.occupied + 1 for held in left):
+                    raise Violation("I6", f"{left} wait ahead of {task!r} of {user.name}, who has fewer workers")
+
     def began(self, run: RunTask, item: int, hub: str, hubs: Sequence[SimulatedHub], now: float) -> None:
         """Checks, when a call begins, that no waiting user should have got its slot."""
         fence = run.task, run.first, run.attempt
@@ -222,6 +242,8 @@ class StartDelays:
         words = f"{run.task}[{item}] of {run.user} {'goes on' if goes_on else 'begins'} on {hub}, and"
         if not goes_on:
             self._begun[fence] = now
+        elif not run.split:  # it cannot be cut, so it counts as one call
+            return
         for (user, other, where, group), since in self._with_more.items():
             if (other, where, group) == (run.user, hub, run.group) and now > max(since, given) + ON_THE_WAY_S:
                 text = f"{words} {user}, who has fewer slices at hubs, waits since {now - since:.3f} s"

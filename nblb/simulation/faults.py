@@ -160,10 +160,10 @@ def full_disk(history: History) -> None:
     disk.full = True
     disk.brimful = history.simulator.chance(0.3)
     history.simulator.note("disk", "is full")
-    history.simulator.after(history.simulator.random.random() * 4.0, _room, history)
+    history.simulator.after(history.simulator.random.random() * 4.0, make_room, history)
 
 
-def _room(history: History) -> None:
+def make_room(history: History) -> None:
     history.disk.full = history.disk.brimful = False
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nblb.simulation.simulated_pool import SimulatedWorker
 
 IMPATIENT = 0.15  # share of the waits that have a time limit
-SILENT = 0.15  # share of the waits that send no WaitBegan, as a polling loop
 RETURNS = 0.2  # share of the calls that return a child instead of waiting
 
 
@@ -58,6 +57,11 @@ class NestedCalls:
         """True while it waits, or runs a slice of which a call has waited silently: others may use its slot."""
         return self.waits or (self.silent_run is not None and self.silent_run is self.worker.run)
 
+    @property
+    def goes_on_unasked(self) -> bool:
+        """True if its slice has waited silently and runs again, so that it will never ask for a slot."""
+        return not self.waits and self.silent_run is not None and self.silent_run is self.worker.run
+
     def begin(self, turn: int, run: RunTask, offset: int, conduct: Conduct, seconds: float) -> None:
         """Begins a call, which submits its children."""
         pool = self.worker.pool
@@ -92,7 +96,7 @@ class NestedCalls:
         if simulator.chance(RETURNS) and self._return(turn):
             return
         self.waits = True
-        if self.worker.pool.silent_waits and simulator.chance(SILENT):
+        if simulator.chance(self.worker.pool.silent_share):
             self._is_silent, self.silent_run = True, run
             return
         self._wait += 1

@@ -45,7 +45,10 @@ from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
 from nblb.simulation.submission_log import Kept, SubmissionLog
+from nblb.simulation.told_check import told_wrong
 from nblb.simulation.workload import NAMED, Conduct
+
+LENT_S = 0.05  # a message of the hub may be on its way for so long
 
 
 class ObservedSubmission:
@@ -97,6 +100,7 @@ class Referee:
         self._cancels: dict[tuple[str, int], CancelTask] = {}
         self._forgets: dict[tuple[str, int], str] = {}  # (client, request) -> job
         self.forgotten: set[str] = set()  # jobs that the core has reported as forgotten
+        self._lent: dict[tuple[str, int, int], float] = {}  # slice whose lent slot is to be counted again -> since when
         self._mirror = mirror  # probability that a replay is compared with the live state
 
     # ── the disk ──
@@ -173,7 +177,11 @@ class Referee:
     def _check_run(self, message: RunTask) -> None:
         if (message.task, message.first, message.attempt) not in self.ledger.fences:
             raise Violation("I4", f"attempt {message.attempt} of {message.task}[{message.first}] is not on the disk")
-        spec = self.ledger.tasks[message.task].spec
+        known = self.ledger.tasks[message.task]
+        ordered = known.states[message.first : message.first + message.items]
+        if all(state is TaskState.CANCELLED for state in ordered) and not known.forgotten:
+            raise Violation("I8", f"{message.task}[{message.first}] is ordered, and all of it was cancelled")
+        spec = known.spec
         parent = self.ledger.tasks.get(spec.parent)
         if parent is not None and came_to_nothing(parent, spec):
             raise Violation("nested", f"{message.task} begins, and the attempt of {spec.parent} that wants it is over")
@@ -238,10 +246,25 @@ class Referee:
         """Checks after a committed turn that the disk and the core's memory agree."""
         core = self.core
         self._check_gone(scheduler)
+        if scheduler.state.nested or self._lent:
+            self._check_lent(scheduler)
         if core is not None and scheduler.state.orphans:
             self._check_dead(scheduler, core)
         if core is not None and self.simulator.chance(self._mirror) and core.disk.pending.is_empty:
             self.compare(scheduler, core)
+
+    def _check_lent(self, scheduler: Scheduler) -> None:
+        """Checks that a slot which was lent for a silent wait is counted again when the awaited tasks are over."""
+        now, before, self._lent = self.simulator.now, self._lent, {}
+        silent = {id(w.run): w for hub in self.made for w in hub.pool.workers.values() if w.nested.goes_on_unasked}
+        runs = {(w.run.task, w.run.first, w.run.attempt) for w in silent.values() if w.run is not None}
+        for hub in scheduler.state.hubs.values():
+            for fence, held in hub.in_flight.items():
+                if fence in runs and held.wait and held not in scheduler.state.resumable and not held.record.children:
+                    self._lent[fence] = before.get(fence, now)
+                    if now > self._lent[fence] + LENT_S and self.orderly:
+                        text = f"{fence} counts as waiting, and the tasks that it waited for are over"
+                        raise Violation("slots", f"{text} since {now - self._lent[fence]:.2f} s")
 
     def _check_gone(self, scheduler: Scheduler) -> None:
         """Checks that forgotten jobs stay so; only in orderly networks, which repeat no message after a restart."""
@@ -264,6 +287,12 @@ class Referee:
             invariants.check(scheduler, ticked=True)
         except AssertionError as error:
             raise Violation("sums", str(error)) from None
+        waiting = [t for r in scheduler.state.records.values() for t in r.slices if t.state is TaskState.QUEUED]
+        if waiting:
+            task = waiting[len(self.acknowledged) % len(waiting)]  # any of them, without a draw
+            wrong = told_wrong(scheduler, task, task.first + task.items // 2, core.clock())
+            if wrong:
+                raise Violation("told", wrong)
         found = differences(scheduler, core.disk.replay(), core.clock(), core.make, not core.wall_jump)
         if found:
             raise Violation("I9", f"a replay of the journal says otherwise: {found}")
@@ -291,18 +320,21 @@ class Referee:
     def goes_on(self, worker: SimulatedWorker) -> None:
         """Checks, when a worker begins or goes on after a wait, that its group runs no more calls than it has slots."""
         group = next((hub.groups[worker.group] for hub in self.made if hub.pool is worker.pool), None)
-        if group is None or not self.orderly or self.scaled or worker.is_excused:
+        pool = worker.pool
+        if group is None or not self.orderly or worker.is_excused or (pool.limits and pool.connect is not None):
             return
+        most = pool.limits[worker.group] if pool.limits else group.workers
         running = [
             one.name
             for one in worker.pool.workers.values()
             if one.alive
             and one.group == worker.group
+            and one.began_at >= pool.scaled_at
             and one.run not in (None, one.nested.silent_run)
             and not one.nested.waits
         ]
-        if len(running) > group.workers:
-            raise Violation("slots", f"{running} run at once in a group of {group.workers}")
+        if len(running) > most:
+            raise Violation("slots", f"{running} run at once in a group of {most}")
 
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """Checks that a call begins with its argument and runs nowhere else; returns how often it has begun."""

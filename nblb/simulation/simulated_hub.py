@@ -22,7 +22,7 @@ from nblb.protocol.commands import (
     Steer,
     TakeBack,
 )
-from nblb.protocol.messages import Group, HubHello, LendSlot, Message, StopHub, Welcome
+from nblb.protocol.messages import Group, HubHello, LendSlot, Message, ScaleHub, StopHub, Welcome, split_workers
 from nblb.simulation.network import Network
 from nblb.simulation.simulated_pool import Bystander, SimulatedPool
 from nblb.simulation.simulator import MOMENT_S, Simulator
@@ -135,6 +135,9 @@ class SimulatedHub:
             self.is_asked = self.is_asked or type(message) is StopHub
             if type(message) is LendSlot:
                 self.pool.note_lent(message.task, message.attempt, message.first)
+            if type(message) is ScaleHub and not self.is_asked:
+                self.pool.limits = split_workers(message.workers, [group.workers for group in self.groups])
+                self.pool.scaled_at = self.simulator.now
             if type(message) is Welcome and self.pool.excused_until == INFINITY:
                 self._excuse(DISOWNS_S)
             self._perform(self.slots.handle(sender, message, self.clock()))

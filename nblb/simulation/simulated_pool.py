@@ -304,7 +304,9 @@ class SimulatedPool:
         self.closed = False
         self.worked: defaultdict[str, float] = defaultdict(float)  # user -> seconds of ended slices
         self.longest_s = 0.0  # of one slice
-        self.silent_waits = False  # some waits send no WaitBegan
+        self.limits: list[int] = []  # workers of each group as the hub was last told; empty: as it began …
+        self.scaled_at = 0.0  # … and when: slices that had begun before may end
+        self.silent_share = 0.0  # share of the waits that send no WaitBegan, as a polling loop
         self.connect: Callable[[str, Observer], SimulatedClient] | None = None  # connects as a client of this user
         self.excused_until = 0.0  # its hub is paused, or saw the core end: it stops nothing in time
         self._said_until = 0.0

@@ -33,6 +33,7 @@ MOST_S = 450.0  # … or repeats itself without end
 LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
 NESTED = 0.3  # share of the histories with tasks that submit tasks
+SILENT = 0.15  # share of their waits that send no WaitBegan
 FEW_WAITS = 2  # with no more stand-ins, a silent wait may never end
 MOST_WAITS = (200, 200, 200, 2, 0)
 DRIFT = 0.03  # relative rate error of a hub's clock; a lease tolerates a twentieth
@@ -78,11 +79,17 @@ class History:
 
     FLOODED = 0.94, 1.0  # range of `kind` with loops of `submit` far beyond a small bound of queued tasks
     only_mixed = False  # True: every history of this class has calls of all lengths
+    KINDS = 0.0, 1.0  # range from which `kind` is drawn
+    nested_share = NESTED
+    silent_share = SILENT
+    weathers: tuple[Weather, ...] = WEATHERS
+    mixes: tuple[faults.Mix, ...] = MIXES
+    durabilities = ("process", "process", "process", "full", "full", "none")
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         self.simulator = Simulator(seed, tracing)
         random = self.simulator.random
-        kind = random.random()
+        kind = self.KINDS[0] + random.random() * (self.KINDS[1] - self.KINDS[0])
         self.mixed = self.only_mixed or 0.04 <= kind < 0.06 or 0.3 <= kind < 0.31  # calls from a millisecond to hours
         self.calm = kind < 0.1 or (self.only_mixed and kind > 0.6)
         self.gentle = 0.1 <= kind < 0.25  # only the core and clients fail, so running items are never run again
@@ -106,16 +113,17 @@ class History:
         plan = draw.plan
         self.plan = plan
         self.settings = self._nest(seed)
-        weather = CALM if self.calm or self.gentle or self.orderly else random.choice(WEATHERS)
+        self.draw_more(random)
+        weather = CALM if self.calm or self.gentle or self.orderly else random.choice(self.weathers)
         self.network = Network(self.simulator, weather)
         mirror = 0.002 if self.mixed else 0.02
         self.referee = Referee(self.simulator, plan.conduct, mirror, not weather.repeat and not weather.reorder)
         self.referee.shares = Shares() if self.crowded else None
-        self.referee.waits = StartDelays() if self.mixed and self.calm else None
+        self.referee.waits = StartDelays() if self.calm and not self.nested else None
         self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
         if not (self.calm or self.gentle):
-            self.disk.durability = random.choice(("process", "process", "process", "full", "full", "none"))
+            self.disk.durability = random.choice(self.durabilities)
         self.disk.watch = self.referee.committed
         self.core = SimulatedCore(self.simulator, self.network, self.disk, self._policy(), self.referee)
         self.core.commit_s = random.choice((0.0, 0.0, 0.005, 0.1))
@@ -129,10 +137,16 @@ class History:
         self.hubs += [self._make_hub(place) for place in range(len(self.groups))]
         self.clients = [self._make_client(place) for place in range(clients)]
 
+    def draw_more(self, random: Random) -> None:
+        """Changes the plan, in histories that are about one kind of fault."""
+
+    def add_faults(self) -> None:
+        """Schedules more than the drawn faults, in histories that are about one kind of fault."""
+
     def _nest(self, seed: int) -> SlotSettings:
         """Gives some histories tasks that submit tasks, and draws how many workers of a hub may wait."""
         nesting = Random(f"nesting {seed}")  # a separate generator: histories without nesting stay the same
-        self.nested = not self.crowded and not self.mixed and nesting.random() < NESTED
+        self.nested = not self.crowded and not self.mixed and nesting.random() < self.nested_share
         if self.nested:
             nest(self.plan, nesting)
         most_waits = nesting.choice(MOST_WAITS)
@@ -175,7 +189,8 @@ class History:
         )
         hub.when_it_leaves = lambda: self._left(hub, place)
         if self.nested:
-            hub.pool.connect, hub.pool.silent_waits = self._connect, self.settings.most_waits > FEW_WAITS
+            hub.pool.connect = self._connect
+            hub.pool.silent_share = self.silent_share if self.settings.most_waits > FEW_WAITS else 0.0
         self.made.append(hub)
         return hub
 
@@ -237,10 +252,11 @@ class History:
         for act in self.plan.acts:
             simulator.at(act.at, self._act, act)
         if not self.calm:
-            mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(MIXES)
+            mix = CORE_ONLY if self.gentle else ORDERLY if self.orderly else simulator.random.choice(self.mixes)
             if self.disk.forgets:  # each new core finds hubs with work from the one before
                 mix = msgspec.structs.replace(mix, mute_hub=3)
             faults.plan(self, mix, STORM_S)
+        self.add_faults()
         simulator.run(STORM_S)
         faults.heal(self)
         mended, left = simulator.now, unresolved(self)

@@ -1,0 +1,42 @@
+"""The check of what users are told about a waiting task: its place in line, and the number of workers (`why()`).
+
+The place is counted from the submissions and the hubs, not from the lines that the scheduler keeps.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nblb.protocol.messages import TaskState
+from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.slice import Slice
+
+_place = re.compile(r"([\d,]+)(?:st|nd|rd|th) of .* in line for ([\d,]+) worker")
+
+
+def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
+    """Describes how `why()` differs from the truth about this call of a QUEUED slice; "" if it does not."""
+    state, record = scheduler.state, task.record
+    text = scheduler.why(record.id, item, now)
+    if not text:
+        return f"{task!r} waits, and why() has nothing to say"
+    there = [hub for hub in state.hubs.values() if not hub.suspect and hub.runs(record.kind)]
+    groups = [g for hub in there for g in hub.groups if g.alive and g.band.takes(record.spec.priority)]
+    found = _place.search(text)
+    if task in state.withheld or scheduler.dispatch.held or not groups:
+        return f"why() of {task!r} is {text!r}, and no worker takes it now" if found else ""
+    if found is None:
+        return f"why() of {task!r} is {text!r}, and workers of {groups[0].hub.name} take it"
+    front, mine = item - task.first, (-record.spec.priority, record.order, task.first)
+    for other in state.records.values():
+        if other.user != record.user or not any(g.band.takes(other.spec.priority) for g in groups):
+            continue
+        if not any(g.hub.runs(other.kind) for g in groups):
+            continue
+        for one in other.slices:
+            if one.state is TaskState.QUEUED and one not in state.withheld:
+                front += one.items if (-other.spec.priority, other.order, one.first) < mine else 0
+    place, workers = (int(number.replace(",", "")) for number in found.groups())
+    if place != front + 1 or workers != sum(group.alive for group in groups):
+        return f"why() of {task!r}[{item}] is {text!r}, and it is number {front + 1}"
+    return ""
