@@ -68,8 +68,8 @@ def is_marked(folder: Path) -> bool:
 
 
 def is_ours(folder: Path) -> bool:
-    """Return True if the folder is marked, or if an older nblb has filled it."""
-    return is_marked(folder) or (folder.is_dir() and not foreign_names(folder))
+    """Return True if the folder is marked, or if an older nblb has filled it; False for an empty one."""
+    return is_marked(folder) or (folder.is_dir() and any(folder.iterdir()) and not foreign_names(folder))
 
 
 def _check(folder: Path) -> None:

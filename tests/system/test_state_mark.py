@@ -45,6 +45,7 @@ def test_a_new_and_an_empty_folder_are_marked(tmp_path: Path) -> None:
     assert is_marked(claim(tmp_path / "a" / "new"))
     empty = tmp_path / "empty"
     empty.mkdir()
+    assert not is_ours(empty)
     (empty / "lost+found").mkdir()  # the root of a disk
     assert is_marked(claim(empty))
 
