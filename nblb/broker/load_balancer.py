@@ -265,7 +265,11 @@ class LoadBalancer:
 
     def _take(self, arrived: Arrived, now: float) -> None:
         if arrived.key and self._gate is not None:
-            arrived, said = self._gate.screen(arrived, now)
+            try:
+                arrived, said = self._gate.screen(arrived, now)
+            except Exception:  # what could not be judged is dropped
+                self._fault()
+                return
             self._perform(said)
         sender, messages = arrived.sender, arrived.messages
         if messages is not None:
@@ -288,7 +292,11 @@ class LoadBalancer:
         request = arrived.json
         user = self._account
         if arrived.key and self._gate is not None:
-            user, refusal = self._gate.screen_json(arrived, now)
+            try:
+                user, refusal = self._gate.screen_json(arrived, now)
+            except Exception:
+                self._fault()
+                refusal = "The core could not judge this request; its log says why."
             if refusal:
                 self._out.reply(sender, {"error": refusal})
                 return

@@ -107,8 +107,9 @@ def _of_task_on_hub(state: State, who: Who, message: Message) -> Judged:
     """Judge a message of a task that runs on a hub of this key and submits tasks, which are its user's."""
     if isinstance(message, (Heartbeat, FilesSeen, PutBlob)):
         return Judged(message)
-    users = {held.user.name for hub in _hubs_of(state, who) for held in hub.in_hand.values()}
-    if isinstance(message, (Hello, OpenJob)) and message.user in users:
+    users = {held.user.name for hub in _hubs_of(state, who) for held in hub.in_flight.values()}
+    known = {*users, ""} if isinstance(message, OpenJob) else users  # "" is the user of its Hello
+    if isinstance(message, (Hello, OpenJob)) and message.user in known:
         return Judged(message)
     if isinstance(message, Ask) and users:
         return Judged(message)
@@ -132,7 +133,7 @@ def _hubs_of(state: State, who: Who) -> list[Hub]:
 
 def _runs_there(state: State, who: Who, task: str) -> bool:
     """Return True if a hub of this key has an attempt of the submission in hand."""
-    return bool(task) and any(fence[0] == task for hub in _hubs_of(state, who) for fence in hub.in_hand)
+    return bool(task) and any(fence[0] == task for hub in _hubs_of(state, who) for fence in hub.in_flight)
 
 
 def of_json(state: State, who: Who, request: Any) -> str:

@@ -192,7 +192,7 @@ def test_a_hubs_key_submits_only_what_a_task_on_it_submits(lab: Guarded) -> None
     ask(bob, HELLO, until=Welcome)
     ask(lab.dial(file), HUB, WorkerStarted(worker="w"), until=Welcome)
     ask(anna, task("t1"), until=TaskAccepted)
-    wait_until(lambda: any(hub.in_hand for hub in hubs(lab)), 10.0, "the hub has anna's task")
+    wait_until(lambda: any(hub.in_flight for hub in hubs(lab)), 10.0, "the hub has anna's task")
     ask(bob, task("b1"), until=TaskAccepted)
     nested = lab.dial(replace(file, role="user"), hub=False)
     (refused,) = ask(nested, Hello(client="n", user="bob"), until=Refused)
@@ -292,3 +292,17 @@ def test_json_requests_are_made_as_the_key(lab: Guarded) -> None:
 
 def audit(lab: Guarded) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (lab.parameters.state_dir / "access" / "audit.log").read_text().splitlines()]
+
+
+def test_a_bug_in_judging_costs_one_message_and_not_the_core(lab: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nblb.broker.access import rights
+
+    line = lab.dial(lab.join("anna"))
+    ask(line, HELLO, until=Welcome)
+    judge = rights.of_client
+    monkeypatch.setattr(rights, "of_client", lambda *_: 1 / 0)
+    line.send([task("t1")])
+    wait_until(lambda: lab.balancer.faults, 10.0, "the bug is met")
+    monkeypatch.setattr(rights, "of_client", judge)
+    ask(line, task("t2"), until=TaskAccepted)
+    assert list(lab.scheduler.state.records) == ["t2"]  # type: ignore[attr-defined]
