@@ -12,6 +12,7 @@ JOURNAL = "reads or writes the rows of a journal, which that test writes, damage
 SLOTS = "has no meaning apart from Slots, whose events and commands that test checks"
 MESSAGES = "holds types, which that test and test_protocol_page compare to their unions and to docs"
 SESSION = "has no meaning apart from Session, whose messages that test checks"
+MONITOR_PAGE = "is a part of a page, which that test opens in a browser"
 
 TESTED_ELSEWHERE = {
     "broker/access/bulk_process": (
@@ -121,6 +122,21 @@ TESTED_ELSEWHERE = {
     "launch/one_shot": ("tests/launch/test_cluster_processes.py", CLUSTER),
     "launch/roles": ("tests/launch/test_cluster_processes.py", PROCESS),
     "launch/seed_names": ("tests/end_to_end/test_documentation.py", "keeps the seed's names, which its examples call"),
+    "monitoring/controls": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/core_link": ("tests/monitoring/test_monitor.py", CLUSTER),
+    "monitoring/links": ("tests/monitoring/test_rows.py", "makes the addresses of links, which rows have"),
+    "monitoring/logs": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/page": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/health": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/hubs": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/jobs": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/now": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/room": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/statistics": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/task": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/tasks": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/timeline": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
+    "monitoring/pages/users": ("tests/monitoring/test_monitor.py", MONITOR_PAGE),
     "monitoring/table": ("tests/monitoring/test_monitor.py", "draws the tables of the Monitor's page"),
     "notebook/cards/restart": ("tests/notebook/cards/test_cluster_card.py", "is the act of a button that it presses"),
     "payload/classes": ("tests/payload/test_functions.py", PACKING),

@@ -135,7 +135,7 @@ class UsageHistory:
         level = next((n for n, (width, most) in enumerate(LEVELS) if width * most >= seconds), len(LEVELS) - 1)
         width_s, bins = LEVELS[level][0], self._levels[level]
         rows = [_row(each, width_s) for each in bins if each.at >= now_wall - seconds - width_s]
-        return {"width_s": width_s, "bins": rows}
+        return {"now": now_wall, "seconds": seconds, "width_s": width_s, "bins": rows}
 
     # ── the file ──
 

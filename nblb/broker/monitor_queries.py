@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,17 +13,25 @@ if TYPE_CHECKING:
     from nblb.scheduling.backlog import Entry
     from nblb.scheduling.scheduler import Scheduler
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 MOST_SPANS = 2_000
 MOST_TURNS = 5
 MOST_SLICES = 20_000  # of a job, looked at for its failures
 MOST_KINDS = 50
 PERCENTILES = (50, 95)
+MOST_CELLS = 500
+LETTERS = ".dcqrf"  # not submitted, done, cancelled, waiting, running, failed: the later ones hide the earlier
+RANKS = {
+    TaskState.DONE: 1, TaskState.CANCELLED: 2, TaskState.CANCELLING: 2, TaskState.QUEUED: 3, TaskState.BLOCKED: 3,
+    TaskState.ASSIGNED: 3, TaskState.RUNNING: 4, TaskState.FAILED: 5, TaskState.LOST: 5,
+}  # fmt: skip
 
 
 def timeline(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any]:
     """Return who ran what where in the last `seconds` (600), the newest first; `user` and `name` filter."""
     state = scheduler.state
-    since = state.wall(now) - min(max(float(about.get("seconds") or 600.0), 1.0), 7 * 86400.0)
+    seconds = min(max(float(about.get("seconds") or 600.0), 1.0), 7 * 86400.0)
+    since = state.wall(now) - seconds
     limit = max(1, min(int(about.get("limit") or MOST_SPANS), MOST_SPANS))
     user, name = about.get("user") or None, about.get("name") or None
     rows: list[dict[str, Any]] = []
@@ -58,7 +67,7 @@ def timeline(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[st
                     "job": held.record.spec.job,
                 }
             )
-    return {"now": state.wall(now), "rows": rows, "more": more}
+    return {"now": state.wall(now), "seconds": seconds, "rows": rows, "more": more}
 
 
 def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:
@@ -117,7 +126,7 @@ def failures(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[di
                 continue
             failure = task.ended.failure
             line = failure.message.strip().splitlines()[0][:200] if failure.message.strip() else ""
-            key = failure.kind, failure.where, line
+            key = failure.kind, failure.where, _NUMBER.sub("…", line)  # texts that differ in numbers are one kind
             group = groups.get(key)
             if group is None:
                 if len(groups) >= MOST_KINDS:
@@ -127,11 +136,36 @@ def failures(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[di
                     "calls": 0, "task": record.id, "first": task.first, "call": failure.call, "items": [],
                 }  # fmt: skip
             group["calls"] += task.items
+            if group["message"] != line:
+                group["message"] = key[2]
             if len(group["items"]) < 20:
                 group["items"].append(record.spec.index + task.first)
         if looked > MOST_SLICES:
             break
     return sorted(groups.values(), key=lambda group: -group["calls"])
+
+
+def strip(scheduler: Scheduler, about: dict[str, Any], now: float) -> str:
+    """Return the items of a job as a text of up to `cells` letters; a letter shows the worst state of its items."""
+    job = scheduler.state.jobs.get(str(about.get("job") or ""))
+    if job is None:
+        return ""
+    items = max(job.items, sum(record.items for record in job.records.values()), 1)
+    cells = max(1, min(int(about.get("cells") or 200), MOST_CELLS, items))
+    ranks = bytearray(cells)
+    looked = 0
+    for record in job.records.values():
+        for task in record.slices:
+            looked += 1
+            first = (record.spec.index + task.first) * cells // items
+            last = (record.spec.index + task.first + task.items - 1) * cells // items
+            rank = RANKS.get(task.state, 1)
+            for cell in range(max(0, first), min(last, cells - 1) + 1):
+                if rank > ranks[cell]:
+                    ranks[cell] = rank
+        if looked > MOST_SLICES:
+            break
+    return "".join(LETTERS[rank] for rank in ranks)
 
 
 def percentiles(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, dict[str, float]]:

@@ -439,6 +439,8 @@ def call_row(scheduler: Scheduler, task: Slice, item: int, now: float) -> dict[s
     row["duration_s"] /= max(1, task.ended.items if task.ended is not None else 1)
     row["job_name"] = record.job.spec.name if record.job is not None else ""
     row["index"] = record.spec.index + item
+    if task.state is TaskState.QUEUED and not row["note"]:
+        row["note"] = scheduler.dispatch.no_taker(record)
     return row
 
 
@@ -496,4 +498,5 @@ TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
     "turns": monitor_queries.turns,
     "failures": monitor_queries.failures,
     "percentiles": monitor_queries.percentiles,
+    "strip": monitor_queries.strip,
 }

@@ -136,7 +136,7 @@ def monitor(options: argparse.Namespace) -> int:
         print(f"Monitor on {url}", flush=True)
 
     with _role(options, parameters, "monitor", lambda: sys.exit(0)) as presence:
-        from nblb.monitoring.monitor import serve
+        from nblb.monitoring.server import serve
 
         _end_with_core(parameters, stop, bool(options.presence))
         serve(

@@ -96,6 +96,11 @@ def cancel(address: str, task: str = "", job: str = "", kill: bool = False, time
     return int(_question(address, message, timeout_s))
 
 
+def order(address: str, message: Message, timeout_s: float = 5.0) -> Any:
+    """Sends a request, whose `request` is 1, and returns the core's answer."""
+    return _question(address, message, timeout_s)
+
+
 def _question(address: str, message: Message, timeout_s: float, core: CoreFile | None = None) -> Any:
     client = uuid.uuid4().hex
     until = time.monotonic() + timeout_s

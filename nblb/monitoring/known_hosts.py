@@ -18,6 +18,8 @@ from tornado.web import RequestHandler
 
 from nblb.system.private_folder import is_loopback
 
+PROXY_HEADERS = ("X-ProxyContextPath", "X-Forwarded-Context")  # of jupyter-server-proxy
+
 
 def is_known(host: str, allowed: Collection[str]) -> bool:
     """Return True if the page of this host, with or without a port, may use the Monitor."""
@@ -38,11 +40,21 @@ def refuse_others(server: Any) -> None:
         origin = request.headers.get("Origin")
         hosts = [request.host] if origin is None else [request.host, urlsplit(origin).netloc]
         unknown = [host for host in hosts if not is_known(host, allowed)]
-        if unknown:
+        if unknown and not _is_proxied(request):
             return application.get_handler_delegate(request, UnknownHostHandler)
         return find(request, **options)
 
     application.find_handler = find_handler
+
+
+def _is_proxied(request: HTTPServerRequest) -> bool:
+    """Return True for a request of a page by jupyter-server-proxy, which has checked its user.
+
+    A script of another site could send the header, too, but no script can open a WebSocket with it: it gets an empty
+    page. The answers for programs need no WebSocket, so they are not served this way.
+    """
+    parts = request.path.split("/")
+    return any(header in request.headers for header in PROXY_HEADERS) and not {"api", "metrics"} & set(parts)
 
 
 class UnknownHostHandler(RequestHandler):  # type: ignore[misc]  # tornado has no types here

@@ -1,55 +1,70 @@
-"""The poller: one round of queries a second for all browsers of a Monitor, however many there are.
+"""The poller: one round of questions a second for all browsers of a Monitor, however many there are.
 
-Only the poller's thread sends queries to the core; a page only reads the latest ClusterPicture. While no page is open,
-the poller sends nothing.
+Only the poller's thread sends questions to the core. A page looks at the latest ClusterPicture and names the questions
+whose answers it shows; two pages with the same question cost one. While no page is open, the poller sends nothing.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol
 
-__all__ = ["ClusterPicture", "Poller", "Source"]
+__all__ = ["ClusterPicture", "Poller", "Question", "Source"]
 
 EVERY_S = 1.0
 IDLE_AFTER_S = 10.0  # after this long without a page, the poller sleeps until there is one
-HISTORY = 180  # points of the chart: three minutes
-GAP = 3  # rounds without an answer after which the chart's line breaks
-STEP_S = 1.0  # a larger step of the wall clock clears the chart
-JOBS = 200
+ASKED_FOR_S = 5.0  # a question that no page has named for so long is not asked any more
+MOST_QUESTIONS = 200  # of all pages; a further one waits until others have expired
+MOST_STEPS = 20  # of a search of the core in one round (broker/task_list.py)
 
-NOBODY_LOOKED = float("nan")
-Point: TypeAlias = "tuple[float, float, float]"  # (wall clock, queued, running), or NOBODY_LOOKED
 
-QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("status", {}),
-    ("workers", {}),
-    ("users", {}),
-    ("queue", {}),
-    ("stats", {}),
-    ("jobs", {"limit": JOBS}),
-)
+@dataclass(frozen=True)
+class Question:
+    """A topic of the core's answers, with its details as JSON text, so that equal questions are equal."""
+
+    topic: str
+    about: str = "{}"
+
+    @classmethod
+    def of(cls, topic: str, **about: Any) -> Question:
+        return cls(topic, json.dumps({key: value for key, value in about.items() if value}, sort_keys=True))
+
+
+STATUS = Question("status")
 
 
 class Source(Protocol):
-    """The interface of a cluster for the poller."""
+    """The interface of a cluster for the Monitor."""
 
     def ask(self, topic: str, about: dict[str, Any] | None = None) -> Any: ...
+
+    def order(self, message: Any) -> Any:
+        """Send a request that changes something, and return the core's answer."""
 
 
 @dataclass(frozen=True)
 class ClusterPicture:
-    """The state of the cluster at one time: an answer for each topic, its age and the last error."""
+    """The state of the cluster at one time: an answer for each question, its age and the last error."""
 
     number: int = 0  # raised with every change, so that a page knows if it has shown this one
     taken_at: float = 0.0  # on the poller's clock; 0: never
-    answers: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[Question, Any] = field(default_factory=dict)
+    errors: Mapping[Question, str] = field(default_factory=dict)  # why single questions have no answer
     error: str = ""  # a sentence: why there is no newer picture
-    history: tuple[Point, ...] = ()
+    ask_ms: float = 0.0  # the time of one question to the core and back, in this round
+
+    def get(self, question: Question) -> Any:
+        """Return the answer; None if there is none yet."""
+        return self.answers.get(question)
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        return self.answers.get(STATUS) or {}
 
 
 class Poller:
@@ -60,35 +75,54 @@ class Poller:
         connect: Callable[[], Source],
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        log_folder: Path | None = None,
     ) -> None:
-        self._wall = wall
-        self._offset = wall() - clock()
         self.every_s = every_s
+        self.log_folder = log_folder  # of the cluster's processes on this computer
         self._connect = connect
         self._clock = clock
         self._source: Source | None = None
         self._picture = ClusterPicture()
-        self._history: deque[Point] = deque(maxlen=HISTORY)
+        self._wanted: dict[Question, float] = {}  # question -> when a page has named it last
         self._looked_at = clock()
         self._looked = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nblb-monitor-poller", daemon=True)
         self._started = False
-        self._start_lock = threading.Lock()
+        self._lock = threading.Lock()
 
-    def look(self) -> ClusterPicture:
-        """Returns the latest picture without waiting, and keeps the poller awake."""
-        with self._start_lock:
+    def look(self, *questions: Question) -> ClusterPicture:
+        """Return the latest picture without waiting; these questions are asked from now on, new ones at once."""
+        with self._lock:
             if not self._started:
                 self._started = True
                 self._thread.start()
-        self._looked_at = self._clock()
-        self._looked.set()
+            self._looked_at = now = self._clock()
+            for question in questions:
+                if question not in self._wanted:
+                    if len(self._wanted) >= MOST_QUESTIONS:
+                        continue
+                    self._looked.set()
+                self._wanted[question] = now
+        if self._picture.taken_at == 0.0:
+            self._looked.set()
         return self._picture
+
+    def ask_now(self) -> None:
+        """Begin the next round at once: something was changed."""
+        self._looked.set()
 
     def age_s(self, picture: ClusterPicture) -> float:
         return self._clock() - picture.taken_at if picture.taken_at else float("inf")
+
+    def order(self, message: Any) -> Any:
+        """Send a request from a thread of the caller, on a connection of its own, and begin the next round."""
+        source = self._connect()
+        try:
+            return source.order(message)
+        finally:
+            _close(source)
+            self.ask_now()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -98,48 +132,65 @@ class Poller:
         self._leave()
 
     def poll(self) -> None:
-        """Queries one round; any error becomes part of the picture, because the page must go on."""
+        """Ask one round; any error becomes part of the picture, because the page must go on."""
+        now = self._clock()
+        with self._lock:
+            self._wanted = {q: at for q, at in self._wanted.items() if now - at <= ASKED_FOR_S}
+            questions = [STATUS, *(question for question in self._wanted if question != STATUS)]
+        answers: dict[Question, Any] = {}
+        errors: dict[Question, str] = {}
         try:
             if self._source is None:
                 self._source = self._connect()
-            answers = {topic: self._source.ask(topic, about) for topic, about in QUESTIONS}
+            for question in questions:
+                try:
+                    answers[question] = self._ask(self._source, question)
+                except Exception as error:
+                    if question == STATUS or _is_away(error):
+                        raise
+                    errors[question] = str(error)
         except Exception as error:
             self._leave()
             sentence = str(error).strip() or type(error).__name__
             if sentence != self._picture.error:
                 self._picture = replace(self._picture, number=self._picture.number + 1, error=sentence)
             return
-        status = answers["status"] or {}
-        self._note(int(status.get("queued", 0)), int(status.get("running", 0)))
-        self._picture = ClusterPicture(self._picture.number + 1, self._clock(), answers, "", tuple(self._history))
+        ended = self._clock()
+        ask_ms = 1000.0 * (ended - now) / len(questions)
+        self._picture = ClusterPicture(self._picture.number + 1, ended, answers, errors, "", ask_ms)
 
-    def _note(self, queued: int, running: int) -> None:
-        """Adds a point to the chart; after a long time without answers, a gap before it."""
-        now, history = self._clock(), self._history
-        offset = self._wall() - now
-        if abs(offset - self._offset) > STEP_S:
-            history.clear()
-        self._offset = offset
-        at = now + offset
-        if history and at - history[-1][0] > GAP * self.every_s:
-            history.append((history[-1][0] + self.every_s, NOBODY_LOOKED, NOBODY_LOOKED))
-        history.append((at, queued, running))
+    def _ask(self, source: Source, question: Question) -> Any:
+        """Ask; a search that the core does in steps is asked again until it has an answer."""
+        about = json.loads(question.about)
+        answer = source.ask(question.topic, about)
+        for _ in range(MOST_STEPS):
+            if question.topic != "page" or not isinstance(answer, dict) or answer.get("searched", 1.0) >= 1.0:
+                break
+            answer = source.ask(question.topic, about)
+        return answer
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._looked.clear()
             if self._clock() - self._looked_at > IDLE_AFTER_S:
-                self._looked.clear()
-                if self._clock() - self._looked_at > IDLE_AFTER_S:  # no page was opened between the two lines
-                    self._looked.wait()
+                self._looked.wait()
                 continue
             self.poll()
-            self._stopping.wait(self.every_s)
+            self._looked.wait(self.every_s)
 
     def _leave(self) -> None:
         source, self._source = self._source, None
-        close = getattr(source, "close", None)
-        if callable(close):
-            try:
-                close()
-            except Exception:  # it is closed already
-                pass
+        _close(source)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, ConnectionError)
+
+
+def _close(source: Source | None) -> None:
+    close = getattr(source, "close", None)
+    if callable(close):
+        try:
+            close()
+        except Exception:  # it is closed already
+            pass

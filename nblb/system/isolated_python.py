@@ -17,7 +17,17 @@ from collections.abc import Sequence
 
 TASKS = "NBLB_TASKS"  # JSON with the path and variables for tasks: {"path": [...], "variables": {...}}
 PACKAGES = ("site-packages", "dist-packages")
-DEPENDENCIES = ("cloudpickle", "msgspec", "zmq", "platformdirs", "psutil", "ipywidgets", "anywidget", "panel")
+DEPENDENCIES = (
+    "cloudpickle",
+    "msgspec",
+    "zmq",
+    "platformdirs",
+    "psutil",
+    "ipywidgets",
+    "anywidget",
+    "panel",
+    "prometheus_client",
+)
 
 
 def command(module: str, arguments: Sequence[str]) -> list[str]:

@@ -88,10 +88,12 @@ def test_failures_are_grouped(world: World) -> None:
     world.tick()
     world.fact(hub, hub.finish(("s", 0, 1), failures=(0, 2)))
     groups = ask(world, "failures", job="j")
-    assert sorted(group["message"] for group in groups) == ["item 0", "item 2"]
-    assert all(group["kind"] == "ValueError" and group["calls"] == 1 for group in groups)
+    assert [(group["kind"], group["message"], group["calls"]) for group in groups] == [("ValueError", "item …", 2)]
+    assert sorted(groups[0]["items"]) == [0, 2]
     assert ask(world, "failures", job="x") == []
-    assert len(ask(world, "failures")) == 2
+    assert len(ask(world, "failures")) == 1
+    assert ask(world, "strip", job="j", cells=10) == "fdf"
+    assert ask(world, "strip", job="x") == ""
 
 
 def test_percentiles(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nblb.monitoring.known_hosts import is_known
 from tests.monitoring.fake_source import FakeSource
-from tests.monitoring.test_monitor import served
+from tests.monitoring.served import served
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:9000", "127.0.0.1:9000", "127.8.8.8", "[::1]:9000", "a.b:80"])
@@ -56,3 +56,13 @@ def test_rebound_names_are_refused_everywhere() -> None:
         for known in (f"localhost:{port}", f"127.0.0.1:{port}", "localhost:8888", "lab.example:443"):
             assert status(url, "/", Host=known) == 200
         assert status(url, "/", Origin=f"http://localhost:{port}") == 200
+
+
+def test_pages_behind_jupyters_proxy_are_served_and_answers_for_programs_are_not() -> None:
+    """The proxy has checked its user. A script could send its header, too, but not open the page's WebSocket with it."""
+    with served(FakeSource()) as url:
+        proxied = {"Host": "hub.example.org", "X-ProxyContextPath": "/user/anna/proxy/9000"}
+        assert status(url, "/", **proxied) == 200
+        assert status(url, "/ws", **proxied, **UPGRADE) != 403
+        for path in ("/api/status", "/metrics"):
+            assert status(url, path, **proxied) == 403

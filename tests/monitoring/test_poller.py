@@ -1,21 +1,17 @@
-"""The poller: one round for all viewers, silent without viewers, and recovering by itself."""
+"""The poller: which questions it asks, for how long, and what it does without a core."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from nblb.monitoring import poller as module
-from nblb.monitoring.poller import Poller
+from nblb.monitoring.poller import STATUS, Poller, Question
 from tests.monitoring.fake_source import FakeSource
 from tests.waiting import wait_until
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+USERS = Question("users")
 
 
 @pytest.fixture
@@ -23,73 +19,102 @@ def source() -> FakeSource:
     return FakeSource()
 
 
-def test_a_round_answers_every_topic(source: FakeSource) -> None:
-    poller = Poller(source.connect)
+def test_only_named_questions_are_asked_and_only_for_a_while(source: FakeSource) -> None:
+    now = [100.0]
+    poller = Poller(source.connect, clock=lambda: now[0])
+    poller._started = True  # this test is the thread
+    poller.look(USERS)
     poller.poll()
-    picture = poller._picture
-    assert set(picture.answers) == {topic for topic, _ in module.QUESTIONS}
+    assert source.asked == ["status", "users"]
+    now[0] += module.ASKED_FOR_S + 0.1
+    poller.poll()
+    assert source.asked[2:] == ["status"]
+    assert poller.look().get(USERS) is None
+
+
+def test_equal_questions_of_two_pages_are_one(source: FakeSource) -> None:
+    poller = Poller(source.connect)
+    poller._started = True
+    poller.look(Question.of("page", user="anna", offset=0))
+    poller.look(Question.of("page", offset=0, user="anna"))
+    poller.poll()
+    assert source.asked == ["status", "page"]
+
+
+def test_questions_are_bounded(source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_QUESTIONS", 3)
+    poller = Poller(source.connect)
+    poller._started = True
+    for n in range(10):
+        poller.look(Question.of("page", user=f"u{n}"))
+    poller.poll()
+    assert source.asked.count("page") == 3
+
+
+def test_a_search_is_asked_until_it_has_an_answer(source: FakeSource) -> None:
+    parts = iter([0.2, 0.7, 1.0])
+    source.answer_page = lambda: {"rows": [], "total": 0, "searched": next(parts)}  # type: ignore[attr-defined]
+    poller = Poller(source.connect)
+    poller._started = True
+    question = Question.of("page", search="x")
+    poller.look(question)
+    poller.poll()
+    assert source.asked == ["status", "page", "page", "page"]
+    assert poller.look().get(question)["searched"] == 1.0
+
+
+def test_a_wrong_question_costs_only_its_own_answer(source: FakeSource) -> None:
+    def wrong() -> Any:
+        raise LookupError("tasks cannot be sorted by 'colour'")
+
+    source.answer_page = wrong  # type: ignore[attr-defined]
+    poller = Poller(source.connect)
+    poller._started = True
+    question = Question.of("page", sort="colour")
+    poller.look(question, USERS)
+    poller.poll()
+    picture = poller.look()
+    assert "colour" in picture.errors[question]
+    assert picture.get(USERS)
     assert picture.error == ""
-    assert len(picture.history) == 1
 
 
-def test_an_unreachable_core_keeps_the_last_picture(source: FakeSource) -> None:
-    clock = Clock()
-    poller = Poller(source.connect, clock=clock)
+def test_core_away_and_back(source: FakeSource) -> None:
+    poller = Poller(source.connect)
+    poller._started = True
     poller.poll()
     source.away = True
-    clock.now += 7
     poller.poll()
-    picture = poller._picture
-    assert picture.error.startswith("No core answers")
-    assert picture.answers["status"]["name"] == "lab-5799"
-    assert poller.age_s(picture) == 7
+    assert "No core answers" in poller.look().error
+    assert poller.look().status["name"] == "lab-5799", "the last answers stay"
+    number = poller.look().number
+    poller.poll()
+    assert poller.look().number == number, "the same error is no news"
     source.away = False
     poller.poll()
-    assert poller._picture.error == ""
-    assert poller._picture.number > picture.number
+    assert poller.look().error == ""
 
 
-def test_it_asks_only_while_somebody_looks(source: FakeSource) -> None:
-    clock = Clock()
-    poller = Poller(source.connect, every_s=0.001, clock=clock)
+def test_a_new_question_is_asked_at_once_and_without_pages_nothing_is(
+    source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_AFTER_S", 0.3)
+    poller = Poller(source.connect, every_s=0.05)
     try:
-        poller.look()
-        wait_until(lambda: source.step >= 2, 5, "rounds")
-        clock.now += module.IDLE_AFTER_S + 1
-        wait_until(lambda: not poller._looked.is_set(), 5, "idleness")
-        step = source.step
-        poller.look()
-        wait_until(lambda: source.step > step, 5, "rounds again")
+        poller.look(STATUS)
+        wait_until(lambda: source.asked, 10, "the first round")
+        wait_until(lambda: poller._clock() - poller._looked_at > 0.6, 10, "a while")
+        before = len(source.asked)
+        wait_until(lambda: poller._clock() - poller._looked_at > 1.2, 10, "a while more")
+        assert len(source.asked) <= before + 1
+        poller.look(USERS)
+        wait_until(lambda: poller.look(USERS).get(USERS), 10, "the answer to a new question")
     finally:
         poller.stop()
 
 
-def test_any_error_of_a_source_is_a_sentence(source: FakeSource) -> None:
-    def broken() -> FakeSource:
-        raise ZeroDivisionError
-
-    poller = Poller(broken)
-    poller.poll()
-    assert poller._picture.error == "ZeroDivisionError"
-
-
-def test_where_nobody_looked_the_line_is_broken() -> None:
-    now, wall = [100.0], [5000.0]
-    poller = Poller(FakeSource().connect, clock=lambda: now[0], wall=lambda: wall[0] + now[0])
-    for at in (100.0, 101.0, 102.0, 350.0, 351.0):
-        now[0] = at
-        poller.poll()
-    times = [point[0] for point in poller._picture.history]
-    assert times == [5100.0, 5101.0, 5102.0, 5103.0, 5350.0, 5351.0]
-    gap = poller._picture.history[3]
-    assert gap[1] != gap[1]
-    assert gap[2] != gap[2]
-
-
-def test_a_clock_that_was_set_begins_the_chart_anew() -> None:
-    now, wall = [100.0], [5000.0]
-    poller = Poller(FakeSource().connect, clock=lambda: now[0], wall=lambda: wall[0] + now[0])
-    poller.poll()
-    now[0], wall[0] = 101.0, 1000.0
-    poller.poll()
-    assert [point[0] for point in poller._picture.history] == [1101.0]
+def test_an_order_is_followed_by_a_round(source: FakeSource) -> None:
+    poller = Poller(source.connect)
+    assert poller.order("anything") == 3
+    assert source.orders == ["anything"]
+    assert poller._looked.is_set()

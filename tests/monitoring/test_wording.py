@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from nblb.monitoring.poller import ClusterPicture
+from nblb.monitoring.poller import STATUS, ClusterPicture
 from nblb.monitoring.wording import STALE_AFTER_S, banner, note, summary
 
 
 def picture(error: str = "", taken_at: float = 5.0, **status: Any) -> ClusterPicture:
-    return ClusterPicture(taken_at=taken_at, answers={"status": status}, error=error)
+    return ClusterPicture(taken_at=taken_at, answers={STATUS: status}, error=error)
 
 
 def test_no_banner_over_fresh_data() -> None:
@@ -38,16 +38,15 @@ def test_the_numbers_at_the_top() -> None:
     assert "<dt>Workers</dt><dd>1,200</dd>" in text
     assert "<dt>Done</dt><dd>1,000,000</dd>" in text
     assert "<dt>Failed</dt><dd>0</dd>" in text
-    assert "<dd>0</dd>" in summary(ClusterPicture(answers={"status": None}))
+    assert "<dd>0</dd>" in summary(ClusterPicture(answers={STATUS: None}))
 
 
-def test_small_print_is_escaped_and_names_the_other_theme() -> None:
+def test_small_print_is_escaped_and_names_the_viewer() -> None:
     shown = picture(name="<lab>", host="h", uptime_s=61, durability="none")
-    text = note(shown, 2.0, dark=True)
+    text = note(shown, 2.0, "<anna>, admin")
     assert "&lt;lab&gt;" in text
     assert "1:01 min" in text
     assert "in memory only" in text
     assert "data 2 s old" in text
-    assert "theme=default" in text
-    assert "data never old" in note(ClusterPicture(), float("inf"), dark=False)
-    assert "theme=dark" in note(ClusterPicture(), 0.0, dark=False)
+    assert "&lt;anna&gt;, admin" in text
+    assert "data never old" in note(ClusterPicture(), float("inf"), "")
