@@ -83,6 +83,16 @@ def boot_mark() -> str:
 
 
 @cache
+def pid_space() -> str:
+    """Return a name of the space in which pids are valid here: this boot of the computer, or this container."""
+    try:
+        words = [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    except OSError:
+        return socket.gethostname()  # not Linux
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()
+
+
+@cache
 def numpy_version() -> str:
     """Return the version of the NumPy that this process imports, or would import; "" without NumPy."""
     loaded = sys.modules.get("numpy")

@@ -218,7 +218,6 @@ def stop(parameters: Source = None) -> bool:
         folders = _runtime_folders(chosen, core)
         found = bool(_processes(folders))
         if core is not None and not core.stale:
-            _refuse_elsewhere(core)
             found = True
             _stop_core(core, chosen)
         # Only processes started for a role: a hub or a core may also run in a thread of a user's notebook.
@@ -231,7 +230,7 @@ def stop(parameters: Source = None) -> bool:
 def _runtime_folders(parameters: Parameters, core: CoreFile | None) -> list[Path]:
     """The folders with files of this cluster's processes: more than one if they differ in NBLB_RUNTIME_DIR or nblb."""
     folders = [parameters.runtime_dir, *former_runtime_folders(parameters)]
-    if core is not None and not core.is_on_another_computer:
+    if core is not None:
         folders.append(core.runtime_dir)
     return [folder for folder in dict.fromkeys(folders) if folder.is_absolute()]
 
@@ -243,6 +242,7 @@ def _processes(folders: Sequence[Path]) -> list[int]:
 
 
 def _refuse_elsewhere(core: CoreFile) -> None:
+    """Raises if this core, which does not answer, is another computer's."""
     if core.is_on_another_computer:
         raise LoadBalancerUnreachable(
             f"the core {core.about.get('name')!r} (pid {core.pid}) runs on the computer "
@@ -345,7 +345,6 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
     while True:
         core = find_core_file(parameters)
         if core is not None and not core.stale:
-            _refuse_elsewhere(core)
             if address := _address_of(core, parameters):
                 return address
             continue
@@ -382,6 +381,7 @@ def _address_of(core: CoreFile, parameters: Parameters) -> str:
         now = find_core_file(parameters)
         if now is None or now.stale or now.about != core.about:
             return ""
+        _refuse_elsewhere(core)
         raise LoadBalancerUnreachable(
             f"core pid {core.pid} is alive but does not answer; end it with 'nblb stop' ({error})"
         ) from error
@@ -526,6 +526,7 @@ def _stop_core(core: CoreFile, parameters: Parameters) -> None:
     try:
         one_shot.stop_core(core, hubs=True)
     except (NblbError, KeyError):
+        _refuse_elsewhere(core)
         return
     until = time.monotonic() + STOP_GRACE_S
     while _is_there(parameters) and time.monotonic() < until:

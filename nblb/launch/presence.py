@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nblb.host import boot_mark
+from nblb.host import pid_space
 
 SUFFIX = ".here"
 
@@ -48,7 +48,7 @@ class RoleLock:
             "role": role,
             "pid": os.getpid(),
             "started_at": time.time(),
-            "computer": boot_mark(),
+            "computer": pid_space(),
         }
 
     def take(self, for_child: bool = False) -> bool:
@@ -158,7 +158,7 @@ def _read(path: Path) -> RunningRole | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             about = json.loads(os.pread(file, 65536, 0) or b"{}")
-            if about.get("computer", boot_mark()) != boot_mark():
+            if about.get("computer", pid_space()) != pid_space():
                 return None  # of another computer or container, which has the same folder
             pid = int(about["pid"])
             return RunningRole(about["role"], pid, about, path) if pid else None  # None: about to be started

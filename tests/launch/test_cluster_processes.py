@@ -361,3 +361,28 @@ def test_processes_are_detached(cluster: Cluster, parameters: Parameters) -> Non
     for one in present(parameters.runtime_dir):
         assert os.getsid(one.pid) == one.pid != os.getsid(0)
         assert Path(f"/proc/{one.pid}/fd/0").resolve() == Path(os.devnull)
+
+
+def test_a_core_of_another_computer_with_the_same_folder_is_left_alone(parameters: Parameters, stopped: None) -> None:
+    """Its pid and its processes' are other programs' here."""
+    folder = StateFolder(parameters.state_dir, parameters.name)
+    about = {
+        "name": "t",
+        "pid": os.getpid(),
+        "host": "elsewhere",
+        "state_dir": str(parameters.state_dir),
+        "runtime_dir": str(parameters.runtime_dir),
+        "addresses": {"clients_local": f"unix://{parameters.runtime_dir}/clients.local"},
+    }
+    folder.record(about)
+    try:
+        for use in (launch.stop, launch.start):
+            with pytest.raises(
+                LoadBalancerUnreachable, match=r"the core 't' \(pid \d+\) runs on the computer elsewhere"
+            ):
+                use(parameters)
+    finally:
+        folder.close()
+    (runtime_folder(parameters) / "core.json").write_text(json.dumps(about))
+    with launch.start(parameters, workers=0, monitor=False) as cluster:  # it has ended: the lock is free
+        assert cluster.status().core.pid != os.getpid()
