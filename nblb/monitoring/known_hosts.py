@@ -57,7 +57,7 @@ def _is_proxied(request: HTTPServerRequest) -> bool:
     return any(header in request.headers for header in PROXY_HEADERS) and not {"api", "metrics"} & set(parts)
 
 
-class UnknownHostHandler(RequestHandler):  # type: ignore[misc]  # tornado has no types here
+class UnknownHostHandler(RequestHandler):
     """The answer to a request that names an unknown host."""
 
     def prepare(self) -> None:

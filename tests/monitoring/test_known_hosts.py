@@ -59,7 +59,7 @@ def test_rebound_names_are_refused_everywhere() -> None:
 
 
 def test_pages_behind_jupyters_proxy_are_served_and_answers_for_programs_are_not() -> None:
-    """The proxy has checked its user. A script could send its header, too, but not open the page's WebSocket with it."""
+    """The proxy has checked its user. A script could send its header, but open no WebSocket with it."""
     with served(FakeSource()) as url:
         proxied = {"Host": "hub.example.org", "X-ProxyContextPath": "/user/anna/proxy/9000"}
         assert status(url, "/", **proxied) == 200
