@@ -163,6 +163,16 @@ class Host:
         """Put the cable in again."""
         _ip("link", "set", self._port, "up", at=self._switch)
 
+    def rate(self, bits: str) -> None:
+        """Bandwidth in both directions, such as "40mbit"; "" for what this computer can."""
+        for device, at in (("eth0", self.init), (self._port, self._switch)):
+            tc = ["nsenter", "-t", str(at), "-n", "tc", "qdisc"]
+            environment = {**os.environ, "PATH": PATH}
+            subprocess.run([*tc, "del", "dev", device, "root"], capture_output=True, env=environment)
+            if bits:
+                slow = ["tbf", "rate", bits, "burst", "256k", "latency", "50ms"]
+                subprocess.run([*tc, "add", "dev", device, "root", *slow], check=True, env=environment)
+
     def down(self) -> None:
         """Switch it off: all its processes end at once."""
         with contextlib.suppress(ProcessLookupError):

@@ -104,7 +104,7 @@ def order(address: str, message: Message, timeout_s: float = 5.0) -> Any:
 def _question(address: str, message: Message, timeout_s: float, core: CoreFile | None = None) -> Any:
     client = uuid.uuid4().hex
     until = time.monotonic() + timeout_s
-    line = dial(address, client_to_core, core_to_client)
+    line = dial(address, client_to_core, core_to_client, files=False)
     try:
         line.send([Hello(client=client, user=account(), host=socket.gethostname(), pid=os.getpid()), message])
         while (left := until - time.monotonic()) > 0 and not (core is not None and core.stale):

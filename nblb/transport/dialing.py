@@ -30,19 +30,23 @@ class Dialled(Protocol):
     def close(self) -> None: ...
 
 
-def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024) -> Dialled:
+def dial(address: str, speaks: Codec, hears: Codec, max_message_mb: int = 1024, files: bool = True) -> Dialled:
     """Return a line to this address; the line reconnects for ever.
 
-    An address with a connection file (connection_file.address) is a core's on another computer.
+    An address with a connection file (connection_file.address) is a core's on another computer. Without `files` the
+    line moves none, which is enough for a question.
     """
     if address.startswith(SCHEME):
         return LocalLine(address, speaks, hears, max_message_mb)
     plain, file = connection_file.split(address)
     if file is not None:
         from nblb.transport.bulk.line import RemoteLine
+        from nblb.transport.curve.line import CurveLine
 
         found = connection_file.read(file)
         door = "clients" if address == found.address("clients") else "hubs"
+        if not files:
+            return CurveLine(found, speaks, hears, max_message_mb, door)
         return RemoteLine(found, speaks, hears, max_message_mb, door)
     from nblb.transport.line import Line  # so that ZeroMQ is loaded only where it is needed
 

@@ -258,6 +258,70 @@ print(sum(job.results()), flush=True)
     assert [row["name"] for row in made.hubs()] == ["gpu1"]
 
 
+def test_a_large_result_over_a_slow_line_that_is_cut_once(made: Computers) -> None:
+    """It takes longer than the lease, and the heartbeats beside it keep the hub: one attempt, resumed after the cut."""
+    job = made.other.popen(sys.executable, "-c", CLIENT + """
+import numpy as np
+
+@lb.task
+def large(n):
+    return np.arange(n, dtype=np.float64)
+
+f = large.submit(4_000_000)
+while f.state != lb.TaskState.RUNNING and not f.done():
+    time.sleep(0.01)
+print("runs", flush=True)
+value = f.result(timeout=120)
+print(value.nbytes, value[-1], f.story().count("RunTask") if isinstance(f.story(), str) else
+      sum("RunTask" in str(step) for step in f.story()), flush=True)
+""", stdout=subprocess.PIPE)  # fmt: skip
+    gone = made.core.file("state/nblb/lab/logs/core.log").read_text().count("IS GONE")
+    made.other.rate("40mbit")  # 32 MB up, and down again: about 13 s, and the lease is 4 s
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "runs\n"
+        incoming = made.core.file("state/nblb/lab/incoming")
+        wait_until(lambda: any(path.stat().st_size > 1e6 for path in incoming.iterdir()), 30, "some of it has come")
+        made.other.cut()
+        time.sleep(0.5)  # the time that the cable is out
+        made.other.mend()
+        out, _ = job.communicate(timeout=120)
+    finally:
+        made.other.rate("")
+    assert out.split() == ["32000000", "3999999.0", "1"]
+    assert made.core.file("state/nblb/lab/logs/core.log").read_text().count("IS GONE") == gone
+
+
+def test_a_core_that_is_killed_and_started_again() -> None:
+    with computers() as made:
+        made.start()
+        made.join(made.other, "gpu1", "hub")
+        made.join(made.other, "anna")
+        made.start_hub(made.other)
+        job = made.other.popen(sys.executable, "-c", CLIENT + """
+@lb.task
+def slow(x):
+    time.sleep(0.05)
+    return x
+
+job = slow.map(range(100), job="killed", chunksize=1)
+print("sent", flush=True)
+print(sum(job.results()), flush=True)
+""", stdout=subprocess.PIPE)  # fmt: skip
+        assert job.stdout is not None
+        assert job.stdout.readline() == "sent\n"
+        pid = json.loads(made.at_core("status", "--json"))["pid"]
+        made.core.run("kill", "-9", str(pid))
+        wait_until(lambda: ":9213" not in made.core.run("ss", "-Hltn").stdout, 20, "the bulk door ends with its core")
+        made.start()
+        out, _ = job.communicate(timeout=90)
+        assert out.strip() == str(sum(range(100)))
+        assert [row["name"] for row in made.hubs()] == ["gpu1"]
+        made.at_core("stop")
+        left = made.core.run("ss", "-Hltn").stdout
+        assert not left, "nothing listens any more"
+
+
 def test_a_revoked_hub_ends_and_says_why() -> None:
     with computers() as made:
         made.start()

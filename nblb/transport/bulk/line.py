@@ -28,7 +28,7 @@ from nblb.transport.curve.line import CurveLine
 
 log = logging.getLogger("nblb")
 
-CONNECT_S = 1.5  # how long a Welcome waits for the bulk door; without it large buffers go with the messages
+CONNECT_S = 1.0  # how long a Welcome waits for the bulk door; without it large buffers go with the messages
 LOOK_S = 0.05  # between two looks at a file that another process of this computer fetches
 TIDY_S = 1.0
 
