@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb import launch
+from nblb.access import connection_file
 from nblb.cli.command import Commands, add, count, settings, show, table
 from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
@@ -92,7 +93,7 @@ def _status_text(said: dict[str, Any], address: str) -> str:
         f"workers   {said['workers']} in {said['hubs']} hubs, {said['busy']} busy",
         f"tasks     {said['queued']} queued, {said['running']} running, of {number} users",
         f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
-        f"address   {address}",
+        f"address   {connection_file.split(address)[0]}",
     ]
     lines += [f"monitor   {said['monitor']}"] if said["monitor"] else []
     return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])

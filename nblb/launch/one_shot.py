@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from nblb import errors
+from nblb.access import connection_file
 from nblb.client.connection.locate import find_core
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.host import account
@@ -120,7 +121,7 @@ def _question(address: str, message: Message, timeout_s: float, core: CoreFile |
     finally:
         line.close()
     raise LoadBalancerUnreachable(
-        f"the load balancer at {address} does not answer within {timeout_s:g} s; {HOW_TO_START}"
+        f"the load balancer at {connection_file.split(address)[0]} does not answer within {timeout_s:g} s; {HOW_TO_START}"
     )
 
 

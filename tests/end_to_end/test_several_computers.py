@@ -255,6 +255,7 @@ print(sum(job.results()), flush=True)
     made.other.mend()
     out, _ = job.communicate(timeout=90)
     assert out.strip() == str(sum(range(120)))
+    assert "what runs is stopped" in made.other.file("hub.log").read_text(), "the lease is not forgiven"
     assert [row["name"] for row in made.hubs()] == ["gpu1"]
 
 

@@ -134,7 +134,7 @@ class Gate:
             if type(message) is Hello and judged.message is not None:
                 self._meet(arrived, who)
             return judged
-        judged = rights.of_hub(state.hubs.get(sender), who, message)
+        judged = rights.of_hub(state, state.hubs.get(sender), who, message)
         if isinstance(message, HubHello) and judged.message is not None:
             peer = self._meet(arrived, who)
             ip = str(peer.name[0]) if peer.name else ""

@@ -38,6 +38,7 @@ from nblb.protocol.messages import (
     StopAndKeep,
     StopCore,
     SubmitTask,
+    TaskFinished,
     TurnKnob,
 )
 from nblb.scheduling.hubs import Hub
@@ -127,6 +128,11 @@ def _of_task_on_hub(state: State, who: Who, message: Message) -> Judged:
     )
 
 
+def _is_child(state: State, task: str, parent: str) -> bool:
+    record = state.records.get(task)
+    return record is not None and record.spec.parent == parent
+
+
 def _hubs_of(state: State, who: Who) -> list[Hub]:
     return [hub for hub in state.hubs.values() if who.mark and hub.id.endswith(f"-{who.mark}")]
 
@@ -157,12 +163,15 @@ def of_json(state: State, who: Who, request: Any) -> str:
     return f"That task belongs to {owner!r}." if owner else ""
 
 
-def of_hub(hub: Hub | None, who: Who, message: Message) -> Judged:
+def of_hub(state: State, hub: Hub | None, who: Who, message: Message) -> Judged:
     """Judge a message that has arrived at the hubs' door; `hub` is the sender's, once it has said hello."""
     if who.role != "hub":
         return _denied(f"the key of {who.name!r} is no hub's; hubs need an invitation with --role hub")
     if isinstance(message, BlobWanted) and hub is not None and message.hash not in _named_by(hub):
         return _denied(f"no attempt of hub {who.name!r} names the blob {message.hash[:20]!r}")
+    follows = message.follows if isinstance(message, TaskFinished) else ()
+    if not all(_is_child(state, name, message.task) for _, name in follows):  # type: ignore[attr-defined]
+        return _denied(f"a call on hub {who.name!r} follows a task that it has not submitted")  # to get its result
     return Judged(message)
 
 

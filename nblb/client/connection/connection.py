@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nblb import task_api
+from nblb.access import connection_file
 from nblb.client import callbacks, front_end
 from nblb.client.connection.io_thread import IoThread
 from nblb.client.connection.ports import LoneOwner, Owner, Pending, error_of
@@ -229,7 +230,8 @@ class Connection:
 
     @property
     def address(self) -> str:
-        return self._io_thread.address or "an address that is not known yet"
+        plain, _ = connection_file.split(self._io_thread.address)
+        return plain or "an address that is not known yet"
 
     @property
     def connected(self) -> bool:

@@ -208,6 +208,29 @@ def test_a_hubs_key_submits_only_what_a_task_on_it_submits(lab: Guarded) -> None
     ask(nested, FetchTask(task="b1"), until=TaskRejected)
 
 
+def test_a_hub_gets_no_blobs_and_results_but_those_of_its_orders(lab: Guarded) -> None:
+    from nblb.protocol.messages import BlobMissing, BlobWanted, HoldBlob, PutBlob
+
+    anna, bob, hub = lab.dial(lab.join("anna")), lab.dial(lab.join("bob")), lab.dial(lab.join("gpu1", "hub"))
+    ask(anna, HELLO, until=Welcome)
+    ask(bob, HELLO, until=Welcome)
+    ask(anna, PutBlob(hash="secret", payload=Payload((b"of anna",))), task("a1"), until=TaskAccepted)
+    ask(bob, PutBlob(hash="code", payload=Payload((b"of bob",))), until=object, number=0)
+    ask(bob, task("b1", constants=("code",)), until=TaskAccepted)
+    said = ask(hub, HUB, WorkerStarted(worker="w"), WorkerStarted(worker="v"), until=RunTask, number=2)
+    orders = {order.task: order for order in said}
+    hub.send([BlobWanted(hash="secret"), BlobWanted(hash="code")])
+    (held,) = ask(hub, until=HoldBlob)
+    assert held.hash == "code"
+    assert not [m for m in hub.receive(0.2) if isinstance(m, (HoldBlob, BlobMissing))]
+    stolen = TaskFinished(task="b1", attempt=orders["b1"].attempt, follows=((0, "a1"),))
+    hub.send([TaskFinished(task="a1", attempt=orders["a1"].attempt, payload=Payload((b"of anna",))), stolen])
+    (ended,) = ask(anna, until=TaskEnded)
+    assert ended.task == "a1"
+    wait_until(lambda: any("follows a task" in str(line.get("reason")) for line in audit(lab)), 10.0)
+    assert not [m for m in bob.receive(0.2) if isinstance(m, TaskEnded)]
+
+
 def test_a_party_names_no_file_but_its_own(lab: Guarded) -> None:
     from nblb.shared_files.transfer import FilePart
 
