@@ -120,8 +120,9 @@ def _question(address: str, message: Message, timeout_s: float, core: CoreFile |
                     return said.value
     finally:
         line.close()
+    plain, _ = connection_file.split(address)
     raise LoadBalancerUnreachable(
-        f"the load balancer at {connection_file.split(address)[0]} does not answer within {timeout_s:g} s; {HOW_TO_START}"
+        f"the load balancer at {plain} does not answer within {timeout_s:g} s; {HOW_TO_START}"
     )
 
 
