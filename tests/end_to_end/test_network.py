@@ -59,14 +59,18 @@ def settings(settings: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def cluster(network: Network, parameters: Parameters) -> Iterator[Cluster]:
     """A core alone, on a computer of its own; we are its user there."""
-    words = [sys.executable, "-m", "nblb", "start", "--no-monitor", "--workers", "0"]
     settings = str(hand_over(parameters))
+
+    def run_there(*words: str) -> None:
+        command = [sys.executable, "-m", "nblb", *words, "--parameters", settings]
+        subprocess.run(network.at("core", command), check=True, capture_output=True)
+
     try:
-        subprocess.run(network.at("core", [*words, "--parameters", settings]), check=True, capture_output=True)
+        run_there("start", "--no-monitor", "--workers", "0")
         with contextlib.closing(launch.connect(parameters)) as cluster:
             yield cluster
     finally:
-        launch.stop(parameters)
+        run_there("stop")
 
 
 class Tunnel:
