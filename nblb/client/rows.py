@@ -96,7 +96,7 @@ class HubInfo(Row):
     name, host, ip, pid
         Its name, its computer and its process; the pid is 0 if the core does not know it.
     state
-        "up", or "suspect" if it has sent nothing for longer than a heartbeat.
+        "up", "draining", "leaving", or "suspect" if it has sent nothing for longer than a heartbeat.
     workers, busy
         The numbers of its workers, and of those that run a task.
     engine
@@ -107,6 +107,10 @@ class HubInfo(Row):
         Seconds since its last message.
     python, numpy
         The versions of its interpreter, as [major, minor], and of the NumPy that its workers import ("" for none).
+    nblb, cloudpickle
+        The versions of nblb and of cloudpickle that it runs.
+    disk
+        The share in use, 0 to 1, of the disk of its temporary files.
     address
         The address at which it answers health probes.
     functions, holds
@@ -133,6 +137,9 @@ class HubInfo(Row):
     age_s: float = 0.0
     python: list[int] = field(default_factory=list)
     numpy: str = ""
+    nblb: str = ""
+    cloudpickle: str = ""
+    disk: float = 0.0
     address: str = ""
     functions: list[str] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
@@ -157,9 +164,11 @@ class WorkerInfo(Row):
         The number of its group at the hub, and the priorities that it takes (inclusive).
     state
         "idle" or "busy".
-    task, first, n_items, task_name, user
-        Its work: the id of the submission, the first item and the number of items, the task's name, and its user.
-        The key of `n_items` is "items".
+    suspect
+        True if its hub has sent nothing for longer than a heartbeat.
+    task, first, n_items, task_name, job, user
+        Its work: the id of the submission, the first item and the number of items, the names of the task and of its
+        job ("" for none), and its user. The key of `n_items` is "items".
     progress
         0 to 100, as the task reports it.
     note
@@ -171,7 +180,9 @@ class WorkerInfo(Row):
     done
         The number of tasks that it has finished.
     cpu
-        Its use of the computer's cores, in percent.
+        The use of its computer's cores, in percent.
+    own_cpu, memory_mb
+        Its own use of the processor, in percent of a core, and its memory; None if its hub has not measured them.
     address, lb_port, hc_port
         The address at which its hub answers probes, and its ports: 0 for none.
 
@@ -189,10 +200,12 @@ class WorkerInfo(Row):
     minP: float = 0.0
     maxP: float = 0.0
     state: str = ""
+    suspect: bool = False
     task: str = ""
     first: int = 0
     n_items: int = 0
     task_name: str = ""
+    job: str = ""
     user: str = ""
     progress: float = 0.0
     note: str = ""
@@ -201,6 +214,8 @@ class WorkerInfo(Row):
     stand_in: bool = False
     done: int = 0
     cpu: float = 0.0
+    own_cpu: float | None = None
+    memory_mb: int | None = None
     address: str = ""
     lb_port: int = 0
     hc_port: int = 0
@@ -219,7 +234,11 @@ class UserInfo(Row):
     queued, running, done, failed
         The numbers of calls; lost calls count as failed.
     used_s
-        Recently used seconds of workers; past use counts half as much after each LB_FAIR_HALFLIFE_S.
+        The seconds of workers that the user has used.
+    recent_s
+        Those that count against the user's share now: past use counts half as much after each LB_FAIR_HALFLIFE_S.
+    occupied
+        The workers that the user's tasks occupy.
 
     Examples
     --------
@@ -232,6 +251,8 @@ class UserInfo(Row):
     done: int = 0
     failed: int = 0
     used_s: float = 0.0
+    recent_s: float = 0.0
+    occupied: int = 0
 
     _SHOWN = ("user", "queued", "running", "done", "failed")
 
@@ -396,8 +417,10 @@ class ClusterStatus(Row):
         The version of nblb that the core runs.
     uptime_s
         Seconds since the core started.
-    state_dir
-        The folder with its journal.
+    state_dir, runtime_dir
+        The folders with its journal and with its sockets.
+    disk
+        A dict of bytes: "journal" is the size of its journal, "free" and "total" tell of the disk that it is on.
     journal
         A dict: "commits" is the number of writes to the journal, and "commit_s" the seconds that all of them took.
     records
@@ -426,6 +449,8 @@ class ClusterStatus(Row):
     version: str = ""
     uptime_s: float = 0.0
     state_dir: str = ""
+    runtime_dir: str = ""
+    disk: dict[str, int] = field(default_factory=dict)
     journal: dict[str, float] = field(default_factory=dict)
     records: int = 0
     garbage: int = 0
