@@ -47,6 +47,7 @@ def register(commands: Commands) -> None:
         "--workers", type=count, metavar="N", help="workers in all, shared by the groups of WKHUB_WORKERS in proportion"
     )
     command.add_argument("--tasks", metavar="FILE", help=argparse.SUPPRESS)
+    command.add_argument("--core", default="", metavar="ADDRESS", help=argparse.SUPPRESS)  # the end of a tunnel
     command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground")
     add_presence(command)
     command.add_argument("--address", help="instead of MONITOR_IP")
@@ -80,7 +81,7 @@ def hub(options: argparse.Namespace) -> int:
     from nblb.system import child_processes
 
     parameters = settings(options, "hub")
-    worker_hub = WorkerHub(parameters, options.workers)
+    worker_hub = WorkerHub(parameters, options.workers, options.core)
     for name, function in _functions(options.tasks).items():
         worker_hub.add_packed(name, function)
     _collect_less_often()

@@ -89,6 +89,9 @@ class WorkerHub:
         Path of a parameters.json, a dict of its keys, or nothing for the defaults.
     workers
         How many workers to have in all; the groups of WKHUB_WORKERS share them in proportion to their sizes.
+    core
+        The address of the core's door for hubs, if it is not the one that follows from the parameters: the end of a
+        tunnel to another computer, for example.
 
     Examples
     --------
@@ -97,8 +100,10 @@ class WorkerHub:
     >>> hub.startWKHUB()
     """
 
-    def __init__(self, parametersfile: Any = None, workers: int | None = None) -> None:
-        self.parameters: Parameters = with_connection(load(parametersfile), "hub")
+    def __init__(self, parametersfile: Any = None, workers: int | None = None, core: str = "") -> None:
+        given = load(parametersfile)
+        self.parameters: Parameters = given if core else with_connection(given, "hub")
+        self._core_address = core
         self.refusal = ""  # why the core has refused this hub
         self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -240,6 +245,8 @@ class WorkerHub:
             grace_s=parameters.LB_CANCEL_GRACE_S,
             prefetch_s=parameters.LB_PREFETCH_MS / 1000.0,
             most_waits=parameters.WKHUB_MAX_STANDINS,
+            orphan_s=parameters.LB_ORPHAN_S,
+            results_s=parameters.LB_JOB_TTL_S,
         )
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialed
@@ -256,11 +263,11 @@ class WorkerHub:
             python=sys.version_info[:2],
             cloudpickle=cloudpickle.__version__,
             groups=self._groups,
-            address=self._probes.address,
+            address=self._probes.address if not self._core_address else "",  # through a tunnel it cannot be probed
             ip=self.parameters.WKHUB_IP,
             numpy=numpy_version(),
             lb_port=self.parameters.WKHUB_LBPORT,
-            hc_port=self._probes.port,
+            hc_port=self._probes.port if not self._core_address else 0,
             parent=os.getppid(),
             nblb=__version__,
         )
@@ -285,6 +292,8 @@ class WorkerHub:
 
     def _address(self) -> str:
         """Return the core's address for hubs; the core need not be there yet."""
+        if self._core_address:
+            return self._core_address
         if self.parameters.connection:
             return connection_file.read(Path(self.parameters.connection)).address()
         address = local_address(runtime_folder(self.parameters), "hubs")
@@ -295,7 +304,9 @@ class WorkerHub:
         return known or address
 
     def _dialled(self, address: str) -> Dialled:
-        return dial(address, hub_to_core, core_to_hub, self.parameters.LB_MAX_MESSAGE_MB)
+        line = dial(address, hub_to_core, core_to_hub, self.parameters.LB_MAX_MESSAGE_MB)
+        line.longest_silence_s = self.parameters.LB_SUSPECT_S
+        return line
 
     def _dial_again(self, now: float) -> None:
         """Dial another address if the core has one by now, while there is no connection."""
@@ -388,7 +399,7 @@ class WorkerHub:
         if self._was_connected:
             self._slots.line_up(now)
         else:
-            self._slots.line_down()
+            self._slots.line_down(now)
 
     def _share_files(self, welcome: Welcome) -> None:
         """Pass large buffers through files if the core and this hub see the same folder."""

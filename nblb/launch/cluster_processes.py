@@ -486,7 +486,7 @@ def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | N
         if not _is_there(parameters):
             raise _CoreGone("the core has ended while its hub started")
         address, _ = one_shot.find(parameters)
-        rows = [row for row in one_shot.ask(address, "hubs") if row["pid"] == process.pid]
+        rows = [row for row in _hubs_here(address) if row["pid"] == process.pid]
         return bool(rows) and rows[0]["workers"] >= wanted
 
     _wait_for(process, "hub", known)

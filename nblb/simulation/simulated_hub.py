@@ -123,7 +123,7 @@ class SimulatedHub:
 
     def disconnected(self) -> None:
         if self.alive and self._paused_until <= self.simulator.now:
-            self.slots.line_down()
+            self.slots.line_down(self.clock())
             self._plan_wake()
 
     def hear(self, sender: str, message: Message) -> None:

@@ -19,6 +19,7 @@ class Dialled(Protocol):
     connected: bool
     connections: int
     ready: list[int]
+    longest_silence_s: float
 
     @property
     def unsent_bytes(self) -> int: ...

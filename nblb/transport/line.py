@@ -44,6 +44,7 @@ class Line:
         self.garbage = 0
         self.ready: list[int] = []  # the extra descriptors that `receive` found readable
         self._unsent_bytes = 0
+        self.longest_silence_s = 0.0  # not used: TCP itself notices a dead peer (sockets.notice_silence)
         self._speaks, self._reader = speaks, hears.reader()
         self._refer: Refer | None = None
         self._outbox: deque[tuple[list[Buffer], int]] = deque()

@@ -38,6 +38,8 @@ class LocalLine:
         self.garbage = 0
         self.ready: list[int] = []  # the extra descriptors that `receive` found readable
         self.unsent_bytes = 0
+        self.longest_silence_s = 0.0  # after it the line disconnects and dials again; 0 for never
+        self._heard_at = 0.0
         self.asleep: AbstractContextManager[object] = contextlib.nullcontext()
         self._path = address.removeprefix(SCHEME)
         self._speaks, self._reader = speaks, hears.reader()
@@ -96,10 +98,19 @@ class LocalLine:
             is_readable = is_readable or bool(events & ~select.POLLOUT)
         if is_readable and self._socket is not None:
             return self._read(self._socket)
+        if self.longest_silence_s and self._socket is not None:
+            self._end_silence()
         return []
+
+    def _end_silence(self) -> None:
+        """Disconnect from a peer that has sent nothing for long: it may be the end of a dead tunnel."""
+        if monotonic() - self._heard_at > self.longest_silence_s:
+            self._hang_up()
 
     def _read(self, sock: socket.socket) -> list[Any]:
         messages: list[Any] = []
+        if self.longest_silence_s:
+            self._heard_at = monotonic()
         try:
             for packet in self._inflow.read(sock, TURN_MESSAGES):
                 try:
@@ -140,6 +151,7 @@ class LocalLine:
             self._pause_s = min(AGAIN_S[1], 2 * self._pause_s)
             return
         self._socket, self._fd = sock, sock.fileno()
+        self._heard_at = now
         self._pause_s = AGAIN_S[0]
         self.connected = True
         self.connections += 1

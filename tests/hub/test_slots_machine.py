@@ -264,7 +264,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule(restarted=st.booleans())
     def line_breaks(self, restarted: bool) -> None:
-        self.slots.line_down()
+        self.slots.line_down(self.now)
         self.core_epoch += restarted
 
     @rule()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -16,6 +17,7 @@ from nblb.transport.local_line import LocalLine
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow
 from nblb.transport.sockets import TURN_WORDS
 from tests.transport.parties import DEADLINE_S, WELCOME, arrivals, greet, heard
+from tests.waiting import wait_until
 
 IDENTITY = b"i" * (GREETING_BYTES - len(VERSION))
 
@@ -195,3 +197,31 @@ def test_lines_hear_each_other_again_after_the_core_was_another(doors: Doors) ->
     doors.send(arrived.sender, [WELCOME])
     assert heard(line) == [WELCOME]
     line.close()
+
+
+def test_a_silent_peer_is_dialled_again(tmp_path: Path) -> None:
+    """The end of a dead tunnel still takes connections, and nothing comes out of it."""
+    path = tmp_path / "dead"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen(8)
+        line = LocalLine(f"unix://{path}", client_to_core, core_to_client)
+        line.longest_silence_s = 0.05
+        try:
+            wait_until(lambda: line.receive(0.02) or line.connections >= 3, what="another connection")
+        finally:
+            line.close()
+
+
+def test_a_line_without_a_limit_bears_silence(tmp_path: Path) -> None:
+    path = tmp_path / "quiet"
+    with socket.socket(socket.AF_UNIX) as quiet:
+        quiet.bind(str(path))
+        quiet.listen(8)
+        line = LocalLine(f"unix://{path}", client_to_core, core_to_client)
+        try:
+            for _ in range(5):
+                line.receive(0.02)
+            assert (line.connected, line.connections) == (True, 1)
+        finally:
+            line.close()

@@ -24,6 +24,7 @@ class CoreLease:
         self.epoch = 0
         self.hello_at = 0.0  # next hello, while it is not up
         self.heartbeat_at = 0.0  # next heartbeat, while it is up
+        self.apart_since = 0.0  # since when it is not up
         self._received_at = 0.0
         self._acknowledged = 0.0  # send time of the latest message that the core has acknowledged
         self._greeted = 0.0  # when the last hello was sent; acknowledgements of earlier messages are void
@@ -76,8 +77,14 @@ class CoreLease:
 
     def break_(self, now: float) -> None:
         """Send a hello as soon as possible, since the core does not receive our messages or is a new one."""
-        self.is_up = False
+        self.drop(now)
         self.hello_at = now
+
+    def drop(self, now: float) -> None:
+        """Note that there is no connection to a core any more."""
+        if self.is_up:
+            self.apart_since = now
+        self.is_up = False
 
     def forgive(self) -> None:
         """Suspend the lease until the next Welcome: the core's process has ended, so it cannot reassign our work."""

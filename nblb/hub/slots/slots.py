@@ -12,7 +12,7 @@ workers.py (workers), blob_cache.py and lease.py. The rules:
 - A worker serves one user. A group whose idle workers have all served other users than the next slice's replaces one
   by a fresh process, which takes the slice: nothing that a task leaves in its process reaches another user's tasks.
 - Without a core, only HubHello is sent. When the core has acknowledged nothing for nearly `lease_s`, what runs is
-  stopped, because another hub may get it then (lease.py).
+  stopped, because another hub may get it then (lease.py). A hub that has nothing to run ends after `orphan_s`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefetch_s: float = 0.010
     blob_bytes: int = 1 << 30
     most_waits: int = 200  # workers at a time that have lent their slots to stand-ins
+    orphan_s: float = 0.0  # an idle hub ends that long after it has lost its core; 0 for never
+    results_s: float = 0.0  # … and one with results that no core has yet after this time, if it is longer
 
 
 class Slots:
@@ -82,6 +84,7 @@ class Slots:
         self._hello = hello
         lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
         self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, lease_s)
+        self._orphan_s, self._results_s = settings.orphan_s, settings.results_s
         self._blobs = BlobCache(settings.blob_bytes)
         self._workers_table = WorkerTable(hello.groups, new_worker_id)
         self._in_flight = InFlight(self._workers_table, self._say, settings.grace_s, settings.prefetch_s)
@@ -134,6 +137,7 @@ class Slots:
         out = self._begin()
         out += [command for group in self._workers_table.groups for command in self._workers_table.fill(group, now)]
         self._lease.break_(now)
+        self._lease.apart_since = now
         return out
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:
@@ -162,6 +166,9 @@ class Slots:
         out += self._workers_table.retire_parked(now)
         self._waits.tick(now)
         self._keep_lease(now)
+        if now >= self._orphaned_at():
+            self._leave(f"no core has answered for {self._orphan_s:g} s (LB_ORPHAN_S)", now)
+            out.append(Log("warning", f"this hub ends: {self._leaving}"))
         if self._leaving is not None and not self._has_left and not self._workers_table.is_busy:
             self._has_left = True
             self._say(HubGone(reason=self._leaving))
@@ -170,10 +177,23 @@ class Slots:
 
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do; None if that depends on another event."""
-        at = min(self._lease.deadline(), self._in_flight.deadline(), self._workers_table.next_to_retire())
+        at = min(
+            self._lease.deadline(),
+            self._in_flight.deadline(),
+            self._workers_table.next_to_retire(),
+            self._orphaned_at(),
+        )
         for slice_ in self._in_flight.unannounced:
             return min(at, slice_.started_at + NEWS_AFTER_S)
         return at if at < INFINITY else None
+
+    def _orphaned_at(self) -> float:
+        """Return when this hub ends because it has no core; never while a task runs."""
+        if not self._orphan_s or self._lease.is_up or self._leaving is not None or self._in_flight.slices:
+            return INFINITY
+        has_results = any(type(end) is TaskFinished for end in self._in_flight.ends.values())
+        wait_s = max(self._orphan_s, self._results_s) if has_results else self._orphan_s
+        return self._lease.apart_since + wait_s
 
     def stop(self, reason: str, now: float) -> list[Command]:
         """Begin to end the hub; Halt follows when its workers have finished."""
@@ -341,9 +361,10 @@ class Slots:
         self._lease.is_wired = True
         self._lease.break_(now)
 
-    def line_down(self) -> None:
+    def line_down(self, now: float) -> None:
         """Note that the line is cut: nothing can be sent."""
-        self._lease.is_wired = self._lease.is_up = False
+        self._lease.is_wired = False
+        self._lease.drop(now)
 
     def is_heartbeat_due(self, now: float) -> bool:
         """Return whether the next tick sends a heartbeat, for which `load` and `memory` should be current."""

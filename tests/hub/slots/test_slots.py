@@ -631,7 +631,7 @@ def test_ends_are_kept_until_they_are_committed_and_told_to_a_new_core() -> None
     rig.finish(a)
     rig.finish(b)
     rig.core(committed(a))
-    rig.slots.line_down()
+    rig.slots.line_down(rig.now)
     rig.forget()
     rig.run("e")
     assert not rig.said
@@ -700,7 +700,7 @@ def test_when_the_lease_is_over_what_runs_is_stopped() -> None:
 def test_there_is_no_lease_of_a_dead_core() -> None:
     rig = SlotsRig(1, suspect_s=5.0, lease_s=15.0)
     run = rig.run("a")
-    rig.slots.line_down()
+    rig.slots.line_down(rig.now)
     rig.slots.core_ended()
     rig.tick(100.0)
     assert rig.interrupts == []
@@ -814,7 +814,7 @@ def test_a_part_is_said_again_before_its_end_until_it_is_committed() -> None:
     rig.core(EndCommitted(task="t", attempt=1, offset=0))
     rig.finish(run)
     rig.forget()
-    rig.slots.line_down()
+    rig.slots.line_down(rig.now)
     rig.slots.line_up(rig.now)
     rig.tick()
     assert rig.messages(HubHello)[0].running == (Running(task="t", attempt=1, items=4),)
@@ -860,3 +860,69 @@ def test_functions_that_capture_much_go_sooner_than_constants(monkeypatch: pytes
         rig.core(committed(run))
     assert [command.hash for command in rig.commands(ForgetBlob)] == ["f0", "f1"]
     assert not rig.slots.wants(HoldBlob(hash="constant", payload=Payload((b"",))))
+
+
+def test_a_hub_whose_core_is_gone_for_long_ends_itself() -> None:
+    rig = SlotsRig(1, orphan_s=900.0)
+    rig.slots.line_down(rig.now)
+    deadline = rig.slots.next_deadline()
+    assert deadline is not None
+    assert deadline <= rig.now + 900.0
+    rig.tick(899.0)
+    assert not any(isinstance(command, Halt) for command in rig.done)
+    assert rig.slots.next_deadline() == rig.now + 1.0
+    rig.tick(1.0)
+    (halt,) = (command for command in rig.done if isinstance(command, Halt))
+    assert "no core has answered for 900 s (LB_ORPHAN_S)" in halt.reason
+
+
+def test_a_hub_that_never_finds_a_core_ends_itself_too() -> None:
+    rig = SlotsRig(1, welcome=False, orphan_s=900.0)
+    rig.tick(900.0)
+    assert any(isinstance(command, Halt) for command in rig.done)
+
+
+def test_a_core_that_comes_back_ends_the_countdown() -> None:
+    rig = SlotsRig(1, orphan_s=900.0)
+    rig.slots.line_down(rig.now)
+    rig.tick(800.0)
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    rig.core(Welcome(core="c", epoch=1, name="lab"))
+    rig.slots.line_down(rig.now)
+    rig.tick(800.0)
+    assert not any(isinstance(command, Halt) for command in rig.done)
+    rig.tick(100.0)
+    assert any(isinstance(command, Halt) for command in rig.done)
+
+
+def test_a_task_that_still_runs_puts_the_end_off() -> None:
+    rig = SlotsRig(1, orphan_s=900.0)
+    run = rig.run("t")
+    rig.slots.line_down(rig.now)
+    rig.slots.core_ended()  # so its lease does not stop it
+    rig.tick(1000.0)
+    deadline = rig.slots.next_deadline()
+    assert deadline is None or deadline > rig.now
+    assert not any(isinstance(command, Halt) for command in rig.done)
+    rig.stopped(run)
+    rig.tick()
+    assert any(isinstance(command, Halt) for command in rig.done)
+
+
+def test_results_that_no_core_has_yet_put_the_end_off() -> None:
+    rig = SlotsRig(1, orphan_s=900.0, results_s=5000.0)
+    run = rig.run("t")
+    rig.slots.line_down(rig.now)
+    rig.finish(run)
+    rig.tick(4999.0)
+    assert not rig.commands(Halt)
+    rig.tick(1.0)
+    assert rig.commands(Halt)
+
+
+def test_without_the_setting_a_hub_waits_for_ever() -> None:
+    rig = SlotsRig(1)
+    rig.slots.line_down(rig.now)
+    rig.tick(1e6)
+    assert not any(isinstance(command, Halt) for command in rig.done)
