@@ -64,6 +64,20 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     max_tasks_per_worker: Annotated[int, Meta(ge=0, description="a whole number of tasks, 0 for no limit")] = 0
 
 
+class RemoteHost(msgspec.Struct, frozen=True):
+    """One entry of WKHUB_HOSTS: a computer that is reached by SSH, and the hub on it."""
+
+    host: Annotated[
+        str,
+        Meta(pattern=r"^[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*$", description="a name for ssh, such as user@machine"),
+    ]
+    workers: Annotated[
+        Annotated[int, Meta(ge=0, le=100_000)] | None,
+        Meta(description="a whole number of workers, 0 or more, or null for those of WKHUB_WORKERS"),
+    ] = None
+    python: Annotated[str, Meta(description="the command that runs Python there")] = ""
+
+
 class Parameters(msgspec.Struct, frozen=True):
     """All settings under their names in parameters.json.
 
@@ -80,7 +94,7 @@ class Parameters(msgspec.Struct, frozen=True):
     WKHUB_LBPORT: Port
     WKHUB_HCPORT: Port
     WKHUB_WORKERS: Annotated[tuple[WorkerGroup, ...], Meta(description="a list of groups of workers")]
-    WKHUB_HOSTS: Annotated[tuple[str, ...], Meta(description="a list of names of computers reached by SSH")]
+    WKHUB_HOSTS: Annotated[tuple[RemoteHost, ...], Meta(description="a list of computers that are reached by SSH")]
     WKHUB_MAX_STANDINS: Count
     MONITOR_IP: Address
     MONITOR_PORT: Port
@@ -198,6 +212,12 @@ class Parameters(msgspec.Struct, frozen=True):
         return settings
 
 
+EXAMPLES: dict[type, str] = {
+    WorkerGroup: 'an object like {"nWorkers": 4, "minP": 0, "maxP": 9, "processP": 0}',
+    RemoteHost: 'a name for ssh or an object like {"host": "user@machine", "workers": 8, "python": "python3"}',
+}
+
+
 def load(source: Source = None) -> Parameters:
     """Load the parameters of a file or a mapping, completed with the defaults; None gives the defaults alone.
 
@@ -304,6 +324,12 @@ def _check(settings: Mapping[str, Any], source: str, folder: Path | None = None)
         settings["WKHUB_WORKERS"] = tuple(
             _fill(WorkerGroup, group, source, f"WKHUB_WORKERS[{index}]") for index, group in enumerate(groups)
         )
+    hosts = settings.get("WKHUB_HOSTS")
+    if isinstance(hosts, (list, tuple)):
+        settings["WKHUB_HOSTS"] = tuple(
+            _fill(RemoteHost, {"host": host} if isinstance(host, str) else host, source, f"WKHUB_HOSTS[{index}]")
+            for index, host in enumerate(hosts)
+        )
     for key in ("source", "connection"):
         if key in settings:
             _unknown(key, Parameters, source, "")
@@ -331,10 +357,7 @@ def _fill(kind: type[AnyStruct], given: Any, source: str, where: str) -> AnyStru
     if isinstance(given, kind):
         given = msgspec.structs.asdict(given)
     if not isinstance(given, Mapping):
-        raise ParametersError(
-            f"{source}: {where} is {_shown(given)}; it must be an object like "
-            '{"nWorkers": 4, "minP": 0, "maxP": 9, "processP": 0}.'
-        )
+        raise ParametersError(f"{source}: {where} is {_shown(given)}; it must be {EXAMPLES.get(kind, 'an object')}.")
     prefix = f"{where}." if where else ""
     hints = _hints(kind)
     values = {}
@@ -368,11 +391,6 @@ def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> N
 
 def _check_together(parameters: Parameters, source: str) -> None:
     """Check the rules that involve several values."""
-    if parameters.WKHUB_HOSTS:
-        raise ParametersError(
-            f"{source}: WKHUB_HOSTS is {_shown(parameters.WKHUB_HOSTS)}, and hubs on other computers cannot be started "
-            "from here; leave the key out, and run 'nblb join LINE' and 'nblb hub --cluster NAME' there."
-        )
     for index, group in enumerate(parameters.WKHUB_WORKERS):
         if group.options and group.engine == "processes":
             raise ParametersError(

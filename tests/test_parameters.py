@@ -95,7 +95,13 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"WKHUB_WORKERS": [{**GROUP, "maxP": float("inf")}]}, "it must be a finite number"),
     ({"WKHUB_WORKERS": [{**GROUP, "processP": 40}]}, "a niceness"),
     ({"WKHUB_WORKERS": [{**GROUP, "env": {"A": 1}}]}, "environment variables"),
-    ({"WKHUB_HOSTS": ["lab2"]}, r'parameters: WKHUB_HOSTS is \["lab2"\], .*leave the key out'),
+    ({"WKHUB_HOSTS": "lab2"}, r'parameters: WKHUB_HOSTS is "lab2"; it must be a list of computers'),
+    ({"WKHUB_HOSTS": [7]}, r"WKHUB_HOSTS\[0\] is 7; it must be a name for ssh or an object like .*user@machine"),
+    ({"WKHUB_HOSTS": ["-oProxyCommand=x"]}, r"WKHUB_HOSTS\[0\].host is .*; it must be a name for ssh"),
+    ({"WKHUB_HOSTS": ["lab2", "a b"]}, r"WKHUB_HOSTS\[1\].host"),
+    ({"WKHUB_HOSTS": [{"host": "lab2", "workers": -1}]}, r"WKHUB_HOSTS\[0\].workers is -1"),
+    ({"WKHUB_HOSTS": [{"hots": "lab2"}]}, r"did you mean host\?"),
+    ({"WKHUB_HOSTS": [{"workers": 2}]}, r"WKHUB_HOSTS\[0\].host is missing"),
     ({"WKHUB_WORKERS": [GROUP, {**GROUP, "options": {"a": 1}}]}, r'WKHUB_WORKERS\[1\].options is {"a": 1}, .*leave'),
 ]
 
@@ -216,3 +222,12 @@ def test_a_split_of_workers_is_whole_and_in_proportion(number: int, sizes: list[
     assert len(split) == len(sizes)
     if sum(sizes):
         assert all(abs(part - number * size / sum(sizes)) < 1 for part, size in zip(split, sizes, strict=True))
+
+
+def test_computers_that_are_reached_by_ssh() -> None:
+    both = load({"WKHUB_HOSTS": ["anna@lab2", {"host": "lab3", "workers": 8, "python": "/opt/python"}]})
+    assert [(entry.host, entry.workers, entry.python) for entry in both.WKHUB_HOSTS] == [
+        ("anna@lab2", None, ""),
+        ("lab3", 8, "/opt/python"),
+    ]
+    assert load(both.as_dict()).WKHUB_HOSTS == both.WKHUB_HOSTS

@@ -64,6 +64,7 @@ TESTED_ELSEWHERE = {
         "tests/broker/access/test_gate.py",
         "changes the keys of a gate, which that test invites and revokes",
     ),
+    "launch/ssh/role": ("tests/launch/ssh/test_hosts.py", "runs ssh, for which that test has a stand-in"),
     "_version": ("tests/test_init.py", "is one line, the number that `nblb.__version__` has"),
     "bench/cases": ("tests/bench/test_runner.py", CLUSTER),
     "bench/machine": ("tests/bench/test_runner.py", "measures this machine; the runner's report has its figures"),

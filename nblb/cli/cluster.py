@@ -16,7 +16,7 @@ from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.host import account
 from nblb.launch import notes, one_shot
-from nblb.launch.cluster_processes import StartWarning
+from nblb.launch.cluster_processes import StartWarning, StopWarning
 from nblb.system.console import printable
 from nblb.system.private_folder import with_connection
 
@@ -62,10 +62,14 @@ def start(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Stop the cluster; accepted tasks are kept and go on at the next start."""
-    found = launch.stop(settings(options))
+    """Stop the cluster; accepted tasks are kept and go on at the next start. Exit code 1: a hub elsewhere is left."""
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always", StopWarning)
+        found = launch.stop(settings(options))
+    for warning in left:
+        print(f"note      {warning.message}")
     print("stopped" if found else "nothing was running")
-    return 0
+    return 1 if left else 0
 
 
 def status(options: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.core_file import find_core_file
-from nblb.system.private_folder import runtime_folder
+from nblb.system.private_folder import runtime_folder, with_connection
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -35,6 +35,7 @@ LOG_BYTES = 8 * 1024 * 1024
 WATCH_S = 1.0
 MISSED = 2  # looks in succession at which a file is missing: the first time, its folder may be about to be removed
 MOST_OTHERS = 3  # looks at a file that another process has locked; a mere reader locks it for a moment, too
+HOST_AGAIN_S = 15.0  # between two attempts to reach a computer of WKHUB_HOSTS
 CORE_GONE_S = 5.0  # Health Check and Monitor end this long after a core that has ended on purpose
 
 
@@ -47,6 +48,12 @@ def register(commands: Commands) -> None:
         "--workers", type=count, metavar="N", help="workers in all, shared by the groups of WKHUB_WORKERS in proportion"
     )
     command.add_argument("--tasks", metavar="FILE", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--host", metavar="USER@MACHINE", help="run it on another computer, over ssh (needs no password)"
+    )
+    command.add_argument("--python", default="", metavar="COMMAND", help="with --host: the command for Python there")
+    command.add_argument("--make-venv", action="store_true", help="with --host: install nblb there if it is missing")
+    command.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)  # the starter has compared versions
     command.add_argument("--core", default="", metavar="ADDRESS", help=argparse.SUPPRESS)  # the end of a tunnel
     command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground")
     add_presence(command)
@@ -77,6 +84,10 @@ def core(options: argparse.Namespace) -> int:
 
 def hub(options: argparse.Namespace) -> int:
     """Run a hub of workers until SIGTERM, Ctrl-C, or the core's order to stop."""
+    if options.host is not None:
+        return _hub_elsewhere(options)
+    if options.python or options.make_venv:
+        raise NblbError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
     from nblb.hub.worker_hub import WorkerHub
     from nblb.system import child_processes
 
@@ -93,6 +104,54 @@ def hub(options: argparse.Namespace) -> int:
     if worker_hub.refusal:
         raise NotAllowed(f"the core refuses this hub: {worker_hub.refusal}")
     return 0
+
+
+def _hub_elsewhere(options: argparse.Namespace) -> int:
+    """Keep a hub on another computer until it ends, or until SIGTERM or Ctrl-C, which end it."""
+    from nblb.launch.ssh import hosts, probe, role
+
+    parameters = with_connection(settings(options))
+    hosts.refuse_remote_core(parameters)
+    python, differs = options.python, ""
+    if not options.checked and not options.presence:
+        computer = hosts.look(options.host, python, options.make_venv)
+        print(probe.summary(computer), flush=True)
+        python = computer.python
+    ending = threading.Event()
+    stops: list[Callable[[], None]] = []
+
+    def stop() -> None:
+        ending.set()
+        for each in stops:
+            each()
+
+    with _role(options, parameters, hosts.ROLE, stop) as presence:
+        _end_with_core(parameters, stop, bool(options.presence))
+        if not options.checked and options.presence:  # started with the core, perhaps before that computer
+            presence.say(host=options.host)
+            patient = hosts.patient_look(
+                options.host, python, lambda text: _note_trouble(presence, text), lambda: ending.wait(HOST_AGAIN_S)
+            )
+            if patient is None:
+                return 0
+            print(probe.summary(patient), flush=True)
+            python, differs = patient.python, probe.trouble(patient)
+        workers = [] if options.workers is None else ["--workers", str(options.workers)]
+        kept = role.RemoteHub(parameters, options.host, python or "python3", workers, presence, differs)
+        stops.append(kept.stop)
+        if ending.is_set():
+            kept.stop()
+        ended = kept.run()
+    if ended.failed:
+        raise NblbError(ended.failed)
+    if ended.left:
+        print(f"WKHUB - {ended.left}", flush=True)
+    return 0 if not ended.left else 1
+
+
+def _note_trouble(presence: RoleLock, text: str) -> None:
+    presence.say(trouble=text)
+    print(f"WKHUB - {text}; another attempt follows in {HOST_AGAIN_S:g} s", flush=True)
 
 
 def _start_again(presence: RoleLock) -> None:

@@ -386,18 +386,21 @@ class Cluster:
             self.connection.wait_for(answer)
 
     def add_hub(self, **options: Any) -> Any:
-        """Start one more hub on this computer.
+        """Start one more hub on this computer, or on another one over ssh.
 
         Parameters
         ----------
         options
-            `workers`, the number of its workers (WKHUB_WORKERS by default). `host` and `engine` are refused until
-            other computers and engines are supported.
+            `workers`, the number of its workers (WKHUB_WORKERS by default). `host`, another computer by its name for
+            the system's ssh, such as "user@machine"; what differs there is printed before the start. With `host`:
+            `python`, the command that runs Python there, and `make_venv`, True to make a virtual environment there
+            with the versions of this process if nblb is missing. `engine` is refused until other engines are supported.
 
         Returns
         -------
         Any
-            The process of the hub, with `pid`, and `log`, the path of its log.
+            The process of the hub, with `pid`, and `log`, the path of its log; for another computer, the process here
+            that keeps the connection, with `host` and `differences` as well.
 
         Raises
         ------
@@ -409,6 +412,7 @@ class Cluster:
         Examples
         --------
         >>> cluster.add_hub(workers=4)
+        >>> cluster.add_hub(host="anna@lab2", workers=16)
         """
         if self._launcher is None:
             raise NblbError("this cluster was not started or connected to by nblb.launch; start a hub with 'nblb hub'")
@@ -431,7 +435,8 @@ class Cluster:
 
         The card of the cluster shows them.
         """
-        return [*getattr(self._launcher, "notes", ()), *compatible.notes(self._hubs)]
+        elsewhere: Callable[[], list[str]] = getattr(self._launcher, "hub_troubles", list)
+        return [*getattr(self._launcher, "notes", ()), *elsewhere(), *compatible.notes(self._hubs)]
 
     def stop(self) -> None:
         """Stop the core and its hubs. Tasks in the journal continue after the next start."""

@@ -23,6 +23,8 @@ from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import notes, one_shot
 from nblb.launch.presence import lock_file, present
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
+from nblb.launch.ssh import hosts, probe
+from nblb.launch.ssh.command import check_host
 from nblb.system.core_file import CoreFile, find_core_file, former_runtime_folders
 from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder, with_connection
@@ -51,6 +53,10 @@ class StartWarning(UserWarning):
     """A warning that a start did not do what was asked; the cluster's `notes` have the same sentences."""
 
 
+class StopWarning(UserWarning):
+    """A warning that a stop could not end a hub on another computer."""
+
+
 @dataclass
 class Started:
     """The processes that one call of start has started; a Cluster's Launcher (client/cluster.py)."""
@@ -77,25 +83,31 @@ class Started:
 
     def give_up(self) -> None:
         """Ends the processes started here and no other, after a start that failed."""
-        end(self._pids(), STOP_GRACE_S)
+        kept = self._pids(hosts.ROLE)
+        end([pid for pid in self._pids() if pid not in kept], STOP_GRACE_S)
+        end(kept, hosts.STOP_GRACE_S)
 
     def _pids(self, role: str = "") -> list[int]:
         return [process.pid for process in self.processes if role in ("", process.role)]
 
     def add_hub(self, **options: Any) -> RoleProcess:
-        """Starts one more hub, with its own number of `workers=`; it also ends with the `with` block."""
+        """Starts one more hub, with its own number of `workers=`; it also ends with the `with` block.
+
+        With `host=` it starts on another computer over ssh; `python=` is the command for Python there, and
+        `make_venv=True` installs nblb there if it is missing.
+        """
         workers = options.pop("workers", None)
         host, engine = options.pop("host", None), options.pop("engine", None)
-        if host:
-            raise NblbError(
-                f"no hub on {host} can be started from here: run 'nblb join LINE' and 'nblb hub --cluster NAME' there, "
-                "with the line of 'nblb invite NAME --role hub'; without a host the hub starts on this computer"
-            )
+        python, make_venv = options.pop("python", None) or "", options.pop("make_venv", None) or False
+        if not host and (python or make_venv):
+            raise TypeError("add_hub(): python and make_venv are for a hub on another computer, which host= names")
         if engine not in {None, "processes"}:
             raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")
         if options:
-            raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has workers, host and engine")
-        process = add_hub(self.parameters, workers)
+            raise TypeError(
+                f"add_hub() has no option {next(iter(options))!r}; it has workers, host, python, make_venv and engine"
+            )
+        process = add_hub(self.parameters, workers, host or "", python, make_venv)
         self.processes.append(process)
         return process
 
@@ -104,6 +116,10 @@ class Started:
 
     def monitor_trouble(self) -> str:
         return notes.monitor_trouble(self.parameters)
+
+    def hub_troubles(self) -> list[str]:
+        """A sentence for each hub on another computer that is away or lacks something."""
+        return hosts.troubles(self.parameters)
 
 
 def start(
@@ -221,7 +237,7 @@ def stop(parameters: Source = None) -> bool:
             found = True
             _stop_core(core, chosen)
         # Only processes started for a role: a hub or a core may also run in a thread of a user's notebook.
-        end(_processes(folders), STOP_GRACE_S)
+        _end_all(folders)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)  # no process uses it any more
     return found
@@ -241,6 +257,15 @@ def _processes(folders: Sequence[Path]) -> list[int]:
     return list(dict.fromkeys([*listed, *started_with([folder / SETTINGS for folder in folders])]))
 
 
+def _end_all(folders: Sequence[Path]) -> None:
+    """Ends the cluster's processes on this computer, and warns of hubs elsewhere that could not be ended."""
+    elsewhere = [one.pid for folder in folders for one in present(folder, hosts.ROLE)]
+    end([pid for pid in _processes(folders) if pid not in elsewhere], STOP_GRACE_S)
+    end(elsewhere, hosts.STOP_GRACE_S)
+    for sentence in hosts.not_ended(folders):
+        warnings.warn(sentence, StopWarning, stacklevel=3)
+
+
 def _refuse_elsewhere(core: CoreFile) -> None:
     """Raises if this core, which does not answer, is another computer's."""
     if core.is_on_another_computer:
@@ -250,9 +275,13 @@ def _refuse_elsewhere(core: CoreFile) -> None:
         )
 
 
-def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProcess:
-    """Starts one more hub on this machine; returns when it is registered with the core."""
+def add_hub(
+    parameters: Source = None, workers: int | None = None, host: str = "", python: str = "", make_venv: bool = False
+) -> RoleProcess:
+    """Starts one more hub, on this machine or over ssh on `host`; returns when it is registered with the core."""
     chosen = with_connection(settle(parameters))
+    if host:
+        return _add_hub_on(host, chosen, workers, python, make_venv)
     if chosen.connection:
         chosen = with_connection(chosen, "hub")
     else:
@@ -263,6 +292,23 @@ def add_hub(parameters: Source = None, workers: int | None = None) -> RoleProces
     except BaseException:
         started.give_up()
         raise
+
+
+def _add_hub_on(host: str, parameters: Parameters, workers: int | None, python: str, make_venv: bool) -> RoleProcess:
+    """Compares the other computer with this one, prints the difference, and starts a hub there."""
+    check_host(host)
+    hosts.refuse_remote_core(parameters)
+    parameters.groups(workers)  # raises for a wrong number before anything is started
+    one_shot.find(parameters)  # knows best why there is no core
+    computer = hosts.look(host, python, make_venv)
+    print(probe.summary(computer), flush=True)
+    process = hosts.start(parameters, host, workers, computer.python, computer)
+    try:
+        hosts.wait(process, parameters)
+    except BaseException:
+        end([process.pid], hosts.STOP_GRACE_S)
+        raise
+    return process
 
 
 class _InUse(NblbError):
@@ -286,6 +332,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
         _wait_for_hub(hub, parameters, workers)
     if workers != 0 and not ahead:
         ensure_hub(parameters, address, workers, started)
+    started.processes += hosts.ensure_all(parameters)
     if not _is_there(parameters):
         raise _CoreGone(f"the core at {address} has just ended")
 

@@ -24,7 +24,7 @@ SUFFIX = ".here"
 
 @dataclass(frozen=True)
 class RunningRole:
-    """A living process of a cluster: its role ("core", "hub", "health", "monitor") and its recorded data."""
+    """A living process of a cluster: its role ("core", "hub", "health", "monitor" or "ssh") and its recorded data."""
 
     role: str
     pid: int

@@ -1,4 +1,4 @@
-"""Starts a role of the cluster (core, hub, health, monitor) as a detached process.
+"""Starts a role of the cluster (core, hub, health, monitor, ssh) as a detached process.
 
 Detached means: its own session, no terminal, no inherited files, output to a log. So it outlives the kernel or script
 that started it, and neither Ctrl-C nor a closed browser ends it.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "parameters.json"  # in the runtime folder: the settings of all processes that were started
 SCRIPT = Path(isolated_python.__file__).name  # the first code of each process that is started
+WORDS = {"health": ("health", "--watch"), "ssh": ("hub",)}  # role -> its command, if it is not its name
 LONE = frozenset({"health", "monitor"})  # roles with one process per cluster; a core has its own lock
 LOG_BYTES = 4 * 1024 * 1024  # a longer log is rotated when its role starts again
 TAIL_LINES = 20
@@ -104,14 +105,19 @@ def write_private(folder: Path, name: str, content: bytes) -> Path:
     return Path(temporary).replace(folder / name)
 
 
-def spawn(role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "") -> RoleProcess:
-    """Starts `nblb ROLE` detached, without the caller's folder and PYTHON* variables (system/isolated_python.py)."""
+def spawn(
+    role: str, parameters: Parameters, arguments: Sequence[str] = (), log_name: str = "", lock: RoleLock | None = None
+) -> RoleProcess:
+    """Starts `nblb ROLE` detached, without the caller's folder and PYTHON* variables (system/isolated_python.py).
+
+    `lock`: the role's lock, if the caller has taken it already.
+    """
     settings = hand_over(parameters)
-    presence = RoleLock(settings.parent, role, alone=role in LONE)
-    if not presence.take(for_child=True):
+    presence = lock or RoleLock(settings.parent, role, alone=role in LONE)
+    if lock is None and not presence.take(for_child=True):
         raise NblbError(f"the {role} of '{parameters.name}' runs already ({presence.path})")
     log = _open_log(parameters, log_name or role)
-    words = (role, "--watch") if role == "health" else (role,)
+    words = WORDS.get(role, (role,))
     there = ("--connect", parameters.connection) if parameters.connection else ()
     given = ("--parameters", str(settings), *there, "--presence", str(presence.file), str(presence.path))
     # A hub runs the caller's functions in the caller's folder; the other roles must not keep that folder in use.

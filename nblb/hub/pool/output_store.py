@@ -160,10 +160,10 @@ class OutputStore:
         return cls(0, 0, False, lambda *_: None)
 
     def open(self, folder: str) -> None:
-        """Use the folder that the core created; if it does not exist here, the core is on another machine."""
+        """Use the folder that the core created; without access to it, this hub is another computer's or account's."""
         if folder == self._folder or not self._most:
             return
-        self._folder = folder if folder and Path(folder).is_dir() and os.access(folder, os.W_OK) else ""
+        self._folder = folder if folder and os.access(folder, os.W_OK) and Path(folder).is_dir() else ""
         if self._folder:
             about = os.statvfs(folder)
             self._reserve = min(RESERVE_BYTES, about.f_blocks * about.f_frsize // RESERVE_SHARE)

@@ -110,18 +110,25 @@ class LbMagics(Magics):
     @spoken
     def lb_stop(self, args: Any) -> None:
         """Stop the cluster: core, hubs and Monitor. What the journal holds waits for the next start."""
+        from nblb.launch.cluster_processes import StopWarning
+
         cluster = current(args.parameters)
         before: Any = cluster.snapshot()
         with contextlib.suppress(LoadBalancerUnreachable):  # a dead core is stopped as well
             before = cluster.status()
-        cluster.stop()
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always", StopWarning)
+            cluster.stop()
+        for warning in left:
+            print(warning.message)
         if not getattr(before, "known", True):
             print(f"{before.name} has stopped; its core did not answer any more.")
             return
-        left, hubs = before.queued + before.running, before.hubs
-        kept = f" {wording.number(left, 'unfinished task')} {'is' if left == 1 else 'are'} kept for the next start."
+        unfinished, hubs = before.queued + before.running, before.hubs
+        verb = "is" if unfinished == 1 else "are"
+        kept = f" {wording.number(unfinished, 'unfinished task')} {verb} kept for the next start." if unfinished else ""
         there = wording.number(hubs if isinstance(hubs, int) else len(hubs), "hub")
-        print(f"{before.name} has stopped: {there}, {wording.number(before.workers, 'worker')}.{kept if left else ''}")
+        print(f"{before.name} has stopped: {there}, {wording.number(before.workers, 'worker')}.{kept}")
 
     @line_magic
     @magic_arguments()
@@ -196,13 +203,21 @@ class LbMagics(Magics):
     @line_magic
     @magic_arguments()
     @argument("--workers", type=int, default=None, metavar="N", help="number of its workers; default: WKHUB_WORKERS")
-    @argument("--host", default=None, metavar="USER@MACHINE", help="another computer (not available yet)")
+    @argument(
+        "--host", default=None, metavar="USER@MACHINE", help="another computer, which ssh reaches without a password"
+    )
+    @argument("--python", default=None, metavar="COMMAND", help="with --host: the command that runs Python there")
+    @argument("--make-venv", action="store_true", help="with --host: install nblb there, in an environment of its own")
     @argument("--engine", default=None, help="how its workers run: processes (others are not available yet)")
     @spoken
     def lb_hub(self, args: Any) -> None:
-        """Start one more hub on this machine."""
-        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine)
-        print(f"a hub with pid {hub.pid} has joined; %lb_status shows all, its log is {hub.log}")
+        """Start one more hub, on this computer or over ssh on another one."""
+        if args.host is None and (args.python or args.make_venv):
+            raise UsageError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
+        elsewhere = {"python": args.python, "make_venv": args.make_venv} if args.host is not None else {}
+        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere)
+        which = f"with pid {hub.pid}" if args.host is None else f"on {args.host}"
+        print(f"a hub {which} has joined; %lb_status shows all, its log is {hub.log}")
 
     @line_magic
     @magic_arguments()

@@ -127,11 +127,20 @@ def test_hub_is_one_call(shell: Any, cluster: FakeCluster, capsys: pytest.Captur
     assert "hub-2.log" in capsys.readouterr().out
 
 
+def test_a_hub_on_another_computer_is_one_call(shell: Any, cluster: FakeCluster) -> None:
+    shell.run_line_magic("lb_hub", "--host anna@lab2 --workers 3 --python '/opt/my python' --make-venv")
+    options = {"workers": 3, "host": "anna@lab2", "engine": None, "python": "/opt/my python", "make_venv": True}
+    assert cluster.calls == [("add_hub", options)]
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("--host anna@lab2", "no hub on anna@lab2 can be started from here: .*nblb join"),
+        ("--host -oProxyCommand=x", "expected one argument"),
+        ("--host 'anna lab2'", "the host is 'anna lab2'; it must be a name for ssh"),
         ("--engine dask", "the engine 'dask' does not exist"),
+        ("--python python3.12", "for a hub on another computer: add --host"),
+        ("--make-venv", "for a hub on another computer: add --host"),
     ],
 )
 def test_a_hub_elsewhere_is_one_sentence(
