@@ -36,6 +36,9 @@ class JournalPort(Protocol):
     @property
     def full_reason(self) -> str: ...
 
+    @property
+    def is_gone(self) -> bool: ...
+
 
 class FullDisk:
     """Commits the journal for the core's loop, and handles a commit that fails for lack of room."""
@@ -80,7 +83,7 @@ class FullDisk:
         try:
             self._journal.commit()
         except JournalFull:
-            if not self._make_room():
+            if self._journal.is_gone or not self._make_room():
                 raise
             self._say("warning", "LB - THE DISK IS FULL : the oldest output of tasks was given up")
             self._journal.commit()

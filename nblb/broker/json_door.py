@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from nblb.broker import queries
+from nblb.errors import JournalError
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
@@ -252,6 +253,8 @@ def _result(view: TaskView) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         said = "The result is a Python object, which the JSON door does not open; collect it with nblb's Client."
         return {"progress": 100, "result": None, "error": said}
+    except (JournalError, OSError) as error:
+        return {"progress": None, "result": None, "error": f"The result is lost: {error}"}
     return {"progress": 100, "result": result}
 
 

@@ -43,7 +43,7 @@ from nblb.host import account
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
 from nblb.protocol.journal_entries import TaskForgotten
-from nblb.protocol.messages import Failure, Refused, TaskEnded, TaskState
+from nblb.protocol.messages import Answer, CallTold, Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
@@ -140,6 +140,7 @@ class LoadBalancer:
                 self.scheduler.administer = KeyChanges(self._gate).perform
             self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
+            self._tell_damage(now)
             self._outputs.sweep(self.scheduler.state.records)
             self._history = UsageHistory(folder if parameters.LB_DURABILITY != "none" else None)
             self._history.load(self.scheduler.state)
@@ -189,6 +190,14 @@ class LoadBalancer:
         clients, hubs = (addresses[door].rpartition(":")[2] for door in ("clients_remote", "hubs_remote"))
         return int(clients), int(hubs)
 
+    def _tell_damage(self, now: float) -> None:
+        """Report what the journal has lost, and end what must not run again."""
+        damage = self.journal.damage
+        for sentence in damage.sentences:
+            self.console.say("error", f"LB - JOURNAL DAMAGED : {sentence}")
+        if damage.lost_orders:
+            self._perform(self.scheduler.lost_entries("the journal has lost entries", now))
+
     def _about(self) -> dict[str, Any]:
         """Return this core's addresses and identity, for its connection file and for status queries."""
         return {
@@ -206,6 +215,7 @@ class LoadBalancer:
             "state_dir": str(self.parameters.state_dir),
             "runtime_dir": str(self.doors.folder),
             "durability": self.parameters.LB_DURABILITY,
+            "lost": self.journal.damage.sentences[:5],
         }
 
     def _close(self) -> None:
@@ -256,6 +266,7 @@ class LoadBalancer:
             self.scheduler.next_deadline(),
             self._dead_hubs.deadline(),
             self._disk.deadline(),
+            self.journal.deadline(),
             self._out.deadline(),
             self._history.deadline(),
             self._gate.deadline() if self._gate is not None else None,
@@ -370,7 +381,7 @@ class LoadBalancer:
             self._send_withheld(now)
         doors.drained.clear()  # it only ended the wait, so that _send_withheld runs
         if doors.unsayable:
-            self._note_unsayable()
+            self._note_unsayable(now)
         if not doors.gone and not doors.untaken:
             return
         self._again = True
@@ -391,16 +402,20 @@ class LoadBalancer:
             if self._backpressure.add(address, message):
                 self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
 
-    def _note_unsayable(self) -> None:
-        """Report a result that can no longer be read as lost, so that its client does not wait for ever."""
+    def _note_unsayable(self, now: float) -> None:
+        """Let the scheduler end what can no longer be read, so that nobody waits for it for ever."""
         unsayable, self.doors.unsayable = self.doors.unsayable, []
         for address, message, error in unsayable:
             self.console.say("error", f"LB - CANNOT SEND {type(message).__name__} TO {address} : {error}")
+            self._perform(self._safely(self.scheduler.unreadable, address, message, str(error), now))
             if isinstance(message, TaskEnded) and message.payload is not None:
-                lost = Failure(kind="TaskLost", message=f"its result cannot be read any more: {error}")
+                lost = Failure(kind="TaskLost", message=f"its result is lost: {error}")
                 end = msgspec.structs.replace(message, state=TaskState.LOST, payload=None, failure=lost, holes=())
                 self._out.add(address, end)
-                self._again = True
+            elif isinstance(message, CallTold):
+                answer = Answer(request=message.request, error=f"the call cannot be read: {error}", kind="NblbError")
+                self._out.add(address, answer)
+            self._again = True
 
     def _send_withheld(self, now: float) -> None:
         for address, wish in self._backpressure.take(self.doors.is_slow):

@@ -325,6 +325,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
     started.notes[:] = filter(None, [notes.address(parameters), *notes.differences(parameters)])
     address = ensure_core(parameters, started, lambda: ahead.extend(_while_core_starts(parameters, workers, started)))
     started.note(notes.security(parameters))
+    started.note(notes.lost_entries(parameters))
     ensure_alone("health", parameters, started)
     if monitor:
         ensure_monitor(parameters, started)

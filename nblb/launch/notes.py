@@ -1,5 +1,5 @@
 """Notes on requests that a start could not fulfil: settings that differ from those of the running processes, a Monitor
-on another port or on none, an address that other computers cannot reach.
+on another port or on none, an address that other computers cannot reach; and on what a damaged journal has lost.
 
 They do not prevent a start; the cluster's card, `nblb start` and `nblb status` show them.
 """
@@ -125,6 +125,13 @@ def monitor_trouble(parameters: Parameters) -> str:
 
 def monitor_log(parameters: Parameters) -> Path:
     return parameters.state_dir / "logs" / "monitor.log"
+
+
+def lost_entries(parameters: Parameters) -> str:
+    """The note on a core whose journal was damaged when it started; "" for a sound one."""
+    core = None if parameters.connection else find_core_file(parameters)
+    lost = core.about.get("lost") if core is not None else None
+    return f"the journal is damaged: {'; '.join(map(str, lost))}" if isinstance(lost, list) and lost else ""
 
 
 def _free(parameters: Parameters, port: int) -> bool:

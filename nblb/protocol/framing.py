@@ -125,6 +125,11 @@ class Payload:
     def is_away(self) -> bool:
         return self._away is not None
 
+    @property
+    def away(self) -> Away | None:
+        """The place of the bytes while they are not in memory."""
+        return self._away
+
     def put_away(self, away: Away) -> None:
         """Replace the bytes in memory by their place."""
         self._away, self._buffers = away, ()

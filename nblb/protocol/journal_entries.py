@@ -28,7 +28,8 @@ from nblb.protocol.messages import Failure, OpenJob, SubmitTask, TaskState
 # 3: the row of a single-item submission names the hub to which it was assigned in the same turn
 # 4: an open attempt has the time of its assignment; the sums by task name and by user have tables of their own
 # 5: the priority of a submission may be changed: such an entry is in the table of failed attempts
-SCHEMA = 5
+# 6: each row has a checksum, and each file that was handed over a row
+SCHEMA = 6
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag=True):

@@ -350,7 +350,7 @@ class AttemptReports:
         held = self._held(hub, message.task, message.first, message.attempt, now)
         if held is not None:
             held.worker = message.worker or held.worker
-            self._let_go(held, now)
+            self.let_go_lost(held, now)
             for task in list(held.tasks):
                 if task.state is TaskState.CANCELLING:
                     self.state.fail(task, "TaskStopped", None, now)
@@ -376,7 +376,7 @@ class AttemptReports:
     def attempt_lost(self, held: Assignment, cause: str, reason: str, now: float) -> None:
         """Retry or end an attempt whose worker died ("WorkerDied") or whose hub is gone ("HubSilent")."""
         state, spec = self.state, held.record.spec
-        self._let_go(held, now)
+        self.let_go_lost(held, now)
         for task in list(held.tasks):
             if task.state is TaskState.CANCELLING:
                 state.fail(task, cause, None, now)
@@ -395,7 +395,7 @@ class AttemptReports:
         """
         most, tasks = self.state.policy.most_ends, list[Slice]()
         for one in held:
-            self._let_go(one, now)
+            self.let_go_lost(one, now)
             tasks += one.tasks
         for orphan in orphans:
             del self.state.orphans[orphan.fence]
@@ -421,7 +421,7 @@ class AttemptReports:
                 counts = guilty is None and task.crashes + 1 < most
                 self._requeue(task, "HubSilent", reason, now, crashed=counts)
 
-    def _let_go(self, held: Assignment, now: float) -> None:
+    def let_go_lost(self, held: Assignment, now: float) -> None:
         """Release a lost attempt; its time is still charged to its user."""
         spent_s = max(0.0, now - held.started_at - held.reported_s) if held.started_at else 0.0
         charged_s = self.state.let_go(held, now, spent_s)

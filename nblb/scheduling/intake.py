@@ -361,7 +361,7 @@ class Intake:
     def _retry(self, client: ConnectedClient, record: Submission, function: str, now: float) -> int:
         state = self.state
         again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
-        if not again or record.forgotten:
+        if not again or record.forgotten or record.arguments_released:
             return 0
         if function:
             self._give_code(record, again, function, now)

@@ -73,6 +73,7 @@ from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention
 from nblb.scheduling.state import ConnectedClient, Policy, State
 from nblb.scheduling.steering import Steering
+from nblb.scheduling.unreadable import Unreadable
 
 ChangeAccess = Callable[[str, Administer, float], "tuple[Any, list[Command]]"]  # user, message, now
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
@@ -98,6 +99,7 @@ class Scheduler:
         self.steering = steering = Steering(self.state)
         self.intake = Intake(self.state, steering)
         self.outcome = AttemptReports(self.state)
+        self.unreadables = Unreadable(self.state, self.outcome)
         self.liveness = Liveness(self.state, self.outcome)
         self.dispatch = Dispatch(self.state)
         self.notices = Notices(self.state)
@@ -262,6 +264,16 @@ class Scheduler:
     def blob_lost(self, name: str, reason: str) -> list[Command]:
         """Reject what waits for a blob whose bytes cannot be read."""
         self.intake.blob_lost(name, reason)
+        return self._taken()
+
+    def unreadable(self, address: str, message: Message, reason: str, now: float) -> list[Command]:
+        """Handle a message that cannot be sent, because its payload can no longer be read."""
+        self.unreadables.unreadable(address, message, reason, now)
+        return self._taken()
+
+    def lost_entries(self, reason: str, now: float) -> list[Command]:
+        """Handle a journal that has lost entries, once its state is restored."""
+        self.unreadables.may_have_begun(reason, now)
         return self._taken()
 
     def task_view(self, task_id: str) -> TaskView | None:

@@ -27,10 +27,12 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "CacheHit": DONE,
         "FollowedDone": DONE,
         "FollowedFailed": FAILED,
+        "JournalDamaged": LOST,
     },
     QUEUED: {
         "RunTask": ASSIGNED,
         "CancelTask": CANCELLED,
+        "JournalDamaged": LOST,
     },
     ASSIGNED: {
         "TaskStarted": RUNNING,
@@ -47,6 +49,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "StopTask": CANCELLING,
         "CancelTask": CANCELLED,
         "TimeoutPassed": FAILED,
+        "JournalDamaged": LOST,
     },
     RUNNING: {
         "TaskStarted": RUNNING,
@@ -63,6 +66,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "StopTask": CANCELLING,
         "CancelTask": CANCELLED,
         "TimeoutPassed": FAILED,
+        "JournalDamaged": LOST,
     },
     CANCELLING: {
         "TaskStarted": CANCELLING,
@@ -73,7 +77,10 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "WorkerDied": CANCELLED,
         "HubSilent": CANCELLED,
     },
-    DONE: {"CancelTask": CANCELLED},  # the seed's rule: cancelling a finished task drops its result
+    DONE: {
+        "CancelTask": CANCELLED,  # the seed's rule: cancelling a finished task drops its result
+        "ResultDamaged": LOST,
+    },
     FAILED: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
     CANCELLED: {},
     LOST: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},

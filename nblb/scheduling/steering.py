@@ -202,7 +202,7 @@ class Steering:
     def _no_call(self, record: Submission, message: FetchCall) -> str:
         if not 0 <= message.item < record.items:
             return f"task {message.task} has {record.items} items, and {message.item} is not one of them"
-        if not record.spec.payload.buffers:
+        if record.arguments_released:
             return f"the arguments of {record.spec.name} were dropped when it was done"
         if not record.spec.function:
             return f"{record.spec.name} runs a function that only its hub has"

@@ -198,6 +198,11 @@ class Submission:
             return payload
         return payload.part(task.first, task.items, self.items)
 
+    @property
+    def arguments_released(self) -> bool:
+        """True if the arguments were dropped, so that nothing of it can run again."""
+        return self.spec.payload.nbytes == 0 and not self.spec.payload.is_away
+
     def change_priority(self, priority: float) -> None:
         """Set the priority of all that has not begun."""
         self.earlier_priorities = (*self.earlier_priorities[-7:], self.spec.priority)

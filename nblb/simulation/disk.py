@@ -50,6 +50,7 @@ class Disk:
     """The journal that FullDisk commits (a JournalPort), on a disk that may fail; `watch` gets each committed batch."""
 
     full_reason = "no space left on device (simulated)"
+    is_gone = False
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator

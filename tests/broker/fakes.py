@@ -44,6 +44,8 @@ class FakeScheduler:
         self.handled: list[tuple[str, Message]] = []
         self.refused: list[str] = []
         self.gone_ones: list[tuple[str, bool]] = []
+        self.unreadable_ones: list[tuple[str, Message, str]] = []
+        self.lost = ""
         self.ticks = 0
         self.held = False
         self.given_up: set[str] = set()
@@ -55,6 +57,14 @@ class FakeScheduler:
 
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
         self.restored = list(entries)
+        return []
+
+    def unreadable(self, address: str, message: Message, reason: str, now: float) -> list[Command]:
+        self.unreadable_ones.append((address, message, reason))
+        return []
+
+    def lost_entries(self, reason: str, now: float) -> list[Command]:
+        self.lost = reason
         return []
 
     def handle(self, sender: str, message: Message, now: float) -> list[Command]:

@@ -254,6 +254,7 @@ def test_a_result_whose_file_is_gone_is_told_as_lost(core: Running, parameters: 
     assert ended.state is TaskState.LOST
     assert "cannot be read" in ended.failure.message
     assert "CANNOT SEND TaskEnded" in core.said.getvalue()
+    assert [type(message) for _, message, _ in core.scheduler.unreadable_ones] == [TaskEnded]
 
 
 def test_a_hub_whose_process_has_ended_is_known_to_be_dead(core: Running) -> None:

@@ -64,6 +64,7 @@ from nblb.scheduling.submission import Submission
 
 Fence = tuple[str, int, int]
 ANNA = "client:anna"
+VOID = (TaskState.CANCELLED, TaskState.LOST)  # what may follow DONE: a cancel, and damage to the result's file
 EVERYTHING = Group(workers=1, minP=-1e6, maxP=1e6)
 
 
@@ -338,7 +339,7 @@ class World:
             for item in _items(entry):
                 key = entry.task, item
                 before = self.kept.get(key)
-                again = before is None or (before.state is TaskState.DONE and entry.state is TaskState.CANCELLED)
+                again = before is None or (before.state is TaskState.DONE and entry.state in VOID)
                 assert again, f"{key} was {before} and is {entry}"
                 assert entry.state is not TaskState.DONE or key not in self.cancelled, f"{key} was cancelled: {entry}"
                 self.kept[key] = entry
@@ -355,7 +356,7 @@ class World:
                 raise AssertionError(f"a client hears {ended}, kept is {kept}")
             before = self.ended.get(key)
             if before is not None and before != ended:
-                assert ended.state is TaskState.CANCELLED, f"{key} has ended as {before} and again as {ended}"
+                assert ended.state in VOID, f"{key} has ended as {before} and again as {ended}"
             self.ended[key] = ended
             if ended.state is TaskState.CANCELLED:
                 self.cancelled.add(key)

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Container
 from pathlib import Path
 
+from nblb.broker.journal.file_checks import FileChecks
 from nblb.host import network_file_system
 from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory
@@ -37,15 +38,35 @@ class _Claim:
                 os.unlink(self._path)  # noqa: PTH108  # runs while the interpreter ends, too
 
 
+class StoredPart(FilePart):
+    """A buffer in a file that a sender has handed over; it is checked before the core reads or names it."""
+
+    __slots__ = ("_checks",)
+
+    def __init__(self, checks: FileChecks, root: str, name: str, at: int, nbytes: int) -> None:
+        super().__init__(root, name, at, nbytes)
+        self._checks = checks
+
+    def check(self) -> None:
+        """Raise DamagedFile if the content is not what was handed over."""
+        self._checks.check(self.name)
+
+    def read(self) -> Buffer:
+        """Return the bytes; raise DamagedFile if they are not those that were handed over."""
+        self.check()
+        return super().read()
+
+
 class FileClaims:
     """The claimed files of one state folder; `counted` are the files that rows need."""
 
-    def __init__(self, root: Path, counted: Container[str]) -> None:
+    def __init__(self, root: Path, counted: Container[str], checks: FileChecks) -> None:
         self.root = str(root.absolute())
         # The folder announced to parties; none on a network file system, where each write would wait for a server.
         self.offered = "" if network_file_system(root) else self.root
         self.has_lost = False  # a message of this turn has named a file that is gone
         self._counted = counted
+        self._checks = checks
         self._sweep_at = 0.0
         self._claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
         private_folder(root / INCOMING)
@@ -63,12 +84,22 @@ class FileClaims:
         return name in self._claims
 
     def refers(self, part: Part) -> bool:
-        """Return True if this part is in the folder, so that parties that see the folder can get it by name."""
-        return isinstance(part, FilePart) and part.root == self.root
+        """Return True if this part is in the folder, so that parties that see the folder can get it by name.
+
+        Raises
+        ------
+        DamagedFile
+            It does, and its content is not what was handed over.
+        """
+        if not isinstance(part, FilePart) or part.root != self.root:
+            return False
+        if isinstance(part, StoredPart):
+            part.check()
+        return True
 
     def find(self, name: str, at: int, nbytes: int) -> Part | Buffer:
         """Claim a file that a sender has handed over; a file that is gone raises when it is read."""
-        part = FilePart(self.root, checked(name), at, nbytes)
+        part = StoredPart(self._checks, self.root, checked(name), at, nbytes)
         try:
             fd = open_file(self.root, name, at + nbytes)
         except OSError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.damage import Damage
 from nblb.broker.journal.file_claims import FileClaims, settled
 from nblb.broker.journal.rows import INLINE
 from nblb.broker.journal.state_folder import StateFolder
@@ -20,6 +21,7 @@ from nblb.protocol.journal_entries import (
     TaskForgotten,
     TaskKept,
 )
+from nblb.shared_files.transfer import is_handed_over
 from nblb.system.private_folder import private_folder
 
 
@@ -33,13 +35,14 @@ class MemoryJournal:
 
     durability = "none"
     epoch = 1
-    is_tight = False
+    is_tight = is_gone = False
     full_reason = ""
     commits, commit_s = 0, 0.0
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.core = uuid.uuid4().hex  # a new core each time: promises of an earlier one are void
         self.warning = ""
+        self.damage = Damage()
         self.unkept: list[tuple[AnyEntry, Exception]] = []
         self._folder = StateFolder(folder, name)
         try:
@@ -89,6 +92,7 @@ class MemoryJournal:
             return
         self._files.setdefault(of, []).extend(names)
         self._blobs.take(names)
+        self._blobs.checks.added(name for name in names if is_handed_over(name))
         self._blobs.drop_unneeded()
         settled(payload)
 
@@ -113,6 +117,7 @@ class MemoryJournal:
         for name, payload in large:
             self._blobs.unload(name, payload)
         self._blobs.remove_released()
+        self._blobs.checks.gone.clear()
 
     def withdraw(self, tasks: set[str]) -> bool:  # noqa: ARG002
         return False
@@ -125,6 +130,9 @@ class MemoryJournal:
 
     def rest(self) -> None:
         pass
+
+    def deadline(self) -> None:
+        return None
 
     def replay(self) -> Iterator[AnyEntry]:
         return iter(())

@@ -1,4 +1,4 @@
-"""The tables of the journal, and the rows that one commit adds and deletes.
+"""The tables of the journal, and the rows that one commit adds and deletes; each row has a checksum (seal.py).
 
 Rows are found by number, so no index is kept on disk: each submission gets the next number, and its later rows have
 the key number * SPAN + a running count. Attempts are written once a turn as one compact row, which is deleted when
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from nblb.broker.journal.blob_files import BlobFiles
+from nblb.broker.journal.seal import sealed
 from nblb.protocol.framing import IN_MEMORY, Part, Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,
@@ -43,6 +44,7 @@ SUMS = (
     "CREATE TABLE statistics (name TEXT PRIMARY KEY, entry BLOB)",
     "CREATE TABLE users (user TEXT PRIMARY KEY, entry BLOB)",
 )
+FILES = "CREATE TABLE files (name TEXT PRIMARY KEY, size INT, changed INT, crc INT)"
 TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE blobs (hash TEXT PRIMARY KEY, file TEXT, entry BLOB)",
@@ -54,7 +56,21 @@ TABLES = (
     "CREATE TABLE failed (key INTEGER PRIMARY KEY, entry BLOB)",
     "CREATE TABLE collected (n INTEGER PRIMARY KEY, expires REAL)",
     *SUMS,
+    FILES,
 )
+
+# The tables whose entries are sealed, with the columns that the checksum covers besides the entry.
+SEALED: dict[str, tuple[str, ...]] = {
+    "blobs": ("hash", "file"),
+    "published": ("name",),
+    "statistics": ("name",),
+    "users": ("user",),
+    "jobs": ("job",),
+    "tasks": ("n", "files"),
+    "failed": ("key",),
+    "attempts": ("turn",),
+    "ends": ("key", "first", "items", "attempt", "files"),
+}
 
 
 class AttemptRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -188,6 +204,8 @@ class RowBatch:
         self.arguments: list[tuple[int, list[str]]] = []  # of arguments, by submission
         self.spent: list[int] = []  # submissions that no longer need their arguments
         self.large: list[tuple[str, Payload]] = []  # the file, and the payload now in it
+        self.checks: list[tuple[str, int, int]] = []  # files handed over: name, size, time of change
+        self.unchecked: list[tuple[str]] = []  # handed-over files that are gone
         self.moves: list[tuple[bool, int, int, int]] = []  # an attempt opens or closes: opens, number, first, items
         self.nbytes = 0
 
@@ -217,7 +235,8 @@ class RowBatch:
         self.numbers[entry.spec.task] = number
         if entry.spec.items == 1:
             self.singles[number] = len(self.tasks)
-        self.tasks.append((number, " ".join(files) or None, row, None))
+        named = " ".join(files) or None
+        self.tasks.append((number, named, sealed(row, number, named), None))
         if files:
             self.arguments.append((number, files))
 
@@ -227,7 +246,8 @@ class RowBatch:
             return
         row, files = self._row(entry)
         named = " ".join(files) or None
-        self.ends.append((self._key(number), entry.first, entry.items, entry.attempt, named, row))
+        columns = self._key(number), entry.first, entry.items, entry.attempt, named
+        self.ends.append((*columns, sealed(row, *columns)))
         self.moves.append((False, number, entry.first, entry.items))
         if files:
             self.files.append((number, files))
@@ -246,13 +266,15 @@ class RowBatch:
     def _attempt_failed(self, entry: AttemptFailed) -> None:
         number = self._number(entry.task)
         if number is not None:
-            self.failed.append((self._key(number), self._row(entry)[0]))
+            key = self._key(number)
+            self.failed.append((key, sealed(self._row(entry)[0], key)))
             self.moves.append((False, number, entry.first, entry.items))
 
     def _priority_kept(self, entry: PriorityKept) -> None:
         number = self._number(entry.task)
         if number is not None:
-            self.failed.append((self._key(number), self._row(entry)[0]))
+            key = self._key(number)
+            self.failed.append((key, sealed(self._row(entry)[0], key)))
 
     def _collected(self, entry: Collected) -> None:
         number = self._number(entry.task)
@@ -270,20 +292,21 @@ class RowBatch:
             self.forgotten.append((number, entry.task))
 
     def _job_kept(self, entry: JobKept) -> None:
-        self.jobs[entry.spec.job] = self._row(entry)[0]
+        self.jobs[entry.spec.job] = sealed(self._row(entry)[0], entry.spec.job)
 
     def _job_forgotten(self, entry: JobForgotten) -> None:
         self.jobs[entry.job] = None
 
     def _blob_kept(self, entry: BlobKept) -> None:
         row, files = self._row(entry)
-        self.blobs[entry.hash] = (" ".join(files) or None, row)
+        named = " ".join(files) or None
+        self.blobs[entry.hash] = (named, sealed(row, entry.hash, named))
 
     def _blob_forgotten(self, entry: BlobForgotten) -> None:
         self.blobs[entry.hash] = None
 
     def _published(self, entry: Published) -> None:
-        self.published[entry.name] = self._row(entry)[0] if entry.hash else None
+        self.published[entry.name] = sealed(self._row(entry)[0], entry.name) if entry.hash else None
 
     def _statistics_kept(self, entry: StatisticsKept) -> None:
         self.statistics[entry.name] = entry
@@ -327,14 +350,16 @@ class RowBatch:
             work += _replacing("published", "name", [(name, row) for name, row in self.published.items()])
         if self.statistics:
             entries = self.statistics.items()
-            work += _replacing("statistics", "name", [(n, self._row(e)[0] if e.total else None) for n, e in entries])
+            rows = [(n, sealed(self._row(e)[0], n) if e.total else None) for n, e in entries]
+            work += _replacing("statistics", "name", rows)
         if self.users:
-            work += _replacing("users", "user", [(name, self._row(entry)[0]) for name, entry in self.users.items()])
+            users = [(name, sealed(self._row(entry)[0], name)) for name, entry in self.users.items()]
+            work += _replacing("users", "user", users)
         if self.jobs:
             work += _replacing("jobs", "job", [(job, row) for job, row in self.jobs.items()])
         if self.blobs:
-            rows = [(name, *row) if row else (name, None) for name, row in self.blobs.items()]
-            work += _replacing("blobs", "hash", rows)
+            blobs = [(name, *row) if row else (name, None) for name, row in self.blobs.items()]
+            work += _replacing("blobs", "hash", blobs)
         if self.tasks:
             work.append(("REPLACE INTO tasks VALUES (?, ?, ?, ?)", self.tasks))
         if self.ends:
@@ -344,9 +369,13 @@ class RowBatch:
         if self.collected:
             work.append(("REPLACE INTO collected VALUES (?, ?)", self.collected))
         if self.attempts:
-            row = msgspec.msgpack.encode(self.attempts)
+            row = sealed(msgspec.msgpack.encode(self.attempts), self._known.turn)
             self.nbytes += len(row)
             work.append(("REPLACE INTO attempts VALUES (?, ?)", [(self._known.turn, row)]))
+        if self.checks:
+            work.append(("REPLACE INTO files VALUES (?, ?, ?, NULL)", self.checks))
+        if self.unchecked:
+            work.append(("DELETE FROM files WHERE name = ?", self.unchecked))
         if empty_turns:
             work.append(("DELETE FROM attempts WHERE turn = ?", [(turn,) for turn in empty_turns]))
         if self.forgotten:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from nblb.broker.journal.rows import SUMS, TABLES
+from nblb.broker.journal.rows import FILES, SEALED, SUMS, TABLES
+from nblb.broker.journal.seal import sealed
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 
@@ -27,22 +28,34 @@ def _add_sums(db: sqlite3.Connection) -> None:
         db.execute(table)
 
 
+def _add_seals(db: sqlite3.Connection) -> None:
+    db.execute(FILES)
+    db.create_function("sealed", -1, sealed, deterministic=True)
+    for table, columns in SEALED.items():
+        db.execute(f"UPDATE {table} SET entry = sealed(entry{''.join(f', {name}' for name in columns)})")
+
+
 # The step from each schema to the next: changes tables and rows, only with `execute`, inside an open transaction.
 UPGRADES: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda _db: None,  # rows of schema 1 can be read unchanged
     2: _add_hubs,
     3: _add_sums,
     4: lambda _db: None,  # likewise rows of schema 4
+    5: _add_seals,
 }
 
 
-def prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
-    """Set up this connection and upgrade its database for use as a journal."""
+def prepare(
+    db: sqlite3.Connection, path: Path, durability: str, inspect: Callable[[sqlite3.Connection], None] | None = None
+) -> None:
+    """Set up this connection and upgrade its database for use as a journal; `inspect` sees it before any change."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")  # also spares the shared-memory file beside the WAL
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
     db.execute("PRAGMA wal_autocheckpoint = 0")  # `rest` and `commit` choose the moment
     db.execute("PRAGMA cache_size = -4000")
+    if inspect is not None:
+        inspect(db)
     schema = db.execute("PRAGMA user_version").fetchone()[0]
     if schema > SCHEMA:
         raise JournalError(
@@ -81,5 +94,6 @@ def _upgrade(db: sqlite3.Connection, path: Path, schema: int) -> None:
 def damaged(path: Path, verb: str, error: Exception) -> JournalError:
     """Return the error for a journal that cannot be opened, read or written."""
     return JournalError(
-        f"The journal {path} cannot be {verb}: {error}. If it is damaged, move its folder away and start again."
+        f"The journal {path} cannot be {verb}: {error}. If it is damaged, 'nblb doctor --journal' with the same "
+        "parameters says what can still be read, and makes a new journal of it with --repair."
     )

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nblb.broker.journal.blob_files import lost_reason
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.rows import INLINE, SPAN
-from nblb.errors import JournalError
+from nblb.broker.journal.seal import sealed
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,
@@ -264,20 +266,33 @@ TABLES = {TaskKept: "tasks (n, entry)", EndKept: "ends (key, entry)", AttemptFai
 @pytest.mark.decoder
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_row_is_a_journal_error_or_another_entry(journal: Journal, data: st.DataObject) -> None:
+def test_a_damaged_row_costs_its_entry_and_no_other(tmp_path: Path, data: st.DataObject) -> None:
+    journal = Journal(Path(tempfile.mkdtemp(dir=tmp_path)))
     kind = data.draw(st.sampled_from([TaskKept, EndKept, AttemptFailed]))
-    row, _ = journal._encode(data.draw(fill(kind)))
-    db = journal._db
-    for table in ("tasks", "ends", "failed"):
-        db.execute(f"DELETE FROM {table}")
-    db.execute("INSERT INTO tasks (n, entry) VALUES (1, ?)", (journal._encode(kept("whole"))[0],))
     key = 2 if kind is TaskKept else SPAN
-    db.execute(f"INSERT INTO {TABLES[kind]} VALUES (?, ?)", (key, spoilt(data, row)))
-    try:
-        found = list(journal.replay())
-    except JournalError:
+    columns: tuple[Any, ...] = {TaskKept: (2, None), EndKept: (SPAN, 0, 1, 1, None)}.get(kind, (SPAN,))
+    row = sealed(journal._encode(data.draw(fill(kind)))[0], *columns)
+    damaged = spoilt(data, row)
+    db = journal._db
+    whole = sealed(journal._encode(kept("whole"))[0], 1, None)
+    db.execute("INSERT INTO tasks (n, entry) VALUES (1, ?)", (whole,))
+    db.execute(f"INSERT INTO {TABLES[kind]} VALUES (?, ?)", (key, damaged))
+    if kind is EndKept:
+        db.execute("UPDATE ends SET first = 0, items = 1, attempt = 1")
+    found = list(journal.replay())
+    journal.close()
+    assert found[0] == kept("whole")
+    if damaged == row:
+        assert [type(entry) for entry in found] == [TaskKept, kind]
         return
-    assert [type(entry) for entry in found] == [TaskKept, kind]
+    assert journal.damage
+    assert len(found) <= 2
+    if kind is EndKept:
+        assert isinstance(found[1], EndKept)
+        assert (found[1].task, found[1].state) == ("whole", TaskState.LOST)
+    elif kind is TaskKept and len(found) == 2:
+        assert isinstance(found[1], TaskKept)
+        assert lost_reason(found[1].spec.payload) or not found[1].spec.payload.nbytes
 
 
 def test_attempts_that_begin_and_end_in_one_commit_take_no_others_along(tmp_path: Path) -> None:

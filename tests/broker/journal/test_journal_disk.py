@@ -96,8 +96,10 @@ def test_a_missing_file_is_said_by_name(tmp_path: Path, journal: Journal) -> Non
     journal.close()
     (file,) = files(tmp_path)
     file.unlink()
+    (entry,) = reopened(tmp_path)
+    assert isinstance(entry, TaskKept)
     with pytest.raises(JournalError, match=str(file)):
-        reopened(tmp_path)
+        entry.spec.payload.buffers  # noqa: B018
 
 
 # ── no room ──
@@ -245,7 +247,7 @@ def test_an_older_journal_is_upgraded_step_by_step(tmp_path: Path, monkeypatch: 
 
 def test_a_damaged_journal_is_said_by_name(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(JournalError, match="move its folder away"):
+    with pytest.raises(JournalError, match="nblb doctor --journal"):
         Journal(tmp_path)
 
 
@@ -337,7 +339,7 @@ def test_the_file_does_not_grow_with_what_is_forgotten(tmp_path: Path, journal: 
         names = [f"{turn}-{n}" for n in range(300)]
         write(journal, *(kept(name, b"x" * 1000) for name in names), *(ended(name) for name in names))
         write(journal, *(TaskForgotten(name) for name in names))
-        journal._checkpoint("TRUNCATE")
+        journal._checkpoint()
         sizes.append((tmp_path / "journal.sqlite").stat().st_size)
     assert sizes[-1] <= sizes[1]
     assert journal._numbers.of_task == {}

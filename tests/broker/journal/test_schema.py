@@ -16,6 +16,7 @@ import pytest
 
 from nblb.broker.journal import schema
 from nblb.broker.journal.journal import Journal
+from nblb.broker.journal.seal import contents, sealed
 from nblb.errors import JournalError
 from nblb.protocol.journal_entries import SCHEMA
 from tests.broker.journal import schemas
@@ -97,8 +98,8 @@ def give_collections_a_reason(db: sqlite3.Connection) -> None:
     """A step as one might be needed: a new column, and a new required field in the rows of another table."""
     db.execute("ALTER TABLE collected ADD COLUMN why TEXT NOT NULL DEFAULT 'told'")
     for name, row in db.execute("SELECT job, entry FROM jobs").fetchall():
-        entry = msgspec.msgpack.decode(row) | {"share": 1}
-        db.execute("UPDATE jobs SET entry = ? WHERE job = ?", (msgspec.msgpack.encode(entry), name))
+        entry = msgspec.msgpack.decode(contents(row)) | {"share": 1}
+        db.execute("UPDATE jobs SET entry = ? WHERE job = ?", (sealed(msgspec.msgpack.encode(entry), name), name))
 
 
 def tomorrow(monkeypatch: pytest.MonkeyPatch, step: Any = give_collections_a_reason) -> None:
@@ -115,7 +116,7 @@ def test_an_upgrade_changes_tables_and_rows(sample: Path, monkeypatch: pytest.Mo
             journal = Journal(sample)
             assert journal._db.execute("SELECT why FROM collected").fetchall() == [("told",)]
             (row,) = journal._db.execute("SELECT entry FROM jobs").fetchone()
-            assert msgspec.msgpack.decode(row)["share"] == 1
+            assert msgspec.msgpack.decode(contents(row))["share"] == 1
             assert list(journal.replay()) == before
             journal.close()
     assert version(sample) == SCHEMA + 1
