@@ -19,7 +19,7 @@ QUIET_S = 90.0  # longer than LB_RESULT_TTL_S, so that a collected result costs 
 TRUST_S = 60.0
 PIECE = 1024 * 1024  # checked in one go, in an idle moment
 READ = 256 * 1024
-CLOSE_S = 2.0  # for the checksums that are missing when the core closes
+CLOSE_S = 1.0  # for the checksums that are missing when the core closes
 
 
 class DamagedFile(OSError):

@@ -44,6 +44,10 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024  # in the WAL before `rest` makes a checkpoin
 WAL_BYTES = 64 * 1024 * 1024  # in the WAL before `commit` makes a checkpoint
 
 
+class _Gone(OSError):
+    """The journal's path no longer leads to it."""
+
+
 class Journal:
     """The journal of one core in its state folder; `core` and `epoch` identify the core and this start of it.
 
@@ -70,7 +74,7 @@ class Journal:
         self._replayed = self._is_closed = False
         self._folder = StateFolder(folder, name)
         self._witness = JournalWitness(self.path)
-        self._inode = 0
+        self._inode, self._name = 0, str(self.path)
         try:
             self._blobs = BlobFiles(folder / "blobs", sync=durability == "full")
             self._files = NeededFiles(self._blobs)
@@ -136,6 +140,8 @@ class Journal:
         self._witness.begin(core, mark + 1)
 
     def _error(self, error: Exception, verb: str) -> JournalError:
+        if isinstance(error, _Gone):
+            return JournalFull(self._gone_reason)
         if _no_room(error):
             return JournalFull(f"The disk of {self.path.parent} is full, so the journal cannot be {verb}; make room.")
         return damaged(self.path, verb, error)
@@ -171,7 +177,7 @@ class Journal:
     def is_gone(self) -> bool:
         """True if the journal's path no longer leads to it, so that no later core would find what it contains."""
         try:
-            return os.stat(self.path).st_ino != self._inode  # noqa: PTH116  # at each commit of new tasks
+            return os.stat(self._name).st_ino != self._inode  # noqa: PTH116  # at each commit of new tasks
         except OSError:
             return True
 
@@ -217,8 +223,6 @@ class Journal:
                 pass
         begun = perf_counter()
         self.unload_sent()
-        if self._pending.begins_anything() and self.is_gone:
-            raise JournalFull(self._gone_reason)
         while True:
             try:
                 batch = self._write()
@@ -238,6 +242,8 @@ class Journal:
         batch = RowBatch(self._numbers, self._encode)
         try:
             self._gather(batch)
+            if (batch.tasks or batch.blobs) and self.is_gone:
+                raise _Gone
             self._blobs.settle()
             batch.write(self._db, self._attempts.empty_turns)
         except (sqlite3.Error, OSError) as error:

@@ -8,8 +8,9 @@ were promised. So the journal writes, after each commit, a record of fixed lengt
     mark     a number that the first commit of each WAL raises, in the table `meta`
     size     of the WAL behind the last commit; 0: unknown, so the WAL may be shorter
     header   the first bytes of the WAL, which distinguish it from others
-    at       the wall clock
     closed   whether the core ended in good order, so that there is no WAL
+
+The file's time of change is that of the last commit.
 
 The record is not synchronised with the disk. After a power loss it may be older than the journal, which is harmless;
 with LB_DURABILITY "process" it may be newer, and then it says how much the power loss has cost.
@@ -22,8 +23,7 @@ import shutil
 import sqlite3
 import struct
 import tempfile
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -33,7 +33,9 @@ from nblb.broker.journal.damage import Damage, put_aside, when
 TRIAL = "journal.trial-"
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
-_record = struct.Struct(">8s32sQQ32sd?")
+_record = struct.Struct(">8s32sQQ32s?")
+_changing = struct.Struct(">Q")
+_SIZE_AT, _HEADER_AT = 48, 56
 _MAGIC = b"nblbwit1"
 
 
@@ -50,53 +52,61 @@ class Promise:
 
 
 class JournalWitness:
-    """The witness file of one journal; `promise` is what it says."""
+    """The witness file of one journal; `promise` is what an earlier core wrote there."""
 
     def __init__(self, journal: Path) -> None:
         self.path = journal.with_name("journal.witness")
-        self._wal = journal.with_name(journal.name + "-wal")
+        self._wal_path = journal.with_name(journal.name + "-wal")
         self.promise = read(self.path)
-        self._file = -1
+        self._file = self._wal = -1
+        self._record = bytearray()  # as in the file, without its checksum
+        self._bounds_wal = False
 
     def begin(self, core: str, mark: int) -> None:
         """Promise what the journal contains now, with the first commit of a new WAL as its last one."""
-        self.promise = Promise(core, mark, self._size(), _header(self._wal), time.time())
-        self._write()
+        self._open_wal()
+        record = _record.pack(_MAGIC, core.encode(), mark, 0, _header(self._wal_path), False)
+        self._record, self._bounds_wal = bytearray(record), self._wal >= 0
+        self.committed()
 
     def committed(self) -> None:
         """Promise what was committed until now."""
-        if self.promise is not None and self.promise.size:
-            self.promise = replace(self.promise, size=self._size(), at=time.time())
+        if self._bounds_wal:  # a few microseconds, after each commit
+            _changing.pack_into(self._record, _SIZE_AT, os.fstat(self._wal).st_size)
             self._write()
 
     def loosen(self, closed: bool = False) -> None:
         """Promise no length of the WAL, because it is about to be moved into the database."""
-        if self.promise is not None:
-            header = b"" if closed else self.promise.header
-            self.promise = replace(self.promise, size=0, header=header, closed=closed, at=time.time())
-            self._write()
+        if not self._record:
+            return
+        self._bounds_wal = False
+        _changing.pack_into(self._record, _SIZE_AT, 0)
+        if closed:
+            self._record[_HEADER_AT : _HEADER_AT + HEADER_BYTES] = bytes(HEADER_BYTES)
+            self._record[-1] = 1
+        self._write()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close the files."""
+        for file in (self._file, self._wal):
+            if file >= 0:
+                os.close(file)
+        self._file = self._wal = -1
+        self._bounds_wal = False
 
-    def _size(self) -> int:
-        try:
-            return os.stat(self._wal).st_size  # noqa: PTH116  # after each commit
-        except OSError:
-            return 0
+    def _open_wal(self) -> None:
+        if self._wal < 0:
+            try:
+                self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                pass  # then no length is promised
 
     def _write(self) -> None:
-        if self.promise is None:
-            return
-        one = self.promise
-        record = _record.pack(_MAGIC, one.core.encode(), one.mark, one.size, one.header, one.at, one.closed)
+        record = self._record + crc32(self._record).to_bytes(4, "big")
         try:
             if self._file < 0:
                 self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.pwrite(self._file, record + crc32(record).to_bytes(4, "big"), 0)
+            os.pwrite(self._file, record, 0)
         except OSError:
             self.close()  # without it, the next start cannot check; the journal itself is not harmed
 
@@ -104,13 +114,13 @@ class JournalWitness:
 def read(path: Path) -> Promise | None:
     """Return what a witness file says; None if there is none, or an unreadable one."""
     try:
-        stored = path.read_bytes()
+        stored, at = path.read_bytes(), path.stat().st_mtime
     except OSError:
         return None
     record, seal = stored[: _record.size], stored[_record.size : _record.size + 4]
     if len(seal) != 4 or crc32(record).to_bytes(4, "big") != seal or not record.startswith(_MAGIC):
         return None
-    _, core, mark, size, header, at, closed = _record.unpack(record)
+    _, core, mark, size, header, closed = _record.unpack(record)
     return Promise(core.rstrip(b"\0").decode("ascii", "replace"), mark, size, header.rstrip(b"\0"), at, closed)
 
 
