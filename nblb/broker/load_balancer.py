@@ -55,6 +55,8 @@ from nblb.transport.curve.keys import slowness
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
 
+STILL_S = 1.0  # a turn that takes longer is not the hubs' silence
+
 
 class LoadBalancer:
     """The core of a cluster: it schedules and journals tasks; `startLB` serves until `stop`.
@@ -231,11 +233,17 @@ class LoadBalancer:
     # ── the loop ──
 
     def _serve(self) -> None:
+        now = monotonic()
         while not self._stopping.is_set():
-            arrived = self.doors.receive(self._discovery.limit(self._delayed_acks()))
+            begun = monotonic()
+            wait_s = self._discovery.limit(self._delayed_acks())
+            arrived = self.doors.receive(wait_s)
             if not arrived:
                 self.journal.rest()
-            now = monotonic()
+            before, now = now, monotonic()
+            overslept_s = max(0.0, now - begun - wait_s)
+            if begun - before + overslept_s > STILL_S:  # a disk that stalls, a stopped process
+                self.scheduler.stood_still(begun - before + overslept_s)
             self.scheduler.update_clocks(now, time.time(), _slept_s(now))
             for each in arrived:
                 self._take(each, now)

@@ -64,7 +64,7 @@ from nblb.protocol.messages import (
     core_to_hub,
     hub_to_core,
 )
-from nblb.shared_files.transfer import Folder, has_ended
+from nblb.shared_files.transfer import Folder, has_ended, is_of_this_boot
 from nblb.system import machine
 from nblb.system.console import printable
 from nblb.system.core_file import find_core_file
@@ -77,6 +77,7 @@ from nblb.worker.settings import WorkerSettings
 
 INFINITY = float("inf")
 FIND_S = 1.0  # between two looks for the core's address, while there is no connection
+CORE_LOOK_S = 0.5  # between two looks at the core's process, if it runs on this computer
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
 
 
@@ -115,6 +116,7 @@ class WorkerHub:
         self._wake_read, self._wake_write = -1, -1
         self._stop_reason: str | None = None
         self._halted = False
+        self._core_seen_at = 0.0  # when this hub last saw that the process lives
         self._core_process = ""  # its name, with a mark of its computer
         self._find_at = 0.0
         self._connections = 0
@@ -347,6 +349,8 @@ class WorkerHub:
         slots, pool, line = self._slots, self._pool, self._line
         now = monotonic()
         deadline = min(slots.next_deadline() or INFINITY, pool.next_deadline() or INFINITY)
+        if slots.misses_core:
+            deadline = min(deadline, self._core_seen_at + CORE_LOOK_S)
         wait_s = (
             0.0
             if pool.has_events or self._probes.has_more
@@ -374,6 +378,8 @@ class WorkerHub:
             self._handle(sender, event, now)
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
             self._on_request(now)
+        if now >= self._core_seen_at + CORE_LOOK_S:
+            self._look_at_core(now)
         if slots.is_heartbeat_due(now):
             self._probes.keep(now)
             slots.load, slots.memory, slots.disk = machine.load(), machine.memory(), machine.disk()
@@ -438,6 +444,12 @@ class WorkerHub:
             self._slots.core_ended()
         if not self._line.connected:
             self._dial_again(now)
+
+    def _look_at_core(self, now: float) -> None:
+        """Keep the lease while a core on this computer lives: it may stand still, as on a disk that stalls."""
+        self._core_seen_at = now
+        if self._line.connected and is_of_this_boot(self._core_process) and not has_ended(self._core_process):
+            self._slots.core_lives(now)
 
     def _kept(self, message: HoldBlob) -> HoldBlob | BlobMissing:
         """Store a blob for the workers, and return the event for the slots."""

@@ -256,6 +256,20 @@ class Liveness:
 
     # ── time ──
 
+    def stood_still(self, seconds: float) -> None:
+        """Handle that this core received nothing for so long by its own fault: hubs and clients are not silent.
+
+        A hub may have stopped its attempts meanwhile, by its own count; the core then only waits longer for it.
+        """
+        self._due_at = UNKNOWN
+        for hub in self.state.hubs.values():
+            hub.heard_at += seconds
+            hub.leased_at += seconds
+        for client in self.state.clients.values():
+            client.heard_at += seconds
+        for orphan in self.state.orphans.values():
+            orphan.until += seconds
+
     def tick(self, now: float) -> None:
         if now < self._due_at:
             return

@@ -247,6 +247,10 @@ class Scheduler:
         self.liveness.hub_dead(hub, now)
         return self._taken()
 
+    def stood_still(self, seconds: float) -> None:
+        """Handle that the core's process has not run for so long, or has waited for its disk."""
+        self.liveness.stood_still(seconds)
+
     def hold(self, held: bool) -> None:
         """Stop or resume starting slices: on a nearly full disk, what runs needs the remaining space."""
         self.dispatch.held = held

@@ -46,6 +46,7 @@ class FakeScheduler:
         self.gone_ones: list[tuple[str, bool]] = []
         self.unreadable_ones: list[tuple[str, Message, str]] = []
         self.lost = ""
+        self.still_s = 0.0
         self.ticks = 0
         self.held = False
         self.given_up: set[str] = set()
@@ -62,6 +63,9 @@ class FakeScheduler:
     def unreadable(self, address: str, message: Message, reason: str, now: float) -> list[Command]:
         self.unreadable_ones.append((address, message, reason))
         return []
+
+    def stood_still(self, seconds: float) -> None:
+        self.still_s = seconds
 
     def lost_entries(self, reason: str, now: float) -> list[Command]:
         self.lost = reason

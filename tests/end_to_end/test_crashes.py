@@ -117,6 +117,23 @@ time.sleep(60)
 """
 
 
+def test_a_core_that_stands_still_costs_no_running_work(
+    cluster: Cluster, parameters: Parameters, tmp_path: Path
+) -> None:
+    """The hub sees that the core's process lives, as on a disk that stalls: longer than the lease changes nothing."""
+    note = tmp_path / "runs"
+    future = note_and_sleep.submit(str(note), 3 * parameters.lease_s)
+    running_pid(note)
+    [core] = present(parameters.runtime_dir, "core")
+    os.kill(core.pid, signal.SIGSTOP)
+    try:
+        time.sleep(2 * parameters.lease_s)  # what is tested is that nothing happens in this time
+    finally:
+        os.kill(core.pid, signal.SIGCONT)
+    assert future.result(60) == 1
+    assert note.read_text().count("\n") == 1
+
+
 def test_a_client_killed_leaves_a_job_that_another_attaches_to(cluster: Cluster, parameters: Parameters) -> None:
     import json
 

@@ -50,6 +50,19 @@ def test_a_client_is_welcomed_by_name_and_core() -> None:
     assert answer.message == Welcome(core="c", epoch=3, name="nblb", user="anna")  # type: ignore[attr-defined]
 
 
+def test_a_core_that_stood_still_takes_no_hub_for_silent(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t", function="")
+    world.say(hub.address, Heartbeat(at=world.now))
+    world.now += 20.0
+    world.scheduler.stood_still(20.0)
+    world.tick()
+    assert hub.address in world.scheduler.state.hubs
+    world.now += 15.5
+    world.tick()  # it was silent for 15.5 s of the core's own time
+    assert hub.address not in world.scheduler.state.hubs
+
+
 def test_strangers_are_asked_to_say_hello() -> None:
     scheduler = Scheduler(POLICY)
     for message in (Heartbeat(), SubmitTask(task="t", name="f"), TaskFinished(task="t", attempt=1)):

@@ -3,7 +3,7 @@
 The lease counts from when this hub *sent* the latest heartbeat that the core has acknowledged (`echo`). The core
 counts the same lease from when it *received* that heartbeat, which was later, and assigns the hub's work to others when
 it is over. So whatever is lost or late in between, this hub has stopped before that; the two clocks need only run at
-the same rate.
+the same rate. On the core's own computer, the lease also goes on while the core's process lives (`extend`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ class CoreLease:
         if self.is_up and at >= self._greeted and at > self._acknowledged:
             self._acknowledged = at
             self._lease_runs, self.is_over = True, False
+
+    def extend(self, now: float) -> None:
+        """Extend the lease without an answer: the core's process lives on this computer, and the line to it holds.
+
+        Such a core has received our messages, or will receive them before it looks at the time: it stands still, and
+        assigns nothing meanwhile. A lease that is over, because this hub itself stood still, is not extended.
+        """
+        if self._lease_runs and not self.has_lapsed(now):
+            self._acknowledged = max(self._acknowledged, now)
 
     def greet(self, now: float) -> None:
         """Note that a hello is sent. It contains `leased_at`, from which the core then counts too."""

@@ -379,6 +379,15 @@ class Slots:
         """Note that the core's process on this machine has ended: what runs may continue until a new core connects."""
         self._lease.forgive()
 
+    @property
+    def misses_core(self) -> bool:
+        """True if a core that does not answer still leases its work to this hub."""
+        return not self._lease.is_up and self._lease.leased_at > 0.0
+
+    def core_lives(self, now: float) -> None:
+        """Note that the core's process lives on this machine and is connected, though it may stand still."""
+        self._lease.extend(now)
+
     def _keep_lease(self, now: float) -> None:
         hello, heartbeat, lease_is_over = self._lease.check(now)
         if hello:

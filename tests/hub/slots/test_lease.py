@@ -54,6 +54,18 @@ def test_words_that_acknowledge_nothing_extend_nothing() -> None:
     assert over_at(one) == 100.0 + TERM_S
 
 
+def test_a_core_that_lives_on_this_computer_extends_the_lease() -> None:
+    one = tie()
+    one.extend(110.0)
+    assert one.leased_at == 110.0
+    assert over_at(one) == 110.0 + TERM_S
+    one.extend(124.0)  # this hub stood still itself: the core may have given its work to others
+    assert one.is_over
+    late = tie()
+    late.extend(100.0 + TERM_S)
+    assert over_at(late) == 100.0 + TERM_S
+
+
 def test_a_hello_makes_void_what_was_said_before() -> None:
     one = tie()
     one.break_(107.0)
