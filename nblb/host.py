@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import math
 import os
 import socket
 import stat
@@ -15,6 +16,8 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from nblb import cgroup
 
 NETWORK_FILE_SYSTEMS = frozenset(
     """9p afs beegfs ceph cifs fuse.glusterfs fuse.sshfs glusterfs gpfs lustre nfs nfs4 orangefs smb2 smb3 smbfs
@@ -31,11 +34,16 @@ def account() -> str:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use, which a container or a batch job may have reduced."""
+    """Return the number of cores that this process may use, which a container or a batch job may have reduced.
+
+    A quota of 1.5 cores counts as 2.
+    """
     try:
-        return len(os.sched_getaffinity(0))
+        usable = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
-        return os.cpu_count() or 1
+        usable = os.cpu_count() or 1
+    quota = cgroup.cores()
+    return min(usable, max(1, math.ceil(quota))) if quota < usable else usable
 
 
 def is_alive(pid: int, began_at: int = 0) -> bool:

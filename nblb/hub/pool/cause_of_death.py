@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+from nblb import cgroup
 from nblb.hub.pool.memory_watch import Trail, size_text
 
 LAST_CHARACTERS = 500
@@ -21,7 +22,8 @@ class OutOfMemoryWatch:
     """Detects kills by the kernel's out-of-memory killer from its counters, read only when a worker has died."""
 
     def __init__(self) -> None:
-        self._files = [Path("/proc/vmstat"), *_cgroup_files("memory.events", "memory.oom_control")]
+        own = next(cgroup.files("memory", "memory.events", "memory.oom_control"), None)  # counts groups below, too
+        self._files = [Path("/proc/vmstat"), *([own] if own is not None else [])]
         self._seen = self._count()
 
     def has_struck(self) -> bool:
@@ -43,34 +45,13 @@ class OutOfMemoryWatch:
         return total
 
 
-def _cgroup_files(unified: str, legacy: str) -> list[Path]:
-    """Return this process's files of the memory controller, in a cgroup of version 2 or 1."""
-    files = []
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            number, controllers, path = line.split(":", 2)
-            if number == "0":
-                files.append(Path("/sys/fs/cgroup") / path.lstrip("/") / unified)
-            elif "memory" in controllers.split(","):
-                root = Path("/sys/fs/cgroup/memory")
-                files += [root / path.lstrip("/") / legacy, root / legacy]  # the root, in a container
-    except (OSError, ValueError):
-        pass
-    return [path for path in files if path.exists()]
-
-
 def memory_limit_mb() -> float:
     """Return the memory limit of this machine, or of this process's cgroup if that is lower."""
-    limits = [float("inf")]
+    limits = [cgroup.memory_bytes()]
     try:
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (OSError, ValueError):
         pass
-    for path in _cgroup_files("memory.max", "memory.limit_in_bytes"):
-        try:
-            limits.append(float(path.read_text()))
-        except (OSError, ValueError):  # "max": no limit
-            continue
     return min(limits) / 2**20
 
 
