@@ -260,7 +260,7 @@ class BlobFiles:
                 self.checks.drop(name)
 
     def sweep(self, all_of_it: bool = False, aside: Path | None = None) -> int:
-        """Remove the files of nblb that no row needs, or move them to the folder `aside`; return how many there were."""
+        """Remove the files of nblb that no row needs, or move them to `aside`; return how many there were."""
         swept = 0
         for path in self.folder.iterdir():
             if STORED.fullmatch(path.name) and (all_of_it or path.name not in self._users) and not path.is_dir():
