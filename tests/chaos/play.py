@@ -14,6 +14,7 @@ from nblb import launch
 from nblb.parameters import Parameters
 from tests.chaos.referee import Referee, Verdict, check_journal
 from tests.chaos.rig import Rig
+from tests.chaos.troubles import LEASE_S, TroubledRig
 from tests.waiting import wait_until
 
 HEAL_S = 120.0
@@ -40,8 +41,8 @@ class Played:
         )
 
 
-def play(parameters: Parameters, folder: Path, kills: int, seed: int) -> Played:
-    """Kill `kills` times, heal, and look at everything."""
+def play(parameters: Parameters, folder: Path, kills: int, seed: int, troubles: bool = False) -> Played:
+    """Kill `kills` times, heal, and look at everything; with `troubles` half of the strikes are no kills."""
     # Each kill of a worker counts against its task; chaos must not make a poisoned one of an innocent.
     parameters = parameters.changed(LB_MAX_CRASHES=1000)
 
@@ -49,7 +50,10 @@ def play(parameters: Parameters, folder: Path, kills: int, seed: int) -> Played:
         while rig.kills.total() < kills:
             rig.strike()
 
-    return through(Rig(parameters, folder, seed), strike, seed)
+    if troubles:
+        parameters = parameters.changed(LB_HEARTBEAT_S=0.5, LB_SUSPECT_S=1.5, LB_LEASE_S=LEASE_S)
+    rig = (TroubledRig if troubles else Rig)(parameters, folder, seed)
+    return through(rig, strike, seed)
 
 
 def through(rig: Rig, chaos: Callable[[Rig], None], seed: int) -> Played:

@@ -24,3 +24,12 @@ def test_whatever_is_killed_no_promise_is_broken(parameters: Parameters, tmp_pat
     print(played.summary())
     assert played.verdict.problems == []
     assert played.verdict.acked > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 15 * KILLS)
+def test_whatever_else_happens_no_promise_is_broken(parameters: Parameters, tmp_path: Path) -> None:
+    played = play(parameters, tmp_path / "play", KILLS, SEED, troubles=True)
+    print(played.summary())
+    assert played.verdict.problems == []
+    assert played.verdict.acked > 0
