@@ -263,10 +263,10 @@ class Liveness:
         """
         self._due_at = UNKNOWN
         for hub in self.state.hubs.values():
-            hub.heard_at += seconds
+            hub.received_at += seconds
             hub.leased_at += seconds
         for client in self.state.clients.values():
-            client.heard_at += seconds
+            client.received_at += seconds
         for orphan in self.state.orphans.values():
             orphan.until += seconds
 

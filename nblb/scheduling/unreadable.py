@@ -55,7 +55,7 @@ class Unreadable:
     def _arguments(self, address: str, message: RunTask, reason: str, now: float) -> None:
         """End an attempt whose order cannot be sent: another one would need the same file."""
         hub = self.state.hubs.get(address)
-        held = hub.in_hand.get((message.task, message.first, message.attempt)) if hub is not None else None
+        held = hub.in_flight.get((message.task, message.first, message.attempt)) if hub is not None else None
         if held is None:
             return
         self.outcome.let_go_lost(held, now)

@@ -118,7 +118,7 @@ def test_a_task_whose_arguments_cannot_be_read_is_lost_and_the_next_runs(
     assert states(world, "a") == [TaskState.LOST]
     finish(world, hub, "b")
     assert states(world, "b") == [TaskState.DONE]
-    assert len(world.scheduler.state.hubs[hub.address].in_hand) == 0
+    assert len(world.scheduler.state.hubs[hub.address].in_flight) == 0
 
 
 def test_a_cancelled_task_whose_arguments_cannot_be_read_is_cancelled(world: World, hub: ModelHub) -> None:
