@@ -30,21 +30,30 @@ def most_processes() -> int:
     if os.getuid() == 0:
         return 0
     mine = 0
-    for process in psutil.process_iter(["uids", "num_threads"]):
-        uids = process.info["uids"]
-        if uids is not None and uids.real == os.getuid():
-            mine += process.info["num_threads"] or 1
+    try:
+        for process in psutil.process_iter(["uids", "num_threads"]):
+            uids = process.info["uids"]
+            if uids is not None and uids.real == os.getuid():
+                mine += process.info["num_threads"] or 1
+    except (psutil.Error, OSError):
+        return 0  # without /proc
     return mine + MORE_PROCESSES
 
 
 def load() -> float:
-    """Return the CPU use since the last call, 0 to 1."""
-    return psutil.cpu_percent(None) / 100.0
+    """Return the CPU use since the last call, 0 to 1; 0 if it cannot be read, as without /proc."""
+    try:
+        return psutil.cpu_percent(None) / 100.0
+    except (psutil.Error, OSError):
+        return 0.0
 
 
 def memory() -> float:
-    """Return the share of memory in use, 0 to 1."""
-    return psutil.virtual_memory().percent / 100.0
+    """Return the share of memory in use, 0 to 1; 0 if it cannot be read."""
+    try:
+        return psutil.virtual_memory().percent / 100.0
+    except (psutil.Error, OSError, ValueError):
+        return 0.0
 
 
 def disk() -> float:

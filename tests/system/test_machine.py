@@ -52,3 +52,13 @@ def test_tasks_of_an_account_may_start_so_many_processes_beyond_those_that_are_t
     assert machine.most_processes() == 0
     monkeypatch.setattr(os, "getuid", lambda: mine or 12345)
     assert machine.most_processes() >= machine.MORE_PROCESSES
+
+
+def test_what_cannot_be_read_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("/proc/stat")
+
+    for name in ("cpu_percent", "virtual_memory", "process_iter"):
+        monkeypatch.setattr(machine.psutil, name, missing)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert (machine.load(), machine.memory(), machine.most_processes()) == (0.0, 0.0, 0)
