@@ -192,7 +192,6 @@ TESTED_ELSEWHERE = {
     "transport/local_line": ("tests/transport/test_local_doors.py", "is the other end of a local door"),
     "transport/sockets": ("tests/transport/test_doors.py", "makes the sockets of doors"),
     "worker/calling": ("tests/worker/test_loaded_functions.py", WORKER),
-    "worker/capture": ("tests/end_to_end/test_output.py", WORKER),
     "worker/displays": ("tests/worker/test_live.py", WORKER),
     "worker/figures": ("tests/worker/test_live.py", "is a backend of matplotlib, which matplotlib loads in a worker"),
     "worker/fresh_imports": ("tests/end_to_end/test_never_stale.py", WORKER),

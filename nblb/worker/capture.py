@@ -3,7 +3,8 @@
 Descriptors 1 and 2 of a worker are pipes, so the output of C code and of child processes is captured too. The hub
 reads them while a slice runs (so output is live even while C code holds the interpreter lock); the worker itself
 empties them at the end of each slice. The control page they share determines which of the two may read. So each byte
-is attributed to the task during which it was written.
+is attributed to the task during which it was written. A thread that a task has left running is an exception: what it
+prints later through sys.stdout or sys.stderr is dropped, since it would stand in the output of another task.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import logging
 import os
 import select
 import sys
+import threading
+import weakref
+from _thread import get_ident
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -28,13 +32,26 @@ _libc = ctypes.PyDLL(None)
 
 
 class _Noting(io.BufferedWriter):
-    """A buffer that sets a flag, common to all of them, when something is written."""
+    """A buffer that sets a flag, common to all of them, when it is written to; threads left behind write nothing."""
 
     wrote = False
 
     def write(self, data: Any) -> int:
+        if left_behind and _threads.get(get_ident()) in left_behind:
+            return len(data)
         _Noting.wrote = marks.raised = True
         return super().write(data)
+
+
+left_behind: weakref.WeakSet[Any] = weakref.WeakSet()  # threads that earlier slices have left running
+_threads: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # current_thread() would add foreign ones
+
+
+def note_threads() -> None:
+    """Note the threads that run at the end of a slice, except the worker's own."""
+    if len(_threads) > 1:
+        own = threading.main_thread()
+        left_behind.update(t for t in list(_threads.values()) if t is not own and not t.name.startswith("nblb"))
 
 
 def own_stream(fd: int) -> io.TextIOWrapper:
@@ -112,6 +129,7 @@ class WorkerOutput:
                 stdout.flush()
                 stderr.flush()
         _libc.fflush(None)
+        note_threads()
 
     @property
     def has_written(self) -> bool:
