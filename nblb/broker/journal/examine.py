@@ -28,6 +28,8 @@ from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import EndKept, TaskKept
 
 NAME = "journal.sqlite"
+MAGIC, HEADER_BYTES = b"SQLite format 3\0", 100  # of a database
+CHANGES, PAGES, FREE_PAGES, VALID_FOR = slice(24, 28), slice(28, 32), slice(32, 40), slice(92, 96)  # in its header
 PLAIN = ("meta", "collected", "files")  # tables without seals
 PARTS = (NAME, f"{NAME}-wal", "journal.witness")
 
@@ -98,6 +100,7 @@ class Examination:
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, self._copy / name)
         path, damage = self._copy / NAME, Damage()
+        self._mend_header(path)
         try:
             promise = witness.read(self._copy / "journal.witness")
             witness.before_opening(path, promise, damage)
@@ -109,6 +112,37 @@ class Examination:
             self.report.problems.append(f"it cannot be opened: {error}")
         shown = str(self._copy)
         self.report.problems += [text.replace(shown, str(self.folder)) for text in damage.sentences]
+
+    def _mend_header(self, path: Path) -> None:
+        """Mend the copy's header if it is damaged or counts more pages than there are: SQLite would read nothing."""
+        if not path.exists() or path.stat().st_size < HEADER_BYTES:
+            return
+        with open(path, "r+b") as file:
+            header = bytearray(file.read(HEADER_BYTES))
+            if not header.startswith(MAGIC):
+                self.report.problems.append("the header of the database is damaged")
+                header = self._new_header()
+                header[FREE_PAGES] = bytes(8)  # then they are only unused
+            size = int.from_bytes(header[16:18], "big") or 4096
+            pages = path.stat().st_size // max(512, size)
+            if pages < int.from_bytes(header[PAGES], "big"):
+                self.report.problems.append("the database is cut short")
+            elif not self.report.problems:
+                return
+            header[PAGES] = pages.to_bytes(4, "big")
+            header[VALID_FOR] = header[CHANGES]
+            file.seek(0)
+            file.write(header)
+
+    def _new_header(self) -> bytearray:
+        new = self._copy / "new.sqlite"
+        db = sqlite3.connect(new, isolation_level=None)
+        try:
+            schema.prepare(db, new, "process")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            db.close()
+        return bytearray(new.read_bytes()[:HEADER_BYTES])
 
     # ── rows ──
 
@@ -216,8 +250,10 @@ class Examination:
         Raises
         ------
         JournalError
-            The journal was written by another version of nblb.
+            Nothing in the journal can be read.
         """
+        if not any(True for table in ("tasks", "jobs", "blobs") for _ in self.rows(table)):
+            raise JournalError(f"Nothing in the journal in {self.folder} can be read, so it was left as it is.")
         made = self.folder / "journal.repaired"
         made.unlink(missing_ok=True)
         db = sqlite3.connect(made, isolation_level=None)

@@ -101,3 +101,39 @@ def test_a_broken_database_is_repaired(tmp_path: Path, journal: Journal) -> None
     ends = sum(isinstance(entry, EndKept) for entry in entries)
     assert 700 < tasks + ends < 800
     assert check(tmp_path).is_sound
+
+
+def test_a_damaged_header_hides_nothing(tmp_path: Path, journal: Journal) -> None:
+    for n in range(50):
+        write(journal, kept(f"t{n}", b"x" * 500))
+    journal.close()
+    with open(tmp_path / "journal.sqlite", "r+b") as file:
+        file.write(bytes(100))
+    with pytest.raises(JournalError, match="nblb doctor"):
+        Journal(tmp_path)
+    with closing(Examination(tmp_path)) as examination:
+        assert "the header of the database is damaged" in examination.check().problems
+        examination.repair()
+    assert len(found(tmp_path)[0]) == 50
+
+
+def test_a_journal_of_which_nothing_is_left_stays(tmp_path: Path, journal: Journal) -> None:
+    write(journal, kept("a"))
+    journal.close()
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    with closing(Examination(tmp_path)) as examination, pytest.raises(JournalError, match="left as it is"):
+        examination.repair()
+    assert path.read_bytes()[:3] == b"\xff" * 3
+
+
+def test_of_a_journal_that_was_cut_short_the_rest_is_kept(tmp_path: Path, journal: Journal) -> None:
+    for n in range(300):
+        write(journal, kept(f"t{n}", b"x" * 500), ended(f"t{n}", b"r" * 300))
+    journal.close()
+    path = tmp_path / "journal.sqlite"
+    os.truncate(path, path.stat().st_size // 2)
+    with closing(Examination(tmp_path)) as examination:
+        assert "the database is cut short" in examination.check().problems
+        examination.repair()
+    assert sum(isinstance(entry, TaskKept) for entry in found(tmp_path)[0]) > 50
