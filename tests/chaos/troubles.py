@@ -17,7 +17,7 @@ from tests.chaos.rig import Rig
 
 KINDS = ("runtime files", "full disk", "descriptors", "core stops", "hub stops")
 LEASE_S = 3.0  # of the cluster, so that a stop can be longer
-DISK_MB = 160  # of the file system that is filled, if this account may mount one
+DISK_MB = 1200  # of the file system that is filled, if this account may mount one; results are kept until the end
 FEW = 3  # descriptors that are left
 
 
