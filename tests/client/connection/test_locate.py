@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 def _written(folder: Path, monkeypatch: pytest.MonkeyPatch, pid: int) -> Parameters:
     """The settings of a core whose file says this."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(folder))
     parameters = load({"LB_NAME": "found", "LB_STATE_DIR": str(folder / "state")})
     parameters.connection_file.parent.mkdir(parents=True, exist_ok=True)
     about = {"pid": pid, "host": socket.gethostname(), "addresses": {"clients": "ipc:///there"}}
