@@ -53,6 +53,7 @@ def join(options: argparse.Namespace) -> int:
     Give the line on standard input where other accounts can see the arguments of processes.
     """
     from nblb.transport.curve.enrol import join as join_cluster
+    from nblb.transport.curve.keys import slowness
 
     line = sys.stdin.readline() if options.line == "-" else options.line
     joined = join_cluster(line, options.name)
@@ -60,6 +61,8 @@ def join(options: argparse.Namespace) -> int:
     print(f"joined {joined.cluster} at {joined.host} as {joined.role} {joined.name!r}; its key is in {joined.path}")
     how = f"nblb hub --cluster {name}" if joined.role == "hub" else f'%lb_start {name}, lb.connect("{name}")'
     print(f"use it with: {how}")
+    if slow := slowness():
+        print(f"note: {slow}")
     return 0
 
 

@@ -19,6 +19,7 @@ from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Answer,
     Ask,
+    Group,
     Heartbeat,
     Hello,
     HubHello,
@@ -34,7 +35,6 @@ from nblb.protocol.messages import (
     Welcome,
     WorkerStarted,
 )
-from nblb.protocol.messages.from_hub import Group
 from nblb.transport.curve.enrol import join
 from nblb.transport.curve.keys import new_key_pair
 from tests.broker.access.conftest import Guarded, ask
