@@ -74,15 +74,15 @@ def test_cancel_frees_the_workers_while_a_cell_waits(here: Lab, stage: dict[str,
     with browser_page(here, "cancel.ipynb") as page:
         page.open()
         page.run_all()
-        page.card("sweep").get_by_text("▶ 2 running").wait_for(timeout=60_000)
+        page.card("sweep").get_by_text("▶ 2 running").first.wait_for(timeout=60_000)
         cluster = launch.connect(stage)
         assert [worker.state for worker in cluster.workers()] == ["busy", "busy"]
-        page.card("sweep").get_by_role("button", name="Cancel").click()
+        page.card("sweep").first.get_by_role("button", name="Cancel").click()
         pressed = time.monotonic()
         wait_until(lambda: [worker.state for worker in cluster.workers()] == ["idle", "idle"], 60, "free workers")
         print(f"\nfree workers {time.monotonic() - pressed:.2f} s after the press (1 s is promised)")
         page.page.get_by_text("waited", exact=True).wait_for(timeout=60_000)
-        page.page.locator(".nblb-state").filter(has_text="cancelled").wait_for()
+        page.page.locator(".nblb-state").filter(has_text="cancelled").first.wait_for()
         page.page.screenshot(path=artifacts / "cancelled.png")
         cluster.close()
 
@@ -168,7 +168,7 @@ def test_cards_without_the_extension_show_output_and_steer_the_task(here: Lab, s
     with browser_page(here, "steer.ipynb") as page:
         page.open()
         page.run_all()
-        card = page.card("train")
+        card = page.card("train").first  # the next cell shows what it waits for, too
         knob = card.get_by_role("slider", name="rate")
         knob.wait_for(timeout=60_000)
         knob.fill("7")  # while the next cell waits
