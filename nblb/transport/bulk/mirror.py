@@ -1,7 +1,7 @@
 """A party's folder with the layout of the core's state folder, for a party that does not see that one.
 
     BASE/shared/NAME            what has come, once for all processes of this account on this computer
-    BASE/PROCESS/incoming/…     the files of one process: own ones, and links to shared ones that it uses
+    BASE/PROCESS…/incoming/…    the files of one connection: own ones, and links to shared ones that it uses
 
 So whatever reads and writes files in the core's folder does the same here. A file that no process links to is removed
 after a while, and the folder of a process that has ended with the next start.
@@ -25,7 +25,7 @@ from nblb.shared_files.transfer import (
     has_ended,
     is_handed_over,
     open_file,
-    process_name,
+    owner,
 )
 
 SHARED = "shared"
@@ -34,11 +34,11 @@ SWEEP_S = 30.0
 
 
 class Mirror:
-    """The folder of this process, below that of its cluster."""
+    """The folder of one connection of this process, below that of its cluster."""
 
     def __init__(self, base: Path) -> None:
         self._shared = base / SHARED
-        root = base / process_name()
+        root = base / f"{owner()}{os.urandom(8).hex()}"  # of one connection: a process may have several
         for folder in (self._shared, root / INCOMING, root / BLOBS):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root = str(root.absolute())
