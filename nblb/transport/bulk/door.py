@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, time
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ROLES = ("user", "admin", "hub")
 REFRESH_S = 0.25  # between two looks at the key store
 SWEEP_S = 60.0
+DROP_AFTER_S = 5.0  # the message that names a file takes another way than its DROP, and the core may be busy
 FORGOTTEN_S = 3600.0  # after which a file is removed that no message has named, of a party that is silent
 MOST_OPEN = 256
 PREFIX = 28  # digits of a name that are the same for all files of one process
@@ -48,6 +49,7 @@ class BulkDoor:
         self._keys = KeyFile(state_dir)
         self._tickets = self._keys.ticket_key()
         self._open: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._dropped: deque[tuple[float, str]] = deque()  # when to remove a file
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = ZapHandler(self._context, lambda key, _ip: self._is_admitted(key))
         self._door = self._context.socket(zmq.ROUTER)
@@ -74,8 +76,11 @@ class BulkDoor:
         poller.register(self._zap.socket, zmq.POLLIN)
         poller.register(until, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll(int(1000 * SWEEP_S)))
+            wait_s = SWEEP_S if not self._dropped else max(0.0, self._dropped[0][0] - monotonic())
+            ready = dict(poller.poll(int(1000 * min(wait_s, SWEEP_S)) + 1))
             now = monotonic()
+            while self._dropped and self._dropped[0][0] <= now:
+                self._drop(self._dropped.popleft()[1])
             if until in ready:
                 return
             if now >= self._refresh_at:
@@ -91,7 +96,9 @@ class BulkDoor:
                 self._sweep(now)
 
     def close(self) -> None:
-        """Close all sockets and files."""
+        """Close all sockets and files, and remove what was dropped."""
+        while self._dropped:
+            self._drop(self._dropped.popleft()[1])
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
@@ -144,7 +151,7 @@ class BulkDoor:
             if head.word == PUT and len(frames) == 2:
                 return self._put(head, frames[1].buffer)
             if head.word == DROP:
-                self._drop(head.name)
+                self._dropped.append((now + DROP_AFTER_S, head.name))
             elif head.word != KEEP:
                 raise ProtocolError("the bulk door knows GET, PUT, DROP and KEEP")
             return []

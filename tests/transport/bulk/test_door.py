@@ -14,6 +14,7 @@ from nblb.access.connection_file import ConnectionFile
 from nblb.access.key_file import KeyFile
 from nblb.access.key_store import key_mark
 from nblb.access.tickets import ticket
+from nblb.transport.bulk import door as door_module
 from nblb.transport.bulk.chunks import CHUNK, PUT, packed
 from nblb.transport.bulk.door import BulkDoor
 from nblb.transport.bulk.transfers import BulkLine, Transfer
@@ -92,7 +93,10 @@ def get(line: BulkLine, name: str, tmp_path: Path) -> tuple[Transfer, bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK, len(CONTENT)])
-def test_there_and_back(served: Served, line: BulkLine, tmp_path: Path, size: int) -> None:
+def test_there_and_back(
+    served: Served, line: BulkLine, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "DROP_AFTER_S", 0.01)
     name = key_mark(served.anna.public_key) + NAME
     if size:
         assert put(line, name, CONTENT[:size], tmp_path).problem == ""
