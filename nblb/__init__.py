@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.launch import start as start
     from nblb.launch import startAll as startAll
     from nblb.launch import startWorkerHub as startWorkerHub
+    from nblb.launch.dashboard import dashboard as dashboard
     from nblb.monitoring.health_check import HealthCheck as HealthCheck
     from nblb.protocol.messages import TaskState as TaskState
     from nblb.task_api import emit as emit
@@ -69,6 +70,7 @@ _HOMES = {
     # a cluster
     "start": "launch",
     "connect": "launch",
+    "dashboard": "launch.dashboard",
     "Cluster": "client.cluster",
     # tasks
     "task": "client.task_decorator",

@@ -61,6 +61,15 @@ def register(commands: Commands) -> None:
     command.add_argument("--port", type=count, help="instead of MONITOR_PORT; 0 is any free one")
     command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
     command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
+    command = add(commands, "dashboard", dashboard, "serve the control panel and the Monitor's pages", parameters=False)
+    command.add_argument(
+        "-p", "--parameters", metavar="FILE", help="the parameters.json in its form (./parameters.json)"
+    )
+    command.add_argument("--address", help="instead of MONITOR_IP")
+    command.add_argument("--port", type=count, default=0, help="any free one by default")
+    command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
+    command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
+    command.add_argument("--end-with", type=count, default=0, help=argparse.SUPPRESS)
 
 
 def add_presence(command: argparse.ArgumentParser) -> None:
@@ -207,6 +216,22 @@ def monitor(options: argparse.Namespace) -> int:
             allow_websocket_origin=options.allow_websocket_origin,
             ready=ready,
         )
+    return 0
+
+
+def dashboard(options: argparse.Namespace) -> int:
+    """Serve the control panel and the Monitor's pages until SIGTERM or Ctrl-C; no core need run."""
+    from nblb.monitoring.dashboard import serve_dashboard
+
+    serve_dashboard(
+        options.parameters,
+        lambda url: print(f"Dashboard on {url}", flush=True),
+        end_with=options.end_with,
+        address=options.address,
+        port=options.port,
+        prefix=options.prefix,
+        allow_websocket_origin=options.allow_websocket_origin,
+    )
     return 0
 
 

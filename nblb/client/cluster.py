@@ -44,6 +44,7 @@ class Launcher(Protocol):
 
     def add_hub(self, **options: Any) -> Any: ...
     def monitor_url(self) -> str: ...
+    def dashboard(self) -> Any: ...
 
 
 class ClusterPort:
@@ -428,6 +429,27 @@ class Cluster:
         """The reason why no Monitor answers, in a sentence; "" if one does, or none was requested."""
         trouble: Callable[[], str] | None = getattr(self._launcher, "monitor_trouble", None)
         return trouble() if trouble is not None else ""
+
+    def dashboard(self) -> Any:
+        """Open the control panel with this cluster's parameters; a cell of a notebook shows it.
+
+        Returns
+        -------
+        Dashboard
+            The dashboard, with its `url` and `stop`; a second call gives the one that runs.
+
+        Raises
+        ------
+        NblbError
+            It did not start; the message ends with what it wrote.
+
+        Examples
+        --------
+        >>> cluster.dashboard().url
+        """
+        if self._launcher is None:
+            raise NblbError("this cluster was not started or connected to by nblb.launch; run 'nblb dashboard'")
+        return self._launcher.dashboard()
 
     @property
     def notes(self) -> list[str]:

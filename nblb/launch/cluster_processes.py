@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from nblb.client.cluster import Cluster
+    from nblb.launch.dashboard import Dashboard
     from nblb.parameters import Parameters
 
     Source: TypeAlias = "str | Path | Mapping[str, Any] | Parameters | None"
@@ -113,6 +114,13 @@ class Started:
 
     def monitor_url(self) -> str:
         return monitor_url(self.parameters)
+
+    def dashboard(self) -> Dashboard:
+        """Starts the dashboard with these parameters, or finds the running one."""
+        from nblb.launch.dashboard import dashboard
+
+        source = Path(self.parameters.source)
+        return dashboard(source if source.is_file() else self.parameters.runtime_dir / SETTINGS)
 
     def monitor_trouble(self) -> str:
         return notes.monitor_trouble(self.parameters)

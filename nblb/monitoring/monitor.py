@@ -23,7 +23,7 @@ from nblb.monitoring.controls import Controls
 from nblb.monitoring.core_link import CoreLink
 from nblb.monitoring.links import address
 from nblb.monitoring.page import Page, PageAddress, set_text, text_pane
-from nblb.monitoring.pages import PAGES, SHOWN
+from nblb.monitoring.pages import CONTROL, PAGES, SHOWN
 from nblb.monitoring.poller import Poller
 from nblb.parameters import load
 
@@ -94,15 +94,17 @@ def view(poller: Poller, viewer: Viewer | None = None) -> Any:
             location.search = f"?{urlencode(new)}" if new else ""
 
     place = PageAddress(given, moved)
-    key = place["page"] if place["page"] in PAGES else "now"
+    shown_pages = (CONTROL, *SHOWN) if poller.dashboard is not None else SHOWN
+    known = {**PAGES, **{page.key: page for page in shown_pages}}
+    key = place["page"] if place["page"] in known else shown_pages[0].key
     viewer = viewer or local_viewer(pn.state.user or account())
-    page = PAGES[key](poller, place, Controls(poller, viewer), chosen == "dark")
+    page = known[key](poller, place, Controls(poller, viewer), chosen == "dark")
     shown = {"task": "tasks", "job": "jobs"}.get(key, key)
     template = pn.Template(TEMPLATE, location=True)
     template.add_variable("title", wording.TITLE)
     template.add_variable("theme", chosen)
     template.add_variable(
-        "pages", [(one.key, one.title, address(page=one.key, **kept), one.key == shown) for one in SHOWN]
+        "pages", [(one.key, one.title, address(page=one.key, **kept), one.key == shown) for one in shown_pages]
     )
     other = {
         **{name: value for name, value in given.items() if value},

@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nblb.monitoring.dashboard import DashboardState
 
 __all__ = ["ClusterPicture", "Poller", "Question", "Source"]
 
@@ -78,6 +81,7 @@ class Poller:
         log_folder: Path | None = None,
     ) -> None:
         self.every_s = every_s
+        self.dashboard: DashboardState | None = None  # of a server with the control panel
         self.log_folder = log_folder  # of the cluster's processes on this computer
         self._connect = connect
         self._clock = clock

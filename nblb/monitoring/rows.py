@@ -322,6 +322,11 @@ def count(value: Any) -> str:
     return f"{int(value or 0):,}"
 
 
+def plural(number: Any, word: str) -> str:
+    """A number of things: 1 hub, 2 hubs."""
+    return f"{int(number or 0):,} {word}{'s' * (int(number or 0) != 1)}"
+
+
 def percent(value: Any) -> int:
     return round(float(value)) if value is not None else 0
 

@@ -279,6 +279,39 @@ def test_pages_pass_axe() -> None:
 
 @needs_browser
 @pytest.mark.browser
+def test_the_control_panel_starts_and_stops_a_cluster(settings: dict[str, Any], tmp_path: Path) -> None:
+    import json
+
+    import nblb as lb
+    from nblb import launch
+
+    file = tmp_path / "parameters.json"
+    file.write_text(json.dumps(settings))
+    shown = lb.dashboard(file)
+    try:
+        with browser_page() as page:
+            page.goto(shown.url)
+            page.get_by_text("no core answers").wait_for()
+            page.get_by_label("LB_NAME").fill("no/slash")
+            page.get_by_text("it must be up to 64 letters").wait_for()
+            page.get_by_label("LB_NAME").fill("t")
+            page.get_by_text("✓ valid").wait_for()
+            page.get_by_role("button", name="Start core and hub").click()
+            page.get_by_text("✓ core pid").wait_for(timeout=60_000)
+            page.get_by_role("link", name="Hubs").click()
+            page.get_by_text("✓ up").wait_for()
+            page.get_by_role("link", name="Cluster").click()
+            page.get_by_role("button", name="Stop core …").click()
+            page.get_by_role("button", name="Yes, stop core").click()
+            page.get_by_text("the core and its hubs have ended").wait_for(timeout=60_000)
+            assert page.complaints == []
+    finally:
+        shown.stop()
+        launch.stop(settings)
+
+
+@needs_browser
+@pytest.mark.browser
 def test_a_real_cluster(cluster: Any, parameters: Any) -> None:
     """With the core's own answers and orders, not a source that stands for it."""
     import nblb as lb

@@ -191,6 +191,16 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
+    @argument("parameters", nargs="?", default=None, help="the parameters.json in its form; default: ./parameters.json")
+    @spoken
+    def lb_dashboard(self, args: Any) -> Any:
+        """Open the control panel in this cell: edit parameters.json, start and stop the cluster, and watch it."""
+        from nblb.launch.dashboard import dashboard
+
+        return dashboard(args.parameters)
+
+    @line_magic
+    @magic_arguments()
     @spoken
     def lb_monitor(self, _args: Any) -> Any:
         """Show the cluster's card, whose button opens the Monitor, and its address."""

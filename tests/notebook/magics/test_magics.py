@@ -204,6 +204,14 @@ def test_scale(shell: Any, cluster: FakeCluster) -> None:
         shell.run_line_magic("lb_scale", "-- -1")
 
 
+def test_lb_dashboard_opens_the_control_panel(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nblb.launch import dashboard
+
+    monkeypatch.setattr(dashboard, "dashboard", lambda parameters: f"dashboard of {parameters}")
+    assert shell.run_line_magic("lb_dashboard", "p.json") == "dashboard of p.json"
+    assert shell.run_line_magic("lb_dashboard", "") == "dashboard of None"
+
+
 def test_jobs_attach_and_monitor(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     [job] = shell.run_line_magic("lb_jobs", "")
     assert job["name"] == "sweep"
