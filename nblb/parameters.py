@@ -118,6 +118,9 @@ class Parameters(msgspec.Struct, frozen=True):
     LB_MAX_MESSAGE_MB: Positive
     LB_OUTPUT_MB: Annotated[int, Meta(ge=0, le=10**6, description="a whole number of MB, 0 to keep none")]
     LB_OUTPUT_TOTAL_MB: Annotated[int, Meta(ge=0, le=10**9, description="a whole number of MB, 0 or more")]
+    LB_ON_JOB_END: Annotated[
+        str, Meta(max_length=4000, description='a text: "", a command, or an address that begins with http')
+    ]
     LB_ON_INTERRUPT: Annotated[Literal["detach", "cancel", "kill"], Meta(description='"detach", "cancel" or "kill"')]
     LB_SHOW_WAIT_S: Keep
     source: str = "defaults"

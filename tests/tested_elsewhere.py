@@ -183,6 +183,7 @@ TESTED_ELSEWHERE = {
     "simulation/told_check": ("tests/simulation/test_mutants.py", SIMULATOR),
     "simulation/submission_log": ("tests/simulation/test_mutants.py", SIMULATOR),
     "simulation/workload": ("tests/simulation/test_story.py", SIMULATOR),
+    "system/post_json": ("tests/broker/test_job_end_hook.py", PROCESS),
     "system/child_processes": ("tests/launch/test_cluster_processes.py", PROCESS),
     "system/pids": ("tests/test_host.py", "is half of what helpers of one host share, tested with the other half"),
     "transport/dialing": ("tests/transport/test_local_doors.py", "chooses a line to doors, which that test opens"),

@@ -16,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.discovery import Discovery
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.history import UsageHistory
+from nblb.broker.job_end_hook import JobEndHook
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.lost_files import without_lost
 from nblb.broker.journal.memory import MemoryJournal
@@ -92,6 +94,7 @@ class LoadBalancer:
         self._account = ""
         self._pages = TaskPages()
         self._history = UsageHistory(None)
+        self._hook = JobEndHook("", Path(), self.console.say)
         self._gate: Gate | None = None  # for parties on other computers
         self._bulk: BulkProcess | None = None  # moves their large buffers
 
@@ -146,6 +149,7 @@ class LoadBalancer:
             self._outputs.sweep(self.scheduler.state.records)
             self._history = UsageHistory(folder if parameters.LB_DURABILITY != "none" else None)
             self._history.load(self.scheduler.state)
+            self._hook = JobEndHook(parameters.LB_ON_JOB_END, folder, self.console.say)
             self._dead_hubs = DeadHubs(self.scheduler)
             self._disk = FullDisk(
                 self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
@@ -225,6 +229,7 @@ class LoadBalancer:
         self._stopping.clear()
         self._discovery.withdraw()
         self.doors.close()
+        self._hook.close()
         self._history.save(self.scheduler.state)
         self._close_gate()
         self.journal.close()
@@ -259,8 +264,11 @@ class LoadBalancer:
                 raise JournalError(f"The core ends, because {reason}, and the journal with it.")
 
     def _observe(self, now: float) -> None:
-        """Add to the history; an exception in it is logged like that of a message."""
+        """Add to the history, and report ended jobs; an exception in it is logged like that of a message."""
         try:
+            ended, self.scheduler.state.ended_jobs = self.scheduler.state.ended_jobs, []
+            self._hook.add(queries.ended_job(self.scheduler, job, now) for job in ended)
+            self._hook.look(now)
             self._history.look(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
         except Exception:
             self._fault()
@@ -277,6 +285,7 @@ class LoadBalancer:
             self.journal.deadline(),
             self._out.deadline(),
             self._history.deadline(),
+            self._hook.deadline(monotonic()),
             self._gate.deadline() if self._gate is not None else None,
         )
         deadline = min((time for time in deadlines if time is not None), default=None)

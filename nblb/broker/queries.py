@@ -241,6 +241,13 @@ def _goes_on(job: SubmittedJob) -> bool:
     return bool(job.unended) or sum(job.counts.values()) < job.items
 
 
+def ended_job(scheduler: Scheduler, job: SubmittedJob, now: float) -> dict[str, Any]:
+    """Return what LB_ON_JOB_END gets about a job."""
+    row = _job_row(scheduler, job, {}, now)
+    keys = ("job", "name", "user", "task_name", "state", "items", "counts", "created_at", "ended_at", "origin")
+    return {"cluster": scheduler.policy.name, **{key: row[key] for key in keys}}
+
+
 def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, Any] | None:
     state = scheduler.state
     found = state.jobs.get(about.get("job") or "")

@@ -21,7 +21,6 @@ from nblb.parameters import Parameters
 from nblb.system.private_folder import is_loopback
 
 LOGIN = Path(__file__).with_name("login.html")  # Panel's own template loads files from other computers
-MOST_PORTS = 50  # that are tried after the wanted one
 
 
 def open_server(

@@ -40,6 +40,7 @@ class FakeScheduler:
         share = SimpleNamespace(users={})
         self.state = SimpleNamespace(hubs={}, orphans={}, records={}, clock=clock, wall=clock.wall, share=share)
         self.state.observations = Observations()
+        self.state.ended_jobs = []
         self.restored: list[AnyEntry] = []
         self.handled: list[tuple[str, Message]] = []
         self.refused: list[str] = []
