@@ -135,6 +135,7 @@ def test_a_keyboard_reaches_everything_in_order_and_sees_where_it_is(here: Lab, 
             page.look(theme)
             stops = walk(page, artifacts, theme)
             assert [stop["name"].partition(":")[0] for stop in stops] == [
+                "Notify me",
                 "Cancel",
                 "Retry failed",
                 "every item",

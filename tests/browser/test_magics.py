@@ -83,11 +83,11 @@ def test_tab_offers_options_and_names(here: Lab, stage: dict[str, Any], artifact
 
 
 def answer(page: Page, text: str) -> None:
-    """To the debugger."""
-    prompt = page.page.locator(".jp-Stdin-input").last
-    prompt.wait_for(timeout=60_000)
+    """To the debugger. A slow page shows a prompt for a moment after it was answered: each is answered once."""
+    prompt = page.page.locator(".jp-Stdin-input:not([data-answered])").last
     prompt.fill(text)
-    prompt.press("Enter")
+    prompt.evaluate("prompt => { prompt.dataset.answered = 'yes' }")
+    page.page.keyboard.press("Enter")  # `fill` has put the focus there
     page.page.get_by_text(f"ipdb> {text}").last.wait_for(timeout=60_000)  # it is taken
 
 
