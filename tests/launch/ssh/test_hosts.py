@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +18,11 @@ import pytest
 import nblb as lb
 from nblb import launch
 from nblb.errors import NblbError
+from nblb.launch import one_shot
 from nblb.launch.cluster_processes import StopWarning
 from nblb.launch.presence import present
-from nblb.launch.ssh import hosts
+from nblb.launch.ssh import hosts, remote_agent
+from nblb.protocol.messages import RemoveHub
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -189,3 +195,57 @@ def test_what_cannot_be_reached_is_an_error_at_once(cluster: Cluster, fake_ssh: 
         cluster.add_hub(host="-x")
     with pytest.raises(TypeError, match="which host= names"):
         cluster.add_hub(python="python3")
+
+
+def _wheel(name: str, folder: Path) -> None:
+    """Make a wheel of a package that is installed here."""
+    found = importlib.metadata.distribution(name)
+    files = {file: Path(str(found.locate_file(file))) for file in found.files or () if ".." not in file.parts}
+    tags = [line.split()[1] for line in str(found.read_text("WHEEL")).splitlines() if line.startswith("Tag:")]
+    with zipfile.ZipFile(folder / f"{name}-{found.version}-{tags[0]}.whl", "w") as wheel:
+        for file, path in files.items():
+            if path.is_file() and "__pycache__" not in file.parts:
+                wheel.write(path, str(file))
+
+
+BARE = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+LACKS = subprocess.run([BARE, "-c", "import ensurepip"], capture_output=True).returncode if BARE.exists() else 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(LACKS != 0, reason="the interpreter below this environment has no ensurepip")
+def test_an_environment_is_made_where_nblb_is_missing(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = tuple(name for name in remote_agent.PACKAGES if name != "numpy")  # which takes most of the time
+    monkeypatch.setattr(remote_agent, "PACKAGES", few)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in remote_agent.PACKAGES:
+        _wheel(name, wheels)
+    settings = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} PIP_NO_COMPILE=1 XDG_DATA_HOME={tmp_path}/data"
+    python = f"env -u PYTHONPATH {settings} {BARE}"
+    with pytest.raises(NblbError, match="nblb is not installed"):
+        cluster.add_hub(host="lab2", workers=1, python=python)
+    process = cluster.add_hub(host="lab2", workers=1, python=python, make_venv=True)
+    assert [row.what for row in process.differences] == ["numpy"]
+    (made,) = (tmp_path / "data" / "nblb" / "environments").iterdir()
+
+    @lb.task
+    def interpreter() -> str:
+        import sys
+
+        return sys.prefix
+
+    assert interpreter.submit().result(60) == str(made)
+
+
+def test_a_hub_that_starts_again_stays_the_same_for_its_keeper(cluster: Cluster, fake_ssh: str) -> None:
+    """The Monitor's restart replaces the process of a hub by a new one with the same pid."""
+    process = cluster.add_hub(host="lab2", workers=1, python=fake_ssh)
+    (hub,) = cluster.hubs()
+    one_shot._question(cluster.address, RemoveHub(request=1, hub=hub.hub, restart=True), 10.0)
+    wait_until(lambda: [row.hub for row in cluster.hubs() if row.hub != hub.hub and row.workers], what="the new hub")
+    assert [row.pid for row in cluster.hubs()] == [hub.pid]
+    assert process.is_alive()
+    assert lb.task(abs).submit(-1).result(60) == 1
