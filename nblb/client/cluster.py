@@ -436,7 +436,7 @@ class Cluster:
         Returns
         -------
         Dashboard
-            The dashboard, with its `url` and `stop`; a second call gives the one that runs.
+            With its `url` and `stop`; a second call gives the one that runs.
 
         Raises
         ------
@@ -448,7 +448,7 @@ class Cluster:
         >>> cluster.dashboard().url
         """
         if self._launcher is None:
-            raise NblbError("this cluster was not started or connected to by nblb.launch; run 'nblb dashboard'")
+            raise NblbError("without nblb.launch a cluster has no dashboard; run 'nblb dashboard'")
         return self._launcher.dashboard()
 
     @property
@@ -572,8 +572,7 @@ def _stop_core(parameters: Parameters) -> None:
     """Ask the core to stop with its hubs, on a separate connection."""
     connection = Connection(lambda: find_core(parameters), hello())
     try:
-        message = StopCore(request=connection.request())
-        connection.wait_for(connection.question(message))
+        connection.wait_for(connection.question(StopCore(request=connection.request())))
     finally:
         connection.close(0.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from nblb.broker import job_end_hook
 from nblb.broker.job_end_hook import JobEndHook
+from nblb.system import post_json
 from tests.waiting import wait_until
 
 JOB = {"job": "j1", "name": "sweep", "state": "done", "items": 3, "counts": {"DONE": 3}}
@@ -89,6 +91,12 @@ def test_what_takes_too_long_is_killed_and_only_a_few_run_at_once(
     assert len(core.hook._running) == job_end_hook.MOST_RUNNING
     core.until(lambda: sum("WAS KILLED" in line for line in core.log) == 6, "six ends")
     assert core.hook.deadline(0.0) is None
+
+
+def test_an_address_that_is_none_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post_json.sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
+    assert post_json.main(["http://127.0.0.1:1/"]) == 1
+    assert "LB_ON_JOB_END: http://127.0.0.1:1/" in capsys.readouterr().err
 
 
 def test_close_leaves_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nblb.monitoring.page import Page
-from nblb.monitoring.pages.control import ControlPage
+from nblb.monitoring.pages.control import ControlPanel
 from nblb.monitoring.pages.health import HealthPage
 from nblb.monitoring.pages.hubs import HubsPage
 from nblb.monitoring.pages.jobs import JobPage, JobsPage
@@ -19,6 +19,6 @@ from nblb.monitoring.pages.users import UsersPage
 SHOWN: tuple[type[Page], ...] = (
     NowPage, TasksPage, JobsPage, UsersPage, HubsPage, StatisticsPage, TimelinePage, HealthPage, RoomPage,
 )  # fmt: skip
-CONTROL: type[Page] = ControlPage  # the first page of a dashboard
+CONTROL: type[Page] = ControlPanel  # the first page of a dashboard
 _ALL: tuple[type[Page], ...] = (*SHOWN, TaskPage, JobPage)
 PAGES: dict[str, type[Page]] = {page.key: page for page in _ALL}

@@ -19,7 +19,7 @@ from nblb.monitoring.poller import ClusterPicture, Question
 from nblb.parameters import Parameters
 
 
-class ControlPage(Page):
+class ControlPanel(Page):
     """The control panel of a cluster that runs, or not yet."""
 
     key, title = "control", "Cluster"
