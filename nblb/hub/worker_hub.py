@@ -307,7 +307,8 @@ class WorkerHub:
 
     def _dialled(self, address: str) -> Dialled:
         line = dial(address, hub_to_core, core_to_hub, self.parameters.LB_MAX_MESSAGE_MB)
-        line.longest_silence_s = self.parameters.LB_SUSPECT_S
+        if self._core_address:  # the end of a dead tunnel takes connections; a core here that is silent stands still
+            line.longest_silence_s = self.parameters.LB_SUSPECT_S
         return line
 
     def _dial_again(self, now: float) -> None:
@@ -366,7 +367,8 @@ class WorkerHub:
             if type(message) is HoldBlob:
                 message = self._kept(message)
             elif type(message) is Welcome:
-                self._core_process = message.process
+                # A tunnel hides which of its ends is silent, so even a core on this computer proves nothing by living.
+                self._core_process = message.process if not self._core_address else ""
                 self._store.open(message.output)
                 self._share_files(message)
             elif type(message) is Refused and message.kind == "NotAllowed":

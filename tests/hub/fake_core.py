@@ -39,6 +39,7 @@ class FakeCore:
         self.workers: set[str] = set()
         self.is_silent = False  # it neither hears nor speaks, like one that is stopped
         self.pid = os.getpid()
+        self.process = ""  # its name, with a mark of this computer
         self.doors = Doors(parameters)
         self.doors.open()
 
@@ -61,7 +62,9 @@ class FakeCore:
             self.hub = sender
             self.hellos.append(message)
             self.workers = {worker for worker, _ in message.workers}
-            self.say(Welcome(core=self.core, epoch=self.epoch, name="t", pid=self.pid, heartbeat_s=0.2))
+            self.say(
+                Welcome(core=self.core, epoch=self.epoch, name="t", pid=self.pid, heartbeat_s=0.2, process=self.process)
+            )
         elif isinstance(message, WorkerStarted):
             self.workers.add(message.worker)
         elif isinstance(message, WorkerDied):

@@ -34,6 +34,9 @@ from nblb.protocol.messages import (
     TaskStopped,
     WorkerDied,
 )
+from nblb.shared_files.transfer import process_name
+from nblb.system.private_folder import runtime_folder
+from nblb.transport.dialing import local_address
 from tests.hub.fake_core import FakeCore
 from tests.waiting import wait_until
 
@@ -41,8 +44,8 @@ from tests.waiting import wait_until
 class Running:
     """A WorkerHub in a thread of its own."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.hub = WorkerHub(parameters)
+    def __init__(self, parameters: Parameters, core: str = "") -> None:
+        self.hub = WorkerHub(parameters, core=core)
         self.thread = threading.Thread(target=self.hub.startWKHUB)
 
     def start(self) -> Running:
@@ -237,6 +240,29 @@ def test_a_hub_that_is_cut_off_stops_its_work(settings: dict[str, Any], tmp_path
         core.is_silent = False
         stopped = core.wait(TaskStopped, lambda m: m.task == run.task)
         assert (stopped.why, stopped.ran) == ("recall", True)
+    finally:
+        running.stop()
+        core.close()
+
+
+def test_a_hub_behind_a_tunnel_stops_its_work_though_the_core_lives_here(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """ssh to another account of this computer: the core's process can be seen, and the tunnel may be dead."""
+    parameters = load({**settings, "LB_HEARTBEAT_S": 0.2, "LB_SUSPECT_S": 1.5, "LB_LEASE_S": 3.0})
+    core = FakeCore(parameters)
+    core.process = process_name()
+    running = Running(parameters, local_address(runtime_folder(parameters), "hubs")).start()
+    try:
+        core.wait_workers(2)
+        hello = core.hellos[-1]
+        assert (hello.address, hello.hc_port) == ("", 0)
+        core.run(spin, str(tmp_path / "begun"))
+        core.until((tmp_path / "begun").exists)
+        core.is_silent = True
+        slots = running.hub._slots
+        core.until(lambda: 0 not in slots.states().values(), what="the end of the work")
+        assert running.hub._connections > 1  # it has dialled again
     finally:
         running.stop()
         core.close()
