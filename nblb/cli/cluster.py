@@ -83,7 +83,7 @@ def _print_status(options: argparse.Namespace, parameters: Parameters, sentences
     said = (core.about if core else {}) | one_shot.ask(address, "status")
     said["monitor"] = launch.monitor_url(parameters)
     if sentences is None:
-        found = (notes.security(parameters), notes.monitor_trouble(parameters))
+        found = (notes.security(parameters), notes.monitor_trouble(parameters), notes.monitor_moved(parameters))
         sentences = [*notes.differences(parameters), *filter(None, found)]
     said["notes"] = list(sentences)
     show(options, said, lambda: _status_text(said, address))

@@ -129,6 +129,9 @@ class Started:
         """A sentence for each hub on another computer that is away or lacks something."""
         return hosts.troubles(self.parameters)
 
+    def monitor_moved(self) -> str:
+        return notes.monitor_moved(self.parameters)
+
 
 def start(
     parameters: Source = None, workers: int | None = None, monitor: bool = True, name: str | None = None

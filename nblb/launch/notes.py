@@ -12,6 +12,7 @@ import json
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nblb.launch.presence import present
 from nblb.launch.roles import tail
@@ -110,7 +111,20 @@ def monitor_port(parameters: Parameters) -> tuple[int, str]:
     if port == wanted:
         return port, ""
     place = f"is on port {port}" if port else "is on any free port, which 'nblb status' names"
-    return port, f"MONITOR_PORT {wanted} is taken by another program, so the Monitor {place}"
+    return port, _moved(wanted, place)
+
+
+def monitor_moved(parameters: Parameters) -> str:
+    """The note on a running Monitor that found its port taken; "" for one on MONITOR_PORT, or none."""
+    there = present(parameters.runtime_dir, "monitor")
+    port = urlsplit(str(there[0].about.get("url", ""))).port if there else None
+    if not port or not parameters.MONITOR_PORT or port == parameters.MONITOR_PORT:
+        return ""
+    return _moved(parameters.MONITOR_PORT, f"is on port {port}")
+
+
+def _moved(wanted: int, place: str) -> str:
+    return f"MONITOR_PORT {wanted} is taken by another program, so the Monitor {place}"
 
 
 def monitor_trouble(parameters: Parameters) -> str:

@@ -42,6 +42,8 @@ def refuse_others(server: Any) -> None:
         unknown = [host for host in hosts if not is_known(host, allowed)]
         if unknown and not _is_proxied(request):
             return application.get_handler_delegate(request, UnknownHostHandler)
+        if request.host.startswith("["):  # Panel takes the host apart at each colon, and fails
+            request.host = f"localhost{request.host.rpartition(']')[2]}"
         return find(request, **options)
 
     application.find_handler = find_handler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ from nblb.parameters import Parameters
 from nblb.system.private_folder import is_loopback
 
 LOGIN = Path(__file__).with_name("login.html")  # Panel's own template loads files from other computers
+MOST_PORTS = 50  # that are tried after the wanted one
+MOST_PORT = 65535
 
 
 def open_server(
@@ -52,30 +55,39 @@ def open_server(
 
     login = {} if basic_auth is None else {"basic_auth": basic_auth}
     secret = cookie_secret or os.environ.get("PANEL_COOKIE_SECRET") or os.urandom(32).hex()
-    try:
-        server = pn.io.server.get_server(
-            {"/": page, "/monitor": page, **(pages or {})},
-            address=address,
-            port=port,
-            title=wording.TITLE,
-            prefix=prefix,
-            websocket_origin=[f"{address}:{port}", f"localhost:{port}", *allow_websocket_origin],
-            extra_patterns=machine_api.patterns(poller, parameters.MONITOR_AUTH, prefix),
-            liveness=True,
-            start=False,
-            show=False,
-            verbose=False,
-            unused_session_lifetime_milliseconds=15_000,
-            **(_login(parameters.MONITOR_AUTH, prefix, login, secret)),
-        )
-    except OSError as error:
-        raise NblbError(
-            f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
-            "give another one, or 0 for any free one."
-        ) from None
+    host = f"[{address}]" if ":" in address else address
+    options: dict[str, Any] = {
+        "address": address,
+        "title": wording.TITLE,
+        "prefix": prefix,
+        "extra_patterns": machine_api.patterns(poller, parameters.MONITOR_AUTH, prefix),
+        "liveness": True,
+        "start": False,
+        "show": False,
+        "verbose": False,
+        "unused_session_lifetime_milliseconds": 15_000,
+        **(_login(parameters.MONITOR_AUTH, prefix, login, secret)),
+    }
+    wanted = port
+    while True:
+        named = [f"localhost:{port}", *allow_websocket_origin, *([] if ":" in address else [f"{address}:{port}"])]
+        try:
+            server = pn.io.server.get_server(
+                {"/": page, "/monitor": page, **(pages or {})}, port=port, websocket_origin=named, **options
+            )
+            break
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and port < min(wanted + MOST_PORTS, MOST_PORT):
+                port += 1  # of another program or Monitor, which has just taken it
+                continue
+            raise NblbError(
+                f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
+                "give another one, or 0 for any free one."
+            ) from None
+    server._tornado.websocket_origins.add(f"{host}:{port}")  # Bokeh takes no address with colons as an option
     refuse_others(server)
     path = f"{prefix}/" if prefix else ""
-    return server, poller, f"http://{address}:{port}/{path}"
+    return server, poller, f"http://{host}:{port}/{path}"
 
 
 def serve(

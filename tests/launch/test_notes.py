@@ -126,6 +126,20 @@ def test_a_monitor_whose_port_is_taken_is_on_the_next(settings: dict[str, Any]) 
             assert cluster.monitor_trouble == ""
 
 
+def test_a_monitor_that_had_to_move_later_is_told_once(settings: dict[str, Any]) -> None:
+    settings["MONITOR_PORT"] = free_port()
+    other = settings | {"LB_NAME": "other", "LB_STATE_DIR": f"{settings['LB_STATE_DIR']}-other"}
+    with started(settings, monitor=True) as (first, _), started(other, monitor=True) as (second, _):
+        wait_until(lambda: first.monitor_url and second.monitor_url, 60, "both Monitors")
+        moved = [sentence for cluster in (first, second) for sentence in cluster.notes if "is on port" in sentence]
+        assert len(moved) == 1  # whichever was slower
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def test_a_monitor_that_is_refused_says_so(settings: dict[str, Any]) -> None:
     settings["MONITOR_IP"] = "0.0.0.0"
     with started(settings, monitor=True) as (cluster, said):

@@ -53,8 +53,29 @@ def test_beyond_this_computer_is_refused(address: str) -> None:
         monitor.open_server(load({"MONITOR_IP": address}))
 
 
-def test_a_taken_port_is_said() -> None:
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    """The start has found it free, but another Monitor was faster."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server, poller, url = monitor.open_server(load({"MONITOR_PORT": port}))
+        try:
+            assert port < int(url.rstrip("/").rpartition(":")[2]) <= port + monitor.MOST_PORTS
+        finally:
+            poller.stop()
+            server.stop()
+
+
+def test_no_port_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "MOST_PORTS", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(NblbError, match=f"MONITOR_PORT {port} on 127.0.0.1 cannot be used"):
             monitor.open_server(load({"MONITOR_PORT": port}))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this computer has no IPv6")
+def test_it_serves_an_address_of_ipv6() -> None:
+    with served(FakeSource(), {"MONITOR_IP": "::1"}) as url:
+        assert url.startswith("http://[::1]:")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"LoadBalancer Monitor" in answer.read()
