@@ -61,6 +61,8 @@ def register(commands: Commands) -> None:
     command.add_argument("--port", type=count, help="instead of MONITOR_PORT; 0 is any free one")
     command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
     command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
+    command.add_argument("--basic-auth", metavar="FILE", help="JSON object of users and passwords, or one password")
+    command.add_argument("--cookie-secret", default="", help="keeps logins valid over restarts (PANEL_COOKIE_SECRET)")
     command = add(commands, "dashboard", dashboard, "serve the control panel and the Monitor's pages", parameters=False)
     command.add_argument(
         "-p", "--parameters", metavar="FILE", help="the parameters.json in its form (./parameters.json)"
@@ -213,6 +215,8 @@ def monitor(options: argparse.Namespace) -> int:
             address=options.address,
             port=options.port,
             prefix=options.prefix,
+            basic_auth=options.basic_auth,
+            cookie_secret=options.cookie_secret,
             allow_websocket_origin=options.allow_websocket_origin,
             ready=ready,
         )

@@ -55,10 +55,10 @@ RESOURCES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
 }  # fmt: skip
 
 
-def patterns(poller: Poller, password: str, prefix: str) -> list[tuple[str, type, dict[str, Any]]]:
+def patterns(poller: Poller, password: str, prefix: str, login: bool = False) -> list[tuple[str, type, dict[str, Any]]]:
     """Return the routes of the server, which puts `prefix` in front of them as of its pages."""
     before = f"/{prefix}" if prefix else ""
-    given = {"poller": poller, "password": password}
+    given = {"poller": poller, "password": password, "login": login}
     return [
         ("/metrics", MetricsHandler, given),
         ("/health", HealthHandler, given),
@@ -71,8 +71,8 @@ def patterns(poller: Poller, password: str, prefix: str) -> list[tuple[str, type
 class MachineHandler(RequestHandler):
     """The base of the handlers: the login, and answers of the core."""
 
-    def initialize(self, poller: Poller, password: str, prefix: str = "") -> None:
-        self.poller, self.password, self.prefix = poller, password, prefix
+    def initialize(self, poller: Poller, password: str, login: bool = False, prefix: str = "") -> None:
+        self.poller, self.password, self.login, self.prefix = poller, password, login, prefix
 
     def set_default_headers(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -80,7 +80,7 @@ class MachineHandler(RequestHandler):
 
     def allowed(self) -> bool:
         """Return whether the request has the password, if there is one; answer it otherwise."""
-        if not self.password or self._has_password():
+        if not (self.password or self.login) or self._has_password():
             return True
         self.set_header("WWW-Authenticate", 'Basic realm="nblb Monitor", charset="UTF-8"')
         self.answer({"error": "MONITOR_AUTH is set: send it as a Bearer token or as the password of Basic."}, 401)
@@ -88,6 +88,8 @@ class MachineHandler(RequestHandler):
 
     def _has_password(self) -> bool:
         kind, _, given = self.request.headers.get("Authorization", "").partition(" ")
+        if not self.password:  # the pages have a login of their own
+            return self.get_signed_cookie("user") is not None
         if kind.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).decode().partition(":")[2]

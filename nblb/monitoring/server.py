@@ -60,7 +60,7 @@ def open_server(
         "address": address,
         "title": wording.TITLE,
         "prefix": prefix,
-        "extra_patterns": machine_api.patterns(poller, parameters.MONITOR_AUTH, prefix),
+        "extra_patterns": machine_api.patterns(poller, parameters.MONITOR_AUTH, prefix, basic_auth is not None),
         "liveness": True,
         "start": False,
         "show": False,

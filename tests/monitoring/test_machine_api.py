@@ -119,3 +119,11 @@ def test_with_a_prefix() -> None:
     with served(FakeSource(), prefix="user/anna/nblb") as url:
         assert get(f"{url}api/status")[0] == 200
         assert get(f"{url}api/openapi.json")[1]["servers"] == [{"url": "/user/anna/nblb"}]
+
+
+def test_a_login_of_the_pages_guards_the_answers_too() -> None:
+    with served(FakeSource(), basic_auth={"anna": "secret"}) as url:
+        assert get(f"{url}api/status")[0] == 401
+        assert get(f"{url}api/status", Authorization="Bearer ")[0] == 401
+        assert get(f"{url}metrics", Authorization="Basic Og==")[0] == 401
+        assert get(f"{url}health")[0] == 200

@@ -128,13 +128,18 @@ def facts(task: Mapping[str, Any]) -> str:
         ("Priority", rows.number(task.get("priority") or 0)),
         ("Timeout", rows.duration(task["timeout_s"]) if task.get("timeout_s") else ""),
         ("Waits for", ", ".join(map(str, task.get("depends") or ()))),
-        ("Arguments", f"{rows.size(task.get('bytes'))} pickled" if task.get("bytes") else ""),
+        ("Arguments", pickled(task.get("bytes"))),
         ("Result", rows.size(task.get("result_bytes")) if task.get("result_bytes") else ""),
         ("From", task.get("origin")),
         ("Id", f"{task['task']}.{task['first']}" if int(task.get("of") or 1) > 1 else task["task"]),
     ]  # fmt: skip
     cells = "".join(f"<dt>{name}</dt><dd>{html.escape(str(value))}</dd>" for name, value in pairs if value)
     return f'<dl class="pairs">{cells}</dl>'
+
+
+def pickled(size: int | None) -> str:
+    """The size of the arguments; what they are is only known to those who may unpickle them."""
+    return f"{rows.size(size)} pickled, which this page never unpickles" if size else ""
 
 
 def attempts(task: Mapping[str, Any]) -> str:
