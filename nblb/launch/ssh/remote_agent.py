@@ -36,6 +36,7 @@ LOOK_S = 0.1
 START_S = 20.0  # in which the process of a hub begins
 EXIT_S = 2.0  # in which the keeper of a hub writes its exit code
 LOG_PIECE = 60_000
+TUNNEL_S = 300.0  # an end of a tunnel that no agent has moved by then is left over
 KEPT_S = 3600.0  # how long the folder of a hub that ended without an agent stays
 # The first code of the hub's process: it records its pid and the time of its start, both of which exec keeps.
 STARTER = """
@@ -170,6 +171,7 @@ class Serving:
             say(failed=f"the folder {self.folder} cannot be used: {error.strerror or error}")
             return
         sweep(self.base, self.folder)
+        sweep_tunnels(Path("/tmp"))
         pid = found = self._running()
         if start and not pid and self.grace_s is None:
             pid = self._start(arguments, parameters)
@@ -305,6 +307,15 @@ def sweep(base: Path, own: Path) -> None:
         with contextlib.suppress(OSError):
             if path != own and time.time() - (path / "hub.exit").stat().st_mtime > KEPT_S:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_tunnels(folder: Path) -> None:
+    """Remove the ends of tunnels of this account whose ssh was lost before its agent ran; sshd leaves them."""
+    for path in folder.glob("nblb-*.sock"):
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > TUNNEL_S:
+                path.unlink()
 
 
 def read(path: Path) -> str:

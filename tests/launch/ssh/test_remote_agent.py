@@ -63,3 +63,13 @@ def test_folders_of_hubs_that_ended_long_ago_are_swept(tmp_path: Path) -> None:
     (tmp_path / "running").mkdir()
     remote_agent.sweep(tmp_path, tmp_path / "own")
     assert {path.name for path in tmp_path.iterdir()} == {"new", "own", "running"}
+
+
+def test_ends_of_tunnels_that_no_agent_has_moved_are_swept(tmp_path: Path) -> None:
+    for name, age_s in (("nblb-old.sock", 2 * remote_agent.TUNNEL_S), ("nblb-new.sock", 0.0), ("other.sock", 1e6)):
+        path = tmp_path / name
+        path.touch()
+        then = path.stat().st_mtime - age_s
+        os.utime(path, (then, then))
+    remote_agent.sweep_tunnels(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"nblb-new.sock", "other.sock"}
