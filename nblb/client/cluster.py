@@ -457,12 +457,8 @@ class Cluster:
 
         The card of the cluster shows them.
         """
-        elsewhere: Callable[[], list[str]] = getattr(self._launcher, "hub_troubles", list)
-        found = [*getattr(self._launcher, "notes", ())]
-        moved = getattr(self._launcher, "monitor_moved", None)
-        if moved is not None and (sentence := moved()) and sentence not in found:
-            found.append(sentence)  # its port was taken between the start's look and its own
-        return [*found, *elsewhere(), *compatible.notes(self._hubs)]
+        later: Callable[[], list[str]] = getattr(self._launcher, "later_notes", list)
+        return [*getattr(self._launcher, "notes", ()), *later(), *compatible.notes(self._hubs)]
 
     def stop(self) -> None:
         """Stop the core and its hubs. Tasks in the journal continue after the next start."""

@@ -129,8 +129,10 @@ class Started:
         """A sentence for each hub on another computer that is away or lacks something."""
         return hosts.troubles(self.parameters)
 
-    def monitor_moved(self) -> str:
-        return notes.monitor_moved(self.parameters)
+    def later_notes(self) -> list[str]:
+        """What has turned out since the start: hubs elsewhere that lack something, a Monitor that had to move."""
+        moved = notes.monitor_moved(self.parameters)
+        return [*self.hub_troubles(), *([moved] if moved and moved not in self.notes else [])]
 
 
 def start(

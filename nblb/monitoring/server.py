@@ -68,7 +68,7 @@ def open_server(
         "unused_session_lifetime_milliseconds": 15_000,
         **(_login(parameters.MONITOR_AUTH, prefix, login, secret)),
     }
-    wanted = port
+    last = min(port + MOST_PORTS, MOST_PORT)
     while True:
         named = [f"localhost:{port}", *allow_websocket_origin, *([] if ":" in address else [f"{address}:{port}"])]
         try:
@@ -77,8 +77,8 @@ def open_server(
             )
             break
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and port < min(wanted + MOST_PORTS, MOST_PORT):
-                port += 1  # of another program or Monitor, which has just taken it
+            if error.errno == errno.EADDRINUSE and port < last:
+                port += 1  # another program or Monitor has just taken it
                 continue
             raise NblbError(
                 f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
@@ -86,8 +86,7 @@ def open_server(
             ) from None
     server._tornado.websocket_origins.add(f"{host}:{port}")  # Bokeh takes no address with colons as an option
     refuse_others(server)
-    path = f"{prefix}/" if prefix else ""
-    return server, poller, f"http://{host}:{port}/{path}"
+    return server, poller, f"http://{host}:{port}/{f'{prefix}/' if prefix else ''}"
 
 
 def serve(
