@@ -474,8 +474,12 @@ class Cluster:
             return
         if self._launcher is not None:
             self._launcher.stop()
-        else:
-            _stop_core(self.parameters)
+            return
+        connection = self._connect()  # a separate one, since this process's is closed
+        try:
+            connection.wait_for(connection.question(StopCore(request=connection.request())))
+        finally:
+            connection.close(0.0)
 
     def close(self) -> None:
         """Close the connection; the cluster continues to run."""
@@ -566,15 +570,6 @@ def _snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> 
         running=status.get("running", 0),
         counts=status.get("counts", {}),
     )
-
-
-def _stop_core(parameters: Parameters) -> None:
-    """Ask the core to stop with its hubs, on a separate connection."""
-    connection = Connection(lambda: find_core(parameters), hello())
-    try:
-        connection.wait_for(connection.question(StopCore(request=connection.request())))
-    finally:
-        connection.close(0.0)
 
 
 atexit.register(close_all)

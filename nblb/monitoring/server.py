@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ def open_server(
     prefix = prefix.strip("/")
     poller = Poller(connect or (lambda: CoreLink(parameters)), log_folder=parameters.state_dir / "logs")
 
-    def page() -> Any:
-        return view(poller)
-
+    page = partial(view, poller)
     login = {} if basic_auth is None else {"basic_auth": basic_auth}
     secret = cookie_secret or os.environ.get("PANEL_COOKIE_SECRET") or os.urandom(32).hex()
     host = f"[{address}]" if ":" in address else address
