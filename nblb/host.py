@@ -142,19 +142,23 @@ def _file_system(path: Path) -> str:
 LONGEST_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 LONGEST_SOCKET_NAME = len("hub-00000000-4194304-00000000.health")
 SOCKETLESS = frozenset("drvfs exfat fuseblk hfsplus msdos ntfs ntfs3 vfat virtiofs".split())  # noqa: SIM905
+BESIDE = ".nblb-"  # the prefix of a folder of sockets beside a state folder
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # of which a private subfolder is used
 
 
 def socket_folder(state_dir: Path, name: str) -> Path:
     """Return the folder for the sockets of the cluster of this name and state folder.
 
-    It follows from the state folder alone, so that processes with different environments find each other: a subfolder,
-    or where a socket cannot be made there, a short private folder elsewhere.
+    It follows from the state folder alone, so that processes with different environments find each other: a folder
+    beside it, so that programs that copy the state folder meet no sockets; a subfolder, where none can be made beside
+    it; or where a socket cannot be made there, a short private folder elsewhere.
     """
     real = Path(os.path.realpath(state_dir))
-    inside = real / f"run-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"
-    if not why_no_sockets(inside):
-        return inside
+    mark = hashlib.blake2b(os.fsencode(real) + b"/" + name.encode(), digest_size=3).hexdigest()
+    beside = real.parent / f"{BESIDE}{mark}"
+    if not why_no_sockets(beside):
+        can_be_made = not real.parent.exists() or _is_private(beside)
+        return beside if can_be_made else real / f"run-{mark}"
     return short_folder() / f"{name[:24]}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
 
 

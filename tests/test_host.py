@@ -66,10 +66,14 @@ def test_as_many_cores_as_this_process_may_use() -> None:
     assert 1 <= host.cores() <= (os.cpu_count() or 1)
 
 
-def test_sockets_are_in_the_state_folder_where_they_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sockets_are_beside_the_state_folder_where_they_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two computers may share a disk, but not its sockets; a path may have 107 bytes."""
     place = Path("/tmp/s")
-    assert host.socket_folder(place, "n").parent == place
+    assert host.socket_folder(place, "n").parent == place.parent
+    assert host.socket_folder(place, "n") != host.socket_folder(place.with_name("t"), "n")
+    monkeypatch.setattr(host, "_is_private", lambda folder: folder.parent != place.parent)
+    assert host.socket_folder(place, "n").parent == place, "nothing can be made beside it"
+    monkeypatch.undo()
     assert host.why_no_sockets(Path("/tmp") / ("ä" * 40)).startswith("its path is too long")
     assert host.why_no_sockets(Path("/tmp/\udcff")) == "its path is not text"
     link = tmp_path / "link"

@@ -174,8 +174,11 @@ def test_two_state_folders_never_meet(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_the_runtime_folder_follows_from_the_state_folder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBLB_RUNTIME_DIR", raising=False)
-    short, long = load({"LB_STATE_DIR": "/tmp/s", "LB_NAME": "n"}), load({"LB_STATE_DIR": "/tmp/" + "s" * 90})
-    assert short.runtime_dir.parent == short.state_dir
+    short, long = (
+        load({"LB_STATE_DIR": "/tmp/s", "LB_NAME": "n"}),
+        load({"LB_STATE_DIR": "/tmp/" + "s" * 90 + "/state"}),
+    )
+    assert short.runtime_dir.parent == short.state_dir.parent
     assert short.runtime_dir != short.changed(LB_NAME="other").runtime_dir
     assert long.runtime_dir.parent.name == f"nblb-{os.getuid()}"
     before = [short.runtime_dir, long.runtime_dir]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nblb.host import is_alive, short_folder
+from nblb.host import BESIDE, is_alive, short_folder
 from nblb.parameters import Parameters
 from nblb.shared_files import transfer
 
@@ -105,7 +105,7 @@ def _await_lock_file(lock: Path) -> None:
 def core_files(parameters: Parameters) -> Iterator[Path]:
     """Yield the core.json of each cluster of this account, as far as their state folders are where this one's is."""
     state_dirs = parameters.state_dir.parent
-    for pattern in ("run-*/core.json", "*/run-*/core.json"):
+    for pattern in (f"{BESIDE}*/core.json", "*/run-*/core.json"):
         yield from state_dirs.glob(pattern)
     yield from parameters.runtime_dir.parent.glob("*/core.json")
     yield from short_folder().glob("*/core.json")

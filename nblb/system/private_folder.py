@@ -17,7 +17,7 @@ import msgspec
 
 from nblb.access import connection_file
 from nblb.errors import NblbError, ParametersError
-from nblb.host import LONGEST_SOCKET_PATH, why_no_sockets
+from nblb.host import BESIDE, LONGEST_SOCKET_PATH, why_no_sockets
 from nblb.parameters import Parameters
 from nblb.system.state_mark import claim
 
@@ -49,27 +49,28 @@ def runtime_folder(parameters: Parameters) -> Path:
         The folder would be inside of a state folder that is not nblb's.
     """
     folder = parameters.runtime_dir
-    if is_in_state_folder(folder, parameters):
+    if is_at_state_folder(folder, parameters):
         claim(parameters.state_dir)
     elif not folder.parent.exists() or folder.parent.name.startswith("nblb"):  # one that the user has named stays
         private_folder(folder.parent)
     return private_folder(folder)
 
 
-def is_in_state_folder(folder: Path, parameters: Parameters) -> bool:
-    """Return True if this runtime folder is a subfolder of the state folder."""
-    return folder.parent == Path(os.path.realpath(parameters.state_dir))
+def is_at_state_folder(folder: Path, parameters: Parameters) -> bool:
+    """Return True if this runtime folder is beside the state folder or in it."""
+    state_dir = Path(os.path.realpath(parameters.state_dir))
+    return folder.parent == state_dir or (folder.parent == state_dir.parent and folder.name.startswith(BESIDE))
 
 
 def place_of_sockets(parameters: Parameters) -> str:
-    """Return a sentence that names the folder of the sockets; "" if it is in the state folder."""
+    """Return a sentence that names the folder of the sockets; "" if it is beside the state folder or in it."""
     folder = parameters.runtime_dir
-    if is_in_state_folder(folder, parameters):
+    if is_at_state_folder(folder, parameters):
         return ""
     if os.environ.get("NBLB_RUNTIME_DIR"):
         return f"the sockets are in {folder}, because NBLB_RUNTIME_DIR names its parent folder"
-    why = why_no_sockets(Path(os.path.realpath(parameters.state_dir)) / "run-000000")
-    return f"the sockets are in {folder}, not in the state folder: {why}"
+    why = why_no_sockets(Path(os.path.realpath(parameters.state_dir)).parent / f"{BESIDE}000000")
+    return f"the sockets are in {folder}, not beside the state folder: {why}"
 
 
 def socket_address(path: Path) -> str:
