@@ -76,6 +76,8 @@ class Liveness:
             files=policy.files,
             token=policy.token,
             process=policy.process,
+            lease_s=policy.lease_s,
+            suspect_s=policy.suspect_s,
             bulk=policy.bulk,
         )
 

@@ -61,6 +61,10 @@ class CoreLease:
         """Note that a hello is sent. It contains `leased_at`, from which the core then counts too."""
         self._greeted, self._declared = now, self._acknowledged
 
+    def agree(self, lease_s: float, suspect_s: float) -> None:
+        """Take the core's numbers: a hub with others would run on what the core has given to another hub."""
+        self._lease_s, self._suspect_s = lease_s, suspect_s
+
     def welcome(self, message: Welcome, now: float) -> bool:
         """Return True if this answers our hello; an unexpected one is from a new core, which needs a hello."""
         if self.is_up:

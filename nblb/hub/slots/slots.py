@@ -82,8 +82,8 @@ class Slots:
 
     def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
         self._hello = hello
-        lease_s = settings.lease_s - min(settings.grace_s + settings.lease_s / 20, settings.lease_s / 2)  # to stop all
-        self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, lease_s)
+        self._grace_s = settings.grace_s
+        self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, self._time_to_run(settings.lease_s))
         self._orphan_s, self._results_s = settings.orphan_s, settings.results_s
         self._blobs = BlobCache(settings.blob_bytes)
         self._workers_table = WorkerTable(hello.groups, new_worker_id)
@@ -430,7 +430,13 @@ class Slots:
             if name not in self._workers_table.workers:
                 self._say(WorkerDied(worker=name, group=group, reason="it ended while the core was not connected"))
 
+    def _time_to_run(self, lease_s: float) -> float:
+        """Return the part of a lease after which all must be stopped, so that it has stopped at its end."""
+        return lease_s - min(self._grace_s + lease_s / 20, lease_s / 2)
+
     def _welcome(self, message: Welcome, now: float) -> None:
+        if message.lease_s > 0.0:
+            self._lease.agree(self._time_to_run(message.lease_s), message.suspect_s)
         before, epoch = self._lease.core, self._lease.epoch
         if not self._lease.welcome(message, now):
             return

@@ -36,6 +36,8 @@ class Welcome(Message):
     files: str = ""  # the state folder, in which large buffers are handed over as files; "" for none
     token: str = ""  # text of a file in it: a party that finds it sees the same folder
     process: str = ""  # name of the core's process, with a mark of its computer: who has another cannot look it up
+    lease_s: float = 0.0  # to a hub: the length of its lease, and the silence …
+    suspect_s: float = 0.0  # … after which it says hello again, whatever its own parameters are
     bulk: int = 0  # port of the bulk door, for large buffers of parties on other computers; 0: there is none
 
 

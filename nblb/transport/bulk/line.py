@@ -50,6 +50,8 @@ class RemoteLine(CurveLine):
         self._mark = key_mark(found.public_key)
         self._shares = False
         self._welcome: tuple[Welcome, float] | None = None  # waits for the bulk door until that time
+        self._without_files: Welcome | None = None  # given out before the bulk door had answered
+        self._bulk_works = False  # it has answered: what is large waits for it, and never goes with the messages
         self._behind: list[Any] = []  # what has arrived after it
         self._in, self._out = HeldBack(), HeldBack()
         self._parts: dict[str, list[FilePart]] = {}  # by name: those that wait for the file
@@ -73,7 +75,10 @@ class RemoteLine(CurveLine):
             arrived = super().receive(self._until(timeout_s), (*fds, *own))
             self.ready = [fd for fd in self.ready if fd not in own]
             self._has_more = bulk.turn()
+            self._bulk_works = self._bulk_works or bulk.connected
         messages = self._give_out(arrived)
+        if self._without_files is not None and self._bulk_works:
+            messages.append(self._as_seen_here(self._without_files))  # once more: now with a folder
         if bulk is not None:
             messages += self._moved(bulk)
             self._tidy(bulk)
@@ -101,7 +106,7 @@ class RemoteLine(CurveLine):
         messages: list[Any] = []
         if self._welcome is not None:
             welcome, until = self._welcome
-            if (self._bulk is None or not self._bulk.connected) and monotonic() < until:
+            if not self._bulk_works and monotonic() < until:
                 self._behind += arrived
                 return []
             self._welcome = None
@@ -123,18 +128,20 @@ class RemoteLine(CurveLine):
         if not (welcome.files and welcome.bulk):
             self._hang_up_bulk()
             return False
-        if self._bulk is not None and self._bulk.port == welcome.bulk and self._bulk.connected:
-            return False
         if self._bulk is None or self._bulk.port != welcome.bulk:
             self._hang_up_bulk()
             self._bulk = BulkLine(self.connection_file, welcome.bulk)
+        if self._bulk_works:
+            return False
         self._welcome = welcome, monotonic() + CONNECT_S
         return True
 
     def _as_seen_here(self, welcome: Welcome) -> Welcome:
         """Return a Welcome with the folders of this computer."""
-        if self._bulk is None or not self._bulk.connected:
+        self._without_files = None
+        if self._bulk is None or not self._bulk_works:
             if welcome.bulk:
+                self._without_files = welcome
                 log.warning("the bulk door at %s port %d does not answer; large buffers go with the messages, slowly",
                             self.connection_file.host, welcome.bulk)  # fmt: skip
             return msgspec.structs.replace(welcome, files="", output="")
@@ -295,7 +302,7 @@ class RemoteLine(CurveLine):
     def _hang_up_bulk(self) -> None:
         if self._bulk is not None:
             self._bulk.close()
-            self._bulk = None
+            self._bulk, self._bulk_works = None, False
             self._going_up.clear()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from nblb.hub.slots.lease import CoreLease
-from nblb.protocol.commands import Send
+from nblb.protocol.commands import Log, Send
 from nblb.protocol.messages import Heartbeat, HubHello, Message, RunTask, TaskStopped, Welcome
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
@@ -109,6 +109,16 @@ def test_nothing_is_begun_once_the_lease_is_over() -> None:
     rig.core(Heartbeat(echo=rig.now))
     rig.core(RunTask(task=run.task, attempt=2, name="f", function="", payload=run.payload))
     assert not [m for m in rig.messages(TaskStopped) if m.attempt == 2]
+
+
+def test_the_lease_is_as_long_as_the_core_says() -> None:
+    """A hub with other parameters than its core would run on what the core has given to another hub."""
+    rig = SlotsRig(1, welcome=False, suspect_s=5.0, lease_s=15.0)
+    rig.core(Welcome(core="c", epoch=1, name="lab", echo=rig.now, lease_s=4.0, suspect_s=1.0))
+    rig.core(Heartbeat(echo=rig.now))
+    for _ in range(4):
+        rig.tick(1.0)
+    assert any("acknowledged nothing" in command.text for command in rig.commands(Log))
 
 
 @pytest.mark.parametrize("losses", [(0.0, 0.0), (0.95, 0.0), (0.0, 0.95), (0.6, 0.6), (1.0, 1.0)])
