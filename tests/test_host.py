@@ -13,7 +13,6 @@ import pytest
 from nblb import host
 from nblb.broker import load_balancer
 from nblb.client.connection.locate import hello
-from nblb.hub import worker_hub
 from nblb.shared_files import transfer
 from nblb.system import pids, processes
 from tests.waiting import wait_until
@@ -39,7 +38,6 @@ def test_a_process_of_another_account_is_alive_for_everybody(monkeypatch: pytest
         monkeypatch.setattr(os, "kill", refused)
         assert host.is_alive(other.pid)
         assert pids.is_alive(other.pid)
-        assert worker_hub.is_alive(other.pid)
         mark = host.boot_mark()
         assert not processes.has_ended(f"{mark}-{other.pid}-x")
         assert not transfer.has_ended(f"{mark}{other.pid:08x}{began or 0:012x}{0:016x}")
