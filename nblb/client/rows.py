@@ -419,6 +419,8 @@ class ClusterStatus(Row):
         Seconds since the core started.
     state_dir, runtime_dir
         The folders with its journal and with its sockets.
+    lost
+        Sentences on what the journal has lost; empty if its files were whole.
     disk
         A dict of bytes: "journal" is the size of its journal, "free" and "total" tell of the disk that it is on.
     journal
@@ -450,6 +452,7 @@ class ClusterStatus(Row):
     uptime_s: float = 0.0
     state_dir: str = ""
     runtime_dir: str = ""
+    lost: list[str] = field(default_factory=list)
     disk: dict[str, int] = field(default_factory=dict)
     journal: dict[str, float] = field(default_factory=dict)
     records: int = 0

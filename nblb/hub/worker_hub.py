@@ -367,8 +367,9 @@ class WorkerHub:
             if type(message) is HoldBlob:
                 message = self._kept(message)
             elif type(message) is Welcome:
-                # A tunnel hides which of its ends is silent, so even a core on this computer proves nothing by living.
-                self._core_process = message.process if not self._core_address else ""
+                # A proxy or tunnel hides which of its ends is silent: then even a core here proves nothing by living.
+                is_direct = not self._core_address and line.peer_pid == message.pid
+                self._core_process = message.process if is_direct else ""
                 self._store.open(message.output)
                 self._share_files(message)
             elif type(message) is Refused and message.kind == "NotAllowed":

@@ -372,9 +372,19 @@ def join(parameters: Parameters, started: Started) -> Cluster:
     return Cluster(parameters, started)
 
 
+def _await_end_of_stray_core(parameters: Parameters) -> None:
+    """Waits for the end of a core whose state folder was removed: it takes nothing more, and ends by itself."""
+    until = time.monotonic() + START_DEADLINE_S
+    while not parameters.state_dir.exists() and present(parameters.runtime_dir, "core"):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.1)
+
+
 @contextlib.contextmanager
 def only_one_starter(parameters: Parameters) -> Iterator[None]:
     """Locks out other starts and stops of this cluster on this machine."""
+    _await_end_of_stray_core(parameters)  # before the next line makes a state folder
     path = runtime_folder(parameters) / "start.lock"
     until = time.monotonic() + 2 * START_DEADLINE_S
     while (file := lock_file(path)) is None:

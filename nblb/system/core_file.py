@@ -56,6 +56,12 @@ class CoreFile:
         return addresses
 
     @property
+    def has_state_folder(self) -> bool:
+        """False for a core whose state folder was removed, which ends soon; True if that is on another computer."""
+        state_dir = str(self.about.get("state_dir") or "")
+        return self.is_on_another_computer or not state_dir or Path(state_dir).is_dir()
+
+    @property
     def stale(self) -> str:
         if self.is_on_another_computer:
             return f"core pid {self.pid} on another host is gone" if self._has_unlocked() else ""
@@ -81,7 +87,7 @@ class CoreFile:
 def find_core_file(parameters: Parameters) -> CoreFile | None:
     """Return what the core of this cluster has written about itself, or a stale file of its last core; else None."""
     written = read_core_file(parameters.connection_file)
-    if written is not None and not written.stale:
+    if written is not None and not written.stale and written.has_state_folder:
         return written
     return _by_the_lock(parameters) or written
 

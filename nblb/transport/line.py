@@ -135,6 +135,11 @@ class Line:
         """The bytes that have not left."""
         return self._unsent_bytes
 
+    @property
+    def peer_pid(self) -> int:
+        """0: what is behind a TCP connection is unknown."""
+        return 0
+
     def share(self, find: Find | None, refer: Refer | None) -> None:
         """Allow messages to name files, or stop it with None: `find` opens named files, `refer` tests own parts."""
         self._reader.find, self._refer = find, refer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ from nblb.transport.sockets import FLUSH_S, MIB, TURN_MESSAGES, batches, frames_
 
 AGAIN_S = (0.02, 1.0)  # first and longest pause between two attempts to connect
 SCHEME = "unix://"
+PEER = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 HAS_EPOLL = hasattr(select, "epoll")  # the watched set can be changed during a wait
 
 
@@ -101,6 +103,18 @@ class LocalLine:
         if self.longest_silence_s and self._socket is not None:
             self._end_silence()
         return []
+
+    @property
+    def peer_pid(self) -> int:
+        """The process at the other end, which may be a proxy or a tunnel; 0 if that is unknown, or nobody is there."""
+        option = getattr(socket, "SO_PEERCRED", None)
+        if self._socket is None or option is None:
+            return 0
+        try:
+            pid, _, _ = PEER.unpack(self._socket.getsockopt(socket.SOL_SOCKET, option, PEER.size))
+        except OSError:
+            return 0
+        return int(pid)
 
     def _end_silence(self) -> None:
         """Disconnect from a peer that has sent nothing for long: it may be the end of a dead tunnel."""

@@ -44,7 +44,7 @@ def test_a_cell_runs_on_the_cluster_live(here: Lab, stage: dict[str, Any], artif
     with browser_page(here, "first.ipynb", size=(1280, 1300)) as page:
         page.open()
         page.run_all()
-        bar = page.card("sweep").get_by_role("progressbar")
+        bar = page.card("sweep").get_by_role("progressbar").first
         bar.wait_for(timeout=60_000)
         cluster = page.card(stage["LB_NAME"])
         for words in ("address", "durability", "2 (", "Scale", "Stop"):

@@ -47,7 +47,8 @@ def sent(commands: list[Any]) -> list[tuple[str, Any]]:
 def test_a_client_is_welcomed_by_name_and_core() -> None:
     scheduler = Scheduler(POLICY)
     (answer,) = scheduler.handle(ANNA, Hello(client="x", user="anna"), 1.0)
-    assert answer.message == Welcome(core="c", epoch=3, name="nblb", user="anna")  # type: ignore[attr-defined]
+    welcome = Welcome(core="c", epoch=3, name="nblb", user="anna", lease_s=POLICY.lease_s, suspect_s=POLICY.suspect_s)
+    assert answer.message == welcome  # type: ignore[attr-defined]
 
 
 def test_a_core_that_stood_still_takes_no_hub_for_silent(world: World) -> None:

@@ -106,7 +106,7 @@ def test_who_is_nested_deeper_goes_first(world: World, hub: ModelHub) -> None:
     assert line == ["d", "c2", "q"]
 
 
-@pytest.mark.parametrize(("attempt", "words"), [(2, "started anew"), (1, "CANCELLED")])
+@pytest.mark.parametrize(("attempt", "words"), [(2, "started again"), (1, "CANCELLED")])
 def test_a_submission_of_an_attempt_that_is_over_is_refused(
     world: World, hub: ModelHub, attempt: int, words: str
 ) -> None:

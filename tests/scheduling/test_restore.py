@@ -172,7 +172,7 @@ def test_an_orphan_is_not_given_to_a_hub_of_another_name(world: World, grouped: 
     hub = world.hub("lab", (Group(1),))
     submit(world, "t")
     world.restart(grouped)
-    thief = ModelHub("other", (Group(1),), (), (3, 11))
+    thief = ModelHub("other", (Group(1),), (), (3, 11), "2.0")
     thief.workers["w"] = 0
     thief.hands = dict(hub.hands)
     world.hubs[thief.address] = thief

@@ -172,12 +172,12 @@ def lease_longer_than_the_cores() -> Patches:
     """A hub stops its work after the core has given it to others."""
 
     def make(original: Any) -> Any:
-        def begin(self: CoreLease, heartbeat_s: float, suspect_s: float, _lease_s: float, again_s: float = 2.0) -> None:
-            original(self, heartbeat_s, suspect_s, 7.0, again_s)
+        def agree(self: CoreLease, _lease_s: float, suspect_s: float) -> None:
+            original(self, 7.0, suspect_s)
 
-        return begin
+        return agree
 
-    return [swap(CoreLease, "__init__", make)]
+    return [swap(CoreLease, "agree", make)]
 
 
 def old_orders_are_run() -> Patches:

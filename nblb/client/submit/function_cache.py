@@ -323,7 +323,11 @@ class FunctionCache:
             self._kept.popitem(last=False)
 
     def _bytes(self) -> int:
-        return sum(blob.payload.nbytes for _, blob, _ in self._kept.values())
+        while True:
+            try:
+                return sum(blob.payload.nbytes for _, blob, _ in self._kept.values())
+            except RuntimeError:  # the garbage collector has just dropped a function: count again
+                continue
 
 
 shelf = FunctionCache()
