@@ -18,7 +18,7 @@ from nblb.notebook.cards.list_card import InboxCard, JobsCard
 from nblb.notebook.cards.refresh import sampler
 from nblb.notebook.cards.task_card import TaskCard
 from nblb.notebook.kernel import comm, output_routing
-from nblb.notebook.kernel.environment import Mode, cell, kernel, mode, shell
+from nblb.notebook.kernel.environment import Mode, cell, cell_id, kernel, mode, shell
 
 KINDS: dict[str, tuple[str, str, Callable[..., Card]]] = {  # kind -> class name: the client is not loaded yet
     "job": ("nblb.client.jobs.job", "Job", JobCard),
@@ -43,7 +43,7 @@ def show(kind: str, thing: Any) -> None:
     if card.shown_in is not None and card.shown_in == cell():
         card.shown_in = None  # a magic in this cell has already shown it
     else:
-        card.show(cell())
+        card.show(cell(), cell_id())
 
 
 def _card(kind: str, thing: Any, here: Mode) -> Card:
@@ -73,9 +73,9 @@ def waits() -> tuple[Callable[[Any], None] | None, str]:
 
 
 def show_awaited(thing: Any) -> None:
-    """Displays the card of an awaited object, unless this cell has it already."""
+    """Displays the card of an awaited object, unless this cell or another one of the notebook has it already."""
     card = _cards.get(thing)
-    if card is None or not card.is_in(cell()):
+    if card is None or not (card.is_in(cell()) or card.is_elsewhere(cell_id())):
         kind = "group" if hasattr(thing, "marked_states") else "job" if hasattr(thing, "retry_failed") else "task"
         show_now(kind, thing)
 

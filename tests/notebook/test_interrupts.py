@@ -83,4 +83,4 @@ def stop_wait_inside(job: FakeJob) -> None:
 def test_outside_a_kernel_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert not interrupts.interrupted(FakeJob(), "detach", KeyboardInterrupt())
     stop_wait(FakeJob("lone"))
-    assert "goes on" in caplog.text
+    assert "continues" in caplog.text

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nblb
-from nblb._version import __version__
+from nblb._version import PACKAGE_FOLDER, __version__
 from nblb.errors import NblbError
 from nblb.launch.ssh import remote_agent
 from nblb.launch.ssh.command import answer
@@ -212,7 +211,7 @@ def environment_name() -> str:
 def archive() -> str:
     """Return the package nblb of this process, as base64 of a gzipped tar file."""
     packed = io.BytesIO()
-    root = Path(nblb.__file__).parent
+    root = Path(PACKAGE_FOLDER)
     with tarfile.open(fileobj=packed, mode="w:gz") as file:
         for path in _sources():
             file.add(path, arcname=str(Path("nblb") / path.relative_to(root)), filter=_without_owner)
@@ -226,5 +225,5 @@ def _without_owner(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _sources() -> list[Path]:
-    root = Path(nblb.__file__).parent
+    root = Path(PACKAGE_FOLDER)
     return sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

@@ -57,6 +57,7 @@ class Card(ABC):
         self.shown_in: str | None = None  # the cell in which a magic has shown it
         self._places: list[Place] = []
         self._latest_cell = ""
+        self._cell_ids: set[str] = set()
         self._on_show = False
         self._look = Look(self.described(thing))
         self._said = ""
@@ -91,9 +92,15 @@ class Card(ABC):
         """True if the latest place of the card is the output of this cell."""
         return bool(cell) and self._latest_cell == cell
 
-    def show(self, cell: str = "") -> None:
-        """Displays the card in the cell that runs now, whose id is `cell`."""
+    def is_elsewhere(self, cell_id: str) -> bool:
+        """True if other cells than this one show the card: one that runs again has lost its output."""
+        return bool(cell_id and self._cell_ids) and cell_id not in self._cell_ids
+
+    def show(self, cell: str = "", cell_id: str = "") -> None:
+        """Displays the card in the cell that runs now: `cell` is its request, `cell_id` its id in the notebook."""
         self._latest_cell = cell
+        if cell_id:
+            self._cell_ids.add(cell_id)
         self._become_live()
         found = self._look
         self._places = [*self._places[1 - PLACES :], Place.publish(self.bundle(), self._told())]

@@ -46,6 +46,12 @@ def cell() -> str:
     return str(parent("shell").get("header", {}).get("msg_id", "")) if parent is not None else ""
 
 
+def cell_id() -> str:
+    """The id of the running cell in its notebook, the same when it runs again; "" if the front-end sends none."""
+    parent = getattr(kernel(), "get_parent", None)
+    return str(parent("shell").get("metadata", {}).get("cellId", "")) if parent is not None else ""
+
+
 def mode() -> Mode:
     """The display mode set by NBLB_UI (widget, html, text or off); by default the best that works here."""
     wish = os.environ.get("NBLB_UI", "").strip().lower()

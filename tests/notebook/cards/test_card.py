@@ -220,3 +220,12 @@ def test_a_job_that_ends_while_its_card_is_put_on_the_page_still_leaves_its_last
     assert "4 of 4" in drawn[-1]["text/plain"]
     card.tick(3.0)
     assert len(drawn) == 1
+
+
+def test_a_cell_that_runs_again_shows_a_card_again_and_others_do_not() -> None:
+    card = JobCard(FakeJob(), Mode.HTML)  # type: ignore[arg-type]
+    assert not card.is_elsewhere("c1")
+    card._cell_ids.add("c1")  # as `show` does in a kernel
+    assert not card.is_elsewhere("c1"), "its output was cleared"
+    assert card.is_elsewhere("c2")
+    assert not card.is_elsewhere(""), "a front-end that sends no ids"
