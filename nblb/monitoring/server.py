@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def open_server(
     prefix = prefix.strip("/")
     poller = Poller(connect or (lambda: CoreLink(parameters)), log_folder=parameters.state_dir / "logs")
 
-    page = partial(view, poller)
+    page = _page_of(poller)
     login = {} if basic_auth is None else {"basic_auth": basic_auth}
     secret = cookie_secret or os.environ.get("PANEL_COOKIE_SECRET") or os.urandom(32).hex()
     host = f"[{address}]" if ":" in address else address
@@ -86,6 +85,11 @@ def open_server(
     server._tornado.websocket_origins.add(f"{host}:{port}")  # Bokeh takes no address with colons as an option
     refuse_others(server)
     return server, poller, f"http://{host}:{port}/{f'{prefix}/' if prefix else ''}"
+
+
+def _page_of(poller: Poller) -> Callable[[], Any]:
+    """A function that makes a page: Panel calls functions for each browser, and shows a partial as an object."""
+    return lambda: view(poller)
 
 
 def serve(
