@@ -87,6 +87,7 @@ def test_a_failed_test_leaves_a_picture(here: Lab, tmp_path: Path, monkeypatch: 
         ("browser_starts or share_one_browser or was_killed", "1 failed, 2 skipped"),
         ("share_one_browser or was_killed", "1 skipped"),
     ],
+    ids=["with it", "without it"],  # -k looks at ids, too
 )
 def test_one_that_does_not_start_is_one_failure(tmp_path: Path, chosen: str, counted: str) -> None:
     broken = tmp_path / "chromium"
