@@ -21,7 +21,7 @@ from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import notes, one_shot
-from nblb.launch.presence import lock_file, present
+from nblb.launch.presence import await_end_of_stray_core, lock_file, present
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
 from nblb.launch.ssh import hosts, probe
 from nblb.launch.ssh.command import check_host
@@ -372,19 +372,10 @@ def join(parameters: Parameters, started: Started) -> Cluster:
     return Cluster(parameters, started)
 
 
-def _await_end_of_stray_core(parameters: Parameters) -> None:
-    """Waits for the end of a core whose state folder was removed: it takes nothing more, and ends by itself."""
-    until = time.monotonic() + START_DEADLINE_S
-    while not parameters.state_dir.exists() and present(parameters.runtime_dir, "core"):
-        if time.monotonic() > until:
-            return
-        time.sleep(0.1)
-
-
 @contextlib.contextmanager
 def only_one_starter(parameters: Parameters) -> Iterator[None]:
     """Locks out other starts and stops of this cluster on this machine."""
-    _await_end_of_stray_core(parameters)  # before the next line makes a state folder
+    await_end_of_stray_core(parameters, START_DEADLINE_S)  # before the next line makes a state folder
     path = runtime_folder(parameters) / "start.lock"
     until = time.monotonic() + 2 * START_DEADLINE_S
     while (file := lock_file(path)) is None:
@@ -399,9 +390,8 @@ def only_one_starter(parameters: Parameters) -> Iterator[None]:
 
 def _while_core_starts(parameters: Parameters, workers: int | None, started: Started) -> list[RoleProcess]:
     """Starts the hub while the core starts: it dials until there is a core, and its workers start meanwhile."""
-    hubs = []
-    if workers != 0 and not present(parameters.runtime_dir, "hub"):
-        hubs.append(_spawn_hub(parameters, workers, started))
+    wanted = workers != 0 and not present(parameters.runtime_dir, "hub")
+    hubs = [_spawn_hub(parameters, workers, started)] if wanted else []
     import nblb.client.cluster  # noqa: F401  # slow, and needed next
 
     return hubs

@@ -15,9 +15,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nblb.host import pid_space
+
+if TYPE_CHECKING:
+    from nblb.parameters import Parameters
 
 SUFFIX = ".here"
 
@@ -168,3 +171,12 @@ def _read(path: Path) -> RunningRole | None:
     finally:
         os.close(file)
     return None
+
+
+def await_end_of_stray_core(parameters: Parameters, most_s: float) -> None:
+    """Waits for the end of a core whose state folder was removed: it takes nothing more, and ends by itself."""
+    until = time.monotonic() + most_s
+    while not parameters.state_dir.exists() and present(parameters.runtime_dir, "core"):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.1)
