@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nblb.host import pid_space
+from nblb.system.core_file import LOCK, is_free
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -175,8 +176,8 @@ def _read(path: Path) -> RunningRole | None:
 
 def await_end_of_stray_core(parameters: Parameters, most_s: float) -> None:
     """Waits for the end of a core whose state folder was removed: it takes nothing more, and ends by itself."""
-    until = time.monotonic() + most_s
-    while not parameters.state_dir.exists() and present(parameters.runtime_dir, "core"):
+    until, lock = time.monotonic() + most_s, parameters.state_dir / LOCK
+    while (is_free(lock) or not lock.exists()) and present(parameters.runtime_dir, "core"):
         if time.monotonic() > until:
             return
         time.sleep(0.1)

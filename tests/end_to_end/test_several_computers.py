@@ -232,6 +232,8 @@ print(json.dumps(raised(lambda: square.submit(2).result(timeout=20))))
     refused = made.other.nblb("status", "--cluster", "eves", check=False)
     assert refused.returncode == 1
     assert "can be read by other accounts" in refused.stderr
+    for name in ("carls", "eves"):  # another test looks for the connection file of this address
+        made.other.file(f"config/nblb/clusters/{name}.json").unlink()
 
 
 def test_a_cable_that_is_cut_in_the_middle(made: Computers) -> None:
