@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: slices that wait for the same turn
 LATE_S = 0.05  # tolerance for the time of a check
 ON_THE_WAY_S = 0.5  # by then a slice sent ahead has begun or was recalled; a commit takes at most a fifth of it
+HAND_BACK_S = 2.0  # a running slice of several calls may go on for so long until it is handed back
+RECALL_S = 0.1  # work ahead may stay for so long after a user with fewer workers begins to wait
 
 
 def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
@@ -191,11 +193,12 @@ class StartDelays:
         self._given: dict[Fence, float] = {}  # slice at a hub -> since when
         self._begun: dict[Fence, float] = {}  # slice at a hub that has begun -> when
         self._first: dict[str, tuple[int, int, str]] = {}  # user -> the slice for which the user waits
+        self._left: dict[str, float] = {}  # user -> since when work ahead stays that the user waits behind
         self._latest: dict[str, float] = {}  # user -> when the latest slice of the user began
 
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
-        self._check_way(scheduler)
+        self._check_way(scheduler, now)
         state = scheduler.state
         in_flight = {fence: held for hub in state.hubs.values() for fence, held in hub.in_flight.items()}
         self._given = {fence: self._given.get(fence, now) for fence in in_flight}
@@ -219,13 +222,15 @@ class StartDelays:
                             key = user, other, hub.id, group.number
                             self._with_more[key] = with_more.get(key, now)
 
-    def _check_way(self, scheduler: Scheduler) -> None:
-        """Checks that work ahead is recalled in the turn in which a user with fewer workers begins to wait."""
+    def _check_way(self, scheduler: Scheduler, now: float) -> None:
+        """Checks that work ahead is recalled soon after a user with fewer workers begins to wait."""
         before, self._first = self._first, {}
+        left_before, self._left = self._left, {}
         placement = scheduler.state.placement
         for user, task, band in scheduler.dispatch.waiting:
             key = self._first[user.name] = task.record.number, task.first, str(band)
-            groups = () if before.get(user.name) == key else (*placement.rooms[band].full, *placement.rooms[band].ahead)
+            is_known = before.get(user.name) == key and user.name not in left_before
+            groups = () if is_known else (*placement.rooms[band].full, *placement.rooms[band].ahead)
             for group in groups[:MOST_COMPARED]:
                 ahead = group.given - group.alive
                 if not 0 < ahead <= MOST_AT_ONCE or placement.is_short(task, group):
@@ -233,7 +238,9 @@ class StartDelays:
                 latest = [held for held in group.hub.in_flight.values() if held.group is group][-ahead:]
                 left = [held for held in latest if not (held.recalled or held.started_at)]
                 if group.hub.runs(task.record.kind) and any(held.user.occupied > user.occupied + 1 for held in left):
-                    raise Violation("I6", f"{left} wait ahead of {task!r} of {user.name}, who has fewer workers")
+                    since = self._left[user.name] = left_before.get(user.name, now)
+                    if now - since > RECALL_S:
+                        raise Violation("I6", f"{left} wait ahead of {task!r} of {user.name}, who has fewer workers")
 
     def began(self, run: RunTask, item: int, hub: str, hubs: Sequence[SimulatedHub], now: float) -> None:
         """Checks, when a call begins, that no waiting user should have got its slot."""
@@ -256,7 +263,7 @@ class StartDelays:
             before = self._begun.get(fence, now) if goes_on else given
             waited = now - max(since, self._latest.get(user, 0.0), before)
             self.longest_s = max(self.longest_s, waited)
-            if waited > ON_THE_WAY_S:
+            if waited > (HAND_BACK_S if goes_on else ON_THE_WAY_S):
                 text = f"{words} {user} waits since {now - since:.3f} s; they run {running[user]}:{running[run.user]}"
                 raise Violation("I6", text)
         if not goes_on:

@@ -329,7 +329,7 @@ class Referee:
             for one in worker.pool.workers.values()
             if one.alive
             and one.group == worker.group
-            and one.began_at >= pool.scaled_at
+            and one.began_at > pool.scaled_at
             and one.run not in (None, one.nested.silent_run)
             and not one.nested.waits
         ]
