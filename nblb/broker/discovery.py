@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import msgspec
@@ -62,10 +61,10 @@ class Discovery:
         self._path.unlink(missing_ok=True)
         self._folder.record({"addresses": {}})
 
-    def limit(self, timeout_s: float | None) -> float:
-        """Return a timeout that ends when `keep` is due."""
-        due_s = max(0.0, self._keep_at - monotonic())
-        return due_s if timeout_s is None else min(due_s, timeout_s)
+    @property
+    def deadline(self) -> float:
+        """The time at which `keep` is due."""
+        return self._keep_at
 
     def keep(self, now: float) -> str:
         """Make missing files again, once a second; return a reason to end the core, or "".

@@ -57,6 +57,7 @@ from nblb.transport.curve.keys import slowness
 from nblb.transport.door import Arrived
 from nblb.transport.doors import Doors
 
+MAINTENANCE_S = 0.02  # between two rounds of maintenance while messages arrive
 STILL_S = 1.0  # a turn that takes longer is not the hubs' silence
 
 
@@ -88,6 +89,8 @@ class LoadBalancer:
         self._out = Outgoing()
         self._stopping = threading.Event()
         self._again = False  # the next turn must not wait for a message
+        self._changed = True  # since the last maintenance
+        self._maintain_at = self._idle_until = 0.0
         self._disk: FullDisk
         self._backpressure = Backpressure()
         self._opened_at = 0.0  # by the monotonic clock
@@ -145,6 +148,7 @@ class LoadBalancer:
                 self.scheduler.administer = KeyChanges(self._gate).perform
             self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
+            self.journal.is_maintained = True
             self._tell_damage(now)
             self._outputs.sweep(self.scheduler.state.records)
             self._history = UsageHistory(folder if parameters.LB_DURABILITY != "none" else None)
@@ -241,27 +245,66 @@ class LoadBalancer:
         now = monotonic()
         while not self._stopping.is_set():
             begun = monotonic()
-            wait_s = self._discovery.limit(self._delayed_acks())
+            wait_s = self._wait_s(begun)
             arrived = self.doors.receive(wait_s)
-            if not arrived:
+            if not arrived and not self._changed:
                 self.journal.rest()
             before, now = now, monotonic()
             overslept_s = max(0.0, now - begun - wait_s)
             if begun - before + overslept_s > STILL_S:  # a disk that stalls, a stopped process
                 self.scheduler.stood_still(begun - before + overslept_s)
-            self.scheduler.update_clocks(now, time.time(), _slept_s(now))
+            is_due = now >= self._maintain_at
+            if is_due:
+                self.scheduler.update_clocks(now, time.time(), _slept_s(now))
             for each in arrived:
                 self._take(each, now)
-            self._perform(self._safely(self._dead_hubs.look, now))
-            if self._gate is not None:
-                self._perform(self._safely(self._gate.tick, now))
+            if is_due:
+                self._check_peers(now)
             self._perform(self._safely(self.scheduler.tick, now))
             self._commit_and_speak(now)
             self._take_troubles(now)
-            self.journal.claims.rest(now)
-            self._observe(now)
-            if reason := self._discovery.keep(now):
-                raise JournalError(f"The core ends, because {reason}, and the journal with it.")
+            self.journal.claims.end_turn()
+            self._changed = True
+            if is_due:
+                self._maintain(now)
+
+    def _wait_s(self, now: float) -> float:
+        """Return how many seconds the loop may wait for messages."""
+        if self._again:
+            self._again = False
+            return 0.0
+        deadline = self._maintain_at if self._changed else max(self._maintain_at, self._idle_until)
+        for at in (self.scheduler.next_deadline(), self._disk.deadline(), self._out.deadline()):
+            if at is not None and at < deadline:
+                deadline = at
+        return max(0.0, deadline - now)
+
+    # ── maintenance: what need not follow each message at once ──
+
+    def _check_peers(self, now: float) -> None:
+        """Handle the hubs whose process has ended, and the connections whose key is no longer valid."""
+        self._perform(self._safely(self._dead_hubs.look, now))
+        if self._gate is not None:
+            self._perform(self._safely(self._gate.tick, now))
+
+    def _maintain(self, now: float) -> None:
+        """Update what lies beside the journal; at most every MAINTENANCE_S, and once more after the last message."""
+        self.journal.update_witness()
+        self.journal.claims.rest(now)
+        self._observe(now)
+        if reason := self._discovery.keep(now):
+            raise JournalError(f"The core ends, because {reason}, and the journal with it.")
+        self._changed = False
+        self._maintain_at = now + MAINTENANCE_S
+        deadlines = (
+            self._discovery.deadline,
+            self._dead_hubs.deadline(),
+            self.journal.deadline(),
+            self._history.deadline(),
+            self._hook.deadline(now),
+            self._gate.deadline() if self._gate is not None else None,
+        )
+        self._idle_until = min(at for at in deadlines if at is not None)
 
     def _observe(self, now: float) -> None:
         """Add to the history, and report ended jobs; an exception in it is logged like that of a message."""
@@ -272,24 +315,6 @@ class LoadBalancer:
             self._history.look(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
         except Exception:
             self._fault()
-
-    def _delayed_acks(self) -> float | None:
-        """Return how many seconds the loop may wait for messages; None for no limit."""
-        if self._again:
-            self._again = False
-            return 0.0
-        deadlines = (
-            self.scheduler.next_deadline(),
-            self._dead_hubs.deadline(),
-            self._disk.deadline(),
-            self.journal.deadline(),
-            self._out.deadline(),
-            self._history.deadline(),
-            self._hook.deadline(monotonic()),
-            self._gate.deadline() if self._gate is not None else None,
-        )
-        deadline = min((time for time in deadlines if time is not None), default=None)
-        return None if deadline is None else max(0.0, deadline - monotonic())
 
     def _take(self, arrived: Arrived, now: float) -> None:
         if arrived.key and self._gate is not None:

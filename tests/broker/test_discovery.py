@@ -148,5 +148,4 @@ def test_without_its_state_folder_the_core_ends_after_a_while(kept: Kept) -> Non
 
 
 def test_the_core_waits_no_longer_than_until_it_looks(kept: Kept) -> None:
-    assert kept.discovery.limit(0.0) == 0.0
-    assert kept.discovery.limit(None) == 0.0
+    assert kept.discovery.deadline == 0.0

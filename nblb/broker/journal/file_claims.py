@@ -127,9 +127,12 @@ class FileClaims:
             claim = self._claims[name] = _Claim(self.root, name, self._counted)
         return claim
 
-    def rest(self, now: float) -> None:
-        """End a turn: reset `has_lost`, and now and then sweep the files of dead senders."""
+    def end_turn(self) -> None:
+        """Reset `has_lost`, which is about the messages of one turn."""
         self.has_lost = False
+
+    def rest(self, now: float) -> None:
+        """Sweep the files of dead senders now and then."""
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             self.sweep()

@@ -35,7 +35,7 @@ class MemoryJournal:
 
     durability = "none"
     epoch = 1
-    is_tight = is_gone = False
+    is_tight = is_gone = is_maintained = False
     full_reason = ""
     commits, commit_s = 0, 0.0
 
@@ -110,6 +110,9 @@ class MemoryJournal:
 
     def commit(self) -> None:
         pass
+
+    def update_witness(self) -> None:
+        """Do nothing: no later core reads what this one promises."""
 
     def unload_sent(self) -> None:
         """Unload payloads that are stored in files and remove unneeded files, once all messages have been sent."""

@@ -2,7 +2,8 @@
 
 SQLite reads its WAL up to the first damaged frame and takes that for the end; it begins a new database where the file
 is missing, and replays any WAL whose checksums are right. None of that is an error to it, and each loses entries that
-were promised. So the journal writes, after each commit, a record of fixed length:
+were promised. So the journal writes a record of fixed length, at once or, in a core,
+within MAINTENANCE_S (load_balancer.py) after each commit:
 
     core     the core's id
     mark     a number that the first commit of each WAL raises, in the table `meta`
@@ -71,7 +72,7 @@ class JournalWitness:
 
     def committed(self) -> None:
         """Promise what was committed until now."""
-        if self._bounds_wal:  # a few microseconds, after each commit
+        if self._bounds_wal:
             _changing.pack_into(self._record, _SIZE_AT, os.fstat(self._wal).st_size)
             self._write()
 
