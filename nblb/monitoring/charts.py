@@ -11,7 +11,7 @@ import panel as pn
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Range1d
 from bokeh.plotting import figure
 
-from nblb.monitoring.rows import duration
+from nblb.quantities import duration
 
 QUEUED, RUNNING, DONE, FAILED = "#56B4E9", "#E69F00", "#009E73", "#D55E00"
 #: Distinguishable for colour-blind people (Okabe and Ito), then variations.

@@ -49,7 +49,7 @@ def job_report(ask: Asked, name: str, user: str = "") -> str:
     facts = [
         ("State", rows.job_state(job)), ("Task", job.get("task_name")), ("User", job.get("user")),
         ("From", job.get("origin")),
-        ("Began", rows.moment(begun)), ("Took", rows.duration(took)), ("Calls", rows.count(n["items"])),
+        ("Began", rows.moment(begun)), ("Took", rows.duration_cell(took)), ("Calls", rows.count(n["items"])),
         ("Done", rows.count(n["done"])), ("Failed", rows.count(n["failed"])), ("Cancelled", rows.count(n["other"])),
         ("Code", str(job.get("code") or "")[:16]),
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def time_report(ask: Asked, seconds: float) -> str:
             used[user] = used.get(user, 0.0) + spent
     whole = sum(used.values()) or 1.0
     people = [
-        (user, rows.duration(spent), f"{100 * spent / whole:.0f} %")
+        (user, rows.duration_cell(spent), f"{100 * spent / whole:.0f} %")
         for user, spent in sorted(used.items(), key=lambda p: -p[1])
     ]
     facts = [
@@ -87,7 +87,7 @@ def time_report(ask: Asked, seconds: float) -> str:
         ("From", rows.moment(now - seconds)), ("To", rows.moment(now)),
         ("Ended", rows.count(sum(each["done"] for each in history["bins"]))),
         ("Failed", rows.count(sum(each["failed"] for each in history["bins"]))),
-        ("Worker time", rows.duration(sum(used.values()))),
+        ("Worker time", rows.duration_cell(sum(used.values()))),
     ]  # fmt: skip
     parts = [
         _facts(facts),
@@ -148,7 +148,8 @@ def _by_worker(spans: Sequence[Mapping[str, Any]]) -> str:
         entry[0] += int(span["items"])
         entry[1] += float(span["seconds"])
     lines = [
-        (host, worker, f"{calls:,.0f}", rows.duration(spent)) for (host, worker), (calls, spent) in sorted(sums.items())
+        (host, worker, f"{calls:,.0f}", rows.duration_cell(spent))
+        for (host, worker), (calls, spent) in sorted(sums.items())
     ]
     return _table(("Host", "Worker", "Calls", "Time"), lines)
 

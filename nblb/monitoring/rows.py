@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from nblb.monitoring.links import address
+from nblb.quantities import duration, size
 
 TableRow = tuple[Any, ...]
 
@@ -65,8 +66,8 @@ def workers(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
                 round(float(w.get("progress") or 0.0)) if busy else 0,
                 text(w.get("note")) if busy else "",
                 percent(w.get("own_cpu")),
-                megabytes(w.get("memory_mb")),
-                duration(w.get("since_s")) if busy else "",
+                memory_cell(w.get("memory_mb")),
+                duration_cell(w.get("since_s")) if busy else "",
                 int(w.get("done") or 0),
                 band(w),
             )
@@ -78,7 +79,7 @@ def queues(answer: Mapping[str, Any]) -> list[TableRow]:
     """Waiting tasks by task name, the longest wait first."""
     by_name: Mapping[str, Mapping[str, Any]] = answer.get("by_name") or {}
     found = sorted(by_name.items(), key=lambda pair: (-float(pair[1].get("waitingtime") or 0), pair[0]))
-    return [(text(name), count(q.get("number")), duration(q.get("waitingtime"))) for name, q in found]
+    return [(text(name), count(q.get("number")), duration_cell(q.get("waitingtime"))) for name, q in found]
 
 
 def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
@@ -93,8 +94,8 @@ def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
             round(100 * int(u.get("occupied") or 0) / occupied) if occupied else 0,
             int(u.get("done") or 0),
             int(u.get("failed") or 0),
-            duration(u.get("used_s")),
-            duration(u.get("recent_s")),
+            duration_cell(u.get("used_s")),
+            duration_cell(u.get("recent_s")),
         )
         for u in answer
     ]
@@ -146,16 +147,16 @@ def statistics(
                 count(s.get("totaltasks")),
                 count(s.get("failed")),
                 round(100 * spent / total) if total else 0,
-                duration(spent),
-                duration(s.get("mincalctimes")),
+                duration_cell(spent),
+                duration_cell(s.get("mincalctimes")),
                 about(shares.get("p50calctimes")),
-                duration(s.get("meancalctimes")),
+                duration_cell(s.get("meancalctimes")),
                 about(shares.get("p95calctimes")),
-                duration(s.get("maxcalctimes")),
-                duration(s.get("minwaittimes")),
-                duration(s.get("meanwaittimes")),
+                duration_cell(s.get("maxcalctimes")),
+                duration_cell(s.get("minwaittimes")),
+                duration_cell(s.get("meanwaittimes")),
                 about(shares.get("p95waittimes")),
-                duration(s.get("maxwaittimes")),
+                duration_cell(s.get("maxwaittimes")),
             )
         )
     return rows
@@ -200,7 +201,7 @@ def time_left(job: Mapping[str, Any], now: float) -> str:
     if job.get("state") not in (None, "", "running") or not n["ended"] or n["ended"] >= n["items"] or not begun:
         return ""
     left_s = (now - begun) * (n["items"] - n["ended"]) / n["ended"]
-    return f"about {duration(left_s)}" if left_s > 0 else ""
+    return f"about {duration_cell(left_s)}" if left_s > 0 else ""
 
 
 def tasks(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
@@ -219,7 +220,7 @@ def tasks(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
                 (text(job), address(page="job", job=t.get("job")) if job else ""),
                 number(t.get("priority") or 0),
                 count(t.get("attempt")),
-                duration(t.get("started_s") or t.get("duration_s"))
+                duration_cell(t.get("started_s") or t.get("duration_s"))
                 if t.get("started_s") or t.get("duration_s")
                 else "",
                 text(t.get("host")),
@@ -282,7 +283,7 @@ def state(task: Mapping[str, Any]) -> str:
 def hub_state(hub: Mapping[str, Any]) -> str:
     word = str(hub.get("state") or "up")
     if word == "suspect":
-        return f"? silent for {duration(hub.get('age_s'))}"
+        return f"? silent for {duration_cell(hub.get('age_s'))}"
     return {"up": "✓ up", "draining": "⊘ drained", "leaving": "⊘ leaving"}.get(word, word)
 
 
@@ -295,27 +296,19 @@ def job_state(job: Mapping[str, Any]) -> str:
     return f"{sign} {word}"
 
 
-def duration(seconds: Any) -> str:
-    """A time for people: 3 ms, 0.42 s, 12.0 s, 4:05 min, 3:05 h."""
-    if seconds is None:
-        return ""
-    value = float(seconds)
-    if value < 0.1:
-        return f"{1000 * value:.0f} ms"
-    if value < 10:
-        return f"{value:.2f} s"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d} h"
+def duration_cell(seconds: Any) -> str:
+    """A length of time, or "" where there is none."""
+    return "" if seconds is None else duration(float(seconds))
+
+
+def memory_cell(megabytes: Any) -> str:
+    """A size of memory, or "" where there is none."""
+    return "" if megabytes is None else size(float(megabytes) * 2**20)
 
 
 def about(seconds: Any) -> str:
     """A percentile for people: it is right within a fifth."""
-    return f"≈ {duration(seconds)}" if seconds else ""
+    return f"≈ {duration_cell(seconds)}" if seconds else ""
 
 
 def count(value: Any) -> str:
@@ -329,22 +322,6 @@ def plural(number: Any, word: str) -> str:
 
 def percent(value: Any) -> int:
     return round(float(value)) if value is not None else 0
-
-
-def megabytes(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{float(value) / 1024:.1f} GB" if float(value) >= 1000 else f"{float(value):.0f} MB"
-
-
-def size(value: Any) -> str:
-    """A number of bytes for people."""
-    amount = float(value or 0)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def number(value: Any) -> str:

@@ -19,7 +19,7 @@ CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 def banner(picture: ClusterPicture, age_s: float) -> str:
     """The banner at the top while the data is not current; empty when all is well."""
     if picture.error:
-        seen = f" What is shown is {rows.duration(age_s)} old." if picture.taken_at else ""
+        seen = f" What is shown is {rows.duration_cell(age_s)} old." if picture.taken_at else ""
         why = html.escape(picture.error)
         return (
             f'<div class="alert" role="alert"><b>Core unreachable.</b>{seen} '
@@ -29,7 +29,7 @@ def banner(picture: ClusterPicture, age_s: float) -> str:
         return '<div class="alert calm" role="status">Connecting to the core…</div>'
     if age_s > STALE_AFTER_S:
         return (
-            f'<div class="alert" role="alert"><b>STALE.</b> The core has not answered for {rows.duration(age_s)}; '
+            f'<div class="alert" role="alert"><b>STALE.</b> The core has not answered for {rows.duration_cell(age_s)}; '
             "what is shown is that old.</div>"
         )
     return ""
@@ -61,5 +61,9 @@ def note(picture: ClusterPicture, age_s: float, viewer: str) -> str:
         {"none": "in memory only"}.get(str(status.get("durability")), f"journal: {status.get('durability')}")
     )
     age = f"{age_s:.0f} s" if age_s != float("inf") else "never"
-    said = f"cluster <b>{name}</b> on {host} · up {rows.duration(status.get('uptime_s'))} · {kept} · " if status else ""
+    said = (
+        f"cluster <b>{name}</b> on {host} · up {rows.duration_cell(status.get('uptime_s'))} · {kept} · "
+        if status
+        else ""
+    )
     return f'<p class="line">{said}data {age} old · {html.escape(viewer)}</p>'

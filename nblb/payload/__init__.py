@@ -37,6 +37,7 @@ from nblb.payload.calls import (
     pack_results_in_parts,
     resolve,
     unpack_calls,
+    unpack_each_result,
     unpack_results,
 )
 from nblb.payload.columns import Call, Columns, take
@@ -115,5 +116,6 @@ __all__ = [
     "take",
     "to_exception",
     "unpack_calls",
+    "unpack_each_result",
     "unpack_results",
 ]

@@ -352,17 +352,20 @@ def pack_results_in_parts(results: Sequence[Any], most: int) -> Payload:
         return pack_results(results)  # its error names the result
 
 
-def unpack_results(payload: Payload, apart: bool = False) -> list[Any]:
-    """Return the results of a slice; `apart`: with NotLoaded in place of each that raises when it is loaded."""
+def unpack_results(payload: Payload) -> list[Any]:
+    """Return the results of a slice."""
+    results: list[Any] = load(payload.buffers)
+    return results
+
+
+def unpack_each_result(payload: Payload) -> tuple[list[Any], bool]:
+    """Return the results of a slice, and whether all could be loaded; a NotLoaded replaces each that could not."""
     try:
-        results: list[Any] = load(payload.buffers)
+        return unpack_results(payload), True
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a user's class raises
-        if not apart:
-            raise
-        results = _salvaged(payload, error)
-    return results
+        return _salvaged(payload, error), False
 
 
 def _salvaged(payload: Payload, error: BaseException) -> list[Any]:
@@ -423,7 +426,7 @@ def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:
     found: list[Any] = [None] * max(piece.total for piece in pieces)
     for piece in pieces:
         holes = frozenset(piece.holes)
-        for offset, result in enumerate(unpack_results(piece.payload, apart=True)):
+        for offset, result in enumerate(unpack_each_result(piece.payload)[0]):
             if offset not in holes and 0 <= piece.first + offset < len(found):
                 found[piece.first + offset] = result
     return found

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from nblb.quantities import size
+
 HEAD = struct.Struct("<8sQ")  # MAGIC, bytes of the slice's output that came before this segment
 CHUNK = struct.Struct("<IIB3x")
 MAGIC = b"nblbout1"
@@ -34,15 +36,6 @@ def folder_name(record: str) -> str:
     if _plain.fullmatch(record):
         return record
     return "x." + hashlib.blake2b(record.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def size(nbytes: int) -> str:
-    """Return a size as text with few digits: '64 KiB', '103 MB'."""
-    if nbytes < 1024:
-        return f"{nbytes} B"
-    if nbytes < 1_000_000:
-        return f"{nbytes / 1024:.0f} KiB"
-    return f"{nbytes / 1e6:.1f} MB" if nbytes < 10_000_000 else f"{nbytes / 1e6:.0f} MB"
 
 
 class Segment(NamedTuple):

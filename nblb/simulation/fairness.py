@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: slices that wait for the same turn
 LATE_S = 0.05  # tolerance for the time of a check
 ON_THE_WAY_S = 0.5  # by then a slice sent ahead has begun or was recalled; a commit takes at most a fifth of it
-HAND_BACK_S = 2.0  # a running slice of several calls may go on for so long until it is handed back
+HAND_BACK_S = 0.5  # a running slice of several calls may go on for so long until it is handed back
 RECALL_S = 0.1  # work ahead may stay for so long after a user with fewer workers begins to wait
 
 
@@ -261,7 +261,8 @@ class StartDelays:
             if user == run.user or (where, group) != (hub, run.group) or running[user] > most:
                 continue
             before = self._begun.get(fence, now) if goes_on else given
-            waited = now - max(since, self._latest.get(user, 0.0), before)
+            ended = max(one.pool.ended_at.get(user, 0.0) for one in hubs)  # until then the user had as many
+            waited = now - max(since, self._latest.get(user, 0.0), before, ended)
             self.longest_s = max(self.longest_s, waited)
             if waited > (HAND_BACK_S if goes_on else ON_THE_WAY_S):
                 text = f"{words} {user} waits since {now - since:.3f} s; they run {running[user]}:{running[run.user]}"

@@ -304,6 +304,7 @@ class SimulatedPool:
         self.closed = False
         self.worked: defaultdict[str, float] = defaultdict(float)  # user -> seconds of ended slices
         self.longest_s = 0.0  # of one slice
+        self.ended_at: dict[str, float] = {}  # user -> when the latest slice of the user ended
         self.limits: list[int] = []  # workers of each group as the hub was last told; empty: as it began …
         self.scaled_at = 0.0  # … and when: slices that had begun before may end
         self.silent_share = 0.0  # share of the waits that send no WaitBegan, as a polling loop
@@ -315,6 +316,7 @@ class SimulatedPool:
         """Counts the time that a worker has spent on a slice of this user."""
         self.worked[user] += seconds
         self.longest_s = max(self.longest_s, seconds)
+        self.ended_at[user] = self.simulator.now
 
     def says(self, worker: SimulatedWorker, message: Message) -> None:
         """Delivers a worker's message to the slots a moment later, in order."""

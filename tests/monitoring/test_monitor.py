@@ -53,12 +53,12 @@ def test_table_sends_only_cells_that_differ() -> None:
 
 
 PAGES = {
-    "now": ["lab1", "97 % CPU", "half way", "occupies 2 workers, fewer than anna", "bert", "8:32 min"],
+    "now": ["lab1", "97 % CPU", "half way", "occupies 2 workers, fewer than anna", "bert", "8 min 32 s"],
     "tasks": ["1 to 50 of 100,000", "sweep[0]", "✗ failed", "ValueError: bad"],
     "jobs": ["sweep", "▶ running", "✓ done", "3,792"],
-    "users": ["anna", "2:00 h", "6,000"],
+    "users": ["anna", "2 h", "6,000"],
     "hubs": ["lab1-77", "3 of 4 busy", "Python 3.11, nblb 0.1.0", "Drain"],
-    "statistics": ["simulate", "2:00 h", "≈ 3.00 s"],
+    "statistics": ["simulate", "2 h", "≈ 3 s"],
     "timeline": ["simulate", "fit"],
     "health": ["HC - WARNING : 2 tasks wait for a worker that takes priority 2000", "Durability"],
     "room": ["workers busy", "done a minute", "sweep"],

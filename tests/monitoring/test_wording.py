@@ -21,10 +21,10 @@ def test_no_banner_over_fresh_data() -> None:
 @pytest.mark.parametrize(
     ("shown", "age_s", "words"),
     [
-        (picture(error="<b>gone</b>"), 75.0, ["Core unreachable", "1:15 min old", "&lt;b&gt;gone"]),
+        (picture(error="<b>gone</b>"), 75.0, ["Core unreachable", "1 min 15 s old", "&lt;b&gt;gone"]),
         (picture(error="gone", taken_at=0.0), 0.0, ["Core unreachable"]),
         (picture(taken_at=0.0), 0.0, ["Connecting", 'role="status"']),
-        (picture(), 12.0, ["STALE", "12.0 s", 'role="alert"']),
+        (picture(), 12.0, ["STALE", "12 s", 'role="alert"']),
     ],
 )
 def test_a_banner_says_why_what_is_shown_is_not_fresh(shown: ClusterPicture, age_s: float, words: list[str]) -> None:
@@ -45,7 +45,7 @@ def test_small_print_is_escaped_and_names_the_viewer() -> None:
     shown = picture(name="<lab>", host="h", uptime_s=61, durability="none")
     text = note(shown, 2.0, "<anna>, admin")
     assert "&lt;lab&gt;" in text
-    assert "1:01 min" in text
+    assert "1 min 1 s" in text
     assert "in memory only" in text
     assert "data 2 s old" in text
     assert "&lt;anna&gt;, admin" in text

@@ -59,26 +59,27 @@ def test_only_what_raises_is_lost(harm: str, place: int) -> None:
     packed = payload.pack_results(results)
     with pytest.raises(BaseException):  # noqa: B017  # as one pickle they cannot be loaded
         payload.unpack_results(packed)
-    found = payload.unpack_results(packed, apart=True)
+    found, is_whole = payload.unpack_each_result(packed)
+    assert not is_whole
     assert [n for n, result in enumerate(found) if isinstance(result, NotLoaded)] == [place]
     assert [one for n, one in enumerate(found) if n != place] == [one for n, one in enumerate(results) if n != place]
 
 
 def test_many_results_and_many_that_raise() -> None:
     results = [Raises("call") if n % 7 == 3 else n for n in range(2501)]  # pickle writes a list in batches of 1,000
-    found = payload.unpack_results(payload.pack_results(results), apart=True)
+    found = payload.unpack_each_result(payload.pack_results(results))[0]
     assert [n for n, one in enumerate(found) if isinstance(one, NotLoaded)] == list(range(3, 2501, 7))
     assert [one for one in found if not isinstance(one, NotLoaded)] == [n for n in range(2501) if n % 7 != 3]
 
 
 @pytest.mark.parametrize("shared", [Raises("call"), [Raises("state")], {"a": (Raises("call"),)}])
 def test_a_part_that_two_results_share_is_lost_in_both(shared: Any) -> None:
-    found = payload.unpack_results(payload.pack_results([shared, 1, [shared], 2]), apart=True)
+    found = payload.unpack_each_result(payload.pack_results([shared, 1, [shared], 2]))[0]
     assert [isinstance(one, NotLoaded) for one in found] == [True, False, True, False]
 
 
 def test_results_of_one_class_of_which_one_raises() -> None:
-    found = payload.unpack_results(payload.pack_results([Fussy(n) for n in range(5)]), apart=True)
+    found = payload.unpack_each_result(payload.pack_results([Fussy(n) for n in range(5)]))[0]
     assert [getattr(one, "n", None) for one in found] == [0, 1, None, 3, 4]
     assert isinstance(found[2], NotLoaded)
     assert str(found[2].error) == "two is too many"
@@ -105,7 +106,7 @@ def test_arrays_are_loaded_beside_one_that_raises() -> None:
     numpy = pytest.importorskip("numpy")
     large = numpy.arange(200_000.0)
     packed = payload.pack_results([large, Raises("call"), large[:10] + 1])
-    first, lost, third = payload.unpack_results(packed, apart=True)
+    first, lost, third = payload.unpack_each_result(packed)[0]
     assert isinstance(lost, NotLoaded)
     assert (first == large).all()
     assert third.tolist() == (large[:10] + 1).tolist()
@@ -113,7 +114,7 @@ def test_arrays_are_loaded_beside_one_that_raises() -> None:
 
 def test_what_raises_outside_the_results_is_raised() -> None:
     with pytest.raises(pickle.UnpicklingError):
-        payload.unpack_results(Payload((b"\x80\x04.",)), apart=True)
+        payload.unpack_each_result(Payload((b"\x80\x04.",)))
     with pytest.raises(ZeroDivisionError):
         salvage([pickle.dumps(Raises("call"))])
 

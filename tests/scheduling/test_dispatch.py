@@ -478,7 +478,7 @@ def test_a_place_in_line_and_the_time_left_are_counted_in_calls(world: World) ->
     assert why("loop", 0).startswith("4th of anna's tasks in line for 2 workers")
     assert why("loop", 11).startswith("15th of anna's tasks")
     assert why("map", 99).startswith("115th of anna's tasks")
-    assert why("map", 99).endswith("; about 2 min")  # 114 calls before it, and bob has his share of the workers
+    assert why("map", 99).endswith("; about 1 min 54 s")  # 114 calls before it, and bob has his share of the workers
     world.say("client:bob", CancelTask(task="his", request=1))
     assert why("map", 99).endswith("; about 57 s")
     world.tick()  # two of the urgent ones run now, and take a second each

@@ -140,13 +140,3 @@ def test_any_id_makes_the_name_of_a_folder() -> None:
     odd = [folder_name(name) for name in ("..", "", "a/b", "a\x00b", "x" * 200, "\ud800", "x.y")]
     assert len(set(odd)) == len(odd)
     assert all("/" not in name and len(name) == 34 for name in odd)
-
-
-def test_sizes_in_words() -> None:
-    assert [size(n) for n in (0, 1000, 65_536, 4_200_000, 103_000_000)] == [
-        "0 B",
-        "1000 B",
-        "64 KiB",
-        "4.2 MB",
-        "103 MB",
-    ]

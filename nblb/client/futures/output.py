@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from nblb.client.snapshots import OutputLine
-from nblb.shared_files.output_log import size
+from nblb.quantities import size
 
 TAIL_CHARS = 64 * 1024  # kept of each stream of a task
 LINES = 100  # kept of each job

@@ -52,8 +52,7 @@ class ResultRange:
         """The results of these items of the submission; raises the error of one that cannot be loaded."""
         whole = self._whole
         if whole is not None:
-            self._results = payload.unpack_results(whole, apart=True)
-            self._is_whole = not any(isinstance(result, payload.NotLoaded) for result in self._results)
+            self._results, self._is_whole = payload.unpack_each_result(whole)
             self._whole = None
         assert self._results is not None
         results = self._results[start - self.first : stop - self.first]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client.rows import HubInfo
 from nblb.client.submit.submit import Options, submit
 from nblb.payload import HUBS_OWN, Item, inventory, missing_modules
-from nblb.shared_files.output_log import size
+from nblb.quantities import size
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster

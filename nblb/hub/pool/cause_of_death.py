@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 from nblb import cgroup
-from nblb.hub.pool.memory_watch import Trail, size_text
+from nblb.hub.pool.memory_watch import Trail
+from nblb.quantities import size
 
 LAST_CHARACTERS = 500
 OWN_FRAMES = "nblb/worker/"
@@ -60,7 +61,7 @@ def sentence(
 ) -> str:
     """Describe the status from wait(2), with the likely reason, the worker's memory and its last output."""
     limit_mb = memory_limit_mb()
-    used = f"{size_text(peak_kib / 1024)} of {size_text(limit_mb)}"
+    used = f"{size(peak_kib * 1024)} of {size(limit_mb * 2**20)}"
     if trail is not None:
         used += f", after {trail.after_s(now):.0f} s"
     for_memory = killed_why.startswith("killed for memory")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
+from nblb.quantities import size
 from nblb.worker.settings import WorkerSettings
 
 LOOK_S = 1.0
@@ -45,7 +46,7 @@ class Trail:
         """Return some of its points, always with the last: '0.1 GB at 1 s, 3.9 GB at 12 s'."""
         step = -(-len(self.points) // SHOWN_POINTS) or 1
         few = self.points[::-1][::step][::-1]
-        return ", ".join(f"{size_text(used_mb)} at {after_s:.0f} s" for after_s, used_mb in few)
+        return ", ".join(f"{size(used_mb * 2**20)} at {after_s:.0f} s" for after_s, used_mb in few)
 
 
 class MemoryWatch:
@@ -72,7 +73,7 @@ class MemoryWatch:
             limit_mb = self._of(handle).memory_mb
             if limit_mb and used_mb > limit_mb and not handle.killed_why:
                 after_s = self._trail(handle, now).after_s(now)
-                words = f"{size_text(used_mb)} of {size_text(limit_mb)}, after {after_s:.0f} s"
+                words = f"{size(used_mb * 2**20)} of {size(limit_mb * 2**20)}, after {after_s:.0f} s"
                 self._kill(handle.worker, f"killed for memory: {words}")
 
     def is_spent(self, handle: WorkerHandle) -> bool:
@@ -110,7 +111,3 @@ def used_memory_mb(pid: int) -> int:
         except (OSError, ValueError, IndexError):
             continue  # it has just ended, or this is not Linux
     return pages * _PAGE >> 20
-
-
-def size_text(size_mb: float) -> str:
-    return f"{size_mb / 1024:.1f} GB" if size_mb >= 1000 else f"{size_mb:.0f} MB"

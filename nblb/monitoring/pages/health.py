@@ -10,6 +10,7 @@ from nblb.monitoring import charts, rows
 from nblb.monitoring.page import Page, column, heading, set_text, text_pane
 from nblb.monitoring.pages.users import span_choice, span_of
 from nblb.monitoring.poller import STATUS, ClusterPicture, Question
+from nblb.quantities import size
 
 WORKERS, HUBS, QUEUE = Question("workers"), Question("hubs"), Question("queue")
 FULL = 0.95  # part of a disk or a memory in use that is worth a warning
@@ -79,7 +80,7 @@ def warnings(picture: ClusterPicture) -> list[str]:
     status = picture.status
     disk = status.get("disk") or {}
     if disk.get("total") and disk["free"] < (1 - FULL) * disk["total"]:
-        found.append(f"HC - WARNING : the disk of the journal has only {rows.size(disk['free'])} left")
+        found.append(f"HC - WARNING : the disk of the journal has only {size(disk['free'] or 0)} left")
     if status.get("faults"):
         found.append(f"HC - WARNING : {status['faults']} errors inside the core; its log has them")
     return found
@@ -98,12 +99,12 @@ def figures(picture: ClusterPicture) -> str:
     commit_ms = 1000 * float(journal.get("commit_s") or 0.0) / commits if commits else 0.0
     pairs = [
         ("Core", f"pid {status.get('pid')} on {status.get('host')}, nblb {status.get('version')}"),
-        ("Up for", rows.duration(status.get("uptime_s"))),
+        ("Up for", rows.duration_cell(status.get("uptime_s"))),
         ("Start number", status.get("epoch")),
         ("Answer of the core", f"{picture.ask_ms:.1f} ms"),
         ("Durability", status.get("durability")),
-        ("Journal", f"{rows.size(disk.get('journal'))} in {status.get('state_dir')}" if disk else ""),
-        ("Free on its disk", f"{rows.size(disk.get('free'))} of {rows.size(disk.get('total'))}" if disk else ""),
+        ("Journal", f"{size(disk.get('journal') or 0)} in {status.get('state_dir')}" if disk else ""),
+        ("Free on its disk", f"{size(disk.get('free') or 0)} of {size(disk.get('total') or 0)}" if disk else ""),
         ("Commits", f"{commits:,}, {commit_ms:.2f} ms each" if commits else ""),
         ("Connected clients", rows.count(status.get("clients"))),
         ("Tasks kept", rows.count(status.get("records"))),

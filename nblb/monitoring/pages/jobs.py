@@ -144,7 +144,7 @@ def head(job: Mapping[str, Any], strip: str, now: float) -> str:
         f'<h2>{name} <span class="state">{rows.job_state(job)}</span></h2>'
         f'<p class="line">task {html.escape(rows.text(job.get("task_name")))} of '
         f"{link(rows.text(job.get('user')), page='tasks', user=job.get('user'))}{origin} · began {rows.moment(begun)}"
-        f" · {rows.duration(took) if took > 0 else ''}{f' · {left} left' if left else ''}</p>"
+        f" · {rows.duration_cell(took) if took > 0 else ''}{f' · {left} left' if left else ''}</p>"
         f'<span class="bar wide parts" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{ended}" '
         f'aria-valuetext="{n["ended"]:,} of {items:,} tasks, {n["failed"]:,} failed" aria-label="progress of {name}">'

@@ -96,7 +96,7 @@ def tiles(workers: Iterable[Mapping[str, Any]]) -> str:
 def _tile(worker: Mapping[str, Any]) -> str:
     name = html.escape(str(worker.get("worker")))
     own = f"{rows.percent(worker.get('own_cpu'))} % CPU" if worker.get("own_cpu") is not None else ""
-    memory = rows.megabytes(worker.get("memory_mb"))
+    memory = rows.memory_cell(worker.get("memory_mb"))
     use = " · ".join(filter(None, (own, memory)))
     if worker.get("state") != "busy":
         return f'<li class="tile idle"><b>○ idle</b><span>{use}</span><small>{name}</small></li>'
@@ -110,7 +110,7 @@ def _tile(worker: Mapping[str, Any]) -> str:
     sign = "… waits" if worker.get("waits") else "▶"
     return (
         f'<li class="tile"><b>{sign} <a href="{where}">{task}</a>{many}</b>'
-        f"<span>{user}{job} · {rows.duration(worker.get('since_s'))}</span>"
+        f"<span>{user}{job} · {rows.duration_cell(worker.get('since_s'))}</span>"
         f'<span class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{done}" '
         f'aria-label="progress of {task}"><i style="width:{done}%"></i><em>{done} %</em></span>'
         f"<span>{use}</span>{f'<span>{note}</span>' if note else ''}<small>{name}</small></li>"

@@ -13,6 +13,7 @@ from nblb.monitoring.controls import number_in
 from nblb.monitoring.links import link
 from nblb.monitoring.page import Page, column, set_text, text_pane
 from nblb.monitoring.poller import ClusterPicture, Question
+from nblb.quantities import size
 
 OVER = ("DONE", "FAILED", "CANCELLED", "LOST")
 CAUSES = {
@@ -122,14 +123,14 @@ def facts(task: Mapping[str, Any]) -> str:
         ("Why", task.get("why") if task["state"] not in OVER else ""),
         ("Where", where),
         ("Submitted", rows.moment(task.get("submitted_at"))),
-        ("Lasted" if task["state"] in OVER else "Runs for", rows.duration(lasted) if lasted else ""),
+        ("Lasted" if task["state"] in OVER else "Runs for", rows.duration_cell(lasted) if lasted else ""),
         ("Ended", rows.moment(task.get("ended_at"))),
         ("Attempt", attempts(task)),
         ("Priority", rows.number(task.get("priority") or 0)),
-        ("Timeout", rows.duration(task["timeout_s"]) if task.get("timeout_s") else ""),
+        ("Timeout", rows.duration_cell(task["timeout_s"]) if task.get("timeout_s") else ""),
         ("Waits for", ", ".join(map(str, task.get("depends") or ()))),
         ("Arguments", pickled(task.get("bytes"))),
-        ("Result", rows.size(task.get("result_bytes")) if task.get("result_bytes") else ""),
+        ("Result", size(task.get("result_bytes") or 0) if task.get("result_bytes") else ""),
         ("From", task.get("origin")),
         ("Id", f"{task['task']}.{task['first']}" if int(task.get("of") or 1) > 1 else task["task"]),
     ]  # fmt: skip
@@ -137,9 +138,9 @@ def facts(task: Mapping[str, Any]) -> str:
     return f'<dl class="pairs">{cells}</dl>'
 
 
-def pickled(size: int | None) -> str:
+def pickled(nbytes: int | None) -> str:
     """The size of the arguments; what they are is only known to those who may unpickle them."""
-    return f"{rows.size(size)} pickled, which this page never unpickles" if size else ""
+    return f"{size(nbytes)} pickled, which this page never unpickles" if nbytes else ""
 
 
 def attempts(task: Mapping[str, Any]) -> str:

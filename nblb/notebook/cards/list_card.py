@@ -17,6 +17,7 @@ from nblb.notebook.cards import wording
 from nblb.notebook.cards.card import Card, Look
 from nblb.notebook.kernel.environment import Mode, shell
 from nblb.protocol.messages import CancelTask, ForgetJob
+from nblb.quantities import duration
 
 if TYPE_CHECKING:
     from nblb.client.jobs.inbox import Finished, Inbox
@@ -194,8 +195,8 @@ def _ended(row: Mapping[str, Any]) -> list[str]:
     kept_s = row.get("expires_in_s", 0.0)
     return [
         _when(row["ended_at"]),
-        f"after {wording.duration(max(0.0, row['ended_at'] - row['created_at']))}",
-        f"kept for {wording.duration(kept_s)} more" if kept_s else "",
+        f"after {duration(max(0.0, row['ended_at'] - row['created_at']))}",
+        f"kept for {duration(kept_s)} more" if kept_s else "",
     ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nblb.client.jobs import reuse
 from nblb.notebook.cards import live, wording
 from nblb.notebook.cards.static_html import look
-from nblb.shared_files.output_log import size
+from nblb.quantities import duration, size
 
 if TYPE_CHECKING:
     from nblb.client.snapshots import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
@@ -74,7 +74,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
     else:
         card["facts"] = [wording.rate(snapshot.rate_per_s), wording.time_left(snapshot.eta_s)]
         card["running"] = [
-            [r.item, round(r.progress), wording.clip(r.note, 80), r.host or r.worker, wording.duration(r.since_s)]
+            [r.item, round(r.progress), wording.clip(r.note, 80), r.host or r.worker, duration(r.since_s)]
             for r in snapshot.running[:RUNNING_ROWS]
         ]
     return card
@@ -83,10 +83,10 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
 def _took(snapshot: JobSnapshot) -> str:
     """The duration of the job as far as this process has observed it."""
     if not snapshot.before:
-        return f"took {wording.duration(snapshot.elapsed_s)}"
+        return f"took {duration(snapshot.elapsed_s)}"
     if snapshot.before >= snapshot.total:
         return "had ended before"
-    return f"{snapshot.before:,} had ended before, the rest took {wording.duration(snapshot.elapsed_s)}"
+    return f"{snapshot.before:,} had ended before, the rest took {duration(snapshot.elapsed_s)}"
 
 
 def _code(snapshot: JobSnapshot) -> str:
@@ -133,7 +133,7 @@ def item(number: int, snapshot: TaskSnapshot, job: str = "job", arguments: str =
     sign, word = look("KEPT" if snapshot.kept else snapshot.state)
     facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
     facts += [
-        f"{wording.duration(snapshot.duration_s)}" if snapshot.duration_s else "",
+        f"{duration(snapshot.duration_s)}" if snapshot.duration_s else "",
         snapshot.waiting or snapshot.note,
     ]
     if snapshot.attempt > 1:
@@ -188,7 +188,7 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
     if snapshot.attempt > 1:
         card["facts"].append(f"attempt {snapshot.attempt}")
     if snapshot.duration_s:
-        card["facts"].append(f"{'took ' if over else ''}{wording.duration(snapshot.duration_s)}")
+        card["facts"].append(f"{'took ' if over else ''}{duration(snapshot.duration_s)}")
     if over and snapshot.function:
         card["facts"].append(f"function {snapshot.function[:HASH]}")
     if snapshot.waiting:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nblb.quantities import duration
+
 LOOK: dict[str, tuple[str, str]] = {  # state -> (sign, word); in the order in which counts are shown
     "DONE": ("✓", "done"),
     "KEPT": ("◑", "stopped early"),
@@ -27,27 +29,11 @@ ENDED = ("DONE", "FAILED", "LOST", "CANCELLED")
 BAD = ("FAILED", "LOST")
 
 
-def duration(seconds: float) -> str:
-    """'0.4 s', '12 s', '3 min 20 s', '2 h 5 min': two units at most."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        minutes, rest = divmod(whole, 60)
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    hours, minutes = divmod(round(whole / 60), 60)
-    return f"{hours} h {minutes} min" if minutes and hours < 24 else f"{hours} h"
-
-
 def time_left(eta_s: tuple[float, float] | None) -> str:
     """A range ('20 to 30 s left'), or one number when both ends read the same; '' when unknown."""
     if eta_s is None:
         return ""
-    low, high = (duration(max(round(end), 1)).replace(".0 ", " ") for end in eta_s)
+    low, high = (duration(max(round(end), 1)) for end in eta_s)
     if low == high:
         return f"about {low} left"
     if low.partition(" ")[2] == high.partition(" ")[2]:  # the unit once

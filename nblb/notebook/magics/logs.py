@@ -10,7 +10,8 @@ from nblb.client.futures.output_access import folder as output_folder
 from nblb.errors import UnknownTask
 from nblb.launch import logs
 from nblb.notebook.magics import task_lookup
-from nblb.shared_files.output_log import Following, KeptOutput, decoded, size
+from nblb.quantities import size
+from nblb.shared_files.output_log import Following, KeptOutput, decoded
 
 AGAIN_S = 0.25
 SHOWN_CHARS = 2_000_000

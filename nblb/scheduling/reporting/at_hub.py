@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nblb.protocol.messages import TaskState
+from nblb.quantities import duration
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
@@ -31,13 +32,13 @@ def describe(state: State, task: Slice, item: int, now: float) -> str:
             f"waiting: its worker on hub {hub.name} makes {of:,} calls one after the other and is at number "
             f"{at - held.first + 1:,}; this is number {place:,}"
         )
-    since = f" for {duration(now - held.started_at)}" if held.started_at else ""
+    since = f" for {_about(now - held.started_at)}" if held.started_at else ""
     return f"does not wait: it is {task.state} on hub {hub.name}{since}"
 
 
 def _at_silent_hub(state: State, task: Slice, hub: Hub, now: float) -> str:
     """Describe a slice whose hub is silent: no other hub may begin it before the lease is over."""
-    left = duration(max(0.0, hub.lease_from + state.policy.lease_s - now))
+    left = _about(hub.lease_from + state.policy.lease_s - now)
     verb = "runs it" if task.state is TaskState.RUNNING else "has been given it"
     after = "it becomes LOST (at_most_once)" if task.record.spec.at_most_once else "it waits for another hub"
     if task.state is TaskState.CANCELLING:
@@ -59,7 +60,7 @@ def _behind(held: Assignment, now: float) -> str:
     busy = "its worker is" if group.alive == 1 else f"{min(len(running), group.alive)} of its {group.alive} workers are"
     return (
         f"waiting: hub {hub.name} has been given it, and {busy} busy; "
-        f"{longest.record.spec.name} has run there for {duration(now - longest.started_at)}"
+        f"{longest.record.spec.name} has run there for {_about(now - longest.started_at)}"
     )
 
 
@@ -73,11 +74,9 @@ def silent(takers: Sequence[GroupOfWorkers], now: float) -> str:
 
 
 def _silence(hub: Hub, now: float) -> str:
-    return duration(now - hub.received_at)
+    return _about(now - hub.received_at)
 
 
-def duration(seconds: float) -> str:
-    """Return a short text for a length of time: 12 s, 3 min, 1.5 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _about(seconds: float) -> str:
+    """Return a length of time in whole seconds."""
+    return duration(max(1, round(seconds)))

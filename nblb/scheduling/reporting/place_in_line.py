@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from nblb.quantities import duration
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import GroupOfWorkers
-from nblb.scheduling.reporting.at_hub import duration
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 

@@ -55,7 +55,7 @@ def test_a_long_text_has_a_short_repr_and_is_a_str_all_the_same() -> None:
     short, long = OutputText("a\n"), OutputText("x" * 1_000_000)
     assert (repr(short), short == "a\n", len(long)) == (repr("a\n"), True, 1_000_000)
     assert len(repr(long)) < 9_000
-    assert "977 KiB more" in repr(long) or "969 KiB more" in repr(long)
+    assert "977 kB more" in repr(long) or "969 kB more" in repr(long)
     assert pretty(long) == repr(long)
 
 

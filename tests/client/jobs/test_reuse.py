@@ -146,7 +146,7 @@ def test_a_result_that_cannot_be_loaded_is_computed_again(
         raise ImportError("no such class any more")
 
     with monkeypatch.context() as broken:
-        broken.setattr(payload, "unpack_results", fails)
+        broken.setattr(payload, "unpack_each_result", fails)
         job = square.map(range(4), job="sweep")
     assert job.results(60) == [0, 1, 4, 9]
     assert submitted(core) == {"square": 3 + 4}

@@ -25,7 +25,7 @@ def exited(code: int) -> int:
         (signal.SIGTERM, 0, "", False, "", "killed by signal 15 (SIGTERM)"),
         (signal.SIGKILL, 100, "", False, "", "killed by signal 9 (SIGKILL)"),
         (signal.SIGKILL, 4 * GIB, "", True, "", "killed by the kernel for memory: 4.0 GB of 8.0 GB"),
-        (signal.SIGKILL, 100_000_000 * GIB, "", False, "", "perhaps for memory: 100000000.0 GB of 8.0 GB"),
+        (signal.SIGKILL, 100_000_000 * GIB, "", False, "", "perhaps for memory: 97,656 TB of 8.0 GB"),
         (signal.SIGKILL, 0, "killed for memory: 2 of 1", True, "", "killed for memory: 2 of 1"),
         (signal.SIGKILL, 0, "the grace is over", True, "", "killed by its hub: the grace is over"),
         (signal.SIGSEGV, 0, "", False, "", "killed by signal 11 (SIGSEGV): a crash in compiled code"),

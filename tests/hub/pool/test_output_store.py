@@ -43,7 +43,7 @@ def test_a_disk_that_is_nearly_full_gets_no_output_and_the_gap_is_told(
     now[0] += 2
     hub.write(worker, key, 0, "stdout", b"after\n")
     hub.end(worker)
-    assert text(tmp_path, "r") == "before\n\n… 10 KiB not kept …\nafter\n"
+    assert text(tmp_path, "r") == "before\n\n… 9.8 kB not kept …\nafter\n"
 
 
 def test_a_write_that_fails_half_way_leaves_whole_chunks_and_one_warning(

@@ -25,7 +25,7 @@ def test_a_card_says_how_much_of_the_output_it_shows_and_shows_more_when_asked()
     task = FakeTask()
     card = TaskCard(task, Mode.LIVE)  # type: ignore[arg-type]
     assert not card.look(task, 0.0).now["can"]["more"]  # type: ignore[arg-type]
-    task.output_bytes = 103_000_000
+    task.output_bytes = 103 * 2**20
     found = card.look(task, 1.0)  # type: ignore[arg-type]
     assert found.now["output_note"] == "16 B of 103 MB shown; f.stdout has all"
     assert (found.now["can"]["more"], found.output) == (True, None)

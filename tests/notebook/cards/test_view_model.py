@@ -91,7 +91,7 @@ def test_the_last_picture_says_where_it_ran_and_which_code() -> None:
     unnamed = snapshot(counts={"DONE": 200}, state="done", function="decade00" * 4)
     assert view_model.job(unnamed)["facts"][-1] == "function decade00"  # as a single task's record says it
     task = TaskSnapshot("1.0", "fit", "DONE", host="lab1", duration_s=2.0, function="decade00" * 4)
-    assert view_model.task(task)["facts"] == ["on lab1", "took 2.0 s", "function decade00"]
+    assert view_model.task(task)["facts"] == ["on lab1", "took 2 s", "function decade00"]
 
 
 def test_a_large_cluster_is_described_in_few_words() -> None:

@@ -6,14 +6,6 @@ from nblb.notebook.cards import wording
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.004, "4 ms"), (0.4, "0.4 s"), (12.2, "12 s"), (200, "3 min 20 s"), (1200, "20 min"), (7500, "2 h 5 min")],
-)
-def test_durations_have_two_units_at_most(seconds: float, said: str) -> None:
-    assert wording.duration(seconds) == said
-
-
-@pytest.mark.parametrize(
     ("eta", "said"),
     [
         (None, ""),

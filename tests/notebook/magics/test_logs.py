@@ -71,7 +71,7 @@ def test_all_of_a_task_its_end_and_what_is_too_long_for_a_page(
     assert "".join(logs.read(SHELL, lab, "ab12.7", None)).endswith("\n99999\nlast\n")
     monkeypatch.setattr(logs, "SHOWN_CHARS", 4)
     text = "".join(logs.read(SHELL, lab, "ab12.7", None))
-    assert text.startswith("0\n1\n\n… 575 KiB more: its future has all of it in stdout")
+    assert text.startswith("0\n1\n\n… 575 kB more: its future has all of it in stdout")
 
 
 def test_following_a_task_tells_every_byte_once(lab: Any, kept: Any) -> None:

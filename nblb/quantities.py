@@ -1,0 +1,52 @@
+"""Durations and sizes as text for people: the same words on cards, on the Monitor, in tables and in sentences."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in two units at most.
+
+    Parameters
+    ----------
+    seconds
+        The time in seconds, 0 or more.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (0.003, 0.42, 12, 200, 7500)]
+    ['3 ms', '0.4 s', '12 s', '3 min 20 s', '2 h 5 min']
+    """
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s".replace(".0 ", " ")
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes} min" if minutes and hours < 24 else f"{hours} h"
+
+
+def size(nbytes: float) -> str:
+    """Return a number of bytes with two or three digits; as in `memory_mb`, 1 MB is 1024 kB.
+
+    Parameters
+    ----------
+    nbytes
+        The size in bytes, 0 or more.
+
+    Examples
+    --------
+    >>> [size(nbytes) for nbytes in (16, 65_536, 1_300_000, 8 * 2**30)]
+    ['16 B', '64 kB', '1.2 MB', '8.0 GB']
+    """
+    if nbytes < 1024:
+        return f"{nbytes:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        nbytes /= 1024
+        if nbytes < 999.5 or unit == "TB":
+            break
+    return f"{nbytes:.1f} {unit}" if nbytes < 9.95 else f"{nbytes:,.0f} {unit}"
