@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from nblb.protocol.messages import Message
+from nblb.protocol.messages import Message, WorkerDied
 from nblb.simulation.simulator import Simulator
 
 
@@ -73,6 +73,7 @@ class Network:
         self.core: CoreEnd | None = None  # None: the core's sockets are closed
         self.links: dict[str, Link] = {}
         self.lost = 0
+        self.miscounted: set[str] = set()  # hubs of which the core was not told that a worker has ended
 
     # ── connections ──
 
@@ -203,6 +204,8 @@ class Network:
         if weather is not CALM:
             if simulator.chance(weather.drop):
                 self.lost += 1
+                if type(message) is WorkerDied:
+                    self.miscounted.add(link.address)
                 simulator.note("network", f"loses {type(message).__name__} of {link.address}")
                 simulator.after(chance() * 2.0, self._breaks, link, link.number)
                 return

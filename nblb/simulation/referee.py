@@ -319,9 +319,11 @@ class Referee:
 
     def goes_on(self, worker: SimulatedWorker) -> None:
         """Checks, when a worker begins or goes on after a wait, that its group runs no more calls than it has slots."""
-        group = next((hub.groups[worker.group] for hub in self.made if hub.pool is worker.pool), None)
-        pool = worker.pool
-        if group is None or not self.orderly or worker.is_excused or (pool.limits and pool.connect is not None):
+        hub = next((hub for hub in self.made if hub.pool is worker.pool), None)
+        if hub is None or hub.address in hub.network.miscounted:
+            return
+        group, pool = hub.groups[worker.group], worker.pool
+        if not self.orderly or worker.is_excused or (pool.limits and pool.connect is not None):
             return
         most = pool.limits[worker.group] if pool.limits else group.workers
         running = [
