@@ -66,13 +66,17 @@ def test_a_command_gets_the_job(tmp_path: Path) -> None:
     assert core.log == []
 
 
-def test_an_address_gets_a_post(tmp_path: Path, posted: tuple[str, list[Any]]) -> None:
+def test_an_address_gets_a_post(tmp_path: Path, posted: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     url, found = posted
     core = Core(f"{url}/yes", tmp_path)
     core.hook.add([JOB])
     core.until(lambda: not core.hook._running and found, "the post")
     assert found == [JOB]
     assert core.log == []
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    core.hook.add([JOB])  # no proxy leads to this computer
+    core.until(lambda: not core.hook._running and found == [JOB, JOB], "the post")
     refused = Core(f"{url}/no", tmp_path)
     refused.hook.add([JOB])
     refused.until(lambda: refused.log, "the failure")

@@ -53,6 +53,11 @@ def test_it_works_without_what_it_can_do_without(run: Callable[..., str], mounts
     assert "4950 1000000 True 2" in run(mounts)
 
 
+def test_proxies_in_the_environment_lead_to_no_process_of_ours(run: Callable[..., str]) -> None:
+    names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SOCKS_PROXY")
+    assert "4950 1000000 True 2" in run("true", **dict.fromkeys(names, "socks5://127.0.0.1:9"), no_proxy="")
+
+
 def test_a_home_that_cannot_be_written_is_named(run: Callable[..., str], tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
