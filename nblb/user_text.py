@@ -50,6 +50,11 @@ def clean_name(text: str) -> str:
     text = str.__str__(text)
     if len(text) > LONGEST_NAME:
         text = f"{text[: LONGEST_NAME // 2]}…{text[-(LONGEST_NAME // 2) :]}"
+    return escape_name(text)
+
+
+def escape_name(text: str) -> str:
+    """Return the text on one line, with unfit characters escaped."""
     if text.isprintable():  # nearly always
         return text
     return _unfit.sub(_escaped, text).replace("\n", "\\n").replace("\t", "\\t")

@@ -8,6 +8,7 @@ from math import isfinite
 import msgspec
 
 from nblb.protocol.commands import Record
+from nblb.protocol.foreign_names import with_clean_names
 from nblb.protocol.framing import pieces
 from nblb.protocol.journal_entries import AttemptFailed, BlobKept, JobKept, Published, TaskKept
 from nblb.protocol.messages import (
@@ -73,6 +74,7 @@ class Intake:
     def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> SubmittedJob | None:
         """Open the job; return the job that has its name already, unless the request replaces that one."""
         state = self.state
+        message = with_clean_names(message, "name", "user")
         job = state.jobs.get(message.job)
         if job is None and state.dropped.was_given_up(message.job):
             return None  # a late copy, or from a kernel that was disconnected while another dropped the job
@@ -108,6 +110,7 @@ class Intake:
 
     def publish(self, client: ConnectedClient, message: Publish, _now: float) -> None:
         state = self.state
+        message = with_clean_names(message, "name")
         if message.hash and message.hash not in state.blobs:
             state.send(client.address, BlobMissing(hash=message.hash))
             return
@@ -122,6 +125,7 @@ class Intake:
     def submit_task(self, client: ConnectedClient, spec: SubmitTask, now: float) -> None:
         """Accept, reject, or park the submission until the blob that it names arrives."""
         state = self.state
+        spec = with_clean_names(spec, "name", "user")
         known = state.records.get(spec.task)
         if known is not None:
             self._again(client, known, spec)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from nblb.protocol.foreign_names import with_clean_names
 from nblb.protocol.messages import (
     EndCommitted,
     Heartbeat,
@@ -50,6 +51,7 @@ class Liveness:
 
     def hello(self, sender: str, message: Hello, now: float) -> ConnectedClient:
         self._due_at = UNKNOWN
+        message = with_clean_names(message, "client", "user", "host", "notebook")
         client = ConnectedClient(sender, message.user, now)
         client.name = message.client
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
@@ -111,6 +113,7 @@ class Liveness:
     def hub_hello(self, sender: str, message: HubHello, now: float) -> None:
         state = self.state
         self._due_at = UNKNOWN
+        message = with_clean_names(message, "name", "host", "ip")
         same = next((hub for hub in state.hubs.values() if hub.id == message.hub), None)
         if sender in state.hubs and state.hubs[sender] is not same:
             self.hub_lost(sender, "another hub has connected from its address", now)
