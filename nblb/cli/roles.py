@@ -26,6 +26,7 @@ from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
+from nblb.system.threads import start_thread
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -257,7 +258,7 @@ def _role(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    threading.Thread(target=_look_after, args=(presence, parameters), name="nblb-files", daemon=True).start()
+    start_thread(_look_after, "nblb-files", (presence, parameters))
     try:
         yield presence
     finally:
@@ -307,7 +308,7 @@ def _end_with_core(parameters: Parameters, stop: Callable[[], object], was_there
             pause.wait(WATCH_S)
         stop()
 
-    threading.Thread(target=watch, name="nblb-watch-core", daemon=True).start()
+    start_thread(watch, "nblb-watch-core")
 
 
 def _functions(path: str | None) -> dict[str, Payload]:

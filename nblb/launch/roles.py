@@ -25,6 +25,7 @@ from nblb.system import isolated_python
 from nblb.system.pids import children, is_alive, wait_gone
 from nblb.system.private_folder import private_folder, runtime_folder
 from nblb.system.state_mark import claim
+from nblb.system.threads import start_thread
 
 if TYPE_CHECKING:
     from nblb.parameters import Parameters
@@ -203,7 +204,7 @@ class Echo:
         self._offset = process.log_start
         self._lock = threading.Lock()
         self._over = False  # later lines of the log belong to another process
-        threading.Thread(target=self._follow, name=f"nblb-echo-{process.role}", daemon=True).start()
+        start_thread(self._follow, f"nblb-echo-{process.role}")
 
     def flush(self) -> None:
         """Prints the new lines of the log."""

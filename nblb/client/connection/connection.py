@@ -38,6 +38,7 @@ from nblb.protocol.messages import (
     SubmitTask,
 )
 from nblb.shared_files.transfer import close_folders
+from nblb.system.threads import start_thread
 from nblb.transport.dialing import Dialled
 
 if TYPE_CHECKING:
@@ -148,8 +149,7 @@ class Connection:
         self._io_thread = IoThread(self, find, hello, dial)
         self.session = self._io_thread.session
         _live.add(self)
-        self._thread = threading.Thread(target=self._io_thread.run, name="nblb-client", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._io_thread.run, "nblb-client")
 
     def say(self, *messages: Message) -> None:
         """Pass messages of the user's side to the I/O thread; returns at once."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nblb.client import front_end
+from nblb.errors import NblbError
+from nblb.system.threads import start_thread
 
 if TYPE_CHECKING:
     from nblb.client.connection.progress_line import ProgressLine
@@ -115,7 +117,8 @@ class BackgroundDisplay:
         if not wanted or (show is None and not is_terminal(sys.stderr)):
             return
         self._show = front_end.here(show) if show is not None else None  # in the current cell
-        threading.Thread(target=self._work, name="nblb-wait", daemon=True).start()
+        with contextlib.suppress(NblbError):  # no thread, no display
+            start_thread(self._work, "nblb-wait")
 
     def _work(self) -> None:
         thing = None
