@@ -49,7 +49,7 @@ from nblb.protocol.messages import Answer, CallTold, Failure, Refused, TaskEnded
 from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
-from nblb.system.machine import allow_many_files
+from nblb.system.machine import allow_many_files, slept_s
 from nblb.system.private_folder import place_of_sockets
 from nblb.system.processes import has_ended
 from nblb.transport.curve.addresses import listening_address
@@ -146,7 +146,7 @@ class LoadBalancer:
             if self._gate is not None:
                 self._gate.scheduler, self._gate.ports = self.scheduler, self._remote_ports
                 self.scheduler.administer = KeyChanges(self._gate).perform
-            self.scheduler.state.clock.begin(time.time() - now, _slept_s(now))
+            self.scheduler.state.clock.begin(time.time() - now, slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self.journal.is_maintained = True
             self._tell_damage(now)
@@ -255,7 +255,7 @@ class LoadBalancer:
                 self.scheduler.stood_still(begun - before + overslept_s)
             is_due = now >= self._maintain_at
             if is_due:
-                self.scheduler.update_clocks(now, time.time(), _slept_s(now))
+                self.scheduler.update_clocks(now, time.time(), slept_s(now))
             for each in arrived:
                 self._take(each, now)
             if is_due:
@@ -497,8 +497,3 @@ class LoadBalancer:
         except OSError:
             return {}
         return {"journal": size, "free": disk.f_bavail * disk.f_frsize, "total": disk.f_blocks * disk.f_frsize}
-
-
-def _slept_s(now: float) -> float:
-    """Return how long this machine has slept since its start, which a monotonic clock does not count."""
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now) if hasattr(time, "CLOCK_BOOTTIME") else 0.0

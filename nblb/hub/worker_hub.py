@@ -77,6 +77,7 @@ from nblb.worker.settings import WorkerSettings
 
 INFINITY = float("inf")
 FIND_S = 1.0  # between two looks for the core's address, while there is no connection
+SLEPT_S = 1.0  # a shorter sleep is drift between two clocks
 CORE_LOOK_S = 0.5  # between two looks at the core's process, if it runs on this computer
 COLOURS = {"info": "\033[94m", "good": "\033[92m", "warning": "\033[93m", "error": "\033[91m"}
 
@@ -121,6 +122,7 @@ class WorkerHub:
         self._find_at = 0.0
         self._connections = 0
         self._was_connected = False
+        self._slept_s = machine.slept_s(monotonic())  # this computer, since its start
         self._outgoing: list[Message] = []
         self._folder: Folder | None = None  # the shared folder for large buffers
         self.restarts = False  # the core has asked for a new start of this process, after its end
@@ -361,6 +363,7 @@ class WorkerHub:
         )
         messages = line.receive(wait_s, self._fds)
         now = monotonic()
+        self._note_sleep(now)
         if line.connections != self._connections or line.connected != self._was_connected:
             self._note_line(now)
         for message in messages:
@@ -391,6 +394,12 @@ class WorkerHub:
         if self._outgoing:
             line.send(self._outgoing)
             self._outgoing = []
+
+    def _note_sleep(self, now: float) -> None:
+        """Count this computer's sleep, unless the core is on it and has slept too."""
+        before, self._slept_s = self._slept_s, machine.slept_s(now)
+        if self._slept_s - before >= SLEPT_S and not self._core_process:
+            self._slots.slept(self._slept_s - before, now)
 
     def _handle(self, sender: str, message: Message, now: float) -> None:
         """Handle one event; an exception is logged and does not stop later events."""

@@ -30,6 +30,8 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
+LEAST_LEFT_S = 3600.0  # to collect a result after a start of the core
+
 
 class Restore:
     """Replays entries into an empty state.
@@ -261,12 +263,23 @@ class Restore:
                     # Not later than now: the wall clock may have been set back.
                     state.share.charge(user, seconds, min(self.now, task.ended.ended_at - state.wall_offset))
 
+    def _expiry(self, record: Submission) -> float:
+        """Return when an ended submission is dropped; the wall clock may have been set since it ended.
+
+        Set forward, or in a computer that was off for days, it would drop results that nobody could collect: some time
+        always remains. Set back, it would keep them for too long.
+        """
+        ttl = self.state.policy.job_ttl_s
+        if record.expires:
+            return min(record.expires, self.now + ttl)
+        return max(record.ended_at + ttl, self.now + min(ttl, LEAST_LEFT_S))
+
     def _resume_ended(self, record: Submission) -> None:
         state = self.state
         record.closed = True
         last = max((t.ended.ended_at for t in record.slices if t.ended is not None), default=0.0)
-        record.ended_at = last - state.wall_offset
-        state.expire_at(record, record.expires or record.ended_at + state.policy.job_ttl_s)
+        record.ended_at = min(self.now, last - state.wall_offset)
+        state.expire_at(record, self._expiry(record))
         if record.done:
             record.release_arguments()
             if record.serves:

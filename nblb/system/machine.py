@@ -1,4 +1,4 @@
-"""The load and the limits of the machine on which a hub runs."""
+"""The load, the limits and the sleep of the computer on which a core or hub runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import tempfile
+import time
 
 import psutil
 
@@ -38,6 +39,11 @@ def most_processes() -> int:
     except (psutil.Error, OSError):
         return 0  # without /proc
     return mine + MORE_PROCESSES
+
+
+def slept_s(now: float) -> float:
+    """Return how long this computer has slept since its start, which its monotonic clock `now` does not count."""
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
 
 
 def load() -> float:

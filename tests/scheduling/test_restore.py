@@ -54,6 +54,22 @@ def test_everything_that_can_be_kept_is_the_same(world: World, grouped: bool) ->
     restart(world, not grouped)
 
 
+@pytest.mark.parametrize("set_by_s", [4e5, -4e5, 4e9, -4e9])
+def test_a_result_outlives_a_start_with_a_wrong_clock(set_by_s: float) -> None:
+    world = World(Policy(core="c", job_ttl_s=172_800.0))
+    world.client(ANNA, "anna")
+    hub = world.hub("lab", (Group(1),))
+    submit(world, "t")
+    world.fact(hub, hub.finish(("t", 0, 1)))
+    world.crash()
+    world.core_is_up, world.scheduler = True, world._core()
+    world.scheduler.wall_offset += set_by_s
+    world.perform(world.scheduler.restore(list(world.journal), world.now))
+    record = world.scheduler.state.records["t"]
+    assert 3600.0 <= record.expires - world.now <= 172_800.0
+    assert record.ended_at <= world.now
+
+
 @both
 def test_a_retry_survives_before_and_after_its_new_attempt(world: World, grouped: bool) -> None:
     hub = world.hub("lab", (Group(1),))

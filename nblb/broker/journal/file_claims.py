@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import weakref
 from collections.abc import Container
 from pathlib import Path
+from time import monotonic
 
 from nblb.broker.journal.file_checks import FileChecks
 from nblb.host import network_file_system
@@ -68,6 +68,7 @@ class FileClaims:
         self._counted = counted
         self._checks = checks
         self._sweep_at = 0.0
+        self._left: dict[str, float] = {}  # files of dead senders, and since when they are known to be
         self._claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
         private_folder(root / INCOMING)
         self.token = self._token(root / INCOMING / TOKEN)
@@ -139,12 +140,17 @@ class FileClaims:
 
     def sweep(self, grace_s: float = GRACE_S) -> None:
         """Remove the files that dead senders have left."""
-        until = time.time() - grace_s
+        now, left = monotonic(), self._left  # not the time of the file, since the wall clock may be set
+        self._left = {}
         for name in swept_names(self.root):
-            path = Path(f"{self.root}/{INCOMING}/{name}")
-            with contextlib.suppress(OSError):
-                if has_ended(name) and path.stat().st_mtime <= until:
-                    path.unlink()
+            if not has_ended(name):
+                continue
+            since = left.get(name, now)
+            if since <= now - grace_s:
+                with contextlib.suppress(OSError):
+                    Path(f"{self.root}/{INCOMING}/{name}").unlink()
+            else:
+                self._left[name] = since
 
 
 def is_lost(payload: Payload | None) -> bool:

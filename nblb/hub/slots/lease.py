@@ -57,6 +57,14 @@ class CoreLease:
         if self._lease_runs and not self.has_lapsed(now):
             self._acknowledged = max(self._acknowledged, now)
 
+    def sleep(self, seconds: float, now: float) -> None:
+        """Count a sleep of this computer, in which its clock stood still and that of a core elsewhere went on.
+
+        What the core acknowledges of the time before may have reached it before the sleep: it extends nothing.
+        """
+        self._acknowledged -= seconds
+        self._greeted = now
+
     def greet(self, now: float) -> None:
         """Note that a hello is sent. It contains `leased_at`, from which the core then counts too."""
         self._greeted, self._declared = now, self._acknowledged

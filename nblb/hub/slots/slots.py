@@ -388,6 +388,10 @@ class Slots:
         """Note that the core's process lives on this machine and is connected, though it may stand still."""
         self._lease.extend(now)
 
+    def slept(self, seconds: float, now: float) -> None:
+        """Note that this computer has slept, and the core's, which is another, has not."""
+        self._lease.sleep(seconds, now)
+
     def _keep_lease(self, now: float) -> None:
         hello, heartbeat, lease_is_over = self._lease.check(now)
         if hello:

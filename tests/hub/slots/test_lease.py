@@ -94,6 +94,20 @@ def test_what_is_over_begins_again_with_the_next_acknowledgement() -> None:
     assert one.leased_at == 112.9
 
 
+def test_a_sleep_counts_for_the_lease_of_a_core_elsewhere() -> None:
+    short, long = tie(), tie()
+    short.sleep(3.0, 102.0)
+    assert over_at(short) == 100.0 + TERM_S - 3.0
+    short = tie()
+    short.sleep(3.0, 102.0)
+    short.acknowledge(101.5)  # it may have arrived before the sleep
+    assert short.leased_at == 97.0
+    short.acknowledge(102.5)
+    assert short.leased_at == 102.5
+    long.sleep(3600.0, 102.0)
+    assert long.has_lapsed(102.0)
+
+
 def test_nothing_is_begun_once_the_lease_is_over() -> None:
     rig = SlotsRig(1, welcome=False, suspect_s=5.0, lease_s=15.0)
     rig.core(Welcome(core="c", epoch=1, name="lab", echo=rig.now))
