@@ -17,6 +17,7 @@ import msgspec
 from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import NblbError
 from nblb.parameters import Parameters
+from nblb.transport.descriptors import refusal
 from nblb.transport.doors import Doors
 
 KEEP_S = 1.0
@@ -43,6 +44,7 @@ class Discovery:
         self._gone_since: float | None = None
         self._missed = 0  # looks in succession
         self._trouble = ""
+        self._was_full = False
 
     def publish(self) -> None:
         """Write core.json and the record."""
@@ -83,6 +85,7 @@ class Discovery:
             gone = now - self._gone_since >= GONE_S
             return f"its state folder {self._folder.path} has been removed or replaced" if gone else ""
         self._gone_since = None
+        self._tell_if_full()
         is_whole = self._doors.are_there() and self._is_written()
         self._missed = 0 if is_whole else self._missed + 1
         if self._missed < MISSED:
@@ -97,6 +100,14 @@ class Discovery:
                 self._trouble = str(error)
                 self._log("error", f"LB - CANNOT RESTORE the files by which this core is found : {error}")
         return ""
+
+    def _tell_if_full(self) -> None:
+        if self._doors.is_full != self._was_full:
+            self._was_full = self._doors.is_full
+            if self._was_full:
+                self._log("warning", f"LB - FULL : {refusal().reason}")
+            else:
+                self._log("info", "LB - WITH ROOM for connections again")
 
     def _is_written(self) -> bool:
         written = self._written

@@ -1,15 +1,16 @@
-"""A door of the core, and the messages that arrive there from either kind of socket."""
+"""A door of the core, and the messages that arrive there from any kind of socket."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
-import zmq
 
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import VERSION, Buffer, Codec, Find
+from nblb.transport.unix_router import UnixRouter
+from nblb.transport.zmq_router import ZmqRouter
 
 WORD = VERSION[:4]  # common to all versions of the protocol
 
@@ -25,6 +26,9 @@ class Arrived(NamedTuple):
     fd: int = -1  # … and the descriptor of its connection
 
 
+RouterSocket: TypeAlias = "UnixRouter | ZmqRouter"
+
+
 class Door:
     """One ROUTER socket with the codecs for the messages that it receives and sends."""
 
@@ -32,13 +36,18 @@ class Door:
 
     def __init__(self, name: str, kind: str, key: str, hears: Codec, speaks: Codec) -> None:
         self.name, self.kind, self.key, self.speaks = name, kind, key, speaks
+        self.codecs = hears, speaks
         self.reader = hears.reader()
-        self.socket: zmq.Socket[bytes] = None  # type: ignore[assignment]  # until open()
-        self.is_stirred = True  # edge-triggered: input may be left over, so ask ZeroMQ
+        self.socket: RouterSocket = None  # type: ignore[assignment]  # until open()
+        self.is_stirred = True  # input may be left over, so ask the socket, whose descriptor may be edge-triggered
 
     @property
     def is_for_hubs(self) -> bool:
         return self.kind.endswith("hub")
+
+    def next(self) -> bytes:
+        """Begin to take the next message, and return the identity of its sender."""
+        return self.socket.next()
 
     def share(self, find: Find) -> None:
         """Allow messages to name files from here on."""

@@ -1,7 +1,7 @@
 """The core's side of every connection: three doors, and the unsent messages of slow peers.
 
-A door is a ZeroMQ ROUTER for any program, and a plain Unix socket for nblb's own parties on this computer
-(local_doors.py), which avoids ZeroMQ's thread and its dozens of system calls for each message.
+A door is a ROUTER for any program that speaks ZeroMQ (unix_router.py; zmq_router.py for TCP), and a plain Unix socket
+for nblb's own parties on this computer (local_doors.py), which costs fewer system calls for each message.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import selectors
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -25,24 +25,22 @@ from nblb.system.core_file import core_files
 from nblb.system.private_folder import loopback_address, runtime_folder, socket_address
 from nblb.transport.curve.remote_door import Guard, RemoteDoor
 from nblb.transport.curve.zap import ZapHandler
-from nblb.transport.descriptors import are_few
 from nblb.transport.dialing import local_address
 from nblb.transport.door import RETRY_S, Arrived, Door, Outbox
 from nblb.transport.local_doors import Listener, LocalDoors, Peer
 from nblb.transport.routers import Routers
-from nblb.transport.socket_file import SocketFile
 from nblb.transport.sockets import (
     MIB,
     TURN_MESSAGES,
     TURN_WORDS,
     batches,
-    bound,
     frames_nbytes,
     holder_of,
     notice_silence,
     turned,
-    write_frames,
 )
+from nblb.transport.unix_router import UnixRouter
+from nblb.transport.zmq_router import ZmqRouter
 
 OUTBOX_BYTES = 2 * MIB  # queued for one slow client, beyond ZeroMQ's queue, before results are withheld
 SILENT_BYTES = 16 * MIB  # … and before a client that takes nothing at all is dropped
@@ -71,6 +69,7 @@ class Doors:
             Door("hubs", "hub", "LB_WKPULLPORT", hub_to_core, core_to_hub),
             Door("health", "health", "LB_HCREPPORT", client_to_core, core_to_client),
         )
+        self._tcp: tuple[Door, ...] = ()
         self._remote: tuple[RemoteDoor, ...] = ()
         self._guard: Guard | None = None
         self._zap: ZapHandler | None = None
@@ -85,10 +84,11 @@ class Doors:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._wake_read, self._wake_write = -1, -1
         self.folder: Path | None = None  # of the Unix sockets
-        self._files: dict[str, SocketFile] = {}  # of the ROUTERs, by the door's name
 
     def _set_up_routers(self) -> None:
-        doors = (*self._doors, *self._remote)
+        if self.parameters.LB_SECURITY == "none":
+            self._tcp = tuple(Door(door.name, door.kind, door.key, *door.codecs) for door in self._doors)
+        doors = (*self._tcp, *self._doors, *self._remote)
         self._routers = Routers(doors)
         self._by_kind: dict[str, Door] = {door.kind: door for door in doors}
         self._by_kind |= {f"json-{door.name}": door for door in doors}
@@ -115,15 +115,14 @@ class Doors:
         self._local = LocalDoors(selector, self.parameters.LB_MAX_MESSAGE_MB)
         try:
             for door in self._doors:
-                door.socket = self._context.socket(zmq.ROUTER)
-                bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
-                door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an undeliverable message raises
-                self._bind(door, folder / door.name)
-                if self.parameters.LB_SECURITY == "none":
-                    self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door)
+                door.socket = UnixRouter(self.parameters.LB_MAX_MESSAGE_MB)
                 path = folder / f"{door.name}.local"
                 socket_address(path)  # raises if the path is too long
+                self._bind(door, folder / door.name)
                 self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
+            for door in self._tcp:
+                door.socket = ZmqRouter(self._context, self.parameters.LB_MAX_MESSAGE_MB)
+                self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door, door.socket.socket)
             if self._guard is not None:
                 self._open_remote(self._guard, selector)
             self._routers.watch(selector)
@@ -139,47 +138,45 @@ class Doors:
         self._zap = ZapHandler(self._context, guard.admits)  # first: without it every handshake would be let in
         selector.register(self._zap.fileno(), selectors.EVENT_READ, self._zap)
         for door in self._remote:
-            door.socket = self._context.socket(zmq.ROUTER)
-            bound(door.socket, self.parameters.LB_MAX_MESSAGE_MB)
-            door.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            door.socket = ZmqRouter(self._context, self.parameters.LB_MAX_MESSAGE_MB)
             self.addresses[door.name] = door.bind(guard, getattr(self.parameters, door.key))
 
     def _bind(self, door: Door, path: Path) -> None:
-        address = socket_address(path)
-        door.socket.bind(address)
-        self._files[door.name] = SocketFile(path)
-        self.addresses[door.name] = address
+        assert isinstance(door.socket, UnixRouter)
+        self.addresses[door.name] = socket_address(path)
+        door.socket.bind(path)
 
     def are_there(self) -> bool:
         """Return True unless `keep` has something to do."""
         folder = self.parameters.runtime_dir
-        files = ((self._files.get(door.name), folder / door.name) for door in self._doors)
-        return (
-            all(file is not None and file.is_at(path) for file, path in files)
-            and self._local.are_there(folder)
-            and not are_few(left_to_zeromq=True)
+        return self._local.are_there(folder) and all(
+            router.is_at(folder / name) and not router.is_full for name, router in self._unix_routers()
         )
+
+    def _unix_routers(self) -> Iterator[tuple[str, UnixRouter]]:
+        for door in self._doors:
+            assert isinstance(door.socket, UnixRouter)
+            yield door.name, door.socket
+
+    @property
+    def is_full(self) -> bool:
+        """True while connections wait because too few descriptors are left."""
+        return self._local.is_full or any(router.is_full for _, router in self._unix_routers())
 
     def keep(self) -> bool:
         """Bind the Unix sockets again whose files somebody has removed; return True if there was one.
 
-        While few descriptors are left, ZeroMQ's sockets are not bound, since ZeroMQ needs one for each connection.
-
-        A ZeroMQ socket is bound in the next call, since ZeroMQ removes the file of the old address only after a while.
+        Where connections wait because few descriptors are left, accept them if others have left meanwhile.
         """
         folder = self.folder = runtime_folder(self.parameters)
-        changed, is_full = False, are_few(left_to_zeromq=True)
+        changed = False
         self._local.go_on()
         try:
-            for door in self._doors:
-                path, file = folder / door.name, self._files.get(door.name)
-                if file is None:
-                    if not is_full:
-                        self._bind(door, path)
-                        changed = True
-                elif is_full or not file.is_at(path):
-                    door.socket.unbind(self.addresses[door.name])
-                    del self._files[door.name]
+            for door, (_, router) in zip(self._doors, self._unix_routers(), strict=True):
+                router.go_on()
+                if not router.is_at(folder / door.name):
+                    self._bind(door, folder / door.name)
+                    changed = True
                 local = folder / f"{door.name}.local"
                 if self._local.keep(door, local):
                     self.addresses[f"{door.name}_local"] = local_address(folder, door.name)
@@ -188,14 +185,14 @@ class Doors:
             raise NblbError(f"The core cannot listen in {folder}: {error.strerror}.") from None
         return changed
 
-    def _bind_tcp(self, door: Door) -> str:
+    def _bind_tcp(self, door: Door, socket: zmq.Socket[bytes]) -> str:
         ip = loopback_address(self.parameters.LB_IP, "LB_IP")
         port: int = getattr(self.parameters, door.key)
         host = f"[{ip}]" if ":" in ip else ip
-        door.socket.setsockopt(zmq.IPV6, ":" in ip)
-        notice_silence(door.socket)  # affects later binds only
+        socket.setsockopt(zmq.IPV6, ":" in ip)
+        notice_silence(socket)  # affects later binds only
         try:
-            door.socket.bind(f"tcp://{host}:{port or '*'}")
+            socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
             if error.errno != errno.EADDRINUSE:
                 raise NblbError(f"{door.key}: cannot listen on {ip} port {port}: {error.strerror}.") from None
@@ -204,12 +201,12 @@ class Doors:
                 f"{door.key}: port {port} of {ip} is taken{holder}; stop that, or choose "
                 "another port (0 for any free one)."
             ) from None
-        return door.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def share(self, find: Find, refer: Refer) -> None:
         """Allow messages to name files: `find` finds the files that peers name, `refer` tests a part."""
         self._refer = refer
-        for door in (*self._doors, *self._remote):
+        for door in (*self._doors, *self._tcp, *self._remote):
             door.share(find)
 
     def name_files_to(self, peer: str, refer: Refer | None = None) -> None:
@@ -225,7 +222,7 @@ class Doors:
             self._local.close({to: [frames for frames, _ in box.waiting] for to, box in self._outboxes.items()})
             self._selector.close()
             self._selector = None
-        for door in (*self._doors, *self._remote):
+        for door in (*self._doors, *self._tcp, *self._remote):
             if door.socket is not None:
                 door.socket.close()
         if self._zap is not None:
@@ -236,9 +233,6 @@ class Doors:
             self._context = None
             os.close(self._wake_read)
             os.close(self._wake_write)
-        for file in self._files.values():
-            file.remove()
-        self._files.clear()
         self.addresses = {}
         if self.folder is not None:
             try:
@@ -350,7 +344,14 @@ class Doors:
 
     def _where(self, to: str) -> tuple[Door, bytes]:
         kind, _, identity = to.partition(":")
-        return self._by_kind[kind], bytes.fromhex(identity)
+        return self._door_of(kind, bytes.fromhex(identity)), bytes.fromhex(identity)
+
+    def _door_of(self, kind: str, identity: bytes) -> Door:
+        """Return the door of this kind to which the peer is connected: that with TCP, if the other has no such peer."""
+        door = self._by_kind[kind]
+        if self._tcp and isinstance(door.socket, UnixRouter) and identity not in door.socket.peers:
+            return self._tcp[self._doors.index(door)]
+        return door
 
     def _encode(self, to: str, door: Door, batch: Sequence[Message]) -> list[tuple[Sequence[Message], list[Buffer]]]:
         """Return the batch as frames; if one message cannot be encoded, send the others one by one."""
@@ -389,7 +390,7 @@ class Doors:
             self._local.write(peer, frames)
         else:
             door.is_stirred = True
-            write_frames(door.socket, [identity, *frames])
+            door.socket.send([identity, *frames])
 
     def _lost(self, to: str) -> None:
         if to not in self.gone:
@@ -444,8 +445,9 @@ class Doors:
             text = msgspec.json.encode(value)
         except Exception as error:
             text = msgspec.json.encode({"error": f"The answer cannot be written as JSON: {error}."})
+        door = self._door_of(kind, parts[0])
         try:
-            self._by_kind[kind].is_stirred = True
-            self._by_kind[kind].socket.send_multipart([*parts, text], zmq.NOBLOCK)
-        except zmq.ZMQError:
+            door.is_stirred = True
+            door.socket.send([*parts, text])
+        except GONE:
             pass  # the client is gone, or never reads its replies

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import selectors
 import socket
@@ -14,7 +15,7 @@ from time import monotonic
 
 from nblb.errors import ProtocolError
 from nblb.protocol.framing import VERSION, Buffer
-from nblb.transport.descriptors import are_few, is_spare
+from nblb.transport.descriptors import are_few, is_spare, refusal
 from nblb.transport.door import WORD, Arrived, Door
 from nblb.transport.local_line import SCHEME, linger
 from nblb.transport.packets import GREETING_BYTES, Inflow, Outflow, widen
@@ -24,6 +25,7 @@ from nblb.transport.sockets import FLUSH_S, MIB
 
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 32
+REFUSED_AT_ONCE = 256  # a second, at each door: those beyond wait
 PACKETS_OF_ONE = 250  # read from one peer before the next one's turn
 
 GREETED_S = 5.0  # time for a greeting, while other connections wait
@@ -79,6 +81,16 @@ class Listener:
             raise
         self.socket.setblocking(False)
 
+    def refuse(self) -> None:
+        """Tell some of those that wait for their connection why they have none; they dial again."""
+        frames = self.door.speaks.encode([refusal()], None)
+        with contextlib.suppress(OSError):  # BlockingIOError if there are no others
+            for _ in range(REFUSED_AT_ONCE):
+                sock, _ = self.socket.accept()
+                with sock, contextlib.suppress(OSError):
+                    sock.setblocking(False)
+                    Outflow().write(sock, frames)
+
 
 class LocalDoors:
     """The peers by address; the addresses of lost peers are in `gone` until its reader empties it."""
@@ -89,7 +101,7 @@ class LocalDoors:
         self.garbage = 0
         self._selector, self._max_bytes = selector, max_message_mb * MIB
         self._listeners: dict[str, Listener] = {}  # by the door's name
-        self._is_full = False  # too few descriptors are left for other connections
+        self.is_full = False  # too few descriptors are left for other connections
         self._unnamed: dict[Peer, None] = {}
         self._more: dict[Peer, None] = {}  # peers whose packets have been read but not decoded
 
@@ -101,14 +113,14 @@ class LocalDoors:
         """Listen for parties of this door; return the address to dial."""
         listener = Listener(door, path)
         self._listeners[door.name] = listener
-        if not self._is_full:
+        if not self.is_full:
             self._selector.register(listener.socket, READ, listener)
         return f"{SCHEME}{path}"
 
     def are_there(self, folder: Path) -> bool:
         """Return True if all sockets are in this folder, and accept connections."""
         found = (listener.file.is_at(folder / listener.file.path.name) for listener in self._listeners.values())
-        return all(found) and not self._is_full
+        return all(found) and not self.is_full
 
     def keep(self, door: Door, path: Path) -> bool:
         """Listen at this path, again if somebody has removed the socket's file; return True if that was necessary.
@@ -120,7 +132,7 @@ class LocalDoors:
             return False
         self.listen(door, path)
         if before is not None:
-            if not self._is_full:
+            if not self.is_full:
                 self._selector.unregister(before.socket)
             before.socket.close()
         return True
@@ -143,7 +155,7 @@ class LocalDoors:
 
     def accept(self, listener: Listener) -> None:
         """Accept waiting connections; only a few at once, so that other peers do not wait for them."""
-        for _ in range(0 if self._is_full else ACCEPTED_AT_ONCE):
+        for _ in range(0 if self.is_full else ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listener.socket.accept()
             except BlockingIOError:
@@ -152,7 +164,7 @@ class LocalDoors:
                 if error.errno in OUT_OF_DESCRIPTORS:
                     self._pause()
                 return  # the selector reports others again
-            if is_spare(sock.fileno()):
+            if is_spare(sock.fileno(), for_own=True):
                 sock.close()  # its party dials again
                 self._pause()
                 return
@@ -163,24 +175,27 @@ class LocalDoors:
 
     def _pause(self) -> None:
         """Accept no connection before `go_on`: connections wait at their sockets until then."""
-        self._is_full = True
+        self.is_full = True
         for listener in self._listeners.values():
             self._selector.unregister(listener.socket)
 
     def go_on(self) -> None:
         """Accept connections again after a pause, if there are enough descriptors; call it once a second.
 
-        Connections without a greeting are closed first.
+        Connections without a greeting are closed first. If there are still too few, refuse connections that wait.
         """
-        if not self._is_full:
+        if not self.is_full:
             return
         until = monotonic() - GREETED_S
         for peer in [peer for peer in self._unnamed if peer.since < until]:
             self.hang_up(peer)
-        if not are_few():
-            self._is_full = False
+        if not are_few(for_own=True):
+            self.is_full = False
             for listener in self._listeners.values():
                 self._selector.register(listener.socket, READ, listener)
+            return
+        for listener in self._listeners.values():
+            listener.refuse()
 
     def readable(self, ready: Iterable[Peer]) -> list[Peer]:
         """Return the ready peers, and those whose packets have been read already."""

@@ -1,8 +1,8 @@
 """Reading from the core's ROUTERs: all doors in turn, with a bound on the time spent on malformed messages.
 
 A turn with malformed messages is followed by a rest, several times as long as they took, in which these sockets are
-not read. Plain sockets (local_doors.py) are served meanwhile. ZeroMQ's own queues fill, its thread stops reading, and
-the sender that floods the core has to wait.
+not read. Plain sockets (local_doors.py) are served meanwhile. The sockets' buffers fill, and the sender that floods the
+core has to wait.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from time import monotonic
 import zmq
 
 from nblb.transport.door import Arrived, Door
-from nblb.transport.sockets import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes, read_frames, skip_frames
+from nblb.transport.sockets import MIB, TURN_MESSAGES, TURN_WORDS, frames_nbytes
 
 TURN_BYTES = 64 * MIB
+EMPTY = BlockingIOError, zmq.Again  # of either kind of ROUTER
 RUN_OF_ONE_DOOR = 64  # messages read from one door before the next one's turn
 
 
@@ -33,7 +34,7 @@ class Routers:
     def watch(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         for door in self._doors:
-            selector.register(int(door.socket.getsockopt(zmq.FD)), selectors.EVENT_READ, door)
+            selector.register(door.socket.fileno(), selectors.EVENT_READ, door)
             door.is_stirred = True  # its descriptor does not report earlier input
 
     def with_input(self) -> list[Door]:
@@ -45,7 +46,7 @@ class Routers:
     @staticmethod
     def _has_input(door: Door) -> bool:
         door.is_stirred = False
-        return bool(int(door.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return door.socket.has_input()
 
     def until_looked_at(self, timeout_s: float | None) -> float | None:
         """Return `timeout_s`, limited by the remaining rest; end a rest that is over."""
@@ -73,7 +74,7 @@ class Routers:
         assert self._selector is not None
         self._rest_until = until
         for door in self._doors:
-            self._selector.unregister(int(door.socket.getsockopt(zmq.FD)))
+            self._selector.unregister(door.socket.fileno())
 
     def _drain(self, active: list[Door], arrived: list[Arrived], now: float) -> None:
         nbytes, words, most = 0, 0, len(arrived) + TURN_MESSAGES
@@ -90,20 +91,17 @@ class Routers:
                             return
                         if words >= TURN_WORDS:
                             break
-                except zmq.Again:
+                except EMPTY:
                     active.remove(door)
 
     def _read_one(self, door: Door, arrived: list[Arrived], now: float) -> tuple[int, int]:
         """Read one multipart message, or skip it if its sender is ignored; return its bytes and number of messages."""
-        if door.is_remote:
-            identity = door.identify(door.socket.recv(zmq.NOBLOCK, copy=False))  # type: ignore[attr-defined]
-        else:
-            identity = door.socket.recv(zmq.NOBLOCK)
+        identity = door.next()
         if self._refusing and self._refusing.is_ignored(identity, now):
             self.garbage += 1
-            self._refused_frames += skip_frames(door.socket)
+            self._refused_frames += door.socket.skip()
             return 0, 0
-        frames = read_frames(door.socket, 4, identity)
+        frames = door.socket.rest()
         one = door.read(frames)
         arrived.append(one)
         if one.error is not None:
@@ -119,7 +117,7 @@ class Routers:
 MOST_REFUSED = 32  # malformed minus valid messages of one peer, before it is ignored
 PAUSE_S = 1.0  # ignored for this long; a malformed message after it starts another pause
 MOST_KNOWN = 1024  # peers on record; beyond that the oldest record is dropped
-REFUSED_A_TURN = 32  # malformed messages after which a turn reads no more from ZeroMQ
+REFUSED_A_TURN = 32  # malformed messages after which a turn reads no more from ROUTERs
 FRAMES_A_TURN = 1024  # … or frames of malformed messages
 REST = 5.0  # length of the rest, as a multiple of the time that malformed messages took: they get a sixth of the time
 MOST_REST_S = 0.02  # since valid messages arrive at these doors, too

@@ -35,6 +35,7 @@ from nblb.protocol.messages import (
     WorkerDied,
 )
 from nblb.shared_files.transfer import process_name
+from nblb.system import machine
 from nblb.system.private_folder import runtime_folder
 from nblb.transport.dialing import local_address
 from tests.hub.fake_core import FakeCore
@@ -243,6 +244,19 @@ def test_a_hub_that_is_cut_off_stops_its_work(settings: dict[str, Any], tmp_path
     finally:
         running.stop()
         core.close()
+
+
+def test_a_hub_that_has_slept_stops_what_a_core_elsewhere_has_given_to_others(
+    core: FakeCore, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = core.run(spin, str(tmp_path / "begun"))
+    core.until((tmp_path / "begun").exists)
+    core.wait(Heartbeat)
+    core.until(lambda: running.hub._slots._lease.leased_at, what="a lease")
+    slept_s = machine.slept_s
+    monkeypatch.setattr(machine, "slept_s", lambda now: slept_s(now) + 3600.0)
+    stopped = core.wait(TaskStopped, lambda m: m.task == run.task)
+    assert (stopped.why, stopped.ran) == ("recall", True)
 
 
 def test_a_hub_behind_a_tunnel_stops_its_work_though_the_core_lives_here(

@@ -33,17 +33,17 @@ def test_the_last_descriptors(few: int) -> None:
     spare = min(64, few // 4)
     assert not is_spare(few - spare - 1)
     assert is_spare(few - spare)
-    assert not is_spare(few - spare, left_to_zeromq=True)
-    assert is_spare(few - 1, left_to_zeromq=True)
+    assert not is_spare(few - spare, for_own=True)
+    assert is_spare(few - 1, for_own=True)
     assert not are_few()
     with contextlib.ExitStack() as taken:
         while not are_few():
             taken.enter_context(socket.socket())
-        assert not are_few(left_to_zeromq=True)
+        assert not are_few(for_own=True)
         with contextlib.suppress(OSError):
             while True:
                 taken.enter_context(socket.socket())
-        assert are_few(left_to_zeromq=True)
+        assert are_few(for_own=True)
     assert not are_few()
 
 
@@ -78,10 +78,10 @@ def test_a_crowd_waits_and_those_that_are_there_go_on(doors: Doors, few: int, mo
         assert are_few()
         for _ in range(5):
             rounds()
-        assert not are_few(left_to_zeromq=True)
+        assert not are_few(for_own=True)
         greet(doors, old)
         monkeypatch.setattr(local_doors, "GREETED_S", 0.0)  # those that never greet are closed
-        wait_until(lambda: rounds() and not doors._local._is_full, 10, "room")
+        wait_until(lambda: rounds() and not doors._local.is_full, 10, "room")
     new = line()
     greet(doors, new)
     for each in lines:

@@ -224,6 +224,8 @@ class Session:
                 return []  # a Hello is under way already
             self.open, self._hellos = False, 0
             return self._greet()
+        if message.is_for_now and self.welcome is not None:
+            return []  # the line dials again, and what was submitted waits
         self.open, self.refusal, self._hello_at = False, message, None
         failure = Failure(kind=message.kind, message=message.reason)
         out: list[Command] = [Log("error", message.reason)]

@@ -463,6 +463,8 @@ class Slots:
             if self._lease.is_up:
                 self._lease.break_(now)
             return
+        if message.is_for_now:
+            return  # the line dials again
         self._in_flight.out.append(Log("error", f"the core refuses this hub: {message.reason}"))
         self._leave(message.reason, now)
 

@@ -53,6 +53,11 @@ class Refused(Message):
     reason: str
     kind: str = "NotAllowed"  # name of a class in errors.py
 
+    @property
+    def is_for_now(self) -> bool:
+        """True if the party may try again: the core has no room for another connection."""
+        return self.kind == "LoadBalancerUnreachable"
+
 
 class WorkerUse(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the process of a worker, with its children, uses of its machine."""

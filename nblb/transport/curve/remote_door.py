@@ -15,6 +15,7 @@ from nblb.protocol.framing import Buffer, Codec, Find
 from nblb.transport.curve.keys import KeyPair, guard
 from nblb.transport.door import Arrived, Door
 from nblb.transport.sockets import notice_silence
+from nblb.transport.zmq_router import ZmqRouter
 
 PREFIX = "remote-"  # of the addresses of these parties, in front of "client:" or "hub:"
 USER_ID, SOCKET_FD = "User-Id", zmq.SRCFD
@@ -33,6 +34,7 @@ class RemoteDoor(Door):
     """A Door whose messages carry the key of their sender; its files are those whose names begin with its mark."""
 
     is_remote = True
+    socket: ZmqRouter
 
     def __init__(self, door: Door, hears: Codec, speaks: Codec) -> None:
         super().__init__(f"{door.name}_remote", f"{PREFIX}{door.kind}", door.key, hears, speaks)
@@ -44,21 +46,23 @@ class RemoteDoor(Door):
 
     def bind(self, guarded: Guard, port: int) -> str:
         """Listen; return the address. Raises NblbError."""
-        guard(self.socket, guarded.pair)
-        self.socket.setsockopt(zmq.IPV6, ":" in guarded.ip)
-        notice_silence(self.socket)
+        socket = self.socket.socket
+        guard(socket, guarded.pair)
+        socket.setsockopt(zmq.IPV6, ":" in guarded.ip)
+        notice_silence(socket)
         host = f"[{guarded.ip}]" if ":" in guarded.ip else guarded.ip
         try:
-            self.socket.bind(f"tcp://{host}:{port or '*'}")
+            socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
             what = "is taken by another program" if error.errno == errno.EADDRINUSE else f"fails: {error.strerror}"
             raise NblbError(
                 f"{self.key}: listening on {guarded.ip} port {port} {what}; choose another port or LB_IP."
             ) from None
-        return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
-    def identify(self, frame: zmq.Frame) -> bytes:
-        """Take the sender's key from a message's first frame; return the frame's bytes."""
+    def next(self) -> bytes:
+        """Begin to take the next message, and its sender's key; return the sender's identity."""
+        frame = self.socket.next_frame()
         self._key, self._fd = str(frame.get(USER_ID)), int(frame.get(SOCKET_FD))
         return frame.bytes
 

@@ -144,6 +144,18 @@ def test_the_same_core_greeted_anew_is_told_what_it_may_not_have_heard(session: 
     assert sent(session.handle("core", welcome(), 1.1)) == [BLOB, submit()]
 
 
+def test_a_core_without_room_for_a_new_line_costs_nothing(session: Session) -> None:
+    full = Refused(kind="LoadBalancerUnreachable", reason="no file descriptor left")
+    session.handle("user", submit(), 0.0)
+    session.line_down(1.0)
+    session.line_up(2.0)
+    assert session.handle("core", full, 2.1) == []
+    session.line_down(2.2)
+    session.line_up(3.0)
+    assert submit() in sent(session.handle("core", welcome(), 3.1))
+    assert session.refusal is None
+
+
 def test_silence_is_noticed_and_heartbeats_are_sent_only_in_silence(session: Session) -> None:
     assert session.next_deadline() == 1.0
     assert sent(session.tick(1.0)) == [Heartbeat()]

@@ -579,6 +579,13 @@ def test_a_refused_hub_says_why_and_goes() -> None:
     assert rig.commands(Halt)
 
 
+def test_a_core_without_room_for_a_new_line_ends_no_hub() -> None:
+    rig = SlotsRig(1)
+    rig.core(Refused(reason="no file descriptor left", kind="LoadBalancerUnreachable"))
+    rig.tick()
+    assert not rig.commands(Halt)
+
+
 def test_a_core_that_does_not_know_the_hub_hears_its_hello() -> None:
     rig = SlotsRig(1)
     rig.core(Refused(reason="say hello first", kind="UnknownParty"))
