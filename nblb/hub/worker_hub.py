@@ -363,7 +363,6 @@ class WorkerHub:
         )
         messages = line.receive(wait_s, self._fds)
         now = monotonic()
-        self._note_sleep(now)
         if line.connections != self._connections or line.connected != self._was_connected:
             self._note_line(now)
         for message in messages:
@@ -385,6 +384,7 @@ class WorkerHub:
         if self._tasks_changed or self._stop_reason is not None or not line.connected:
             self._on_request(now)
         if now >= self._core_seen_at + CORE_LOOK_S:
+            self._note_sleep(now)
             self._look_at_core(now)
         if slots.is_heartbeat_due(now):
             self._probes.keep(now)
