@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, get_type_hints
@@ -62,6 +62,14 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     memory_mb: Annotated[int, Meta(ge=0, description="a whole number of MB for one worker, 0 for no limit")] = 0
     max_rss_mb: Annotated[int, Meta(ge=0, description="a whole number of MB, 0 for no limit")] = 0
     max_tasks_per_worker: Annotated[int, Meta(ge=0, description="a whole number of tasks, 0 for no limit")] = 0
+    only: Annotated[
+        Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)] | None,
+        Meta(description="a list of the names of at least one user, or null for all users of the cluster"),
+    ] = None
+    run_as: Annotated[
+        Literal["hub", "submitter"],
+        Meta(description='"hub" for the account of the hub, or "submitter" for the account of each task\'s user'),
+    ] = "hub"
 
 
 class RemoteHost(msgspec.Struct, frozen=True):
@@ -190,8 +198,24 @@ class Parameters(msgspec.Struct, frozen=True):
                 processP=g.processP,
                 engine=g.engine,
                 max_tasks=g.max_tasks_per_worker,
+                only=tuple(dict.fromkeys(g.only or ())),
+                run_as=g.run_as,
             )
             for g, size in zip(wanted, sizes, strict=True)
+        )
+
+    def admitting(self, only: Sequence[str]) -> Parameters:
+        """Return the settings for a hub that runs only tasks of these users; unchanged if there are none."""
+        if not only:
+            return self
+        groups = [msgspec.structs.replace(group, only=tuple(only)) for group in self.worker_groups()]
+        return self.changed(WKHUB_WORKERS=groups)
+
+    def without_secrets(self) -> Parameters:
+        """Return the settings for a process of another account: without passwords and what they may be part of."""
+        defaults = _check(_read(SHIPPED), self.source)
+        return msgspec.structs.replace(
+            self, MONITOR_AUTH=defaults.MONITOR_AUTH, LB_ON_JOB_END=defaults.LB_ON_JOB_END, WKHUB_WORKERS=()
         )
 
     def check_engines(self) -> None:

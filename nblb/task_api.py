@@ -35,6 +35,7 @@ class Parent(Protocol):
     at_end: Callable[[], None] | None  # called at the end of a slice whose calls have submitted tasks
     takes_over: Callable[[Any], str] | None  # takes a call's result, returns the task whose result replaces it, or ""
     is_refused: bool  # the current wait must fail
+    has_own_key: bool  # it runs as the account of its user, who has another key than the hub
 
     @property
     def user(self) -> str: ...

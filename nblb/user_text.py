@@ -8,7 +8,7 @@ or a gigabyte; and `str` and `repr` of a user's object may raise anything. All s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 LONGEST_NAME = 200  # characters of the name of a task, job, user, knob or class
@@ -58,6 +58,23 @@ def escape_name(text: str) -> str:
     if text.isprintable():  # nearly always
         return text
     return _unfit.sub(_escaped, text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def user_names(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the users that a text such as "anna,bob", or a list, names; none for None.
+
+    Raises
+    ------
+    ValueError
+        It names nobody: an empty list would otherwise mean everybody.
+    """
+    if given is None:
+        return ()
+    words = given.split(",") if isinstance(given, str) else given
+    names = tuple(dict.fromkeys(name for word in words if (name := clean_name(str(word)).strip())))
+    if not names:
+        raise ValueError(f"{clean_name(str(given))!r} names no user; give one name or more, such as 'anna,bob'")
+    return names
 
 
 def text_of(thing: object, most: int, make: Callable[[Any], str] = str) -> str:

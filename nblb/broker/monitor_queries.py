@@ -75,7 +75,8 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
     state = scheduler.state
     rows = []
     for band in state.placement.bands:
-        entries = [entry for user in state.share.users.values() if (entry := user.turn(band)) is not None]
+        admitted = [user for user in state.share.users.values() if band.admits(user.name)]
+        entries = [entry for user in admitted if (entry := user.turn(band)) is not None]
         entries.sort(key=lambda entry: entry[:3])
         for place, entry in enumerate(entries[:MOST_TURNS]):
             occupied, _, _, user, task = entry
@@ -83,6 +84,7 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
                 {
                     "minP": band.low,
                     "maxP": band.high,
+                    "only": sorted(band.only),
                     "workers": state.placement.workers(band),
                     "place": place + 1,
                     "user": user.name,

@@ -112,6 +112,8 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                         "maxP": group.spec.maxP,
                         "processP": group.spec.processP,
                         "engine": group.spec.engine,
+                        "only": list(group.spec.only),
+                        "run_as": group.spec.run_as,
                     }
                     for group in hub.groups
                 ],

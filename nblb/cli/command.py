@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from nblb.access import connection_file
 from nblb.parameters import Parameters, connected, load
-from nblb.user_text import clean, clean_name
+from nblb.user_text import clean, clean_name, user_names
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 MOST_DIGITS = 12  # of a whole number
@@ -80,6 +80,14 @@ def at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a whole number from 1 to {10**MOST_DIGITS - 1:,}")
     return number
+
+
+def users(text: str) -> list[str]:
+    """Parses names of users, separated by commas."""
+    try:
+        return list(user_names(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def seconds(text: str) -> float:

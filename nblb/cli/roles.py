@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nblb.cli.command import Commands, add, count, settings
+from nblb.cli.command import Commands, add, count, settings, users
 from nblb.errors import NblbError, NotAllowed
 from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
@@ -47,6 +47,9 @@ def register(commands: Commands) -> None:
     add_presence(command)
     command.add_argument(
         "--workers", type=count, metavar="N", help="workers in all, shared by the groups of WKHUB_WORKERS in proportion"
+    )
+    command.add_argument(
+        "--only", type=users, default=[], metavar="NAME,NAME", help="run only tasks of these users (all by default)"
     )
     command.add_argument("--tasks", metavar="FILE", help=argparse.SUPPRESS)
     command.add_argument(
@@ -103,7 +106,7 @@ def hub(options: argparse.Namespace) -> int:
     from nblb.hub.worker_hub import WorkerHub
     from nblb.system import child_processes
 
-    parameters = settings(options, "hub")
+    parameters = settings(options, "hub").admitting(options.only)
     worker_hub = WorkerHub(parameters, options.workers, options.core)
     for name, function in _functions(options.tasks).items():
         worker_hub.add_packed(name, function)
@@ -149,6 +152,7 @@ def _hub_elsewhere(options: argparse.Namespace) -> int:
             print(probe.summary(patient), flush=True)
             python, differs = patient.python, probe.trouble(patient)
         workers = [] if options.workers is None else ["--workers", str(options.workers)]
+        workers += ["--only", ",".join(options.only)] if options.only else []
         kept = role.RemoteHub(parameters, options.host, python or "python3", workers, presence, differs)
         stops.append(kept.stop)
         if ending.is_set():

@@ -392,7 +392,8 @@ class Cluster:
         Parameters
         ----------
         options
-            `workers`, the number of its workers (WKHUB_WORKERS by default). `host`, another computer by its name for
+            `workers`, the number of its workers (WKHUB_WORKERS by default). `only`, a list of the names of the users
+            whose tasks it runs (all by default). `host`, another computer by its name for
             the system's ssh, such as "user@machine"; what differs there is printed before the start. With `host`:
             `python`, the command that runs Python there, and `make_venv`, True to make a virtual environment there
             with the versions of this process if nblb is missing. `engine` is refused until other engines are supported.

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from nblb import payload, task_api
+from nblb.access import connection_file
 from nblb.client import open_clusters
 from nblb.client.cluster import Cluster
 from nblb.client.connection.connection import Connection
@@ -43,7 +44,13 @@ class NestedCluster(Cluster):
         return Connection(self._find_core, hello(self.of_user))
 
     def _find_core(self) -> str:
-        """Return the address of the core; on another computer a task connects with the key of its hub."""
+        """Return the address of the core.
+
+        On another computer a task connects with the key of its hub; one that runs as the account of its user, with the
+        key of that account.
+        """
+        if task_api.parent is not None and task_api.parent.has_own_key:
+            return connection_file.read(connection_file.named(self.parameters.name)).address("clients")
         return find_core(self.parameters, role="hub")
 
 

@@ -116,7 +116,8 @@ class HubInfo(Row):
     functions, holds
         The names of the functions registered there, and of the blobs in the query that are there.
     groups
-        A dict for each group of workers: group, workers, alive, given, busy, minP, maxP, processP, engine.
+        A dict for each group of workers: group, workers, alive, given, busy, minP, maxP, processP, engine,
+        only, run_as.
 
     Examples
     --------

@@ -27,6 +27,7 @@ from nblb._version import __version__
 from nblb.access import connection_file
 from nblb.errors import NblbError
 from nblb.host import cores, numpy_version
+from nblb.hub import admission
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
@@ -111,6 +112,7 @@ class WorkerHub:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._groups = self.parameters.groups(workers)
         self.parameters.check_engines()
+        admission.check(self.parameters)
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()
@@ -252,7 +254,8 @@ class WorkerHub:
             orphan_s=parameters.LB_ORPHAN_S,
             results_s=parameters.LB_JOB_TTL_S,
         )
-        self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}")
+        refusal = admission.HubAdmission().refusal
+        self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}", refusal)
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialed
         self._line = self._dialled(self._address())
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
@@ -277,7 +280,10 @@ class WorkerHub:
         )
 
     def _worker_settings(self) -> list[WorkerSettings]:
-        """Return the settings of each group's worker processes."""
+        """Return the settings of each group's worker processes.
+
+        Workers of other accounts get no settings that are secrets of this one.
+        """
         max_processes = machine.most_processes()
         threads = max(1, cores() // max(1, sum(group.workers for group in self._groups)))
         return [
@@ -289,7 +295,9 @@ class WorkerHub:
                 memory_mb=group.memory_mb,
                 max_rss_mb=group.max_rss_mb,
                 max_processes=max_processes,
-                parameters=self.parameters,
+                run_as=group.run_as,
+                account="",
+                parameters=self.parameters if group.run_as == "hub" else self.parameters.without_secrets(),
             )
             for group in self.parameters.worker_groups()
         ]

@@ -15,13 +15,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import notes, one_shot
 from nblb.launch.presence import await_end_of_stray_core, lock_file, present
+from nblb.launch.readiness import START_DEADLINE_S, CoreGone, StateFolderInUse, wait_for
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
 from nblb.launch.ssh import hosts, probe
 from nblb.launch.ssh.command import check_host
@@ -30,6 +31,7 @@ from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import is_of_this_computer
 from nblb.system.state_mark import is_ours
+from nblb.user_text import user_names
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -40,14 +42,10 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = "str | Path | Mapping[str, Any] | Parameters | None"
 
-T = TypeVar("T")
-
-START_DEADLINE_S = 30.0
 STOP_GRACE_S = 5.0
 OTHER_CORE_S = 10.0  # how long another core may lock the state folder without answering
 TRIES = 3
 CONNECTED = "connected to the Load Balancer"  # in the log of a hub (hub/slots/slots.py)
-RUNS_ALREADY = 4  # exit code of a core that finds its state folder in use (nblb.cli)
 
 
 class StartWarning(UserWarning):
@@ -92,12 +90,12 @@ class Started:
         return [process.pid for process in self.processes if role in ("", process.role)]
 
     def add_hub(self, **options: Any) -> RoleProcess:
-        """Starts one more hub, with its own number of `workers=`; it also ends with the `with` block.
+        """Starts one more hub, with its own `workers=` and `only=`; it also ends with the `with` block.
 
         With `host=` it starts on another computer over ssh; `python=` is the command for Python there, and
         `make_venv=True` installs nblb there if it is missing.
         """
-        workers = options.pop("workers", None)
+        workers, only = options.pop("workers", None), user_names(options.pop("only", None))
         host, engine = options.pop("host", None), options.pop("engine", None)
         python, make_venv = options.pop("python", None) or "", options.pop("make_venv", None) or False
         if not host and (python or make_venv):
@@ -106,9 +104,10 @@ class Started:
             raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")
         if options:
             raise TypeError(
-                f"add_hub() has no option {next(iter(options))!r}; it has workers, host, python, make_venv and engine"
+                f"add_hub() has no option {next(iter(options))!r}; it has workers, only, host, python, make_venv and "
+                "engine"
             )
-        process = add_hub(self.parameters, workers, host or "", python, make_venv)
+        process = add_hub(self.parameters, workers, host or "", python, make_venv, only)
         self.processes.append(process)
         return process
 
@@ -182,7 +181,7 @@ def start(
                 try:
                     _ensure_all(chosen, workers, monitor, started)
                     break
-                except _CoreGone:
+                except CoreGone:
                     if not left:
                         raise
         for sentence in started.notes:
@@ -289,25 +288,32 @@ def _refuse_elsewhere(core: CoreFile) -> None:
 
 
 def add_hub(
-    parameters: Source = None, workers: int | None = None, host: str = "", python: str = "", make_venv: bool = False
+    parameters: Source = None,
+    workers: int | None = None,
+    host: str = "",
+    python: str = "",
+    make_venv: bool = False,
+    only: Sequence[str] = (),
 ) -> RoleProcess:
     """Starts one more hub, on this machine or over ssh on `host`; returns when it is registered with the core."""
     chosen = with_connection(settle(parameters))
     if host:
-        return _add_hub_on(host, chosen, workers, python, make_venv)
+        return _add_hub_on(host, chosen, workers, python, make_venv, only)
     if chosen.connection:
         chosen = with_connection(chosen, "hub")
     else:
         one_shot.find(chosen)  # knows best why there is none
     started = Started(chosen)
     try:
-        return start_hub(chosen, workers, started)
+        return start_hub(chosen, workers, started, ("--only", ",".join(only)) if only else ())
     except BaseException:
         started.give_up()
         raise
 
 
-def _add_hub_on(host: str, parameters: Parameters, workers: int | None, python: str, make_venv: bool) -> RoleProcess:
+def _add_hub_on(
+    host: str, parameters: Parameters, workers: int | None, python: str, make_venv: bool, only: Sequence[str]
+) -> RoleProcess:
     """Compares the other computer with this one, prints the difference, and starts a hub there."""
     check_host(host)
     hosts.refuse_remote_core(parameters)
@@ -315,21 +321,13 @@ def _add_hub_on(host: str, parameters: Parameters, workers: int | None, python: 
     one_shot.find(parameters)  # knows best why there is no core
     computer = hosts.look(host, python, make_venv)
     print(probe.summary(computer), flush=True)
-    process = hosts.start(parameters, host, workers, computer.python, computer)
+    process = hosts.start(parameters, host, workers, computer.python, computer, only)
     try:
         hosts.wait(process, parameters)
     except BaseException:
         end([process.pid], hosts.STOP_GRACE_S)
         raise
     return process
-
-
-class _InUse(NblbError):
-    """Raised when the started core finds its state folder in use by another."""
-
-
-class _CoreGone(LoadBalancerUnreachable):
-    """Raised when the core that was found has ended since."""
 
 
 def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, started: Started) -> None:
@@ -348,7 +346,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
         ensure_hub(parameters, address, workers, started)
     started.processes += hosts.ensure_all(parameters)
     if not _is_there(parameters):
-        raise _CoreGone(f"the core at {address} has just ended")
+        raise CoreGone(f"the core at {address} has just ended")
 
 
 # ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -416,8 +414,8 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
         meanwhile()
         meanwhile = _nothing
         try:
-            address, pid = _wait_for(process, "core", lambda: _core_answers(parameters))
-        except _InUse:  # by a closing core, or one that starts without our lock (such as LoadBalancer().startLB())
+            address, pid = wait_for(process, "core", lambda: _core_answers(parameters))
+        except StateFolderInUse:  # by a closing core, or one that starts without our lock (LoadBalancer().startLB())
             if time.monotonic() > until:
                 raise
             started.processes.remove(process)
@@ -539,47 +537,18 @@ def _spawn_hub(
 
 def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | None) -> None:
     if parameters.connection:  # its own log says so: this account may have no key with which to ask
-        _wait_for(process, "hub", lambda: CONNECTED in process.tail())
+        wait_for(process, "hub", lambda: CONNECTED in process.tail())
         return
     wanted = sum(group.workers for group in parameters.groups(workers))
 
     def known() -> bool | None:
         if not _is_there(parameters):
-            raise _CoreGone("the core has ended while its hub started")
+            raise CoreGone("the core has ended while its hub started")
         address, _ = one_shot.find(parameters)
         rows = [row for row in _hubs_here(address) if row["pid"] == process.pid]
         return bool(rows) and rows[0]["workers"] >= wanted
 
-    _wait_for(process, "hub", known)
-
-
-def _wait_for(process: RoleProcess, what: str, ready: Callable[[], T | None]) -> T:
-    """Waits for a process to be ready; raises with the end of its log if it dies or takes too long."""
-    until = time.monotonic() + START_DEADLINE_S
-    last: Exception | None = None
-    pause = 0.005
-    while True:
-        alive = process.is_alive()  # read before asking: if ours has ended, a faster one was asked
-        try:
-            if answer := ready():
-                return answer
-        except _CoreGone:
-            raise
-        except LoadBalancerUnreachable as error:
-            last = error
-        if not alive:
-            kind = _InUse if process.exitcode == RUNS_ALREADY else NblbError
-            raise kind(_ended(process, f"the {what} ended while it started (exit code {process.exitcode})"))
-        if time.monotonic() > until:
-            said = f" ({last})" if last else ""
-            raise NblbError(_ended(process, f"the {what} was not ready within {START_DEADLINE_S:g} s{said}"))
-        time.sleep(pause)
-        pause = min(0.04, pause * 1.5)
-
-
-def _ended(process: RoleProcess, sentence: str) -> str:
-    said = process.tail()
-    return f"{sentence}; its log {process.log} ends with:\n{said}" if said else f"{sentence}; it wrote nothing"
+    wait_for(process, "hub", known)
 
 
 def _stop_core(core: CoreFile, parameters: Parameters) -> None:

@@ -58,6 +58,7 @@ class AttemptReports:
             self.state.dispatch_due = True
             return
         else:
+            known.pid = message.pid or known.pid
             return
         if message.stand_in:
             return
@@ -505,7 +506,7 @@ class AttemptReports:
         """
         state, record = self.state, orphan.record
         worker = hub.workers.get(running.worker) if running is not None else None
-        fitting = [group for group in hub.groups if group.band.takes(record.spec.priority)]
+        fitting = [g for g in hub.groups if g.band.takes(record.spec.priority) and g.band.admits(record.user)]
         group = worker.group if worker is not None else next(iter(fitting or hub.groups), None)
         tasks = orphan.tasks()
         if group is None or not tasks:

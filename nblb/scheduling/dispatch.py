@@ -265,7 +265,9 @@ class Dispatch:
         if not any(band.takes(spec.priority) for band in bands):
             known = ", ".join(f"{band.low:g} to {band.high:g}" for band in bands)
             return f"no worker takes priority {spec.priority:g} (those here take {known})"
-        groups = [group for band in bands if band.takes(spec.priority) for group in state.placement.by_band[band]]
+        if not (open_to := [band for band in bands if band.takes(spec.priority) and band.admits(record.user)]):
+            return self._not_admitted(record, [band for band in bands if band.takes(spec.priority)])
+        groups = [group for band in open_to for group in state.placement.by_band[band]]
         staying = [group.hub for group in groups if group.alive and not group.hub.leaves]
         working = [hub for hub in staying if not hub.draining]
         if staying and not working:
@@ -281,6 +283,13 @@ class Dispatch:
                 hint = f"a hub that knows it takes no priority {spec.priority:g}"
             return f"no hub knows a task named {spec.name!r} ({hint})"
         return compatible.lacks(state, spec)
+
+    def _not_admitted(self, record: Submission, bands: list[Band]) -> str:
+        """Return a sentence about hubs whose owners do not let tasks of this user run there."""
+        groups = [group for band in bands for group in self.state.placement.by_band[band] if group.alive]
+        known = {group.hub.name: ", ".join(sorted(group.band.only)) for group in groups[:MOST_COMPARED]}
+        only = "; ".join(f"{hub} runs only those of {users}" for hub, users in known.items())
+        return f"no hub here runs tasks of {record.user} ({only}); ask a hub's owner to add the name to its --only"
 
 
 def _kinds(task: Slice, user: UserQueue, band: Band) -> dict[Kind, None]:

@@ -20,34 +20,46 @@ An entry also contains the user's next slice, so that a choice needs no second l
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from nblb.scheduling.backlog import Entry, UserQueue
 from nblb.scheduling.slice import Slice
 
+ALL: frozenset[str] = frozenset()  # as the users of a band: no restriction
 MOST_HALFLIVES = 200.0  # after that the sums are rescaled, long before a float overflows
 
 
 class Band:
-    """The users with a slice for workers of minP..maxP, in the order of their turns."""
+    """The users with a slice for workers of minP..maxP, in the order of their turns; `only`: of no other users."""
 
-    __slots__ = ("changed", "entries", "high", "line", "low", "share")
+    __slots__ = ("changed", "entries", "high", "line", "low", "only", "share")
 
-    def __init__(self, low: float, high: float, share: FairShare) -> None:
-        self.low, self.high = low, high
+    def __init__(self, low: float, high: float, share: FairShare, only: frozenset[str] = ALL) -> None:
+        self.low, self.high, self.only = low, high, only
         self.share = share
         self.line: list[Entry] = []  # sorted
         self.entries: dict[UserQueue, Entry] = {}  # the valid ones of the line
         self.changed: dict[UserQueue, None] = {}  # users who may have moved forward
 
+    @property
+    def breadth(self) -> tuple[float, bool]:
+        """A key that sorts narrow bands first, and of equal ones those of some users only."""
+        return self.high - self.low, not self.only
+
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
+
+    def admits(self, user: str) -> bool:
+        """Return whether the owners of these workers' hubs let tasks of this user run on them."""
+        return not self.only or user in self.only
 
     def refresh(self) -> None:
         """Update the entries of all marked users."""
         self.share.mark_bands()
         entries, line = self.entries, self.line
+        if self.only:
+            self.changed = {user: None for user in self.changed if user.name in self.only}
         few = 4 * len(self.changed) < len(entries)  # else sorting all of them again is cheaper
         for user in self.changed:
             entry = user.turn(self)
@@ -118,7 +130,7 @@ class Band:
         del self.line[0]
 
     def __repr__(self) -> str:
-        return f"<Band {self.low:g}..{self.high:g}>"
+        return f"<Band {self.low:g}..{self.high:g}{' of ' if self.only else ''}{', '.join(sorted(self.only))}>"
 
 
 class FairShare:
@@ -127,7 +139,7 @@ class FairShare:
     def __init__(self, halflife_s: float) -> None:
         self.halflife_s = halflife_s
         self.users: dict[str, UserQueue] = {}
-        self.bands: dict[tuple[float, float], Band] = {}
+        self.bands: dict[tuple[float, float, frozenset[str]], Band] = {}
         self.changed: dict[UserQueue, None] = {}  # users whose place may have changed, not yet marked in the bands
         self._origin: float | None = None
 
@@ -137,11 +149,12 @@ class FairShare:
             user = self.users[name] = UserQueue(name)
         return user
 
-    def band(self, low: float, high: float) -> Band:
-        """Return the band with these bounds; a new one is filled with all users who have waiting slices."""
-        band = self.bands.get((low, high))
+    def band(self, low: float, high: float, only: Iterable[str] = ()) -> Band:
+        """Return the band with these bounds and users; a new one is filled with the users who have waiting slices."""
+        key = low, high, frozenset(only)
+        band = self.bands.get(key)
         if band is None:
-            band = self.bands[low, high] = Band(low, high, self)
+            band = self.bands[key] = Band(low, high, self, key[2])
             band.changed = dict.fromkeys(self.users.values())
         return band
 

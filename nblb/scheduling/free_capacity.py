@@ -89,7 +89,7 @@ class FreeCapacity:
     __slots__ = ("ahead", "free", "full", "prefetch_s", "width", "workers")
 
     def __init__(self, band: Band, prefetch_s: float) -> None:
-        self.width = band.high - band.low
+        self.width = band.breadth
         self.prefetch_s = prefetch_s
         self.free = ByLoad()  # with an idle worker
         self.ahead = ByLoad()  # busy, but open to short slices sent ahead

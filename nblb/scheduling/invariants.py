@@ -221,7 +221,7 @@ def _turns(state: State) -> None:
         band.refresh()
         for user in state.share.users.values():
             entry = band.entries.get(user)
-            best = user.best(band.low, band.high)
+            best = user.best(band.low, band.high) if band.admits(user.name) else None
             if entry is None:
                 assert best is None, f"{user.name} waits for {band}: {best}, with the entry {entry}"
                 continue
@@ -258,6 +258,8 @@ def _nobody_waits_in_vain(state: State) -> None:
             if hub.suspect or group.given >= group.alive:
                 continue
             for user in state.share.users.values():
+                if not group.band.admits(user.name):
+                    continue
                 for task in user.tasks():
                     fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
                     assert not fits, f"{story(task)} waits while a worker of {hub.name} is free for it"
@@ -271,7 +273,7 @@ def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
         if hub.in_flight.get(held.fence) is not held:
             continue
         for user in users:
-            if user.occupied + 1 >= held.user.occupied:
+            if user.occupied + 1 >= held.user.occupied or not group.band.admits(user.name):
                 continue
             for task in user.tasks():
                 fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)

@@ -68,7 +68,8 @@ class Placement:
         self.by_band: dict[Band, list[GroupOfWorkers]] = {}
         self.rooms: dict[Band, FreeCapacity] = {}
         self.bands: list[Band] = []  # narrowest first
-        self._rooms: dict[float, Rooms] = {}  # by priority
+        self._has_owners = False  # some bands are of some users only
+        self._rooms: dict[float | tuple[float, str], Rooms] = {}  # by priority, and by user if that matters
 
     def add(self, hub: Hub) -> None:
         for group in hub.groups:
@@ -76,8 +77,9 @@ class Placement:
                 self.by_band[group.band] = []
                 self.rooms[group.band] = FreeCapacity(group.band, self.prefetch_s)
                 self._rooms.clear()
+                self._has_owners = self._has_owners or bool(group.band.only)
                 self.bands.append(group.band)
-                self.bands.sort(key=lambda band: (band.high - band.low, band.low))
+                self.bands.sort(key=lambda band: (band.breadth, band.low, sorted(band.only)))
             self.by_band[group.band].append(group)
             group.room = self.rooms[group.band]
 
@@ -102,7 +104,7 @@ class Placement:
     def choose_free(self, record: Submission, band: Band | None = None) -> GroupOfWorkers | None:
         """Return the best group with a free worker that takes the submission; `band`: only groups of this band."""
         spec = record.spec
-        only, rooms = self._rooms.get(spec.priority) or self._find_rooms(spec.priority)
+        only, rooms = self._rooms.get(spec.priority) or self._find_rooms(record)
         group = only.free.first() if only is not None else None
         if group is not None:  # nearly always this one fits
             hub = group.hub
@@ -135,11 +137,15 @@ class Placement:
         ahead = islice(self.rooms[band].ahead, MOST_COMPARED)
         return all(any(group.hub.runs(kind) for kind in closed) for group in ahead)
 
-    def _find_rooms(self, priority: float) -> Rooms:
-        if len(self._rooms) >= MOST_PRIORITIES:
-            self._rooms.clear()
-        rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority))
-        self._rooms[priority] = found = rooms[0] if len(rooms) == 1 else None, rooms
+    def _find_rooms(self, record: Submission) -> Rooms:
+        priority, user = record.spec.priority, record.user
+        key = (priority, user) if self._has_owners else priority
+        found = self._rooms.get(key)
+        if found is None:
+            if len(self._rooms) >= MOST_PRIORITIES:
+                self._rooms.clear()
+            rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority) and band.admits(user))
+            self._rooms[key] = found = rooms[0] if len(rooms) == 1 else None, rooms
         return found
 
     def _best(
@@ -149,7 +155,8 @@ class Placement:
 
         Usually that is the first group in the narrowest room.
         """
-        best, width = None, 0.0
+        best: GroupOfWorkers | None = None
+        width = 0.0, True
         for room in rooms:
             if best is not None and room.width > width:
                 break
@@ -167,7 +174,7 @@ class Placement:
     ) -> GroupOfWorkers | None:
         """Compare all groups, since hubs differ in the blobs they have or in what they can run."""
         best: GroupOfWorkers | None = None
-        best_rank: tuple[bool, float, float] | None = None
+        best_rank: tuple[bool, tuple[float, bool], float] | None = None
         for room in rooms:
             compared = 0
             for group in room.free if ahead_s is None else room.ahead:
@@ -195,7 +202,7 @@ class Placement:
     def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
         """Return all groups that can ever run the submission."""
         for band, groups in self.by_band.items():
-            if band.takes(record.spec.priority):
+            if band.takes(record.spec.priority) and band.admits(record.user):
                 for group in groups:
                     if group.hub.runs(record.kind):
                         yield group

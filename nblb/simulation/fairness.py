@@ -20,7 +20,7 @@ from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.recall import MOST_AT_ONCE
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
-from nblb.scheduling.submission import Kind
+from nblb.scheduling.submission import Kind, Submission
 from nblb.simulation.simulator import Violation
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _check(
     user, priority, group = given.record.user, given.record.spec.priority, given.group
     where = f"{'ahead ' * ahead}to {group.hub.name}"
     for (other, wanted, kind), task in waiting.items():
-        if not group.band.takes(wanted) or not group.hub.runs(kind):
+        if not (group.band.takes(wanted) and group.band.admits(other) and group.hub.runs(kind)):
             continue
         if other == user:
             if wanted > priority and not goes_on:
@@ -127,7 +127,7 @@ def _check_equals(
     user, group, state = given.record.user, given.group, scheduler.state
     in_flight = (held for hub in state.hubs.values() for held in hub.in_flight.values())
     running = {held.record.spec.function for held in in_flight if held.started_at}  # their estimates may have risen
-    for other in {other for other, *_ in waiting} - {user}:
+    for other in {other for other, *_ in waiting if group.band.admits(other)} - {user}:
         theirs = [task for (who, wanted, _), task in waiting.items() if who == other and group.band.takes(wanted)]
         task = min(theirs, key=lambda task: (-task.record.spec.priority, task), default=None)
         if task is None or occupied[other] != occupied[user] or task.record.spec.function in running:
@@ -212,7 +212,7 @@ class StartDelays:
                 if not group.alive:
                     continue
                 queued = _in_line(scheduler, group)
-                sent = [held.record for held in ahead if group.band.takes(held.record.spec.priority)]
+                sent = [held.record for held in ahead if _takes(group, held.record)]
                 for user in dict.fromkeys((*queued, *(record.user for record in sent if hub.runs(record.kind)))):
                     place = user, hub.id, group.number
                     self._waiting[place] = waiting.get(place, now)
@@ -271,12 +271,18 @@ class StartDelays:
             self._latest[run.user] = now
 
 
+def _takes(group: GroupOfWorkers, record: Submission) -> bool:
+    """True if the group's band has the submission's priority, and its hub admits the user."""
+    return group.band.takes(record.spec.priority) and group.band.admits(record.user)
+
+
 def _in_line(scheduler: Scheduler, group: GroupOfWorkers) -> list[str]:
     """The users with a waiting slice that a worker of this group takes."""
     return [
         user.name
         for user in scheduler.state.share.users.values()
-        if any(
+        if group.band.admits(user.name)
+        and any(
             group.band.takes(wanted) and any(group.hub.runs(kind) for kind, line in level.items() if line.items)
             for wanted, level in user.levels.items()
         )

@@ -341,6 +341,7 @@ class Referee:
     def began(self, run: RunTask, item: int, worker: SimulatedWorker) -> int:
         """Checks that a call begins with its argument and runs nowhere else; returns how often it has begun."""
         self._check_name(run, worker)
+        self._check_owner(run, worker)
         if self.waits is not None:
             self.waits.began(run, item, worker.pool.hub, self.hubs, self.simulator.now)
         self.goes_on(worker)
@@ -357,6 +358,14 @@ class Referee:
         if times > 1 + self.again.get(run.task, 0) and once and self.orderly:
             raise Violation("once", f"{run.task}[{item}] is at_most_once and began {times} times")
         return times
+
+    def _check_owner(self, run: RunTask, worker: SimulatedWorker) -> None:
+        """Checks that the owner of the hub lets this user's tasks run there."""
+        hub = next((hub for hub in self.made if hub.name == worker.pool.hub), None)
+        only = hub.groups[run.group].only if hub is not None else ()
+        user = self.submissions[run.task].client.session.hello.user
+        if only and user not in only:
+            raise Violation("owner", f"{run.task} of {user} begins on {worker.name}, which runs tasks of {only} only")
 
     def _check_name(self, run: RunTask, worker: SimulatedWorker) -> None:
         """Checks that a call by name runs the function that its hub has under that name."""

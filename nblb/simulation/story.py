@@ -32,6 +32,7 @@ RESOLVE_S = 90.0  # without any change after everything was repaired: something 
 MOST_S = 450.0  # … or repeats itself without end
 LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
+OWNED = 0.15  # share of the further hubs that run tasks of one user only
 NESTED = 0.3  # share of the histories with tasks that submit tasks
 SILENT = 0.15  # share of their waits that send no WaitBegan
 FEW_WAITS = 2  # with no more stand-ins, a silent wait may never end
@@ -134,6 +135,7 @@ class History:
         self._hub_number = self._client_number = 0
         self.made = self.referee.made  # all incarnations
         self.groups = [self._draw_groups(place) for place in range(random.choice((1, 2, 2, 3)))]
+        self._give_owners(seed)
         self.hubs += [self._make_hub(place) for place in range(len(self.groups))]
         self.clients = [self._make_client(place) for place in range(clients)]
 
@@ -172,6 +174,14 @@ class History:
         if random.random() < 0.3 and not self.crowded:
             bands.append(random.choice((LOW, HIGH)))
         return [Group(workers=random.choice((1, 1, 2)), minP=low, maxP=high) for low, high in bands]
+
+    def _give_owners(self, seed: int) -> None:
+        """Lets some of the hubs behind the first run tasks of one user only."""
+        owners = Random(f"owners {seed}")  # a separate generator: histories without owners stay the same
+        for place, groups in enumerate(self.groups):
+            if place and not self.crowded and owners.random() < OWNED:
+                only = (owners.choice(self.plan.users),)
+                self.groups[place] = [msgspec.structs.replace(group, only=only) for group in groups]
 
     def _make_hub(self, place: int) -> SimulatedHub:
         self._hub_number += 1

@@ -21,7 +21,8 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
     if not text:
         return f"{task!r} waits, and why() has nothing to say"
     there = [hub for hub in state.hubs.values() if not hub.suspect and hub.runs(record.kind)]
-    groups = [g for hub in there for g in hub.groups if g.alive and g.band.takes(record.spec.priority)]
+    admitting = [g for hub in there for g in hub.groups if g.alive and g.band.admits(record.user)]
+    groups = [g for g in admitting if g.band.takes(record.spec.priority)]
     found = _place.search(text)
     if task in state.withheld or scheduler.dispatch.held or not groups:
         return f"why() of {task!r} is {text!r}, and no worker takes it now" if found else ""

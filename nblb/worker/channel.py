@@ -11,6 +11,7 @@ task a dead worker was running.
 from __future__ import annotations
 
 import array
+import fcntl
 import mmap
 import os
 import signal
@@ -40,7 +41,7 @@ from nblb.protocol.messages import (
     WaitEnded,
     WorkerStarted,
 )
-from nblb.worker.control_page import shared_memory
+from nblb.worker.control_page import seal, shared_memory
 from nblb.worker.result_files import HandTo
 
 # A worker that receives it writes its stack to stderr; a signal that tasks are unlikely to use.
@@ -152,6 +153,7 @@ def _pack_in_memory(number: int, frames: Sequence[Buffer]) -> Parcel:
                 view, start = view[written:], start + written
             at += _aligned(size)
         os.ftruncate(fd, max(at, 1))
+        seal(fd, content=True)  # workers of several users may get the same memory
     except BaseException:
         os.close(fd)
         raise
@@ -162,28 +164,33 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def unpack(codec: PacketCodec, datagram: bytes, fd: int, find: Find | None = None) -> tuple[int, Any]:
-    """Return the slice's number and the message; close `fd`. Raises ProtocolError for anything but a parcel."""
+def unpack(
+    codec: PacketCodec, datagram: bytes, fd: int, find: Find | None = None, most_bytes: int = 0
+) -> tuple[int, Any]:
+    """Return the slice's number and the message; close `fd`. Raises ProtocolError for anything but a parcel.
+
+    With `most_bytes` the sender is not trusted: its memory is copied, up to this size, since it could cut it.
+    """
     try:
         number, kind, length, extra = _head.unpack_from(datagram)
         if kind == _INLINE:
             end = _head.size + length
             return number, codec.decode_one(datagram[_head.size : end], datagram[end : end + extra], (), find)
-        header, *frames = _map(datagram, length, fd)
+        header, *frames = _map(datagram, length, fd, most_bytes)
         return number, codec.decode_one(header, frames[0] if frames else b"", frames[1:], find)
-    except (struct.error, msgspec.MsgspecError, ValueError, IndexError, OSError) as error:
+    except (struct.error, msgspec.MsgspecError, ValueError, IndexError, OSError, MemoryError) as error:
         raise ProtocolError(f"a worker's channel contains a datagram that is no message: {error}") from None
     finally:
         if fd >= 0:
             os.close(fd)
 
 
-def _map(datagram: bytes, count: int, fd: int) -> list[memoryview]:
-    """Map the frames of a parcel, private to this process and writable."""
+def _map(datagram: bytes, count: int, fd: int, most_bytes: int = 0) -> list[memoryview]:
+    """Map the frames of a parcel, private to this process and writable; with `most_bytes`, copy them."""
     sizes = array.array("Q", datagram[_head.size : _head.size + 8 * count])
     if len(sizes) != count or fd < 0:
         raise ProtocolError("a parcel arrived without its memory")
-    memory = _private_memory(fd, os.fstat(fd).st_size)
+    memory = _private_memory(fd, os.fstat(fd).st_size) if not most_bytes else _copied(fd, most_bytes)
     frames, at = [], 0
     for size in sizes:
         if at + size > memory.nbytes:
@@ -196,7 +203,21 @@ def _map(datagram: bytes, count: int, fd: int) -> list[memoryview]:
 def _private_memory(fd: int, size: int) -> memoryview:
     if size >= MAP_BYTES:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY, **_MAP_OPTIONS))
-    memory = bytearray(size)  # copying a small one is as fast as mapping it, and keeps no descriptor
+    return _read_all(fd, size)  # copying a small one is as fast as mapping it, and keeps no descriptor
+
+
+def _copied(fd: int, most_bytes: int) -> memoryview:
+    """Return a copy of the memory of a sender who is not trusted: a file of another kind could block its reader."""
+    if hasattr(fcntl, "F_GET_SEALS"):
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # fails for anything but shared memory
+    size = os.fstat(fd).st_size
+    if size > most_bytes:
+        raise ProtocolError(f"a parcel has {size:,} bytes; the most is {most_bytes:,}")
+    return _read_all(fd, size)
+
+
+def _read_all(fd: int, size: int) -> memoryview:
+    memory = bytearray(size)
     view = memoryview(memory)
     at = 0
     while at < size:

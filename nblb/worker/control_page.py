@@ -18,6 +18,8 @@ word.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import os
 import struct
@@ -41,9 +43,17 @@ def shared_memory(name: str = "nblb") -> int:
     """Return a descriptor of anonymous memory that can be passed to other processes; freed with its last user."""
     make = getattr(os, "memfd_create", None)
     if make is not None:
-        return int(make(name))  # closed on exec, like all of Python's descriptors
+        return int(make(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def seal(fd: int, content: bool) -> None:
+    """Forbid changes of the size of shared memory, and with `content` of its bytes, where the system can (Linux)."""
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | (fcntl.F_SEAL_WRITE if content else 0)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
 
 
 class ControlPage:
@@ -58,6 +68,7 @@ class ControlPage:
         """Return a new page, and the descriptor to pass to the worker."""
         fd = shared_memory("nblb-cell")
         os.ftruncate(fd, SIZE)
+        seal(fd, content=False)  # a task that cut it would end its hub
         return cls(fd), fd
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class WorkerLoop:
         self._results: ResultFiles | None = None
         self._max_bytes = settings.max_message_mb * 1024 * 1024
         self._parts = EarlyResults(channel, name, asked, self._max_bytes)
-        self._nested = Nested(channel, cell, self._parts, settings.parameters)
+        self._nested = Nested(channel, cell, self._parts, settings.parameters, bool(settings.account))
         self._number = 0  # of the slice that may be interrupted
         self._interrupted = False
         self._run: RunTask | None = None
@@ -408,6 +408,18 @@ def main(name: str, settings: WorkerSettings, fds: Mapping[str, int]) -> int:
     return 0
 
 
+def set_priority(niceness: int) -> None:
+    """Set the niceness of this worker, and let the kernel kill it first when memory is used up."""
+    niceness = min(niceness, 19)
+    try:
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("300")  # instead of the hub, the core or the notebook
+
+
 def _settle(settings: WorkerSettings) -> None:
     """Apply the group's environment, niceness and limits, and create a __main__ for the tasks."""
     if os.environ.get("MPLBACKEND", "").startswith("module:"):
@@ -416,12 +428,8 @@ def _settle(settings: WorkerSettings) -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         # Each worker gets its share of the cores: libraries that each use all cores slow each other down.
         os.environ.setdefault(variable, str(settings.threads))
-    niceness = min(settings.niceness, 19)
-    try:
-        if niceness:
-            os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    except PermissionError:
-        print(f"this account may not give a worker the niceness {niceness}; it runs at the hub's", file=sys.stderr)
+    if not settings.account:  # else that was done before root's rights were given up
+        set_priority(settings.niceness)
     max_processes = settings.max_processes
     if max_processes:  # per account: the bound for a fork bomb
         soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -431,7 +439,5 @@ def _settle(settings: WorkerSettings) -> None:
         # The hub enforces the limit (memory_watch.py). This bounds a single too large allocation: MemoryError.
         most = (settings.memory_mb * 3 // 2 + SPARE_MB) << 20
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("300")  # out of memory, the kernel should kill a worker, not the hub, core or notebook
     sys.argv = [""]
     sys.modules["__main__"] = types.ModuleType("__main__")

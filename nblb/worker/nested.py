@@ -28,8 +28,16 @@ REFUSED = (
 class Nested:
     """The running call, as the parent of the tasks that it submits."""
 
-    def __init__(self, channel: Channel, cell: ControlPage, parts: EarlyResults, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        cell: ControlPage,
+        parts: EarlyResults,
+        parameters: Parameters,
+        has_own_key: bool = False,
+    ) -> None:
         self.parameters = parameters
+        self.has_own_key = has_own_key
         self.number = 0  # of the current slice, 0 between two
         self.at_end: Callable[[], None] | None = None  # set by the client: waits until its submissions are accepted
         self.takes_over: Callable[[Any], str] | None = None  # set by the client: see task_api.Parent

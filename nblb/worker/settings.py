@@ -17,4 +17,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     memory_mb: int  # 0: no limit
     max_rss_mb: int  # between two tasks, a worker above it is replaced; 0: no limit
     max_processes: int  # of the account; 0: no limit
+    run_as: str  # "hub": the account of the hub; "submitter": that of the user of its tasks …
+    account: str  # … whose name is known when it is forked; "" for the hub's
     parameters: Parameters  # for the tasks that submit tasks

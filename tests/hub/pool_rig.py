@@ -14,7 +14,8 @@ from nblb.parameters import load
 from nblb.protocol.messages import HoldBlob, Message, RunTask, TaskFinished, WorkerStarted
 from nblb.worker.settings import WorkerSettings
 
-DEFAULTS = {"niceness": 0, "threads": 1, "max_message_mb": 1024, "env": {}, "memory_mb": 0, "max_rss_mb": 0}
+DEFAULTS = {"niceness": 0, "threads": 1, "max_message_mb": 1024, "env": {}, "memory_mb": 0, "max_rss_mb": 0,
+            "run_as": "hub", "account": ""}  # fmt: skip
 T = TypeVar("T", bound=Message)
 DEADLINE_S = 60.0
 

@@ -204,13 +204,6 @@ def test_a_role_that_dies_says_why(parameters: Parameters, stopped: None) -> Non
         cluster_processes.start_hub(parameters, 1, started, ("--nonsense",))
 
 
-def test_a_role_that_is_never_ready_says_so(parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_processes, "START_DEADLINE_S", 0.1)
-    me = roles.RoleProcess("hub", os.getpid(), Path("nowhere"))
-    with pytest.raises(NblbError, match="the hub was not ready within"):
-        cluster_processes._wait_for(me, "hub", lambda: None)
-
-
 # ── a cluster ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -18,6 +18,8 @@ class BlobParcels:
     def __init__(self) -> None:
         self.folder: Folder | None = None  # the folder of large buffers
         self._held: dict[str, list[Parcel]] = {}
+        self._in_files: dict[str, dict[int, HoldBlob]] = {}  # those of these pieces that name files, by number …
+        self._whole: dict[str, dict[int, Parcel]] = {}  # … and the same packed without files
 
     def hold(self, message: HoldBlob) -> None:
         """Keep a blob; raises OSError if there is no space, or its file is gone."""
@@ -31,14 +33,31 @@ class BlobParcels:
         # A link of our own: the core may remove its link before the last worker has opened the file.
         own = Payload.of([part if isinstance(part, IN_MEMORY) else folder.link(part) for part in parts])
         parcel = pack(to_worker, 0, replace(message, payload=own), folder.refers)
+        self._in_files.setdefault(message.hash, {})[len(pieces)] = replace(message, payload=own)
         pieces.append(parcel._replace(names=own))
 
-    def of(self, blob: str) -> list[Parcel]:
-        """Return the parcels of a blob for a worker; the caller must close them."""
-        return [p._replace(fd=os.dup(p.fd)) if p.fd >= 0 else p for p in self._held[blob]]
+    def of(self, blob: str, files: bool = True) -> list[Parcel]:
+        """Return the parcels of a blob for a worker, which the caller must close.
+
+        Without `files` they name none: the worker's account cannot read the folder. Raises OSError.
+        """
+        pieces = self._held[blob]
+        if not files and blob in self._in_files:
+            whole = self._whole_of(blob)
+            pieces = [whole.get(number, parcel) for number, parcel in enumerate(pieces)]
+        return [p._replace(fd=os.dup(p.fd)) if p.fd >= 0 else p for p in pieces]
+
+    def _whole_of(self, blob: str) -> dict[int, Parcel]:
+        """Return the pieces that name files, packed once with the contents of these files."""
+        whole = self._whole.setdefault(blob, {})
+        for number, message in self._in_files[blob].items():
+            if number not in whole:
+                whole[number] = pack(to_worker, 0, message)
+        return whole
 
     def drop(self, blob: str) -> None:
-        for parcel in self._held.pop(blob, ()):
+        self._in_files.pop(blob, None)
+        for parcel in (*self._whole.pop(blob, {}).values(), *self._held.pop(blob, ())):
             parcel.close()
 
     def close(self) -> None:

@@ -23,16 +23,23 @@ import gc
 import importlib
 import json
 import os
+import pwd
 import select
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from nblb.system import accounts
 from nblb.system.isolated_python import TASKS, set_up_for_tasks
 
+if TYPE_CHECKING:
+    from nblb.worker.settings import WorkerSettings
+
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 FDS = ("channel", "cell", "stdout_read", "stdout_write", "stderr_read", "stderr_write", "asked")
 _LINUX = sys.platform == "linux"
@@ -153,9 +160,12 @@ class ForkServer:
             from nblb.worker import main
             from nblb.worker.settings import WorkerSettings
 
+            known = msgspec.convert(settings, WorkerSettings)
+            if known.account:
+                _become_user(known, fds, fork_server)
             if self._tasks:
                 set_up_for_tasks(self._tasks)
-            code = main.main(worker, msgspec.convert(settings, WorkerSettings), fds)
+            code = main.main(worker, known, fds)
         except BaseException:
             import traceback
 
@@ -225,6 +235,19 @@ class ForkServer:
                 os.wait()
             except ChildProcessError:
                 return
+
+
+def _become_user(settings: WorkerSettings, fds: dict[str, int], fork_server: int) -> None:
+    """Give up root's rights in a forked worker, before anything of the user is read."""
+    from nblb.worker import main
+
+    main.set_priority(settings.niceness)  # a negative one needs root
+    owner = pwd.getpwnam(settings.account)
+    for stream in ("stdout_write", "stderr_write"):
+        os.fchown(fds[stream], owner.pw_uid, owner.pw_gid)  # so that a task can open /dev/stdout
+    accounts.become(settings.account)
+    prctl(PR_SET_DUMPABLE, 0)
+    die_with_parent(fork_server, signal.SIGKILL)  # a change of the account takes that back
 
 
 def _children() -> list[int]:

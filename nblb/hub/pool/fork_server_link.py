@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from nblb.system import child_processes, isolated_python
+from nblb.system import accounts, child_processes, isolated_python
 from nblb.worker.channel import PACKET
 from nblb.worker.settings import WorkerSettings
 
@@ -23,10 +23,16 @@ END_S = 5.0
 
 
 class ForkServerLink:
-    """Keeps a fork server running; `on_message` gets its messages, and "gone" when it has ended by itself."""
+    """Keeps a fork server running; `on_message` gets its messages, and "gone" when it has ended by itself.
 
-    def __init__(self, selector: selectors.BaseSelector, on_message: Callable[..., None]) -> None:
+    `shares_nothing`: its workers belong to other accounts, and inherit no variables that are the hub's own.
+    """
+
+    def __init__(
+        self, selector: selectors.BaseSelector, on_message: Callable[..., None], shares_nothing: bool = False
+    ) -> None:
         self._selector = selector
+        self._shares_nothing = shares_nothing
         self._on_message = on_message
         self._is_open = False
         self._preloaded: set[str] = set()
@@ -40,6 +46,7 @@ class ForkServerLink:
                 isolated_python.command("nblb.hub.pool.fork_server", [str(far.fileno()), str(os.getpid())]),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[far.fileno()],
+                cwd="/" if self._shares_nothing else None,
                 env=self._environment(),
             )
         self._is_open = True
@@ -47,10 +54,10 @@ class ForkServerLink:
         self._control.setblocking(False)
         self._selector.register(self._control, selectors.EVENT_READ, lambda _: self._read())
 
-    @staticmethod
-    def _environment() -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         """Return an environment in which workers can import what this process can."""
-        return {**isolated_python.environment(), isolated_python.TASKS: isolated_python.for_tasks()}
+        whole = {**isolated_python.environment(), isolated_python.TASKS: isolated_python.for_tasks()}
+        return accounts.clean_environment(whole) if self._shares_nothing else whole
 
     def start(self, worker: str, settings: WorkerSettings, fds: Sequence[int]) -> None:
         """Have a worker forked; raises OSError if there is no fork server and none can be started."""

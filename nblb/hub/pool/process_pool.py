@@ -15,6 +15,8 @@ from heapq import heappop, heappush
 from time import monotonic
 from typing import Any
 
+from msgspec.structs import replace
+
 from nblb.errors import ProtocolError
 from nblb.hub.pool import cause_of_death
 from nblb.hub.pool.blob_parcels import BlobParcels
@@ -24,7 +26,7 @@ from nblb.hub.pool.output_reader import OutputReader
 from nblb.hub.pool.worker_handle import Key, WorkerHandle, not_given
 from nblb.hub.slots.attempts import WorkerSpent
 from nblb.protocol.commands import Steer
-from nblb.protocol.framing import Find, Refer
+from nblb.protocol.framing import Find, Payload, Refer
 from nblb.protocol.messages import (
     HoldBlob,
     ItemsFinished,
@@ -38,7 +40,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
-from nblb.shared_files.transfer import Folder
+from nblb.shared_files.transfer import BY_FILE, Folder
 from nblb.worker.channel import (
     STACK_SIGNAL,
     DropBlob,
@@ -84,7 +86,8 @@ class ProcessPool:
         self.printing = OutputReader(self.selector, self._later, self._note, log)
         self._memory = MemoryWatch(settings, self._kill_with_stack)
         self._oom = cause_of_death.OutOfMemoryWatch()
-        self._fork_server = ForkServerLink(self.selector, self._on_fork_server)
+        self._is_apart = any(group.run_as == "submitter" for group in settings)
+        self._fork_server = ForkServerLink(self.selector, self._on_fork_server, self._is_apart)
 
     # ── commands of the slots ──
 
@@ -101,14 +104,27 @@ class ProcessPool:
         self._handles[worker] = handle
         self.selector.register(handle.channel.socket, selectors.EVENT_READ, lambda now: self._read_channel(handle, now))
         self.printing.watch(handle)
+        if settings.run_as == "submitter":  # it is forked when its first slice names the account
+            handle.spare, handle.is_apart, handle.is_ready = fds, True, True
+            self._note(worker, WorkerStarted(worker=worker, group=group))
+            return
         self._send_folder(handle)
+        self._fork(handle, settings, fds)
+
+    def _fork(self, handle: WorkerHandle, settings: WorkerSettings, fds: Sequence[int]) -> None:
         try:
-            self._fork_server.start(worker, settings, fds)
+            self._fork_server.start(handle.worker, settings, fds)
         except OSError as error:
             self._buried(handle, f"it could not be started: {error}")
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _fork_for(self, handle: WorkerHandle, user: str) -> None:
+        """Fork the process of a worker that has waited for its user, as that user's account."""
+        fds, handle.spare, handle.is_ready = handle.spare, [], False
+        settings = self._settings[min(handle.group, len(self._settings) - 1)]
+        self._fork(handle, replace(settings, account=user), fds)
 
     def hand_to(self, folder: Folder) -> None:
         """Make workers hand over large results in this folder, and read there the files that messages name."""
@@ -118,7 +134,7 @@ class ProcessPool:
             self._send_folder(handle)
 
     def _send_folder(self, handle: WorkerHandle) -> None:
-        if self._folder is not None:
+        if self._folder is not None and not handle.is_apart:
             told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
             self._post(handle, pack(to_worker, 0, told))
 
@@ -138,18 +154,23 @@ class ProcessPool:
         handle = self._handles.get(worker)
         if handle is None:
             return  # it has just died: the slots get that event and choose another worker
-        for blob in (run.function, *run.constants, *run.depends):
-            if blob not in handle.held:
-                handle.held.add(blob)
-                for parcel in self._blobs.of(blob):
-                    self._post(handle, parcel)
-        number = handle.take_number(run)
-        if self._memory.look_at is None:
-            self._memory.begin(self._now)
+        if handle.spare:
+            self._fork_for(handle, run.user)
+            if handle.is_gone:
+                return
+        number = 0
         try:
-            self._post(handle, pack(to_worker, number, run, self._refer))
+            for blob in (run.function, *run.constants, *run.depends):
+                if blob not in handle.held:
+                    for parcel in self._blobs.of(blob, files=not handle.is_apart):
+                        self._post(handle, parcel)
+                    handle.held.add(blob)
+            number = handle.take_number(run)
+            if self._memory.look_at is None:
+                self._memory.begin(self._now)
+            self._post(handle, pack(to_worker, number, run, None if handle.is_apart else self._refer))
         except OSError as error:
-            del handle.given[number]
+            handle.given.pop(number, None)
             self._events.append((worker, not_given(run, worker, error)))
 
     def interrupt(self, worker: str, key: Key) -> None:
@@ -202,7 +223,10 @@ class ProcessPool:
         handle = self._handles.get(worker)
         if handle is not None:
             handle.killed_why = handle.killed_why or why
-            self._fork_server.signal(worker, signal.SIGKILL, True)
+            if handle.spare:
+                self._buried(handle, why)
+            else:
+                self._fork_server.signal(worker, signal.SIGKILL, True)
 
     def _kill_with_stack(self, worker: str, why: str) -> None:
         """Kill a worker after it has written its stack to stderr, as its last output."""
@@ -226,6 +250,9 @@ class ProcessPool:
         handle = self._handles.get(worker)
         if handle is not None:
             handle.killed_why = why or "it is not needed any more"
+            if handle.spare:
+                self._buried(handle, handle.killed_why)
+                return
             with contextlib.suppress(OSError):
                 handle.channel.socket.shutdown(1)  # SHUT_WR: its last messages are still received
             self._later(self._now + RETIRE_S, lambda _: self._kill_deaf(handle))
@@ -280,7 +307,7 @@ class ProcessPool:
 
     def close(self) -> None:
         """End all workers, the fork server, and the processes that they have left."""
-        for worker in self._handles:
+        for worker in list(self._handles):
             self.retire(worker)
         until = monotonic() + END_S
         while self._handles and (left_s := until - monotonic()) > 0:
@@ -334,7 +361,7 @@ class ProcessPool:
                     self.selector.unregister(sock)  # both ends are closed, or a task wrote an empty datagram
                     self._later(now + RETIRE_S, lambda _: self._kill_deaf(handle))
                     return
-                number, message = unpack(from_worker, datagram, fd, self._find)
+                number, message = self._unpacked(handle, datagram, fd)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
                     if handle.read_is_due:  # its last progress, if the end came within the pause
                         self._look(handle, now)
@@ -356,6 +383,19 @@ class ProcessPool:
             self.kill(worker, f"its channel is broken: {error}")
             with contextlib.suppress(KeyError):
                 self.selector.unregister(sock)
+
+    def _unpacked(self, handle: WorkerHandle, datagram: bytes, fd: int) -> tuple[int, Any]:
+        """Return a worker's message; of one that sees no folder, with its large buffers in files."""
+        if not handle.is_apart:
+            return unpack(from_worker, datagram, fd, self._find)
+        settings = self._settings[min(handle.group, len(self._settings) - 1)]
+        number, message = unpack(from_worker, datagram, fd, most_bytes=2 * settings.max_message_mb << 20)
+        payload: Payload | None = getattr(message, "payload", None)
+        if payload is not None and self._folder is not None and payload.nbytes >= BY_FILE and not payload.sizes:
+            with contextlib.suppress(OSError):  # a full disk: it goes with the message
+                filed = Payload.of(self._folder.write(payload.buffers))
+                message = replace(message, payload=filed)
+        return number, message
 
     def _on_message(self, handle: WorkerHandle, number: int, message: Any, now: float) -> None:
         if type(message) is TaskProgressed:

@@ -38,6 +38,8 @@ class WorkerHandle:
         self.no_wait: int = socket.MSG_DONTWAIT
         self.cell = cell
         self.pipes: dict[str, int] = {}
+        self.spare: list[int] = []  # its descriptors, while it waits for a user to be forked for
+        self.is_apart = False  # its process belongs to the account of its user, and is not trusted
         self.ask = -1  # a byte written here requests the early results of the current slice (worker/early_results.py)
         self.told = 0  # items of that slice that were reported
         self.is_ready = False
@@ -134,8 +136,9 @@ class WorkerHandle:
         self.outbox.clear()
         self.channel.close()
         self.far.close()
-        for fd in (*self.pipes.values(), self.ask):
+        for fd in (*self.pipes.values(), self.ask, *self.spare):
             os.close(fd)
+        self.spare.clear()
         self.cell.close()
 
 

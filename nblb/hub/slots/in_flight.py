@@ -248,10 +248,10 @@ class InFlight:
             self.parts[slice_.fence, message.offset] = message
             self._say(message)
 
-    def fail(self, slice_: Attempt, reason: str) -> None:
+    def fail(self, slice_: Attempt, reason: str, kind: str = "TaskLost") -> None:
         """End a slice that cannot run at this hub."""
         run = slice_.run
-        failures = tuple(Failure(offset=n, kind="TaskLost", message=reason) for n in range(run.items))
+        failures = tuple(Failure(offset=n, kind=kind, message=reason) for n in range(run.items))
         self.end(
             slice_,
             TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, failures=failures),

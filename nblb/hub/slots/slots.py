@@ -35,6 +35,7 @@ from nblb.protocol.messages import (
     BlobWanted,
     DrainHub,
     EndCommitted,
+    Group,
     Heartbeat,
     HoldBlob,
     HubGone,
@@ -77,11 +78,25 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
     results_s: float = 0.0  # … and one with results that no core has yet after this time, if it is longer
 
 
+def not_of_the_owner(group: Group, user: str) -> str:
+    """Return why the owner of a hub does not let this user's tasks run there; "" if they may."""
+    if not group.only or user in group.only:
+        return ""
+    return f"this hub runs only tasks of {', '.join(sorted(group.only))}, and not those of {user}"
+
+
 class Slots:
     """The state machine of one hub: its workers and their slices."""
 
-    def __init__(self, hello: HubHello, settings: SlotSettings, new_worker_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        hello: HubHello,
+        settings: SlotSettings,
+        new_worker_id: Callable[[], str],
+        refusal: Callable[[Group, str], str] = not_of_the_owner,
+    ) -> None:
         self._hello = hello
+        self._refusal = refusal  # why a group does not run the tasks of a user, in a sentence; "" if it does
         self._grace_s = settings.grace_s
         self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, self._time_to_run(settings.lease_s))
         self._orphan_s, self._results_s = settings.orphan_s, settings.results_s
@@ -247,6 +262,9 @@ class Slots:
         if self._lease.is_over or not self._lease.is_up:  # delayed, or not in our hello: another hub may have it
             in_flight.stop(slice_, "lease", False, now)
             return
+        if refusal := self._refusal(self._workers_table.groups[run.group].spec, run.user):
+            in_flight.fail(slice_, refusal, "NotAllowed")
+            return
         if not run.function:
             known = ", ".join(sorted(self._functions)) or "none"
             in_flight.fail(slice_, f"this hub has no task named {run.name!r}; it has: {known}")
@@ -317,6 +335,9 @@ class Slots:
     # ── workers ──
 
     def _worker_started(self, worker: WorkerSlot, message: WorkerStarted, now: float) -> None:
+        if worker.is_ready:  # of its user's account: it is forked with its first slice, and tells its pid then
+            worker.pid = message.pid
+            return
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
         self._say(msgspec.structs.replace(message, stand_in=True) if worker.is_stand_in else message)
         self._in_flight.out += self._workers_table.free(worker, now)

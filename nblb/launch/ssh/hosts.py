@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,12 @@ def look(host: str, python: str = "", make_venv: bool = False) -> Computer:
 
 
 def start(
-    parameters: Parameters, host: str, workers: int | None, python: str, computer: Computer | None = None
+    parameters: Parameters,
+    host: str,
+    workers: int | None,
+    python: str,
+    computer: Computer | None = None,
+    only: Sequence[str] = (),
 ) -> RemoteHubProcess:
     """Start the process that keeps a hub there; it goes on trying if the computer cannot be reached.
 
@@ -74,11 +79,13 @@ def start(
         The command for its interpreter.
     computer
         What `look` has found; None if it was not asked.
+    only
+        The users whose tasks the hub runs; none for all.
     """
     number = 1
     while (lock := _place(parameters, host, number)) is None:
         number += 1  # the first place that no living process has: its hub may have outlived the process before
-    return _spawned(parameters, host, workers, python, number, lock, computer)
+    return _spawned(parameters, host, workers, python, number, lock, computer, only)
 
 
 def ensure_all(parameters: Parameters) -> list[RemoteHubProcess]:
@@ -113,9 +120,11 @@ def _spawned(
     number: int,
     lock: RoleLock,
     computer: Computer | None = None,
+    only: Sequence[str] = (),
 ) -> RemoteHubProcess:
     words = ["--host", host, "--python", python, *(["--checked"] if computer is not None else [])]
     words += ["--workers", str(workers)] if workers is not None else []
+    words += ["--only", ",".join(only)] if only else []
     name = f"hub-{_as_name(host)}" + (f"-{number}" if number > 1 else "")
     return RemoteHubProcess(spawn(ROLE, parameters, words, log_name=name, lock=lock), host, computer)
 

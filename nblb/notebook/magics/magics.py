@@ -218,6 +218,7 @@ class LbMagics(Magics):
     )
     @argument("--python", default=None, metavar="COMMAND", help="with --host: the command that runs Python there")
     @argument("--make-venv", action="store_true", help="with --host: install nblb there, in an environment of its own")
+    @argument("--only", default=None, metavar="NAME,NAME", help="run only tasks of these users; default: of all")
     @argument("--engine", default=None, help="how its workers run: processes (others are not available yet)")
     @spoken
     def lb_hub(self, args: Any) -> None:
@@ -225,7 +226,7 @@ class LbMagics(Magics):
         if args.host is None and (args.python or args.make_venv):
             raise UsageError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
         elsewhere = {"python": args.python, "make_venv": args.make_venv} if args.host is not None else {}
-        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere)
+        hub = current().add_hub(workers=args.workers, only=args.only, host=args.host, engine=args.engine, **elsewhere)
         which = f"with pid {hub.pid}" if args.host is None else f"on {args.host}"
         print(f"a hub {which} has joined; %lb_status shows all, its log is {hub.log}")
 

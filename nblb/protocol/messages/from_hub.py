@@ -22,6 +22,8 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     processP: int = 0
     engine: str = "processes"
     max_tasks: int = 0  # calls after which a worker is replaced by a new one; 0: never
+    only: tuple[str, ...] = ()  # the users whose tasks it runs; none: those of all users
+    run_as: str = "hub"  # the account of its workers: the hub's, or with "submitter" that of each task's user
 
 
 def split_workers(number: int, sizes: Sequence[int]) -> list[int]:

@@ -85,7 +85,11 @@ def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorke
 def _waiting(state: State, takers: Iterable[GroupOfWorkers]) -> Iterable[UserQueue]:
     """Return the users with a slice for one of these workers."""
     bands: list[Band] = list(dict.fromkeys(group.band for group in takers))
-    return [user for user in state.share.users.values() if any(user.best(band.low, band.high) for band in bands)]
+    return [
+        user
+        for user in state.share.users.values()
+        if any(band.admits(user.name) and user.best(band.low, band.high) for band in bands)
+    ]
 
 
 def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> float | None:
