@@ -96,6 +96,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "busy": sum(map(_busy, hub.groups)),
                 "address": hello.address,
                 "disk": hub.disk,
+                "way_s": hub.way_s,
                 "cloudpickle": hello.cloudpickle,
                 "nblb": hello.nblb,
                 "engine": hello.groups[0].engine if hello.groups else "processes",

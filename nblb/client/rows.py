@@ -111,6 +111,8 @@ class HubInfo(Row):
         The versions of nblb and of cloudpickle that it runs.
     disk
         The share in use, 0 to 1, of the disk of its temporary files.
+    way_s
+        Seconds that a message to it and the answer take; 0 until that is measured.
     address
         The address at which it answers health probes.
     functions, holds
@@ -141,6 +143,7 @@ class HubInfo(Row):
     nblb: str = ""
     cloudpickle: str = ""
     disk: float = 0.0
+    way_s: float = 0.0
     address: str = ""
     functions: list[str] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)

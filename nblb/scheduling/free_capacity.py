@@ -101,7 +101,7 @@ class FreeCapacity:
         line: ByLoad | None = None
         if group.given < group.alive:
             line = self.free
-        elif group.ahead_s(0.0) < group.alive * self.prefetch_s:
+        elif group.is_open(self.prefetch_s):
             line = self.ahead
         if group.line is not line:
             self._stand_in(group, line)

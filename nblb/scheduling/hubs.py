@@ -14,6 +14,11 @@ from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 
 NO_WORKERS = 1e9  # the load of a group without workers
+SHORT_WAY_S = 0.002  # shorter round trips do not count
+LONG_WAY_S = 0.5  # … and longer ones count as this
+FAR = 10.0  # a worker that waits for a slice of this many ways is idle for a tenth of the time
+MOST_FAR_S = 0.25  # … but no user waits longer for a slot because of work ahead
+CHANGED = 0.2  # relative change of a measured way from which on it counts
 Fence: TypeAlias = "tuple[str, int, int]"  # (submission, first item, attempt): identifies an attempt
 
 
@@ -75,7 +80,9 @@ class Orphan:
 class GroupOfWorkers:
     """Identical workers of one hub; they share a queue of slices, owned by the hub."""
 
-    __slots__ = ("alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec")
+    __slots__ = (
+        "alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec", "way_s",
+    )  # fmt: skip
 
     room: FreeCapacity  # set when placement adds the group
 
@@ -87,6 +94,7 @@ class GroupOfWorkers:
         self.alive = 0
         self.given = 0  # slices assigned
         self.pending_s = 0.0  # their estimated run time
+        self.way_s = 0.0  # of a message to the hub and back, if that is long enough to count
         self.load = NO_WORKERS  # slices assigned per worker
         self.line: ByLoad | None = None  # the list of its room that contains it …
         self.entry: Place | None = None  # … and its entry there
@@ -112,11 +120,25 @@ class GroupOfWorkers:
             return True
         if estimate_s is None or not self.is_short(estimate_s, prefetch_s):
             return False
-        return self.ahead_s(estimate_s) <= self.alive * prefetch_s and self.given < 256 * self.alive
+        if self.ahead_s(estimate_s) <= self.alive * (prefetch_s + self.way_s):
+            return self.given < 256 * self.alive
+        return self.way_s > 0.0 and self.given < 2 * self.alive
+
+    def is_open(self, prefetch_s: float) -> bool:
+        """Return whether the busy workers may get more work ahead."""
+        if self.ahead_s(0.0) < self.alive * (prefetch_s + self.way_s):
+            return True
+        return self.way_s > 0.0 and self.given < 2 * self.alive
 
     def is_short(self, estimate_s: float, prefetch_s: float) -> bool:
-        """Return whether a slice behind it would wait at most `prefetch_s`; the workers share one queue."""
-        return estimate_s <= self.alive * prefetch_s
+        """Return whether a slice behind it would wait at most `prefetch_s`; the workers share one queue.
+
+        To a hub that is far away, slices are sent ahead that last a few times as long as the way: one for each worker,
+        which would otherwise do nothing while its next slice travels.
+        """
+        if self.way_s and estimate_s <= min(FAR * self.way_s, MOST_FAR_S):
+            return True
+        return estimate_s <= self.alive * (prefetch_s + self.way_s)
 
     def ahead_s(self, estimate_s: float) -> float:
         """Return the work that would wait behind the running slices with one more; all count as equally long."""
@@ -171,6 +193,7 @@ class Hub:
         "unclaimed",
         "unclaimed_until",
         "usage",
+        "way_s",
         "workers",
     )  # fmt: skip
 
@@ -197,6 +220,7 @@ class Hub:
         self.leased_at = now  # arrival of the message from which the hub's lease counts …
         self.stamp = hello.said_at  # … and its send time by the hub's clock; 0: not sent
         self.load = self.memory = self.disk = 0.0
+        self.way_s = 0.0  # measured round trip; 0: not yet
         self.usage: dict[str, WorkerUse] = {}  # by worker, as its latest heartbeat reports it
 
     @property
@@ -217,6 +241,18 @@ class Hub:
     def busy(self) -> int:
         """Number of slots in use."""
         return sum(worker.is_busy for worker in self.workers.values())
+
+    def way_measured(self, way_s: float) -> bool:
+        """Take a measured round trip; return True if that changes how much work may be sent ahead."""
+        self.way_s = way_s or self.way_s
+        way_s = 0.0 if way_s < SHORT_WAY_S else min(way_s, LONG_WAY_S)
+        known = self.groups[0].way_s if self.groups else way_s
+        if abs(way_s - known) <= CHANGED * known:
+            return False
+        for group in self.groups:
+            group.way_s = way_s
+            group.room.place(group)
+        return True
 
     def runs(self, kind: Kind) -> bool:
         """Return whether this hub takes this kind: neither leaving nor drained, it has function, Python and NumPy."""

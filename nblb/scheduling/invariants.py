@@ -149,7 +149,7 @@ def _hub(state: State, hub: Hub) -> None:
         assert group.alive == alive, f"{hub.name} counts {group.alive} workers, has {alive}"
         free, room = group.given < group.alive, group.room
         assert (group in room.free) == free, f"{hub.name} group {group.number} stands in the wrong room"
-        busy = not free and group.ahead_s(0.0) < group.alive * room.prefetch_s
+        busy = not free and group.is_open(room.prefetch_s)
         assert (group in room.ahead) == busy, f"{hub.name} group {group.number} stands in the wrong room"
     for worker in hub.workers.values():
         if worker.held is not None:

@@ -226,6 +226,8 @@ class Liveness:
     def heartbeat(self, hub: Hub, message: Heartbeat, now: float) -> None:
         hub.load, hub.memory, hub.disk = message.load, message.memory, message.disk
         hub.usage = {use.worker: use for use in message.workers}
+        if hub.way_measured(message.way_s):
+            self.state.dispatch_due = True
         if message.at:
             hub.leased_at, hub.stamp, hub.said_at = now, message.at, now
             self.state.send(hub.address, Heartbeat(at=self.state.wall(now), echo=message.at))

@@ -23,7 +23,7 @@ from itertools import chain, islice
 
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.hubs import Assignment, GroupOfWorkers
+from nblb.scheduling.hubs import FAR, MOST_FAR_S, Assignment, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
@@ -86,15 +86,15 @@ class Recall:
     def _look(self, group: GroupOfWorkers, now: float) -> None:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
-        long = 0
+        long, wait_s = 0, self._wait_s + 2.0 * min(FAR * group.way_s, MOST_FAR_S)
         for held in group.hub.in_flight.values():  # in the order of assignment
-            if now - held.given_at < self._wait_s:
+            if now - held.given_at < wait_s:
                 break
             if held.group is not group:
                 continue
             if held.started_at:
                 estimates.at_least(held.record, now - held.started_at, held.items)
-                if held.started_at + self._wait_s <= now and not held.wait:
+                if held.started_at + wait_s <= now and not held.wait:
                     long += 1
                     self._take_for_long(held, now)
             elif not held.recalled:

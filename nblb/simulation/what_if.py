@@ -1,8 +1,8 @@
 """A forecast of what a cluster would do with a load: the real Scheduler with simplified hubs.
 
-There are no faults and no heartbeats (their cost does not depend on the decisions). Messages take LATENCY_S; all that
-arrive within TURN_S are one turn of the core, as in its loop. `stopwatch` measures the core's computing time, so that
-this module reads no clock.
+There are no faults, and no heartbeats but the first (their cost does not depend on the decisions). A message and its
+answer take `Load.way_s`; all that arrive within TURN_S are one turn of the core, as in its loop. `stopwatch` measures
+the core's computing time, so that this module reads no clock.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nblb.protocol.commands import Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Group,
+    Heartbeat,
     Hello,
     HubHello,
     Message,
@@ -34,7 +35,7 @@ from nblb.protocol.messages import (
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
 
-LATENCY_S = 0.0003
+WAY_S = 0.0006  # of a message and its answer
 TURN_S = 0.001
 RECORD_ITEMS = 1000
 NEVER_S = 1e18
@@ -54,6 +55,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     stagger_s: float = 0.0  # each user starts this much after the one before
     seed: int = 0
     prefetch_s: float = 0.020
+    way_s: float = WAY_S  # of a message from the core to a hub, and its answer
 
     def of_user(self, number: int) -> float:
         """The mean length of this user's tasks in seconds."""
@@ -102,6 +104,7 @@ class _Run:
     def __init__(self, load: Load, stopwatch: Callable[[], float]) -> None:
         self.load, self.stopwatch = load, stopwatch
         self.random = Random(load.seed)
+        self.latency_s = load.way_s / 2
         self.now = 0.0
         self.heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.number = self.decisions = self.messages = self.ended = 0
@@ -137,6 +140,7 @@ class _Run:
                 groups=(Group(workers=load.workers),), workers=tuple((name, 0) for name in hub.free),
             )  # fmt: skip
             self.at(0.0, self.to_core, address, hello)
+            self.at(0.0, self.to_core, address, Heartbeat(way_s=load.way_s))
         for n, items in enumerate(_shares(load)):
             self.at(n * load.stagger_s, self._submit, f"user{n}", items, load.of_user(n))
         while self.heap:
@@ -171,9 +175,9 @@ class _Run:
             self.messages += 1
             if type(command.message) is RunTask:
                 self.decisions += 1
-                self.at(self.now + LATENCY_S, self._arrives, self.hubs[command.to], command.message)
+                self.at(self.now + self.latency_s, self._arrives, self.hubs[command.to], command.message)
             elif type(command.message) is StopTask and command.to in self.hubs:
-                self.at(self.now + LATENCY_S, self._stop, self.hubs[command.to], command.message)
+                self.at(self.now + self.latency_s, self._stop, self.hubs[command.to], command.message)
 
     def _submit(self, user: str, items: int, seconds: float) -> None:
         self.users[user] = UserAnswer(user, items, seconds, self.now)
@@ -199,7 +203,7 @@ class _Run:
             if (run.task, run.first, run.attempt) == (message.task, message.first, message.attempt):
                 hub.line.remove(run)
                 back = TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall")
-                self.at(self.now + LATENCY_S, self.to_core, hub.address, back)
+                self.at(self.now + self.latency_s, self.to_core, hub.address, back)
                 return
 
     def _begin(self, hub: _Hub) -> None:
@@ -224,7 +228,7 @@ class _Run:
         user.done_after_s = self.now - user.came_at
         end = TaskFinished(task=run.task, attempt=run.attempt, first=run.first, items=run.items, payload=RESULT,
                            duration_s=duration, worker=worker)  # fmt: skip
-        self.at(self.now + LATENCY_S, self.to_core, hub.address, end)
+        self.at(self.now + self.latency_s, self.to_core, hub.address, end)
         self._begin(hub)
 
     def _answer(self) -> WhatIf:

@@ -6,7 +6,7 @@ import pytest
 
 from nblb.protocol.messages import Group, HubHello
 from nblb.scheduling.fair_share import FairShare
-from nblb.scheduling.hubs import NO_WORKERS, GroupOfWorkers, Hub, Worker
+from nblb.scheduling.hubs import FAR, LONG_WAY_S, MOST_FAR_S, NO_WORKERS, SHORT_WAY_S, GroupOfWorkers, Hub, Worker
 from nblb.scheduling.placement import Placement
 
 PREFETCH_S = 0.010
@@ -73,3 +73,28 @@ def test_a_lease_counts_from_what_the_hub_counts_from() -> None:
     assert there.lease_from == 7.0  # it says nothing of its clock
     there.stamp = 3.0
     assert there.lease_from == 5.0
+
+
+def test_to_a_hub_that_is_far_away_one_slice_a_worker_is_sent_ahead() -> None:
+    far = hub()
+    (group,) = far.groups
+    group.workers_changed(2)
+    assert not far.way_measured(SHORT_WAY_S / 2)
+    group.work_changed(2, 0.1)
+    assert not group.has_room(0.05, PREFETCH_S)
+    assert far.way_measured(0.02)
+    assert not far.way_measured(0.021), "what changes little changes nothing"
+    assert group.has_room(0.05, PREFETCH_S)
+    assert not group.has_room(0.021 * FAR, PREFETCH_S), "of a long task the way is a small part"
+    group.work_changed(2, 0.1)
+    assert not group.has_room(0.05, PREFETCH_S)
+    assert group.has_room(0.001, 0.05)
+
+
+def test_no_user_waits_long_for_work_ahead_however_far_a_hub_is() -> None:
+    far = hub()
+    (group,) = far.groups
+    group.workers_changed(1)
+    far.way_measured(100.0)
+    assert group.way_s == LONG_WAY_S
+    assert not group.is_short(MOST_FAR_S + LONG_WAY_S + PREFETCH_S + 0.001, PREFETCH_S)

@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from nblb.scheduling.hubs import Hub
 from nblb.simulation.what_if import Load, what_if
 
 
@@ -44,3 +45,22 @@ def test_short_tasks_travel_in_batches() -> None:
 def test_the_same_load_gives_the_same_answer() -> None:
     load = Load(users=3, hubs=2, workers=2, tasks=100, seconds=0.3, seed=4)
     assert what_if(load, lambda: 0.0) == what_if(load, lambda: 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(0.005, 0.9), (0.05, 0.9), (0.2, 0.9), (1.0, 0.9)])
+def test_workers_20_ms_away_are_as_busy_as_others(seconds: float, least: float) -> None:
+    load = Load(users=2, hubs=2, workers=4, tasks=int(40 / seconds), seconds=seconds, spread=0.2, way_s=0.02)
+    assert what_if(load, lambda: 0.0).utilisation > least
+
+
+def test_without_the_measured_way_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "way_measured", lambda _hub, _way_s: False)
+    load = Load(users=1, hubs=1, workers=2, tasks=400, seconds=0.05, spread=0.0, way_s=0.02)
+    assert what_if(load, lambda: 0.0).utilisation < 0.8
+
+
+def test_who_comes_later_does_not_wait_for_work_that_was_sent_far_ahead() -> None:
+    load = Load(users=2, hubs=1, workers=4, tasks=2000, seconds=0.05, stagger_s=2.0, way_s=0.02)
+    answer = what_if(load, lambda: 0.0)
+    assert answer.utilisation > 0.9
+    assert answer.users[1].first_start_s < 0.2

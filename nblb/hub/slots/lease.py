@@ -8,7 +8,11 @@ the same rate. On the core's own computer, the lease also goes on while the core
 
 from __future__ import annotations
 
+from collections import deque
+
 from nblb.protocol.messages import Welcome
+
+MEASURED = 8  # latest heartbeats, of which the quickest tells the way: others have waited for a busy core
 
 
 class CoreLease:
@@ -30,6 +34,7 @@ class CoreLease:
         self._greeted = 0.0  # when the last hello was sent; acknowledgements of earlier messages are void
         self._declared = 0.0  # `_acknowledged` at that time
         self._lease_runs = False
+        self._round_trips: deque[float] = deque(maxlen=MEASURED)
         self._echoes = False  # this core acknowledges heartbeats
 
     @property
@@ -42,8 +47,15 @@ class CoreLease:
         if not self._echoes:
             self._acknowledged = now
 
-    def acknowledge(self, at: float) -> None:
+    @property
+    def way_s(self) -> float:
+        """The shortest of the latest round trips; 0 if none was measured."""
+        return min(self._round_trips, default=0.0)
+
+    def acknowledge(self, at: float, now: float) -> None:
         """Extend the lease: the core has received the heartbeat sent at this time."""
+        if self.is_up and self._greeted <= at <= now:
+            self._round_trips.append(now - at)
         if self.is_up and at >= self._greeted and at > self._acknowledged:
             self._acknowledged = at
             self._lease_runs, self.is_over = True, False
@@ -106,6 +118,7 @@ class CoreLease:
         if self.is_up:
             self.apart_since = now
         self.is_up = False
+        self._round_trips.clear()
 
     def forgive(self) -> None:
         """Suspend the lease until the next Welcome: the core's process has ended, so it cannot reassign our work."""

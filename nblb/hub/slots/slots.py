@@ -123,7 +123,7 @@ class Slots:
             StopHub: self._stop_hub,
             Welcome: self._welcome,
             Refused: self._refused,
-            Heartbeat: lambda message, _now: self._lease.acknowledge(message.echo),
+            Heartbeat: lambda message, now: self._lease.acknowledge(message.echo, now),
         }
         self._from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             WorkerStarted: self._worker_started,
@@ -418,7 +418,10 @@ class Slots:
         if hello:
             self._in_flight.out.append(Send(CORE, self._hub_hello(now)))
         if heartbeat:
-            self._say(Heartbeat(load=self.load, memory=self.memory, disk=self.disk, workers=self.usage, at=now))
+            way_s = round(self._lease.way_s, 6)
+            self._say(
+                Heartbeat(load=self.load, memory=self.memory, disk=self.disk, workers=self.usage, at=now, way_s=way_s)
+            )
         if lease_is_over:
             self._in_flight.out.append(
                 Log("warning", "the core has acknowledged nothing for long: what runs is stopped")

@@ -76,3 +76,4 @@ class Heartbeat(Message):
     workers: tuple[WorkerUse, ...] = ()  # hub: its workers
     at: float = 0.0  # the sender's clock
     echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers
+    way_s: float = 0.0  # hub: the shortest round trip of its latest heartbeats; 0: not measured yet

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from nblb.hub.slots.lease import CoreLease
+from nblb.hub.slots.lease import MEASURED, CoreLease
 from nblb.protocol.commands import Log, Send
 from nblb.protocol.messages import Heartbeat, HubHello, Message, RunTask, TaskStopped, Welcome
 from nblb.scheduling.scheduler import Scheduler
@@ -39,7 +39,7 @@ def test_the_lease_counts_from_what_was_acknowledged() -> None:
     assert over_at(tie()) == 100.0 + TERM_S
     later = tie()
     later.received(108.0)
-    later.acknowledge(105.0)
+    later.acknowledge(105.0, 105.0)
     assert over_at(later) == 105.0 + TERM_S
     assert later.is_over
     assert later.leased_at == 0.0
@@ -49,8 +49,8 @@ def test_words_that_acknowledge_nothing_extend_nothing() -> None:
     one = tie()
     for now in range(102, 112):
         one.received(float(now))
-        one.acknowledge(0.0)
-    one.acknowledge(99.0)
+        one.acknowledge(0.0, 0.0)
+    one.acknowledge(99.0, 99.0)
     assert over_at(one) == 100.0 + TERM_S
 
 
@@ -72,9 +72,9 @@ def test_a_hello_makes_void_what_was_said_before() -> None:
     one.greet(107.0)
     one.received(108.0)
     assert one.welcome(Welcome(core="c", epoch=1, name="n", echo=100.0), 108.0)
-    one.acknowledge(106.0)  # an answer that was on its way for long: the core counts from 100 again
+    one.acknowledge(106.0, 106.0)  # an answer that was on its way for long: the core counts from 100 again
     assert one.leased_at == 100.0
-    one.acknowledge(107.5)
+    one.acknowledge(107.5, 107.5)
     assert one.leased_at == 107.5
 
 
@@ -89,7 +89,7 @@ def test_what_is_over_begins_again_with_the_next_acknowledgement() -> None:
     one.received(112.9)
     assert one.check(113.0)[2]
     assert one.is_over
-    one.acknowledge(112.9)
+    one.acknowledge(112.9, 112.9)
     assert not one.is_over
     assert one.leased_at == 112.9
 
@@ -182,3 +182,16 @@ def _due(line: list[tuple[float, Message]], now: float) -> list[Message]:
     due = [word for at, word in line if at <= now]
     line[:] = [word for word in line if word[0] > now]
     return due
+
+
+def test_the_way_is_the_quickest_of_the_latest_answers() -> None:
+    one = tie()
+    assert one.way_s == 0.0
+    for at, took in ((101.0, 0.3), (102.0, 0.02), (103.0, 0.05)):
+        one.acknowledge(at, at + took)
+    assert one.way_s == pytest.approx(0.02)
+    for n in range(MEASURED):
+        one.acknowledge(104.0 + n, 104.0 + n + 0.1)
+    assert one.way_s == pytest.approx(0.1), "the way may have become longer"
+    one.drop(120.0)
+    assert one.way_s == 0.0, "the next line may be another one"
