@@ -6,10 +6,12 @@ cluster's name; a hub's file is `NAME.hub.json`, so that a person and a hub of o
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,17 @@ from nblb.access.private_file import make_private_folder, read_private, write_pr
 from nblb.access.secret import Secret
 from nblb.errors import NotAllowed, ParametersError
 
+log = logging.getLogger("nblb")
+
 FORMAT = 1
 SEPARATOR = "#"  # between an address and the connection file that has its keys
 SUFFIX, HUB_SUFFIX = ".json", ".hub.json"
 HOW_TO_JOIN = (
     "ask the cluster's owner for the line that 'nblb invite NAME' prints, and run 'nblb join LINE' on this computer"
 )
+
+
+_told: set[Path] = set()  # refused files that this process has warned of
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class ConnectionFile:
     public_key: str
     secret_key: Secret = field(repr=False)
     core: str = ""  # id of the cluster
+    refused: str = ""  # why the core has refused this key when it was used last; "" if it has not
     path: Path = Path()
 
     @property
@@ -71,9 +79,22 @@ class ConnectionFile:
             "server_key": self.server_key,
             "public_key": self.public_key,
             "secret_key": self.secret_key.reveal(),
+            **({"refused": self.refused} if self.refused else {}),
         }
         write_private(path, json.dumps(content, indent=1).encode())
         return ConnectionFile(**{**self.__dict__, "path": path})
+
+    def note_refusal(self, reason: str) -> None:
+        """Record in the file why the core refuses this key, or with "" that it does not; keeps the file's age.
+
+        Of several files for one core, one that was refused is the last choice (`of_host`).
+        """
+        with contextlib.suppress(OSError, NotAllowed, ParametersError):  # removed meanwhile, or on a full disk
+            now = read(self.path)
+            if now.public_key == self.public_key and bool(now.refused) != bool(reason):
+                age = self.path.stat()
+                replace(now, refused=reason).save(self.path)
+                os.utime(self.path, ns=(age.st_atime_ns, age.st_mtime_ns))
 
 
 def folder() -> Path:
@@ -127,7 +148,8 @@ def _fields(text: bytes) -> dict[str, Any] | None:
             return None
         if any(len(key) != 40 for key in (texts["server_key"], texts["public_key"], secret.reveal())):
             return None
-        return {**texts, **ports, "role": content["role"], "core": content.get("core", ""), "secret_key": secret}
+        rest = {"role": content["role"], "core": content.get("core", ""), "refused": str(content.get("refused", ""))}
+        return {**texts, **ports, **rest, "secret_key": secret}
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -165,14 +187,46 @@ def named(cluster: str, role: str = "") -> Path:
 
 
 def of_host(host: str, name: str = "", role: str = "") -> Path | None:
-    """Return the file of a cluster whose core is at this host, with this name if one is given; None without one."""
-    for cluster, path in known(role).items():
-        if name and cluster != name:
+    """Return the file of a cluster whose core is at this host, with this name if one is given; None without one.
+
+    Of several it is the first of `all_of_host`.
+    """
+    found = all_of_host(host, name, role)
+    if len(found) > 1 and not found[0].refused:
+        for other in found[1:]:
+            if other.refused and other.path not in _told:
+                _told.add(other.path)
+                log.warning("the key in %s was refused (%s); the one of %r in %s is used",
+                            other.path, other.refused, found[0].name, found[0].path)  # fmt: skip
+    return found[0].path if found else None
+
+
+def all_of_host(host: str, name: str = "", role: str = "") -> list[ConnectionFile]:
+    """Return the files of clusters whose core is at this host, in the order in which they should be tried.
+
+    With a name: only those of that name, the file's own before the cluster's. Those that the core has refused come
+    last, and newer files before older ones. A file that cannot be used is left out, unless there is no other.
+    """
+    found: list[tuple[bool, bool, int, ConnectionFile]] = []
+    problem: NotAllowed | ParametersError | None = None
+    for called, path in known(role).items():
+        try:
+            theirs, changed_at = read(path), path.stat().st_mtime_ns
+        except (NotAllowed, ParametersError) as error:
+            if not name or called == name:
+                problem = problem or error
             continue
-        theirs = read(path).host
-        if theirs == host or _addresses(theirs) & _addresses(host):
-            return path
-    return None
+        except OSError:  # just removed
+            continue
+        if name and name not in (called, theirs.cluster):
+            continue
+        if theirs.host == host or _addresses(theirs.host) & _addresses(host):
+            found.append((called != name, bool(theirs.refused), -changed_at, theirs))
+    if not found and problem is not None:
+        raise problem
+    named_first = bool(name)
+    found.sort(key=lambda each: (each[1], each[0] if named_first else False, each[2]))
+    return [each[3] for each in found]
 
 
 def _addresses(host: str) -> set[str]:

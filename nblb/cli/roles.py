@@ -108,16 +108,28 @@ def hub(options: argparse.Namespace) -> int:
 
     parameters = settings(options, "hub").admitting(options.only)
     worker_hub = WorkerHub(parameters, options.workers, options.core)
-    for name, function in _functions(options.tasks).items():
-        worker_hub.add_packed(name, function)
+    functions = _functions(options.tasks)
     _collect_less_often()
     child_processes.adopt()
-    with _role(options, parameters, "hub", worker_hub.stop) as presence:
-        worker_hub.run()
-        if worker_hub.restarts:
-            _start_again(presence)
-    if worker_hub.refusal:
-        raise NotAllowed(f"the core refuses this hub: {worker_hub.refusal}")
+
+    def stop() -> None:
+        worker_hub.stop()  # of the hub that runs now
+
+    with _role(options, parameters, "hub", stop) as presence:
+        tried, refusal = set[str](), ""
+        while worker_hub.parameters.connection not in tried:
+            tried.add(worker_hub.parameters.connection)
+            for name, function in functions.items():
+                worker_hub.add_packed(name, function)
+            worker_hub.run()
+            if worker_hub.restarts:
+                _start_again(presence)
+            refusal = worker_hub.refusal
+            if not refusal or not worker_hub.parameters.connection:
+                break
+            worker_hub = WorkerHub(parameters, options.workers, options.core)  # with another key, if there is one
+    if refusal:
+        raise NotAllowed(f"the core refuses this hub: {refusal}")
     return 0
 
 

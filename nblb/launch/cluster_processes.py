@@ -171,7 +171,7 @@ def start(
     chosen = settle(parameters, name)
     chosen.groups(workers)  # raises for a wrong number or engine before anything is started
     chosen.check_engines()
-    chosen = with_connection(chosen)
+    chosen = one_shot.let_in(chosen)
     started = Started(chosen)
     if chosen.connection:
         return _join_remote(chosen, workers, started)
@@ -214,7 +214,7 @@ def connect(parameters: Source = None) -> Cluster:
     --------
     >>> cluster = lb.connect("parameters.json")
     """
-    chosen = with_connection(settle(parameters))
+    chosen = one_shot.let_in(settle(parameters))
     one_shot.find(chosen)  # knows best why there is none
     return join(chosen, Started(chosen, notes=list(filter(None, [notes.security(chosen)]))))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nblb import errors
 from nblb.access import connection_file
 from nblb.client.connection.locate import find_core
-from nblb.errors import LoadBalancerUnreachable, NblbError
+from nblb.errors import LoadBalancerUnreachable, NblbError, NotAllowed
 from nblb.host import account
 from nblb.protocol.messages import (
     Administer,
@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
     RemoveHub,
     ScaleHub,
     StopCore,
+    Welcome,
     client_to_core,
     core_to_client,
 )
@@ -48,13 +49,56 @@ def find(parameters: Parameters) -> tuple[str, CoreFile | None]:
     LoadBalancerUnreachable
         There is no core, or it has ended.
     """
-    parameters = with_connection(parameters)
+    parameters = let_in(parameters)
     if parameters.connection:
         return find_core(parameters), None
     core = find_core_file(parameters)
     if core is not None and core.stale:
         raise LoadBalancerUnreachable(f"{core.stale} (it was {core.addresses.get('clients')}); {HOW_TO_START}")
     return find_core(parameters), core
+
+
+def let_in(parameters: Parameters) -> Parameters:
+    """Returns the parameters with the connection file of their cluster; of several, one that the core accepts.
+
+    Only where this account has several for the address of LB_IP are they tried: a refused one is left for the next.
+    """
+    tried = set[str]()
+    while True:
+        chosen = with_connection(parameters)
+        several = chosen.connection and not parameters.connection and _has_several(parameters)
+        if not several or chosen.connection in tried:
+            return chosen  # all are refused: the caller gets the reason
+        tried.add(chosen.connection)
+        try:
+            welcome(find_core(chosen))
+        except NotAllowed:
+            continue  # which the file has recorded
+        except NblbError:
+            pass
+        return chosen
+
+
+def _has_several(parameters: Parameters) -> bool:
+    return len(connection_file.all_of_host(parameters.LB_IP, parameters.LB_NAME)) > 1
+
+
+def welcome(address: str, timeout_s: float = 5.0) -> Welcome:
+    """Returns the core's answer to a hello; raises its refusal, or LoadBalancerUnreachable."""
+    until = time.monotonic() + timeout_s
+    line = dial(address, client_to_core, core_to_client, files=False)
+    try:
+        line.send([Hello(client=uuid.uuid4().hex, user=account(), host=socket.gethostname(), pid=os.getpid())])
+        while (left := until - time.monotonic()) > 0:
+            for said in line.receive(left):
+                if isinstance(said, Refused):
+                    raise _error(said.kind, said.reason)
+                if isinstance(said, Welcome):
+                    return said
+    finally:
+        line.close()
+    plain, _ = connection_file.split(address)
+    raise LoadBalancerUnreachable(f"no core answers at {plain} within {timeout_s:g} s: it does not run, or a firewall")
 
 
 def ask(address: str, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 5.0) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,43 @@ def test_other_files_are_refused(change: tuple[str, str]) -> None:
     assert "s" * 40 not in str(caught.value)
     with pytest.raises(ParametersError, match="cannot be read as a connection file"):
         connection_file.read(path.with_name("missing.json"))
+
+
+def test_of_several_for_one_core_the_named_then_the_newest_that_is_not_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old, new, other = made(), made(cluster="lab2"), made(cluster="elsewhere", host="192.0.2.8")
+    for file, age in ((old, 1), (new, 2), (other, 3)):
+        os.utime(file.path, (age, age))
+    host = "192.0.2.9"
+    assert connection_file.of_host(host) == new.path
+    assert connection_file.of_host(host, "lab") == old.path
+    new.note_refusal("it was revoked (laptop lost)")
+    assert connection_file.read(new.path).refused == "it was revoked (laptop lost)"
+    assert new.path.stat().st_mtime == 2, "its age stays"
+    assert connection_file.of_host(host) == old.path
+    assert "laptop lost" in caplog.text
+    assert str(old.path) in caplog.text
+    old.note_refusal("expired")
+    assert connection_file.of_host(host) == new.path, "all are refused: the newest, whose refusal the caller gets"
+    old.note_refusal("")
+    assert [file.path for file in connection_file.all_of_host(host)] == [old.path, new.path]
+
+
+def test_a_file_that_cannot_be_used_is_left_for_another() -> None:
+    good, bad = made(), made(cluster="bad")
+    bad.path.chmod(0o644)
+    assert connection_file.of_host("192.0.2.9") == good.path
+    good.path.unlink()
+    with pytest.raises(NotAllowed, match="can be read by other accounts"):
+        connection_file.of_host("192.0.2.9")
+
+
+def test_a_refusal_is_not_written_into_a_file_with_another_key() -> None:
+    file = made()
+    joined_anew = replace(file, public_key="n" * 40).save(file.path)
+    file.note_refusal("the old key was revoked")
+    assert connection_file.read(file.path) == joined_anew
+    file.path.unlink()
+    file.note_refusal("gone")
+    assert not file.path.exists()

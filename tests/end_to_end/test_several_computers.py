@@ -236,6 +236,25 @@ print(json.dumps(raised(lambda: square.submit(2).result(timeout=20))))
         made.other.file(f"config/nblb/clusters/{name}.json").unlink()
 
 
+def test_of_two_identities_at_one_core_the_one_that_is_not_refused_is_used(made: Computers) -> None:
+    made.join(made.other, "dora", known_as="newest")
+    file = made.other.write("there.json", json.dumps({"LB_IP": made.core.ip}))
+    who = CLIENT.replace('lb.connect(sys.argv[1] if len(sys.argv) > 1 else "lab")', 'lb.connect("there.json")')
+    try:
+        assert made.other.python(who + "print(cluster.user)\n").stdout.split() == ["dora"]
+        made.at_core("users", "revoke", "dora", "--reason", "left")
+        for command in (("status", "-p", file), ("users", "-p", file)):
+            said = made.other.nblb(*command)
+            assert "was revoked (left)" in said.stderr, "a sentence says which key is not used any more"
+        said = made.other.python(who + "print(cluster.user, square.submit(3).result())\n")
+        assert said.stdout.split() == ["anna", "9"]
+        refused = made.other.nblb("status", "--cluster", "newest", check=False)
+        assert refused.returncode == 1, "the one that was named is used, and no other"
+        assert "was revoked (left)" in refused.stderr
+    finally:
+        made.other.file("config/nblb/clusters/newest.json").unlink()
+
+
 def test_a_cable_that_is_cut_in_the_middle(made: Computers) -> None:
     """The hub's lease ends before the core gives its work to others; mended, all of it is done once."""
     job = made.other.popen(sys.executable, "-c", CLIENT + """

@@ -10,7 +10,7 @@ import zmq
 
 from nblb.access.connection_file import ConnectionFile, split
 from nblb.protocol.framing import Codec
-from nblb.protocol.messages import Refused
+from nblb.protocol.messages import Refused, Welcome
 from nblb.transport.curve.keys import KeyPair, identify
 from nblb.transport.line import Line
 
@@ -38,6 +38,7 @@ class CurveLine(Line):
         self._dial_again_at: float | None = None
         self._refused: Refused | None = None  # to be received next
         self._told = ""
+        self._is_let_in = not found.refused
         super().__init__(self._plain, speaks, hears, max_message_mb)
         self.address = found.address(door)
 
@@ -57,6 +58,13 @@ class CurveLine(Line):
         if self._refused is not None:
             messages.append(self._refused)
             self._refused = None
+        for message in messages:
+            if type(message) is Refused and message.kind == "NotAllowed":
+                self.connection_file.note_refusal(message.reason)
+                self._is_let_in = False
+            elif type(message) is Welcome and not self._is_let_in:
+                self.connection_file.note_refusal("")
+                self._is_let_in = True
         return messages
 
     def _note_event(self, event: int, value: int) -> None:
