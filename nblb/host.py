@@ -19,6 +19,13 @@ from pathlib import Path
 
 from nblb import cgroup
 
+#: Variable that says that this is a job -> variable with its cores here: Slurm, PBS, LSF, Grid Engine
+JOBS = {
+    "SLURM_JOB_ID": "SLURM_CPUS_ON_NODE",
+    "PBS_JOBID": "NCPUS",
+    "LSB_JOBID": "LSB_DJOB_NUMPROC",
+    "SGE_TASK_ID": "NSLOTS",
+}
 NETWORK_FILE_SYSTEMS = frozenset(
     """9p afs beegfs ceph cifs fuse.glusterfs fuse.sshfs glusterfs gpfs lustre nfs nfs4 orangefs smb2 smb3 smbfs
     """.split()  # noqa: SIM905  a list of words reads better in one line
@@ -42,8 +49,22 @@ def cores() -> int:
         usable = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         usable = os.cpu_count() or 1
+    usable = min(usable, _cores_of_job() or usable)
     quota = cgroup.cores()
     return min(usable, max(1, math.ceil(quota))) if quota < usable else usable
+
+
+def _cores_of_job() -> int:
+    """Return how many cores of this computer a batch system has given to this job; 0 outside one, or if unknown.
+
+    Many batch systems do not bind a job to its cores, so its affinity would be the whole computer.
+    """
+    for job, number in JOBS.items():
+        if os.environ.get(job):
+            given = os.environ.get(number, "").strip()
+            if given.isdecimal() and int(given) > 0:
+                return int(given)
+    return 0
 
 
 def is_alive(pid: int, began_at: int = 0) -> bool:

@@ -33,10 +33,10 @@ set -e
 hostname {name}
 mount --make-rprivate /
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-mount -t tmpfs -o mode=755 tmpfs {home}
+{own_home}
 ip link set lo up
 i=0; while [ $i -lt {burnt} ]; do /bin/true; i=$((i+1)); done
-touch {home}/ready
+touch {home}/ready-{number}
 trap 'exit 0' TERM
 while :; do sleep 3600 & wait $!; done
 """
@@ -64,17 +64,20 @@ def _ip(*words: str, at: int | None = None) -> None:
 class Host:
     """One computer; `init` is its first process, as this computer knows it."""
 
-    def __init__(self, number: int, home: Path, switch: int) -> None:
+    def __init__(self, number: int, home: Path, switch: int, shares_home: bool = False) -> None:
         self.ip, self.home = f"{NET}.{number}", home
         self._switch, self._port = switch, f"port{number}"
-        script = INIT.format(name=SAME_NAME, home=home, burnt=BURNT_PIDS * (number - 1))
+        own_home = "" if shares_home else f"mount -t tmpfs -o mode=755 tmpfs {home}"
+        script = INIT.format(
+            name=SAME_NAME, home=home, own_home=own_home, number=number, burnt=BURNT_PIDS * (number - 1)
+        )
         self._unshared = subprocess.Popen(
             ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", script],
             env={"PATH": PATH}, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.init = wait_until(self._first_child, 10, "the first process of a host")
-        wait_until(lambda: self.file("ready").exists(), 20, "a host is up")
+        wait_until(lambda: self.file(f"ready-{number}").exists(), 20, "a host is up")
         _ip(
             "link",
             "add",
@@ -193,9 +196,9 @@ class Lab:
         _ip("link", "set", "sw", "up", at=switch)
         self.hosts: list[Host] = []
 
-    def add(self) -> Host:
-        """One more host."""
-        self.hosts.append(Host(len(self.hosts) + 1, self.home, self._switch))
+    def add(self, shares_home: bool = False) -> Host:
+        """One more host; `shares_home`: with the same home as the others that share it, as on a server of files."""
+        self.hosts.append(Host(len(self.hosts) + 1, self.home, self._switch, shares_home))
         return self.hosts[-1]
 
     def down(self) -> None:
@@ -208,7 +211,7 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(number: int = 2) -> Iterator[Sequence[Host]]:
+def lab(number: int = 2, shares_home: bool = False) -> Iterator[Sequence[Host]]:
     """Hosts for a test, which is skipped with the reason where there can be none."""
     reason = missing()
     if reason:
@@ -216,7 +219,7 @@ def lab(number: int = 2) -> Iterator[Sequence[Host]]:
     made = Lab()
     try:
         for _ in range(number):
-            made.add()
+            made.add(shares_home)
         yield made.hosts
     finally:
         made.down()

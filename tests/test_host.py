@@ -95,3 +95,30 @@ def test_a_short_folder_that_another_account_has_made_is_not_used(
     (bases[1] / f"nblb-{os.getuid()}").symlink_to(tmp_path)
     monkeypatch.setattr(host, "SHORT_FOLDERS", tuple(map(str, bases)))
     assert host.short_folder() == bases[2] / f"nblb-{os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"},
+        {"PBS_JOBID": "7.lab", "NCPUS": "1"},
+        {"LSB_JOBID": "7", "LSB_DJOB_NUMPROC": "1"},
+        {"SGE_TASK_ID": "undefined", "NSLOTS": "1"},
+    ],
+)
+def test_a_batch_job_has_the_cores_that_it_was_given(job: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (name for pair in host.JOBS.items() for name in pair):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(64), raising=False)
+    monkeypatch.setattr(host.cgroup, "cores", lambda: 64.0)
+    assert host.cores() == 64
+    number = list(job)[1]
+    monkeypatch.setenv(number, "1")
+    assert host.cores() == 64, "somebody has set that variable outside a job"
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert host.cores() == 1
+    monkeypatch.setenv(number, "1000")
+    assert host.cores() == 64
+    monkeypatch.setenv(number, "many")
+    assert host.cores() == 64

@@ -48,7 +48,13 @@ class CoreFile:
 
     @property
     def is_on_another_computer(self) -> bool:
-        return self.about.get("host") not in {None, socket.gethostname()}
+        """True for a core of a computer that shares this folder; its name may be the same as this one's."""
+        if self.about.get("host") not in {None, socket.gethostname()}:
+            return True
+        process = str(self.about.get("process", ""))
+        if not transfer.is_handed_over(process) or transfer.is_of_this_boot(process):
+            return False
+        return not self._has_unlocked()  # else it ran here before this computer was started again
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -72,13 +78,12 @@ class CoreFile:
     def _has_ended(self) -> bool:
         """Return True if the core's process is known to have ended; its pid may be another program's by now."""
         process = str(self.about.get("process", ""))
-        if not (self.pid > 0 and is_alive(self.pid)) or transfer.has_ended(process):
-            return True
         if transfer.is_of_this_boot(process):
-            return False
-        # The computer or container has been restarted since, or an older nblb has written the file: pids mean
-        # nothing, but a core locks its state folder as long as it runs.
-        return self._has_unlocked()
+            return transfer.has_ended(process)
+        # The computer or container has been restarted since, or it is another one of the same name, or an older nblb
+        # has written the file: pids mean nothing, but a core locks its state folder as long as it runs.
+        is_older = not transfer.is_handed_over(process)
+        return (is_older and not (self.pid > 0 and is_alive(self.pid))) or self._has_unlocked()
 
     def _has_unlocked(self) -> bool:
         return is_free(Path(str(self.about.get("state_dir") or "/nowhere")) / LOCK)

@@ -93,3 +93,19 @@ def test_a_core_of_an_older_nblb_is_found_by_the_environment_of_its_process(
         assert found is not None
         assert (found.pid, found.runtime_dir, found.stale) == (core.pid, folder, "")
         core.kill()
+
+
+def test_a_core_of_another_computer_with_the_same_name_and_home(tmp_path: Path) -> None:
+    """Its pid means nothing here, and its files must not be taken away: the lock on the state folder decides."""
+    lock = tmp_path / LOCK
+    lock.touch()
+    here = transfer.process_name()
+    there = f"{int(here[:8], 16) ^ 1:08x}{here[8:]}"
+    core = written(tmp_path, pid=dead_pid(), process=there, state_dir=str(tmp_path))
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert core.stale == ""
+        assert core.is_on_another_computer
+    assert core.stale, "it ran here before the computer was started again, or has ended there"
+    assert not core.is_on_another_computer
+    assert not written(tmp_path, process=here, state_dir=str(tmp_path)).is_on_another_computer
