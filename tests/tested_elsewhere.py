@@ -118,6 +118,8 @@ TESTED_ELSEWHERE = {
     "hub/slots/attempts": ("tests/hub/slots/test_slots.py", SLOTS),
     "hub/slots/in_flight": ("tests/hub/slots/test_slots.py", SLOTS),
     "hub/slots/workers": ("tests/hub/slots/test_slots.py", SLOTS),
+    "launch/doctor/checks": ("tests/launch/doctor/test_network.py", "runs all checks, which that test does"),
+    "launch/doctor/finding": ("tests/launch/doctor/test_computer.py", "is a line of the checks, which that test reads"),
     "launch/one_shot": ("tests/launch/test_cluster_processes.py", CLUSTER),
     "launch/roles": ("tests/launch/test_cluster_processes.py", PROCESS),
     "launch/seed_names": ("tests/end_to_end/test_documentation.py", "keeps the seed's names, which its examples call"),

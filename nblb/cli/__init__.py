@@ -18,7 +18,7 @@ from nblb._version import __version__
 from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
 from nblb.user_text import clean
 
-MODULES = ("cluster", "access", "roles", "doctor", "report", "demo", "bench", "simulate")
+MODULES = ("cluster", "access", "roles", "service", "doctor", "report", "demo", "bench", "simulate")
 
 LONGEST = 20_000  # characters of an error, which may contain the end of a log
 WRONG, UNREACHABLE, RUNS_ALREADY = 1, 3, 4

@@ -1,4 +1,4 @@
-"""The command that looks for what is wrong with the files of a cluster."""
+"""The command that looks for what is wrong with a cluster: its computer and network, or the files of its journal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nblb.cli.command import Commands, add, show
-from nblb.errors import NblbError
+from nblb.cli.command import Commands, add, settings, show
 from nblb.parameters import load
 
 if TYPE_CHECKING:
@@ -19,7 +18,9 @@ MOST_SHOWN = 20  # bad files; --json has all
 
 
 def register(commands: Commands) -> None:
-    command = add(commands, "doctor", doctor, "check the files of a cluster that does not run", data=True)
+    command = add(commands, "doctor", doctor, "check what may keep a cluster from working", data=True)
+    command.add_argument("--from", dest="hosts", action="append", default=[], metavar="USER@MACHINE",
+                         help="check from this computer as well, over ssh, that the core can be reached")  # fmt: skip
     command.add_argument("--journal", action="store_true", help="check the rows and payload files of the journal")
     command.add_argument(
         "--export", type=Path, metavar="FOLDER", help="write the results that can be read to this folder"
@@ -30,14 +31,15 @@ def register(commands: Commands) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Check the journal of a cluster that does not run; export what it has, or repair it.
+    """Check keys, ports, firewalls, clocks, versions, limits, file systems, proxies and units, a line each.
 
-    With --journal: 0 if the journal is sound or was repaired, 1 if something is damaged.
+    With --journal, --export or --repair it checks the journal of a cluster that does not run instead, exports what it
+    has, or repairs it. Exit code 1: something does not work, or is damaged.
     """
+    if not (options.journal or options.export or options.repair):
+        return _check_up(options)
     from nblb.broker.journal.examine import Examination
 
-    if not (options.journal or options.export or options.repair):
-        raise NblbError("say what to check: nblb doctor --journal")
     folder = load(options.parameters).state_dir
     done: dict[str, Any] = {}
     with closing(Examination(folder)) as examination:
@@ -52,6 +54,15 @@ def doctor(options: argparse.Namespace) -> int:
         report.rows, report.damaged = rows, damaged
     show(options, {**asdict(report), "sound": report.is_sound, **done}, lambda: _text(report, done))
     return 0 if report.is_sound or "repaired" in done else 1
+
+
+def _check_up(options: argparse.Namespace) -> int:
+    """Run all checks of this computer, its network and the cluster, and print a line for each finding."""
+    from nblb.launch.doctor.checks import all_findings
+
+    found = all_findings(settings(options), options.hosts)
+    show(options, [finding._asdict() for finding in found], lambda: "\n".join(map(str, found)))
+    return 1 if any(finding.level == "fail" for finding in found) else 0
 
 
 def _text(report: Report, done: dict[str, Any]) -> str:

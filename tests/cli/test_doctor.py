@@ -45,6 +45,12 @@ def test_a_damaged_one_is_exported_and_repaired(folder: Path, capsys: pytest.Cap
     assert doctor(folder, "--journal") == 0
 
 
-def test_without_anything_to_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor(folder) == 1
-    assert "nblb doctor --journal" in capsys.readouterr().err
+def test_without_options_it_checks_what_may_keep_the_cluster_from_working(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor(folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} <= {"ok", "warn"}
+    assert {"versions", "limits", "disk", "files", "core", "proxies", "units"} <= {line.split()[1] for line in lines}
+    assert doctor(folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["subject"] == "versions"
