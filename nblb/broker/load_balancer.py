@@ -37,13 +37,14 @@ from nblb.broker.journal.lost_files import without_lost
 from nblb.broker.journal.memory import MemoryJournal
 from nblb.broker.json_door import handle_json
 from nblb.broker.outgoing import Backpressure, Outgoing
+from nblb.broker.output_delivery import OutputDelivery
 from nblb.broker.output_folder import OutputFolder
 from nblb.broker.policy import policy
 from nblb.broker.task_list import TaskPages
 from nblb.errors import JournalError
 from nblb.host import account
 from nblb.parameters import Parameters, Source, load
-from nblb.protocol.commands import Command, Drop, Halt, Log, NameFiles, Record, Send
+from nblb.protocol.commands import Command, Drop, Halt, KeepOutput, Log, NameFiles, Record, Send, TellOutput
 from nblb.protocol.journal_entries import TaskForgotten
 from nblb.protocol.messages import Answer, CallTold, Failure, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
@@ -157,6 +158,9 @@ class LoadBalancer:
             self._dead_hubs = DeadHubs(self.scheduler)
             self._disk = FullDisk(
                 self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
+            )
+            self._delivery = OutputDelivery(
+                self._outputs, self.journal.claims, self._out, parameters.LB_OUTPUT_MB, parameters.LB_OUTPUT_TOTAL_MB
             )
             self.doors.share(self.journal.claims.find, self.journal.claims.refers)
             self.doors.open()
@@ -312,6 +316,7 @@ class LoadBalancer:
             ended, self.scheduler.state.ended_jobs = self.scheduler.state.ended_jobs, []
             self._hook.add(queries.ended_job(self.scheduler, job, now) for job in ended)
             self._hook.look(now)
+            self._delivery.rest(now)
             self._history.look(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
         except Exception:
             self._fault()
@@ -397,6 +402,10 @@ class LoadBalancer:
             elif isinstance(command, NameFiles):
                 refer = self._gate.refer(command.address, self.journal.claims.refers) if self._gate else None
                 self.doors.name_files_to(command.address, refer)
+            elif isinstance(command, KeepOutput):
+                self._delivery.keep(command.message)
+            elif isinstance(command, TellOutput):
+                self._delivery.tell(command.address, command.message, monotonic())
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
             elif isinstance(command, Halt):

@@ -42,6 +42,16 @@ class OutputFolder:
         """Remove the output of a dropped submission."""
         remove_folder(self.path / folder_name(record))
 
+    def bound(self, most: int) -> None:
+        """Remove the oldest output if all of it has more bytes than `most`."""
+        sized = [(at, path, _size(path)) for at, path in sorted(self._by_age())]
+        whole = sum(size for _, _, size in sized)
+        for _, path, size in sized[:-1]:
+            if whole <= most:
+                return
+            remove_folder(path)
+            whole -= size
+
     def make_room(self) -> bool:
         """Delete the oldest output to free disk space; return False if there is none."""
         freed = 0
@@ -55,6 +65,14 @@ class OutputFolder:
         for entry in _folders(self.path):
             with contextlib.suppress(OSError):
                 yield entry.stat(follow_symlinks=False).st_mtime, entry.path
+
+
+def _size(path: str) -> int:
+    try:
+        with os.scandir(path) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    except OSError:
+        return 0
 
 
 def _folders(path: Path | str) -> list[os.DirEntry[str]]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 import uuid
@@ -127,6 +129,8 @@ class WorkerHub:
         self._slept_s = machine.slept_s(monotonic())  # this computer, since its start
         self._outgoing: list[Message] = []
         self._folder: Folder | None = None  # the shared folder for large buffers
+        self._shares_files = False
+        self._output_folder = ""  # for output, of a hub that sees no folder of the core's
         self.restarts = False  # the core has asked for a new start of this process, after its end
         self._usage = WorkerUsage()
         self.bugs = 0  # number of events that raised; read by tests
@@ -346,6 +350,9 @@ class WorkerHub:
         if self._folder is not None:
             self._folder.close()
             self._folder = None
+        if self._output_folder:
+            shutil.rmtree(self._output_folder, ignore_errors=True)
+            self._output_folder = ""
         if self._wake_read >= 0:
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -380,8 +387,8 @@ class WorkerHub:
                 # A proxy or tunnel hides which of its ends is silent: then even a core here proves nothing by living.
                 is_direct = not self._core_address and line.peer_pid == message.pid
                 self._core_process = message.process if is_direct else ""
-                self._store.open(message.output)
                 self._share_files(message)
+                self._store.open(message.output, self._own_output, self._folder if self._shares_files else None)
             elif type(message) is Refused and message.kind == "NotAllowed":
                 self.refusal = message.reason
             self._handle(CORE, message, now)
@@ -430,6 +437,7 @@ class WorkerHub:
     def _share_files(self, welcome: Welcome) -> None:
         """Pass large buffers through files if the core and this hub see the same folder."""
         folder = Folder.seen(welcome.files, welcome.token) if welcome.files else None
+        self._shares_files = folder is not None
         if folder is None:
             self._line.share(None, None)
             return
@@ -438,6 +446,18 @@ class WorkerHub:
             self._pool.hand_to(folder)
         self._line.share(self._folder.find, self._folder.refers)
         self._outgoing.append(FilesSeen(token=welcome.token))
+
+    def _own_output(self) -> str:
+        """Return a folder for the output of tasks, on the file system of the one for large buffers; "" without one."""
+        if self._shares_files and self._folder is not None:
+            path = Path(self._folder.root) / "output"  # of a mirror, which is removed as a whole
+        else:
+            self._output_folder = self._output_folder or tempfile.mkdtemp(prefix="nblb-output-")
+            path = Path(self._output_folder)
+        with contextlib.suppress(OSError):
+            path.mkdir(mode=0o700, exist_ok=True)
+            return str(path)
+        return ""
 
     def _read_requests(self) -> None:
         if self._wake_read in self._line.ready:

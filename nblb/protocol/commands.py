@@ -12,7 +12,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 from nblb.protocol.journal_entries import AnyEntry
-from nblb.protocol.messages import Failure, Message, RunTask, SubmitTask, TaskChanged, TaskEnded
+from nblb.protocol.messages import (
+    Failure,
+    FetchOutput,
+    Message,
+    OutputKept,
+    RunTask,
+    SubmitTask,
+    TaskChanged,
+    TaskEnded,
+)
 
 
 class Command(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +58,19 @@ class NameFiles(Command):
     """Send payloads to this address as file names from now on; the party sees the state folder."""
 
     address: str
+
+
+class KeepOutput(Command):
+    """Put the output of a slice into the folder for output."""
+
+    message: OutputKept
+
+
+class TellOutput(Command):
+    """Answer a client that asks for the output of an item."""
+
+    address: str
+    message: FetchOutput
 
 
 class Halt(Command):
@@ -199,6 +221,8 @@ AnyCommand: TypeAlias = (
     | Log
     | Drop
     | NameFiles
+    | KeepOutput
+    | TellOutput
     | Halt
     | GiveTask
     | Interrupt

@@ -24,6 +24,7 @@ from nblb.protocol.messages import (
     DrainHub,
     Failure,
     FetchCall,
+    FetchOutput,
     FetchTask,
     FilesSeen,
     ForgetJob,
@@ -36,6 +37,7 @@ from nblb.protocol.messages import (
     KnobOffered,
     Message,
     OpenJob,
+    OutputKept,
     Publish,
     PutBlob,
     RemoveHub,
@@ -92,8 +94,7 @@ class Scheduler:
     """The scheduler's state machine; `answers` computes the answer to an Ask (broker/queries.py)."""
 
     def __init__(self, policy: Policy, answers: Answers | None = None) -> None:
-        self.policy = policy
-        self.state = State(policy)
+        self.policy, self.state = policy, State(policy)
         self.answers = answers
         self.administer: ChangeAccess | None = None  # changes who may connect (broker/access/key_changes.py)
         self.steering = steering = Steering(self.state)
@@ -107,7 +108,7 @@ class Scheduler:
         self.recall = Recall(self.state)
         self.stalled = StalledGroups(self.state)
         self.cancelling = Cancelling(self.state, self.retention)
-        self.administration = administration = Administration(self.state)
+        self.administration = Administration(self.state)
         intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
@@ -120,14 +121,15 @@ class Scheduler:
             ForgetJob: cancelling.forget_job,
             Publish: intake.publish,
             Ask: self._ask,
-            ScaleHub: administration.scale_hub,
-            DrainHub: administration.drain_hub,
-            RemoveHub: administration.remove_hub,
-            SetPriority: administration.set_priority,
+            ScaleHub: self.administration.scale_hub,
+            DrainHub: self.administration.drain_hub,
+            RemoveHub: self.administration.remove_hub,
+            SetPriority: self.administration.set_priority,
             StopCore: self._stop_core,
             TurnKnob: steering.turn_knob,
             StopAndKeep: steering.stop_and_keep,
             FetchCall: steering.fetch_call,
+            FetchOutput: steering.fetch_output,
             Administer: self._administer,
             FilesSeen: self._files_seen,
             Heartbeat: self._client_heartbeat,
@@ -144,6 +146,7 @@ class Scheduler:
             ItemsFinished: outcome.items_finished,
             TaskStopped: outcome.task_stopped,
             TaskPrinted: steering.task_printed,
+            OutputKept: steering.output_kept,
             TaskEmitted: steering.task_emitted,
             KnobOffered: steering.knob_offered,
             BlobWanted: self._blob_wanted,

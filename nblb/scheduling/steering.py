@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from nblb.protocol.commands import KeepOutput, TellOutput
 from nblb.protocol.framing import PIECE
 from nblb.protocol.messages import (
     Answer,
     CallTold,
     FetchCall,
+    FetchOutput,
     HoldBlob,
     KnobOffered,
     Message,
+    OutputKept,
     StopAndKeep,
     TaskEmitted,
     TaskPrinted,
@@ -24,7 +27,7 @@ MOST_TURNED = 1000  # knob values kept per submission or job for calls that begi
 
 
 class Steering:
-    """Handles TaskPrinted, TaskEmitted, KnobOffered, TurnKnob, StopAndKeep and FetchCall."""
+    """Handles TaskPrinted, OutputKept, FetchOutput, TaskEmitted, KnobOffered, TurnKnob, StopAndKeep and FetchCall."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -40,6 +43,23 @@ class Steering:
                 self.state.send_if_active(record.watchers, message, now)
             else:
                 self.state.tell(record.watchers, message)
+
+    def output_kept(self, hub: Hub, message: OutputKept, _now: float) -> None:
+        """Have the whole output of a slice stored, which its hub cannot put into the core's folder itself."""
+        fence = message.task, message.first, message.attempt
+        orphan = self.state.orphans.get(fence)
+        if fence in hub.in_flight or (orphan is not None and orphan.hub == hub.id):
+            self.state.out.append(KeepOutput(message))
+        else:
+            self.state.late_facts += 1
+
+    def fetch_output(self, client: ConnectedClient, message: FetchOutput, _now: float) -> None:
+        """Have the whole output of an item sent to a client that does not see the folder."""
+        if message.task in self.state.records:
+            self.state.out.append(TellOutput(client.address, message))
+            return
+        kind, error = self.state.dropped.answer(message.task)
+        self.state.send(client.address, Answer(request=message.request, error=error, kind=kind))
 
     def task_emitted(self, _hub: Hub, message: TaskEmitted, now: float) -> None:
         record = self._current(message)

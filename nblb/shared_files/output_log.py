@@ -15,10 +15,12 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from nblb.protocol.framing import Buffer
 from nblb.quantities import size
 
 HEAD = struct.Struct("<8sQ")  # MAGIC, bytes of the slice's output that came before this segment
@@ -159,8 +161,21 @@ class Following:
 class KeptOutput:
     """The stored output of one item, which is read on demand, one chunk at a time."""
 
-    def __init__(self, folder: str, record: str, item: int) -> None:
+    def __init__(self, folder: str, record: str, item: int, keeper: object = None) -> None:
         self._folder, self._record, self._item = folder, record, item
+        self._keeper = keeper  # removes the folder, with the last reference to it
+
+    @classmethod
+    def of_segments(
+        cls, record: str, item: int, numbers: Sequence[tuple[int, int, int]], contents: Sequence[Buffer]
+    ) -> KeptOutput:
+        """Return the output in segments from another computer, which are written to a folder for temporary files."""
+        folder = tempfile.TemporaryDirectory(prefix="nblb-output-")
+        place = Path(folder.name) / folder_name(record)
+        place.mkdir(mode=0o700)
+        for (attempt, first, number), content in zip(numbers, contents, strict=True):
+            (place / f"{first}-{attempt}.said.{number}").write_bytes(content)
+        return cls(folder.name, record, item, folder)
 
     def __bool__(self) -> bool:
         """Return True if there is any output."""
@@ -171,7 +186,7 @@ class KeptOutput:
 
     def text(self, stream: str = "") -> Iterator[str]:
         """Yield the text of a stream, in pieces; "": of both streams, in the order of writing."""
-        return decoded(self._following().new(), stream)
+        yield from decoded(self._following().new(), stream)  # which keeps this object, and so its files
 
     def tail(self, lines: int, stream: str = "") -> str:
         """Return the last lines, without reading those before them."""

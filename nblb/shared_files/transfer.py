@@ -241,6 +241,12 @@ class Folder:
             os.link(f"{self.root}/{INCOMING}/{part.name}", path, follow_symlinks=False)
         return FilePart(self.root, name, part.at, part.nbytes, self._keeper(name) if owned else None)
 
+    def take_in(self, path: str, nbytes: int) -> FilePart:
+        """Return the part of a whole file of this file system, which gets a name of this process's own."""
+        name = self._new_name()
+        os.link(path, f"{self.root}/{INCOMING}/{name}", follow_symlinks=False)
+        return FilePart(self.root, name, 0, nbytes, self._keeper(name))
+
     def _new_name(self) -> str:
         return f"{self.prefix}{self._tag:08x}{next(self._count):08x}"
 

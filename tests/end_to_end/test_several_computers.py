@@ -255,6 +255,54 @@ def test_of_two_identities_at_one_core_the_one_that_is_not_refused_is_used(made:
         made.other.file("config/nblb/clusters/newest.json").unlink()
 
 
+def test_all_output_of_a_task_on_another_computer(made: Computers) -> None:
+    """From a hub elsewhere to a client elsewhere, through the core's folder and the bulk door."""
+    said = made.other.python(
+        CLIENT
+        + """
+@lb.task
+def prints(lines):
+    for n in range(lines):
+        print(f"line {n:06} " + "x" * 80)
+    print("last", file=sys.stderr)
+    return lines
+
+def whole(lines):
+    return "".join(f"line {n:06} " + "x" * 80 + chr(10) for n in range(lines))
+
+f = prints.submit(60_000)  # 5.5 MB
+assert f.result(timeout=60) == 60_000
+print(f.stdout == whole(60_000), len(f.stdout), f.output("stderr") == "last" + chr(10), f.output(tail=2).count(chr(10)))
+print("".join(f.read_output("stdout")) == whole(60_000))
+small = prints.submit(3)
+small.result(timeout=60)
+print(small.output("stdout") == whole(3))
+job = prints.map([100, 2000, 5], chunksize=3)
+print(job.results(), [job[at].stdout == whole(n) for at, n in enumerate((100, 2000, 5))])
+print(f.task_id)
+"""
+    ).stdout.split("\n")
+    assert said[:4] == ["True 5580000 True 2", "True", "True", "[100, 2000, 5] [True, True, True]"]
+    folder = next(made.core.file("state/nblb/lab/output").iterdir()) / said[4]
+    assert sum(path.stat().st_size for path in folder.iterdir()) > 5_000_000, "the core has it, as of its own hubs"
+    assert not list(made.other.file("state/nblb/remote/mirrors").glob("*/*/output/*")), "nothing is left at the hub"
+    made.join(made.other, "frank", known_as="franks")
+    asks = """
+from nblb.client.futures.output_access import kept_output
+print(bool(kept_output(cluster.connection, sys.argv[1], 0)))
+"""
+    try:
+        script = made.other.write(
+            "asks.py", CLIENT.replace('sys.argv[1] if len(sys.argv) > 1 else "lab"', '"lab"') + asks
+        )
+        assert made.other.run(sys.executable, script, said[4]).stdout.strip() == "True", "its owner may fetch it"
+        made.other.write("asks.py", Path(made.other.file("asks.py")).read_text().replace('"lab"', '"franks"'))
+        assert made.other.run(sys.executable, script, said[4]).stdout.strip() == "False", "nobody else may"
+    finally:
+        made.other.file("config/nblb/clusters/franks.json").unlink()
+    assert any(line["event"] == "refuse" and "FetchOutput" in line["what"] for line in made.audit())
+
+
 def test_a_cable_that_is_cut_in_the_middle(made: Computers) -> None:
     """The hub's lease ends before the core gives its work to others; mended, all of it is done once."""
     job = made.other.popen(sys.executable, "-c", CLIENT + """

@@ -188,6 +188,23 @@ def test_it_runs_a_thousand_tasks_there_and_leaves_nothing(cluster: Cluster, the
     assert there.files() == []
 
 
+def prints(lines: int) -> int:
+    for number in range(lines):
+        print(f"{number:06} {'x' * 80}")
+    return lines
+
+
+def test_all_that_a_task_there_prints_comes_here(cluster: Cluster, there: There) -> None:
+    """The hub's account cannot enter the core's folder: what is printed comes with the end of each slice."""
+    cluster.add_hub(host="lab2", workers=2, python=there.python)
+    future = lb.task(prints).submit(30_000)
+    assert future.result(60) == 30_000
+    assert future.stdout == "".join(f"{number:06} {'x' * 80}\n" for number in range(30_000))
+    job = lb.task(prints).map([10, 2000])
+    assert job.results() == [10, 2000]
+    assert [job[at].stdout.count("\n") for at in range(2)] == [10, 2000]
+
+
 def test_ssh_is_killed_and_the_hub_goes_on(cluster: Cluster, there: There) -> None:
     process = cluster.add_hub(host="lab2", workers=2, python=there.python)
     (hub,) = cluster.hubs()

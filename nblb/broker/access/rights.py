@@ -21,6 +21,7 @@ from nblb.protocol.messages import (
     CollectTask,
     DrainHub,
     FetchCall,
+    FetchOutput,
     FetchTask,
     FilesSeen,
     ForgetJob,
@@ -55,7 +56,8 @@ FOR_ADMINS: dict[type[Message], str] = {
     Administer: "change keys",
 }
 ABOUT_TASKS = (
-    CancelTask, FetchTask, RetryFailed, SetPriority, TurnKnob, StopAndKeep, FetchCall, ForgetJob, CollectTask
+    CancelTask, FetchTask, RetryFailed, SetPriority, TurnKnob, StopAndKeep, FetchCall, FetchOutput, ForgetJob,
+    CollectTask,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import Container
+from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -17,9 +18,20 @@ from nblb.broker.journal.file_checks import FileChecks
 from nblb.host import network_file_system
 from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.shared_files.memory_map import private_memory
-from nblb.shared_files.transfer import BLOBS, INCOMING, TOKEN, FilePart, checked, has_ended, open_file, swept_names
+from nblb.shared_files.transfer import (
+    BLOBS,
+    INCOMING,
+    TOKEN,
+    FilePart,
+    checked,
+    has_ended,
+    open_file,
+    owner,
+    swept_names,
+)
 from nblb.system.private_folder import private_folder
 
+OFFERED = "ffffffff"  # in the names of files that the core offers by itself
 SWEEP_S = 60.0
 GRACE_S = 60.0  # a dead sender's last messages may still be on their way
 
@@ -69,6 +81,7 @@ class FileClaims:
         self._checks = checks
         self._sweep_at = 0.0
         self._left: dict[str, float] = {}  # files of dead senders, and since when they are known to be
+        self._offers = count(1)
         self._claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
         private_folder(root / INCOMING)
         self.token = self._token(root / INCOMING / TOKEN)
@@ -113,6 +126,20 @@ class FileClaims:
         finally:
             os.close(fd)
         return part
+
+    def offer(self, path: str) -> FilePart:
+        """Return a whole file of this file system as a part that parties can get by name, as long as it is referenced.
+
+        Raises
+        ------
+        OSError
+            The file is gone, or the file system has no links.
+        """
+        name = f"{owner()}{OFFERED}{next(self._offers):08x}"
+        ours = f"{self.root}/{BLOBS}/{name}"
+        os.link(path, ours, follow_symlinks=False)
+        claim = self._claims[name] = _Claim(self.root, name, self._counted)
+        return FilePart(self.root, name, 0, Path(ours).stat().st_size, claim)
 
     def _claim(self, name: str) -> _Claim:
         claim = self._claims.get(name)

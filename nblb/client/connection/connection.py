@@ -234,6 +234,11 @@ class Connection:
         return plain or "an address that is not known yet"
 
     @property
+    def is_remote(self) -> bool:
+        """True if the core is reached with a connection file: its folders are not on this computer."""
+        return connection_file.split(self._io_thread.address)[1] is not None
+
+    @property
     def connected(self) -> bool:
         return self.session.open
 

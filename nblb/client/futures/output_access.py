@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nblb.client.futures.output import OutputText, TaskOutput
 from nblb.errors import NblbError
+from nblb.protocol.messages import FetchOutput, OutputTold
 from nblb.shared_files.output_log import KeptOutput
 
 if TYPE_CHECKING:
@@ -21,12 +22,30 @@ Stream = Literal["", "stdout", "stderr"]
 SHOWN_BYTES = 8 * 1024 * 1024  # of displays to read when a job is attached to …
 SAID_BYTES = 256 * 1024  # … and of printed text
 MOST_DISPLAYS = 50
+FETCH_S = 600.0  # the longest wait for output from another computer
 
 
 def folder(connection: Connection) -> str:
     """The folder of the output files, as the core reported it."""
     welcome = connection.session.welcome
     return welcome.output if welcome is not None else ""
+
+
+def kept_output(connection: Connection, record: str, item: int) -> KeptOutput:
+    """All that a task has printed, as far as its hub has stored it; of a core on another computer, it is fetched.
+
+    False if there is nothing, or it cannot be read.
+    """
+    if not connection.is_remote:
+        return KeptOutput(folder(connection), record, item)
+    question = FetchOutput(request=connection.request(), task=record, item=item)
+    try:
+        told = connection.wait_for(connection.question(question), FETCH_S)
+    except NblbError:
+        return KeptOutput("", record, item)
+    if not isinstance(told, OutputTold) or not told.segments:
+        return KeptOutput("", record, item)
+    return KeptOutput.of_segments(record, item, told.segments, told.payload.buffers)
 
 
 class TaskOutputAccess:
@@ -36,11 +55,13 @@ class TaskOutputAccess:
     _record: str
     _item: int
     _printed: TaskOutput | None = None
+    _fetched: KeptOutput | None = None  # of a core on another computer, once the task has ended
 
     if TYPE_CHECKING:
 
         @property
         def said(self) -> LiveState: ...
+        def done(self) -> bool: ...
 
     @property
     def stdout(self) -> OutputText:
@@ -106,7 +127,13 @@ class TaskOutputAccess:
         return kept.text(stream) if kept else iter([self.output(stream)])
 
     def _kept(self) -> KeptOutput:
-        return KeptOutput(folder(self._connection), self._record, self._item)
+        if self._fetched is not None:
+            return self._fetched
+        ended = self.done()
+        found = kept_output(self._connection, self._record, self._item)
+        if ended and self._connection.is_remote:
+            self._fetched = found
+        return found
 
     def _remembered(self, stream: str) -> str:
         """The tail that the core keeps, or the text that has arrived here."""

@@ -32,6 +32,7 @@ from nblb.protocol.messages import (
     CollectTask,
     Failure,
     FetchCall,
+    FetchOutput,
     FetchTask,
     ForgetJob,
     Heartbeat,
@@ -41,6 +42,7 @@ from nblb.protocol.messages import (
     KnobOffered,
     Message,
     OpenJob,
+    OutputTold,
     Publish,
     PutBlob,
     Refused,
@@ -62,7 +64,8 @@ from nblb.protocol.messages import (
 )
 
 CORE = "core"
-QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall)  # with a request id
+#: Messages with a request id.
+QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall, FetchOutput)
 NEWS = (TaskPrinted, TaskEmitted, KnobOffered, JobChanged, JobNamed)
 SILENT_BEATS = 5  # heartbeats without a message, after which the core counts as away
 HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
@@ -114,7 +117,8 @@ class Session:
             **{("core", kind): lambda message: [BlobReceived(message)] for kind in NEWS},
             ("core", CancelAnswer): self._cancel_answer,
             ("core", Answer): self._answer,
-            ("core", CallTold): self._call_received,
+            ("core", CallTold): self._answer_received,
+            ("core", OutputTold): self._answer_received,
             ("core", Heartbeat): lambda _: [],
         }
 
@@ -387,7 +391,7 @@ class Session:
         known = self.questions.pop(message.request, None) is not None
         return [Deliver(message.request, (message.cancelled, message.source))] if known else []
 
-    def _call_received(self, message: CallTold) -> list[Command]:
+    def _answer_received(self, message: CallTold | OutputTold) -> list[Command]:
         known = self.questions.pop(message.request, None) is not None
         return [Deliver(message.request, message)] if known else []
 

@@ -196,7 +196,8 @@ class OutputReader:
     def end(self, handle: WorkerHandle, now: float) -> None:
         """End the output of a slice: send what waits, cut to its tail."""
         self._end_all(handle, now)
-        self.store.end(handle)
+        for message in self.store.end(handle):
+            self._note(handle.worker, message)
         handle.printed_item = 0
         handle.last_output = b""
 

@@ -14,7 +14,10 @@ from pathlib import Path
 from time import monotonic
 
 from nblb.hub.pool.worker_handle import Key, WorkerHandle
+from nblb.protocol.framing import Payload
+from nblb.protocol.messages import OutputKept
 from nblb.shared_files.output_log import CHUNK, HEAD, MAGIC, STREAMS, folder_name, remove_folder, segments
+from nblb.shared_files.transfer import BY_FILE, Folder
 
 RESERVE_BYTES = 256 * 1024 * 1024  # disk space that output leaves to the journal …
 RESERVE_SHARE = 20  # … or this fraction (1/n) of a small disk
@@ -148,6 +151,8 @@ class OutputStore:
     def __init__(self, max_mb: int, total_mb: int, sync: bool, log: Callable[[str, str], None]) -> None:
         self._most, self._total, self._sync, self._log = max_mb << 20, total_mb << 20, sync, log
         self._folder = ""
+        self._is_own = False  # it is a folder of this hub, whose files go to the core at the end of each slice
+        self._handover: Folder | None = None  # the folder through which large ones go
         self._reserve = 0
         self._sizes: OrderedDict[str, int] = OrderedDict()  # by submission's folder, the latest last
         self._nbytes = 0
@@ -159,11 +164,20 @@ class OutputStore:
         """Return a store that keeps nothing."""
         return cls(0, 0, False, lambda *_: None)
 
-    def open(self, folder: str) -> None:
-        """Use the folder that the core created; without access to it, this hub is another computer's or account's."""
-        if folder == self._folder or not self._most:
+    def open(self, folder: str, own: Callable[[], str] = lambda: "", handover: Folder | None = None) -> None:
+        """Use the folder that the core created; without access to it, this hub is another computer's or account's.
+
+        Such a hub writes to a folder of its own, `own()`, and what is there is sent to the core with the end of each
+        slice: through `handover` if it is large, and if there is one.
+        """
+        if not self._most:
             return
-        self._folder = folder if folder and os.access(folder, os.W_OK) and Path(folder).is_dir() else ""
+        is_seen = bool(folder) and os.access(folder, os.W_OK) and Path(folder).is_dir()
+        self._is_own, self._handover = not is_seen, handover
+        chosen = folder if is_seen else own()
+        if chosen == self._folder:
+            return
+        self._folder = folder = chosen
         if self._folder:
             about = os.statvfs(folder)
             self._reserve = min(RESERVE_BYTES, about.f_blocks * about.f_frsize // RESERVE_SHARE)
@@ -190,12 +204,43 @@ class OutputStore:
                 self._told_at = monotonic()
                 self._log("warning", f"output of tasks cannot be kept in {self._folder}: {error.strerror or error}")
 
-    @staticmethod
-    def end(handle: WorkerHandle) -> None:
-        """Close the files of a slice that has ended; later output is still appended."""
-        for file in handle.kept.values():
+    def end(self, handle: WorkerHandle) -> list[OutputKept]:
+        """Close the files of a slice that has ended, and return those that go to the core.
+
+        Later output is still appended, but not sent to a core elsewhere.
+        """
+        messages: list[OutputKept] = []
+        for kind, file in handle.kept.items():
             file.close()
+            if self._is_own:
+                with contextlib.suppress(OSError):  # a full disk: the tail that was sent live is all there is
+                    messages += self._sent(handle.kept_key, kind)
+        if self._is_own and handle.kept:
+            self._forget(handle.kept_key[0])
         handle.kept.clear()
+        return messages
+
+    def _sent(self, key: Key, kind: str) -> Iterator[OutputKept]:
+        """Yield a message with each segment of a slice's output, whose file is removed."""
+        task, first, attempt = key
+        for segment in segments(self._folder, task, kind):
+            if (segment.first, segment.attempt) != (first, attempt):
+                continue
+            nbytes = Path(segment.path).stat().st_size
+            if self._handover is not None and nbytes >= BY_FILE:
+                payload = Payload.of([self._handover.take_in(segment.path, nbytes)])
+            else:
+                payload = Payload([Path(segment.path).read_bytes()])
+            Path(segment.path).unlink()
+            yield OutputKept(
+                task=task, attempt=attempt, first=first, kind=kind, numbers=(segment.number,), payload=payload
+            )
+
+    def _forget(self, record: str) -> None:
+        """Remove a submission's folder that has become empty."""
+        with contextlib.suppress(OSError):
+            (Path(self._folder) / folder_name(record)).rmdir()
+            self._nbytes -= self._sizes.pop(folder_name(record), 0)
 
     def _is_nearly_full(self) -> bool:
         try:

@@ -14,6 +14,7 @@ from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
     Message,
+    OutputKept,
     Running,
     RunTask,
     TaskFinished,
@@ -44,6 +45,7 @@ class InFlight:
         self.latest: dict[tuple[str, int], Attempt] = {}  # of these, by submission and first item
         self.ends: dict[Fence, End] = {}  # until the core has committed them
         self.parts: dict[tuple[Fence, int], ItemsFinished] = {}  # early results, by fence and offset
+        self.outputs: dict[Fence, list[OutputKept]] = {}  # until the end of their attempt is committed
         self.past = EndedAttempts()
         self.unannounced: dict[Attempt, None] = {}  # running ones, in order of their start
         self._workers_table = worker_table
@@ -144,6 +146,7 @@ class InFlight:
         else:
             old.state = AttemptState.OVER
         del self.slices[old.fence]
+        self.outputs.pop(old.fence, None)
         if self.latest.get((old.run.task, old.run.first)) is old:
             del self.latest[old.run.task, old.run.first]
 
@@ -151,6 +154,7 @@ class InFlight:
         """Stop and drop everything, since the hub now belongs to a different cluster."""
         self.ends.clear()
         self.parts.clear()
+        self.outputs.clear()
         for slice_ in list(self.slices.values()):
             self.replace(slice_, now)
 
@@ -248,6 +252,13 @@ class InFlight:
             self.parts[slice_.fence, message.offset] = message
             self._say(message)
 
+    def output_kept(self, _worker: WorkerSlot, message: OutputKept, _now: float) -> None:
+        """Report all that a slice has printed; it is sent again with the end of its attempt."""
+        fence = message.task, message.first, message.attempt
+        if fence in self.slices:
+            self.outputs.setdefault(fence, []).append(message)
+            self._say(message)
+
     def fail(self, slice_: Attempt, reason: str, kind: str = "TaskLost") -> None:
         """End a slice that cannot run at this hub."""
         run = slice_.run
@@ -262,11 +273,13 @@ class InFlight:
         if offset >= 0:
             self.parts.pop((fence, offset), None)
         elif self.ends.pop(fence, None) is not None:
+            self.outputs.pop(fence, None)
             self.past.add(*fence)
 
     def resend(self) -> None:
         """Send again everything that the core has not committed, early results first."""
-        for told in (*self.parts.values(), *self.ends.values()):
+        outputs = (message for kept in self.outputs.values() for message in kept)
+        for told in (*outputs, *self.parts.values(), *self.ends.values()):
             self._say(told)
 
     def in_flight(self, now: float) -> list[Running]:

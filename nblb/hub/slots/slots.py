@@ -43,6 +43,7 @@ from nblb.protocol.messages import (
     HubLeaves,
     ItemsFinished,
     Message,
+    OutputKept,
     Refused,
     RunTask,
     ScaleHub,
@@ -134,6 +135,7 @@ class Slots:
             ItemsFinished: self._in_flight.items_ended,
             TaskStopped: self._in_flight.task_ended,
             TaskPrinted: lambda _worker, message, _now: self._say(message),
+            OutputKept: self._in_flight.output_kept,
             WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
         }
         steering = AttemptSteering(self._in_flight, self._say)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from nblb.client.futures.output_access import folder as output_folder
+from nblb.client.futures.output_access import kept_output
 from nblb.errors import UnknownTask
 from nblb.launch import logs
 from nblb.notebook.magics import task_lookup
 from nblb.quantities import size
-from nblb.shared_files.output_log import Following, KeptOutput, decoded
+from nblb.shared_files.output_log import Following, decoded
 
 AGAIN_S = 0.25
 SHOWN_CHARS = 2_000_000
@@ -68,8 +69,10 @@ class _Task:
         self._about = self._ask()
         if self._about is None:
             raise UnknownTask(f"the core does not know {what} any more")
-        where = output_folder(cluster.connection), self._place["task"], self._place["first"]
-        self._kept, self._following = KeptOutput(*where), Following(*where)
+        task, item = self._place["task"], self._place["first"]
+        self._kept = kept_output(cluster.connection, task, item)
+        self._is_here = bool(output_folder(cluster.connection))  # else new output comes from the core only
+        self._following = Following(output_folder(cluster.connection), task, item)
 
     def _ask(self) -> dict[str, Any] | None:
         about: dict[str, Any] | None = self._cluster.connection.ask("task", self._place)
@@ -84,11 +87,11 @@ class _Task:
     def follow(self, pause: Callable[[float], None]) -> Iterator[str]:
         for _ in self._following.new():
             pass  # skip what was there before
-        before, ended, kept = _output(self._about), False, bool(self._kept)
+        before, ended, kept = _output(self._about), False, self._is_here and bool(self._kept)
         while not ended:
             about = self._ask()
             ended = about is None or about["state"] in ENDED
-            new, kept = "".join(decoded(self._following.new())), kept or bool(self._kept)
+            new, kept = "".join(decoded(self._following.new())), kept or (self._is_here and bool(self._kept))
             if kept:
                 yield new
             else:

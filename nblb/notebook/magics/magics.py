@@ -226,7 +226,8 @@ class LbMagics(Magics):
         if args.host is None and (args.python or args.make_venv):
             raise UsageError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
         elsewhere = {"python": args.python, "make_venv": args.make_venv} if args.host is not None else {}
-        hub = current().add_hub(workers=args.workers, only=args.only, host=args.host, engine=args.engine, **elsewhere)
+        owners = {} if args.only is None else {"only": args.only}
+        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere, **owners)
         which = f"with pid {hub.pid}" if args.host is None else f"on {args.host}"
         print(f"a hub {which} has joined; %lb_status shows all, its log is {hub.log}")
 

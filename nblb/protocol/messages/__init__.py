@@ -33,6 +33,7 @@ from nblb.protocol.messages.from_client import CancelTask as CancelTask
 from nblb.protocol.messages.from_client import CollectTask as CollectTask
 from nblb.protocol.messages.from_client import DrainHub as DrainHub
 from nblb.protocol.messages.from_client import FetchCall as FetchCall
+from nblb.protocol.messages.from_client import FetchOutput as FetchOutput
 from nblb.protocol.messages.from_client import FetchTask as FetchTask
 from nblb.protocol.messages.from_client import ForgetJob as ForgetJob
 from nblb.protocol.messages.from_client import FromClient as FromClient
@@ -53,6 +54,7 @@ from nblb.protocol.messages.from_hub import HubHello as HubHello
 from nblb.protocol.messages.from_hub import HubLeaves as HubLeaves
 from nblb.protocol.messages.from_hub import ItemsFinished as ItemsFinished
 from nblb.protocol.messages.from_hub import KnobOffered as KnobOffered
+from nblb.protocol.messages.from_hub import OutputKept as OutputKept
 from nblb.protocol.messages.from_hub import Running as Running
 from nblb.protocol.messages.from_hub import TaskEmitted as TaskEmitted
 from nblb.protocol.messages.from_hub import TaskFinished as TaskFinished
@@ -70,6 +72,7 @@ from nblb.protocol.messages.to_client import CallTold as CallTold
 from nblb.protocol.messages.to_client import CancelAnswer as CancelAnswer
 from nblb.protocol.messages.to_client import JobChanged as JobChanged
 from nblb.protocol.messages.to_client import JobNamed as JobNamed
+from nblb.protocol.messages.to_client import OutputTold as OutputTold
 from nblb.protocol.messages.to_client import TaskAccepted as TaskAccepted
 from nblb.protocol.messages.to_client import TaskChanged as TaskChanged
 from nblb.protocol.messages.to_client import TaskEnded as TaskEnded

@@ -210,6 +210,14 @@ class FetchCall(Message):
     item: int = 0
 
 
+class FetchOutput(Message):
+    """Send all that an item has printed, to a client elsewhere. Answer: OutputTold or Answer."""
+
+    request: int
+    task: str
+    item: int = 0
+
+
 FromClient: TypeAlias = (  # what the clients' door accepts
     Hello
     | FilesSeen
@@ -232,6 +240,7 @@ FromClient: TypeAlias = (  # what the clients' door accepts
     | TurnKnob
     | StopAndKeep
     | FetchCall
+    | FetchOutput
     | Administer
     | Enrol
 )

@@ -217,6 +217,20 @@ class TaskPrinted(Message):
     heard: int = 0  # bytes that it has written to this stream so far, sent or not
 
 
+class OutputKept(Message):
+    """All that a slice has printed or displayed, of a hub that does not see the core's folder for output.
+
+    It comes before the end of the slice. The buffers are segments of output_log.py with these numbers.
+    """
+
+    task: str
+    attempt: int
+    first: int = 0
+    kind: str = "said"
+    numbers: tuple[int, ...] = ()
+    payload: Payload = Payload()
+
+
 class TaskEmitted(Message):
     """An intermediate result of an item; only the latest counts."""
 
@@ -259,6 +273,7 @@ FromHub: TypeAlias = (
     | ItemsFinished
     | TaskStopped
     | TaskPrinted
+    | OutputKept
     | TaskEmitted
     | KnobOffered
     | BlobWanted

@@ -119,6 +119,14 @@ class CallTold(Message):
     held: tuple[HoldBlob, ...] = ()  # function, constants, and results that are arguments
 
 
+class OutputTold(Message):
+    """The answer to FetchOutput: segments of output_log.py, each a buffer, by (attempt, first item, number)."""
+
+    request: int
+    segments: tuple[tuple[int, int, int], ...] = ()
+    payload: Payload = Payload()
+
+
 ToClient: TypeAlias = (
     Welcome
     | Refused
@@ -137,5 +145,6 @@ ToClient: TypeAlias = (
     | CancelAnswer
     | Answer
     | CallTold
+    | OutputTold
     | Enrolled
 )

@@ -12,6 +12,7 @@ import pytest
 from nblb.hub.pool import output_store
 from nblb.hub.pool.output_store import OutputStore
 from nblb.shared_files.output_log import KeptOutput
+from nblb.shared_files.transfer import BY_FILE, INCOMING, Folder
 from tests.shared_files.test_output_log import handle, store
 
 
@@ -100,3 +101,30 @@ def test_full_durability_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.
     assert not synced
     hub.end(worker)
     assert len(synced) == 3  # the file, its name, its folder's name
+
+
+def test_a_hub_elsewhere_sends_the_output_of_a_slice_with_its_end(tmp_path: Path) -> None:
+    """Small segments in the message, large ones as files, and nothing is left here."""
+    own, core = tmp_path / "own", tmp_path / "core"
+    own.mkdir()
+    (core / INCOMING).mkdir(parents=True)
+    folder = Folder(str(core))
+    hub = OutputStore(4, 40, False, lambda *_: None)
+    hub.open("/of/another/computer", lambda: str(own), folder)
+    hub._reserve = 0
+    worker, key = handle(), ("r", 3, 1)
+    hub.write(worker, key, 0, "stdout", b"x" * BY_FILE)
+    hub.write(worker, key, 0, "display", b"{}")
+    said, shown = sorted(hub.end(worker), key=lambda message: message.kind)
+    assert (said.task, said.first, said.attempt, said.numbers, shown.kind) == ("r", 3, 1, (0,), "shown")
+    assert all(folder.refers(part) for part in said.payload.parts or ())
+    assert said.payload.parts is not None
+    assert shown.payload.parts is None
+    assert list(own.iterdir()) == []
+    read = KeptOutput.of_segments("r", 3, [(1, 3, 0)], said.payload.buffers)
+    assert "".join(read.text()) == "x" * BY_FILE
+    assert hub.end(worker) == []
+    hub.open(str(tmp_path))  # a core here: its folder is written to, and nothing is sent
+    hub.write(worker, ("s", 0, 1), 0, "stdout", b"x")
+    assert hub.end(worker) == []
+    assert text(tmp_path, "s") == "x"

@@ -18,6 +18,7 @@ from nblb.protocol.messages import (
     HubHello,
     HubLeaves,
     ItemsFinished,
+    OutputKept,
     Refused,
     Running,
     RunTask,
@@ -933,3 +934,29 @@ def test_without_the_setting_a_hub_waits_for_ever() -> None:
     rig.slots.line_down(rig.now)
     rig.tick(1e6)
     assert not any(isinstance(command, Halt) for command in rig.done)
+
+
+def test_the_whole_output_is_said_again_before_the_end_until_that_is_committed() -> None:
+    rig = SlotsRig(1)
+    run = rig.run("t")
+    kept = OutputKept(task="t", attempt=1, numbers=(0,), payload=Payload((b"segment",)))
+    rig.worker(rig.holder(run), kept)
+    rig.finish(run)
+    assert [type(message) for message in rig.said if type(message) in (OutputKept, TaskFinished)] == [
+        OutputKept, TaskFinished,
+    ]  # fmt: skip
+    rig.forget()
+    rig.slots.line_down(rig.now)
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    rig.core(Welcome(core="c", epoch=2, name="lab"))
+    again = [message for message in rig.said if type(message) in (OutputKept, TaskFinished)]
+    assert again[0] is kept
+    assert type(again[1]) is TaskFinished
+    rig.core(committed(run))
+    rig.forget()
+    rig.slots.line_down(rig.now)
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    rig.core(Welcome(core="c", epoch=3, name="lab"))
+    assert kept not in rig.said
