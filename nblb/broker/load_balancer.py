@@ -27,6 +27,7 @@ from nblb.broker import queries
 from nblb.broker.access.bulk_process import BulkProcess
 from nblb.broker.access.gate import Gate
 from nblb.broker.access.key_changes import KeyChanges
+from nblb.broker.access.rights import refusal_of
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.discovery import Discovery
 from nblb.broker.full_disk import FullDisk
@@ -147,6 +148,8 @@ class LoadBalancer:
             if self._gate is not None:
                 self._gate.scheduler, self._gate.ports = self.scheduler, self._remote_ports
                 self.scheduler.administer = KeyChanges(self._gate).perform
+            judge = self._gate.limits if self._gate is not None else partial(refusal_of, self.scheduler.state)
+            self.scheduler.limits = judge
             self.scheduler.state.clock.begin(time.time() - now, slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self.journal.is_maintained = True

@@ -17,6 +17,7 @@ from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.host import account
 from nblb.launch import notes, one_shot
 from nblb.launch.cluster_processes import StartWarning, StopWarning
+from nblb.launch.monitor_links import owners_link
 from nblb.system.console import printable
 from nblb.system.private_folder import with_connection
 
@@ -82,6 +83,7 @@ def _print_status(options: argparse.Namespace, parameters: Parameters, sentences
     address, core = one_shot.find(parameters)
     said = (core.about if core else {}) | one_shot.ask(address, "status")
     said["monitor"] = launch.monitor_url(parameters)
+    said["monitor_link"] = owners_link(parameters)
     if sentences is None:
         found = (notes.security(parameters), notes.monitor_trouble(parameters), notes.monitor_moved(parameters))
         sentences = [*notes.differences(parameters), *filter(None, found)]
@@ -99,7 +101,7 @@ def _status_text(said: dict[str, Any], address: str) -> str:
         f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
         f"address   {connection_file.split(address)[0]}",
     ]
-    lines += [f"monitor   {said['monitor']}"] if said["monitor"] else []
+    lines += [f"monitor   {said['monitor_link']}"] if said["monitor"] else []
     return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])
 
 

@@ -18,14 +18,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nblb.cli.command import Commands, add, count, settings, users
+from nblb.access.monitor_key import renew_monitor_key
+from nblb.access.monitor_token import MONITOR_ROLES
+from nblb.cli.command import Commands, add, count, duration, settings, users
 from nblb.errors import NblbError, NotAllowed
+from nblb.launch.monitor_links import LINK_S, LOGIN_S, link_for
 from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import load
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
+from nblb.system.state_mark import claim
 from nblb.system.threads import start_thread
 
 if TYPE_CHECKING:
@@ -59,13 +63,15 @@ def register(commands: Commands) -> None:
     command.add_argument("--make-venv", action="store_true", help="with --host: install nblb there if it is missing")
     command.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)  # the starter has compared versions
     command.add_argument("--core", default="", metavar="ADDRESS", help=argparse.SUPPRESS)  # the end of a tunnel
-    command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground")
+    command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground; make links to it")
     add_presence(command)
+    _add_links(command)
     command.add_argument("--address", help="instead of MONITOR_IP")
     command.add_argument("--port", type=count, help="instead of MONITOR_PORT; 0 is any free one")
     command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
     command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
     command.add_argument("--basic-auth", metavar="FILE", help="JSON object of users and passwords, or one password")
+    command.add_argument("--num-procs", type=count, default=1, metavar="N", help="processes that serve it (1)")
     command.add_argument("--cookie-secret", default="", help="keeps logins valid over restarts (PANEL_COOKIE_SECRET)")
     command = add(commands, "dashboard", dashboard, "serve the control panel and the Monitor's pages", parameters=False)
     command.add_argument(
@@ -76,6 +82,23 @@ def register(commands: Commands) -> None:
     command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
     command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
     command.add_argument("--end-with", type=count, default=0, help=argparse.SUPPRESS)
+
+
+def _add_links(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `nblb monitor link` and `nblb monitor renew`."""
+    command.add_argument(
+        "action", nargs="?", choices=("link", "renew"), help="link: print a link for somebody; renew: end all of them"
+    )
+    command.add_argument("name", nargs="?", default="", help="link: the person, as the user of tasks (guest)")
+    command.add_argument(
+        "--role", choices=MONITOR_ROLES, default="viewer", help="link: what the person may do (viewer)"
+    )
+    command.add_argument(
+        "--expires", type=duration, default=LINK_S, metavar="TIME", help="link: how long it can be opened (1h)"
+    )
+    command.add_argument(
+        "--login", type=duration, default=LOGIN_S, metavar="TIME", help="link: how long a browser stays logged in (12h)"
+    )
 
 
 def add_presence(command: argparse.ArgumentParser) -> None:
@@ -213,7 +236,9 @@ def health(options: argparse.Namespace) -> int:
 
 
 def monitor(options: argparse.Namespace) -> int:
-    """Serve the Monitor page until SIGTERM or Ctrl-C."""
+    """Serve the Monitor page until SIGTERM or Ctrl-C; or print a link to the running one, or end all links."""
+    if options.action is not None:
+        return _links(options)
     parameters = load(options.parameters)
 
     def stop() -> None:
@@ -236,7 +261,20 @@ def monitor(options: argparse.Namespace) -> int:
             cookie_secret=options.cookie_secret,
             allow_websocket_origin=options.allow_websocket_origin,
             ready=ready,
+            num_procs=options.num_procs,
         )
+    return 0
+
+
+def _links(options: argparse.Namespace) -> int:
+    parameters = with_connection(settings(options))
+    if options.action == "renew":
+        renew_monitor_key(claim(parameters.state_dir))
+        print("all links to the Monitor and all logins have ended")
+        return 0
+    print(link_for(parameters, options.name, options.role, options.expires, options.login))
+    minutes = f"{options.expires / 60:,.0f} minutes"
+    print(f"for {options.name or 'guest'}, {options.role}, for {minutes}; whoever has it can use it", file=sys.stderr)
     return 0
 
 

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from nblb.client import compatible, front_end, open_clusters
 from nblb.client.connection.connection import Connection, close_all
@@ -20,6 +20,7 @@ from nblb.client.futures.single_tasks import TaskList
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
+from nblb.client.launcher import ClusterPort, Launcher, owners_link
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
 from nblb.client.snapshots import ClusterSnapshot, HubRow
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
@@ -31,34 +32,6 @@ LEAST_PATIENCE_S = 2.0
 ANSWER_S = 10.0  # longest wait for the answer of a core that is connected
 LOOK_S = 0.1  # between two checks that it is still connected
 REFRESH_S = 0.8  # a snapshot that is taken regularly is at most this and a round trip old
-
-
-class Launcher(Protocol):
-    """The part of a cluster that starts and stops processes; nblb.launch provides one."""
-
-    def stop(self) -> None:
-        """Stop the cluster's processes on this computer."""
-
-    def leave(self) -> None:
-        """Stop the processes that this process started; called at the end of a `with`."""
-
-    def add_hub(self, **options: Any) -> Any: ...
-    def monitor_url(self) -> str: ...
-    def dashboard(self) -> Any: ...
-
-
-class ClusterPort:
-    """The methods of a Cluster that front-ends call, like those of a TaskFuture (futures/future_port.py)."""
-
-    __slots__ = ()
-
-    def add_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
-        """Call `listener()`, on another thread, when the core becomes reachable or unreachable."""
-        cluster._connection.watchers.append(listener)
-
-    def remove_listener(self, cluster: Cluster, listener: Callable[[], Any]) -> None:
-        with contextlib.suppress(ValueError):
-            cluster._connection.watchers.remove(listener)
 
 
 class Cluster:
@@ -425,6 +398,38 @@ class Cluster:
         """The address of the Monitor's page; "" if no Monitor runs."""
         return self._launcher.monitor_url() if self._launcher is not None else ""
 
+    def monitor_link(
+        self, name: str = "", role: str = "viewer", expires_s: float = 3600.0, login_s: float = 43200.0
+    ) -> str:
+        """Return a link that opens the Monitor for somebody else.
+
+        Parameters
+        ----------
+        name
+            The person, as the user of tasks: with the role "user", that user's tasks can be changed.
+        role
+            "viewer" (looks only), "user" or "admin".
+        expires_s, login_s
+            How long the link can be opened, and how long a browser that has opened it stays logged in.
+
+        Returns
+        -------
+        str
+            The link; whoever has it can use it.
+
+        Raises
+        ------
+        NblbError
+            No Monitor runs on this computer, or the role or a time cannot be.
+
+        Examples
+        --------
+        >>> cluster.monitor_link("anna", "user")
+        """
+        if self._launcher is None:
+            raise NblbError("this cluster was not started or connected to by nblb.launch, so its Monitor is not known")
+        return self._launcher.monitor_link(name=name, role=role, expires_s=expires_s, login_s=login_s)
+
     @property
     def monitor_trouble(self) -> str:
         """The reason why no Monitor answers, in a sentence; "" if one does, or none was requested."""
@@ -530,7 +535,7 @@ class Cluster:
             connected=self.connected,
             address=self.address,
             owner=self.user,
-            monitor_url=self.monitor_url if not self.stopped else "",
+            monitor_url=owners_link(self._launcher) if not self.stopped else "",
             warning=self.warning,
             notes=tuple(self.notes),
         )

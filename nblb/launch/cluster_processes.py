@@ -21,6 +21,7 @@ from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import notes, one_shot
+from nblb.launch.monitor_links import link_for, monitor_url, owners_link
 from nblb.launch.presence import await_end_of_stray_core, lock_file, present
 from nblb.launch.readiness import START_DEADLINE_S, CoreGone, StateFolderInUse, wait_for
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
@@ -103,16 +104,20 @@ class Started:
         if engine not in {None, "processes"}:
             raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")
         if options:
-            raise TypeError(
-                f"add_hub() has no option {next(iter(options))!r}; it has workers, only, host, python, make_venv and "
-                "engine"
-            )
+            known = "workers, only, host, python, make_venv and engine"
+            raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has {known}")
         process = add_hub(self.parameters, workers, host or "", python, make_venv, only)
         self.processes.append(process)
         return process
 
     def monitor_url(self) -> str:
         return monitor_url(self.parameters)
+
+    def owners_link(self) -> str:
+        return owners_link(self.parameters)
+
+    def monitor_link(self, **options: Any) -> str:
+        return link_for(self.parameters, **options)
 
     def dashboard(self) -> Dashboard:
         """Starts the dashboard with these parameters, or finds the running one."""
@@ -561,9 +566,3 @@ def _stop_core(core: CoreFile, parameters: Parameters) -> None:
     until = time.monotonic() + STOP_GRACE_S
     while _is_there(parameters) and time.monotonic() < until:
         time.sleep(0.005)
-
-
-def monitor_url(parameters: Parameters) -> str:
-    """The address of this cluster's Monitor on this machine; "" while it does not answer yet."""
-    there = present(parameters.runtime_dir, "monitor")
-    return str(there[0].about.get("url", "")) if there else ""

@@ -13,7 +13,6 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nblb.errors import NblbError
 from nblb.system import isolated_python
@@ -27,11 +26,13 @@ FIND = """
   const frame = document.getElementById(%(id)s), link = document.getElementById(%(id)s + "-link");
   const told = document.getElementById("jupyter-config-data");
   const base = told ? JSON.parse(told.textContent).baseUrl : null;
-  let src = %(url)s;
+  const page = new URL(%(url)s), local = ["localhost", "127.0.0.1"];
+  if (local.includes(location.hostname) && local.includes(page.hostname)) page.hostname = location.hostname; // one site
+  let src = page.href;
   if (base) {
     try {
       const found = await fetch(base + "server-proxy/servers-info");
-      if (found.ok) src = base + "proxy/" + %(port)s + "/";
+      if (found.ok) src = base + "proxy/" + page.port + page.pathname + page.search;
     } catch (_error) { /* no proxy: the computer's own address */ }
   }
   if (frame) frame.src = src;
@@ -44,8 +45,8 @@ class Dashboard:
 
     Parameters
     ----------
-    url
-        The address of its page on this computer.
+    link
+        The address of its page on this computer, with the token that opens it.
     process
         Its process.
 
@@ -54,8 +55,9 @@ class Dashboard:
     >>> lb.dashboard().url
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
-        self.url = url
+    def __init__(self, link: str, process: subprocess.Popen[str]) -> None:
+        self.link = link
+        self.url = link.partition("?")[0]
         self._process = process
 
     @property
@@ -78,10 +80,11 @@ class Dashboard:
         return f"<Dashboard at {self.url}{'' if self.running else ', ended'}>"
 
     def _repr_html_(self) -> str:
-        url, name = html.escape(self.url), f"nblb-dashboard-{os.urandom(4).hex()}"
-        script = FIND % {"id": json.dumps(name), "url": json.dumps(self.url), "port": urlsplit(self.url).port}
+        url, link = html.escape(self.url), html.escape(self.link)
+        name = f"nblb-dashboard-{os.urandom(4).hex()}"
+        script = FIND % {"id": json.dumps(name), "url": json.dumps(self.link)}
         return (
-            f'<p>nblb dashboard at <a id="{name}-link" href="{url}" target="_blank" rel="noopener">{url}</a>; it ends '
+            f'<p>nblb dashboard at <a id="{name}-link" href="{link}" target="_blank" rel="noopener">{url}</a>; it ends '
             "with the kernel that has started it. Run the cell again to open it again.</p>"
             f'<iframe id="{name}" title="nblb dashboard" '
             f'style="width:100%;height:{HEIGHT}px;border:1px solid #8a94a066"></iframe>{script}'

@@ -141,17 +141,23 @@ def cancel(address: str, task: str = "", job: str = "", kill: bool = False, time
     return int(_question(address, message, timeout_s))
 
 
-def order(address: str, message: Message, timeout_s: float = 5.0) -> Any:
-    """Sends a request, whose `request` is 1, and returns the core's answer."""
-    return _question(address, message, timeout_s)
+def order(address: str, message: Message, user: str = "", role: str = "", timeout_s: float = 5.0) -> Any:
+    """Sends a request, whose `request` is 1, and returns the core's answer.
+
+    With `role` the core allows no more than a key of this user and role may.
+    """
+    return _question(address, message, timeout_s, user=user, role=role)
 
 
-def _question(address: str, message: Message, timeout_s: float, core: CoreFile | None = None) -> Any:
+def _question(
+    address: str, message: Message, timeout_s: float, core: CoreFile | None = None, user: str = "", role: str = ""
+) -> Any:
     client = uuid.uuid4().hex
     until = time.monotonic() + timeout_s
     line = dial(address, client_to_core, core_to_client, files=False)
     try:
-        line.send([Hello(client=client, user=account(), host=socket.gethostname(), pid=os.getpid()), message])
+        hello = Hello(client=client, user=user or account(), host=socket.gethostname(), pid=os.getpid(), role=role)
+        line.send([hello, message])
         while (left := until - time.monotonic()) > 0 and not (core is not None and core.stale):
             for said in line.receive(min(left, LOOK_S)):
                 if isinstance(said, Refused):

@@ -29,7 +29,7 @@ class Controls:
         refused = self.refusal(action, owner)
         if refused:
             raise NotAllowed(refused)
-        return self._poller.order(message)
+        return self._poller.order(message, self.viewer)
 
     # ── tasks and jobs ──
 

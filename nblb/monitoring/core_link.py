@@ -27,6 +27,10 @@ class CoreLink:
         address, _ = one_shot.find(self._parameters)
         return one_shot.order(address, message)
 
+    def order_for(self, message: Any, name: str, role: str) -> Any:
+        address, _ = one_shot.find(self._parameters)
+        return one_shot.order(address, message, name, role)
+
     def close(self) -> None:
         if self._cluster is not None:
             self._cluster.close()

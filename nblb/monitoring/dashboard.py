@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nblb.errors import ParametersError
+from nblb.launch.jupyter_proxy import KEY
+from nblb.launch.monitor_links import owners_token, with_token
 from nblb.monitoring.core_link import CoreLink
 from nblb.monitoring.server import open_server
 from nblb.parameters import Parameters, load
@@ -42,10 +44,17 @@ def serve_dashboard(
     state = DashboardState(file, parameters)
     if options.get("port") is None:
         options["port"] = 0
-    server, poller, url = open_server(parameters, connect=lambda: CoreLink(state.parameters), **options)
+    key = bytes.fromhex(os.environ.pop(KEY, "")) or os.urandom(32)
+    server, poller, url = open_server(
+        parameters,
+        connect=lambda: CoreLink(state.parameters),
+        key=lambda: key,
+        shown=lambda: state.parameters,
+        **options,
+    )
     poller.dashboard = state
     server.start()
-    server.io_loop.add_callback(ready, url)
+    server.io_loop.add_callback(ready, with_token(url, owners_token(key, parameters)))
     if end_with:
         threading.Thread(target=_end_with, args=(end_with,), name="nblb-dashboard-watch", daemon=True).start()
     try:

@@ -1,18 +1,15 @@
-"""Refusal of requests that a browser sends for another site's page.
+"""The hosts under which the Monitor answers, whoever asks.
 
-A site can give its own name this computer's address (DNS rebinding); its page then reads what is served here as if it
-were its own. Such a request names that site in its headers `Host` and `Origin`, so the Monitor answers only requests in
-which both name this computer, or a host that `--allow-websocket-origin` (or BOKEH_ALLOW_WS_ORIGIN) allows.
+A browser's request names the site of its page in its headers `Host` and `Origin`. Without a login, both must name this
+computer, or a host that `--allow-websocket-origin` (or BOKEH_ALLOW_WS_ORIGIN) allows (see login/gate.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 from urllib.parse import urlsplit
 
 from bokeh.server.util import check_allowlist
-from bokeh.settings import settings
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
@@ -30,30 +27,22 @@ def is_known(host: str, allowed: Collection[str]) -> bool:
     return name is not None and (is_loopback(name) or check_allowlist(host.lower(), list(allowed)))
 
 
-def refuse_others(server: Any) -> None:
-    """Make a Bokeh server answer 403 to requests for, or from, pages of unknown hosts."""
-    application = server._tornado
-    find = application.find_handler
+def is_origin(origin: str, host: str, allowed: Collection[str]) -> bool:
+    """Return True if a page of this `Origin` may ask at this `Host`: the site itself, or a host that is allowed.
 
-    def find_handler(request: HTTPServerRequest, **options: Any) -> Any:
-        allowed = settings.allowed_ws_origin() or application.websocket_origins
-        origin = request.headers.get("Origin")
-        hosts = [request.host] if origin is None else [request.host, urlsplit(origin).netloc]
-        unknown = [host for host in hosts if not is_known(host, allowed)]
-        if unknown and not _is_proxied(request):
-            return application.get_handler_delegate(request, UnknownHostHandler)
-        if request.host.startswith("["):  # Panel takes the host apart at each colon, and fails
-            request.host = f"localhost{request.host.rpartition(']')[2]}"
-        return find(request, **options)
-
-    application.find_handler = find_handler
+    Another port of this computer is another site: any account can serve a page there.
+    """
+    try:
+        netloc = urlsplit(origin).netloc.lower()
+    except ValueError:
+        return False
+    return bool(netloc) and (netloc == host.lower() or check_allowlist(netloc, list(allowed)))
 
 
-def _is_proxied(request: HTTPServerRequest) -> bool:
+def is_proxied(request: HTTPServerRequest) -> bool:
     """Return True for a request of a page by jupyter-server-proxy, which has checked its user.
 
-    A script of another site could send the header, too, but no script can open a WebSocket with it: it gets an empty
-    page. The answers for programs need no WebSocket, so they are not served this way.
+    A script of another site could send the header, too, so at an unknown host this request gets the login page only.
     """
     parts = request.path.split("/")
     return any(header in request.headers for header in PROXY_HEADERS) and not {"api", "metrics"} & set(parts)

@@ -1,144 +1,137 @@
 """What the Monitor's server answers to programs: /metrics, /health, /ready, and a read-only JSON API under /api/.
 
-A handler asks the core in a thread, at most once a second for the same question. Nothing here changes anything. With
-MONITOR_AUTH, all but /health and /ready need the password: as a Bearer token, as Basic authorization, or as the login
-of the page.
+A handler asks the core in a thread and on a line of its own, at most once a second for the same question. Nothing here
+changes anything. The gate in front of it (login/gate.py) asks for a login for all but /health and /ready.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from nblb._version import __version__
+from nblb.errors import NblbError
 from nblb.monitoring import metrics
 from nblb.monitoring.poller import Poller, Question
 
-FIRST_ANSWER_S = 10.0
-LOOK_S = 0.02
 _threads = ThreadPoolExecutor(4, "nblb-monitor-api")
 
 TEXT: dict[str, Any] = {"type": "string"}
-WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
+WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 10**9}
 SECONDS: dict[str, Any] = {"type": "number", "minimum": 1, "maximum": 604800}
-#: name -> (what it answers, topic of the core, {parameter: schema}); a parameter is passed on to the core
-RESOURCES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
-    "status": ("The core: name, version, addresses, counts.", "status", {}),
-    "hubs": ("The hubs with their groups of workers.", "hubs", {}),
-    "workers": ("The workers and what each does.", "workers", {}),
-    "users": ("The users: share, queue, use.", "users", {}),
-    "queue": ("What waits, by user, priority and task name.", "queue", {}),
-    "turns": ("Whose turn is next in each band of priorities, and why.", "turns", {}),
-    "jobs": ("The latest jobs.", "jobs", {"user": TEXT, "name": TEXT, "limit": WHOLE}),
-    "job": ("One job.", "job", {"job": TEXT, "user": TEXT, "name": TEXT}),
-    "failures": ("The failures of a job in groups.", "failures", {"job": TEXT}),
-    "tasks": (
+NAMED: dict[str, Any] = {"type": "string", "minLength": 1}
+LIST: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
+TABLE: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "object"}}
+METHODS = "GET, HEAD"
+
+
+def _object(*required: str) -> dict[str, Any]:
+    return {"type": "object", "required": list(required)}
+
+
+class Resource(NamedTuple):
+    """One name under /api/: what it answers, from which topic of the core, with which parameters."""
+
+    summary: str
+    topic: str
+    answer: dict[str, Any]  # its schema
+    parameters: dict[str, dict[str, Any]] = {}  # by name, as schemas; they are passed on to the core
+    required: tuple[str, ...] = ()
+
+
+RESOURCES: dict[str, Resource] = {
+    "status": Resource("The core: name, version, addresses, counts.", "status", _object("name", "counts", "workers")),
+    "hubs": Resource("The hubs with their groups of workers.", "hubs", LIST),
+    "workers": Resource("The workers and what each does.", "workers", LIST),
+    "users": Resource("The users: share, queue, use.", "users", LIST),
+    "queue": Resource("What waits, by user, priority and task name.", "queue", _object("by_user", "by_priority")),
+    "turns": Resource("Whose turn is next in each band of priorities, and why.", "turns", LIST),
+    "jobs": Resource("The latest jobs.", "jobs", LIST, {"user": TEXT, "name": TEXT, "limit": WHOLE}),
+    "job": Resource("One job, by its id, or by its name and user.", "job", _object("job", "name", "counts"),
+                    {"job": TEXT, "user": TEXT, "name": TEXT}),
+    "failures": Resource("The failures of a job in groups.", "failures", LIST, {"job": TEXT}),
+    "tasks": Resource(
         "A page of the list of calls.",
         "page",
+        _object("rows", "total"),
         {
             "user": TEXT, "name": TEXT, "job": TEXT, "state": TEXT, "search": TEXT, "sort": TEXT,
             "descending": {"type": "boolean"}, "offset": WHOLE, "limit": {**WHOLE, "maximum": 200},
         },
     ),
-    "task": ("One call with its story, output and error.", "task", {"task": TEXT, "first": WHOLE}),
-    "statistics": ("Times and numbers by task name.", "stats", {}),
-    "percentiles": ("Percentiles of times by task name.", "percentiles", {}),
-    "timeline": ("Who ran what where.", "timeline", {"seconds": SECONDS, "user": TEXT, "name": TEXT, "limit": WHOLE}),
-    "history": ("The history in coarse bins.", "history", {"seconds": SECONDS}),
+    "task": Resource("One call with its story, output and error.", "task", _object("task", "state", "story"),
+                     {"task": NAMED, "first": WHOLE}, ("task",)),
+    "statistics": Resource("Times and numbers by task name.", "stats", TABLE),
+    "percentiles": Resource("Percentiles of times by task name.", "percentiles", TABLE),
+    "timeline": Resource("Who ran what where.", "timeline", _object("now", "seconds", "rows"),
+                         {"seconds": SECONDS, "user": TEXT, "name": TEXT, "limit": WHOLE}),
+    "history": Resource("The history in coarse bins.", "history", _object("now", "seconds", "bins"),
+                        {"seconds": SECONDS}),
 }  # fmt: skip
 
 
-def patterns(poller: Poller, password: str, prefix: str, login: bool = False) -> list[tuple[str, type, dict[str, Any]]]:
+def patterns(poller: Poller, prefix: str) -> list[tuple[str, type, dict[str, Any]]]:
     """Return the routes of the server, which puts `prefix` in front of them as of its pages."""
-    before = f"/{prefix}" if prefix else ""
-    given = {"poller": poller, "password": password, "login": login}
+    given = {"poller": poller}
     return [
         ("/metrics", MetricsHandler, given),
         ("/health", HealthHandler, given),
         ("/ready", ReadyHandler, given),
-        ("/api/openapi.json", SchemaHandler, {**given, "prefix": before}),
+        ("/api/openapi.json", SchemaHandler, {**given, "prefix": prefix}),
         ("/api/?(.*)", ApiHandler, given),
     ]
 
 
 class MachineHandler(RequestHandler):
-    """The base of the handlers: the login, and answers of the core."""
+    """The base of the handlers: answers of the core as JSON."""
 
-    def initialize(self, poller: Poller, password: str, login: bool = False, prefix: str = "") -> None:
-        self.poller, self.password, self.login, self.prefix = poller, password, login, prefix
+    def initialize(self, poller: Poller, prefix: str = "") -> None:
+        self.poller, self.prefix = poller, prefix
 
     def set_default_headers(self) -> None:
         self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
 
-    def allowed(self) -> bool:
-        """Return whether the request has the password, if there is one; answer it otherwise."""
-        if not (self.password or self.login) or self._has_password():
-            return True
-        self.set_header("WWW-Authenticate", 'Basic realm="nblb Monitor", charset="UTF-8"')
-        self.answer({"error": "MONITOR_AUTH is set: send it as a Bearer token or as the password of Basic."}, 401)
-        return False
+    def check_xsrf_cookie(self) -> None:
+        """Nothing here changes anything."""
 
-    def _has_password(self) -> bool:
-        kind, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        if not self.password:  # the pages have a login of their own
-            return self.get_signed_cookie("user") is not None
-        if kind.lower() == "basic":
-            try:
-                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except (binascii.Error, ValueError):
-                return False
-        elif kind.lower() != "bearer":
-            return self.get_signed_cookie("user") is not None
-        return hmac.compare_digest(given.encode(), self.password.encode())
+    async def head(self, *words: str) -> None:
+        """Answer as `get`, of which the server leaves out the body."""
+        found = self.get(*words)
+        if found is not None:
+            await found
+
+    def write_error(self, status_code: int, **_options: Any) -> None:
+        """Answer an error as the other errors of the API are answered."""
+        if status_code == 405:
+            self.set_header("Allow", METHODS)
+        self.answer({"error": f"{self._reason}: {self.request.method} {self.request.path}"[:300]}, status_code)
 
     def answer(self, value: Any, status: int = 200) -> None:
         self.set_status(status)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(value, default=str))
 
-    async def asked(self, *questions: Question) -> dict[Question, Any] | str:
-        """Return the answers, or why there are none."""
-        return await asyncio.get_running_loop().run_in_executor(_threads, answers, self.poller, questions)
-
-
-def answers(poller: Poller, questions: tuple[Question, ...]) -> dict[Question, Any] | str:
-    """Wait for the answers to these questions that the shared poller gets; or return why there are none."""
-    import time
-
-    until = time.monotonic() + FIRST_ANSWER_S
-    while True:
-        picture = poller.look(*questions)
-        if picture.error:
-            return picture.error
-        failed = next((picture.errors[question] for question in questions if question in picture.errors), "")
-        if failed:
-            return failed
-        if all(question in picture.answers for question in questions) and poller.age_s(picture) < 3 * poller.every_s:
-            return {question: picture.answers[question] for question in questions}
-        if time.monotonic() > until:
-            return "the core does not answer"
-        time.sleep(LOOK_S)
+    async def asked(self, *questions: Question) -> dict[Question, Any]:
+        """Return the answers; raises what the poller raises."""
+        ask = asyncio.get_running_loop().run_in_executor
+        return {question: await ask(_threads, self.poller.ask_once, question) for question in questions}
 
 
 class MetricsHandler(MachineHandler):
     """/metrics for Prometheus."""
 
     async def get(self) -> None:
-        if not self.allowed():
-            return
         topics = ("status", "users", "hubs", "stats")
-        found = await self.asked(*map(Question, topics))
+        try:
+            found = await self.asked(*map(Question, topics))
+        except NblbError:  # the figure nblb_up says so
+            found = {}
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
-        known = {} if isinstance(found, str) else {question.topic: value for question, value in found.items()}
-        self.finish(metrics.exposition(known))
+        self.finish(metrics.exposition({question.topic: value for question, value in found.items()}))
 
 
 class HealthHandler(MachineHandler):
@@ -152,9 +145,10 @@ class ReadyHandler(MachineHandler):
     """/ready: 200 when work can be done, 503 with the reason otherwise."""
 
     async def get(self) -> None:
-        found = await self.asked(Question("status"))
-        if isinstance(found, str):
-            self.answer({"ready": False, "reason": found if not self.password else "the core does not answer"}, 503)
+        try:
+            found = await self.asked(Question("status"))
+        except NblbError as error:
+            self.answer({"ready": False, "reason": str(error) if self._is_known() else "the core does not answer"}, 503)
             return
         workers = int(found[Question("status")].get("workers") or 0)
         if not workers:
@@ -162,30 +156,34 @@ class ReadyHandler(MachineHandler):
             return
         self.answer({"ready": True, "workers": workers})
 
+    def _is_known(self) -> bool:
+        return getattr(self.request, "nblb_viewer", None) is not None
+
 
 class ApiHandler(MachineHandler):
     """/api/NAME: one of RESOURCES as JSON."""
 
     async def get(self, name: str) -> None:
-        if not self.allowed():
-            return
         if not name:
             self.answer({"resources": sorted(RESOURCES), "schema": "openapi.json"})
             return
         if name not in RESOURCES:
             self.answer({"error": f"there is no resource {name!r}; there are {', '.join(sorted(RESOURCES))}"}, 404)
             return
-        _, topic, allowed = RESOURCES[name]
+        resource = RESOURCES[name]
+        topic, allowed = resource.topic, resource.parameters
         try:
             about = {key: parsed(key, self.get_query_argument(key), allowed) for key in self.request.query_arguments}
-        except ValueError as error:
-            self.answer({"error": str(error)}, 400)
+            if missing := [key for key in resource.required if not about.get(key)]:
+                raise ValueError(f"{missing[0]} is missing")
+        except (ValueError, HTTPError) as error:
+            self.answer({"error": str(error)[:300]}, 400)
             return
         question = Question.of(topic, **about)
-        found = await self.asked(question)
-        if isinstance(found, str):
-            away = bool(self.poller.look().error)
-            self.answer({"error": found}, 503 if away else 400)
+        try:
+            found = await self.asked(question)
+        except NblbError as error:
+            self.answer({"error": str(error)}, 503 if isinstance(error, ConnectionError) else 400)
             return
         if found[question] is None:
             self.answer({"error": f"there is no such {name}"}, 404)
@@ -229,28 +227,33 @@ class SchemaHandler(MachineHandler):
 
 def schema(prefix: str = "") -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of the server's answers for machines."""
-    error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    error = {"content": _content({"$ref": "#/components/schemas/Error"})}
+    login = {"401": {"description": "A login is missing.", **error}}
     paths: dict[str, Any] = {}
-    for name, (summary, _, allowed) in RESOURCES.items():
+    for name, resource in RESOURCES.items():
         paths[f"/api/{name}"] = {
             "get": {
-                "summary": summary,
+                "summary": resource.summary,
                 "operationId": name,
-                "parameters": [{"name": key, "in": "query", "schema": kind} for key, kind in allowed.items()],
+                "parameters": [
+                    {"name": key, "in": "query", "schema": kind, "required": key in resource.required}
+                    for key, kind in resource.parameters.items()
+                ],
                 "responses": {
-                    "200": {"description": "The answer.", "content": {"application/json": {"schema": {}}}},
+                    "200": {"description": "The answer.", "content": _content(resource.answer)},
                     "400": {"description": "A wrong parameter.", **error},
-                    "401": {"description": "The password is missing.", **error},
+                    **login,
                     "404": {"description": "There is no such thing.", **error},
                     "503": {"description": "The core does not answer.", **error},
                 },
             }
         }
-    for name, summary in (("health", "200 while this server runs."), ("ready", "200 when work can be done, else 503.")):
-        paths[f"/{name}"] = {"get": {"summary": summary, "operationId": name, "security": [],
-                                     "responses": {"200": {"description": summary}}}}  # fmt: skip
-    paths["/metrics"] = {"get": {"summary": "Figures for Prometheus.", "operationId": "metrics",
-                                 "responses": {"200": {"description": "Prometheus's text format."}}}}  # fmt: skip
+    health, ready = _object("ok", "version"), _object("ready")
+    paths["/health"] = _public("health", "200 while this server runs.", {"200": health})
+    paths["/ready"] = _public("ready", "200 when work can be done, else 503.", {"200": ready, "503": ready})
+    text = {"content": {metrics.CONTENT_TYPE: {"schema": TEXT}}}
+    paths["/metrics"] = {"get": {"summary": "Figures for Prometheus.", "operationId": "metrics", "responses": {
+        "200": {"description": "Prometheus's text format.", **text}, **login}}}  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {"title": "nblb Monitor", "version": __version__, "description": "Read-only; nothing here acts."},
@@ -263,3 +266,13 @@ def schema(prefix: str = "") -> dict[str, Any]:
                                 "basic": {"type": "http", "scheme": "basic"}},
         },
     }  # fmt: skip
+
+
+def _content(kind: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": kind}}
+
+
+def _public(name: str, summary: str, answers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the description of an address that needs no login."""
+    responses = {status: {"description": summary, "content": _content(kind)} for status, kind in answers.items()}
+    return {"get": {"summary": summary, "operationId": name, "security": [], "responses": responses}}

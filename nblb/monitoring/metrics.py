@@ -74,8 +74,13 @@ class Answers:
         load = GaugeMetricFamily("nblb_hub_load_ratio", "CPU use of the hub's machine, 0 to 1.", labels=["hub"])
         memory = GaugeMetricFamily("nblb_hub_memory_ratio", "Memory in use of its machine, 0 to 1.", labels=["hub"])
         workers = GaugeMetricFamily("nblb_hub_workers", "Workers of the hub.", labels=["hub"])
+        seen: set[str] = set()
         for hub in (self._answers.get("hubs") or [])[:MOST_LABELS]:
-            name = [str(hub.get("name"))]
+            label = _clean(hub.get("name"))
+            if label in seen:  # two computers of one name; Prometheus takes no sample twice
+                label = f"{label} {_clean(hub.get('hub'))}"
+            seen.add(label)
+            name = [label]
             load.add_metric(name, float(hub.get("load") or 0.0))
             memory.add_metric(name, float(hub.get("memory") or 0.0))
             workers.add_metric(name, float(hub.get("workers") or 0.0))
@@ -106,9 +111,14 @@ def _bounded(rows: Iterable[Mapping[str, Any]], label: str, by: str) -> dict[str
     ordered = sorted(rows, key=lambda row: -float(row.get(by) or 0.0))
     found: dict[str, dict[str, float]] = {}
     for number, row in enumerate(ordered):
-        name = str(row.get(label)) if number < MOST_LABELS else OTHER
+        name = _clean(row.get(label)) if number < MOST_LABELS else OTHER
         sums = found.setdefault(name, {})
         for key, value in row.items():
             if key != label and isinstance(value, int | float):
                 sums[key] = sums.get(key, 0.0) + float(value)
     return found
+
+
+def _clean(label: object) -> str:
+    """Return a label that UTF-8 can express."""
+    return str(label).encode("utf-8", "replace").decode()

@@ -18,10 +18,12 @@ import panel as pn
 from nblb.errors import NotAllowed
 from nblb.host import account
 from nblb.monitoring import wording
-from nblb.monitoring.access import Viewer, local_viewer
+from nblb.monitoring.access import Viewer, local_viewer, login_end
 from nblb.monitoring.controls import Controls
 from nblb.monitoring.core_link import CoreLink
 from nblb.monitoring.links import address
+from nblb.monitoring.login.gate import FORWARDED, is_own_request
+from nblb.monitoring.login.people import People
 from nblb.monitoring.page import Page, PageAddress, set_text, text_pane
 from nblb.monitoring.pages import CONTROL, PAGES, SHOWN
 from nblb.monitoring.poller import Poller
@@ -30,6 +32,10 @@ from nblb.parameters import load
 __all__ = ["Monitor", "view"]
 
 REFRESH_MS = 500
+NO_LOGIN = (
+    "'panel serve' shows this page to the account that has started it, on this computer only. Others need a login: "
+    "give it --basic-auth and --cookie-secret, or serve the page with 'nblb monitor'."
+)
 TEMPLATE = Path(__file__).with_name("template.html").read_text(encoding="utf-8")
 
 
@@ -55,6 +61,10 @@ class Monitor(pn.viewable.Viewer):
         """Update the page to the latest picture; called twice a second, cheap when nothing has changed."""
         picture = self.poller.look(*self.page.questions())
         age_s = self.poller.age_s(picture)
+        if ended := login_end(self.viewer):
+            set_text(self.banner, wording.ended(ended))
+            self.body.visible = self.summary.visible = False
+            return
         set_text(self.banner, wording.banner(picture, age_s))
         set_text(self.note, wording.note(picture, age_s, f"{self.viewer.name}, {self.viewer.role}"))
         if picture.number == self.shown:
@@ -97,7 +107,9 @@ def view(poller: Poller, viewer: Viewer | None = None) -> Any:
     shown_pages = (CONTROL, *SHOWN) if poller.dashboard is not None else SHOWN
     known = {**PAGES, **{page.key: page for page in shown_pages}}
     key = place["page"] if place["page"] in known else shown_pages[0].key
-    viewer = viewer or local_viewer(pn.state.user or account())
+    viewer = viewer or _viewer(poller)
+    if viewer is None:
+        return pn.pane.HTML(f"<h1>{wording.TITLE}</h1><p>{NO_LOGIN}</p>")
     page = known[key](poller, place, Controls(poller, viewer), chosen == "dark")
     shown = {"task": "tasks", "job": "jobs"}.get(key, key)
     template = pn.Template(TEMPLATE, location=True)
@@ -115,6 +127,22 @@ def view(poller: Poller, viewer: Viewer | None = None) -> Any:
     return template
 
 
+def _viewer(poller: Poller) -> Viewer | None:
+    """Return who has opened this page: the gate of our own server says so, or the login of `panel serve`."""
+    if poller.gate is not None:
+        return poller.gate.stamped(pn.state.headers)
+    context = getattr(pn.state.curdoc, "session_context", None)
+    if context is None:  # not in a server at all
+        return local_viewer(account())
+    people: People = _people[poller]
+    if pn.config.basic_auth or pn.config.oauth_provider:
+        return people.named(pn.state.user) if pn.state.user else None
+    request = context.request
+    is_direct = not any(name in request.headers for name in FORWARDED)
+    return people.owner() if is_direct and is_own_request(request) else None
+
+
+_people: dict[Any, People] = {}  # by poller
 _pollers: dict[Any, Poller] = {}
 _pollers_lock = threading.Lock()
 
@@ -129,7 +157,9 @@ def shared_poller(source: str | None) -> Poller:
                     f"{parameters.source}: MONITOR_AUTH is set, and 'panel serve' does not read it; give that "
                     "--basic-auth and --cookie-secret, or serve the page with 'nblb monitor'."
                 )
-            _pollers[source] = Poller(lambda: CoreLink(parameters), log_folder=parameters.state_dir / "logs")
+            poller = Poller(lambda: CoreLink(parameters), log_folder=parameters.state_dir / "logs")
+            _people[poller] = People(lambda: parameters)
+            _pollers[source] = poller
         return _pollers[source]
 
 

@@ -121,6 +121,8 @@ class Page:
 
     def _off(self, control: str, owner: str) -> dict[str, Any]:
         refused = self.orders.refusal(control, owner)
+        if refused and not self.said.object:
+            set_text(self.said, f'<p class="line">{html.escape(refused)}</p>')
         return {"disabled": True, "description": refused} if refused else {}
 
 

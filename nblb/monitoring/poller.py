@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from nblb.monitoring.access import Viewer
     from nblb.monitoring.dashboard import DashboardState
+    from nblb.monitoring.login.gate import LoginGate
 
 __all__ = ["ClusterPicture", "Poller", "Question", "Source"]
 
@@ -48,6 +50,9 @@ class Source(Protocol):
 
     def order(self, message: Any) -> Any:
         """Send a request that changes something, and return the core's answer."""
+
+    def order_for(self, message: Any, name: str, role: str) -> Any:
+        """Send it for somebody else, for whom the core allows no more than a key of this name and role may."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Poller:
     ) -> None:
         self.every_s = every_s
         self.dashboard: DashboardState | None = None  # of a server with the control panel
+        self.gate: LoginGate | None = None  # of a server of our own
         self.log_folder = log_folder  # of the cluster's processes on this computer
         self._connect = connect
         self._clock = clock
@@ -94,6 +100,9 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="nblb-monitor-poller", daemon=True)
         self._started = False
         self._lock = threading.Lock()
+        self._once = threading.Lock()  # of the three for programs
+        self._once_source: Source | None = None
+        self._once_answers: dict[Question, tuple[float, Any]] = {}
 
     def look(self, *questions: Question) -> ClusterPicture:
         """Return the latest picture without waiting; these questions are asked from now on, new ones at once."""
@@ -112,6 +121,35 @@ class Poller:
             self._looked.set()
         return self._picture
 
+    def ask_once(self, question: Question) -> Any:
+        """Return the answer to a program's question, which is at most one round old.
+
+        It has a line of its own, so that programs with many questions make no page wait.
+
+        Raises
+        ------
+        NblbError
+            The core refuses the question, or (as a ConnectionError, too) does not answer.
+        """
+        with self._once:
+            asked_at, answer = self._once_answers.get(question, (float("-inf"), None))
+            if self._clock() - asked_at < self.every_s:
+                return answer
+            try:
+                if self._once_source is None:
+                    self._once_source = self._connect()
+                answer = self._ask(self._once_source, question)
+            except Exception as error:
+                self._once_answers.pop(question, None)
+                if _is_away(error):
+                    source, self._once_source = self._once_source, None
+                    _close(source)
+                raise
+            while len(self._once_answers) >= MOST_QUESTIONS:
+                del self._once_answers[next(iter(self._once_answers))]
+            self._once_answers[question] = self._clock(), answer
+            return answer
+
     def ask_now(self) -> None:
         """Begin the next round at once: something was changed."""
         self._looked.set()
@@ -119,11 +157,13 @@ class Poller:
     def age_s(self, picture: ClusterPicture) -> float:
         return self._clock() - picture.taken_at if picture.taken_at else float("inf")
 
-    def order(self, message: Any) -> Any:
+    def order(self, message: Any, viewer: Viewer) -> Any:
         """Send a request from a thread of the caller, on a connection of its own, and begin the next round."""
         source = self._connect()
         try:
-            return source.order(message)
+            if viewer.is_owner:
+                return source.order(message)
+            return source.order_for(message, viewer.name, viewer.role)
         finally:
             _close(source)
             self.ask_now()
@@ -134,6 +174,9 @@ class Poller:
         if self._started:
             self._thread.join(timeout=5)
         self._leave()
+        with self._once:
+            source, self._once_source = self._once_source, None
+        _close(source)
 
     def poll(self) -> None:
         """Ask one round; any error becomes part of the picture, because the page must go on."""

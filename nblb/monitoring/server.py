@@ -1,8 +1,9 @@
-"""The Monitor's server: the pages, the answers for machines beside them, and the login."""
+"""The Monitor's server: the pages, and the answers for machines beside them, behind the gate of login/gate.py."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import socket
 import threading
@@ -10,18 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import panel as pn
 
 from nblb.errors import NblbError, NotAllowed
+from nblb.launch.monitor_links import key_of
 from nblb.monitoring import machine_api, wording
 from nblb.monitoring.core_link import CoreLink
-from nblb.monitoring.known_hosts import refuse_others
+from nblb.monitoring.login import handlers, hub_login
+from nblb.monitoring.login.gate import LoginGate, guard
+from nblb.monitoring.login.people import People
 from nblb.monitoring.monitor import view
 from nblb.monitoring.poller import Poller, Source
 from nblb.parameters import Parameters
 from nblb.system.private_folder import is_loopback
 
-LOGIN = Path(__file__).with_name("login.html")  # Panel's own template loads files from other computers
 MOST_PORTS = 50  # that are tried after the wanted one
 MOST_PORT = 65535
 
@@ -35,10 +39,16 @@ def open_server(
     allow_websocket_origin: Sequence[str] = (),
     basic_auth: Mapping[str, str] | str | None = None,
     cookie_secret: str = "",
+    key: Callable[[], bytes] | None = None,
     connect: Callable[[], Source] | None = None,
-    pages: Mapping[str, Callable[[], Any]] | None = None,
+    shown: Callable[[], Parameters] | None = None,
+    **options: Any,
 ) -> tuple[Any, Poller, str]:
-    """Return a server that listens but does not run its loop yet, its poller, and the page's address."""
+    """Return a server that listens but does not run its loop yet, its poller, and the page's address.
+
+    `key` returns the key of links and logins, `shown` the parameters of the cluster that the pages show now; further
+    options are Bokeh's.
+    """
     address = address or parameters.MONITOR_IP
     if not is_loopback(address):
         raise NotAllowed(
@@ -47,44 +57,53 @@ def open_server(
         )
     port = parameters.MONITOR_PORT if port is None else port
     port = port or _free_port(address)
-    prefix = prefix.strip("/")
+    hub = hub_login.is_service()
+    prefix = (prefix or (hub_login.service_prefix() if hub else "")).strip("/")
     poller = Poller(connect or (lambda: CoreLink(parameters)), log_folder=parameters.state_dir / "logs")
-
-    page = _page_of(poller)
-    login = {} if basic_auth is None else {"basic_auth": basic_auth}
-    secret = cookie_secret or os.environ.get("PANEL_COOKIE_SECRET") or os.urandom(32).hex()
+    password, users = _passwords(parameters.MONITOR_AUTH, basic_auth)
+    gate = LoginGate(
+        People(shown or (lambda: parameters)), _key(key, cookie_secret), port, password, users,
+        prefix=f"/{prefix}/" if prefix else "/", allowed=frozenset(allow_websocket_origin), hub=hub,
+    )  # fmt: skip
+    server = _listen(address, poller, gate, prefix, options)
+    server._tornado.settings["cookie_secret"] = os.urandom(32).hex()  # of JupyterHub's cookies
+    guard(server, gate)
+    poller.gate = gate
     host = f"[{address}]" if ":" in address else address
-    options: dict[str, Any] = {
+    return server, poller, f"http://{host}:{gate.port}{gate.prefix}"
+
+
+def _listen(address: str, poller: Poller, gate: LoginGate, prefix: str, options: dict[str, Any]) -> Any:
+    """Return a server that listens on the gate's port, or on the first free one after it."""
+    page = _page_of(poller)
+    given: dict[str, Any] = {
         "address": address,
         "title": wording.TITLE,
         "prefix": prefix,
-        "extra_patterns": machine_api.patterns(poller, parameters.MONITOR_AUTH, prefix, basic_auth is not None),
+        "extra_patterns": [*_logins(gate), *machine_api.patterns(poller, gate.prefix.rstrip("/"))],
         "liveness": True,
         "start": False,
         "show": False,
         "verbose": False,
         "unused_session_lifetime_milliseconds": 15_000,
-        **(_login(parameters.MONITOR_AUTH, prefix, login, secret)),
+        **options,
     }
-    last = min(port + MOST_PORTS, MOST_PORT)
+    last = min(gate.port + MOST_PORTS, MOST_PORT)
     while True:
-        named = [f"localhost:{port}", *allow_websocket_origin, *([] if ":" in address else [f"{address}:{port}"])]
         try:
-            server = pn.io.server.get_server(
-                {"/": page, "/monitor": page, **(pages or {})}, port=port, websocket_origin=named, **options
-            )
-            break
+            return pn.io.server.get_server({"/": page, "/monitor": page}, port=gate.port, **given)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and port < last:
-                port += 1  # another program or Monitor has just taken it
+            if error.errno == errno.EADDRINUSE and gate.port < last:
+                gate.port += 1  # another program or Monitor has just taken it
                 continue
             raise NblbError(
-                f"MONITOR_PORT {port} on {address} cannot be used ({error.strerror or error}); "
+                f"MONITOR_PORT {gate.port} on {address} cannot be used ({error.strerror or error}); "
                 "give another one, or 0 for any free one."
             ) from None
-    server._tornado.websocket_origins.add(f"{host}:{port}")  # Bokeh takes no address with colons as an option
-    refuse_others(server)
-    return server, poller, f"http://{host}:{port}/{f'{prefix}/' if prefix else ''}"
+
+
+def _logins(gate: LoginGate) -> list[tuple[str, type, dict[str, Any]]]:
+    return [*handlers.patterns(gate), *(hub_login.patterns(gate) if gate.hub else ())]
 
 
 def _page_of(poller: Poller) -> Callable[[], Any]:
@@ -99,7 +118,8 @@ def serve(
     **options: Any,
 ) -> None:
     """Serve the Monitor until the process gets a signal; calls `ready` with its address once it answers."""
-    server, poller, url = open_server(parameters, **options)
+    key_of(parameters)  # links are made with it
+    server, poller, url = open_server(parameters, key=lambda: key_of(parameters), **options)
     server.start()
     if ready is not None:
         server.io_loop.add_callback(ready, url)
@@ -112,34 +132,32 @@ def serve(
         poller.stop()
 
 
-# ── login ──
+def _passwords(text: str, given: Mapping[str, str] | str | None) -> tuple[str, Mapping[str, str]]:
+    """Return the password for everybody and the passwords by name: of MONITOR_AUTH, or of --basic-auth.
+
+    The latter is a password, or a file with one or with a JSON object of passwords by name, as for `panel serve`.
+    """
+    if given is None:
+        return text, {}
+    if isinstance(given, str):
+        path = Path(given)
+        content = path.read_text(encoding="utf-8").strip() if path.is_file() else given
+        if not content.startswith("{"):
+            return content, {}
+        try:
+            given = msgspec.json.decode(content, type=dict[str, str])
+        except msgspec.MsgspecError as error:
+            raise NblbError(f"--basic-auth: {given} must have a JSON object of passwords by name: {error}") from None
+    if not all(given.values()):
+        raise NblbError("--basic-auth: each name needs a password")
+    return "", given
 
 
-class _OneText(dict[str, str]):
-    """Panel's table of passwords by user name, with the same password for every name."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(monitor=text)  # not empty: Panel takes an empty table for no login
-        self._text = text
-
-    def __contains__(self, _name: object) -> bool:
-        return True
-
-    def __getitem__(self, _name: str) -> str:
-        return self._text
-
-
-def _login(text: str, prefix: str, given: dict[str, Any], secret: str) -> dict[str, Any]:
-    """Return the options of Panel's server that make the page ask for this password; none for no login."""
-    if not text and not given:
-        return {}
-    return {
-        "basic_auth": _OneText(text),
-        **given,
-        "cookie_secret": secret,  # without one of the caller's, a login is valid for this run of the Monitor
-        "login_template": str(LOGIN),
-        "root_path": f"/{prefix}/" if prefix else "/",  # the page after a login
-    }
+def _key(key: Callable[[], bytes] | None, secret: str) -> Callable[[], bytes]:
+    """Return the function that returns the key: the caller's, one made of --cookie-secret, or one of this run."""
+    secret = secret or os.environ.get("PANEL_COOKIE_SECRET", "")
+    own = hashlib.sha256(secret.encode()).digest() if secret else os.urandom(32)
+    return key if key is not None and not secret else lambda: own
 
 
 def _free_port(address: str) -> int:

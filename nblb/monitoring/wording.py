@@ -35,6 +35,11 @@ def banner(picture: ClusterPicture, age_s: float) -> str:
     return ""
 
 
+def ended(sentence: str) -> str:
+    """The banner of a page whose login has ended."""
+    return f'<div class="alert" role="alert"><b>Logged out.</b> {html.escape(sentence)}.</div>'
+
+
 def summary(picture: ClusterPicture) -> str:
     """The figures at the top: the same on every page."""
     status = picture.status

@@ -53,6 +53,7 @@ from nblb.protocol.messages import (
     TaskFinished,
     TaskPrinted,
     TaskProgressed,
+    TaskRejected,
     TaskStarted,
     TaskState,
     TaskStopped,
@@ -78,6 +79,7 @@ from nblb.scheduling.steering import Steering
 from nblb.scheduling.unreadable import Unreadable
 
 ChangeAccess = Callable[[str, Administer, float], "tuple[Any, list[Command]]"]  # user, message, now
+Limits = Callable[[ConnectedClient, Message], str]  # why this connection may not send it; "" if it may
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
 
 
@@ -97,6 +99,7 @@ class Scheduler:
         self.policy, self.state = policy, State(policy)
         self.answers = answers
         self.administer: ChangeAccess | None = None  # changes who may connect (broker/access/key_changes.py)
+        self.limits: Limits | None = None  # judges a client whose Hello has a role (broker/access/rights.py)
         self.steering = steering = Steering(self.state)
         self.intake = Intake(self.state, steering)
         self.outcome = AttemptReports(self.state)
@@ -209,7 +212,19 @@ class Scheduler:
             self.liveness.stranger(sender)
             return
         client.received_at = now
+        if client.role and not self._allows(client, message):
+            return
         on_client(client, message, now)
+
+    def _allows(self, client: ConnectedClient, message: Message) -> bool:
+        """Return True if the role of this connection may send the message; answer it otherwise."""
+        refusal = "this core knows no roles" if self.limits is None else self.limits(client, message)
+        request = getattr(message, "request", 0)
+        if refusal and request:
+            self.state.send(client.address, Answer(request=request, error=refusal, kind="NotAllowed"))
+        elif refusal and isinstance(message, SubmitTask):
+            self.state.send(client.address, TaskRejected(task=message.task, kind="NotAllowed", reason=refusal))
+        return not refusal
 
     def tick(self, now: float) -> list[Command]:
         """Return the commands that follow from the time, and the assignments that the turn's events made possible."""

@@ -66,13 +66,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class ConnectedClient:
     """A client's connection."""
 
-    __slots__ = ("address", "host", "name", "notebook", "pid", "received_at", "since", "user")
+    __slots__ = ("address", "host", "name", "notebook", "pid", "received_at", "role", "since", "user")
 
     def __init__(self, address: str, user: str, now: float) -> None:
         self.address = address
         self.user = user
         self.received_at = now
         self.host = self.notebook = self.name = ""
+        self.role = ""  # the limit of its Hello
         self.since = now  # when its process first connected
         self.pid = 0
 

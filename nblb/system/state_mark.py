@@ -27,7 +27,7 @@ JOURNAL, JOURNAL_TABLES = "journal.sqlite", {"meta", "tasks", "blobs"}
 STORED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{44}|tmp-\d+|token")  # the files in blobs and incoming
 CORE = re.compile(r"[0-9a-f]{32}")  # a core's id: the name of its folder of outputs
 _log = re.compile(r"[\w.-]+\.log(\.1)?")
-_keys = re.compile(r"\.?(keys\.json|server\.key|tickets\.key|audit\.log)(\.\w+)?")
+_keys = re.compile(r"\.?(keys\.json|server\.key|tickets\.key|monitor\.key|audit\.log)(\.\w+)?")
 _of_a_disk = re.compile(r"lost\+found|\.nfs\w+|\.DS_Store|\.snapshot")  # file systems make these in any folder
 
 

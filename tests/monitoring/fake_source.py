@@ -18,6 +18,7 @@ class FakeSource:
         self.away = False
         self.asked: list[str] = []
         self.orders: list[Any] = []
+        self.named: list[tuple[str, str]] = []  # in whose name, with which role, orders came
         self.lock = threading.Lock()
         self.abouts: dict[str, dict[str, Any]] = {}  # the latest details of each topic
         self.step = 0
@@ -47,6 +48,10 @@ class FakeSource:
             raise LoadBalancerUnreachable("No core answers at ipc:///run/nblb/lab-5799/clients; start one.")
         self.orders.append(message)
         return 3
+
+    def order_for(self, message: Any, name: str, role: str) -> Any:
+        self.named.append((name, role))
+        return self.order(message)
 
     def answer_status(self) -> dict[str, Any]:
         self.step += 1

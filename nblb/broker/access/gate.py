@@ -40,6 +40,7 @@ from nblb.protocol.messages import (
     TaskRejected,
 )
 from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.state import ConnectedClient
 from nblb.shared_files.transfer import FilePart
 from nblb.transport.curve.keys import KeyPair, new_pair
 from nblb.transport.curve.remote_door import PREFIX, Guard
@@ -140,6 +141,16 @@ class Gate:
             ip = str(peer.name[0]) if peer.name else ""
             return Judged(rights.as_hub(who, key_mark(arrived.key), message, ip, state))
         return judged
+
+    def limits(self, client: ConnectedClient, message: Message) -> str:
+        """Return why a connection whose Hello has a role may not send a message, and record what it does."""
+        refusal = rights.refusal_of(self.scheduler.state, client, message)
+        about = {key: value for key in ("task", "job", "hub") if (value := getattr(message, key, ""))}
+        if refusal:
+            self.audit.refused(time.monotonic(), client.user, type(message).__name__, reason=refusal)
+        elif not isinstance(message, rights.FOR_ALL):
+            self.audit.note("act-for", by=self.parameters.name, user=client.user, what=type(message).__name__, **about)
+        return refusal
 
     def _meet(self, arrived: Arrived, who: Who) -> PeerConnection:
         """Record the connection of a party that says hello, so that it can be ended."""

@@ -43,7 +43,7 @@ from nblb.protocol.messages import (
     TurnKnob,
 )
 from nblb.scheduling.hubs import Hub
-from nblb.scheduling.state import State
+from nblb.scheduling.state import ConnectedClient, State
 
 PEOPLE: tuple[Role, ...] = ("user", "viewer", "admin")
 FOR_ALL = (Hello, Heartbeat, FilesSeen, Ask)
@@ -82,8 +82,8 @@ def of_client(state: State, who: Who, message: Message) -> Judged:
     kind = type(message)
     if who.role not in PEOPLE:
         return _of_task_on_hub(state, who, message)
-    if kind is Hello:
-        return Judged(msgspec.structs.replace(message, user=who.name))
+    if isinstance(message, Hello):
+        return _hello(who, message)
     if isinstance(message, FOR_ALL):
         return Judged(message)
     if who.role == "viewer":
@@ -104,6 +104,23 @@ def of_client(state: State, who: Who, message: Message) -> Judged:
     if kind is PutBlob:
         return Judged(message)
     return _denied(f"a user may not send {kind.__name__}")
+
+
+def refusal_of(state: State, client: ConnectedClient, message: Message) -> str:
+    """Return why a connection whose Hello has a role may not send a message; "" if it may."""
+    role = next((role for role in PEOPLE if role == client.role), None)
+    if role is None:
+        return f"there is no role {client.role[:40]!r}; there are {', '.join(PEOPLE)}"
+    return of_client(state, Who(client.user, role), message).reason
+
+
+def _hello(who: Who, message: Hello) -> Judged:
+    """Judge a hello: in the name of the key, or of another user with a role if the key is an administrator's."""
+    if not message.role or message.user in ("", who.name):
+        return Judged(msgspec.structs.replace(message, user=who.name))
+    if who.role != "admin":
+        return _denied(f"{who.name!r} may not act for {message.user!r}; only an administrator's key may")
+    return Judged(message, acts_for=message.user)
 
 
 def _of_task_on_hub(state: State, who: Who, message: Message) -> Judged:

@@ -30,6 +30,9 @@ class ControlPanel(Page):
     def body(self) -> Any:
         dashboard = self.poller.dashboard
         assert dashboard is not None
+        if refused := self.orders.refusal("save"):
+            self.state = text_pane("")
+            return column(heading("Cluster"), self.state, text_pane(f'<p class="line">{html.escape(refused)}</p>'))
         self.form = ParametersForm(dashboard.path)
         self.file = pn.widgets.TextInput(name="Parameters file", value=str(dashboard.path), width=420, margin=(2, 8))
         self.state, self.check = text_pane(""), text_pane("")

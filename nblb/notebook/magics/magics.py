@@ -205,7 +205,7 @@ class LbMagics(Magics):
     def lb_monitor(self, _args: Any) -> Any:
         """Show the cluster's card, whose button opens the Monitor, and its address."""
         cluster = current()
-        address = cluster.monitor_url
+        address = cluster.snapshot().monitor_url if cluster.monitor_url else ""
         none = "no Monitor runs for this cluster; %lb_start without --no-monitor starts one"
         print(address or cluster.monitor_trouble or none)
         return cluster if address else None

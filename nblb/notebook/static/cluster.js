@@ -3,11 +3,12 @@
 // The kernel cannot know how the browser reaches its machine. If the notebook server has jupyter-server-proxy, the link
 // goes through it; otherwise the address is used unchanged, which is right on the same computer.
 const monitor_address = async (address) => {
-  const settings = document.getElementById("jupyter-config-data"), url = new URL(address);
+  const settings = document.getElementById("jupyter-config-data"), url = new URL(address), local = ["localhost", "127.0.0.1"];
   const base = settings ? JSON.parse(settings.textContent).baseUrl : null;
-  if (!base) return address;
+  if (local.includes(location.hostname) && local.includes(url.hostname)) url.hostname = location.hostname;
+  if (!base) return url.href;
   const proxy = await fetch(`${base}server-proxy/servers-info`).then((reply) => reply.ok, () => false);
-  return proxy ? `${base}proxy/${url.port}${url.pathname}` : address;
+  return proxy ? `${base}proxy/${url.port}${url.pathname}${url.search}` : url.href;
 };
 
 export default live((model, root) => {
@@ -46,6 +47,6 @@ export default live((model, root) => {
     });
     if (document.activeElement !== wanted && told !== now.workers) { told = now.workers; wanted.value = told; } // else keep what was typed
     scale.can(now.can.scale); enable(open, now.can.monitor); enable(stop, now.can.stop); start.can(now.can.start); show(start, Boolean(now.can.start)); show(stop, !now.can.start); wanted.disabled = !now.can.scale;
-    attr(open, "title", now.monitor || "no Monitor runs");
+    attr(open, "title", now.monitor ? now.monitor.split("?")[0] : "no Monitor runs");
   };
 });

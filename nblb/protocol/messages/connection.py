@@ -19,6 +19,7 @@ class Hello(Message):
     notebook: str = ""  # path of the notebook, "" outside one
     since: float = 0.0  # wall clock of this process's first connection, for lb.inbox()
     here_s: float = -1.0  # time since then, by its own monotonic clock; -1: unknown
+    role: str = ""  # this connection may do no more than a key of this role and user; "": no such limit
 
 
 class Welcome(Message):
