@@ -71,7 +71,6 @@ def register(commands: Commands) -> None:
     command.add_argument("--prefix", default="", help="path in front of the page, behind a proxy")
     command.add_argument("--allow-websocket-origin", action="append", default=[], metavar="HOST")
     command.add_argument("--basic-auth", metavar="FILE", help="JSON object of users and passwords, or one password")
-    command.add_argument("--num-procs", type=count, default=1, metavar="N", help="processes that serve it (1)")
     command.add_argument("--cookie-secret", default="", help="keeps logins valid over restarts (PANEL_COOKIE_SECRET)")
     command = add(commands, "dashboard", dashboard, "serve the control panel and the Monitor's pages", parameters=False)
     command.add_argument(
@@ -261,7 +260,6 @@ def monitor(options: argparse.Namespace) -> int:
             cookie_secret=options.cookie_secret,
             allow_websocket_origin=options.allow_websocket_origin,
             ready=ready,
-            num_procs=options.num_procs,
         )
     return 0
 

@@ -26,6 +26,7 @@ SECONDS: dict[str, Any] = {"type": "number", "minimum": 1, "maximum": 604800}
 NAMED: dict[str, Any] = {"type": "string", "minLength": 1}
 LIST: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
 TABLE: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "object"}}
+SORTS = ("submitted", "ended", "duration", "name", "user", "state", "priority", "progress", "attempt", "host", "worker")
 METHODS = "GET, HEAD"
 
 
@@ -59,8 +60,9 @@ RESOURCES: dict[str, Resource] = {
         "page",
         _object("rows", "total"),
         {
-            "user": TEXT, "name": TEXT, "job": TEXT, "state": TEXT, "search": TEXT, "sort": TEXT,
-            "descending": {"type": "boolean"}, "offset": WHOLE, "limit": {**WHOLE, "maximum": 200},
+            "user": TEXT, "name": TEXT, "job": TEXT, "state": TEXT, "search": TEXT,
+            "sort": {**TEXT, "enum": ["", *SORTS]}, "descending": {"type": "boolean"},
+            "offset": WHOLE, "limit": {**WHOLE, "maximum": 200},
         },
     ),
     "task": Resource("One call with its story, output and error.", "task", _object("task", "state", "story"),
@@ -173,7 +175,10 @@ class ApiHandler(MachineHandler):
         resource = RESOURCES[name]
         topic, allowed = resource.topic, resource.parameters
         try:
-            about = {key: parsed(key, self.get_query_argument(key), allowed) for key in self.request.query_arguments}
+            about = {
+                key: parsed(key, self.get_query_argument(key, strip=False), allowed)
+                for key in self.request.query_arguments
+            }
             if missing := [key for key in resource.required if not about.get(key)]:
                 raise ValueError(f"{missing[0]} is missing")
         except (ValueError, HTTPError) as error:
@@ -203,6 +208,10 @@ def parsed(key: str, value: str, allowed: dict[str, dict[str, Any]]) -> Any:
         raise ValueError(f"{key!r} is not a parameter; there are {', '.join(allowed) or 'none'}")
     kind = allowed[key]["type"]
     if kind == "string":
+        if value not in allowed[key].get("enum", [value]):
+            raise ValueError(
+                f"{key} is {value[:40]!r}; it must be one of {', '.join(filter(None, allowed[key]['enum']))}"
+            )
         return value[:500]
     if kind == "boolean":
         if value not in ("true", "false"):

@@ -138,6 +138,8 @@ def _viewer(poller: Poller) -> Viewer | None:
     if pn.config.basic_auth or pn.config.oauth_provider:
         return people.named(pn.state.user) if pn.state.user else None
     request = context.request
+    if request is None:  # --autoreload and --warm run the page once for nobody
+        return None
     is_direct = not any(name in request.headers for name in FORWARDED)
     return people.owner() if is_direct and is_own_request(request) else None
 

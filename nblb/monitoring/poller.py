@@ -135,20 +135,25 @@ class Poller:
             asked_at, answer = self._once_answers.get(question, (float("-inf"), None))
             if self._clock() - asked_at < self.every_s:
                 return answer
+            self._once_answers.pop(question, None)
             try:
-                if self._once_source is None:
-                    self._once_source = self._connect()
-                answer = self._ask(self._once_source, question)
-            except Exception as error:
-                self._once_answers.pop(question, None)
-                if _is_away(error):
-                    source, self._once_source = self._once_source, None
-                    _close(source)
-                raise
+                answer = self._asked_over_own_line(question)
+            except ConnectionError:  # the line may be of a core that has ended since: a new one decides
+                answer = self._asked_over_own_line(question)
             while len(self._once_answers) >= MOST_QUESTIONS:
                 del self._once_answers[next(iter(self._once_answers))]
             self._once_answers[question] = self._clock(), answer
             return answer
+
+    def _asked_over_own_line(self, question: Question) -> Any:
+        try:
+            if self._once_source is None:
+                self._once_source = self._connect()
+            return self._ask(self._once_source, question)
+        except ConnectionError:
+            source, self._once_source = self._once_source, None
+            _close(source)
+            raise
 
     def ask_now(self) -> None:
         """Begin the next round at once: something was changed."""

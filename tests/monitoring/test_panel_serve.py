@@ -134,7 +134,7 @@ def test_another_account_sees_no_cluster_by_panel_serve(tmp_path: Path, paramete
 def test_nblb_monitor_has_the_same_options(tmp_path: Path, parameters_file: str) -> None:
     port, users = free_port(), tmp_path / "users.json"
     users.write_text(json.dumps({"anna": "secret"}))
-    options = ("-p", parameters_file, "--port", str(port), "--prefix", "lab", "--num-procs", "2")
+    options = ("-p", parameters_file, "--port", str(port), "--prefix", "lab")
     more = ("--allow-websocket-origin", "lab.example:443", "--basic-auth", str(users))
     command = (sys.executable, "-m", "nblb", "monitor", *options, *more)
     base = f"http://127.0.0.1:{port}/lab"

@@ -243,7 +243,7 @@ def _is_same_site(request: HTTPServerRequest) -> bool:
 
 def is_own_request(request: Any) -> bool:
     """Return True if a process of this very account has sent the request, over loopback."""
-    stream = getattr(request.connection, "stream", None)
+    stream = getattr(getattr(request, "connection", None), "stream", None)
     connection = getattr(stream, "socket", None)
     try:
         return connection is not None and is_own_account(connection.getsockname()[:2], connection.getpeername()[:2])
