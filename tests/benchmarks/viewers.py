@@ -5,6 +5,7 @@ It starts a cluster with a Monitor, lets many tasks end, and then measures, with
 - the core's throughput: small tasks a second, and the core's own processor time for each. With more viewers than cores
   the Monitor's process takes time from all others, so only the second figure is the core's;
 - how often each viewer's page is updated (1 Hz is the goal);
+- how long the server needs for a page, to its first update, alone (the browser needs about half a second more);
 - the Monitor's memory over opened and closed pages: what the second half of them adds (a leak), after the first.
 
 A viewer is a WebSocket to a page, as a browser opens it, without the browser.
@@ -117,14 +118,23 @@ def watched(url: str, number: int, seconds: float) -> Iterator[list[Viewer]]:
         assert not troubles, troubles
 
 
+def load(url: str) -> list[float]:
+    """Return the seconds from the request of each page to its first update, one page after the other."""
+    found = []
+    for page in PAGES:
+        begun, viewer = time.monotonic(), Viewer(url, page)
+        asyncio.run(viewer.watch(3.0))
+        found += [at - begun for at in viewer.updates[:1]]
+    return found
+
+
 def rate(task: Any, core: psutil.Process, seconds: float) -> tuple[float, float]:
     """Return small tasks a second, and the core's processor time for each, in µs."""
     until, begun, number = time.monotonic() + seconds, time.monotonic(), 0
     before = sum(core.cpu_times()[:2])
     while time.monotonic() < until:
-        job = task.map(range(2000))
-        job.wait()
-        number += len(job)
+        lb.wait([task.submit(x) for x in range(2000)])
+        number += 2000
     used = sum(core.cpu_times()[:2]) - before
     return number / (time.monotonic() - begun), 1e6 * used / number
 
@@ -201,6 +211,7 @@ def measured(cluster: Any, options: argparse.Namespace) -> dict[str, float]:
         return x
 
     small.map(range(options.ended), job="ended").wait()
+    loads = load(url)
     rates: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     gaps: list[float] = []
     for _ in range(options.rounds):
@@ -216,6 +227,8 @@ def measured(cluster: Any, options: argparse.Namespace) -> dict[str, float]:
         "core's time for a task without viewers, us": alone[1],
         f"core's time for a task with {options.viewers}, us": seen[1],
         "more of the core's time, %": 100 * (seen[1] / alone[1] - 1),
+        "seconds to a page's first update, median": statistics.median(loads),
+        "seconds to a page's first update, longest": max(loads),
         "seconds between updates, median": statistics.median(gaps) if gaps else float("nan"),
         "seconds between updates, 95 %": sorted(gaps)[int(0.95 * len(gaps))] if gaps else float("nan"),
     }
