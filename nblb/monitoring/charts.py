@@ -59,11 +59,19 @@ def pane(chart: Any, dark: bool, height: int | None = None) -> Any:
     for axis in chart.axis:
         axis.axis_label_text_color = axis.major_label_text_color = ink
         axis.axis_line_color = axis.major_tick_line_color = ink
-    for legend in chart.legend:
-        legend.background_fill_color = "#14181d" if dark else "#ffffff"
-        legend.label_text_color = ink
+    chart.tags = ["dark"] if dark else []
+    _colour_legend(chart)
     sized: dict[str, Any] = {"height": height} if height else {}
     return pn.pane.Bokeh(chart, sizing_mode="stretch_width", **sized)
+
+
+def _colour_legend(chart: Any) -> None:
+    """Give the legend the colours of the theme for which `pane` was called."""
+    dark = "dark" in chart.tags
+    for legend in chart.legend:
+        legend.background_fill_color = "#14181d" if dark else "#ffffff"
+        legend.label_text_color = "#e6e9ed" if dark else "#1b1f24"
+        legend.border_line_alpha = 0.0
 
 
 class Lines:
@@ -155,6 +163,7 @@ class UserAreas:
             )
             self.chart.legend.location = "top_left"
             self.chart.legend.background_fill_alpha = 0.5
+            _colour_legend(self.chart)
 
 
 class TimelineChart:

@@ -65,7 +65,8 @@ class Monitor(pn.viewable.Viewer):
             set_text(self.banner, wording.ended(ended))
             self.body.visible = self.summary.visible = False
             return
-        set_text(self.banner, wording.banner(picture, age_s))
+        begins = self.page.key == CONTROL.key and not picture.taken_at  # the page itself says that nothing runs yet
+        set_text(self.banner, "" if begins else wording.banner(picture, age_s))
         set_text(self.note, wording.note(picture, age_s, f"{self.viewer.name}, {self.viewer.role}"))
         if picture.number == self.shown:
             return

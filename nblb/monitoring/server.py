@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 import panel as pn
+from tornado.websocket import WebSocketClosedError
 
 from nblb.errors import NblbError, NotAllowed
 from nblb.launch.monitor_links import key_of
@@ -119,6 +121,8 @@ def serve(
 ) -> None:
     """Serve the Monitor until the process gets a signal; calls `ready` with its address once it answers."""
     key_of(parameters)  # links are made with it
+    for name in ("asyncio", "bokeh.server.views.ws"):
+        logging.getLogger(name).addFilter(_is_no_closed_page)
     server, poller, url = open_server(parameters, key=lambda: key_of(parameters), **options)
     server.start()
     if ready is not None:
@@ -130,6 +134,12 @@ def serve(
             server.io_loop.start()
     finally:
         poller.stop()
+
+
+def _is_no_closed_page(record: logging.LogRecord) -> bool:
+    """Return False for what Bokeh logs when a page was closed while it was sent something, which is no error."""
+    raised = record.exc_info[1] if record.exc_info else None
+    return not isinstance(raised, WebSocketClosedError) and "connection was closed" not in record.getMessage()
 
 
 def _passwords(text: str, given: Mapping[str, str] | str | None) -> tuple[str, Mapping[str, str]]:

@@ -49,3 +49,10 @@ def test_the_timeline_follows_the_time_until_somebody_zooms() -> None:
     zoomed = timeline.chart.x_range.end
     timeline.show(later, by="user")
     assert timeline.chart.x_range.end == zoomed
+
+
+def test_a_legend_that_comes_later_has_the_colours_of_the_theme() -> None:
+    areas = charts.UserAreas()
+    charts.pane(areas.chart, dark=True)
+    areas.show({"now": 100.0, "seconds": 60, "width_s": 10.0, "bins": [{"at": 90.0, "used_s": {"anna": 5.0}}]})
+    assert [legend.background_fill_color for legend in areas.chart.legend] == ["#14181d"]

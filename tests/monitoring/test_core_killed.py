@@ -73,6 +73,10 @@ def test_the_control_panel_goes_on(settings: dict[str, Any], running: Path) -> N
             page.goto(shown.link)
             assert "token" not in page.url
             page.get_by_text("no core answers").wait_for()
+            assert page.get_by_text("Core unreachable").count() == 0, "nothing has gone: nothing was there"
+            page.set_viewport_size({"width": 390, "height": 800})
+            wait_until(lambda: page.evaluate("document.documentElement.scrollWidth") <= 390, 10, "a phone's width")
+            page.set_viewport_size({"width": 1280, "height": 800})
             page.evaluate("window.stays = true")
             page.get_by_role("button", name="Start core and hub").click()
             page.get_by_text("✓ core pid").wait_for(timeout=60_000)

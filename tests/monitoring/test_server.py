@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import urllib.parse
 import urllib.request
 
 import pytest
+from tornado.websocket import WebSocketClosedError
 
 from nblb.errors import NblbError, NotAllowed
 from nblb.monitoring import server as monitor
@@ -79,3 +81,13 @@ def test_it_serves_an_address_of_ipv6() -> None:
         assert url.startswith("http://[::1]:")
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert b"LoadBalancer Monitor" in answer.read()
+
+
+def test_a_closed_page_is_no_line_in_the_log() -> None:
+    closed = WebSocketClosedError()
+    for name, words, raised in (
+        ("asyncio", "Task exception was never retrieved", (WebSocketClosedError, closed, None)),
+        ("bokeh.server.views.ws", "Failed sending message as connection was closed", None),
+    ):
+        assert not monitor._is_no_closed_page(logging.LogRecord(name, 40, "", 0, words, (), raised))
+    assert monitor._is_no_closed_page(logging.LogRecord("asyncio", 40, "", 0, "a fault", (), None))
