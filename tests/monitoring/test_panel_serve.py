@@ -7,6 +7,7 @@ import contextlib
 import http.cookiejar
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def free_port() -> int:
 def run(*command: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server that answers."""
     with log.open("w") as out:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
 
         def answers() -> bool:
@@ -49,10 +52,11 @@ def run(*command: str, url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]
         yield server
         assert "Traceback" not in log.read_text()
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # Panel's own processes, too
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(10)
-        server.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
