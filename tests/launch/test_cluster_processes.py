@@ -19,7 +19,7 @@ import pytest
 from nblb import launch
 from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import LoadBalancerUnreachable, NblbError, ParametersError
-from nblb.launch import cluster_processes, roles
+from nblb.launch import cluster_processes, readiness, roles
 from nblb.launch.presence import RoleLock, present
 from nblb.system import pids
 from nblb.system.core_file import CoreFile, read_core_file
@@ -289,7 +289,7 @@ def test_cores_that_race_without_the_starters_lock(parameters: Parameters, stopp
     everybody = {process.pid: process for process in [*racers, *started.processes]}.values()
     wait_until(lambda: sum(process.is_alive() for process in everybody) == 1, 10, "one core to be left")
     losers = [process for process in racers if not process.is_alive()]
-    assert [loser.exitcode for loser in losers] == [cluster_processes.RUNS_ALREADY] * len(losers)
+    assert [loser.exitcode for loser in losers] == [readiness.RUNS_ALREADY] * len(losers)
 
 
 def test_with_stops_what_it_started_and_only_that(parameters: Parameters, stopped: None) -> None:
