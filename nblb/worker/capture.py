@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nblb.protocol.messages import RunTask, TaskPrinted
 from nblb.worker.control_page import marks
+from nblb.worker.write_order import WriteOrder
 
 READ_BYTES = 64 * 1024
+STREAMS = ("stdout", "stderr")
 DRAIN_BYTES = 4 * 1024 * 1024  # most bytes at the end of a slice, in case another process keeps writing
 
 _libc = ctypes.PyDLL(None)
@@ -35,11 +37,14 @@ class _Noting(io.BufferedWriter):
     """A buffer that sets a flag, common to all of them, when it is written to; threads left behind write nothing."""
 
     wrote = False
+    order = WriteOrder.alone()
+    stream = 0  # 0 for stdout, 1 for stderr
 
     def write(self, data: Any) -> int:
         if left_behind and _threads.get(get_ident()) in left_behind:
             return len(data)
         _Noting.wrote = marks.raised = True
+        _Noting.order.wrote(self.stream, len(data))
         return super().write(data)
 
 
@@ -57,6 +62,7 @@ def note_threads() -> None:
 def own_stream(fd: int) -> io.TextIOWrapper:
     """Return a new sys.stdout or sys.stderr of this process."""
     buffer = _Noting(io.FileIO(fd, "w", closefd=False))
+    buffer.stream = fd - 1
     # write_through, so that the buffer notices at once; a line still becomes one write.
     return io.TextIOWrapper(
         buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True
@@ -103,8 +109,10 @@ def _is_shut(stream: TextIO) -> bool:
 class WorkerOutput:
     """The worker's end of the pipes: flushes and empties them between two slices."""
 
-    def __init__(self, stdout_read: int, stderr_read: int) -> None:
-        self._fds = {stdout_read: "stdout", stderr_read: "stderr"}
+    def __init__(self, stdout_read: int, stderr_read: int, order: WriteOrder | None = None) -> None:
+        self._fds = {stdout_read: 0, stderr_read: 1}
+        if order is not None:
+            _Noting.order = order
         self._poll = select.poll()
         for fd in self._fds:
             os.set_blocking(fd, False)
@@ -150,16 +158,30 @@ class WorkerOutput:
     def take(self, run: RunTask, offset: int) -> Iterator[TaskPrinted]:
         """Yield the content of the pipes as output of that item; one byte is one character (latin-1) up to the hub."""
         _Noting.wrote = False
+        data = [b"", b""]
         for fd, _ in self._poll.poll(0):
-            taken = 0
-            with contextlib.suppress(OSError):
-                while taken < DRAIN_BYTES and (data := os.read(fd, READ_BYTES // 2)):
-                    taken += len(data)
-                    yield TaskPrinted(
-                        task=run.task,
-                        attempt=run.attempt,
-                        first=run.first,
-                        stream=self._fds[fd],
-                        text=data.decode("latin-1"),
-                        offset=offset,
-                    )
+            data[self._fds[fd]] = self._drained(fd)
+        if not any(data):
+            return
+        for stream, length in enumerate(map(len, data)):
+            _Noting.order.has_read(stream, length)
+        pieces, _ = _Noting.order.sort(data, is_all=True)
+        for stream, piece in pieces:
+            for start in range(0, len(piece), READ_BYTES // 2):
+                yield TaskPrinted(
+                    task=run.task,
+                    attempt=run.attempt,
+                    first=run.first,
+                    stream=STREAMS[stream],
+                    text=piece[start : start + READ_BYTES // 2].decode("latin-1"),
+                    offset=offset,
+                )
+
+    def _drained(self, fd: int) -> bytes:
+        """Read what is in a pipe, up to a bound."""
+        found, taken = [], 0
+        with contextlib.suppress(OSError):
+            while taken < DRAIN_BYTES and (data := os.read(fd, READ_BYTES)):
+                found.append(data)
+                taken += len(data)
+        return b"".join(found)

@@ -9,6 +9,7 @@
     progress  the latest percent and note of a slice, under a version that is odd while it is being written
     item      written by the worker: the number of the current call in the slice
     steering  written by the hub, under a version of its own: commands to the slice as JSON (knobs, stop and keep)
+    order     the order in which the slice has written to stdout and stderr (write_order.py)
 
 So a late SIGINT never interrupts the next task, output is attributed to tasks although the hub and the worker both
 read it, a task may report progress a million times without a million messages, and a check for commands reads one
@@ -26,7 +27,10 @@ import struct
 import tempfile
 import time
 
-SIZE = 8192
+from nblb.worker.write_order import WORDS, WriteOrder
+
+_ORDER_AT = 8192
+SIZE = _ORDER_AT + 8 * WORDS
 AFTER = 1 << 62  # added to a slice's number once it has ended
 NOTE_BYTES = 400
 WAIT_S = 1.0  # longer than any read of the hub, in case it dies during one
@@ -36,7 +40,7 @@ _progress = struct.Struct("<QdH")
 _PROGRESS_AT = 40
 _ITEM, _STEERED, _STEER_LENGTH, _SHORTEN = range(64, 68)  # indices of more words, behind the note
 _STEER_AT = 68 * 8
-STEER_BYTES = SIZE - _STEER_AT
+STEER_BYTES = _ORDER_AT - _STEER_AT
 
 
 def shared_memory(name: str = "nblb") -> int:
@@ -62,6 +66,7 @@ class ControlPage:
     def __init__(self, fd: int) -> None:
         self._memory = mmap.mmap(fd, SIZE)
         self._words = memoryview(self._memory).cast("Q")
+        self.order = WriteOrder(self._words[_ORDER_AT // 8 : SIZE // 8])
 
     @classmethod
     def make(cls) -> tuple[ControlPage, int]:
@@ -72,6 +77,7 @@ class ControlPage:
         return cls(fd), fd
 
     def close(self) -> None:
+        self.order.close()
         self._words.release()
         self._memory.close()
 
@@ -80,6 +86,7 @@ class ControlPage:
     def begin(self, number: int) -> None:
         self._words[_NEWS] = 0  # an interrupt may have come between setting it and its message
         self._words[_ITEM] = 0
+        self.order.begin()
         self._words[_RUNNING] = number
 
     def tidy(self) -> None:

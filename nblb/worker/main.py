@@ -398,7 +398,7 @@ def main(name: str, settings: WorkerSettings, fds: Mapping[str, int]) -> int:
     faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
     cell = ControlPage(fds["cell"])
     os.close(fds["cell"])
-    output = WorkerOutput(fds["stdout_read"], fds["stderr_read"])
+    output = WorkerOutput(fds["stdout_read"], fds["stderr_read"], cell.order)
     worker = WorkerLoop(name, Channel.of_worker(fds["channel"]), cell, output, settings, fds["asked"])
     with contextlib.suppress(ConnectionError):  # the hub is gone
         worker.serve()

@@ -122,6 +122,10 @@ class FuturePort:
         """The text of a stream that arrived after a position (0: its start), and the position for the next call."""
         return future._printed.after(stream, at) if future._printed is not None else ("", at)
 
+    def pieces_after(self, future: TaskFuture, at: int) -> tuple[list[tuple[str, str]], int]:
+        """What arrived of both streams behind the first `at` pieces, in the order of writing, and the number of all."""
+        return future._printed.pieces_after(at) if future._printed is not None else ([], at)
+
     def latest_output(self, future: TaskFuture) -> str:
         """The output that is in this process already: the last 64 KiB of each stream."""
         return future._printed.both() if future._printed is not None else ""
@@ -138,5 +142,6 @@ class FuturePort:
             written, output = kept.nbytes(), TaskOutput()
             for stream in ("stdout", "stderr"):
                 if written.get(stream):
-                    output.add(stream, kept.tail(TAIL_CHARS // 64, stream)[-TAIL_CHARS:], written[stream])
+                    output.recall(stream, kept.tail(TAIL_CHARS // 64, stream), written[stream])
+            output.recall_both(kept.tail(TAIL_CHARS // 64))
             future._printed = output

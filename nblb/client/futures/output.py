@@ -34,10 +34,13 @@ class TaskOutput:
 
     def __init__(self) -> None:
         self._streams: dict[str, tuple[str, int]] = {}  # the tail, and its end position
+        self._pieces: deque[tuple[str, str]] = deque()  # (stream, text) of both, in the order of writing
+        self._chars = self._dropped = 0  # characters in the pieces, and the number of pieces that are not kept any more
         self._heard: dict[str, int] = {}
 
     def add(self, stream: str, text: str, heard: int = 0) -> None:
         tail, end = self._streams.get(stream, ("", 0))
+        self._add_piece(stream, text)
         self._streams[stream] = (tail + text)[-TAIL_CHARS:], end + len(text)
         self._heard[stream] = heard or self._heard.get(stream, 0) + len(text)
 
@@ -54,9 +57,30 @@ class TaskOutput:
         tail, end = self._streams.get(stream, ("", 0))
         return (tail[-(end - at) :] if end > at else ""), max(at, end)
 
+    def recall(self, stream: str, text: str, heard: int) -> None:
+        """Set the tail of a stream that was written before, without its place among the other's lines."""
+        self._streams[stream] = text[-TAIL_CHARS:], len(text)
+        self._heard[stream] = heard
+
+    def recall_both(self, text: str) -> None:
+        """Set the tail of both streams that were written before, in their order."""
+        self._add_piece("stdout", text[-TAIL_CHARS:])
+
+    def _add_piece(self, stream: str, text: str) -> None:
+        self._pieces.append((stream, text))
+        self._chars += len(text)
+        while self._chars > 2 * TAIL_CHARS and len(self._pieces) > 1:
+            self._chars -= len(self._pieces.popleft()[1])
+            self._dropped += 1
+
+    def pieces_after(self, at: int) -> tuple[list[tuple[str, str]], int]:
+        """The pieces (stream, text) behind the first `at` ones, as far as they are kept, and the number of all."""
+        pieces, dropped = list(self._pieces), self._dropped
+        return pieces[max(0, at - dropped) :], dropped + len(pieces)
+
     def both(self) -> str:
-        """The text of stdout, followed by that of stderr."""
-        return "\n".join(text.rstrip("\n") for text in (self.tail("stdout"), self.tail("stderr")) if text)
+        """The end of what the task has written to stdout and stderr, in the order in which it was written."""
+        return "".join(text for _, text in list(self._pieces))[-TAIL_CHARS:].rstrip("\n")
 
 
 class JobOutput:

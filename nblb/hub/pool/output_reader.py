@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import os
 import selectors
 from collections.abc import Callable
@@ -96,6 +95,14 @@ class Throttle:
         return text
 
 
+def _available(fd: int) -> bytes:
+    """Read what is in a pipe now, up to a bound; nothing if the worker has emptied it."""
+    try:
+        return os.read(fd, 4 * READ_BYTES)
+    except OSError:
+        return b""
+
+
 class OutputReader:
     """Reads the pipes of all workers; `later` schedules a call, `note` takes the events."""
 
@@ -113,35 +120,56 @@ class OutputReader:
 
     def watch(self, handle: WorkerHandle) -> None:
         """Read the output of this worker from now on."""
-        for stream in STREAMS:
-            self._watch(handle, stream)
-
-    def _watch(self, handle: WorkerHandle, stream: str) -> None:
-        if not handle.is_gone:
-            self._selector.register(
-                handle.pipes[stream], selectors.EVENT_READ, lambda now: self._read(handle, stream, now)
-            )
-
-    def _read(self, handle: WorkerHandle, stream: str, now: float) -> None:
-        """Read the available output, then pause the stream for a moment."""
         if handle.is_gone:
-            return  # an earlier event of this turn removed the worker
-        fd, data = handle.pipes[stream], b""
-        number, item = handle.cell.begin_reading(), handle.cell.item
+            return
+        handle.is_paused = False
+        for stream in STREAMS:
+            self._selector.register(handle.pipes[stream], selectors.EVENT_READ, lambda now: self._read(handle, now))
+
+    def _read(self, handle: WorkerHandle, now: float) -> None:
+        """Read the available output of both streams, in the order of writing, then pause for a moment."""
+        if handle.is_gone or handle.is_paused:
+            return  # an earlier event of this turn removed the worker, or has read both
+        cell, order, pieces, rest = handle.cell, handle.cell.order, [], [b"", b""]  # type: ignore[var-annotated]
+        number, item = cell.begin_reading(), cell.item
+        held = handle.unordered
+        if held is not None and held[:2] != (number % AFTER, item):
+            self._pass_unordered(handle, now)
+            held = None
         try:
             if number:
-                data = os.read(fd, 4 * READ_BYTES)
-        except BlockingIOError:
-            pass  # the worker has emptied it
+                new = [_available(handle.pipes[stream]) for stream in STREAMS]
+                for stream, data in enumerate(new):
+                    order.has_read(stream, len(data))
+                before = held[2] if held is not None else (b"", b"")
+                pieces, rest = order.sort([a + b for a, b in zip(before, new, strict=True)], is_all=False)
+                handle.unordered = (number % AFTER, item, rest) if any(rest) else None
         finally:
-            handle.cell.end_reading()
-        self._selector.unregister(fd)
-        self._later(now + PAUSE_S, lambda _: self._watch(handle, stream))
-        if data:
-            self.put(handle, number % AFTER, stream, data, now, item)
+            cell.end_reading()
+        handle.is_paused = True
+        for name in STREAMS:
+            self._selector.unregister(handle.pipes[name])
+        self._later(now + PAUSE_S, lambda at: self._go_on(handle, at))
+        for stream, data in pieces:
+            self.put(handle, number % AFTER, STREAMS[stream], data, now, item)
+
+    def _go_on(self, handle: WorkerHandle, now: float) -> None:
+        """Read again after a pause; what was kept back for its order has waited long enough."""
+        self._pass_unordered(handle, now)
+        self.watch(handle)
+
+    def _pass_unordered(self, handle: WorkerHandle, now: float) -> None:
+        """Pass on output that was kept back because earlier output of the other stream was not there yet."""
+        held, handle.unordered = handle.unordered, None
+        if held is not None and not handle.is_gone:
+            number, item, data = held
+            pieces, _ = handle.cell.order.sort(data, is_all=True)
+            for stream, text in pieces:
+                self.put(handle, number, STREAMS[stream], text, now, item)
 
     def take(self, handle: WorkerHandle, number: int, message: TaskPrinted, now: float) -> None:
         """Take what the worker has read itself: the rest of an item's output, one byte per character, or a display."""
+        self._pass_unordered(handle, now)
         if message.stream != "display":
             self.put(handle, number, message.stream, message.text.encode("latin-1"), now, message.offset)
         elif number in handle.given:
@@ -195,6 +223,7 @@ class OutputReader:
 
     def end(self, handle: WorkerHandle, now: float) -> None:
         """End the output of a slice: send what waits, cut to its tail."""
+        self._pass_unordered(handle, now)
         self._end_all(handle, now)
         for message in self.store.end(handle):
             self._note(handle.worker, message)
@@ -209,10 +238,13 @@ class OutputReader:
     def bury(self, handle: WorkerHandle, now: float) -> None:
         """Read the rest from a dead worker's pipes; its last output stays in `last_output`."""
         running = next(iter(handle.given), handle.last_number)
-        for stream in STREAMS:
-            with contextlib.suppress(OSError):
-                while data := os.read(handle.pipes[stream], READ_BYTES):
-                    self.put(handle, running, stream, data, now, handle.cell.item)
+        self._pass_unordered(handle, now)
+        item, order = handle.cell.item, handle.cell.order
+        while any(data := [_available(handle.pipes[stream]) for stream in STREAMS]):
+            for stream, text in enumerate(data):
+                order.has_read(stream, len(text))
+            for stream, text in order.sort(data, is_all=True)[0]:
+                self.put(handle, running, STREAMS[stream], text, now, item)
         last_output = handle.last_output
         self.end(handle, now)
         handle.last_output = last_output

@@ -52,6 +52,8 @@ class WorkerHandle:
         self.last_key: Key = ("", 0, 0)
         self.progress_at = 0.0
         self.read_is_due = False
+        self.is_paused = False  # its output is not read for a moment
+        self.unordered: tuple[int, int, list[bytes]] | None = None  # (slice, item, output of each stream) kept back
         self.news: tuple[float, str] | None = None
         self.throttles: dict[str, Throttle] = {}
         self.printed_key: Key = ("", 0, 0)

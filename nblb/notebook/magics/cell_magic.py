@@ -14,8 +14,10 @@ from IPython.core.error import UsageError
 
 from nblb.client.connection.waiting import interruptible
 from nblb.client.submit.origin import cell_number
-from nblb.errors import NotSerializable, TaskError
+from nblb.errors import NotSerializable, TaskError, TaskFailed
+from nblb.notebook import tracebacks
 from nblb.notebook.kernel import output_routing
+from nblb.notebook.kernel.environment import shell
 from nblb.notebook.magics import cell_task
 from nblb.notebook.magics.cell_names import CellNames, names
 
@@ -96,18 +98,18 @@ def watch(future: TaskFuture) -> Any:
 
     The stop button frees the kernel as in every wait; the future is then in `_lb`.
     """
-    printed = {"stdout": 0, "stderr": 0}
+    printed = 0
     displayed: dict[str, Any] = {}
     try:
         with interruptible(future, future._connection):
             while not future.done():
                 with contextlib.suppress(concurrent.futures.TimeoutError):
                     future.exception(LOOK_S)
-                _print_on(future, printed)
+                printed = _print_on(future, printed)
                 _display_on(future, displayed)
         value = future.result()
     except TaskError as error:
-        _show_as_text(error)
+        _show_remote_only(error)
         raise
     finally:
         _print_on(future, printed)
@@ -115,13 +117,14 @@ def watch(future: TaskFuture) -> Any:
     return value
 
 
-def _print_on(future: TaskFuture, printed: dict[str, int]) -> None:
-    for name, at in printed.items():
-        text, printed[name] = future._port.printed_after(future, name, at)
-        if text:
-            stream = getattr(sys, name)
-            stream.write(text)
-            stream.flush()
+def _print_on(future: TaskFuture, printed: int) -> int:
+    """Prints what the task has written since, in the order of its two streams; returns the position behind it."""
+    pieces, printed = future._port.pieces_after(future, printed)
+    for name, text in pieces:
+        stream = getattr(sys, name)
+        stream.write(text)
+        stream.flush()
+    return printed
 
 
 def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
@@ -137,6 +140,12 @@ def _display_on(future: TaskFuture, displayed: dict[str, Any]) -> None:
             publish_display_data(dict(picture.data), dict(picture.metadata), transient=transient, update=update)
 
 
-def _show_as_text(error: TaskError) -> None:
-    """Makes IPython show the worker's traceback only, without the frames of the wait."""
-    error._render_traceback_ = lambda: str(error).splitlines()  # type: ignore[attr-defined]
+def _show_remote_only(error: TaskError) -> None:
+    """Makes IPython show the worker's traceback only, in its colours, without the frames of the wait."""
+
+    def lines() -> list[str]:
+        here = shell()
+        remote = tracebacks.remote(error, here) if isinstance(error, TaskFailed) and here is not None else str(error)
+        return remote.splitlines()
+
+    error._render_traceback_ = lines  # type: ignore[attr-defined]

@@ -24,7 +24,16 @@ def test_both_streams_in_one_text() -> None:
     output = TaskOutput()
     output.add("stderr", "oh\n")
     output.add("stdout", "one\n")
-    assert output.both() == "one\noh"
+    output.add("stderr", "no\n")
+    assert output.both() == "oh\none\nno"
+    assert output.pieces_after(1) == ([("stdout", "one\n"), ("stderr", "no\n")], 3)
+    assert output.pieces_after(3) == ([], 3)
+    for _ in range(10):
+        output.add("stdout", "x" * TAIL_CHARS)
+    assert output.both() == "x" * TAIL_CHARS
+    pieces, at = output.pieces_after(0)
+    assert at == 13
+    assert sum(len(text) for _, text in pieces) <= 2 * TAIL_CHARS
 
 
 def test_a_job_keeps_whole_lines_with_their_items_and_those_that_grow() -> None:
