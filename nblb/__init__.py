@@ -154,7 +154,7 @@ def __dir__() -> list[str]:
 
 def _offer_backend(joblib: Any) -> None:
     def backend(**options: Any) -> Any:
-        return import_module("nblb.client.joblib_backend").JoblibBackend(**options)
+        return import_module("nblb.client.joblib_backend").NblbBackend(**options)
 
     joblib.register_parallel_backend("nblb", backend)
 

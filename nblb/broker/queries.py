@@ -290,6 +290,7 @@ def _job_row(
         "job": job.id,
         "name": job.spec.name,
         "task_name": job.spec.task_name,
+        "arguments": job.spec.arguments,
         "user": job.user,
         "items": job.items or known,
         "counts": counts,
@@ -364,6 +365,8 @@ def _details(task: Slice, item: int) -> dict[str, Any]:
     arguments = failure.call if failure is not None else ""
     if not arguments and spec.call == "json" and spec.payload.parts is None and spec.payload.nbytes <= MOST_TEXT:
         arguments = b"".join(map(bytes, spec.payload.buffers)).decode("utf-8", "replace")
+    if not arguments and item < len(spec.arguments):
+        arguments = f"{spec.name}({spec.arguments[item]})"
     return {
         "arguments": arguments,
         "bytes": spec.payload.nbytes,
@@ -418,6 +421,7 @@ def _task_row(scheduler: Scheduler, task: Slice, now: float) -> dict[str, Any]:
         "items": task.items,
         "of": record.items,
         "name": record.spec.name,
+        "calls": list(record.spec.arguments[task.first : task.first + task.items]),
         "job": record.spec.job,
         "state": task.state.value,
         "progress": 100.0 if task.state is TaskState.DONE else task.progress,

@@ -27,7 +27,11 @@ EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = parser().parse_args(arguments)
+    commands = parser()
+    options = commands.parse_args(arguments)
+    if not hasattr(options, "run"):  # `nblb` alone
+        commands.print_help()
+        return 0
     try:
         return int(options.run(options) or 0)
     except LoadBalancerUnreachable as error:
@@ -47,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     top = argparse.ArgumentParser(prog="nblb", description="A lab cluster that lives in your notebook.", epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"nblb {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for module in MODULES:
         import_module(f"nblb.cli.{module}").register(commands)
     return top

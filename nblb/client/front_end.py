@@ -7,7 +7,8 @@ object's mime bundle;
 "waits" shows what the main thread waits for (see `wait_shown`);
 "superseded" when a job has taken over the name of another (see `superseded`);
 "shown" when a task has displayed something (see `shown`);
-"interrupted" when the stop button has ended a wait (see `interrupted`).
+"interrupted" when the stop button has ended a wait (see `interrupted`);
+"mistake" when a call of the user is wrong (see `mistake`).
 """
 
 from __future__ import annotations
@@ -104,5 +105,12 @@ def shown(owner: Any, picture: Any) -> None:
     and should only note the event: `owner.displays` has the latest pictures, and the owner's listeners run as well.
     """
     note = _pictures.get("shown")
+def mistake(error: Exception) -> None:
+    """Have the front-end show an error that nblb itself raises at the line of the user's call, without inner frames."""
+    show = _pictures.get("mistake")
+    if show is not None:
+        show(error)
+
+
     if note is not None:
         note(owner, picture)

@@ -23,6 +23,7 @@ from nblb.client.submit.function_cache import name_of
 from nblb.client.submit.ids import new_id
 from nblb.client.submit.submit import Options
 from nblb.client.task_decorator import Task
+from nblb.payload import describe_call
 
 if TYPE_CHECKING:
     from nblb.client.futures.task_future import TaskFuture
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-class JoblibBackend(AutoBatchingMixin, ParallelBackendBase):
+class NblbBackend(AutoBatchingMixin, ParallelBackendBase):
     """Runs the batches of joblib.Parallel as tasks of the current cluster.
 
     Parameters
@@ -161,6 +162,18 @@ def _run(batch: Callable[[], Any]) -> Any:
     return batch()
 
 
+def _said(batch: Any, *_: Any) -> str:
+    """The call of a batch of one as text, with its own function and arguments; of a longer batch their number."""
+    (function, args, kwargs), *more = batch.items
+    name = _name(batch)
+    if more:
+        return f"{len(batch.items)} calls of {name}"
+    return describe_call(getattr(function, "function", function), name, args, kwargs)
+
+
+_run.__nblb_call__ = _said  # type: ignore[attr-defined]  # in place of the call with joblib's own batch
+
+
 def _run_prepared(batch: Callable[[], Any], setup: _Setup | None, threads: int | None) -> Any:
     if setup is not None and setup.initializer is not None and setup.id not in _set_up:
         setup.initializer(*setup.initargs)
@@ -191,6 +204,9 @@ def _threads_limited(threads: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+_run_prepared.__nblb_call__ = _said  # type: ignore[attr-defined]
 
 
 def _name(batch: Any) -> str:

@@ -269,6 +269,8 @@ class JobInfo(Row):
     ----------
     job, name, task_name, user
         Its id, its name, the name of its task, and its user.
+    arguments
+        The arguments of its first call, in short.
     state
         "running", "done", "failed" or "cancelled".
     n_items
@@ -294,6 +296,7 @@ class JobInfo(Row):
     job: str = ""
     name: str = ""
     task_name: str = ""
+    arguments: str = ""
     user: str = ""
     state: str = ""
     n_items: int = 0

@@ -88,6 +88,8 @@ class JobSnapshot:
     kept: int = 0  # items that were stopped early; they count as DONE
     codes: tuple[tuple[str, int], ...] = ()  # (hash, items) of other functions that ended items after a retry
     before: int = 0  # items that had ended before this process attached, or whose results were reused
+    created_at: float = 0.0  # wall clock; 0: unknown
+    ended_at: float = 0.0  # wall clock of the core; 0: not yet, or unknown
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class TaskSnapshot:
     function: str = ""  # hash of the function as it was sent, if this process submitted the task
     kept: bool = False  # it was stopped early; its result is what it last emitted
     connected: bool = True
+    peak_mb: float = 0.0  # most memory of its worker; 0: unknown
 
 
 @dataclass(frozen=True)

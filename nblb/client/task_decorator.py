@@ -7,10 +7,10 @@ import inspect
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from nblb import payload
-from nblb.client import current, redefined
+from nblb.client import current, front_end, redefined
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.arguments import grid, kept
 from nblb.client.jobs.attach import open_or_attach
@@ -19,13 +19,29 @@ from nblb.client.jobs.reuse import CHOICES
 from nblb.client.submit.definition import TaskDefinition
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.preflight import Preflight, preflight
+from nblb.client.submit.short_call import short
 from nblb.client.submit.submit import Options, pack_many, submit
 from nblb.errors import NblbError
 from nblb.protocol.messages import Publish
 from nblb.user_text import clean_name
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 _unnamed = itertools.count(1)
 _STEADY = (list, tuple, range, itertools.repeat)  # iterating over these runs no code of the caller
+
+
+def _explained(method: _Method) -> _Method:
+    """Show a mistake in a call of this method at the user's line, where a front-end can."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            front_end.mistake(error)
+            raise
+
+    return call  # type: ignore[return-value]
 
 
 class Task(TaskDefinition):
@@ -48,6 +64,7 @@ class Task(TaskDefinition):
     >>> simulate(3), simulate.submit(3).result()
     """
 
+    @_explained
     def options(self, **changes: Any) -> Task:
         """Make the same task with other options.
 
@@ -97,8 +114,13 @@ class Task(TaskDefinition):
         --------
         >>> simulate.submit(3, n=10).result()
         """
-        return submit(current.get(), self.function, self._options, (args, kwargs), self._name)
+        try:
+            return submit(current.get(), self.function, self._options, (args, kwargs), self._name)
+        except (TypeError, ValueError) as error:
+            front_end.mistake(error)
+            raise
 
+    @_explained
     def map(
         self,
         iterable: Iterable[Any],
@@ -157,16 +179,17 @@ class Task(TaskDefinition):
         if not isinstance(job, str):
             raise TypeError(f"job is {job!r}; it must be the name of a job")
         job = clean_name(job)
-        arguments = self._checked([iter(each) for each in (iterable, *more)], kwargs)
+        arguments, said = self._checked([iter(each) for each in (iterable, *more)], kwargs)
         named = job or options.job
-        steady = type(iterable) in _STEADY and all(type(each) in _STEADY for each in more)
+        steady = all(type(each) in _STEADY for each in (iterable, *more))
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
-        many.fresh = fresh
+        many.fresh, many.arguments = fresh, said
         name = named or f"{self.name}-{next(_unnamed)}"
         opened = open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
         opened._arguments = kept(self.function, many.records)
         return opened
 
+    @_explained
     def starmap(self, iterable: Iterable[Iterable[Any]], /, **options: Any) -> Job:
         """Run the function on the cluster for each tuple of arguments, as itertools.starmap does.
 
@@ -201,6 +224,7 @@ class Task(TaskDefinition):
         columns = [list(column) for column in zip(*rows, strict=True)]
         return self.map(*(columns or [[]]), **options)
 
+    @_explained
     def product(
         self,
         *choices: Iterable[Any],
@@ -240,12 +264,18 @@ class Task(TaskDefinition):
         columns = grid(inspect.signature(self.function), choices, named)
         return self.map(*(columns or [[]]), job=job, chunksize=chunksize, supersede=supersede, fresh=fresh)
 
-    def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> list[Iterator[Any]]:
-        """The arguments; the first ones are checked against the signature, so that a mistake is reported once, here."""
+    def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> tuple[list[Iterator[Any]], str]:
+        """The arguments, and those of the first call in short.
+
+        The first call is checked against the signature, so that a mistake is reported once, here.
+        """
         for first in itertools.islice(zip(*arguments), 1):  # noqa: B905  # as zip does it
             self._check(first, kwargs)
-            return [itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)]
-        return []
+            whole: list[Iterator[Any]] = [
+                itertools.chain((one,), rest) for one, rest in zip(first, arguments, strict=True)
+            ]
+            return whole, short(first, kwargs)
+        return [], ""
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -255,7 +285,9 @@ class Task(TaskDefinition):
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}{signature} cannot be called like this: {error}") from None
+            tuples = len(args) == 1 and isinstance(args[0], (tuple, list)) and len(signature.parameters) > 1
+            hint = f"; {self.name}.starmap() takes tuples of arguments" if tuples else ""
+            raise TypeError(f"{self.name}{signature} cannot be called like this: {error}{hint}") from None
 
     def preflight(self, /, *args: Any, **kwargs: Any) -> Preflight:
         """List what a call would send, and what each hub lacks for it; the task itself does not run.

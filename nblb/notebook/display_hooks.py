@@ -150,12 +150,13 @@ def install(ipython: Any) -> None:
     tracebacks.install()
 
 
+    front_end.register("mistake", tracebacks.mistake)
 def remove(ipython: Any) -> None:
     """Undoes `install`; displayed cards stay live."""
     from nblb.client import front_end
 
     formatter = ipython.display_formatter.ipython_display_formatter
-    for kind in (*KINDS, "pump", "waits", "interrupted", "superseded", "here"):
+    for kind in (*KINDS, "pump", "waits", "interrupted", "superseded", "here", "mistake"):
         front_end.register(kind, None)
     with contextlib.suppress(ValueError):  # it was not there
         ipython.events.unregister("post_run_cell", draw_ends)

@@ -12,9 +12,11 @@ import time
 from typing import Any
 
 from nblb.client.connection.waiting import AGAIN_S
-from nblb.notebook.cards.stop_card import FATES, StopCard, called
+from nblb.notebook.cards.stop_card import StopCard, called
 from nblb.notebook.kernel import comm
 from nblb.notebook.kernel.environment import Mode, kernel, mode, shell
+
+DOUBLE_S = 0.5  # the longest time between the two presses of a double click
 
 
 def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
@@ -26,24 +28,36 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
     comm.prepare(kernel())
     card = StopCard(thing, here, "" if fate == "detach" else fate)
     card.show()
-    word = FATES[card.chosen][0][1]
-    stop._render_traceback_ = lambda: [f"KeyboardInterrupt: {called(thing)} {word}"]  # type: ignore[attr-defined]
+    # No word on the work's fate: this line stays in the cell, and the card above it says what is true later, too.
+    stop._render_traceback_ = lambda: [f"KeyboardInterrupt: stopped waiting for {called(thing)}"]  # type: ignore[attr-defined]
     if fate == "detach":
         arm(card, thing)
     return True
 
 
 def arm(card: StopCard, thing: Any) -> None:
-    """Makes a SIGINT within the next three seconds cancel the work; after that it acts as usual."""
-    until, cell_over = time.monotonic() + AGAIN_S, threading.Event()
+    """Makes a SIGINT within the next three seconds, and before another cell runs, cancel the work.
+
+    A SIGINT that follows within a moment is the second half of a double click, and does nothing.
+    """
+    first = time.monotonic()
+    until, cell_over, another = first + AGAIN_S, threading.Event(), threading.Event()
     here, events = kernel(), shell().events  # type: ignore[union-attr]
 
     def over(*_: Any) -> None:
         cell_over.set()
         events.unregister("post_run_cell", over)
+        events.register("pre_run_cell", begun)
+
+    def begun(*_: Any) -> None:
+        another.set()
+        events.unregister("pre_run_cell", begun)
 
     def pressed(*_: Any) -> None:
-        if time.monotonic() < until:
+        now = time.monotonic()
+        if cell_over.is_set() and now < first + DOUBLE_S:
+            return
+        if now < until and not another.is_set():
             # In another thread: the interrupted main thread may own any lock.
             threading.Thread(target=card.choose, args=(thing, "cancel"), name="nblb-stop", daemon=True).start()
         elif not cell_over.is_set():  # the cell has caught the first one and goes on

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import traceback
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,8 +51,15 @@ def remove() -> None:
         del NblbError._render_traceback_  # type: ignore[attr-defined]
 
 
-def rendered(error: NblbError) -> list[str]:
-    """The lines that IPython shows for `error`."""
+def mistake(error: Exception) -> None:
+    """Shows a TypeError or the like in the same way if nblb has raised it itself; one of the user's code stays."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if frames and _is_ours(Path(frames[-1][0].f_code.co_filename)) and not hasattr(error, "_render_traceback_"):
+        error._render_traceback_ = lambda: rendered(error)  # type: ignore[attr-defined]
+
+
+def rendered(error: Exception) -> list[str]:
+    """The lines that IPython shows for an error of nblb."""
     here = shell()
     if here is None:
         raise RuntimeError("rendered() was called outside IPython; only IPython calls it")

@@ -84,10 +84,13 @@ def short(value: Any, most: int = MAX_REPR) -> str:
 
 
 def describe_call(function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return the call as text, 'simulate(3, n=1000)', without secrets; or the function's `__nblb_call__`, if any."""
+    """Return the call as text, 'simulate(3, n=1000)', without secrets.
+
+    A function's `__nblb_call__`, if any, replaces it: a text, or a function of the arguments that returns one.
+    """
     said = getattr(function, "__nblb_call__", None)
     if said is not None:
-        return str(said)
+        return str(said(*args, **kwargs) if callable(said) else said)
     try:
         parameters = inspect.signature(function).parameters.values()
         names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -90,6 +90,7 @@ class EndKept(Entry):
     holes: tuple[int, ...] = ()  # offsets of items with an EndKept of their own
     function: str = ""  # content hash of the function that ran, if not the submission's own
     kept: tuple[int, ...] = ()  # offsets of items that were stopped early: their result is their last emitted value
+    peak_bytes: int = 0  # most memory that the worker had while it ran them; 0: unknown
 
 
 class AttemptFailed(Entry):

@@ -235,7 +235,7 @@ class AttemptReports:
         """
         told = held.told if offset == 0 else 0
         one_s = duration_s / max(1, items - told - _left(message, items))
-        reported_of_s = self._failed_items(held, failed, one_s, now) if failed else 0.0
+        reported_of_s = self._failed_items(held, failed, one_s, message.peak_bytes, now) if failed else 0.0
         if isinstance(message, TaskFinished) and message.follows:
             self._follow(held, message.follows, now)
         kept = [held.first + offset + number for number in message.kept]
@@ -305,11 +305,14 @@ class AttemptReports:
                 self.state.wall(now),
                 done[0].code,
                 kept,
+                message.peak_bytes,
             ),
             now,
         )
 
-    def _failed_items(self, held: Assignment, failed: dict[int, Failure], one_s: float, now: float) -> float:
+    def _failed_items(
+        self, held: Assignment, failed: dict[int, Failure], one_s: float, peak_bytes: int, now: float
+    ) -> float:
         """Cut the items that raised out of the slice, and retry or end them; `held.tasks` are the remaining slices.
 
         Each item ran for `one_s`. The return value is the total run time of the items that have ended.
@@ -325,7 +328,7 @@ class AttemptReports:
             elif single.tries < spec.retries and not spec.at_most_once and not _is_final(failure):
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
-                self.state.fail(single, "TaskFailed", failure, now, one_s)
+                self.state.fail(single, "TaskFailed", failure, now, one_s, peak_bytes)
                 ended_s += one_s
         held.tasks = [task for task in record.covering(held.first, held.items) if task.held is held]
         return ended_s

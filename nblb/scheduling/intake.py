@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from math import isfinite
 
@@ -25,6 +26,7 @@ from nblb.protocol.messages import (
     RunTask,
     SubmitTask,
     TaskAccepted,
+    TaskEnded,
     TaskRejected,
     TaskReopened,
     TaskState,
@@ -32,7 +34,7 @@ from nblb.protocol.messages import (
 from nblb.scheduling import dependencies
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.reporting import compatible
-from nblb.scheduling.slice import Slice
+from nblb.scheduling.slice import Slice, narrowed
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
@@ -342,8 +344,13 @@ class Intake:
         if error:
             state.send(client.address, Answer(request=message.request, error=error, kind="TaskRejected"))
             return
-        count = sum(self._retry(client, record, message.function, now) for record in records)
-        state.send(client.address, Answer(request=message.request, value=count, committed=True))
+        number = 0
+        for record in records:
+            first = record.spec.index if message.job else 0
+            items = [n - first for n in message.items if 0 <= n - first < record.items]
+            if items or not message.items:
+                number += self._retry(client, record, items, message.function, now)
+        state.send(client.address, Answer(request=message.request, value=number, committed=True))
 
     @staticmethod
     def _cannot_run(records: list[Submission], message: RetryFailed) -> str:
@@ -362,10 +369,15 @@ class Intake:
                 )
         return ""
 
-    def _retry(self, client: ConnectedClient, record: Submission, function: str, now: float) -> int:
+    def _retry(
+        self, client: ConnectedClient, record: Submission, items: Sequence[int], function: str, now: float
+    ) -> int:
+        """Run these items again, or all that have failed; return how many do."""
         state = self.state
-        again = [task for task in record.slices if task.state in (TaskState.FAILED, TaskState.LOST)]
-        if not again or record.forgotten or record.arguments_released:
+        if record.forgotten or record.arguments_released:
+            return 0
+        again = _failed_slices(record, items)
+        if not again:
             return 0
         if function:
             self._give_code(record, again, function, now)
@@ -427,6 +439,32 @@ class Intake:
             number=state.policy.epoch * EPOCH + state.reopened,
         )
         state.tell(record.watchers, message)
+
+
+def _failed_slices(record: Submission, items: Sequence[int]) -> list[Slice]:
+    """Return the slices that have failed or were lost; with `items` only these, each as a slice of its own."""
+    bad = (TaskState.FAILED, TaskState.LOST)
+    if not items:
+        return [task for task in record.slices if task.state in bad]
+    found = [record.carve(record.at(item), item, 1) for item in dict.fromkeys(items) if record.at(item).state in bad]
+    shared = {id(task.ended): task.ended for task in found if task.ended is not None and task.ended.items > 1}
+    for ended in shared.values():
+        _narrow(record, ended, found)
+    return found
+
+
+def _narrow(record: Submission, ended: TaskEnded, again: list[Slice]) -> None:
+    """Give the other items that have this end, each run of neighbours together, an end without those that run again."""
+    run: list[Slice] = []
+    for task in [*record.covering(ended.first, ended.items), None]:
+        if task is not None and task.ended is ended and task not in again:
+            run.append(task)
+            continue
+        if run:
+            part = narrowed(ended, run[0].first, sum(one.items for one in run))
+            for one in run:
+                one.ended = part
+        run = []
 
 
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:

@@ -26,7 +26,7 @@ from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
 from nblb.scheduling.nesting import following, parents
 from nblb.scheduling.reporting.tallies import ran_s
-from nblb.scheduling.slice import Slice
+from nblb.scheduling.slice import Slice, narrowed
 from nblb.scheduling.state import Blob, State
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 
@@ -201,11 +201,14 @@ class Restore:
             ended_at=entry.at,
             function=entry.function,
             kept=entry.kept,
+            peak_bytes=entry.peak_bytes,
         )
         for first, items in self._ranges(entry):
             for task in list(record.covering(first, items)):
                 low, high = max(first, task.first), min(first + items, task.first + task.items)
-                self._settle(record.carve(task, low, high - low), ended)
+                whole = (first, items) == (entry.first, entry.items) or entry.state is TaskState.DONE
+                part = ended if whole else narrowed(ended, low, high - low)  # items beside it run again
+                self._settle(record.carve(task, low, high - low), part)
 
     def _ranges(self, entry: EndKept) -> Iterator[tuple[int, int]]:
         """Yield the items that the end covers, without holes and items retried since, as ranges (first, items)."""

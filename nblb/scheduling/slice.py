@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec.structs import replace
+
 from nblb.protocol.messages import ENDED, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
@@ -213,3 +215,8 @@ class Slice:
     def __repr__(self) -> str:
         of = f"[{self.first}:{self.first + self.items}]" if self.record.items > 1 else ""
         return f"<Task {self.record.spec.name}{of} {self.record.id} {self.state} attempt {self.attempt}>"
+
+
+def narrowed(ended: TaskEnded, first: int, items: int) -> TaskEnded:
+    """Return an end without results for some of its items only, with their share of the run time."""
+    return replace(ended, first=first, items=items, duration_s=ended.duration_s * items / max(1, ended.items))

@@ -221,6 +221,7 @@ class State:
                     ended.holes,
                     ended.function,
                     ended.kept,
+                    ended.peak_bytes,
                 )
             )
         )
@@ -285,7 +286,15 @@ class State:
         if is_over and len(self.ended_jobs) < MOST_ENDED_JOBS:
             self.ended_jobs.append(job)
 
-    def fail(self, task: Slice, cause: str, failure: Failure | None, now: float, duration_s: float = 0.0) -> None:
+    def fail(
+        self,
+        task: Slice,
+        cause: str,
+        failure: Failure | None,
+        now: float,
+        duration_s: float = 0.0,
+        peak_bytes: int = 0,
+    ) -> None:
         """End a slice without a result; `cause` is that of the table of transitions."""
         worker, host = ("", "") if task.held is None else (task.held.worker, task.held.group.hub.hello.host)
         old = task.move(cause, now)
@@ -301,6 +310,7 @@ class State:
             host=host,
             ended_at=self.wall(now),
             function=task.code,
+            peak_bytes=peak_bytes,
         )
         self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else journaled when it was cancelled
 

@@ -22,6 +22,7 @@ from nblb.protocol.messages import Failure, ItemsFinished, RunTask
 from nblb.worker.calling import fits
 from nblb.worker.channel import Channel
 from nblb.worker.control_page import marks
+from nblb.worker.peak_memory import PeakMemory
 from nblb.worker.result_files import ResultFiles
 
 PATIENCE_S = 0.02  # wait for the current call to end: no call changes results that are pickled between two calls
@@ -34,6 +35,7 @@ class EarlyResults:
         self.due = False  # the hub has requested early results
         self.told = 0  # number of first items that were reported
         self.store: ResultFiles | None = None
+        self.peak: PeakMemory | None = None
         self.on_message: Callable[[bytes], None] = lambda _words: None  # takes other bytes from the pipe
         self._channel, self._worker, self._asked, self._max_bytes = channel, worker, asked, max_bytes
         self._lock = threading.Lock()
@@ -119,6 +121,7 @@ class EarlyResults:
             duration_s=perf_counter() - self._since,
             worker=self._worker,
             kept=tuple(offset - first for offset in [*self._kept] if offset < upto),
+            peak_bytes=self.peak.nbytes if self.peak is not None else 0,
         )
 
     def _listen(self) -> None:

@@ -36,6 +36,7 @@ from nblb.worker.early_results import EarlyResults
 from nblb.worker.fresh_imports import fresh_imports
 from nblb.worker.live import LiveChannel
 from nblb.worker.nested import Nested
+from nblb.worker.peak_memory import PeakMemory
 from nblb.worker.process_state import ProcessState
 from nblb.worker.progress_bars import bars
 from nblb.worker.result_files import HandTo, ResultFiles
@@ -74,6 +75,7 @@ class WorkerLoop:
         self._run: RunTask | None = None
         self._left = 0  # calls of the slice that are not begun, and handed back
         self._tell_at = 0.0  # when a slice of many calls reports its progress next
+        self._peak = self._parts.peak = PeakMemory()
         self._pid = os.getpid()
 
     def serve(self) -> None:
@@ -122,6 +124,7 @@ class WorkerLoop:
         failures: list[Failure] = []
         kept: list[int] = []
         self._cell.begin(number)
+        self._peak.begin()
         self._live.begin(number, run)
         self._nested.begin(number, run)
         try:
@@ -135,6 +138,7 @@ class WorkerLoop:
                 self._number = 0
         except BaseException as error:
             broken = error
+        peak_bytes = self._peak.nbytes
         stopped = self._interrupted  # only the hub's request counts, not a KeyboardInterrupt that a call raises
         told = self._parts.end() if run.items > 1 else 0
         if broken is not None and not stopped:  # a user's object has raised outside its calls
@@ -164,6 +168,7 @@ class WorkerLoop:
                 told=told,
                 follows=tuple(self._follows),
                 left=self._left,
+                peak_bytes=peak_bytes,
             )
         if self._results is not None:
             self._results.settle(payload if type(end) is TaskFinished else None)

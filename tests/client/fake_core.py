@@ -248,6 +248,10 @@ class FakeCore:
         for task in tasks:
             bad = [end for end in self.ends.get(task, ()) if end.state in (TaskState.FAILED, TaskState.LOST)]
             items = {n for end in bad for n in range(end.first, end.first + end.items)}
+            index = self.specs[task].index if message.job else 0
+            if message.items:
+                items &= {n - index for n in message.items}
+                bad = [end for end in bad if items & {*range(end.first, end.first + end.items)}]
             if items:
                 self.ends[task] = [end for end in self.ends[task] if end not in bad]
                 self.again.setdefault(task, set()).update(items)

@@ -119,3 +119,17 @@ def test_an_initializer_and_what_calls_print(cluster: lb.Cluster, capfd: pytest.
     printed, warned = capfd.readouterr()
     assert [printed.count(f"printed {number}\n") for number in range(8)] == [1] * 8
     assert "UserWarning: warned 3" in warned
+
+
+def root(number: float) -> float:
+    if number < 0:
+        raise ValueError("math domain error")
+    return number**0.5
+
+
+def test_a_failure_names_the_call_and_not_joblibs_batch(cluster: lb.Cluster) -> None:
+    with joblib.parallel_config("nblb"), pytest.raises(ValueError, match="math domain") as caught:
+        joblib.Parallel()(joblib.delayed(root)(number) for number in (-4, -4))
+    said = str(caught.value.__cause__)
+    assert "BatchedCalls" not in said
+    assert "called as root(-4)" in said or "called as 2 calls of root" in said

@@ -125,16 +125,17 @@ def test_another_kernel_finds_output_pictures_and_what_finished(
     cluster.connection.jobs.pop(job.job_id)  # as if this kernel began only now
     wait_until(lambda: cluster.jobs()[-1].state == "done", 20)
     inbox = wait_until(lambda: len(box := lb.inbox()) == 2 and box, 10, every_s=0.2)
-    assert "sweep" in repr(inbox)
+    assert "job sweep of talk(1.5): 2 tasks" in repr(inbox)
+    assert "task talk(0.1): done" in repr(inbox)
     assert "sweep" in inbox._repr_mimebundle_()["text/plain"]
     names: dict[str, Any] = {"sweep": "taken"}
     found = inbox.recover(names)
     assert names["sweep"] == "taken"
     assert found["sweep_2"].results() == [1.5, 1.6]
-    assert found["talk"].result(60) == 0.1
-    assert found["talk"].stdout == "said\n"
-    assert found["talk"].stderr == "complained"
-    assert [str(picture) for picture in found["talk"].displays] == ["'shown'"]
+    assert found["talk_result"].result(60) == 0.1
+    assert found["talk_result"].stdout == "said\n"
+    assert found["talk_result"].stderr == "complained"
+    assert [str(picture) for picture in found["talk_result"].displays] == ["'shown'"]
     assert found["sweep_2"][1].stdout == "said\n"
     assert len(lb.inbox()) == 0
     with pytest.raises(lb.UnknownTask, match="did you mean sweep"):

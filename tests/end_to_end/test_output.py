@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import nblb as lb
 from nblb import launch
 from nblb.system import pids
@@ -128,3 +130,48 @@ def test_each_task_warns_anew_and_records_have_their_level(settings: dict[str, A
             assert 'warnings.warn("look out", stacklevel=1)' in future.stderr
             assert "INFO:lab:heard\nWARNING:other:heard too\n" in future.stderr
             assert "not heard" not in future.stderr
+
+
+@lb.task
+def alternates(pause_s: float) -> None:
+    import sys
+    import time
+
+    for number in range(30):
+        print("e" if number % 3 else "E", number, file=sys.stderr)
+        print("o", number, end=" ")
+        print("of 30")
+        time.sleep(pause_s)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.005])
+def test_both_streams_stand_in_the_order_of_writing(cluster: Cluster, pause_s: float) -> None:
+    alone, job = alternates.submit(pause_s), alternates.map([pause_s] * 4)
+    expected = "".join(f"{'e' if n % 3 else 'E'} {n}\no {n} of 30\n" for n in range(30))
+    alone.result(60), job.results(60)
+    for future in (alone, *job[:]):
+        assert future.output() == expected
+    assert alone.snapshot().stdout_tail == expected.rstrip("\n")
+
+
+@lb.task
+def grows(megabytes: int) -> int:
+    import time
+
+    large = bytearray(megabytes * 1_000_000)
+    time.sleep(0.02)
+    if megabytes == 150:
+        raise MemoryError("too much")
+    return len(large)
+
+
+def test_the_peak_of_memory_is_that_of_each_item(cluster: Cluster) -> None:
+    job = grows.options(name="grows").map([1, 300, 150, 2], chunksize=1)
+    job.wait(60)
+    frame = job.dataframe()
+    low, high = frame["peak_mb"][[0, 3]], frame["peak_mb"][1]
+    assert high > 300
+    assert (low < high - 200).all(), "not the most that the worker has ever had"
+    assert frame["peak_mb"][2] > 150, "of a call that failed, too"
+    assert job[1].peak_mb == pytest.approx(high, abs=0.1)
+    assert lb.attach(job.job_id)[1].snapshot().peak_mb > 300

@@ -233,12 +233,14 @@ class FakeJob(Listened):
         self.stopped = time.monotonic()
         self.changed()
 
-    def retry_failed(self, with_: Any = None) -> None:
+    def retry_failed(self, with_: Any = None, items: int | None = None) -> int:
         self.calls.append(("retry", time.monotonic()))
         self.retried_with.append(with_)
-        self.bad = set()
+        number = len(self.bad) if items is None else int(items in self.bad)
+        self.bad = set() if items is None else self.bad - {items}
         self.started, self.stopped = time.monotonic(), None
         self.changed()
+        return number
 
 
 class FakeTask(Listened):

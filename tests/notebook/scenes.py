@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import nblb as lb
+from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.live import MimeBundle
 from nblb.client.jobs.inbox import Finished, Inbox
 from nblb.client.rows import JobInfo, JobList
@@ -159,6 +162,68 @@ def no_hub() -> StillCluster:
     return StillCluster(hubs=(), workers=0, busy=0, warning="no hub is connected: %lb_hub starts one")
 
 
+def kept() -> StillJob:
+    """A job some of whose items were stopped early."""
+    job = StillJob(name="kept", ended=200)
+    job.kept = {*range(0, 200, 7)}
+    return job
+
+
+@lb.task(name="fit")
+def fit(x: float) -> float:
+    return x
+
+
+def redefined() -> StillJob:
+    """A job of which some items have failed, and whose function was defined anew since."""
+    job = StillJob(name="new-code", ended=200, bad={3, 77, 130})
+    job._task_name = "fit"
+    return job
+
+
+class _Arguments:
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def text(self, _item: int) -> str:
+        return self._text
+
+
+def opened(item: int) -> StillJob:
+    """A job whose item is opened: one that failed, or one with much to say."""
+    bad = {3, 77, 130}
+    job = StillJob(name="opened" if item in bad else "opened-long", ended=200, bad=bad)
+    long = ", ".join(f"parameter_{n}=<ndarray 1000 × 1000>" for n in range(12))
+    job._arguments = _Arguments("seed=130, n=1000" if item in bad else long)  # type: ignore[attr-defined]
+    job.open = item  # type: ignore[attr-defined]
+    return job
+
+
+def stopped() -> StillCluster:
+    cluster = StillCluster(connected=False)
+    cluster.stopped = True
+    return cluster
+
+
+def noted() -> StillCluster:
+    note = (
+        "the hub on lab2 has Python 3.9 and NumPy 1.26, and cannot run tasks of this notebook (Python 3.11, NumPy 2.1)"
+    )
+    return StillCluster(warning=note, notes=("LB_LEASE_S is 30 there and 60 in parameters.json: restart the core",))
+
+
+def grouped() -> FutureGroup:
+    """Futures that are awaited together."""
+    futures: list[concurrent.futures.Future[int]] = [concurrent.futures.Future() for _ in range(40)]
+    for number, future in enumerate(futures[:25]):
+        if number % 9 == 3:
+            future.set_exception(ValueError("x must be >= 0"))
+        else:
+            future.set_result(number)
+    _kept.extend(futures)
+    return FutureGroup("40 calls", futures)
+
+
 FAILURE = FailureGroup("ValueError", "x must be >= 0", "cell In[3] line 4", traceback=TRACEBACK)
 LOST = replace(FAILURE, kind="TaskLost", message="its worker died 3 times: signal 9, out of memory")
 SCENES: dict[str, tuple[str, Callable[[], Any]]] = {  # name -> kind of card, and what it shows
@@ -172,6 +237,10 @@ SCENES: dict[str, tuple[str, Callable[[], Any]]] = {  # name -> kind of card, an
     "job-earlier": ("job", superseding),
     "job-plots": ("job", plotting),
     "job-talking": ("job", talking),
+    "job-kept": ("job", kept),
+    "job-new-code": ("job", redefined),
+    "job-opened": ("job", lambda: opened(130)),
+    "job-opened-long": ("job", lambda: opened(5)),
     "task-queued": ("task", lambda: StillTask(state="QUEUED", waiting=LONG_WAIT, worker="", host="", attempt=0)),
     "task-running": ("task", steered),
     "task-away": ("task", lambda: StillTask(progress=43.0, connected=False)),
@@ -184,6 +253,10 @@ SCENES: dict[str, tuple[str, Callable[[], Any]]] = {  # name -> kind of card, an
     "cluster-empty": ("cluster", no_hub),
     "cluster-away": ("cluster", lambda: StillCluster(connected=False)),
     "cluster-many": ("cluster", many_hubs),
+    "cluster-stopped": ("cluster", stopped),
+    "cluster-notes": ("cluster", noted),
+    "group": ("group", grouped),
+    "stop": ("stop", lambda: StillJob(name="stopped-wait", ended=86, running=8)),
     "jobs": ("jobs", jobs),
     "inbox": ("inbox", inbox),
 }
@@ -195,5 +268,18 @@ def show(name: str) -> None:
     from nblb.notebook import display_hooks
 
     kind, make = SCENES[name]
-    _kept.append(make())
-    display_hooks.show(kind, _kept[-1])
+    thing = make()
+    _kept.append(thing)
+    if kind == "stop":
+        from nblb.notebook.cards.stop_card import StopCard
+        from nblb.notebook.kernel import comm, environment
+
+        comm.watch(environment.kernel())
+        comm.prepare(environment.kernel())
+        _kept.append(StopCard(thing, environment.mode()))
+        _kept[-1].show()
+        return
+    display_hooks.show(kind, thing)
+    if hasattr(thing, "open"):
+        display_hooks._cards[thing]._opened = thing.open
+        display_hooks._cards[thing].changed()

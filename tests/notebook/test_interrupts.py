@@ -22,7 +22,7 @@ def stop_wait(job: FakeJob) -> None:
 
 def test_the_stop_button_frees_the_kernel_and_a_second_press_cancels() -> None:
     hooks = "from nblb.notebook import display_hooks, interrupts\ndisplay_hooks.install(get_ipython())"
-    with kernel(hooks, "interrupts.AGAIN_S = 60.0") as (manager, client):
+    with kernel(hooks, "interrupts.AGAIN_S, interrupts.DOUBLE_S = 60.0, 0.0") as (manager, client):
         wait = client.execute(WAIT)
         until_printed(client, "waits\n")
         manager.interrupt_kernel()
@@ -31,7 +31,7 @@ def test_the_stop_button_frees_the_kernel_and_a_second_press_cancels() -> None:
         card, *_ = [content["data"] for content in said if content.get("transient")]
         assert card["text/plain"].startswith("stopped waiting for sweep: ▶ goes on")
         assert [content["traceback"] for content in said if "traceback" in content] == [
-            ["KeyboardInterrupt: sweep goes on"]
+            ["KeyboardInterrupt: stopped waiting for sweep"]
         ]
         manager.interrupt_kernel()  # the kernel is idle now
         wait_until(lambda: evaluated(client, "[call for call, _ in job.calls]") == "['cancel']", 5, "the cancel")
@@ -58,7 +58,7 @@ def test_the_default_is_a_parameter_and_a_second_stop_of_the_same_wait_cancels(m
     assert job.calls == []
     stop_wait(job)
     assert [call for call, _ in job.calls] == ["cancel"]
-    monkeypatch.setattr(waiting, "_interrupted", (waiting._interrupted[0], time.monotonic() - 4))  # type: ignore[index]
+    monkeypatch.setattr(waiting, "_interrupted", (waiting._interrupted[0], time.monotonic() - 4, ""))  # type: ignore[index]
     stop_wait(job)
     monkeypatch.setattr(waiting, "on_interrupt", "kill")
     stop_wait(job)
@@ -84,3 +84,33 @@ def test_outside_a_kernel_it_is_logged(caplog: pytest.LogCaptureFixture) -> None
     assert not interrupts.interrupted(FakeJob(), "detach", KeyboardInterrupt())
     stop_wait(FakeJob("lone"))
     assert "continues" in caplog.text
+
+
+def test_a_double_click_and_another_cell_do_not_cancel() -> None:
+    hooks = "from nblb.notebook import display_hooks, interrupts\ndisplay_hooks.install(get_ipython())"
+    with kernel(hooks, "interrupts.AGAIN_S, interrupts.DOUBLE_S = 60.0, 60.0") as (manager, client):
+        wait = client.execute(WAIT)
+        until_printed(client, "waits\n")
+        manager.interrupt_kernel()
+        outputs_of(client, wait)
+        manager.interrupt_kernel()  # the second half of a double click
+        assert evaluated(client, "[call for call, _ in job.calls]") == "[]"
+        client.execute("interrupts.DOUBLE_S = 0.0", reply=True, timeout=60)
+        manager.interrupt_kernel()  # another cell has run since
+        loop = client.execute("print('loops')\ntry:\n    job.wait()\nexcept KeyboardInterrupt: print('stopped')")
+        until_printed(client, "loops\n")
+        manager.interrupt_kernel()
+        outputs_of(client, loop)
+        assert evaluated(client, "[call for call, _ in job.calls]") == "[]"
+
+
+def test_a_stop_of_the_same_wait_in_another_cell_does_not_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_end, "_pictures", {})
+    cells = iter(["one", "two", "two"])
+    front_end.register("waits", lambda: (None, next(cells)))
+    job = FakeJob()
+    stop_wait(job)
+    stop_wait(job)
+    assert job.calls == []
+    stop_wait(job)
+    assert [call for call, _ in job.calls] == ["cancel"]

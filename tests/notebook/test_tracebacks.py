@@ -125,3 +125,22 @@ def test_unloading_gives_the_usual_traceback_back(shell: Any) -> None:
     unload_ipython_extension(shell)
     assert not hasattr(NblbError, "_render_traceback_")
     tracebacks.remove()  # twice is harmless
+
+
+def test_a_mistake_in_a_call_is_shown_at_the_users_line(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_cell("import nblb as lb\n@lb.task\ndef add(a, b): return a + b\nadd.options(retry=3)")
+    said = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "'retry' is not an option of a task" in said
+    assert "add.options(retry=3)" in said
+    assert "task_decorator.py" not in said
+    shell.run_cell("add.starmap([(1, 2), (3,)])")
+    said = capsys.readouterr().out
+    assert "call 1 has 1 arguments" in said
+    assert "task_decorator.py" not in said
+
+
+def test_an_error_of_the_users_own_code_is_shown_as_ever(shell: Any) -> None:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        int("x")
+    tracebacks.mistake(caught.value)
+    assert not hasattr(caught.value, "_render_traceback_")

@@ -674,3 +674,29 @@ def test_a_result_of_mended_code_does_not_serve_calls_of_the_old(world: World) -
     world.tick()
     assert [run.function for run in hub.hands.values()] == ["f"], "it is computed"
     world.check()
+
+
+def test_some_items_of_what_was_lost_run_again_and_the_others_keep_their_end(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.client(BOB, "bob")
+    world.say(ANNA, spec("t", items=5, at_most_once=True))
+    world.tick()
+    world.fact(hub, hub.start(("t", 0, 1)))
+    for fact in hub.die(hub.on["t", 0, 1], "killed"):
+        world.fact(hub, fact)
+    world.tick()
+    record = world.scheduler.state.records["t"]
+    assert record.unended == 0
+    world.say(ANNA, RetryFailed(request=1, task="t", items=(3, 1, 1, 9)))
+    assert heard(world, Answer)[-1].value == 2
+    assert heard(world, TaskReopened)[-1].again == ((3, 1), (1, 1))
+    world.check()
+    before = len(heard(world, TaskEnded, BOB))
+    world.say(BOB, FetchTask(task="t"))
+    told = heard(world, TaskEnded, BOB)[before:]
+    assert {n for end in told for n in range(end.first, end.first + end.items)} == {0, 2, 4}
+    ends = [(task.first, task.items, task.ended and (task.ended.first, task.ended.items)) for task in record.slices]
+    world.restart(grouped=True)
+    again = world.scheduler.state.records["t"]
+    assert [(t.first, t.items, t.ended and (t.ended.first, t.ended.items)) for t in again.slices] == ends
+    world.check()

@@ -32,7 +32,7 @@ class Cancellable(Protocol):
 
 
 AGAIN_S = 3.0  # a second interrupt within this time cancels
-_interrupted: tuple[weakref.ref[Any], float] | None = None  # the target of the last interrupt, and its time
+_interrupted: tuple[weakref.ref[Any], float, str] | None = None  # the target of the last interrupt, its time and cell
 
 
 def wait_on(
@@ -138,9 +138,9 @@ def _stopped(thing: Cancellable, stop: KeyboardInterrupt) -> None:
     if getattr(stop, "told", False):  # reported by an inner wait
         return
     stop.told = True  # type: ignore[attr-defined]
-    before, now = _interrupted, time.monotonic()
-    _interrupted = weakref.ref(thing), now
-    again = before is not None and before[0]() is thing and now - before[1] < AGAIN_S
+    before, now, cell = _interrupted, time.monotonic(), front_end.wait_shown()[1]
+    _interrupted = weakref.ref(thing), now, cell
+    again = before is not None and before[0]() is thing and now - before[1] < AGAIN_S and before[2] == cell
     fate = "cancel" if again and on_interrupt == "detach" else on_interrupt
     if fate != "detach":
         thing.cancel(kill=fate == "kill")

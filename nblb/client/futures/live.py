@@ -297,8 +297,8 @@ class SteeredJob:
 
     @property
     def emitted(self) -> dict[int, Any]:
-        """The last emitted value of each item, by item number, for the 64 items that emitted most recently."""
-        return {item: said.value() for item, said in list(self._said.items()) if said.count}
+        """The last emitted value of each item, in the order of the items, for the 64 that emitted most recently."""
+        return {item: said.value() for item, said in sorted(self._said.items()) if said.count}
 
     def on_emit(self, callback: Callable[[int, Any], Any]) -> None:
         """Call a function with each value that an item emits.

@@ -26,6 +26,8 @@ class TaskRow(Row):
     ----------
     task, name, user, priority
         Its id, the name of its function, its user and its priority.
+    call
+        The call in short, such as "fit(100)"; the name alone if it was not submitted by a notebook.
     state
         The name of its TaskState.
     progress
@@ -60,6 +62,7 @@ class TaskRow(Row):
 
     task: str = ""
     name: str = ""
+    call: str = ""
     user: str = ""
     priority: float = 0.0
     state: str = ""
@@ -82,7 +85,7 @@ class TaskRow(Row):
     function: str = ""
     failure: dict[str, str] | None = None
 
-    _SHOWN = ("name", "state", "task", "user", "priority")
+    _SHOWN = ("call", "state", "task", "user", "priority")
 
 
 class TaskList(list[TaskRow]):
@@ -96,7 +99,7 @@ class TaskList(list[TaskRow]):
     def __repr__(self) -> str:
         if not self:
             return "<no single tasks wait or run>"
-        return "\n".join(f"{row.name} {row.task}: {row.state}, priority {row.priority:g} ({row.user})" for row in self)
+        return "\n".join(f"{row.call} {row.task}: {row.state}, priority {row.priority:g} ({row.user})" for row in self)
 
 
 def listed(ask: Ask, user: str | None = None, name: str | None = None, ending: str = "") -> list[TaskRow]:
@@ -110,7 +113,13 @@ def _calls(row: Mapping[str, Any]) -> Iterable[TaskRow]:
     """One row for each call of a slice: calls that are submitted together share a submission."""
     for item in range(row["first"], row["first"] + row["items"]):
         task = f"{row['task']}.{item}" if row["of"] > 1 else row["task"]
-        yield TaskRow({**row, "task": task, "record": row["task"], "item": item})
+        yield TaskRow({**row, "task": task, "record": row["task"], "item": item, "call": call_of(row, item)})
+
+
+def call_of(row: Mapping[str, Any], item: int) -> str:
+    """The call of an item of the core's row of a slice, such as "fit(100)"; its name if its arguments are unknown."""
+    calls, at = row.get("calls") or (), item - row["first"]
+    return f"{row['name']}({calls[at]})" if at < len(calls) else str(row["name"])
 
 
 def found(ask: Ask, wanted: str, user: str | None = None) -> list[TaskRow]:

@@ -294,6 +294,11 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         return self._ended.duration_s if self._ended is not None else 0.0
 
     @property
+    def peak_mb(self) -> float:
+        """The most memory in MB of the worker while it ran the task or its slice; 0 until the end, or unknown."""
+        return self._ended.peak_bytes / 1e6 if self._ended is not None else 0.0
+
+    @property
     def ended_at(self) -> float:
         """The time at which the task ended, by the core's wall clock, in seconds as time.time(); 0 until then."""
         return self._ended.ended_at if self._ended is not None else 0.0
@@ -410,6 +415,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             function=self._function,
             kept=self.kept,
             connected=self._connection.connected,
+            peak_mb=self.peak_mb,
         )
 
     @property

@@ -59,6 +59,7 @@ def open_or_attach(
         user=options.user,
         made=not named,
         sole=named,
+        arguments=many.arguments,
     )
     values: dict[int, Any] = {}
     if named:
@@ -228,6 +229,7 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
     code = about.get("code", "")
     job = Job(connection, about["job"], about["name"], about["task_name"], total, about["fingerprint"], code)
     job._port.attached(job)
+    job._created_at = about.get("created_at") or job._created_at
     for record in records:
         job._port.add_record(job, record["task"], record["index"], record["items"])
         connection.expect(record["task"], record["items"], job.job_id, job)

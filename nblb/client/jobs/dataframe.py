@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 HASH = 8  # digits of a hash to show
 MOST = 500  # characters of an error
-OWN = frozenset({"state", "kept", "code", "duration_s", "attempt", "host", "ended_at"})  # columns of every job
+MB = 1_000_000
+OWN = frozenset(
+    {"state", "kept", "code", "duration_s", "peak_mb", "attempt", "host", "ended_at"}
+)  # columns of every job
 
 
 def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) -> pd.DataFrame:
@@ -51,12 +54,13 @@ def dataframe(ledger: Ledger, code: str, arguments: JobArguments | None = None) 
 
 
 def _made(ledger: Ledger, item: int, code: str) -> dict[str, Any]:
-    """The code, duration, place and end of an item; empty values until it has ended."""
+    """The code, duration, memory, place and end of an item; empty values until it has ended."""
     ending = ledger.ending(item) if ledger.has_ended(item) else UNKNOWN
     return {
         "kept": item in ledger.kept,
         "code": ledger.codes.get(item, code)[:HASH],
         "duration_s": ending.duration_s,
+        "peak_mb": round(ending.peak_bytes / MB, 1) if ending.peak_bytes else None,
         "attempt": ending.attempt,
         "host": ending.host,
         "ended_at": ending.ended_at,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nblb.client import current, front_end
+from nblb.client.futures.single_tasks import call_of
 from nblb.client.futures.task_future import TaskFuture
 from nblb.client.jobs.attach import attach
 from nblb.client.submit.batch import attached
@@ -51,6 +52,7 @@ class Finished:
     record: str = ""  # the submission that a task was part of …
     item: int = 0  # … and its place in there
     items_of_record: int = 1
+    call: str = ""  # "fit(100)"; of a job its first call
     ago_s: float = 0.0  # how long ago it had ended by the core's clock …
     told_at: float = field(default_factory=time.monotonic)  # … at this moment
 
@@ -60,9 +62,8 @@ class Finished:
         failed = f", {self.failed:,} failed" if self.failed and self.items > 1 else ""
         size = f"{self.items:,} tasks{failed}, " if self.kind == "job" else ""
         cell = f"cell [{self.cell}]" if self.cell.isdecimal() else f"cell {self.cell[:8]}" if self.cell else "no cell"
-        return (
-            f"{self.kind} {self.name}: {size}{self.state} {_ago(self.ago_s + time.monotonic() - self.told_at)}, {cell}"
-        )
+        name = f"{self.name} of {self.call}" if self.kind == "job" and self.call else self.call or self.name
+        return f"{self.kind} {name}: {size}{self.state} {_ago(self.ago_s + time.monotonic() - self.told_at)}, {cell}"
 
 
 class Inbox(Sequence[Finished]):
@@ -174,7 +175,10 @@ class Inbox(Sequence[Finished]):
         return " and ".join(sorted({entry.notebook for entry in self._entries if entry.notebook})) or notebook()
 
     def recover(self, names: MutableMapping[str, Any] | None = None) -> dict[str, Job | TaskFuture]:
-        """Attach to all entries, and bind each to a variable named after it; existing variables are not overwritten.
+        """Attach to all entries, and bind each to a variable named after it.
+
+        Existing variables are not overwritten, and no variable has the name of a function: the result of a task `fit`
+        is `fit_result`.
 
         Parameters
         ----------
@@ -194,7 +198,8 @@ class Inbox(Sequence[Finished]):
         found: dict[str, Job | TaskFuture] = {}
         for at, entry in enumerate(self._entries):
             if entry.id not in _forgotten:
-                found[variable(entry.name, {*found, *(names or ())})] = self.attach(at)
+                thing = self.attach(at)
+                found[variable_of(thing, {*found, *(names or ())})] = thing
         if names is not None:
             names.update(found)
         return found
@@ -218,6 +223,14 @@ def variable(name: str, taken: Container[str] | Mapping[str, Any], thing: Any = 
     while found in taken and not (isinstance(taken, Mapping) and taken[found] is thing):
         found, number = f"{base}_{number}", number + 1
     return found
+
+
+def variable_of(thing: Job | TaskFuture, taken: Container[str] | Mapping[str, Any]) -> str:
+    """A variable name for a job or a task; never that of its function, which a cell defines again."""
+    is_job = hasattr(thing, "retry_failed")
+    function = getattr(thing, "_task_name", thing.name)
+    name = thing.name if thing.name != function else f"{thing.name}_{'job' if is_job else 'result'}"
+    return variable(name, taken, thing)
 
 
 def _ago(seconds: float) -> str:
@@ -282,6 +295,7 @@ def _of_job(row: dict[str, Any]) -> Finished:
     failed = row["counts"].get("FAILED", 0) + row["counts"].get("LOST", 0)
     return Finished(
         "job", row["job"], row["name"], path, cell, row["state"], row["items"], failed, row.get("ended_at") or 0.0,
+        call=f"{row['task_name']}({row['arguments']})" if row.get("arguments") else "",
         ago_s=row.get("ended_ago_s") or 0.0,
     )  # fmt: skip
 
@@ -306,6 +320,7 @@ def _of_slice(row: dict[str, Any]) -> list[Finished]:
             task,
             item,
             whole,
+            call_of(row, item),
             row.get("ended_ago_s") or 0.0,
         )
         for item in range(row["first"], row["first"] + row["items"])

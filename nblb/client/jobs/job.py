@@ -8,7 +8,7 @@ import operator
 import threading
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nblb import payload
@@ -95,6 +95,7 @@ class Job(SteeredJob):
         self._told: Mapping[str, int] | None = None  # the core's counts
         self._begin_steering()
         self._pace = Pace(time.monotonic())
+        self._created_at = time.time()
         self._base: int | None = 0  # items that had ended before this process attached; None: not known yet
         self._ended_at: float | None = None
         self._output = JobOutput()
@@ -341,10 +342,15 @@ class Job(SteeredJob):
             return [self._future(number) for number in range(*item.indices(len(self)))]
         return self._future(operator.index(item))
 
-    def _future(self, item: int) -> TaskFuture:
+    def _number(self, item: int) -> int:
+        """The number of an item that is counted from the start, or from the end if it is negative."""
         number = item + len(self) if item < 0 else item
         if not 0 <= number < len(self):
             raise IndexError(f"{self.name} has {len(self):,} items, and {item} is not one of them")
+        return number
+
+    def _future(self, item: int) -> TaskFuture:
+        number = self._number(item)
         with self._lock:
             future = self._futures.get(number)
             if future is None:
@@ -387,6 +393,7 @@ class Job(SteeredJob):
             host=ending.host,
             attempt=ending.attempt,
             ended_at=ending.ended_at,
+            peak_bytes=ending.peak_bytes,
             kept=(0,) if item in self._ledger.kept else (),
         )
         future._function = self._ledger.codes.get(item, self._function)
@@ -406,7 +413,7 @@ class Job(SteeredJob):
             Columns: `state`; one for each argument, if this process submitted the job and the arguments are not too
             large; `result`, or a column for each key if results are dicts; `kept`, True if the item was stopped
             early, so that its result is what it emitted last; `code`, the hash of the code that ran it, as on the card
-            (see `retry_failed(with_=)`); `duration_s`, `attempt`, `host` and `ended_at` (seconds since 1970);
+            (see `retry_failed(with_=)`); `duration_s`, `peak_mb`, `attempt`, `host` and `ended_at` (since 1970);
             `error` and `where` for items that failed.
 
         Raises
@@ -438,8 +445,8 @@ class Job(SteeredJob):
         """
         self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
 
-    def retry_failed(self, with_: Callable[..., Any] | None = None) -> int:
-        """Run the items that failed or were lost again.
+    def retry_failed(self, with_: Callable[..., Any] | None = None, items: Iterable[int] | int | None = None) -> int:
+        """Run the items that failed or were lost again, or some of them.
 
         The core has their arguments, so this works in every process that submitted or attached to the job, and all
         of these processes follow the new run. Items that were lost because their notebook never submitted them are
@@ -450,6 +457,8 @@ class Job(SteeredJob):
         with_
             The function or task to run instead of the one that failed, for example after you fixed a bug in it. By
             default the items run the same code as before. `job.dataframe()` shows which code made each result.
+        items
+            The number of an item, or several, of which those that failed or were lost run again; None means all.
 
         Returns
         -------
@@ -460,14 +469,17 @@ class Job(SteeredJob):
         ------
         TypeError
             `with_` is not a function or a task.
+        IndexError
+            The job has no such item.
         LoadBalancerUnreachable
             The connection is closed.
 
         Examples
         --------
         >>> job.retry_failed(with_=simulate)
+        >>> job.retry_failed(items=[3, 17])
         """
-        return retry_failed(self, with_)
+        return retry_failed(self, with_, items)
 
     def forget(self) -> None:
         """Drop the job and its results at the core, and cancel items that have not ended; results in this process stay.
@@ -566,6 +578,7 @@ class Job(SteeredJob):
             connected=self._connection.connected,
             fingerprint=self._fingerprint,
             earlier=self.earlier,
+            created_at=self._created_at,
         )
 
     def __nblb_argument__(self) -> payload.Inputs | payload.Given:

@@ -31,6 +31,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 0
     duration_s: float = 0.0  # of each item
     ended_at: float = 0.0  # wall clock of the core
+    peak_bytes: int = 0
 
 
 UNKNOWN = Ending()
@@ -92,6 +93,7 @@ class Ledger:
         self.groups: dict[tuple[str, str], list[Any]] = {}  # (kind, where) -> [count, items, a failure]
         self.running: dict[tuple[str, int], tuple[TaskChanged, float]] = {}
         self.hosts: dict[str, int] = {}  # host -> number of items that ended there
+        self.last_end = 0.0  # wall clock of the core
         self.endings: dict[int, Ending] = {}  # for items without a result; for the others their ResultRange has it
         self._names: dict[str, str] = {}  # one str object for each name of a host or worker
         self.waiting = ""
@@ -160,6 +162,7 @@ class Ledger:
         if ended.host:
             self.hosts[ended.host] = self.hosts.get(ended.host, 0) + sum(items for _, items in fresh)
         ending = self._ending(ended)
+        self.last_end = max(self.last_end, ended.ended_at)
         whole = ResultRange(ended.first, ended.payload, ending) if ended.state is TaskState.DONE else None
         runs = [(record.index + first, items) for first, items in fresh]
         self._mark(record, ended, fresh)
@@ -200,6 +203,7 @@ class Ledger:
             ended.attempt,
             ended.duration_s / max(1, ended.items - len(ended.holes)),
             ended.ended_at,
+            ended.peak_bytes,
         )
 
     def reject(self, task: str, failure: Failure) -> list[tuple[int, int]]:

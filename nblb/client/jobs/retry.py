@@ -12,6 +12,7 @@ refused are simply sent again.
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("nblb")
 
 
-def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
-    """Run the failed and lost items again, with another function if one is given; return their number."""
+def retry_failed(
+    job: Job, function: Callable[..., Any] | None = None, wanted: Iterable[int] | int | None = None
+) -> int:
+    """Run the failed and lost items (or the wanted ones of them) again, with another function if one is given.
+
+    Returns
+    -------
+    int
+        The number of items that run again.
+    """
     connection, ledger = job._connection, job._ledger
     connection.check_open()
+    chosen = None if wanted is None else _numbers(job, wanted)
     function = getattr(function, "__nblb_function__", function)
     if function is not None and not callable(function):
         raise TypeError(f"with_ is {function!r}; it must be a function or a task")
@@ -41,14 +51,16 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
     if blob is not None and function is not None:
         redefined.fingerprint(blob.hash, function)
     with job._lock:
-        items = failed(ledger)
+        items = [item for item in failed(ledger) if chosen is None or item in chosen]
         places = ledger.in_records(items)
         refused = [job._refused.pop(task) for task in places if task in job._refused]
         if blob is not None:
             refused = [replace(spec, function=blob.hash, cache="") for spec in refused]
         kept = places.keys() - {spec.task for spec in refused}
         ours = {item for item in items if (ledger.place(item) or ("",))[0] in kept}
-        asked = RetryFailed(request=connection.request(), job=job.job_id)
+        asked = RetryFailed(
+            request=connection.request(), job=job.job_id, items=() if chosen is None else tuple(sorted(ours))
+        )
         if blob is not None:
             asked = replace(asked, function=blob.hash, python=PYTHON)
         job._port.reopen(job, items)
@@ -73,6 +85,12 @@ def retry_failed(job: Job, function: Callable[..., Any] | None = None) -> int:
         connection.question(asked, lambda answer: _answered(job, asked.request, answer))
     job._port.turned(job)
     return len(items)
+
+
+def _numbers(job: Job, wanted: Iterable[int] | int) -> set[int]:
+    """The wanted items, counted from the start; raises IndexError for one that the job does not have."""
+    each = [wanted] if isinstance(wanted, int) else list(wanted)
+    return {job._number(operator.index(item)) for item in each}
 
 
 def failed(ledger: Ledger) -> list[int]:

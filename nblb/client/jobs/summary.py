@@ -39,7 +39,17 @@ def _groups(ledger: Ledger) -> str:
 
 
 def summed_up(error: NblbError, ledger: Ledger, item: int) -> NblbError:
-    """The error of an item with the summary of all failures of its job in front."""
+    """The error of an item with the summary of all failures of its job in front, and how to get the results behind."""
     if ledger.total > 1 and isinstance(error, TaskError):
-        error.args = (f"{summary(ledger)}; the first of them is item {item}:\n{error}", *error.args[1:])
+        words = f"{summary(ledger)}; the first of them is item {item}:\n{error}{_rest(ledger)}"
+        error.args = (words, *error.args[1:])
     return error
+
+
+def _rest(ledger: Ledger) -> str:
+    """How to get the results of the other items; "" if there are none."""
+    done = ledger.counts[INDEX["DONE"]]
+    if not done:
+        return ""
+    which = "The other result is" if done == 1 else f"The other {done:,} results are"
+    return f'\n{which} in results(errors="skip"), and in dataframe() beside the errors.'

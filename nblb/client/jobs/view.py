@@ -28,6 +28,7 @@ class View:
     connected: bool
     fingerprint: str = ""  # of function and arguments, or the hash of the function as it was sent
     earlier: EarlierJob | None = None
+    created_at: float = 0.0  # wall clock
 
 
 def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapshot:
@@ -62,6 +63,8 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         kept=len(ledger.kept),
         codes=tuple(Counter(list(ledger.codes.values())).items()) if ledger.codes else (),
         before=view.base,
+        created_at=view.created_at,
+        ended_at=ledger.last_end if ledger.ended >= ledger.total else 0.0,
     )
 
 

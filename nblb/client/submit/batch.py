@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 MAX_ITEMS = 1024  # of one submission
 MAX_BYTES = 1024 * 1024
 MAX_CALL_BYTES = 32 * 1024  # larger calls get a submission of their own
+MOST_TOLD = 64  # calls of a submission whose arguments are told in short: nobody reads longer lists
 ONE = ((0, 1),)
 
 
-def gather(connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer) -> TaskFuture | None:
+def gather(
+    connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer, arguments: str = ""
+) -> TaskFuture | None:
     """Add a call to the batch that waits for the I/O thread; None if the thread sleeps and the call can go alone."""
     inbox = connection.inbox
     if not inbox.is_awake:
@@ -49,10 +52,10 @@ def gather(connection: Connection, form: SubmitTask, blob: PutBlob, call: Buffer
     with inbox.batching:
         batch = inbox.batch
         if batch is not None and batch.takes(form):
-            return batch.add(connection, call)
+            return batch.add(connection, call, arguments)
         batch = Batch(new_id(), form, blob)
         connection.owners[batch.task] = batch
-        future = batch.add(connection, call)
+        future = batch.add(connection, call, arguments)
         inbox.put(batch)
         inbox.batch = batch
         return future
@@ -140,13 +143,14 @@ class Batch:
     """
 
     _port = BatchPort()
-    __slots__ = ("_calls", "_form", "_nbytes", "_touched", "blob", "task")
+    __slots__ = ("_arguments", "_calls", "_form", "_nbytes", "_touched", "blob", "task")
 
     def __init__(self, task: str, form: SubmitTask, blob: PutBlob) -> None:
         self.task = task
         self.blob = blob
         self._form = form
         self._calls: list[tuple[Buffer, TaskFuture]] = []
+        self._arguments: list[str] = []
         self._nbytes = 0
         self._touched: dict[int, TaskFuture] = {}
 
@@ -154,8 +158,10 @@ class Batch:
         """True if a call with these options may be added."""
         return form is self._form and len(self._calls) < MAX_ITEMS and self._nbytes < MAX_BYTES
 
-    def add(self, connection: Connection, call: Buffer) -> TaskFuture:
+    def add(self, connection: Connection, call: Buffer, arguments: str = "") -> TaskFuture:
         item = len(self._calls)
+        if arguments and item < MOST_TOLD:
+            self._arguments.append(arguments)
         future = TaskFuture(connection, self.task, self._form.name, item, f"{self.task}.{item}")
         self._calls.append((call, future))
         self._nbytes += len(call)
@@ -175,10 +181,13 @@ class Batch:
     def spec(self) -> SubmitTask:
         """The complete submission."""
         calls = [call for call, _ in self._calls]
+        form, told = self._form, self._arguments
+        if told and len(told) == len(calls):
+            form = replace(form, arguments=tuple(told))
         if len(calls) == 1:
-            return replace(self._form, task=self.task, payload=Payload((calls[0],)))
+            return replace(form, task=self.task, payload=Payload((calls[0],)))
         payload = Payload((b"".join(calls),), [len(call) for call in calls])
-        return replace(self._form, task=self.task, payload=payload, items=len(calls), split=True)
+        return replace(form, task=self.task, payload=payload, items=len(calls), split=True)
 
     def _touch(self, item: int) -> None:
         future = self._calls[item][1]

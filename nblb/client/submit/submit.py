@@ -19,6 +19,7 @@ from nblb.client.submit.batch import MAX_CALL_BYTES, gather
 from nblb.client.submit.function_cache import shelf
 from nblb.client.submit.ids import new_id, record_id
 from nblb.client.submit.origin import origin
+from nblb.client.submit.short_call import short
 from nblb.payload import Call, Packed
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
@@ -109,12 +110,15 @@ def submit(
     connection = cluster.connection
     if connection.is_closed:
         connection.check_open()
+    said = short(*call) if form.origin and not job else ""
     if _may_go_with_others(packed, options):
-        batched = gather(connection, form, blob, packed.payload.buffers[0])
+        batched = gather(connection, form, blob, packed.payload.buffers[0], said)
         if batched is not None:
             batched._function = blob.hash
             return batched
     spec = _filled_in(form, new_id(), blob, packed, options)
+    if said:
+        spec = replaced(spec, arguments=(said,))
     future = TaskFuture(connection, spec.task, name)
     future._function = blob.hash
     if packed.holders:
@@ -219,6 +223,7 @@ class Many:
     code: str = ""  # fingerprint of the function alone
     marks: str = ""  # of each item: see reuse.py
     fresh: bool = False  # True if no earlier result may be reused
+    arguments: str = ""  # of the first call, in short
 
     def messages(self, job: str, options: Options, name: str, wanted: Sequence[bool] | None = None) -> list[SubmitTask]:
         """The submissions of the wanted items (of all items if None)."""

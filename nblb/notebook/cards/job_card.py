@@ -46,7 +46,9 @@ class JobCard(Card):
         if self._opened is not None:
             given = getattr(thing, "_arguments", None)
             arguments = given.text(self._opened) if given is not None else ""
-            card["item"] = view_model.item(self._opened, thing[self._opened].snapshot(), thing.name, arguments)
+            item = view_model.item(self._opened, thing[self._opened].snapshot(), thing.name, arguments)
+            item["can"]["renew"] = item["can"]["retry"] and card["can"]["renew"]
+            card["item"] = item
         found.pictures = self._pictures.look(thing, spoken, now, final=card["over"])
         if self.widget is not None and (card["over"] or now >= self._strip_due):
             found.strip = fit(thing._port.marked_states(thing), STRIP_ITEMS, [state for state, _, _ in self.states])
@@ -60,15 +62,10 @@ class JobCard(Card):
         if click == "start":
             restarted()
             return "the core was started"
-        if click == "retry":
-            thing.retry_failed()
-            return "running the failed tasks again"
-        if click == "renew":
-            task = newer_task(thing)
-            if task is None:
-                return f"{thing._task_name} has not changed"
-            thing.retry_failed(with_=task)
-            return "running the failed tasks again, with the new code"
+        if click in ("retry", "renew"):
+            return _retry(thing, click == "renew", None)
+        if click in ("retry_item", "renew_item") and self._opened is not None:
+            return _retry(thing, click == "renew_item", self._opened)
         if click == "keep":
             return f"{wording.number(thing.stop_and_keep(), 'task')} to end with what was emitted last"
         if click == "knob":
@@ -95,6 +92,18 @@ class JobCard(Card):
         from nblb.notebook.cards.widget import JobWidget
 
         return JobWidget(**traits)
+
+
+def _retry(thing: Job, renew: bool, item: int | None) -> str:
+    """Runs the failed items, or one of them, again; with `renew` by the latest definition of their function."""
+    task = newer_task(thing) if renew else None
+    if renew and task is None:
+        return f"{thing._task_name} has not changed"
+    number = thing.retry_failed(with_=task, items=item)
+    if not number:
+        return "nothing of it has failed" if item is None else f"item {item:,} has not failed"
+    what = "the failed tasks" if item is None else f"item {item:,}"
+    return f"running {what} again{', with the new code' if renew else ''}"
 
 
 def _decide(thing: Job, value: Any) -> str:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nblb.client.jobs.inbox import variable
+from nblb.client.jobs.inbox import variable_of
 from nblb.notebook.cards import wording
 from nblb.notebook.cards.card import Card, Look
 from nblb.notebook.kernel.environment import Mode, shell
@@ -74,7 +74,7 @@ class ListCard(Card):
         """Makes a variable of the job, and embeds its card in the row if the page can embed cards."""
         here = shell()
         space: MutableMapping[str, Any] = here.user_ns if here is not None else {}
-        name = variable(found.name, space, found)
+        name = variable_of(found, space)
         space[name] = found
         if self.mode is Mode.LIVE:
             self._beneath[row] = self._embed(found)
@@ -194,7 +194,7 @@ def _ended(row: Mapping[str, Any]) -> list[str]:
         return []
     kept_s = row.get("expires_in_s", 0.0)
     return [
-        _when(row["ended_at"]),
+        wording.moment(row["ended_at"]),
         f"after {duration(max(0.0, row['ended_at'] - row['created_at']))}",
         f"kept for {duration(kept_s)} more" if kept_s else "",
     ]
@@ -204,9 +204,12 @@ def _job_row(row: Mapping[str, Any], user: str, several_users: bool, twins: bool
     """The row of a job; `twins`: another job has its name, so that its code is shown."""
     counts, total, going = row["counts"], row["items"], row["state"] == "running"
     mine, failed = row["user"] == user, wording.failed(counts)
-    facts = [row["user"] if several_users else "", row["task_name"] if row["task_name"] != row["name"] else ""]
+    task = row["task_name"] if row["task_name"] != row["name"] else ""
+    if row.get("arguments"):
+        task = _first(f"{row['task_name']}({row['arguments']})", total)
+    facts = [row["user"] if several_users else "", task]
     facts += [_cell(row.get("origin", "")), f"code {row['code'][:HASH]}" if twins and row["code"] else ""]
-    facts += [f"since {_when(row['created_at'])}"] if going else _ended(row)
+    facts += [f"since {wording.moment(row['created_at'])}"] if going else _ended(row)
     return {
         "id": str(row["job"]),
         "name": str(row["name"]),
@@ -225,10 +228,11 @@ def _inbox_row(entry: Finished, fate: str) -> dict[str, Any]:
     look = wording.JOB_LOOK.get(entry.state, ("?", entry.state))
     tasks = "" if entry.kind == "task" else wording.number(entry.items, "task")
     failed = f"{entry.failed:,} failed" if entry.failed and entry.items > 1 else ""
-    facts = [_cell(f"{entry.notebook}#{entry.cell}"), _when(entry.ended_at)]
+    call = entry.call if entry.kind == "job" else ""  # a task's is its name
+    facts = [_first(call, entry.items), _cell(f"{entry.notebook}#{entry.cell}"), wording.moment(entry.ended_at)]
     return {
         "id": entry.id,
-        "name": entry.name,
+        "name": entry.name if entry.kind == "job" else entry.call or entry.name,
         "group": fate or "new",
         "look": look,
         "state": entry.state,
@@ -238,9 +242,9 @@ def _inbox_row(entry: Finished, fate: str) -> dict[str, Any]:
     }
 
 
-def _when(wall: float) -> str:
-    """Date and time: a saved notebook may be read much later."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall))
+def _first(call: str, items: int) -> str:
+    """'fit(0), …' for the first call of a job of several."""
+    return f"{call}, …" if call and items > 1 else call
 
 
 def _cell(origin: str) -> str:

@@ -66,17 +66,16 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
             all_of_it = f"%lb_logs {snapshot.name}[{item}] shows all of item {item}"
             card["lines_note"] = f"last {shown} of {snapshot.output_lines:,} lines; {all_of_it}"
     if over:
-        card["facts"] = [
-            _took(snapshot),
-            wording.places(snapshot.hosts),
-            _code(snapshot),
-        ]
+        facts = [_took(snapshot), wording.between(snapshot.created_at, snapshot.ended_at)]
+        facts += [wording.places(snapshot.hosts), _code(snapshot)]
     else:
-        card["facts"] = [wording.rate(snapshot.rate_per_s), wording.time_left(snapshot.eta_s)]
+        since = f"since {wording.moment(snapshot.created_at)}" if snapshot.created_at else ""
+        facts = [wording.rate(snapshot.rate_per_s), wording.time_left(snapshot.eta_s), since]
         card["running"] = [
             [r.item, round(r.progress), wording.clip(r.note, 80), r.host or r.worker, duration(r.since_s)]
             for r in snapshot.running[:RUNNING_ROWS]
         ]
+    card["facts"] = [fact for fact in facts if fact]
     return card
 
 
@@ -134,6 +133,7 @@ def item(number: int, snapshot: TaskSnapshot, job: str = "job", arguments: str =
     facts = [f"on {snapshot.host or snapshot.worker}" if snapshot.host or snapshot.worker else ""]
     facts += [
         f"{duration(snapshot.duration_s)}" if snapshot.duration_s else "",
+        wording.peak(snapshot.peak_mb),
         snapshot.waiting or snapshot.note,
     ]
     if snapshot.attempt > 1:
@@ -147,6 +147,7 @@ def item(number: int, snapshot: TaskSnapshot, job: str = "job", arguments: str =
         "text": wording.clip(text, ITEM_LIMIT),
         "output": f"… {note} …\n{said}" if note else said,
         "debug": f"%lb_debug {job}[{number}]" if snapshot.failure is not None else "",
+        "can": {"retry": snapshot.state in wording.BAD},
     }
 
 
@@ -189,6 +190,8 @@ def task(snapshot: TaskSnapshot) -> dict[str, Any]:
         card["facts"].append(f"attempt {snapshot.attempt}")
     if snapshot.duration_s:
         card["facts"].append(f"{'took ' if over else ''}{duration(snapshot.duration_s)}")
+    if snapshot.peak_mb:
+        card["facts"].append(wording.peak(snapshot.peak_mb))
     if over and snapshot.function:
         card["facts"].append(f"function {snapshot.function[:HASH]}")
     if snapshot.waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from nblb.quantities import duration
@@ -27,6 +28,29 @@ JOB_LOOK = {
 }
 ENDED = ("DONE", "FAILED", "LOST", "CANCELLED")
 BAD = ("FAILED", "LOST")
+
+
+def peak(megabytes: float) -> str:
+    """'peak 210 MB', 'peak 3.2 GB'; '' when unknown."""
+    if megabytes <= 0:
+        return ""
+    return f"peak {megabytes:,.0f} MB" if megabytes < 1000 else f"peak {megabytes / 1000:.1f} GB"
+
+
+def moment(wall: float) -> str:
+    """'2026-11-30 14:05': date and time, since a saved notebook may be read much later."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(wall))
+
+
+def between(begin: float, end: float) -> str:
+    """'2026-11-30 14:05', or '2026-11-30 14:05 to 16:20' if more than a minute lies between; '' when unknown."""
+    if not (begin and end):
+        return ""
+    first, last = moment(begin), moment(max(begin, end))
+    if first == last:
+        return first
+    day, _, hour = last.partition(" ")
+    return f"{first} to {hour if first.startswith(day) else last}"
 
 
 def time_left(eta_s: tuple[float, float] | None) -> str:

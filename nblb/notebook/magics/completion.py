@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nblb.client.futures.task_future import TaskFuture
+from nblb.client.jobs.job import Job
 from nblb.launch import logs
 from nblb.notebook.kernel.environment import shell as _shell
 from nblb.notebook.magics import magics
 
 NAMED = 100  # jobs and tasks that are offered
+ITEMS_NAMED = 10  # of each job
 _magic = re.compile(r"\s*(?P<sign>%{0,2})(?P<name>lb\w*)\s")
 
 
@@ -95,11 +97,20 @@ def job_names(_shell: Any, _start: str) -> Iterable[str]:
 
 
 def task_names(shell: Any, _start: str) -> Iterable[str]:
-    """Variables with futures, and ids of tasks: failed ones before running ones."""
+    """Variables with futures, failed items of jobs, and ids of tasks: failed ones before running ones."""
     held = [name for name, value in shell.user_ns.items() if isinstance(value, TaskFuture) and not name.startswith("_")]
+    held += [item for name, value in shell.user_ns.items() if not name.startswith("_") for item in _items(name, value)]
     ask = magics.current().connection.ask
     rows = [row for state in ("FAILED", "RUNNING") for row in ask("tasks", {"state": state, "limit": NAMED})["rows"]]
     return [*held, *(f"{row['task']}.{row['first']}" if row["first"] else str(row["task"]) for row in rows)]
+
+
+def _items(name: str, value: Any) -> list[str]:
+    """'job[3]' for the first failed items of a job in a variable, else for its first item."""
+    if not isinstance(value, Job) or not len(value):
+        return []
+    bad = value._ledger.of_state("FAILED", "LOST")[:ITEMS_NAMED]
+    return [f"{name}[{item}]" for item in bad or [0]]
 
 
 def process_names(_shell: Any, _start: str) -> Iterable[str]:

@@ -102,6 +102,12 @@ class _Task:
                 before = now or before
             if not ended:
                 pause(AGAIN_S)
+            elif about is not None and about["state"] in ("FAILED", "LOST"):
+                failure = about.get("failure") or {}
+                said = ": ".join(
+                    filter(None, (failure.get("kind"), str(failure.get("message") or "").partition("\n")[0]))
+                )
+                yield f"── {about['name']} has ended: {str(about['state']).lower()}{f', {said}' if said else ''}\n"
 
 
 def is_process(cluster: Any, what: str) -> bool:

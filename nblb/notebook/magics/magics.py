@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import shlex
 import warnings
@@ -40,7 +41,7 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
             line = without_comment(line)
             words = shlex.split(line)
             if {"--help", "-h"} & set(words):
-                print(run.__doc__)
+                print(help_of(run))
                 return None
             return magic(self, run.parser.parse_args(words), *cell)  # type: ignore[attr-defined]
         except (NblbError, ValueError) as problem:
@@ -49,6 +50,11 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
             raise UsageError(str(problem)) from None
 
     return run
+
+
+def help_of(magic: Callable[..., Any]) -> str:
+    """The help of a magic as people read it: its docstring begins with `::`, for pages made of docstrings."""
+    return inspect.cleandoc((magic.__doc__ or "").lstrip().removeprefix("::").lstrip("\n"))
 
 
 def current(parameters: str | None = None) -> Any:

@@ -24,13 +24,19 @@ const running = () => {
 // Shown from the start, so that the line does not grow later; the others appear when needed.
 const always = [["DONE", "✓", "done"], ["FAILED", "✗", "failed"], ["RUNNING", "▶", "running"], ["QUEUED", "…", "queued"]];
 
+const meaning = {
+  ASSIGNED: "a hub has it, behind what its worker runs", QUEUED: "waits for a worker", BLOCKED: "waits for the results of other tasks",
+  LOST: "its worker died each time, or it was never submitted", KEPT: "ended early; its result is what it emitted last",
+};
+
 // The item opened from the strip: its state, and its traceback or output.
 const opened = (model, cells) => {
   const title = h("strong"), close = button(model, "Close", "item", () => null), call = h("code"), copied = h("span", { role: "status" });
   const copy = h("button", { type: "button" }, "Copy the debug call");
+  const again = button(model, "Retry this item", "retry_item"), renew = button(model, "Retry it with the new code", "renew_item");
   const text = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback of the item" }), out = h("pre", { tabindex: 0, class: "nblb-out", role: "group", "aria-label": "output of the item" });
   const label = h("div", { class: "nblb-sub" }, "output");
-  const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, copied, copy, close)), call, text, label, out);
+  const node = h("div", { class: "nblb-item", role: "region", "aria-label": "opened item" }, h("div", { class: "nblb-head" }, title, h("span", { class: "nblb-buttons" }, copied, again, renew, copy, close)), call, text, label, out);
   close.addEventListener("click", () => cells.node.focus()); // back to the strip, where it was opened
   let debug = "";
   copy.onclick = async () => { // a page without https may have no clipboard: the words are shown then
@@ -41,6 +47,7 @@ const opened = (model, cells) => {
     if (!item) return;
     if (debug !== item.debug) say(copied, "");
     debug = item.debug; show(copy, Boolean(debug));
+    for (const [node, yes] of [[again, item.can.retry], [renew, item.can.renew]]) { node.can(yes); show(node, Boolean(yes)); }
     say(title, item.title); say(call, item.call || ""); show(call, Boolean(item.call));
     say(text, item.text); show(text, Boolean(item.text));
     say(out, item.output || ""); show(out, Boolean(item.output)); show(label, Boolean(item.output));
@@ -88,7 +95,7 @@ export default live((model, root) => {
     share.set("RUNNING", now.part || 0); share.set("CANCELLING", 0);
     progress.draw(now, ["DONE", "KEPT", "FAILED", "LOST", "CANCELLED", "CANCELLING", "RUNNING"].map((state) => [state, share.get(state) || 0]));
     const there = new Map(now.counts.map((row) => [row[0], row]));
-    for (const row of [...always, ...now.counts]) if (!chips.has(row[0])) { const chip = h("li", { "data-state": row[0] }); chips.set(row[0], { chip, row }); counts.append(chip); }
+    for (const row of [...always, ...now.counts]) if (!chips.has(row[0])) { const chip = h("li", { "data-state": row[0], title: meaning[row[0]] || "" }); chips.set(row[0], { chip, row }); counts.append(chip); }
     for (const [state, { chip, row: [, sign, word] }] of chips) {
       const n = there.get(state)?.[3] || 0;
       say(chip, `${sign} ${n.toLocaleString("en")} ${word}`); show(chip, n > 0 || !now.over);

@@ -32,6 +32,7 @@ class OpenJob(Message):
     replaces: str = ""  # the job whose name it takes over; "" for a free name
     sole: bool = False  # each item is in one submission: one with an item of another is rejected
     code: str = ""  # fingerprint of the function's code, independent of comments and of its place in the file
+    arguments: str = ""  # those of its first call in short, for people
 
 
 class SubmitTask(Message):
@@ -61,6 +62,7 @@ class SubmitTask(Message):
     parent: str = ""  # the submission whose call submits it, while it runs on a worker of this cluster …
     parent_item: int = 0  # … the item of that call …
     parent_attempt: int = 0  # … and the attempt; its user is the parent's, whatever `user` is
+    arguments: tuple[str, ...] = ()  # those of each call in short, for people; of a notebook's single tasks
 
 
 class CancelTask(Message):
@@ -100,7 +102,8 @@ class RetryFailed(Message):
     """Run the FAILED and LOST items of a submission or a job again, as if for the first time. Answer: Answer (number).
 
     They become QUEUED, which TaskReopened reports to all watchers, and end a second time. With `function` they run
-    that function from now on, with the same arguments; BlobMissing comes first if the core lacks it.
+    that function from now on, with the same arguments; BlobMissing comes first if the core lacks it. With `items` only
+    these of them run again.
     """
 
     request: int
@@ -108,6 +111,7 @@ class RetryFailed(Message):
     job: str = ""
     function: str = ""  # content hash of a blob
     python: tuple[int, int] = (0, 0)  # the Python that has pickled it
+    items: tuple[int, ...] = ()  # numbers in the submission, or in the job; (): all that failed or were lost
 
 
 class ForgetJob(Message):

@@ -173,6 +173,7 @@ class TaskFinished(Message):
     told: int = 0  # number of first items that ItemsFinished reported: they have neither result nor failure here
     follows: tuple[tuple[int, str], ...] = ()  # (offset, task): items that end as their own task does
     left: int = 0  # number of last items that were not begun (StopTask, "recall"): neither result nor failure here
+    peak_bytes: int = 0  # most memory that the worker had meanwhile; 0: unknown
 
 
 class ItemsFinished(Message):
@@ -192,6 +193,7 @@ class ItemsFinished(Message):
     duration_s: float = 0.0  # since the slice began, or since its last part was sent
     worker: str = ""
     kept: tuple[int, ...] = ()
+    peak_bytes: int = 0  # most memory that the worker had since the slice began; 0: unknown
 
 
 class TaskStopped(Message):

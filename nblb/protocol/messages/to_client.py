@@ -60,6 +60,7 @@ class TaskEnded(Message):
     ended_at: float = 0.0  # wall clock, for display
     function: str = ""  # content hash of the function, if not the submission's own (RetryFailed)
     kept: tuple[int, ...] = ()  # DONE: offsets of items ended by StopAndKeep: their result is their last emitted value
+    peak_bytes: int = 0  # most memory that the worker had while it ran them; 0: unknown
 
 
 class TaskReopened(Message):

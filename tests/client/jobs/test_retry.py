@@ -59,6 +59,25 @@ def test_only_what_failed_runs_again(cluster: Cluster, core: FakeCore, lucky: Pa
     assert len(core.said(RetryFailed)) == 1
 
 
+def test_one_item_of_those_that_failed_runs_again(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
+    job = luckless(lucky, core)
+    assert job.retry_failed(items=[3, 4]) == 1, "4 has a result"
+    assert job.counts() == {"DONE": 6, "QUEUED": 1, "FAILED": 3}
+    wait_until(lambda: core.again)
+    assert list(core.again.values()) == [{3}]
+    lucky.touch()
+    core.run()
+    assert job[3].result(60) == 9
+    assert job.retry_failed(items=[]) == 0
+    assert job.retry_failed(items=-1) == 1
+    with pytest.raises(IndexError, match="10 items, and 10 is not one of them"):
+        job.retry_failed(items=10)
+    core.run()
+    assert job[9].result(60) == 81
+    assert job.counts() == {"DONE": 8, "FAILED": 2}
+    assert [message.items for message in core.said(RetryFailed)] == [(3,), (9,)]
+
+
 def test_what_fails_again_can_be_tried_again(cluster: Cluster, core: FakeCore, lucky: Path) -> None:
     job = luckless(lucky, core, chunksize=4)
     core.hold = False

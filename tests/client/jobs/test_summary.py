@@ -63,6 +63,16 @@ def test_the_error_of_an_item_tells_of_all_of_them() -> None:
     assert "item 1:\nits own words" in str(error)
 
 
+def test_the_error_ends_with_how_to_get_the_other_results() -> None:
+    error = summed_up(TaskError("its own words"), ledger(64, failed(0, 4), done(4, 60)), 0)
+    assert str(error).startswith("4 of 64 failed")
+    assert str(error).splitlines()[-1] == (
+        'The other 60 results are in results(errors="skip"), and in dataframe() beside the errors.'
+    )
+    assert "The other result is in" in str(summed_up(TaskError("no"), ledger(2, failed(0), done(1, 1)), 0))
+    assert "results(" not in str(summed_up(TaskError("no"), ledger(2, failed(0, 2)), 0))
+
+
 @pytest.mark.parametrize(("items", "error"), [(1, TaskError("alone")), (3, NblbError("no task's"))])
 def test_one_item_and_other_errors_speak_for_themselves(items: int, error: NblbError) -> None:
     before = str(error)

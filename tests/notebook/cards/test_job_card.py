@@ -92,3 +92,18 @@ def test_the_new_code_is_offered_once_the_function_was_defined_anew() -> None:
     assert said == "running the failed tasks again, with the new code"
     assert job.retried_with == [mended]
     assert not offered(), "nothing has failed"
+
+
+def test_the_opened_item_alone_is_retried() -> None:
+    job = FakeJob(bad={3, 7}, age=100)
+    job._task_name = "defined once"
+    card = JobCard(job, Mode.HTML)  # type: ignore[arg-type]
+    card._opened = 3
+    item = card.look(job, 0.0).now["item"]  # type: ignore[arg-type]
+    assert item["can"] == {"retry": True, "renew": False}
+    assert card.act(job, "retry_item", None) == "running item 3 again"  # type: ignore[arg-type]
+    assert job.bad == {7}
+    card._opened = 5
+    assert card.act(job, "retry_item", None) == "item 5 has not failed"  # type: ignore[arg-type]
+    assert card.act(job, "retry", None) == "running the failed tasks again"  # type: ignore[arg-type]
+    assert card.act(job, "retry", None) == "nothing of it has failed"  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nblb.client.jobs import inbox as inboxes
-from nblb.client.jobs.inbox import Finished, Inbox, variable
+from nblb.client.jobs.inbox import Finished, Inbox, variable, variable_of
 from nblb.client.rows import JobInfo, JobList
 from nblb.notebook.cards import list_card, static_html
 from nblb.notebook.cards.list_card import InboxCard, JobsCard
@@ -172,3 +172,10 @@ def test_names_of_variables() -> None:
     assert variable("3d", {"_3d", "_3d_2"}) == "_3d_3"
     thing = object()
     assert variable("f", {"f": thing}, thing) == "f"
+    result = SimpleNamespace(name="fit")
+    job = SimpleNamespace(name="fit", _task_name="fit", retry_failed=None)
+    assert variable_of(result, {}) == "fit_result", "the cell that defines fit may run later"  # type: ignore[arg-type]
+    assert variable_of(result, {"fit_result": 1}) == "fit_result_2"  # type: ignore[arg-type]
+    assert variable_of(job, {}) == "fit_job"  # type: ignore[arg-type]
+    job.name = "sweep"
+    assert variable_of(job, {}) == "sweep"  # type: ignore[arg-type]

@@ -113,10 +113,11 @@ def test_an_item_that_was_opened() -> None:
         "text": "Traceback …\nValueError: no",
         "output": "y",
         "debug": "%lb_debug sweep[17]",
+        "can": {"retry": True},
     }
     waits = view_model.item(3, TaskSnapshot("1.3", "fit", "QUEUED", waiting="2 tasks are before it", stdout_tail="x"))
     title = "item 3: … queued · 2 tasks are before it"
-    assert waits == {"title": title, "call": "", "text": "", "output": "x", "debug": ""}
+    assert waits == {"title": title, "call": "", "text": "", "output": "x", "debug": "", "can": {"retry": False}}
 
 
 def test_waiting_can_be_asked_why() -> None:

@@ -106,3 +106,13 @@ def test_a_kernel_answers_what_jupyterlab_asks_for_each_magic() -> None:
             assert {"--help"} <= wanted <= set(offered), name
         begin = client.complete("%lb_", 4, reply=True, timeout=60)["content"]["matches"]
         assert {f"%{name}" for name in magics.names()} <= set(begin)
+
+
+def test_items_of_a_job_in_a_variable_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Held(completion.Job):  # type: ignore[misc]
+        def __init__(self, *bad: int) -> None:
+            self._ledger = SimpleNamespace(total=9, of_state=lambda *_: list(bad))  # type: ignore[assignment]
+
+    assert completion._items("bad", Held(3, 5)) == ["bad[3]", "bad[5]"]
+    assert completion._items("good", Held()) == ["good[0]"]
+    assert completion._items("x", 5) == []
