@@ -39,10 +39,14 @@ def register(kind: str, function: Callable[..., Any] | None) -> None:
 def meet_front_end() -> None:
     """Enable the cards in a notebook's kernel when the first cluster is used, even without %load_ext nblb.
 
-    The front-end is imported by name, and only if IPython already runs with a kernel: a script, a worker and a terminal
-    load nothing. Magics are loaded only by %load_ext.
+    The front-end is imported by name, and only if IPython already runs with a kernel or in a marimo notebook: a script,
+    a worker and a terminal load nothing. Magics are loaded only by %load_ext.
     """
     global _front_end_wanted
+    if _front_end_wanted and _in_marimo():
+        _front_end_wanted = False
+        importlib.import_module(f"{FRONT_END}.marimo_cards").install()
+        return
     ipython = sys.modules.get("IPython")
     shell = getattr(ipython, "get_ipython", lambda: None)()
     if not _front_end_wanted or getattr(shell, "kernel", None) is None:
@@ -52,6 +56,15 @@ def meet_front_end() -> None:
         importlib.import_module(FRONT_END).show_cards(shell)
     except ImportError as problem:
         log.info("no live cards: %s", problem)
+
+
+def _in_marimo() -> bool:
+    """True in a cell of a marimo notebook."""
+    marimo = sys.modules.get("marimo")
+    try:
+        return marimo is not None and bool(marimo.running_in_notebook())
+    except Exception:  # marimo is being imported, or has no such function
+        return False
 
 
 def bundle(kind: str, thing: Any) -> dict[str, Any]:
@@ -92,6 +105,13 @@ def interrupted(thing: Any, fate: str, stop: KeyboardInterrupt) -> bool:
     return bool(tell(thing, fate, stop)) if tell is not None else False
 
 
+def mistake(error: Exception) -> None:
+    """Have the front-end show an error that nblb itself raises at the line of the user's call, without inner frames."""
+    show = _pictures.get("mistake")
+    if show is not None:
+        show(error)
+
+
 def superseded(job: Any, said: str) -> bool:
     """Report to the front-end what happens to the job whose name this one took; True if the front-end shows it."""
     tell = _pictures.get("superseded")
@@ -105,12 +125,5 @@ def shown(owner: Any, picture: Any) -> None:
     and should only note the event: `owner.displays` has the latest pictures, and the owner's listeners run as well.
     """
     note = _pictures.get("shown")
-def mistake(error: Exception) -> None:
-    """Have the front-end show an error that nblb itself raises at the line of the user's call, without inner frames."""
-    show = _pictures.get("mistake")
-    if show is not None:
-        show(error)
-
-
     if note is not None:
         note(owner, picture)

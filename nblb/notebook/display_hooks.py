@@ -39,14 +39,14 @@ def show(kind: str, thing: Any) -> None:
         raise NotImplementedError
     comm.watch(kernel())
     comm.prepare(kernel())
-    card = _card(kind, thing, here)
+    card = card_of(kind, thing, here)
     if card.shown_in is not None and card.shown_in == cell():
         card.shown_in = None  # a magic in this cell has already shown it
     else:
         card.show(cell(), cell_id())
 
 
-def _card(kind: str, thing: Any, here: Mode) -> Card:
+def card_of(kind: str, thing: Any, here: Mode) -> Card:
     """Returns the card of `thing`; each object has one."""
     card = _cards.get(thing)
     if card is None or card.mode is not here:
@@ -62,7 +62,7 @@ def _card(kind: str, thing: Any, here: Mode) -> Card:
 
 def beneath(thing: Any) -> str:
     """Makes the card of a job or task live without a cell; returns the key by which another card embeds it."""
-    card = _card("job" if hasattr(thing, "retry_failed") else "task", thing, Mode.LIVE)
+    card = card_of("job" if hasattr(thing, "retry_failed") else "task", thing, Mode.LIVE)
     card.bring()
     return card.key
 
@@ -76,8 +76,12 @@ def show_awaited(thing: Any) -> None:
     """Displays the card of an awaited object, unless this cell or another one of the notebook has it already."""
     card = _cards.get(thing)
     if card is None or not (card.is_in(cell()) or card.is_elsewhere(cell_id())):
-        kind = "group" if hasattr(thing, "marked_states") else "job" if hasattr(thing, "retry_failed") else "task"
-        show_now(kind, thing)
+        show_now(kind_of(thing), thing)
+
+
+def kind_of(thing: Any) -> str:
+    """The kind of an awaited object."""
+    return "group" if hasattr(thing, "marked_states") else "job" if hasattr(thing, "retry_failed") else "task"
 
 
 def show_now(kind: str, thing: Any) -> None:
@@ -146,11 +150,11 @@ def install(ipython: Any) -> None:
     front_end.register("interrupted", interrupts.interrupted)
     front_end.register("here", output_routing.bind)
     front_end.register("superseded", superseded)
+    front_end.register("mistake", tracebacks.mistake)
     ipython.events.register("post_run_cell", draw_ends)
     tracebacks.install()
 
 
-    front_end.register("mistake", tracebacks.mistake)
 def remove(ipython: Any) -> None:
     """Undoes `install`; displayed cards stay live."""
     from nblb.client import front_end

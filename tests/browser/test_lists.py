@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nblb import launch
 from tests.browser.lab import Lab, browser_page, write_notebook
 from tests.browser.test_notebook import LOAD, START
@@ -92,4 +94,21 @@ def test_what_ended_while_nobody_was_there_is_a_click_away(
         page.command("notebook:run-cell")
         page.page.get_by_text("[0, 1, 2, 4, 5]").wait_for(timeout=60_000)
         assert "overnight" in str(page.save())
+        assert page.errors == []
+
+
+def test_clusters_and_jobs_are_in_the_sidebar(here: Lab, stage: dict[str, Any], artifacts: Path) -> None:
+    pytest.importorskip("sidecar")
+    nap = JOBS.partition("quick")[0] + "job = nap.map([0.2] * 60, job='aside')"
+    write_notebook(here.root / "side.ipynb", LOAD + START, "%lb_sidebar", nap)
+    with browser_page(here, "side.ipynb", size=(1600, 1000)) as page:
+        page.open()
+        page.run_all()
+        side = page.page.locator("#jp-right-stack")
+        side.get_by_text("● up").wait_for(timeout=60_000)
+        row = side.get_by_role("listitem").filter(has_text="aside")
+        row.get_by_text("▶ running").wait_for(timeout=60_000)
+        page.page.screenshot(path=artifacts / "sidebar.png")
+        row.get_by_text("60 of 60 tasks").wait_for(timeout=60_000)
+        assert page.page.locator(".jp-Notebook .nblb-root").count() == 1, "the sidebar's cards are not in the cell"
         assert page.errors == []

@@ -26,7 +26,7 @@ PLACES = 4  # cells that show the same object and are updated
 LIVE_S = 0.2
 BEAT_S = 2.0  # by it the page knows that the kernel is alive
 TIRED_AFTER_S = 300.0  # after that the object is read only once a second
-REDRAWN_S = {Mode.HTML: 1.0, Mode.TEXT: 10.0, Mode.VIEW: 15.0, Mode.LIVE: 15.0}
+REDRAWN_S = {Mode.HTML: 1.0, Mode.TEXT: 10.0, Mode.VIEW: 15.0, Mode.LIVE: 15.0, Mode.ALONE: 60.0}
 GONE = "this kernel does not hold it any more"
 SAID_S = 10.0  # how long the answer to a button is shown
 UNSEEN_S = 1.0  # a live picture that no page has made live is redrawn like static HTML
@@ -114,7 +114,7 @@ class Card(ABC):
 
     def _become_live(self) -> None:
         self._on_show = True
-        if self.mode in (Mode.LIVE, Mode.VIEW) and self.widget is None:
+        if self.mode in (Mode.LIVE, Mode.VIEW, Mode.ALONE) and self.widget is None:
             clicks.listen(self.key, self._clicked)
             self.widget = self.make_widget(
                 key=self.key, now=self._look.now, states=[list(state) for state in self.states]
@@ -143,6 +143,8 @@ class Card(ABC):
     def _thing_gone(self, _: Any) -> None:
         """Closes the widget and keeps the picture: the object was collected, so no button can act on it."""
         clicks.forget(self.key)
+        if self.mode is Mode.ALONE:  # the widget is all that there is
+            return
         if self.widget is not None and (self.mode is Mode.LIVE or self._finished()):
             sampler.wake(self._close)  # not here: garbage collection may run in any thread, at any point
 

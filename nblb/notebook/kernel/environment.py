@@ -16,6 +16,7 @@ class Mode(str, Enum):
 
     LIVE = "live"  # static HTML that a widget without its own view makes live in the page
     VIEW = "view"  # an ordinary widget view, for front-ends that isolate outputs (VS Code, Colab)
+    ALONE = "alone"  # a widget view that no static picture replaces, for marimo
     HTML = "html"  # static HTML, redrawn by display_id
     TEXT = "text"  # the same as plain text
     OFF = "off"  # the object's one-line repr

@@ -174,6 +174,16 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
+    @spoken
+    def lb_sidebar(self, _args: Any) -> None:
+        """Show the cluster and its jobs, live, in JupyterLab's right sidebar (needs the package sidecar)."""
+        from nblb.notebook import sidebar
+
+        cluster = current()
+        sidebar.show(cluster, cluster.jobs())
+
+    @line_magic
+    @magic_arguments()
     @argument("--everywhere", action="store_true", help="from all your notebooks and programs, not only this notebook")
     @argument("--recover", action="store_true", help="make variables of all entries")
     @spoken
