@@ -35,6 +35,8 @@ FIND = """
       if (found.ok) src = base + "proxy/" + page.port + page.pathname + page.search;
     } catch (_error) { /* no proxy: the computer's own address */ }
   }
+  const light = document.body.dataset.jpThemeLight; // JupyterLab's theme may be another than the browser's
+  if (light) src += "?theme=" + (light === "false" ? "dark" : "default");
   if (frame) frame.src = src;
   if (link) link.href = src;
 })();</script>"""

@@ -15,9 +15,7 @@ from nblb.errors import ParametersError
 from nblb.parameters import Parameters, load
 
 FIRST = ("LB_NAME", "WKHUB_WORKERS", "LB_DURABILITY", "MONITOR_PORT", "LB_STATE_DIR")  # what most people change
-
-
-UP_TO_420 = {"sizing_mode": "stretch_width", "max_width": 420}  # px; a phone is narrower
+WIDE_FIELD: dict[str, Any] = {"sizing_mode": "stretch_width", "max_width": 420}  # narrower where the page is
 
 
 class ParametersForm:
@@ -108,8 +106,9 @@ class ParametersForm:
         if get_origin(kind) is Literal:
             return pn.widgets.Select(name=name, options=list(get_args(kind)), value=value, width=200, margin=margin)
         if isinstance(self._defaults[name], (list, tuple, dict)):
-            text = self._shown(name, value)
-            return pn.widgets.TextAreaInput(name=name, value=text, rows=3, margin=margin, **UP_TO_420)
+            return pn.widgets.TextAreaInput(
+                name=name, value=self._shown(name, value), rows=3, margin=margin, **WIDE_FIELD
+            )
         return pn.widgets.TextInput(name=name, value=self._shown(name, value), width=200, margin=margin)
 
     def _shown(self, name: str, value: Any) -> Any:

@@ -62,8 +62,10 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(root: Path, runtime: Path, theme: str = LIGHT, app: str = "jupyterlab", **environment: str) -> Iterator[Lab]:
-    """Starts JupyterLab (or Notebook 7) on the notebooks in `root`; ends it, kernels included."""
+def lab(
+    root: Path, runtime: Path, theme: str = LIGHT, app: str = "jupyterlab", prefix: str = "", **environment: str
+) -> Iterator[Lab]:
+    """Starts JupyterLab (or Notebook 7) on the notebooks in `root`, under a prefix; ends it, kernels included."""
     work = root / ".jupyter"
     environment = {**os.environ, **_folders(work), "NBLB_RUNTIME_DIR": str(runtime), **environment}
     _settings(work / "settings", theme)
@@ -75,13 +77,14 @@ def lab(root: Path, runtime: Path, theme: str = LIGHT, app: str = "jupyterlab", 
     log = work / "lab.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            _command(app, port, token, root),
+            _command(app, port, token, root, prefix),
             stdout=out,
             stderr=subprocess.STDOUT,
+            cwd=root,
             env=environment,
             start_new_session=True,
         )
-    here = Lab(f"http://127.0.0.1:{port}", token, root, runtime, app)
+    here = Lab(f"http://127.0.0.1:{port}{prefix}", token, root, runtime, app)
     try:
         _wait_up(here, process, log)
         yield here
@@ -125,9 +128,10 @@ def _without_build(folder: Path) -> None:
     config.write_text(json.dumps({"buildAvailable": False, "buildCheck": False}))
 
 
-def _command(app: str, port: int, token: str, root: Path) -> list[str]:
+def _command(app: str, port: int, token: str, root: Path, prefix: str) -> list[str]:
     return [
-        *(sys.executable, "-m", app, "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
+        *(sys.executable, "-m", app, f"--ServerApp.base_url={prefix}/"),
+        *("--no-browser", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"),
         *("--allow-root", "--LabApp.news_url=None", "--LabApp.extension_manager=readonly"),
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",

@@ -14,7 +14,7 @@ from nblb.errors import NblbError, NotAllowed
 from nblb.monitoring import rows
 from nblb.monitoring.controls import whole_in
 from nblb.monitoring.page import Page, column, heading, row, set_text, text_pane
-from nblb.monitoring.parameters_form import UP_TO_420, ParametersForm
+from nblb.monitoring.parameters_form import WIDE_FIELD, ParametersForm
 from nblb.monitoring.poller import ClusterPicture, Question
 from nblb.parameters import Parameters
 
@@ -34,7 +34,7 @@ class ControlPanel(Page):
             self.state = text_pane("")
             return column(heading("Cluster"), self.state, text_pane(f'<p class="line">{html.escape(refused)}</p>'))
         self.form = ParametersForm(dashboard.path)
-        self.file = pn.widgets.TextInput(name="Parameters file", value=str(dashboard.path), margin=(2, 8), **UP_TO_420)
+        self.file = pn.widgets.TextInput(name="Parameters file", value=str(dashboard.path), margin=(2, 8), **WIDE_FIELD)
         self.state, self.check = text_pane(""), text_pane("")
         self.workers = pn.widgets.TextInput(
             name="Workers of a new hub", value="", placeholder="as configured", width=150, margin=(2, 8)
