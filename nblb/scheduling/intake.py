@@ -26,7 +26,6 @@ from nblb.protocol.messages import (
     RunTask,
     SubmitTask,
     TaskAccepted,
-    TaskEnded,
     TaskRejected,
     TaskReopened,
     TaskState,
@@ -34,7 +33,7 @@ from nblb.protocol.messages import (
 from nblb.scheduling import dependencies
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.reporting import compatible
-from nblb.scheduling.slice import Slice, narrowed
+from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
 from nblb.scheduling.submission import Interning, Submission, SubmittedJob
@@ -449,22 +448,8 @@ def _failed_slices(record: Submission, items: Sequence[int]) -> list[Slice]:
     found = [record.carve(record.at(item), item, 1) for item in dict.fromkeys(items) if record.at(item).state in bad]
     shared = {id(task.ended): task.ended for task in found if task.ended is not None and task.ended.items > 1}
     for ended in shared.values():
-        _narrow(record, ended, found)
+        record.narrow(ended, set(found))
     return found
-
-
-def _narrow(record: Submission, ended: TaskEnded, again: list[Slice]) -> None:
-    """Give the other items that have this end, each run of neighbours together, an end without those that run again."""
-    run: list[Slice] = []
-    for task in [*record.covering(ended.first, ended.items), None]:
-        if task is not None and task.ended is ended and task not in again:
-            run.append(task)
-            continue
-        if run:
-            part = narrowed(ended, run[0].first, sum(one.items for one in run))
-            for one in run:
-                one.ended = part
-        run = []
 
 
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:

@@ -173,6 +173,8 @@ class Restore:
         at = self._time(entry.at)
         if task.state.ended:
             task.move("RetryFailed", at)
+        if task.ended is not None and task.ended.items > task.items and task.ended.state is not TaskState.DONE:
+            task.record.narrow(task.ended, [task])
         if entry.at:
             task.queued_at = at
         task.attempt = max(task.attempt, entry.attempt + 1)

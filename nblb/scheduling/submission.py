@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -11,8 +11,8 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskState
-from nblb.scheduling.slice import Slice
+from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskEnded, TaskState
+from nblb.scheduling.slice import Slice, narrowed
 
 DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
@@ -145,6 +145,19 @@ class Submission:
         task.first += items
         task.items -= items
         return taken
+
+    def narrow(self, ended: TaskEnded, again: Collection[Slice]) -> None:
+        """Give the other slices that have this end an end without those that run again, each run of neighbours one."""
+        run: list[Slice] = []
+        for task in [*self.covering(ended.first, ended.items), None]:
+            if task is not None and task.ended is ended and task not in again:
+                run.append(task)
+                continue
+            if run:
+                part = narrowed(ended, run[0].first, sum(one.items for one in run))
+                for one in run:
+                    one.ended = part
+            run = []
 
     def covering(self, first: int, items: int) -> Iterator[Slice]:
         """Yield the slices that have some of these items, from left to right."""

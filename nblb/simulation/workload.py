@@ -163,7 +163,10 @@ class Draw:
         self._items[task] = items
         if not conduct.plain and random.random() < 0.15:
             self._request += 1
-            self._act(at + 1.0 + random.random() * 4.0, client, RetryFailed(request=self._request, task=task))
+            some = (random.randrange(items),) if random.random() < 0.5 else ()
+            self._act(
+                at + 1.0 + random.random() * 4.0, client, RetryFailed(request=self._request, task=task, items=some)
+            )
         self._act(at, client, spec)
         if random.random() < (0.5 if conduct.endless else 0.1):
             self._steer(client, at + random.random() * 3.0, task, items)
