@@ -68,8 +68,8 @@ def test_axe_finds_nothing_on_any_card_in_any_state(here: Lab) -> None:
         page.page.add_style_tag(content=IN_VIEW)
         for theme, width in LOOKS:
             page.look(theme)
-            page.page.set_viewport_size({"width": width, "height": 8000})  # what is half scrolled away is not measured
-            page.page.wait_for_function("() => document.querySelector('.jp-NotebookPanel').clientHeight > 7000")
+            page.page.set_viewport_size({"width": width, "height": 14_000})  # what is half scrolled away is not measured
+            page.page.wait_for_function("() => document.querySelector('.jp-NotebookPanel').clientHeight > 13_000")
             assert found(page, {"summary-name", "color-contrast"}) == [], (theme, width)
 
 
@@ -151,7 +151,7 @@ def test_a_keyboard_reaches_everything_in_order_and_sees_where_it_is(here: Lab, 
         page.page.keyboard.press("Enter")
         item = card.get_by_role("region", name="opened item")
         item.get_by_text("item 40: ✗ failed").wait_for()
-        assert [tab(page)["name"] for _ in range(2)] == ["Copy the debug call", "Close"]
+        assert [tab(page)["name"] for _ in range(3)] == ["Retry this item", "Copy the debug call", "Close"]
         page.page.keyboard.press("Enter")
         item.wait_for(state="hidden")
         assert page.page.evaluate(FOCUS)["name"].startswith("every item")  # where it came from

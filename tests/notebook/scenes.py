@@ -122,6 +122,7 @@ def superseding() -> StillJob:
 def _job_rows() -> list[JobInfo]:
     def row(name: str, state: str, origin: str, counts: dict[str, int], **more: Any) -> JobInfo:
         told = {"job": name, "name": name, "user": "anna", "items": 200, "counts": counts, "state": state}
+        told |= {"task_name": "simulate", "arguments": "0, n=1000, kind='thermal'"}
         return JobInfo({**told, "created_at": NOON, "origin": origin, **more})
 
     return [
@@ -141,7 +142,8 @@ def jobs() -> JobList:
 def inbox() -> Inbox:
     def entry(name: str, state: str, items: int, failed: int = 0) -> Finished:
         kind = "job" if items > 1 else "task"
-        return Finished(kind, name, name, "work/lab.ipynb", "7", state, items, failed, NOON)
+        call = "fit(0, rate=0.1, name='a long name …')" if items > 1 else f"{name}(100)"
+        return Finished(kind, name, name, "work/lab.ipynb", "7", state, items, failed, NOON, call=call)
 
     cluster = SimpleNamespace(user="anna", name="lab-5799", connected=True, connection=None)
     found = [entry("overnight", "failed", 600, 3), entry("train", "done", 1), entry("sweep", "done", 200)]

@@ -31,7 +31,7 @@ const meaning = {
 
 // The item opened from the strip: its state, and its traceback or output.
 const opened = (model, cells) => {
-  const title = h("strong"), close = button(model, "Close", "item", () => null), call = h("code"), copied = h("span", { role: "status" });
+  const title = h("strong"), close = button(model, "Close", "item", () => null), call = h("code", { tabindex: 0, role: "group", "aria-label": "call of the item" }), copied = h("span", { role: "status" });
   const copy = h("button", { type: "button" }, "Copy the debug call");
   const again = button(model, "Retry this item", "retry_item"), renew = button(model, "Retry it with the new code", "renew_item");
   const text = h("pre", { tabindex: 0, role: "group", "aria-label": "traceback of the item" }), out = h("pre", { tabindex: 0, class: "nblb-out", role: "group", "aria-label": "output of the item" });
@@ -43,7 +43,7 @@ const opened = (model, cells) => {
     try { await navigator.clipboard.writeText(debug); say(copied, "copied"); } catch { say(copied, debug); }
   };
   return { node, draw(item) {
-    show(node, Boolean(item)); close.can(true);
+    show(node, Boolean(item)); close.can(true); attr(node, "aria-label", `opened item of ${model.get("now").title}`);
     if (!item) return;
     if (debug !== item.debug) say(copied, "");
     debug = item.debug; show(copy, Boolean(debug));
