@@ -68,7 +68,9 @@ def test_axe_finds_nothing_on_any_card_in_any_state(here: Lab) -> None:
         page.page.add_style_tag(content=IN_VIEW)
         for theme, width in LOOKS:
             page.look(theme)
-            page.page.set_viewport_size({"width": width, "height": 14_000})  # what is half scrolled away is not measured
+            page.page.set_viewport_size(
+                {"width": width, "height": 14_000}
+            )  # what is half scrolled away is not measured
             page.page.wait_for_function("() => document.querySelector('.jp-NotebookPanel').clientHeight > 13_000")
             assert found(page, {"summary-name", "color-contrast"}) == [], (theme, width)
 
