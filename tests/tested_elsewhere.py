@@ -15,8 +15,6 @@ SESSION = "has no meaning apart from Session, whose messages that test checks"
 MONITOR_PAGE = "is a part of a page, which that test opens in a browser"
 
 TESTED_ELSEWHERE = {
-    "notebook/marimo_cards": ("tests/browser/test_marimo.py", "has no meaning outside marimo, which that test runs"),
-    "notebook/sidebar": ("tests/browser/test_lists.py", "needs JupyterLab's sidebar, which that test looks at"),
     "broker/access/bulk_process": (
         "tests/end_to_end/test_several_computers.py",
         "starts the bulk door of a core, which that test uses",
