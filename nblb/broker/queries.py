@@ -14,7 +14,7 @@ from typing import Any
 from nblb.broker import monitor_queries
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.hubs import NEVER, GroupOfWorkers, Hub
 from nblb.scheduling.reporting.calls import in_flight, running_by_job
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
@@ -99,6 +99,8 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "way_s": hub.way_s,
                 "cloudpickle": hello.cloudpickle,
                 "nblb": hello.nblb,
+                "batch_job": hello.batch_job,
+                "left_s": max(0.0, hub.ends_at - now) if hub.ends_at < NEVER else None,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
                 "functions": sorted(hub.functions),
                 "holds": [name for name in about.get("holds", ()) if name in hub.holds],

@@ -109,6 +109,8 @@ class HubInfo(Row):
         The versions of its interpreter, as [major, minor], and of the NumPy that its workers import ("" for none).
     nblb, cloudpickle
         The versions of nblb and of cloudpickle that it runs.
+    batch_job, left_s
+        The batch job in which it runs, such as "slurm 17" ("" for none), and the seconds that are left of it, or None.
     disk
         The share in use, 0 to 1, of the disk of its temporary files.
     way_s
@@ -142,6 +144,8 @@ class HubInfo(Row):
     numpy: str = ""
     nblb: str = ""
     cloudpickle: str = ""
+    batch_job: str = ""
+    left_s: float | None = None
     disk: float = 0.0
     way_s: float = 0.0
     address: str = ""

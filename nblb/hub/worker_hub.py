@@ -68,7 +68,7 @@ from nblb.protocol.messages import (
     hub_to_core,
 )
 from nblb.shared_files.transfer import Folder, has_ended, is_of_this_boot
-from nblb.system import machine
+from nblb.system import batch_job, machine
 from nblb.system.console import printable
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
@@ -97,6 +97,8 @@ class WorkerHub:
     core
         The address of the core's door for hubs, if it is not the one that follows from the parameters: the end of a
         tunnel to another computer, for example.
+    lives_s
+        The seconds after which it hands back what runs, and ends, because its batch job ends then; 0 for no end.
 
     Examples
     --------
@@ -105,10 +107,13 @@ class WorkerHub:
     >>> hub.startWKHUB()
     """
 
-    def __init__(self, parametersfile: Any = None, workers: int | None = None, core: str = "") -> None:
+    def __init__(
+        self, parametersfile: Any = None, workers: int | None = None, core: str = "", lives_s: float = 0.0
+    ) -> None:
         given = load(parametersfile)
         self.parameters: Parameters = given if core else with_connection(given, "hub")
         self._core_address = core
+        self._ends_at = monotonic() + lives_s if lives_s > 0.0 else INFINITY
         self.refusal = ""  # why the core has refused this hub
         self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -257,6 +262,7 @@ class WorkerHub:
             most_waits=parameters.WKHUB_MAX_STANDINS,
             orphan_s=parameters.LB_ORPHAN_S,
             results_s=parameters.LB_JOB_TTL_S,
+            ends_at=self._ends_at,
         )
         refusal = admission.HubAdmission().refusal
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}", refusal)
@@ -281,6 +287,7 @@ class WorkerHub:
             hc_port=self._probes.port if not self._core_address else 0,
             parent=os.getppid(),
             nblb=__version__,
+            batch_job=batch_job.name(),
         )
 
     def _worker_settings(self) -> list[WorkerSettings]:

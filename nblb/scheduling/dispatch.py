@@ -47,6 +47,7 @@ class Dispatch:
                 state.enqueue(task)
             state.dispatch_due = False
         self._now, self._wall = now, state.wall(now)
+        state.placement.now = now
         self.sent_ahead, self.waiting = [], []
         left = MAX_A_TURN
         for band in state.placement.bands:
@@ -248,7 +249,11 @@ class Dispatch:
         if all(group.hub.suspect for group in takers):
             return at_hub.silent(takers, now)
         takers = [group for group in takers if not group.hub.suspect]
-        return place_in_line.describe(state, task, item, takers, now)
+        state.placement.now = now
+        in_time = [group for group in takers if state.placement.is_in_time(record, group.hub)]
+        if not in_time:
+            return at_hub.too_late(takers, state.placement.estimates.item_s(record), now)
+        return place_in_line.describe(state, task, item, in_time, now)
 
     def no_taker(self, record: Submission) -> str:
         """Return a sentence about why no connected worker can ever run the submission; "" if one can."""

@@ -19,6 +19,7 @@ LONG_WAY_S = 0.5  # … and longer ones count as this
 FAR = 10.0  # a worker that waits for a slice of this many ways is idle for a tenth of the time
 MOST_FAR_S = 0.25  # … but no user waits longer for a slot because of work ahead
 CHANGED = 0.2  # relative change of a measured way from which on it counts
+NEVER = float("inf")
 Fence: TypeAlias = "tuple[str, int, int]"  # (submission, first item, attempt): identifies an attempt
 
 
@@ -172,6 +173,7 @@ class Hub:
         "address",
         "disk",
         "draining",
+        "ends_at",
         "functions",
         "greeted_at",
         "greetings",
@@ -215,6 +217,7 @@ class Hub:
         self.suspect = False
         self.leaves = hello.leaves
         self.draining = hello.draining  # it gets no new work until that is taken back
+        self.ends_at = end_of(hello, now)
         self.greetings = 1  # hellos in a row with nothing in between: it may not receive our messages
         self.greeted_at = now  # when the first of them arrived
         self.leased_at = now  # arrival of the message from which the hub's lease counts …
@@ -264,9 +267,14 @@ class Hub:
         runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)
         if len(kind) == 3:
             runs = runs and kind[2] <= self.numpy
-        if runs:
+        if runs and self.ends_at == NEVER:  # `ran` lets placement skip its other checks
             self.ran = kind
         return runs
+
+
+def end_of(hello: HubHello, now: float) -> float:
+    """Return when all that runs on a hub must have ended, since its batch job ends; NEVER if no end is known."""
+    return now + hello.left_s if hello.left_s > 0.0 else NEVER
 
 
 def major(version: str) -> int:

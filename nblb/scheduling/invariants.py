@@ -262,6 +262,7 @@ def _nobody_waits_in_vain(state: State) -> None:
                     continue
                 for task in user.tasks():
                     fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                    fits = fits and state.placement.is_in_time(task.record, hub)
                     assert not fits, f"{story(task)} waits while a worker of {hub.name} is free for it"
 
 
@@ -277,5 +278,6 @@ def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
                 continue
             for task in user.tasks():
                 fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                fits = fits and scheduler.state.placement.is_in_time(task.record, hub)
                 text = f"{user.occupied} workers) waits, and {held} of {held.user.name} ({held.user.occupied}) was sent"
                 assert not fits, f"{story(task)} of {user.name} ({text} ahead to {hub.name}"

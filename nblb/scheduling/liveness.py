@@ -26,7 +26,7 @@ from nblb.protocol.messages import (
     WorkerStarted,
 )
 from nblb.scheduling.attempt_reports import AttemptReports
-from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.hubs import GroupOfWorkers, Hub, end_of
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.state import ConnectedClient, State
 
@@ -146,7 +146,7 @@ class Liveness:
             hub.received_at = min(hub.received_at, hub.greeted_at - state.policy.suspect_s)
         hub.address, hub.hello = sender, message
         hub.functions, hub.ran, hub.leaves = frozenset(message.functions), None, message.leaves or hub.leaves
-        hub.draining = message.draining
+        hub.draining, hub.ends_at = message.draining, end_of(message, now)
         hub.holds.clear()
         state.hubs[sender] = hub
         if message.leased_at and message.said_at > hub.stamp:  # not leased_at: it may not receive our answer

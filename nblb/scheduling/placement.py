@@ -15,7 +15,7 @@ from typing import TypeAlias
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.free_capacity import FreeCapacity
-from nblb.scheduling.hubs import GroupOfWorkers, Hub
+from nblb.scheduling.hubs import NEVER, GroupOfWorkers, Hub
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 
@@ -25,6 +25,7 @@ LEAST_S = 10 * OVERHEAD_S  # shorter slices at the end of a submission would cos
 SMOOTHING = 0.25
 MOST_COMPARED = 32  # groups compared where the least loaded is not the best
 MOST_PRIORITIES = 1000  # priorities whose rooms are cached
+SPARE = 1.1  # of the measured run time must be left on a hub whose batch job ends
 Rooms: TypeAlias = (
     "tuple[FreeCapacity | None, tuple[FreeCapacity, ...]]"  # the only one that takes a priority; all, narrowest first
 )
@@ -70,6 +71,7 @@ class Placement:
         self.bands: list[Band] = []  # narrowest first
         self._has_owners = False  # some bands are of some users only
         self._rooms: dict[float | tuple[float, str], Rooms] = {}  # by priority, and by user if that matters
+        self.now = 0.0  # the time of the choice
 
     def add(self, hub: Hub) -> None:
         for group in hub.groups:
@@ -193,11 +195,18 @@ class Placement:
     ) -> bool:
         """Return whether the hub can run it and, for work ahead, whether it is short and delays no waiting kind."""
         hub = group.hub
-        if hub.suspect or not hub.runs(record.kind):
+        if hub.suspect or not hub.runs(record.kind) or not self.is_in_time(record, hub):
             return False
         if closed and any(hub.runs(kind) for kind in closed):
             return False
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
+
+    def is_in_time(self, record: Submission, hub: Hub) -> bool:
+        """Return whether a call started now ends before the hub's batch job, as far as its function is measured."""
+        if hub.ends_at == NEVER:
+            return True
+        left_s = hub.ends_at - self.now
+        return left_s > 0.0 and (self.estimates.item_s(record) or 0.0) * SPARE <= left_s
 
     def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
         """Return all groups that can ever run the submission."""

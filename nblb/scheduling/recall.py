@@ -56,7 +56,7 @@ class Recall:
             for group in islice(chain(placement.rooms[band].full, placement.rooms[band].ahead), MOST_COMPARED):
                 ahead = group.given - group.alive
                 runs = 0 < ahead <= MOST_AT_ONCE and group.hub.runs(task.record.kind)
-                if runs and not placement.is_short(task, group):
+                if runs and not placement.is_short(task, group) and placement.is_in_time(task.record, group.hub):
                     self._call_back(group, ahead, user)
 
     def _call_back(self, group: GroupOfWorkers, ahead: int, user: UserQueue) -> None:
@@ -160,6 +160,9 @@ class Recall:
         if entry is not None and entry[0] + 1 < held.user.occupied and held.group.hub.runs(entry[4].record.kind):
             return True
         return any(
-            group.given < group.alive and not group.hub.suspect and group is not held.group
+            group.given < group.alive
+            and not group.hub.suspect
+            and group is not held.group
+            and placement.is_in_time(held.record, group.hub)
             for group in placement.takers(held.record)
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import TaskKept
-from nblb.protocol.messages import CancelTask, Group, OpenJob, RunTask, SubmitTask, TaskState
+from nblb.protocol.messages import CancelTask, Group, Heartbeat, OpenJob, RunTask, SubmitTask, TaskState
 from nblb.scheduling.reporting import place_in_line
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
@@ -525,3 +525,67 @@ def test_why(world: World) -> None:
     waiting = next(t for t in ("b1", "t3") if world.scheduler.state.records[t].slices[0].state is TaskState.QUEUED)
     if holder != world.scheduler.state.records[waiting].user:
         assert f"; 1 of {holder}'s run there" in why(waiting)
+
+
+# ── hubs whose batch jobs end ──
+
+
+def later(world: World, seconds: float) -> None:
+    """Let time pass, in which the hubs are not silent."""
+    world.now += seconds
+    for hub in world.hubs.values():
+        world.say(hub.address, Heartbeat(at=world.now))
+
+
+def test_no_task_starts_where_it_would_be_cut_off(world: World) -> None:
+    hub = world.hub("node", (Group(1),), left_s=60.0)
+    teach(world, 20.0)
+    later(world, 30.0)
+    submit(world, "anna", "t1")
+    world.tick()
+    assert names(hub) == ["t1"]
+    run_all(world, 20.0)
+    later(world, 20.0)
+    submit(world, "anna", "t2")
+    world.tick()
+    assert names(hub) == []
+    assert world.scheduler.why("t2", 0, world.now) == (
+        "waiting: it takes about 20 s, and the batch job of hub node ends in 10 s; a new job, or one with more time, "
+        "can run it"
+    )
+    fresh = world.hub("next", (Group(1),), left_s=60.0)
+    world.tick()
+    assert names(fresh) == ["t2"]
+
+
+def test_a_task_that_fits_still_starts_near_the_end(world: World) -> None:
+    hub = world.hub("node", (Group(1),), left_s=60.0)
+    teach(world, 2.0)
+    later(world, 57.0)
+    submit(world, "anna", "t1", "t2")
+    world.tick()
+    assert names(hub) == ["t1"]
+    later(world, 2.0)
+    run_all(world, 2.0)
+    assert names(hub) == []  # 1 s is left
+
+
+def test_a_hub_without_an_end_gets_what_others_have_no_time_for(world: World) -> None:
+    ending = world.hub("node", (Group(4),), left_s=60.0)
+    teach(world, 30.0)
+    stays = world.hub("lab", (Group(1),))
+    later(world, 40.0)
+    submit(world, "anna", *(f"t{n}" for n in range(3)))
+    world.tick()
+    assert (names(ending), names(stays)) == ([], ["t0"])
+
+
+def test_the_end_follows_the_latest_hello(world: World) -> None:
+    hub = world.hub("node", (Group(1),), left_s=60.0)
+    teach(world, 20.0)
+    later(world, 50.0)
+    hub.left_s = 600.0  # somebody has extended the job
+    world.connect(hub)
+    submit(world, "anna", "t1")
+    world.tick()
+    assert names(hub) == ["t1"]

@@ -81,6 +81,7 @@ class ModelHub:
         self.python, self.numpy = python, numpy
         self.connected = False
         self.leaving = False
+        self.left_s = 0.0  # of its batch job
         self.workers: dict[str, int] = {}  # worker -> group
         self.hands: dict[Fence, RunTask] = {}
         self.on: dict[Fence, str] = {}  # those that have begun -> worker
@@ -107,6 +108,7 @@ class ModelHub:
                 for f, run in self.hands.items()
             ),
             functions=self.functions,
+            left_s=self.left_s,
         )
 
     def idle(self, group: int) -> str:
@@ -383,8 +385,10 @@ class World:
         functions: tuple[str, ...] = (),
         python: tuple[int, int] = (3, 11),
         numpy: str = "",
+        left_s: float = 0.0,
     ) -> ModelHub:
         hub = self.hubs[f"hub:{name}"] = ModelHub(name, groups, functions, python, numpy)
+        hub.left_s = left_s
         for number, group in enumerate(groups):
             for n in range(group.workers):
                 hub.workers[f"{name}.{number}.{n}"] = number

@@ -13,6 +13,7 @@ workers.py (workers), blob_cache.py and lease.py. The rules:
   by a fresh process, which takes the slice: nothing that a task leaves in its process reaches another user's tasks.
 - Without a core, only HubHello is sent. When the core has acknowledged nothing for nearly `lease_s`, what runs is
   stopped, because another hub may get it then (lease.py). A hub that has nothing to run ends after `orphan_s`.
+- A hub whose batch job ends hands back all that runs at `ends_at`, and ends.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ from nblb.protocol.messages import (
 )
 
 CORE = "core"
+LEAST_LEFT_S = 0.001  # 0 would mean that no end is known
 NEWS_AFTER_S = 0.02  # the start of a slice that has ended by then is not reported
 
 
@@ -77,6 +79,7 @@ class SlotSettings(msgspec.Struct, frozen=True, kw_only=True):
     most_waits: int = 200  # workers at a time that have lent their slots to stand-ins
     orphan_s: float = 0.0  # an idle hub ends that long after it has lost its core; 0 for never
     results_s: float = 0.0  # … and one with results that no core has yet after this time, if it is longer
+    ends_at: float = INFINITY  # by the clock of `now`: its batch job ends soon after, so all that runs is handed back
 
 
 def not_of_the_owner(group: Group, user: str) -> str:
@@ -101,6 +104,7 @@ class Slots:
         self._grace_s = settings.grace_s
         self._lease = CoreLease(settings.heartbeat_s, settings.suspect_s, self._time_to_run(settings.lease_s))
         self._orphan_s, self._results_s = settings.orphan_s, settings.results_s
+        self._ends_at = settings.ends_at
         self._blobs = BlobCache(settings.blob_bytes)
         self._workers_table = WorkerTable(hello.groups, new_worker_id)
         self._in_flight = InFlight(self._workers_table, self._say, settings.grace_s, settings.prefetch_s)
@@ -186,6 +190,9 @@ class Slots:
         if now >= self._orphaned_at():
             self._leave(f"no core has answered for {self._orphan_s:g} s (LB_ORPHAN_S)", now)
             out.append(Log("warning", f"this hub ends: {self._leaving}"))
+        if now >= self._ends_at and self._leaving is None:
+            self._leave("the time of its batch job ends", now)
+            out.append(Log("warning", f"this hub ends: {self._leaving}; what runs is handed back"))
         if self._leaving is not None and not self._has_left and not self._workers_table.is_busy:
             self._has_left = True
             self._say(HubGone(reason=self._leaving))
@@ -199,6 +206,7 @@ class Slots:
             self._in_flight.deadline(),
             self._workers_table.next_to_retire(),
             self._orphaned_at(),
+            self._ends_at if self._leaving is None else INFINITY,
         )
         for slice_ in self._in_flight.unannounced:
             return min(at, slice_.started_at + NEWS_AFTER_S)
@@ -445,6 +453,7 @@ class Slots:
             leased_at=self._lease.leased_at,
             leaves=self._leaving is not None,
             stand_ins=self._listed_stand_ins,
+            left_s=max(self._ends_at - now, LEAST_LEFT_S) if self._ends_at < INFINITY else 0.0,
         )
 
     def _catch_up(self) -> None:

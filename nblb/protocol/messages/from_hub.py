@@ -84,6 +84,8 @@ class HubHello(Message):
     stand_ins: tuple[str, ...] = ()  # those of `workers` that stand in for waiting workers
     draining: bool = False  # DrainHub
     nblb: str = ""  # its version
+    left_s: float = 0.0  # what it starts must end within this time, as its batch job ends then; 0: no end is known
+    batch_job: str = ""  # the batch job in which it runs: "slurm 17"
 
 
 class HubLeaves(Message):

@@ -73,6 +73,16 @@ def silent(takers: Sequence[GroupOfWorkers], now: float) -> str:
     return f"waiting: all {len(hubs)} hubs that take it have been silent, for {_silence(latest, now)} at least"
 
 
+def too_late(takers: Sequence[GroupOfWorkers], item_s: float | None, now: float) -> str:
+    """Describe a slice that is longer than the time that the batch jobs of all hubs for it have left."""
+    latest = max((group.hub for group in takers), key=lambda hub: hub.ends_at)
+    takes = f"it takes about {duration(item_s)}" if item_s else "it would be cut off"
+    return (
+        f"waiting: {takes}, and the batch job of hub {latest.name} ends in {duration(latest.ends_at - now)}; a new "
+        "job, or one with more time, can run it"
+    )
+
+
 def _silence(hub: Hub, now: float) -> str:
     return _about(now - hub.received_at)
 

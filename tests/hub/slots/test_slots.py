@@ -929,6 +929,32 @@ def test_results_that_no_core_has_yet_put_the_end_off() -> None:
     assert rig.commands(Halt)
 
 
+def test_a_hub_hands_back_what_runs_before_its_batch_job_ends() -> None:
+    rig = SlotsRig(1, ends_at=102.0)  # the rig's clock starts at 100
+    runs = [rig.run("t"), rig.run("u")]
+    rig.tick(1.5)
+    assert not rig.messages(HubLeaves)
+    assert rig.slots.next_deadline() <= 102.0  # type: ignore[operator]
+    rig.tick(0.5)
+    assert rig.messages(HubLeaves)
+    rig.stopped(runs[0])
+    assert {(end.task, end.why) for end in rig.messages(TaskStopped)} == {("t", "recall"), ("u", "recall")}
+    rig.tick()
+    (halt,) = rig.commands(Halt)
+    assert halt.reason == "the time of its batch job ends"
+
+
+def test_each_hello_has_the_time_that_is_left() -> None:
+    rig = SlotsRig(1, ends_at=160.0)
+    rig.slots.line_down(rig.now)
+    rig.tick(20.0)
+    rig.slots.line_up(rig.now)
+    rig.tick()
+    (hello,) = rig.messages(HubHello)
+    assert hello.left_s == 40.0
+    assert SlotsRig(1, welcome=False).slots._hub_hello(1.0).left_s == 0.0
+
+
 def test_without_the_setting_a_hub_waits_for_ever() -> None:
     rig = SlotsRig(1)
     rig.slots.line_down(rig.now)
