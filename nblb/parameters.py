@@ -57,7 +57,10 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     engine: Annotated[
         str, Meta(pattern=r"^([a-z]+|[\w.]+:[\w.]+)$", description='"processes", "dask" or "module:callable"')
     ] = "processes"
-    options: Annotated[dict[str, Any], Meta(description="an object of options for the engine")] = {}
+    options: Annotated[dict[str, Any], Meta(description="an object of options for the engine or the launcher")] = {}
+    launcher: Annotated[
+        Literal["", "slurm"], Meta(description='"slurm" for hubs that Slurm runs, or "" for the hub on this computer')
+    ] = ""
     env: Annotated[dict[str, str], Meta(description="an object of environment variables, each value a text")] = {}
     memory_mb: Annotated[int, Meta(ge=0, description="a whole number of MB for one worker, 0 for no limit")] = 0
     max_rss_mb: Annotated[int, Meta(ge=0, description="a whole number of MB, 0 for no limit")] = 0
@@ -70,6 +73,14 @@ class WorkerGroup(msgspec.Struct, frozen=True):
         Literal["hub", "submitter"],
         Meta(description='"hub" for the account of the hub, or "submitter" for the account of each task\'s user'),
     ] = "hub"
+
+
+class BatchOptions(msgspec.Struct, frozen=True):
+    """The `options` of a group whose launcher is a batch system."""
+
+    sbatch: Annotated[str, Meta(description="a text with options of sbatch")] = ""
+    hubs: Annotated[int, Meta(ge=1, le=10_000, description="a whole number of hubs, 1 or more")] = 1
+    backlog: Annotated[int, Meta(ge=1, le=10_000, description="a whole number of waiting jobs, 1 or more")] = 4
 
 
 class RemoteHost(msgspec.Struct, frozen=True):
@@ -175,8 +186,16 @@ class Parameters(msgspec.Struct, frozen=True):
         return self.runtime_dir / "core.json"
 
     def worker_groups(self) -> tuple[WorkerGroup, ...]:
-        """Return WKHUB_WORKERS, or the one default group if it is empty."""
-        return self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
+        """Return the groups of WKHUB_WORKERS without a launcher; if there is none, a default group.
+
+        The default group has a worker for each core, or none if all groups have a launcher.
+        """
+        own = tuple(group for group in self.WKHUB_WORKERS if not group.launcher)
+        return own or (WorkerGroup(nWorkers=0 if self.WKHUB_WORKERS else "auto"),)
+
+    def batch_options(self, index: int) -> BatchOptions:
+        """Return the options of a group of WKHUB_WORKERS whose launcher is a batch system."""
+        return _fill(BatchOptions, self.WKHUB_WORKERS[index].options, self.source, f"WKHUB_WORKERS[{index}].options")
 
     def groups(self, workers: int | None = None) -> tuple[Group, ...]:
         """Return the groups of a hub on this machine, with "auto" resolved.
@@ -419,7 +438,9 @@ def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> N
 def _check_together(parameters: Parameters, source: str) -> None:
     """Check the rules that involve several values."""
     for index, group in enumerate(parameters.WKHUB_WORKERS):
-        if group.options and group.engine == "processes":
+        if group.launcher:
+            parameters.batch_options(index)
+        elif group.options and group.engine == "processes":
             raise ParametersError(
                 f"{source}: WKHUB_WORKERS[{index}].options is {_shown(group.options)}, and the engine "
                 '"processes" has no options; leave the key out.'

@@ -234,3 +234,28 @@ def test_computers_that_are_reached_by_ssh() -> None:
         ("lab3", 8, "/opt/python"),
     ]
     assert load(both.as_dict()).WKHUB_HOSTS == both.WKHUB_HOSTS
+
+
+def test_groups_with_a_launcher_are_not_part_of_the_hub_here() -> None:
+    slurm = {"nWorkers": 8, "minP": 5, "launcher": "slurm", "options": {"sbatch": "--time=60", "hubs": 2}}
+    both = load({"WKHUB_WORKERS": [slurm, {"nWorkers": 2}]})
+    assert [group.workers for group in both.groups()] == [2]
+    assert [group.workers for group in both.groups(5)] == [5]
+    assert (both.batch_options(0).hubs, both.batch_options(0).backlog) == (2, 4)
+    alone = load({"WKHUB_WORKERS": [slurm]})
+    assert [group.workers for group in alone.groups()] == [0]
+    assert [group.workers for group in alone.groups(3)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("group", "sentence"),
+    [
+        ({"launcher": "pbs"}, r"WKHUB_WORKERS\[0\].launcher is \"pbs\"; it must be \"slurm\" for hubs that Slurm runs"),
+        ({"launcher": "slurm", "options": {"hubs": 0}}, r"WKHUB_WORKERS\[0\].options.hubs is 0; it must be a whole"),
+        ({"launcher": "slurm", "options": {"sbath": ""}}, r"\"sbath\" is not a key of .*did you mean sbatch"),
+        ({"options": {"sbatch": ""}}, 'the engine "processes" has no options'),
+    ],
+)
+def test_wrong_options_of_a_launcher(group: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ParametersError, match=sentence):
+        load({"WKHUB_WORKERS": [{"nWorkers": 1, **group}]})

@@ -60,6 +60,14 @@ TESTED_ELSEWHERE = {
         "tests/broker/access/test_gate.py",
         "changes the keys of a gate, which that test invites and revokes",
     ),
+    "launch/batch/hubs": (
+        "tests/end_to_end/test_slurm_hubs.py",
+        "starts hubs in Slurm, which that test has",
+    ),
+    "launch/batch/role": (
+        "tests/end_to_end/test_slurm_hubs.py",
+        "submits and cancels the jobs of Slurm, which that test has",
+    ),
     "launch/ssh/role": ("tests/launch/ssh/test_hosts.py", "runs ssh, for which that test has a stand-in"),
     "_version": ("tests/test_init.py", "is one line, the number that `nblb.__version__` has"),
     "bench/cases": ("tests/bench/test_runner.py", CLUSTER),

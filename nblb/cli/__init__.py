@@ -16,6 +16,7 @@ from importlib import import_module
 
 from nblb._version import __version__
 from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
+from nblb.launch import joined_option
 from nblb.user_text import clean
 
 MODULES = ("cluster", "access", "roles", "service", "doctor", "report", "demo", "bench", "simulate")
@@ -27,8 +28,9 @@ EPILOG = "exit codes: 0 as it should be, 1 not so, 2 a wrong command, 3 no load 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
     commands = parser()
-    options = commands.parse_args(arguments)
+    options = commands.parse_args(joined_option.joined(words, "--slurm"))
     if not hasattr(options, "run"):  # `nblb` alone
         commands.print_help()
         return 0

@@ -14,6 +14,7 @@ from nblb.parameters import Parameters, connected, load
 from nblb.user_text import clean, clean_name, user_names
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+OF_HUBS = ("WKHUB_", "LB_ORPHAN_S")  # starts of the names of settings that are a hub's own
 MOST_DIGITS = 12  # of a whole number
 MOST_SECONDS = 1e7  # four months
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -45,7 +46,7 @@ def settings(options: argparse.Namespace, role: str = "") -> Parameters:
     options
         The command's.
     role
-        "hub" for a hub, whose connection file is another; it takes the WKHUB_ settings of the file beside it.
+        "hub" for a hub, whose connection file is another; it takes its own settings from the file beside it.
     """
     given: str | None = getattr(options, "parameters", None)
     cluster, file = getattr(options, "cluster", None), getattr(options, "connect", None)
@@ -55,7 +56,7 @@ def settings(options: argparse.Namespace, role: str = "") -> Parameters:
     found = connected(path)
     if given is None:
         return found
-    own = {key: value for key, value in load(given).as_dict().items() if key.startswith("WKHUB_")}
+    own = {key: value for key, value in load(given).as_dict().items() if key.startswith(OF_HUBS)}
     return found.changed(**own)
 
 
@@ -63,6 +64,11 @@ def duration(text: str) -> float:
     """Parses a length of time such as 90s, 30m, 1h or 7d; a plain number is seconds."""
     unit = UNITS.get(text[-1:].lower())
     return seconds(text[:-1]) * unit if unit else seconds(text)
+
+
+def lifetime(text: str) -> float | None:
+    """Parses a length of time, as `duration` does; None for "auto"."""
+    return None if text == "auto" else duration(text)
 
 
 def count(text: str) -> int:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from nblb.access.monitor_key import renew_monitor_key
 from nblb.access.monitor_token import MONITOR_ROLES
-from nblb.cli.command import Commands, add, count, duration, settings, users
+from nblb.cli.command import Commands, add, at_least_one, count, duration, lifetime, settings, users
 from nblb.errors import NblbError, NotAllowed
 from nblb.launch.monitor_links import LINK_S, LOGIN_S, link_for
 from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
-from nblb.parameters import load
+from nblb.parameters import BatchOptions, load
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.state_mark import claim
@@ -61,8 +61,9 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("--python", default="", metavar="COMMAND", help="with --host: the command for Python there")
     command.add_argument("--make-venv", action="store_true", help="with --host: install nblb there if it is missing")
-    command.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)  # the starter has compared versions
+    command.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)  # the starter has made sure
     command.add_argument("--core", default="", metavar="ADDRESS", help=argparse.SUPPRESS)  # the end of a tunnel
+    _add_batch_options(command)
     command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground; make links to it")
     add_presence(command)
     _add_links(command)
@@ -100,6 +101,29 @@ def _add_links(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_batch_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of a hub in a batch job, and of the process that submits such jobs."""
+    command.add_argument(
+        "--slurm", metavar="OPTIONS", help="run hubs as jobs of Slurm, with these options of sbatch: '--partition=main'"
+    )
+    command.add_argument("--hubs", type=at_least_one, default=1, metavar="N", help="with --slurm: how many (1)")
+    command.add_argument(
+        "--backlog",
+        type=at_least_one,
+        default=BatchOptions().backlog,
+        metavar="N",
+        help="with --slurm: how many of them may wait at a time (4)",
+    )
+    command.add_argument("--group", type=count, help=argparse.SUPPRESS)  # of WKHUB_WORKERS, which asks for them
+    command.add_argument(
+        "--lives",
+        type=lifetime,
+        metavar="TIME",
+        default=0.0,
+        help="in a batch job: hand back what runs, and end, after 55m or 90s; auto asks Slurm",
+    )
+
+
 def add_presence(command: argparse.ArgumentParser) -> None:
     """Adds the option by which a starter passes the process's RoleLock."""
     command.add_argument("--presence", nargs=2, metavar=("FD", "FILE"), help=argparse.SUPPRESS)
@@ -121,23 +145,28 @@ def core(options: argparse.Namespace) -> int:
 
 def hub(options: argparse.Namespace) -> int:
     """Run a hub of workers until SIGTERM, Ctrl-C, or the core's order to stop."""
+    if options.slurm is not None:
+        return _hubs_in_batch(options)
     if options.host is not None:
         return _hub_elsewhere(options)
     if options.python or options.make_venv:
         raise NblbError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
     from nblb.hub.worker_hub import WorkerHub
-    from nblb.system import child_processes
+    from nblb.system import batch_job, child_processes
 
     parameters = settings(options, "hub").admitting(options.only)
-    worker_hub = WorkerHub(parameters, options.workers, options.core)
+    lives_s = batch_job.lives_s() if options.lives is None else options.lives
+    worker_hub = WorkerHub(parameters, options.workers, options.core, lives_s)
     functions = _functions(options.tasks)
     _collect_less_often()
     child_processes.adopt()
 
-    def stop() -> None:
-        worker_hub.stop()  # of the hub that runs now
+    def stop(reason: str = "stopped") -> None:
+        worker_hub.stop(reason)  # of the hub that runs now
 
     with _role(options, parameters, "hub", stop) as presence:
+        # A batch system announces the end of a job with it (sbatch --signal).
+        signal.signal(signal.SIGUSR1, lambda *_: stop("its batch job is about to end"))
         tried, refusal = set[str](), ""
         while worker_hub.parameters.connection not in tried:
             tried.add(worker_hub.parameters.connection)
@@ -149,7 +178,8 @@ def hub(options: argparse.Namespace) -> int:
             refusal = worker_hub.refusal
             if not refusal or not worker_hub.parameters.connection:
                 break
-            worker_hub = WorkerHub(parameters, options.workers, options.core)  # with another key, if there is one
+            # with another key, if there is one
+            worker_hub = WorkerHub(parameters, options.workers, options.core, lives_s)
     if refusal:
         raise NotAllowed(f"the core refuses this hub: {refusal}")
     return 0
@@ -194,6 +224,38 @@ def _hub_elsewhere(options: argparse.Namespace) -> int:
         ended = kept.run()
     if ended.failed:
         raise NblbError(ended.failed)
+    if ended.left:
+        print(f"WKHUB - {ended.left}", flush=True)
+    return 0 if not ended.left else 1
+
+
+def _hubs_in_batch(options: argparse.Namespace) -> int:
+    """Keep hubs in Slurm until SIGTERM or Ctrl-C, which cancel their jobs, or until the core has ended."""
+    from nblb.launch.batch import hubs
+
+    if options.host is not None:
+        raise NblbError("--slurm and --host exclude each other: a batch system chooses the computers itself")
+    parameters = with_connection(settings(options))
+    request = hubs.BatchRequest(
+        options.slurm, options.hubs, options.backlog, options.workers, options.group, tuple(options.only or ())
+    )
+    if not options.checked:
+        print(hubs.check(parameters, request), flush=True)
+    stops: list[Callable[[], None]] = []
+    ending = threading.Event()
+
+    def stop() -> None:
+        ending.set()
+        for each in stops:
+            each()
+
+    with _role(options, parameters, hubs.ROLE, stop) as presence:
+        _end_with_core(parameters, stop, bool(options.presence))
+        kept = hubs.keep(parameters, request, presence)
+        stops.append(kept.stop)
+        if ending.is_set():
+            kept.stop()
+        ended = kept.run()
     if ended.left:
         print(f"WKHUB - {ended.left}", flush=True)
     return 0 if not ended.left else 1

@@ -360,7 +360,7 @@ class Cluster:
             self.connection.wait_for(answer)
 
     def add_hub(self, **options: Any) -> Any:
-        """Start one more hub on this computer, or on another one over ssh.
+        """Start one more hub on this computer, on another one over ssh, or as a job of Slurm.
 
         Parameters
         ----------
@@ -369,13 +369,16 @@ class Cluster:
             whose tasks it runs (all by default). `host`, another computer by its name for
             the system's ssh, such as "user@machine"; what differs there is printed before the start. With `host`:
             `python`, the command that runs Python there, and `make_venv`, True to make a virtual environment there
-            with the versions of this process if nblb is missing. `engine` is refused until other engines are supported.
+            with the versions of this process if nblb is missing. `slurm`, the options of sbatch with which hubs are
+            submitted as batch jobs; with it: `hubs`, how many to have (1), and `backlog`, how many may wait at a time.
+            `engine` is refused until other engines are supported.
 
         Returns
         -------
         Any
             The process of the hub, with `pid`, and `log`, the path of its log; for another computer, the process here
-            that keeps the connection, with `host` and `differences` as well.
+            that keeps the connection, with `host` and `differences` as well; for Slurm, the process here that submits
+            and cancels jobs: it does not wait until they run, and `cluster.notes` say what they wait for.
 
         Raises
         ------
@@ -388,6 +391,7 @@ class Cluster:
         --------
         >>> cluster.add_hub(workers=4)
         >>> cluster.add_hub(host="anna@lab2", workers=16)
+        >>> cluster.add_hub(slurm="--partition=main --time=60", hubs=4, workers=16)
         """
         if self._launcher is None:
             raise NblbError("this cluster was not started or connected to by nblb.launch; start a hub with 'nblb hub'")

@@ -20,19 +20,16 @@ from typing import TYPE_CHECKING, Any
 from nblb import parameters as parameters_module
 from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
-from nblb.launch import notes, one_shot
+from nblb.launch import elsewhere, notes, one_shot
 from nblb.launch.monitor_links import link_for, monitor_url, owners_link
 from nblb.launch.presence import await_end_of_stray_core, lock_file, present
 from nblb.launch.readiness import START_DEADLINE_S, CoreGone, StateFolderInUse, wait_for
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
-from nblb.launch.ssh import hosts, probe
-from nblb.launch.ssh.command import check_host
 from nblb.system.core_file import CoreFile, find_core_file, former_runtime_folders
 from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.processes import is_of_this_computer
 from nblb.system.state_mark import is_ours
-from nblb.user_text import user_names
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -83,30 +80,20 @@ class Started:
 
     def give_up(self) -> None:
         """Ends the processes started here and no other, after a start that failed."""
-        kept = self._pids(hosts.ROLE)
+        kept = [pid for role in elsewhere.ROLES for pid in self._pids(role)]
         end([pid for pid in self._pids() if pid not in kept], STOP_GRACE_S)
-        end(kept, hosts.STOP_GRACE_S)
+        end(kept, elsewhere.STOP_GRACE_S)
 
     def _pids(self, role: str = "") -> list[int]:
         return [process.pid for process in self.processes if role in ("", process.role)]
 
     def add_hub(self, **options: Any) -> RoleProcess:
-        """Starts one more hub, with its own `workers=` and `only=`; it also ends with the `with` block.
-
-        With `host=` it starts on another computer over ssh; `python=` is the command for Python there, and
-        `make_venv=True` installs nblb there if it is missing.
-        """
-        workers, only = options.pop("workers", None), user_names(options.pop("only", None))
-        host, engine = options.pop("host", None), options.pop("engine", None)
-        python, make_venv = options.pop("python", None) or "", options.pop("make_venv", None) or False
-        if not host and (python or make_venv):
-            raise TypeError("add_hub(): python and make_venv are for a hub on another computer, which host= names")
-        if engine not in {None, "processes"}:
-            raise NblbError(f"the engine {engine!r} does not exist yet; without one the hub's workers are processes")
-        if options:
-            known = "workers, only, host, python, make_venv and engine"
-            raise TypeError(f"add_hub() has no option {next(iter(options))!r}; it has {known}")
-        process = add_hub(self.parameters, workers, host or "", python, make_venv, only)
+        """Starts one more hub, here or elsewhere (elsewhere.HubOptions); it also ends with the `with` block."""
+        chosen = elsewhere.checked(options)
+        if chosen.is_elsewhere:
+            process = elsewhere.add(with_connection(self.parameters), chosen)
+        else:
+            process = add_hub(self.parameters, chosen.workers, chosen.only)
         self.processes.append(process)
         return process
 
@@ -131,7 +118,7 @@ class Started:
 
     def hub_troubles(self) -> list[str]:
         """A sentence for each hub on another computer that is away or lacks something."""
-        return hosts.troubles(self.parameters)
+        return elsewhere.troubles(self.parameters)
 
     def later_notes(self) -> list[str]:
         """What has turned out since the start: hubs elsewhere that lack something, a Monitor that had to move."""
@@ -180,6 +167,8 @@ def start(
     started = Started(chosen)
     if chosen.connection:
         return _join_remote(chosen, workers, started)
+    if workers is None and chosen.WKHUB_WORKERS and not sum(group.workers for group in chosen.groups()):
+        workers = 0  # all its groups have a launcher
     try:
         with only_one_starter(chosen):
             for left in reversed(range(TRIES)):  # the core that was found may be about to end
@@ -254,7 +243,7 @@ def stop(parameters: Source = None) -> bool:
             found = True
             _stop_core(core, chosen)
         # Only processes started for a role: a hub or a core may also run in a thread of a user's notebook.
-        _end_all(folders)
+        _end_all(chosen, folders)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)  # no process uses it any more
     return found
@@ -274,12 +263,12 @@ def _processes(folders: Sequence[Path]) -> list[int]:
     return list(dict.fromkeys([*listed, *started_with([folder / SETTINGS for folder in folders])]))
 
 
-def _end_all(folders: Sequence[Path]) -> None:
+def _end_all(parameters: Parameters, folders: Sequence[Path]) -> None:
     """Ends the cluster's processes on this computer, and warns of hubs elsewhere that could not be ended."""
-    elsewhere = [one.pid for folder in folders for one in present(folder, hosts.ROLE)]
-    end([pid for pid in _processes(folders) if pid not in elsewhere], STOP_GRACE_S)
-    end(elsewhere, hosts.STOP_GRACE_S)
-    for sentence in hosts.not_ended(folders):
+    kept = [one.pid for folder in folders for role in elsewhere.ROLES for one in present(folder, role)]
+    end([pid for pid in _processes(folders) if pid not in kept], STOP_GRACE_S)
+    end(kept, elsewhere.STOP_GRACE_S)
+    for sentence in elsewhere.not_ended(parameters, folders):
         warnings.warn(sentence, StopWarning, stacklevel=3)
 
 
@@ -292,18 +281,9 @@ def _refuse_elsewhere(core: CoreFile) -> None:
         )
 
 
-def add_hub(
-    parameters: Source = None,
-    workers: int | None = None,
-    host: str = "",
-    python: str = "",
-    make_venv: bool = False,
-    only: Sequence[str] = (),
-) -> RoleProcess:
-    """Starts one more hub, on this machine or over ssh on `host`; returns when it is registered with the core."""
+def add_hub(parameters: Source = None, workers: int | None = None, only: Sequence[str] = ()) -> RoleProcess:
+    """Starts one more hub on this machine; returns when it is registered with the core."""
     chosen = with_connection(settle(parameters))
-    if host:
-        return _add_hub_on(host, chosen, workers, python, make_venv, only)
     if chosen.connection:
         chosen = with_connection(chosen, "hub")
     else:
@@ -314,25 +294,6 @@ def add_hub(
     except BaseException:
         started.give_up()
         raise
-
-
-def _add_hub_on(
-    host: str, parameters: Parameters, workers: int | None, python: str, make_venv: bool, only: Sequence[str]
-) -> RoleProcess:
-    """Compares the other computer with this one, prints the difference, and starts a hub there."""
-    check_host(host)
-    hosts.refuse_remote_core(parameters)
-    parameters.groups(workers)  # raises for a wrong number before anything is started
-    one_shot.find(parameters)  # knows best why there is no core
-    computer = hosts.look(host, python, make_venv)
-    print(probe.summary(computer), flush=True)
-    process = hosts.start(parameters, host, workers, computer.python, computer, only)
-    try:
-        hosts.wait(process, parameters)
-    except BaseException:
-        end([process.pid], hosts.STOP_GRACE_S)
-        raise
-    return process
 
 
 def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, started: Started) -> None:
@@ -349,7 +310,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
         _wait_for_hub(hub, parameters, workers)
     if workers != 0 and not ahead:
         ensure_hub(parameters, address, workers, started)
-    started.processes += hosts.ensure_all(parameters)
+    started.processes += elsewhere.ensure_all(parameters, started.note)
     if not _is_there(parameters):
         raise CoreGone(f"the core at {address} has just ended")
 

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 SETTINGS = "parameters.json"  # in the runtime folder: the settings of all processes that were started
 SCRIPT = Path(isolated_python.__file__).name  # the first code of each process that is started
-WORDS = {"health": ("health", "--watch"), "ssh": ("hub",)}  # role -> its command, if it is not its name
+WORDS = {
+    "health": ("health", "--watch"),
+    "ssh": ("hub",),
+    "batch": ("hub",),
+}  # role -> its command, if it is not its name
+TASKS_THERE = frozenset({"hub", "batch"})  # roles whose functions run in the caller's folder, with the caller's path
 LONE = frozenset({"health", "monitor"})  # roles with one process per cluster; a core has its own lock
 LOG_BYTES = 4 * 1024 * 1024  # a longer log is rotated when its role starts again
 TAIL_LINES = 20
@@ -122,7 +127,7 @@ def spawn(
     there = ("--connect", parameters.connection) if parameters.connection else ()
     given = ("--parameters", str(settings), *there, "--presence", str(presence.file), str(presence.path))
     # A hub runs the caller's functions in the caller's folder; the other roles must not keep that folder in use.
-    folder = _here() if role == "hub" else parameters.state_dir
+    folder = _here() if role in TASKS_THERE else parameters.state_dir
     try:
         with log.open("ab") as output:
             log_start = output.tell()
@@ -172,7 +177,7 @@ def write_log(parameters: Parameters, name: str, line: str) -> None:
 
 def _environment(role: str) -> dict[str, str]:
     environment = isolated_python.environment()
-    if role == "hub":
+    if role in TASKS_THERE:
         environment[isolated_python.TASKS] = isolated_python.for_tasks()
     return environment
 

@@ -43,12 +43,13 @@ class RemoteHubProcess(RoleProcess):
         return f"<nblb hub on {self.host}, {'running' if self.is_alive() else 'ended'}, log {self.log}>"
 
 
-def refuse_remote_core(parameters: Parameters) -> None:
-    """Raise NblbError if the core runs on another computer: the tunnel leads to the sockets of a core here."""
+def refuse_remote_core(parameters: Parameters, how: str = "--host") -> None:
+    """Raise NblbError if the core runs on another computer: such hubs are started from the core's own."""
     if parameters.connection:
+        by = "over ssh" if how == "--host" else "in Slurm"
         raise NblbError(
-            f"the core of '{parameters.name}' runs on another computer, and a hub is started over ssh only from the "
-            "core's own: run 'nblb hub --host …' there, or join on the hub's computer and run 'nblb hub --cluster NAME'"
+            f"the core of '{parameters.name}' runs on another computer, and a hub is started {by} only from the core's "
+            f"own: run 'nblb hub {how} …' there, or join on the hub's computer and run 'nblb hub --cluster NAME'"
         )
 
 
@@ -210,7 +211,7 @@ def patient_look(host: str, python: str, report: Callable[[str], None], pause: C
 
 def not_ended(folders: Iterable[Path]) -> list[str]:
     """Return a sentence for each hub on another computer that a stop could not end."""
-    return [path.read_text() for folder in folders for path in sorted(folder.glob(f"{ROLE}-*{LEFT}"))]
+    return [path.read_text() for folder in folders for path in sorted(folder.glob(f"*{LEFT}"))]
 
 
 def _as_name(host: str) -> str:

@@ -16,6 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError, TaskRejected, UnknownTask
+from nblb.launch import joined_option
 from nblb.notebook import display_hooks
 from nblb.notebook.cards import static_html, view_model, wording
 from nblb.notebook.magics import debug_magic, logs, task_lookup
@@ -39,7 +40,7 @@ def spoken(magic: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Any, line: str, *cell: str) -> Any:
         try:
             line = without_comment(line)
-            words = shlex.split(line)
+            words = joined_option.joined(shlex.split(line), "--slurm")
             if {"--help", "-h"} & set(words):
                 print(help_of(run))
                 return None
@@ -235,12 +236,22 @@ class LbMagics(Magics):
     @argument("--python", default=None, metavar="COMMAND", help="with --host: the command that runs Python there")
     @argument("--make-venv", action="store_true", help="with --host: install nblb there, in an environment of its own")
     @argument("--only", default=None, metavar="NAME,NAME", help="run only tasks of these users; default: of all")
+    @argument("--slurm", default=None, metavar="OPTIONS", help="run it as a job of Slurm, with these options of sbatch")
+    @argument("--hubs", type=int, default=None, metavar="N", help="with --slurm: how many of them (1)")
+    @argument("--backlog", type=int, default=None, metavar="N", help="with --slurm: how many may wait at a time (4)")
     @argument("--engine", default=None, help="how its workers run: processes (others are not available yet)")
     @spoken
     def lb_hub(self, args: Any) -> None:
-        """Start one more hub, on this computer or over ssh on another one."""
+        """Start one more hub: on this computer, over ssh on another one, or as a job of Slurm."""
         if args.host is None and (args.python or args.make_venv):
             raise UsageError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
+        if args.slurm is None and (args.hubs is not None or args.backlog is not None):
+            raise UsageError("--hubs and --backlog are for hubs in Slurm: add --slurm OPTIONS")
+        if args.slurm is not None:
+            options = {"slurm": args.slurm, "hubs": args.hubs, "backlog": args.backlog, "only": args.only}
+            kept = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **options)
+            print(f"submitted to Slurm; %lb_status shows the hubs that run, the card those that wait; log {kept.log}")
+            return
         elsewhere = {"python": args.python, "make_venv": args.make_venv} if args.host is not None else {}
         owners = {} if args.only is None else {"only": args.only}
         hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere, **owners)

@@ -51,6 +51,12 @@ def join(line: str, name: str = "", timeout_s: float = PATIENCE_S) -> Connection
     """
     asked = invitation(line)
     _check_name(name or asked.cluster, asked)
+    joined = enrolled(asked, timeout_s)
+    return joined.save(path_of(name or joined.cluster, joined.role))
+
+
+def enrolled(asked: JoinLine, timeout_s: float = PATIENCE_S) -> ConnectionFile:
+    """Make a key pair, enrol it with an invitation, and return what a connection file is to contain."""
     pair = new_key_pair()
     with_invitation = ConnectionFile(
         cluster=asked.cluster,
@@ -65,7 +71,7 @@ def join(line: str, name: str = "", timeout_s: float = PATIENCE_S) -> Connection
     )
     answer = _asked(CurveLine(with_invitation, client_to_core, core_to_client), Enrol(key=pair.public), timeout_s)
     role: Any = answer.role
-    joined = ConnectionFile(
+    return ConnectionFile(
         cluster=answer.cluster,
         core=answer.core,
         role=role,
@@ -77,7 +83,6 @@ def join(line: str, name: str = "", timeout_s: float = PATIENCE_S) -> Connection
         public_key=pair.public,
         secret_key=pair.secret,
     )
-    return joined.save(path_of(name or answer.cluster, answer.role))
 
 
 def _check_name(name: str, asked: JoinLine) -> None:
