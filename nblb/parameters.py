@@ -40,6 +40,7 @@ Positive = Annotated[int, Meta(ge=1, le=10**9, description="a whole number, 1 or
 
 SHIPPED = Path(__file__).with_name("parameters.json")
 WHOLE_BAND = (0.0, 1000.0)
+PROCESSES, DASK = "processes", "dask"  # engines with names
 
 
 class WorkerGroup(msgspec.Struct, frozen=True):
@@ -73,6 +74,11 @@ class WorkerGroup(msgspec.Struct, frozen=True):
         Literal["hub", "submitter"],
         Meta(description='"hub" for the account of the hub, or "submitter" for the account of each task\'s user'),
     ] = "hub"
+
+    @property
+    def is_apart(self) -> bool:
+        """True if it is not part of the hub on this computer: it has a launcher, or an engine of its own."""
+        return bool(self.launcher) or self.engine != PROCESSES
 
 
 class BatchOptions(msgspec.Struct, frozen=True):
@@ -186,12 +192,18 @@ class Parameters(msgspec.Struct, frozen=True):
         return self.runtime_dir / "core.json"
 
     def worker_groups(self) -> tuple[WorkerGroup, ...]:
-        """Return the groups of WKHUB_WORKERS without a launcher; if there is none, a default group.
+        """Return WKHUB_WORKERS, or the one default group if it is empty."""
+        return self.WKHUB_WORKERS or (WorkerGroup(nWorkers="auto"),)
 
-        The default group has a worker for each core, or none if all groups have a launcher.
+    def here(self) -> Parameters:
+        """Return the settings of the hub of this computer: without the groups that have hubs of their own.
+
+        If all groups have one, a group without workers is left.
         """
-        own = tuple(group for group in self.WKHUB_WORKERS if not group.launcher)
-        return own or (WorkerGroup(nWorkers=0 if self.WKHUB_WORKERS else "auto"),)
+        own = tuple(group for group in self.WKHUB_WORKERS if not group.is_apart)
+        if len(own) == len(self.WKHUB_WORKERS):
+            return self
+        return msgspec.structs.replace(self, WKHUB_WORKERS=own or (WorkerGroup(nWorkers=0),))
 
     def batch_options(self, index: int) -> BatchOptions:
         """Return the options of a group of WKHUB_WORKERS whose launcher is a batch system."""
@@ -237,14 +249,10 @@ class Parameters(msgspec.Struct, frozen=True):
             self, MONITOR_AUTH=defaults.MONITOR_AUTH, LB_ON_JOB_END=defaults.LB_ON_JOB_END, WKHUB_WORKERS=()
         )
 
-    def check_engines(self) -> None:
-        """Raise ParametersError for an engine that hubs do not have yet."""
-        for index, group in enumerate(self.WKHUB_WORKERS):
-            if group.engine != "processes":
-                raise ParametersError(
-                    f"{self.source}: WKHUB_WORKERS[{index}].engine is {group.engine!r}; hubs have only 'processes' so "
-                    "far: leave the key out."
-                )
+    def of_group(self, index: int) -> Parameters:
+        """Return the settings of a hub that has only this group of WKHUB_WORKERS, as processes of its own."""
+        group = msgspec.structs.replace(self.WKHUB_WORKERS[index], launcher="", engine=PROCESSES, options={})
+        return msgspec.structs.replace(self, WKHUB_WORKERS=(group,))
 
     def changed(self, **changes: Any) -> Parameters:
         """Return the settings with these changes, checked like those of a file."""
@@ -438,6 +446,15 @@ def _unknown(key: Any, kind: type[msgspec.Struct], source: str, where: str) -> N
 def _check_together(parameters: Parameters, source: str) -> None:
     """Check the rules that involve several values."""
     for index, group in enumerate(parameters.WKHUB_WORKERS):
+        if group.engine not in (PROCESSES, DASK) and ":" not in group.engine:
+            raise ParametersError(
+                f"{source}: WKHUB_WORKERS[{index}].engine is {_shown(group.engine)}; there are "
+                '"processes", "dask", and "module:callable" for what returns a concurrent.futures.Executor.'
+            )
+        if group.launcher and group.engine != PROCESSES:
+            raise ParametersError(
+                f"{source}: WKHUB_WORKERS[{index}] has a launcher and an engine; a group has one of them at most."
+            )
         if group.launcher:
             parameters.batch_options(index)
         elif group.options and group.engine == "processes":

@@ -239,12 +239,12 @@ def test_computers_that_are_reached_by_ssh() -> None:
 def test_groups_with_a_launcher_are_not_part_of_the_hub_here() -> None:
     slurm = {"nWorkers": 8, "minP": 5, "launcher": "slurm", "options": {"sbatch": "--time=60", "hubs": 2}}
     both = load({"WKHUB_WORKERS": [slurm, {"nWorkers": 2}]})
-    assert [group.workers for group in both.groups()] == [2]
-    assert [group.workers for group in both.groups(5)] == [5]
+    assert [group.workers for group in both.here().groups()] == [2]
+    assert [group.workers for group in both.here().groups(5)] == [5]
     assert (both.batch_options(0).hubs, both.batch_options(0).backlog) == (2, 4)
     alone = load({"WKHUB_WORKERS": [slurm]})
-    assert [group.workers for group in alone.groups()] == [0]
-    assert [group.workers for group in alone.groups(3)] == [3]
+    assert [group.workers for group in alone.here().groups()] == [0]
+    assert [group.workers for group in alone.here().groups(3)] == [3]
 
 
 @pytest.mark.parametrize(

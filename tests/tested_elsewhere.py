@@ -60,6 +60,13 @@ TESTED_ELSEWHERE = {
         "tests/broker/access/test_gate.py",
         "changes the keys of a gate, which that test invites and revokes",
     ),
+    "engines/engine": ("tests/engines/test_remote_call.py", "declares a protocol; that test has its sentences"),
+    "engines/executor_engine": (
+        "tests/conformance/test_conformance.py",
+        "runs the calls of a hub, which that test has",
+    ),
+    "engines/dask_engine": ("tests/conformance/test_conformance.py", "runs the calls of a hub, which that test has"),
+    "hub/engine_pool": ("tests/conformance/test_conformance.py", "is the pool of a hub, which that test has"),
     "launch/batch/hubs": (
         "tests/end_to_end/test_slurm_hubs.py",
         "starts hubs in Slurm, which that test has",

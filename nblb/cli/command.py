@@ -66,6 +66,17 @@ def duration(text: str) -> float:
     return seconds(text[:-1]) * unit if unit else seconds(text)
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """Parses a JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{_clipped(text)} is not a JSON object, such as {{"max_workers": 4}}')
+    return found
+
+
 def lifetime(text: str) -> float | None:
     """Parses a length of time, as `duration` does; None for "auto"."""
     return None if text == "auto" else duration(text)

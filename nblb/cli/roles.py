@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 
 from nblb.access.monitor_key import renew_monitor_key
 from nblb.access.monitor_token import MONITOR_ROLES
-from nblb.cli.command import Commands, add, at_least_one, count, duration, lifetime, settings, users
+from nblb.cli.command import Commands, add, at_least_one, count, duration, json_object, lifetime, settings, users
 from nblb.errors import NblbError, NotAllowed
 from nblb.launch.monitor_links import LINK_S, LOGIN_S, link_for
 from nblb.launch.notes import settings_of
 from nblb.launch.presence import RoleLock
 from nblb.launch.roles import LONE
 from nblb.parameters import BatchOptions, load
+from nblb.system import isolated_python
 from nblb.system.core_file import find_core_file
 from nblb.system.private_folder import runtime_folder, with_connection
 from nblb.system.state_mark import claim
@@ -64,6 +65,10 @@ def register(commands: Commands) -> None:
     command.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)  # the starter has made sure
     command.add_argument("--core", default="", metavar="ADDRESS", help=argparse.SUPPRESS)  # the end of a tunnel
     _add_batch_options(command)
+    command.add_argument("--engine", default="", metavar="NAME", help="dask, or module:callable for any Executor")
+    command.add_argument(
+        "--engine-options", type=json_object, default={}, metavar="JSON", help="an object of options for the engine"
+    )
     command = add(commands, "monitor", monitor, "serve the Monitor page in the foreground; make links to it")
     add_presence(command)
     _add_links(command)
@@ -114,7 +119,7 @@ def _add_batch_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --slurm: how many of them may wait at a time (4)",
     )
-    command.add_argument("--group", type=count, help=argparse.SUPPRESS)  # of WKHUB_WORKERS, which asks for them
+    command.add_argument("--group", type=count, help=argparse.SUPPRESS)  # of WKHUB_WORKERS, which asks for this hub
     command.add_argument(
         "--lives",
         type=lifetime,
@@ -154,9 +159,19 @@ def hub(options: argparse.Namespace) -> int:
     from nblb.hub.worker_hub import WorkerHub
     from nblb.system import batch_job, child_processes
 
-    parameters = settings(options, "hub").admitting(options.only)
+    parameters = given = settings(options, "hub").admitting(options.only)
     lives_s = batch_job.lives_s() if options.lives is None else options.lives
-    worker_hub = WorkerHub(parameters, options.workers, options.core, lives_s)
+    engine, engine_options = options.engine, options.engine_options
+    if options.group is not None:
+        group = given.WKHUB_WORKERS[options.group]
+        parameters, engine, engine_options = given.of_group(options.group), group.engine, group.options
+    if engine and (told := os.environ.get(isolated_python.TASKS)):
+        isolated_python.set_up_for_tasks(told)  # its callable may be a module of the user
+
+    def made() -> WorkerHub:
+        return WorkerHub(parameters, options.workers, options.core, lives_s, engine, engine_options)
+
+    worker_hub = made()
     functions = _functions(options.tasks)
     _collect_less_often()
     child_processes.adopt()
@@ -164,7 +179,8 @@ def hub(options: argparse.Namespace) -> int:
     def stop(reason: str = "stopped") -> None:
         worker_hub.stop(reason)  # of the hub that runs now
 
-    with _role(options, parameters, "hub", stop) as presence:
+    with _role(options, given, "hub", stop) as presence:  # other starters compare the settings of all groups
+        presence.say(group=options.group)
         # A batch system announces the end of a job with it (sbatch --signal).
         signal.signal(signal.SIGUSR1, lambda *_: stop("its batch job is about to end"))
         tried, refusal = set[str](), ""
@@ -178,8 +194,7 @@ def hub(options: argparse.Namespace) -> int:
             refusal = worker_hub.refusal
             if not refusal or not worker_hub.parameters.connection:
                 break
-            # with another key, if there is one
-            worker_hub = WorkerHub(parameters, options.workers, options.core, lives_s)
+            worker_hub = made()  # with another key, if there is one
     if refusal:
         raise NotAllowed(f"the core refuses this hub: {refusal}")
     return 0

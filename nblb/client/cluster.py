@@ -371,7 +371,8 @@ class Cluster:
             `python`, the command that runs Python there, and `make_venv`, True to make a virtual environment there
             with the versions of this process if nblb is missing. `slurm`, the options of sbatch with which hubs are
             submitted as batch jobs; with it: `hubs`, how many to have (1), and `backlog`, how many may wait at a time.
-            `engine` is refused until other engines are supported.
+            `engine`, what runs the tasks in place of processes: "dask", a Dask Cluster object, or "module:callable"
+            for what returns a concurrent.futures.Executor; with it `engine_options`, a dict of its options.
 
         Returns
         -------

@@ -18,24 +18,27 @@ import tempfile
 import threading
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import cloudpickle
+import msgspec
 
 from nblb._version import __version__
 from nblb.access import connection_file
+from nblb.engines.loading import load as load_engine
 from nblb.errors import NblbError
 from nblb.host import cores, numpy_version
 from nblb.hub import admission
+from nblb.hub.engine_pool import EnginePool
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
 from nblb.hub.probes import Probes
 from nblb.hub.slots.slots import CORE, Slots, SlotSettings
 from nblb.hub.worker_usage import WorkerUsage
-from nblb.parameters import Parameters, load
+from nblb.parameters import PROCESSES, Parameters, load
 from nblb.payload import blob_name, dump_constant, dump_function
 from nblb.protocol.commands import (
     AskForItems,
@@ -99,6 +102,8 @@ class WorkerHub:
         tunnel to another computer, for example.
     lives_s
         The seconds after which it hands back what runs, and ends, because its batch job ends then; 0 for no end.
+    engine, engine_options
+        The engine that runs the tasks, "dask" or "module:callable", and its options; "" for processes of its own.
 
     Examples
     --------
@@ -108,7 +113,13 @@ class WorkerHub:
     """
 
     def __init__(
-        self, parametersfile: Any = None, workers: int | None = None, core: str = "", lives_s: float = 0.0
+        self,
+        parametersfile: Any = None,
+        workers: int | None = None,
+        core: str = "",
+        lives_s: float = 0.0,
+        engine: str = "",
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         given = load(parametersfile)
         self.parameters: Parameters = given if core else with_connection(given, "hub")
@@ -117,9 +128,13 @@ class WorkerHub:
         self.refusal = ""  # why the core has refused this hub
         self.hub = new_name()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._refuse_engines()
+        self.parameters = self.parameters.here()
         self._groups = self.parameters.groups(workers)
-        self.parameters.check_engines()
         admission.check(self.parameters)
+        self._engine = load_engine(engine, engine_options or {}) if engine not in ("", "processes") else None
+        if self._engine is not None:
+            self._groups = tuple(msgspec.structs.replace(group, engine=engine) for group in self._groups)
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()
@@ -139,6 +154,15 @@ class WorkerHub:
         self.restarts = False  # the core has asked for a new start of this process, after its end
         self._usage = WorkerUsage()
         self.bugs = 0  # number of events that raised; read by tests
+
+    def _refuse_engines(self) -> None:
+        """Raise if all groups have engines: each has a hub of its own, and nothing is left for this one."""
+        groups = self.parameters.WKHUB_WORKERS
+        if groups and all(group.engine != PROCESSES for group in groups):
+            raise NblbError(
+                f"WKHUB_WORKERS[0].engine is {groups[0].engine!r}, so 'nblb start' starts a hub of its own for it, and "
+                "no group is left for this hub. 'nblb hub --engine NAME' starts a hub with an engine."
+            )
 
     # ── the seed's methods ──
 
@@ -248,7 +272,7 @@ class WorkerHub:
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         machine.allow_many_files()
-        self._pool = ProcessPool(self._worker_settings(), self._log)
+        self._pool = self._made_pool()
         self._store = self._pool.printing.store = OutputStore(
             parameters.LB_OUTPUT_MB, parameters.LB_OUTPUT_TOTAL_MB, parameters.LB_DURABILITY == "full", self._log
         )
@@ -258,7 +282,7 @@ class WorkerHub:
             suspect_s=parameters.LB_SUSPECT_S,
             lease_s=parameters.lease_s,
             grace_s=parameters.LB_CANCEL_GRACE_S,
-            prefetch_s=parameters.LB_PREFETCH_MS / 1000.0,
+            prefetch_s=0.0 if self._engine is not None else parameters.LB_PREFETCH_MS / 1000.0,
             most_waits=parameters.WKHUB_MAX_STANDINS,
             orphan_s=parameters.LB_ORPHAN_S,
             results_s=parameters.LB_JOB_TTL_S,
@@ -270,6 +294,11 @@ class WorkerHub:
         self._line = self._dialled(self._address())
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
         machine.load()
+
+    def _made_pool(self) -> ProcessPool | EnginePool:
+        if self._engine is None:
+            return ProcessPool(self._worker_settings(), self._log)
+        return EnginePool(self._engine, sum(group.workers for group in self._groups), self._log)
 
     def _hello(self) -> HubHello:
         return HubHello(

@@ -22,9 +22,10 @@ from nblb import task_api
 from nblb.errors import LoadBalancerUnreachable, NblbError
 from nblb.launch import elsewhere, notes, one_shot
 from nblb.launch.monitor_links import link_for, monitor_url, owners_link
-from nblb.launch.presence import await_end_of_stray_core, lock_file, present
+from nblb.launch.presence import RunningRole, await_end_of_stray_core, lock_file, present
 from nblb.launch.readiness import START_DEADLINE_S, CoreGone, StateFolderInUse, wait_for
 from nblb.launch.roles import SETTINGS, RoleProcess, spawn, started_with, write_log
+from nblb.parameters import PROCESSES
 from nblb.system.core_file import CoreFile, find_core_file, former_runtime_folders
 from nblb.system.pids import end, is_alive, wait_gone
 from nblb.system.private_folder import runtime_folder, with_connection
@@ -93,7 +94,7 @@ class Started:
         if chosen.is_elsewhere:
             process = elsewhere.add(with_connection(self.parameters), chosen)
         else:
-            process = add_hub(self.parameters, chosen.workers, chosen.only)
+            process = add_hub(self.parameters, chosen.workers, chosen.arguments())
         self.processes.append(process)
         return process
 
@@ -162,13 +163,12 @@ def start(
     """
     chosen = settle(parameters, name)
     chosen.groups(workers)  # raises for a wrong number or engine before anything is started
-    chosen.check_engines()
     chosen = one_shot.let_in(chosen)
     started = Started(chosen)
     if chosen.connection:
         return _join_remote(chosen, workers, started)
-    if workers is None and chosen.WKHUB_WORKERS and not sum(group.workers for group in chosen.groups()):
-        workers = 0  # all its groups have a launcher
+    if workers is None and chosen.WKHUB_WORKERS and all(group.is_apart for group in chosen.WKHUB_WORKERS):
+        workers = 0  # all its groups have hubs of their own
     try:
         with only_one_starter(chosen):
             for left in reversed(range(TRIES)):  # the core that was found may be about to end
@@ -281,8 +281,8 @@ def _refuse_elsewhere(core: CoreFile) -> None:
         )
 
 
-def add_hub(parameters: Source = None, workers: int | None = None, only: Sequence[str] = ()) -> RoleProcess:
-    """Starts one more hub on this machine; returns when it is registered with the core."""
+def add_hub(parameters: Source = None, workers: int | None = None, arguments: tuple[str, ...] = ()) -> RoleProcess:
+    """Starts one more hub on this machine, with these options; returns when it is registered with the core."""
     chosen = with_connection(settle(parameters))
     if chosen.connection:
         chosen = with_connection(chosen, "hub")
@@ -290,7 +290,7 @@ def add_hub(parameters: Source = None, workers: int | None = None, only: Sequenc
         one_shot.find(chosen)  # knows best why there is none
     started = Started(chosen)
     try:
-        return start_hub(chosen, workers, started, ("--only", ",".join(only)) if only else ())
+        return start_hub(chosen, workers, started, arguments)
     except BaseException:
         started.give_up()
         raise
@@ -311,6 +311,7 @@ def _ensure_all(parameters: Parameters, workers: int | None, monitor: bool, star
     if workers != 0 and not ahead:
         ensure_hub(parameters, address, workers, started)
     started.processes += elsewhere.ensure_all(parameters, started.note)
+    _ensure_engines(parameters, started)
     if not _is_there(parameters):
         raise CoreGone(f"the core at {address} has just ended")
 
@@ -354,7 +355,7 @@ def only_one_starter(parameters: Parameters) -> Iterator[None]:
 
 def _while_core_starts(parameters: Parameters, workers: int | None, started: Started) -> list[RoleProcess]:
     """Starts the hub while the core starts: it dials until there is a core, and its workers start meanwhile."""
-    wanted = workers != 0 and not present(parameters.runtime_dir, "hub")
+    wanted = workers != 0 and not _plain_hubs(parameters)
     hubs = [_spawn_hub(parameters, workers, started)] if wanted else []
     import nblb.client.cluster  # noqa: F401  # slow, and needed next
 
@@ -391,6 +392,11 @@ def ensure_core(parameters: Parameters, started: Started, meanwhile: Callable[[]
             started.processes.remove(process)
             wait_gone([process.pid], STOP_GRACE_S)
         return address
+
+
+def _plain_hubs(parameters: Parameters) -> list[RunningRole]:
+    """The running hubs here that are not those of a group with an engine."""
+    return [one for one in present(parameters.runtime_dir, "hub") if one.about.get("group") is None]
 
 
 def _nothing() -> None:
@@ -466,6 +472,19 @@ def _hubs_here(address: str) -> list[Mapping[str, Any]]:
     return [hub for hub in one_shot.ask(address, "hubs") if is_of_this_computer(hub["hub"]) and is_alive(hub["pid"])]
 
 
+def _ensure_engines(parameters: Parameters, started: Started) -> None:
+    """Starts a hub for each group with an engine that has none; one that cannot be started is a note."""
+    there = {one.about.get("group") for one in present(parameters.runtime_dir, "hub")}
+    for index, group in enumerate(parameters.WKHUB_WORKERS):
+        if group.engine == PROCESSES or index in there:
+            continue
+        process = _spawn_hub(parameters, None, started, ("--group", str(index)))
+        try:
+            _wait_for_hub(process, parameters.of_group(index), None)
+        except NblbError as problem:
+            started.note(f"no hub for WKHUB_WORKERS[{index}], whose engine is {group.engine!r}: {problem}")
+
+
 def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, started: Started) -> None:
     """Gives the running hub the requested number of workers; changes none of several hubs."""
     has = sum(hub["workers"] for hub in hubs)
@@ -505,7 +524,7 @@ def _wait_for_hub(process: RoleProcess, parameters: Parameters, workers: int | N
     if parameters.connection:  # its own log says so: this account may have no key with which to ask
         wait_for(process, "hub", lambda: CONNECTED in process.tail())
         return
-    wanted = sum(group.workers for group in parameters.groups(workers))
+    wanted = sum(group.workers for group in parameters.here().groups(workers))
 
     def known() -> bool | None:
         if not _is_there(parameters):

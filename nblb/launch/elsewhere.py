@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nblb.launch import one_shot
 from nblb.launch.batch import hubs as batch
 from nblb.launch.ssh import hosts, probe
 from nblb.launch.ssh.command import check_host
-from nblb.parameters import BatchOptions
+from nblb.parameters import DASK, PROCESSES, BatchOptions
 from nblb.system.pids import end
 from nblb.user_text import user_names
 
@@ -37,7 +38,15 @@ class HubOptions:
     hubs: int = 1
     backlog: int = BatchOptions().backlog
     only: tuple[str, ...] = ()
-    engine: str = "processes"
+    engine: str = ""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return the options of `nblb hub` for the users and the engine."""
+        only = ("--only", ",".join(self.only)) if self.only else ()
+        if not self.engine:
+            return only
+        return (*only, f"--engine={self.engine}", f"--engine-options={json.dumps(dict(self.engine_options))}")
 
     @property
     def is_elsewhere(self) -> bool:
@@ -52,7 +61,7 @@ def checked(options: Mapping[str, Any]) -> HubOptions:
     TypeError
         There is no such option, or two of them exclude each other.
     NblbError
-        There is no such engine.
+        There is no such engine, or its options cannot be sent to its hub.
     """
     known = [field.name for field in dataclasses.fields(HubOptions)]
     unknown = next((name for name in options if name not in known), None)
@@ -63,6 +72,10 @@ def checked(options: Mapping[str, Any]) -> HubOptions:
     }
     if "only" in given:
         given["only"] = user_names(given["only"])
+    if "engine" in given:
+        given |= _engine(given["engine"], given.get("engine_options", {}))
+    elif "engine_options" in given:
+        raise TypeError("add_hub(): engine_options are for an engine, which engine= names")
     found = HubOptions(**given)
     if not found.host and (found.python or found.make_venv):
         raise TypeError("add_hub(): python and make_venv are for a hub on another computer, which host= names")
@@ -70,9 +83,26 @@ def checked(options: Mapping[str, Any]) -> HubOptions:
         raise TypeError("add_hub(): host and slurm exclude each other: Slurm chooses the computers itself")
     if found.slurm is None and ("hubs" in given or "backlog" in given):
         raise TypeError("add_hub(): hubs and backlog are for hubs in Slurm; slurm= has the options of sbatch")
-    if found.engine != "processes":
-        raise NblbError(f"the engine {found.engine!r} does not exist yet; without one the hub's workers are processes")
+    if found.engine and found.is_elsewhere:
+        raise TypeError("add_hub(): an engine has computers of its own, so host and slurm exclude it")
     return found
+
+
+def _engine(engine: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return name and options of an engine, which may be a Dask Cluster object or client."""
+    address = getattr(engine, "scheduler_address", None) or getattr(getattr(engine, "scheduler", None), "address", None)
+    if not isinstance(engine, str) and isinstance(address, str):
+        engine, options = DASK, {"address": address, **options}
+    if not isinstance(engine, str) or (engine not in (PROCESSES, DASK) and ":" not in engine):
+        raise NblbError(
+            f"there is no engine {engine!r}; there are 'processes', 'dask' (or a Dask Cluster object), and "
+            "'module:callable' for what returns a concurrent.futures.Executor"
+        )
+    try:
+        json.dumps(dict(options))
+    except (TypeError, ValueError) as error:
+        raise NblbError(f"the options of the engine {engine!r} must be JSON: {error}") from None
+    return {"engine": "" if engine == PROCESSES else engine, "engine_options": options}
 
 
 def add(parameters: Parameters, options: HubOptions) -> RoleProcess:

@@ -20,10 +20,15 @@ def test_options_that_are_none_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"gpus": 1}, "has no option 'gpus'; it has workers, host, python, make_venv, slurm, hubs, backlog and engine"),
+        (
+            {"gpus": 1},
+            "has no option 'gpus'; it has workers, host, python, .*, backlog, engine and engine_options",
+        ),
         ({"python": "python3"}, "python and make_venv are for a hub on another computer"),
         ({"host": "lab2", "slurm": ""}, "host and slurm exclude each other"),
         ({"hubs": 2}, "hubs and backlog are for hubs in Slurm"),
+        ({"engine": "dask", "host": "lab2"}, "an engine has computers of its own"),
+        ({"engine_options": {}}, "engine_options are for an engine"),
     ],
 )
 def test_options_that_make_no_sense_together(options: dict[str, Any], sentence: str) -> None:
@@ -31,6 +36,24 @@ def test_options_that_make_no_sense_together(options: dict[str, Any], sentence: 
         checked(options)
 
 
-def test_an_engine_that_does_not_exist() -> None:
-    with pytest.raises(NblbError, match="the engine 'dask' does not exist yet"):
-        checked({"engine": "dask"})
+def test_engines_by_name_and_a_dask_cluster_object() -> None:
+    class Cluster:
+        scheduler_address = "tcp://10.0.0.1:8786"
+
+    assert checked({"engine": "processes"}) == HubOptions()
+    assert checked({"engine": "dask"}).arguments() == ("--engine=dask", "--engine-options={}")
+    object_ = checked({"engine": Cluster()})
+    assert (object_.engine, object_.engine_options) == ("dask", {"address": "tcp://10.0.0.1:8786"})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"engine": "ray"}, "there is no engine 'ray'; there are 'processes', 'dask'"),
+        ({"engine": 7}, "there is no engine 7"),
+        ({"engine": "dask", "engine_options": {"security": object()}}, "the options of the engine 'dask' must be JSON"),
+    ],
+)
+def test_engines_that_do_not_exist(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(NblbError, match=sentence):
+        checked(options)

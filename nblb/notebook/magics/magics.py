@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import re
 import shlex
 import warnings
@@ -239,7 +240,10 @@ class LbMagics(Magics):
     @argument("--slurm", default=None, metavar="OPTIONS", help="run it as a job of Slurm, with these options of sbatch")
     @argument("--hubs", type=int, default=None, metavar="N", help="with --slurm: how many of them (1)")
     @argument("--backlog", type=int, default=None, metavar="N", help="with --slurm: how many may wait at a time (4)")
-    @argument("--engine", default=None, help="how its workers run: processes (others are not available yet)")
+    @argument(
+        "--engine", default=None, metavar="NAME", help="run its tasks on dask, or on module:callable, an Executor"
+    )
+    @argument("--engine-options", default=None, metavar="JSON", help="an object of options for the engine")
     @spoken
     def lb_hub(self, args: Any) -> None:
         """Start one more hub: on this computer, over ssh on another one, or as a job of Slurm."""
@@ -247,14 +251,19 @@ class LbMagics(Magics):
             raise UsageError("--python and --make-venv are for a hub on another computer: add --host USER@MACHINE")
         if args.slurm is None and (args.hubs is not None or args.backlog is not None):
             raise UsageError("--hubs and --backlog are for hubs in Slurm: add --slurm OPTIONS")
+        if args.slurm is not None and args.host is not None:
+            raise UsageError("--host and --slurm exclude each other: Slurm chooses the computers itself")
         if args.slurm is not None:
             options = {"slurm": args.slurm, "hubs": args.hubs, "backlog": args.backlog, "only": args.only}
             kept = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **options)
             print(f"submitted to Slurm; %lb_status shows the hubs that run, the card those that wait; log {kept.log}")
             return
         elsewhere = {"python": args.python, "make_venv": args.make_venv} if args.host is not None else {}
-        owners = {} if args.only is None else {"only": args.only}
-        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere, **owners)
+        if args.engine_options is not None:
+            elsewhere["engine_options"] = json.loads(args.engine_options)
+        if args.only is not None:
+            elsewhere["only"] = args.only
+        hub = current().add_hub(workers=args.workers, host=args.host, engine=args.engine, **elsewhere)
         which = f"with pid {hub.pid}" if args.host is None else f"on {args.host}"
         print(f"a hub {which} has joined; %lb_status shows all, its log is {hub.log}")
 

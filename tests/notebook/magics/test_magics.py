@@ -138,7 +138,9 @@ def test_a_hub_on_another_computer_is_one_call(shell: Any, cluster: FakeCluster)
     [
         ("--host -oProxyCommand=x", "expected one argument"),
         ("--host 'anna lab2'", "the host is 'anna lab2'; it must be a name for ssh"),
-        ("--engine dask", "the engine 'dask' does not exist"),
+        ("--engine ray", "there is no engine 'ray'; there are 'processes', 'dask'"),
+        ("--hubs 2", "are for hubs in Slurm: add --slurm"),
+        ("--slurm --time=1 --host lab2", "--host and --slurm exclude each other"),
         ("--python python3.12", "for a hub on another computer: add --host"),
         ("--make-venv", "for a hub on another computer: add --host"),
     ],
