@@ -13,6 +13,7 @@ import nblb as lb
 from nblb import launch
 from nblb.engines.engine import CAPABILITIES
 from tests import slurm
+from tests.end_to_end import test_ssh_hubs
 
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
@@ -80,6 +81,7 @@ def inner_core() -> Executor:
 
 PLACES = (
     Place("processes", {}),
+    Place("ssh", {"host": "lab2"}, missing=test_ssh_hubs.why_not),
     Place(
         "slurm",
         {"slurm": "--partition=main --time=10 --mem=1000 --cpus-per-task=1"},

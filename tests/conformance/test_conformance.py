@@ -7,6 +7,7 @@ nblb.engines.executor_engine and nblb.hub.engine_pool are tested here.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from nblb import launch
 from nblb.errors import TaskFailed, TaskLost
 from nblb.parameters import load
 from tests.conformance.places import PLACES, WORKERS, Place
+from tests.end_to_end.test_ssh_hubs import copied, there  # noqa: F401  # fixtures
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -42,9 +44,12 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(scope="module")
 def running(
-    place: Place, runtime_base: Path, tmp_path_factory: pytest.TempPathFactory
+    place: Place, request: pytest.FixtureRequest, runtime_base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Parameters, Path]]:
     """The parameters of a core with one such hub, and the log of the process that keeps the hub."""
+    options = dict(place.options)
+    if place.name == "ssh":
+        options["python"] = request.getfixturevalue("there").python
     patch = pytest.MonkeyPatch()
     patch.setenv("NBLB_RUNTIME_DIR", tempfile.mkdtemp(dir=runtime_base))
     patch.syspath_prepend(str(ROOT))  # an engine's callable is found on the caller's path
@@ -54,7 +59,7 @@ def running(
     with place.around(load(mine | dict.fromkeys(ports, 0))) as parameters:
         try:
             cluster = lb.start(parameters, workers=0, monitor=False)
-            kept = cluster.add_hub(workers=WORKERS, **place.options)
+            kept = cluster.add_hub(workers=WORKERS, **options)
             wait_until(lambda: len(cluster.workers()) == WORKERS, 90, "two workers")
             cluster.close()
             yield parameters, kept.log
@@ -70,9 +75,25 @@ def _living() -> list[psutil.Process]:
 
 
 @pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every account can use: the hub over ssh is another one's."""
+    folder = Path(tempfile.mkdtemp(prefix="nblb-conformance-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _are_idle(cluster: Cluster) -> bool:
+    """Return True if the hub has its two workers, and both are idle; an AssertionError shows what there is instead."""
+    states = [worker.state for worker in cluster.workers()]
+    assert states == ["idle"] * WORKERS, cluster.workers()
+    return True
+
+
+@pytest.fixture
 def cluster(running: tuple[Parameters, Path]) -> Iterator[Cluster]:
     cluster = lb.connect(running[0])
-    wait_until(lambda: [w.state for w in cluster.workers()] == ["idle"] * WORKERS, 60, "two idle workers")
+    wait_until(lambda: _are_idle(cluster), 150, "two idle workers")
     yield cluster
     cluster.close()
 
@@ -87,12 +108,12 @@ def hold(begun: Path, end: Path) -> str:
 
 
 @pytest.fixture
-def busy(cluster: Cluster, tmp_path: Path) -> Iterator[list[Any]]:
+def busy(cluster: Cluster, shared: Path) -> Iterator[list[Any]]:
     """Both workers are in a call that `end` ends."""
-    futures = [lb.task(hold).submit(tmp_path / f"begun{n}", tmp_path / "end") for n in range(WORKERS)]
-    wait_until(lambda: all((tmp_path / f"begun{n}").exists() for n in range(WORKERS)), 60, "two calls that run")
+    futures = [lb.task(hold).submit(shared / f"begun{n}", shared / "end") for n in range(WORKERS)]
+    wait_until(lambda: all((shared / f"begun{n}").exists() for n in range(WORKERS)), 60, "two calls that run")
     yield futures
-    (tmp_path / "end").touch()
+    (shared / "end").touch()
 
 
 def test_submit_and_map_in_order(cluster: Cluster, place: Place) -> None:
@@ -103,8 +124,8 @@ def test_submit_and_map_in_order(cluster: Cluster, place: Place) -> None:
     assert hub.workers == WORKERS
 
 
-def test_priorities_are_the_cores(cluster: Cluster, busy: list[Any], tmp_path: Path) -> None:
-    order = tmp_path / "order"
+def test_priorities_are_the_cores(cluster: Cluster, busy: list[Any], shared: Path) -> None:
+    order = shared / "order"
 
     def note(name: int) -> None:
         import time
@@ -115,7 +136,7 @@ def test_priorities_are_the_cores(cluster: Cluster, busy: list[Any], tmp_path: P
 
     waiting = [lb.task(note).options(priority=priority).submit(priority) for priority in (1, 5, 3, 9)]
     assert "in line" in waiting[0].why() or "waiting" in waiting[0].why()
-    (tmp_path / "end").touch()
+    (shared / "end").touch()
     for future in waiting:
         future.result(60)
     ran = [int(word) for word in order.read_text().split()]
@@ -136,7 +157,7 @@ def test_an_error_has_its_traceback(cluster: Cluster) -> None:
     assert "in inner" in str(failed.value)
 
 
-def test_progress_and_output_are_live_or_come_with_the_end(cluster: Cluster, place: Place, tmp_path: Path) -> None:
+def test_progress_and_output_are_live_or_come_with_the_end(cluster: Cluster, place: Place, shared: Path) -> None:
     def work(end: Path) -> str:
         import time
 
@@ -147,45 +168,45 @@ def test_progress_and_output_are_live_or_come_with_the_end(cluster: Cluster, pla
             time.sleep(0.01)
         return "done"
 
-    future = lb.task(work).submit(tmp_path / "end")
+    future = lb.task(work).submit(shared / "end")
     if "output" in place.capabilities:
         wait_until(lambda: "it began" in future.output(), 30, "the output")
     if "progress" in place.capabilities:
         wait_until(lambda: future.progress == 50.0, 30, "the progress")
-    (tmp_path / "end").touch()
+    (shared / "end").touch()
     assert future.result(60) == "done"
     wait_until(lambda: "it began" in future.output(), 30, "the output")
 
 
-def test_a_queued_call_is_cancelled_and_never_runs(cluster: Cluster, busy: list[Any], tmp_path: Path) -> None:
-    future = lb.task(Path.touch).submit(tmp_path / "ran")
+def test_a_queued_call_is_cancelled_and_never_runs(cluster: Cluster, busy: list[Any], shared: Path) -> None:
+    future = lb.task(Path.touch).submit(shared / "ran")
     assert future.cancel()
-    (tmp_path / "end").touch()
+    (shared / "end").touch()
     assert [held.result(60) for held in busy] == ["done"] * WORKERS
     assert lb.task(abs).map([-1, -2]).results() == [1, 2]
-    assert not (tmp_path / "ran").exists()
+    assert not (shared / "ran").exists()
 
 
 def test_a_running_call_is_killed_or_the_refusal_is_named(
-    cluster: Cluster, place: Place, busy: list[Any], tmp_path: Path, running: tuple[Parameters, Path]
+    cluster: Cluster, place: Place, busy: list[Any], shared: Path, running: tuple[Parameters, Path]
 ) -> None:
     busy[0].cancel(kill=True)
     if {"kill", "interrupt"} & place.capabilities:  # its worker is free for the next
         assert lb.task(abs).submit(-3).result(60) == 3
     else:
         wait_until(lambda: "cannot kill the worker of a call that runs" in running[1].read_text(), 30, "the refusal")
-    (tmp_path / "end").touch()
+    (shared / "end").touch()
     assert lb.task(abs).submit(-4).result(60) == 4
 
 
-def test_a_dead_worker_costs_an_attempt_and_a_poisonous_call_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_dead_worker_costs_an_attempt_and_a_poisonous_call_is_given_up(cluster: Cluster, shared: Path) -> None:
     def die_once(flag: Path) -> str:
         if not flag.exists():
             flag.touch()
             os._exit(3)
         return "second"
 
-    assert lb.task(die_once).submit(tmp_path / "flag").result(180) == "second"
+    assert lb.task(die_once).submit(shared / "flag").result(180) == "second"
     with pytest.raises(TaskLost, match="killed 3 workers"):
         lb.task(os._exit).submit(3).result(240)
     assert lb.task(abs).map(range(-50, 0)).results() == list(range(50, 0, -1))
