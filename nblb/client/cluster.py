@@ -22,7 +22,7 @@ from nblb.client.jobs.attach import attach
 from nblb.client.jobs.job import Job
 from nblb.client.launcher import ClusterPort, Launcher, owners_link
 from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo, WorkerInfo
-from nblb.client.snapshots import ClusterSnapshot, HubRow
+from nblb.client.snapshots import ClusterSnapshot, cluster_snapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters
 from nblb.protocol.messages import Ask, ScaleHub, StopCore
@@ -553,7 +553,7 @@ class Cluster:
 
         def note_status(pending: Pending) -> None:
             if pending.value:
-                self._known = _snapshot(self.name, pending.value, self._hubs)
+                self._known = cluster_snapshot(self.name, pending.value, self._hubs)
 
         connection.question(Ask(request=connection.request(), topic="hubs"), note_hubs)
         return connection.question(Ask(request=connection.request(), topic="status"), note_status)
@@ -564,23 +564,6 @@ class Cluster:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return front_end.bundle("cluster", self)
-
-
-def _snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> ClusterSnapshot:
-    rows = [{key: hub[key] for key in HubRow.__dataclass_fields__ if key in hub} for hub in hubs]
-    return ClusterSnapshot(
-        name=name,
-        connected=True,
-        address="",
-        core_pid=status.get("pid", 0),
-        durability=status.get("durability", ""),
-        hubs=tuple(HubRow(**row) for row in rows),
-        workers=status.get("workers", 0),
-        busy=status.get("busy", 0),
-        queued=status.get("queued", 0),
-        running=status.get("running", 0),
-        counts=status.get("counts", {}),
-    )
 
 
 atexit.register(close_all)

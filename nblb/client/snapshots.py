@@ -144,3 +144,21 @@ class ClusterSnapshot:
     notes: tuple[str, ...] = ()  # warnings, such as requested settings that are not in force
     counts: dict[str, int] = field(default_factory=dict)
     known: bool = True  # False if the core has never answered, so that all numbers are missing
+
+
+def cluster_snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any]]) -> ClusterSnapshot:
+    """Return the snapshot of a cluster from the core's answers about its status and its hubs."""
+    rows = [{key: hub[key] for key in HubRow.__dataclass_fields__ if key in hub} for hub in hubs]
+    return ClusterSnapshot(
+        name=name,
+        connected=True,
+        address="",
+        core_pid=status.get("pid", 0),
+        durability=status.get("durability", ""),
+        hubs=tuple(HubRow(**row) for row in rows),
+        workers=status.get("workers", 0),
+        busy=status.get("busy", 0),
+        queued=status.get("queued", 0),
+        running=status.get("running", 0),
+        counts=status.get("counts", {}),
+    )
