@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.client.current import executor as executor
     from nblb.client.current import jobs as jobs
     from nblb.client.current import tasks as tasks
+    from nblb.client.current import users as users
     from nblb.client.debug.post_mortem import debug as debug
     from nblb.client.futures.collect import as_completed as as_completed
     from nblb.client.futures.collect import gather as gather
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.errors import NotSerializable as NotSerializable
     from nblb.errors import ParametersError as ParametersError
     from nblb.errors import ProtocolError as ProtocolError
+    from nblb.errors import QuotaExceeded as QuotaExceeded
     from nblb.errors import ResultExpired as ResultExpired
     from nblb.errors import TaskCancelled as TaskCancelled
     from nblb.errors import TaskError as TaskError
@@ -87,6 +89,7 @@ _HOMES = {
     "jobs": "client.current",
     "attach": "client.current",
     "tasks": "client.current",
+    "users": "client.current",
     "inbox": "client.jobs.inbox",
     "debug": "client.debug.post_mortem",
     # inside a task
@@ -115,6 +118,7 @@ _HOMES = {
     "TaskFailed": "errors",
     "TaskRejected": "errors",
     "TooManyQueuedTasks": "errors",
+    "QuotaExceeded": "errors",
     "NoCompatibleHub": "errors",
     "TaskCancelled": "errors",
     "TaskTimeout": "errors",

@@ -242,6 +242,18 @@ class TooManyQueuedTasks(TaskRejected):
     """
 
 
+class QuotaExceeded(TaskRejected):
+    """The user, or the user's group, may store no more bytes; the message says which limit it is and until when.
+
+    Examples
+    --------
+    >>> try:
+    ...     simulate.submit(3).result()
+    ... except lb.QuotaExceeded as error:
+    ...     print(error)
+    """
+
+
 class NoCompatibleHub(TaskRejected):
     """No hub can run the task: all have another version of Python, or NumPy 1 where the data need NumPy 2.
 

@@ -134,6 +134,7 @@ class Parameters(msgspec.Struct, frozen=True):
     LB_JOB_TTL_S: Keep
     LB_MAX_CRASHES: Positive
     LB_FAIR_HALFLIFE_S: Seconds
+    LB_AGEING_S: Keep
     LB_PREFETCH_MS: Annotated[float, Meta(ge=0, le=1e6, description="a number of ms, 0 or more")]
     LB_HEARTBEAT_S: Seconds
     LB_SUSPECT_S: Seconds

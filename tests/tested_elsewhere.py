@@ -48,10 +48,6 @@ TESTED_ELSEWHERE = {
         "tests/protocol/test_protocol_page.py",
         "declares messages; that test has a row for each",
     ),
-    "cli/access": (
-        "tests/end_to_end/test_several_computers.py",
-        "holds subcommands, which people on two computers use there",
-    ),
     "broker/access/rights": (
         "tests/broker/access/test_gate.py",
         "judges messages, which that test sends over connections with keys",

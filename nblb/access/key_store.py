@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
+from nblb.access.limits import MOST_LIMITED, LimitedKind, Limits
 from nblb.errors import NblbError
 
 Role: TypeAlias = Literal["user", "hub", "viewer", "admin"]
@@ -50,6 +51,7 @@ class Keys(msgspec.Struct):
     version: int = FORMAT
     parties: list[Party] = []
     invitations: list[Invitation] = []
+    limits: list[Limits] = []  # of users, with a key or without, and of groups
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -96,10 +98,29 @@ class KeyStore:
         self.keys = keys or Keys()
         self._by_key: dict[str, Party] = {party.key: party for party in self.keys.parties}
         self._invited: dict[str, Invitation] = {each.key: each for each in self.keys.invitations}
+        self._limits: dict[tuple[LimitedKind, str], Limits] = {(each.of, each.name): each for each in self.keys.limits}
 
     def contents(self) -> Keys:
         """Return what the file is to contain."""
-        return Keys(FORMAT, list(self._by_key.values()), list(self._invited.values()))
+        return Keys(FORMAT, list(self._by_key.values()), list(self._invited.values()), self.limits())
+
+    def limits(self) -> list[Limits]:
+        """Return the shares and limits of users and groups that are not the default."""
+        return list(self._limits.values())
+
+    def limits_of(self, name: str, of: LimitedKind = "user") -> Limits:
+        """Return the share and the limits of one user or group."""
+        return self._limits.get((of, name)) or Limits(name, of)
+
+    def limit(self, limits: Limits) -> None:
+        """Give a user or a group this share and these limits; raise NblbError if there are too many already."""
+        key = limits.of, limits.name
+        if limits.is_default:
+            self._limits.pop(key, None)
+        elif key not in self._limits and len(self._limits) >= MOST_LIMITED:
+            raise NblbError(f"this cluster has limits for {MOST_LIMITED:,} users and groups, the most there may be")
+        else:
+            self._limits[key] = limits
 
     def parties(self, roles: Iterable[Role] = ROLES) -> list[Party]:
         """Return the parties with these roles, in order of their names."""

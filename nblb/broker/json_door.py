@@ -111,8 +111,10 @@ class _Request:
             raise BadRequest("'taskdict' is missing: it holds what the task's function is called with.")
         priority = _number(request, "priority")
         user = account if request.get("userid") is None else _text(request, "userid")
-        if self.scheduler.is_full(user):  # the seed's rule, which its clients expect; other doors have no limit
-            raise BadRequest(f"User has too many pending task ({self.scheduler.policy.max_queued})")
+        full, which = self.scheduler.full_queue(user)
+        if full:  # the seed's rule, which its clients expect; other doors have no limit
+            own = "" if which == "LB_QUEING_MAXPERUSER" else f": {which}, until one of them starts"
+            raise BadRequest(f"User has too many pending task ({full}){own}")
         spec = SubmitTask(
             task=new_task,
             name=name,

@@ -27,6 +27,7 @@ from nblb.broker import queries
 from nblb.broker.access.bulk_process import BulkProcess
 from nblb.broker.access.gate import Gate
 from nblb.broker.access.key_changes import KeyChanges
+from nblb.broker.access.limit_changes import LimitChanges
 from nblb.broker.access.rights import refusal_of
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.discovery import Discovery
@@ -147,7 +148,9 @@ class LoadBalancer:
             )
             if self._gate is not None:
                 self._gate.scheduler, self._gate.ports = self.scheduler, self._remote_ports
-                self.scheduler.administer = KeyChanges(self._gate).perform
+            self._limits = LimitChanges(folder, self.scheduler, self._gate)
+            keys = KeyChanges(self._gate, self._limits) if self._gate is not None else self._limits
+            self.scheduler.administer = keys.perform
             judge = self._gate.limits if self._gate is not None else partial(refusal_of, self.scheduler.state)
             self.scheduler.limits = judge
             self.scheduler.state.clock.begin(time.time() - now, slept_s(now))
@@ -242,6 +245,7 @@ class LoadBalancer:
         self.doors.close()
         self._hook.close()
         self._history.save(self.scheduler.state)
+        self._limits.close()
         self._close_gate()
         self.journal.close()
         self.console.say("info", "EXITED Load Balancer")
@@ -488,6 +492,8 @@ class LoadBalancer:
         if topic == "history":
             return self._history.answer(about, scheduler.state.wall(now))
         value = queries.answer(scheduler, topic, about, now)
+        if topic == "users":
+            return self._limits.with_keys(value)
         if topic == "status":
             uptime_s = scheduler.state.clock.passed_s(self._opened_at, now)
             journal = {"commits": self.journal.commits, "commit_s": self.journal.commit_s}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nblb.protocol.messages import TaskState
+from nblb.scheduling.fair_share import lead, standing
 
 if TYPE_CHECKING:
     from nblb.scheduling.backlog import Entry
@@ -75,11 +76,11 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
     state = scheduler.state
     rows = []
     for band in state.placement.bands:
-        admitted = [user for user in state.share.users.values() if band.admits(user.name)]
+        admitted = [user for user in state.share.users.values() if band.admits(user.name) and not user.is_held]
         entries = [entry for user in admitted if (entry := user.turn(band)) is not None]
-        entries.sort(key=lambda entry: entry[:3])
+        entries.sort(key=lambda entry: (*standing(entry[3]), entry[2]))
         for place, entry in enumerate(entries[:MOST_TURNS]):
-            occupied, _, _, user, task = entry
+            _, _, _, user, task = entry
             rows.append(
                 {
                     "minP": band.low,
@@ -88,7 +89,7 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
                     "workers": state.placement.workers(band),
                     "place": place + 1,
                     "user": user.name,
-                    "occupied": occupied,
+                    "occupied": user.occupied,
                     "recent_s": state.share.recent_s(user, now),
                     "waiting": user.waiting,
                     "task": task.record.id,
@@ -107,10 +108,11 @@ def _reason(entries: list[Entry], place: int) -> str:
         return "nobody else waits"
     one, other = entries[place], entries[place + 1] if place == 0 else entries[place - 1]
     name, first = other[3].name, place == 0
-    if one[0] != other[0]:
-        return f"occupies {one[0]} workers, {'fewer' if first else 'more'} than {name}"
-    if one[1] != other[1]:
-        return f"as many workers as {name}, and {'less' if first else 'more'} worker time lately"
+    for_share = " for its share" if one[3].share != other[3].share or one[3].group or other[3].group else ""
+    if lead(one[3], other[3]):
+        return f"occupies {one[3].occupied} workers, {'fewer' if first else 'more'}{for_share} than {name}"
+    if standing(one[3]) != standing(other[3]):
+        return f"as many workers{for_share} as {name}, and {'less' if first else 'more'} worker time lately"
     return f"equal to {name}, and its task is the {'older' if first else 'younger'}"
 
 

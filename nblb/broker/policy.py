@@ -22,6 +22,7 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         max_queued=p.LB_QUEING_MAXPERUSER,
         max_crashes=p.LB_MAX_CRASHES,
         halflife_s=p.LB_FAIR_HALFLIFE_S,
+        ageing_s=p.LB_AGEING_S,
         prefetch_s=p.LB_PREFETCH_MS / 1000,
         heartbeat_s=p.LB_HEARTBEAT_S,
         suspect_s=p.LB_SUSPECT_S,

@@ -183,9 +183,17 @@ def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
     for held, at_work, waiting in in_flight(scheduler.state):
         running[held.user] += at_work
         queued[held.user] += waiting
+    share = scheduler.state.share
     return [
         {
             "user": user.name,
+            "name": user.name,
+            "group": user.limits.group,
+            "share": user.limits.share,
+            "max_queued": user.limits.max_queued,
+            "max_running": user.limits.max_running,
+            "max_bytes": user.limits.max_bytes,
+            "stored_bytes": share.stored(user),
             "queued": user.waiting + queued[user],
             "running": running[user],
             "done": user.done,
@@ -194,7 +202,24 @@ def users(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
             "recent_s": scheduler.state.share.recent_s(user, now),
             "occupied": user.occupied,
         }
-        for user in scheduler.state.share.users.values()
+        for user in share.users.values()
+    ]
+
+
+def groups(scheduler: Scheduler, _about: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    share = scheduler.state.share
+    return [
+        {
+            "group": group.name,
+            "share": group.limits.share,
+            "max_queued": group.limits.max_queued,
+            "max_running": group.limits.max_running,
+            "max_bytes": group.limits.max_bytes,
+            "stored_bytes": share.stored(group),
+            "occupied": group.occupied,
+            "users": [user.name for user in share.users.values() if user.group is group],
+        }
+        for group in share.groups.values()
     ]
 
 
@@ -500,6 +525,7 @@ TOPICS: dict[str, Callable[[Scheduler, dict[str, Any], float], Any]] = {
     "hubs": hubs,
     "workers": workers,
     "users": users,
+    "groups": groups,
     "queue": queue,
     "jobs": jobs,
     "job": job,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nblb import quantities
 from nblb.access.key_store import ROLES
-from nblb.cli.command import Commands, add, duration, settings, show, table
+from nblb.access.limits import QUOTAS
+from nblb.cli.command import Commands, add, count, duration, settings, share, show, size, table
 from nblb.errors import NblbError
 from nblb.launch import one_shot
 
@@ -28,12 +31,25 @@ def register(commands: Commands) -> None:
     command.add_argument("name", nargs="?", default="", help="whose key")
     command.add_argument("--role", choices=("user", "viewer", "admin"), help="set: the key's role")
     command.add_argument("--expires", type=duration, metavar="TIME", help="set: when the key ends: 30d; 0: never")
+    _add_limits(command)
+    command.add_argument("--group", help="set: the group whose share and limits the user is in; '' for none")
     command.add_argument("--reason", default="", help="revoke: what its owner is told")
+    command = add(commands, "groups", groups, "list groups of users; set the share and the limits of one", data=True)
+    command.add_argument("action", nargs="?", choices=("list", "set"), default="list", help="of the groups")
+    command.add_argument("name", nargs="?", default="", help="which group")
+    _add_limits(command)
     command = add(commands, "hubs", hubs, "list hubs; list or revoke their keys; drain or remove one", data=True)
     actions = ("list", "revoke", "drain", "undrain", "remove")
     command.add_argument("action", nargs="?", choices=actions, help="of the keys, or of a hub")
     command.add_argument("name", nargs="?", default="", help="of the key, or of the hub")
     command.add_argument("--reason", default="", help="revoke: what the hub is told")
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--share", type=share, help="set: twice the share, twice the workers while others wait (1)")
+    command.add_argument("--max-queued", type=count, metavar="N", help="set: waiting tasks that compete; 0: no limit")
+    command.add_argument("--max-running", type=count, metavar="N", help="set: workers that are occupied at once")
+    command.add_argument("--max-bytes", type=size, metavar="SIZE", help="set: stored bytes: 500MB, 2GB; 0: no limit")
 
 
 def invite(options: argparse.Namespace) -> int:
@@ -70,17 +86,66 @@ def users(options: argparse.Namespace) -> int:
     """List the users of the cluster and their tasks; with an action, list or change their keys."""
     if options.action is None:
         rows = one_shot.ask(_address(options), "users")
-        columns = ("user", "queued", "running", "done", "failed", "used_s")
-        show(options, rows, lambda: table(rows, columns, "nobody has sent a task yet"))
+        columns = ("user", "queued", "running", "done", "failed", "used_s", *_limit_columns(rows))
+        show(options, rows, lambda: table(_shown(rows), columns, "nobody has sent a task yet"))
         return 0
     if options.action == "list":
         return _list(options, "users")
     about: dict[str, Any] = {"of": "users", "name": _named(options)}
     if options.action == "revoke":
         about["reason"] = options.reason
-    else:
-        about |= {"role": options.role or "", "lives_s": options.expires}
-    return _changed(options, options.action, about)
+        return _changed(options, "revoke", about)
+    about |= {"role": options.role, "lives_s": options.expires, "group": options.group, **_limits(options)}
+    return _set(options, about)
+
+
+def groups(options: argparse.Namespace) -> int:
+    """List the groups of users, or set the share and the limits of one.
+
+    Workers are shared first between groups, then between the users of each; 'nblb users set NAME --group GROUP' puts a
+    user into a group.
+    """
+    if options.action == "set":
+        return _set(options, {"of": "groups", "name": _named(options), **_limits(options)})
+    rows = _administer(options, "parties", {"of": "groups"})
+    columns = ("name", "share", "max_queued", "max_running", "max_bytes", "users")
+    shown = [{**row, "users": ", ".join(row["users"])} for row in _shown(rows)]
+    show(
+        options, rows, lambda: table(shown, columns, "there is no group; 'nblb users set NAME --group GROUP' makes one")
+    )
+    return 0
+
+
+def _limits(options: argparse.Namespace) -> dict[str, Any]:
+    return {key: getattr(options, key) for key in ("share", *QUOTAS)}
+
+
+def _set(options: argparse.Namespace, about: dict[str, Any]) -> int:
+    answer = _administer(options, "set", {key: value for key, value in about.items() if value is not None})
+    name = about["name"]
+    if isinstance(answer, int):
+        show(options, {"changed": answer}, lambda: f"{name}: {answer} {'key' if answer == 1 else 'keys'} changed")
+        return 0
+    (row,) = _shown([answer])
+    texts = [f"share {answer['share']:g}", *(f"{key.replace('_', '-')} {row[key]}" for key in QUOTAS if answer[key])]
+    if answer["group"]:
+        texts.append(f"group {answer['group']}")
+    new = "; no user is in it so far" if about["of"] == "groups" else "; has no key, and has sent no task so far"
+    show(options, answer, lambda: f"{name}: {', '.join(texts)}{'' if answer['known'] else new}")
+    return 0
+
+
+def _limit_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of shares and limits, if anybody has others than the default."""
+    rows = list(rows)
+    used = [key for key in ("group", *QUOTAS) if any(row.get(key) for row in rows)]
+    return ["share", *used] if used or any(row.get("share", 1.0) != 1.0 for row in rows) else []
+
+
+def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with limits as people read them: nothing for none."""
+    texts = {"max_queued": "{:,}".format, "max_running": "{:,}".format, "max_bytes": quantities.size}
+    return [{**row, **{key: text(row[key]) if row.get(key) else "" for key, text in texts.items()}} for row in rows]
 
 
 def hubs(options: argparse.Namespace) -> int:
@@ -112,7 +177,8 @@ def _retired(options: argparse.Namespace, left: int) -> str:
 def _list(options: argparse.Namespace, which: str) -> int:
     rows = _administer(options, "parties", {"of": which})
     shown = [{**row, "until": _time(row["until"]) if row["until"] else ""} for row in rows]
-    columns = ("name", "role", "state", "connected", "until")
+    columns = ("name", "role", "state", "connected", "until", *_limit_columns(rows))
+    shown = _shown(shown)
     show(options, rows, lambda: table(shown, columns, "nobody has a key; 'nblb invite NAME' invites somebody"))
     return 0
 

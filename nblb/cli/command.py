@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from nblb.access import connection_file
+from nblb.access.limits import LEAST_SHARE, MOST_SHARE
 from nblb.parameters import Parameters, connected, load
 from nblb.user_text import clean, clean_name, user_names
 
@@ -17,6 +19,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 OF_HUBS = ("WKHUB_", "LB_ORPHAN_S")  # starts of the names of settings that are a hub's own
 MOST_DIGITS = 12  # of a whole number
 MOST_SECONDS = 1e7  # four months
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt])?i?b?")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 
@@ -115,6 +118,27 @@ def seconds(text: str) -> float:
         number = math.nan
     if not 0.0 <= number <= MOST_SECONDS:  # also refuses nan
         raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a number of seconds from 0 to {MOST_SECONDS:,.0f}")
+    return number
+
+
+def size(text: str) -> int:
+    """Parses a number of bytes such as 500MB or 1.5GB, where 1 MB is 1024 kB; a plain number is bytes."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a size such as 500MB or 2GB")
+    number, prefix = match.groups()
+    return int(float(number) * 1024 ** " kmgt".index(prefix or " "))
+
+
+def share(text: str) -> float:
+    """Parses a share of the workers, a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not LEAST_SHARE <= number <= MOST_SHARE:
+        limits = f"from {LEAST_SHARE:g} to {MOST_SHARE:g}"
+        raise argparse.ArgumentTypeError(f"{_clipped(text)} is not a share; it must be a number {limits}")
     return number
 
 

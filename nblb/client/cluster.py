@@ -184,12 +184,12 @@ class Cluster:
         return [WorkerInfo(row) for row in self.connection.ask("workers")]
 
     def users(self) -> list[UserInfo]:
-        """List the users of the cluster, and how much of it each uses.
+        """List the users of the cluster: shares, limits, and how much of it each uses.
 
         Returns
         -------
         list of UserInfo
-            One for each user: user, queued, running, done, failed, used_s.
+            One for each user: name, role, group, share, limits, queued, running, stored_bytes, used_s, expires, …
 
         Raises
         ------

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nblb.client.futures.single_tasks import TaskList
     from nblb.client.futures.task_future import TaskFuture
     from nblb.client.jobs.job import Job
-    from nblb.client.rows import JobList
+    from nblb.client.rows import JobList, UserInfo
 
 
 def get() -> Cluster:
@@ -83,6 +83,26 @@ def tasks(user: str | None = None, name: str | None = None) -> TaskList:
     >>> lb.attach(lb.tasks()[0].task).cancel()
     """
     return get().tasks(user, name)
+
+
+def users() -> list[UserInfo]:
+    """List the users of the cluster: shares, limits, and how much of it each uses.
+
+    Returns
+    -------
+    list of UserInfo
+        One for each user: name, role, group, share, limits, queued, running, stored_bytes, used_s, expires, …
+
+    Raises
+    ------
+    LoadBalancerUnreachable
+        The core does not answer.
+
+    Examples
+    --------
+    >>> {user.name: user.share for user in lb.users()}
+    """
+    return get().users()
 
 
 def attach(name: str) -> Job | TaskFuture:

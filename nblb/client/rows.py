@@ -237,8 +237,16 @@ class UserInfo(Row):
 
     Attributes
     ----------
-    user
+    user, name
         The name.
+    role, expires
+        The role of the user's key, and when it expires, in seconds as time.time(); "" and 0 without a key.
+    group, share
+        The group, "" without one, and the share: twice the share, twice the workers while others wait, too.
+    max_queued, max_running, max_bytes
+        The user's own limits, 0 for none: on waiting tasks that compete, on occupied workers, on stored bytes.
+    stored_bytes
+        The bytes of arguments, results and uploaded objects that the core stores for the user.
     queued, running, done, failed
         The numbers of calls; lost calls count as failed.
     used_s
@@ -254,6 +262,15 @@ class UserInfo(Row):
     """
 
     user: str = ""
+    name: str = ""
+    role: str = ""
+    group: str = ""
+    share: float = 1.0
+    max_queued: int = 0
+    max_running: int = 0
+    max_bytes: int = 0
+    stored_bytes: int = 0
+    expires: float = 0.0
     queued: int = 0
     running: int = 0
     done: int = 0

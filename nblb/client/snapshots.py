@@ -6,6 +6,7 @@ They are frozen, contain plain values, and are cheap to take: a front-end takes 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 STATES = ("BLOCKED", "QUEUED", "ASSIGNED", "RUNNING", "CANCELLING", "DONE", "FAILED", "CANCELLED", "LOST")
 KEPT = "KEPT"  # shown instead of DONE for a task that was stopped early

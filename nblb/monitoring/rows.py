@@ -18,7 +18,7 @@ TableRow = tuple[Any, ...]
 
 WORKERS = ("Worker", "Hub", "State", "Task", "User", "Progress %", "Note", "CPU %", "Memory", "For", "Done", "Takes")
 QUEUES = ("Task", "Queued", "Longest wait")
-USERS = ("User", "Running", "Queued", "Share %", "Done", "Failed", "Worker time", "Lately")
+USERS = ("User", "Running", "Queued", "Share %", "Done", "Failed", "Worker time", "Lately", "Share", "Limits, stored")
 PRIORITIES = ("Priority", "Queued", "Free", "Note")
 TURNS = ("Place", "User", "Next task", "Priority", "Workers", "Waiting", "Why")
 STATISTICS = (
@@ -96,12 +96,29 @@ def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
             int(u.get("failed") or 0),
             duration_cell(u.get("used_s")),
             duration_cell(u.get("recent_s")),
+            f"{float(u.get('share') or 1.0):g}" + (f" ({text(u['group'])})" if u.get("group") else ""),
+            limits(u),
         )
         for u in answer
     ]
     rows.sort(key=lambda row: (-row[1], -row[2], row[0]))
     return [(name, *map(count, (running, queued)), share, *map(count, (done, failed)), *times)
             for name, running, queued, share, done, failed, *times in rows]  # fmt: skip
+
+
+def limits(user: Mapping[str, Any]) -> str:
+    """Return the limits of a user: 2 at once, 100 waiting, 1.2 GB of 2 GB stored."""
+    said = []
+    if running := int(user.get("max_running") or 0):
+        said.append(f"{count(running)} at once")
+    if queued := int(user.get("max_queued") or 0):
+        said.append(f"{count(queued)} waiting")
+    stored, most = int(user.get("stored_bytes") or 0), int(user.get("max_bytes") or 0)
+    if most:
+        said.append(f"{size(stored)} of {size(most)} stored")
+    elif stored:
+        said.append(f"{size(stored)} stored")
+    return ", ".join(said)
 
 
 def priorities(answer: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[TableRow]:

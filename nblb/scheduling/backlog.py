@@ -3,6 +3,10 @@
 Age is the order of acceptance, so a slice that returns from a hub, or has waited for dependencies, takes the place it
 had. A line contains slices of one *kind* (what a hub needs to run them), so a slice that no hub can run does not block
 slices of other kinds behind it.
+
+A user's priorities age: a slice of priority p that was accepted t seconds ago counts as p + t / LB_AGEING_S against
+slices of other priorities of the same user. The order of two slices never changes with time, since both age equally, so
+each has a *rank* that is computed once: p minus the time of its acceptance in steps of LB_AGEING_S.
 """
 
 from __future__ import annotations
@@ -10,21 +14,23 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush, merge
+from heapq import heapify, heappop, heappush, heapreplace, merge
 from typing import TYPE_CHECKING, TypeAlias
 
+from nblb.access.limits import Limits
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 
 if TYPE_CHECKING:
-    from nblb.scheduling.fair_share import Band
+    from nblb.scheduling.fair_share import Band, UserGroup
 
 QUEUED = TaskState.QUEUED
 FEW_LEVELS = 32
 Look: TypeAlias = "tuple[Slice, Slice]"  # the next slice for a worker of a band, and the oldest
-#: A user's turn in a band: occupied, usage, number of the oldest slice (unique among users), user, next slice.
+#: A turn in a band: level, usage, number of the oldest slice (unique among users), user, next slice.
 Entry: TypeAlias = "tuple[int, float, int, UserQueue, Slice]"
+Ranked: TypeAlias = "tuple[float, float]"  # minus the rank of the head of a priority, minus that priority
 
 
 class SliceQueue:
@@ -84,22 +90,41 @@ class UserQueue:
     __slots__ = (
         "_lines",
         "_looks",
+        "_occupied",
+        "_ranks",
+        "ages",
         "done",
         "failed",
+        "group",
+        "is_special",
+        "level",
         "levels",
+        "limits",
+        "most",
         "name",
-        "occupied",
         "priorities",
+        "share",
         "single",
+        "stored",
         "usage",
         "used_s",
         "waiting",
+        "weight",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ages: float = 0.0) -> None:
         self.name = name
-        self.occupied = 0  # slices assigned to hubs
-        self.usage = 0.0  # decayed worker time, on fair_share's growing scale
+        self.limits = Limits(name)
+        self.is_special = False  # it has another share than the smallest, a group, or a limit: FairShare.assigned
+        self.most = 0  # slots that may be occupied; 0: no limit
+        self.group: UserGroup | None = None
+        self.share = 1.0
+        self.weight = 1.0  # slots of one level: the share by the smallest of all shares
+        self._occupied = 0
+        self.level = 0  # full rounds of `weight` slots among them: whoever has the lowest level gets the next slot
+        self.usage = 0.0  # decayed worker time by the share, on fair_share's growing scale
+        self.stored = 0  # bytes of arguments and results
+        self.ages = ages  # priorities that a waiting slice gains in a second against the user's others
         self.used_s = 0.0  # plain worker time, for display
         self.done = self.failed = 0  # items
         self.waiting = 0  # waiting items
@@ -108,6 +133,29 @@ class UserQueue:
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
         self._lines: dict[Band, SliceQueue] = {}  # the line, for bands whose slices all wait in one
+        self._ranks: dict[tuple[float, float], list[Ranked]] = {}  # by range of priorities: a heap of their heads
+
+    @property
+    def occupied(self) -> int:
+        """Number of slices assigned to hubs."""
+        return self._occupied
+
+    @occupied.setter
+    def occupied(self, slices: int) -> None:
+        self.occupy(slices - self._occupied)
+
+    def occupy(self, slices: int) -> None:
+        """Add to the number of slices at hubs; it may be negative."""
+        self._occupied = self.level = occupied = self._occupied + slices
+        if self.is_special:
+            self.level = int(occupied / self.weight)
+            if self.group is not None:
+                self.group.occupy(slices)
+
+    @property
+    def is_held(self) -> bool:
+        """True if the user, or the user's group, occupies as many workers as its limit allows."""
+        return 0 < self.most <= self._occupied or (self.group is not None and self.group.is_held)
 
     def add(self, task: Slice) -> bool:
         """Add a slice behind all that were accepted earlier; return whether it is now the head of its line."""
@@ -137,6 +185,10 @@ class UserQueue:
         if line.head() is not task:
             return False
         self._looks.clear()
+        priority = task.record.spec.priority
+        for (low, high), ranks in self._ranks.items():
+            if low <= priority <= high:
+                heappush(ranks, self._ranked(priority, task))
         return True
 
     def cancelled(self, task: Slice) -> None:
@@ -144,16 +196,22 @@ class UserQueue:
         line = self._line(task.record)
         self._count(line, task.record, -task.items)
         line.died()
+        if self._ranks:
+            self._rerank(task)
 
     def turn(self, band: Band) -> Entry | None:
-        """Return the user's entry for the band, with its next slice; None if no slice waits for the band."""
+        """Return the user's entry for the band, with its next slice; None if no slice waits, or may start."""
+        if self.most and self.most <= self._occupied:
+            return None
         line = self._lines.get(band)
         if line is not None and line.tasks and not line.late:  # nearly always
             task = line.tasks[0]
             if task.state is QUEUED:
-                return self.occupied, self.usage, task.record.number, self, task
+                return self.level, self.usage, task.record.number, self, task
         look = self.look(band)
-        return None if look is None else (self.occupied, self.usage, look[1].record.number, self, look[0])
+        if look is None:
+            return None
+        return self.level, self.usage, look[1].record.number, self, look[0]
 
     def drop(self, task: Slice, band: Band) -> None:
         """Remove a slice that goes to a hub; it is the next one, or one of the `others`, for this band."""
@@ -164,6 +222,8 @@ class UserQueue:
         else:
             tasks.popleft()
         self._count(line, task.record, -task.items)
+        if self._ranks:
+            self._rerank(task)
 
     def withhold(self, task: Slice, band: Band) -> None:
         """Remove the next slice for this band from its line although it stays QUEUED."""
@@ -261,7 +321,9 @@ class UserQueue:
         return look
 
     def best(self, low: float, high: float) -> Slice | None:
-        """Return the next slice for a worker of priorities low..high: highest priority, then first in, first out."""
+        """Return the next slice for a worker of priorities low..high: highest rank, then first in, first out."""
+        if self.ages > 0.0 and bisect_right(self.priorities, high) - bisect_left(self.priorities, low) > 1:
+            return self._best_ranked(low, high)
         priorities = self.priorities
         while True:
             at = bisect_right(priorities, high) - 1
@@ -270,6 +332,46 @@ class UserQueue:
             task = self.head(priorities[at])
             if task is not None:
                 return task
+
+    def rank(self, task: Slice) -> float:
+        """Return the priority of a slice minus the time of its acceptance in steps of ageing: the highest is next."""
+        return task.record.spec.priority - task.record.since * self.ages
+
+    def _ranked(self, priority: float, task: Slice) -> Ranked:
+        return -self.rank(task), -priority
+
+    def _rerank(self, gone: Slice) -> None:
+        """Enter the new head of a priority if it was accepted before the old one: that was a nested one."""
+        priority = gone.record.spec.priority
+        task = self.head(priority) if priority in self.levels else None
+        if task is not None and self.rank(task) > self.rank(gone):
+            self._looks.clear()
+            for (low, high), ranks in self._ranks.items():
+                if low <= priority <= high:
+                    heappush(ranks, self._ranked(priority, task))
+
+    def _best_ranked(self, low: float, high: float) -> Slice | None:
+        """Return the head of the priority whose head has the highest rank.
+
+        The heap is corrected at its top: the head of a priority changes to one accepted later, whose rank is lower.
+        """
+        ranks = self._ranks.get((low, high))
+        first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
+        if ranks is None or len(ranks) > 64 + 4 * (last - first):
+            heads = [(priority, self.head(priority)) for priority in self.priorities[first:last]]
+            ranks = self._ranks[low, high] = [self._ranked(at, task) for at, task in heads if task is not None]
+            heapify(ranks)
+        while ranks:
+            priority = -ranks[0][1]
+            task = self.head(priority) if priority in self.levels else None
+            if task is None:
+                heappop(ranks)
+                continue
+            true = self._ranked(priority, task)
+            if true == ranks[0]:
+                return task
+            heapreplace(ranks, true)
+        return None
 
     def _oldest(self, best: Slice, low: float) -> Slice:
         """Return the oldest of the heads at the priorities from `low` up to that of `best`."""
@@ -284,16 +386,39 @@ class UserQueue:
         return best
 
     def others(self, low: float, high: float) -> Iterator[Slice]:
-        """Yield the next slice of each kind, highest priority first: for a worker that cannot run the best one."""
+        """Yield the next slice of each kind, highest rank first: for a worker that cannot run the best one."""
         seen: set[Kind] = set()
-        for priority in self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]:
-            for task in sorted(self.heads(priority)):
-                if task.record.kind not in seen:
-                    seen.add(task.record.kind)
-                    yield task
+        priorities = self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]
+        heads = [task for priority in priorities for task in sorted(self.heads(priority))]
+        if self.ages > 0.0 and len(priorities) > 1:
+            heads.sort(key=self.rank, reverse=True)  # stable: equal ranks stay in the order of their priorities
+        for task in heads:
+            if task.record.kind not in seen:
+                seen.add(task.record.kind)
+                yield task
 
     def tasks(self) -> Iterator[Slice]:
         """Yield all waiting slices in the order in which a single worker of all priorities would run them."""
-        for priority in reversed(self.priorities):
-            lines = [line.waiting() for line in self.levels[priority].values()]
-            yield from lines[0] if len(lines) == 1 else merge(*lines)
+        levels = [(priority, self._at(priority)) for priority in reversed(self.priorities)]
+        if self.ages <= 0.0 or len(levels) == 1:
+            for _, waiting in levels:
+                yield from waiting
+            return
+        heap: list[tuple[float, float, Slice, Iterator[Slice]]] = []
+        for priority, waiting in levels:
+            if (task := next(waiting, None)) is not None:
+                heap.append((-self.rank(task), -priority, task, waiting))
+        heapify(heap)
+        while heap:
+            _, minus, task, waiting = heap[0]
+            yield task
+            following = next(waiting, None)
+            if following is None:
+                heappop(heap)
+            else:
+                heapreplace(heap, (-self.rank(following), minus, following, waiting))
+
+    def _at(self, priority: float) -> Iterator[Slice]:
+        """Yield the waiting slices of this priority in order."""
+        lines = [line.waiting() for line in self.levels[priority].values()]
+        return lines[0] if len(lines) == 1 else merge(*lines)

@@ -15,7 +15,7 @@ from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.intake import run_task
 from nblb.scheduling.nesting import waits
 from nblb.scheduling.placement import MOST_COMPARED
-from nblb.scheduling.reporting import at_hub, compatible, place_in_line
+from nblb.scheduling.reporting import at_hub, compatible, place_in_line, quotas
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Kind, Submission
@@ -91,7 +91,8 @@ class Dispatch:
             given += 1
             band.put_right(user)
             entry = band.first()
-        band.changed.update(dict.fromkeys(passed))
+        for user in passed:
+            band.mark(user)
         return given
 
     def _runs_suspect(self) -> bool:
@@ -140,16 +141,16 @@ class Dispatch:
             return 0  # a worker whose wait is over gets the next free slot
         passed: list[UserQueue] = []
         closed: list[Kind] = []  # kinds of the slices that wait for the next slot
-        level = -1  # of occupied workers, whose users have been compared
+        compared: object = None  # the level whose users have been compared, in the band and in a group
         entry = band.first()
         while entry is not None and given < most:
-            occupied, _, _, user, best = entry
+            level, _, _, user, best = entry
             if best.crashes >= self.suspect_from and self._withhold(best, user, band):
                 entry = band.first()
                 continue
             task, items, group = self._next_ahead(best, user, band, closed)
-            if group is not None and occupied != level:
-                level = occupied
+            if group is not None and compared != (level, user.level, user.group):
+                compared = level, user.level, user.group
                 closed += (kinds := self._too_long_of_equals(band, group))
                 if kinds:
                     continue
@@ -166,7 +167,8 @@ class Dispatch:
                 band.pass_over(user)
                 passed.append(user)
             entry = band.first()
-        band.changed.update(dict.fromkeys(passed))
+        for user in passed:
+            band.mark(user)
         return given
 
     def _next_ahead(
@@ -185,7 +187,7 @@ class Dispatch:
         return None, 0, None
 
     def _too_long_of_equals(self, band: Band, group: GroupOfWorkers) -> list[Kind]:
-        """Return the kinds of next slices, too long to be sent ahead, of users with as few workers as the first.
+        """Return the kinds of next slices, too long to be sent ahead, of users at the same level as the first.
 
         If one of their slots becomes free next, it is their turn again: work sent ahead must not delay them.
         """
@@ -208,7 +210,9 @@ class Dispatch:
         task.move("RunTask", self._now)
         hub.in_flight[fence] = held
         group.work_changed(1, estimate_s)
-        user.occupied += 1
+        user.occupy(1)
+        if user.is_special:
+            self.state.share.assigned(user)
         out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._wall)))
         if not record.alone or (task.code or record.spec.function) not in hub.holds:
             self._send_inputs(hub, task)
@@ -248,6 +252,8 @@ class Dispatch:
             return f"waiting: {self.no_taker(record)}"
         if all(group.hub.suspect for group in takers):
             return at_hub.silent(takers, now)
+        if held := quotas.holds_back(state, task, now):
+            return held
         takers = [group for group in takers if not group.hub.suspect]
         state.placement.now = now
         in_time = [group for group in takers if state.placement.is_in_time(record, group.hub)]

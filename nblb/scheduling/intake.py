@@ -32,7 +32,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling import dependencies
 from nblb.scheduling.nesting import parents
-from nblb.scheduling.reporting import compatible
+from nblb.scheduling.reporting import compatible, quotas
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import Blob, ConnectedClient, State
 from nblb.scheduling.steering import Steering
@@ -148,6 +148,8 @@ class Intake:
         if missing:
             refusal = "TaskRejected", f"task {spec.name} needs blob {missing}, and too many tasks wait for blobs"
         refusal = refusal or self._incompatible(spec, now) or self._refusal(spec)
+        if refusal is None and state.share.of_user:
+            refusal = quotas.refusal(state, spec, now)
         if refusal is None:
             self.accept(spec, client.address, now)
             return
@@ -244,6 +246,9 @@ class Intake:
         self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
         record = Submission(spec, spec.user, state.accepted, now, job)
+        record.owner = owner = state.share.user(spec.user)
+        record.stored = size = spec.payload.nbytes
+        owner.stored += size
         record.watchers = self._words.alone(watcher) if watcher else ()
         if spec.parent:
             parents.tie(state, record)
@@ -264,6 +269,8 @@ class Intake:
             if blob is not None:
                 blob.uses += 1
                 blob.used_at = now
+                if not blob.user:
+                    state.count_blob(blob, record.user)
         dependencies.pin(state, record)
         because = dependencies.obstacle(state, record)
         if because is None:
@@ -405,6 +412,7 @@ class Intake:
             if because is None:
                 state.enqueue(task)
             state.notice(task, now)
+        state.weigh(record)
         self._send_reopened(client, record, again, function)
         if because is not None:
             dependencies.block(state, record, because, now)
@@ -420,6 +428,8 @@ class Intake:
             blob = self.state.blobs[code]
             blob.uses += 1
             blob.used_at = now
+            if not blob.user:
+                self.state.count_blob(blob, record.user)
 
     def _send_reopened(self, client: ConnectedClient, record: Submission, again: list[Slice], function: str) -> None:
         """Tell all watchers that these items, which they know as ended, will end once more."""

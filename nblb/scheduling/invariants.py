@@ -7,9 +7,11 @@ of the first slice that does not match. It visits the whole state, so a running 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from nblb.protocol.messages import ENDED, TaskState
 from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band, UserGroup, lead
 from nblb.scheduling.hubs import Assignment, GroupOfWorkers, Hub
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
@@ -38,6 +40,8 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
         _hub(state, hub)
     _orphans(state)
     _users(state)
+    _groups(state)
+    _stored(state)
     _turns(state)
     _blobs(state)
     _pins(state)
@@ -199,6 +203,8 @@ def _users(state: State) -> None:
         assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():
         assert user.occupied == occupied[name], f"{name} counts {user.occupied} occupied slots, has {occupied[name]}"
+        level = int(user.occupied / (user.share / state.share.unit))
+        assert user.level == level, f"{name} has level {user.level}, should have {level}"
         _line(user, queued[name])
 
 
@@ -210,28 +216,87 @@ def _line(user: UserQueue, queued: list[Slice]) -> None:
     line = list(user.tasks())
     assert len(line) == len(set(line)), f"{user.name} has a slice twice in the line: {line}"
     assert set(line) == set(queued), f"{user.name} has the line {line}, waiting slices are {queued}"
-    order = sorted(queued, key=lambda task: (-task.record.spec.priority, task.record.order, task.first))
+    order = right_order(queued, user.ages)
     assert line == order, f"{user.name} has the line {line}, the right order is {order}"
+    best = user.best(-float("inf"), float("inf"))
+    assert best is (line[0] if line else None), f"{user.name} has {best} as the next of the line {line}"
     assert user.priorities == sorted(user.levels), f"{user.name} has levels {user.priorities} and {list(user.levels)}"
+
+
+def right_order(queued: Iterable[Slice], ages: float) -> list[Slice]:
+    """Return the slices of one user in the order in which a single worker of all priorities runs them.
+
+    Of the first of each priority, the one with the highest priority comes first, where a priority is gained in each
+    1 / `ages` seconds since the acceptance.
+    """
+    levels: defaultdict[float, list[Slice]] = defaultdict(list)
+    for task in sorted(queued, key=lambda task: (task.record.order, task.first), reverse=True):
+        levels[task.record.spec.priority].append(task)
+    order = []
+    while levels:
+        best = max(levels, key=lambda level: (level - levels[level][-1].record.since * ages, level))
+        order.append(levels[best].pop())
+        if not levels[best]:
+            del levels[best]
+    return order
+
+
+def _groups(state: State) -> None:
+    share = state.share
+    for user in share.users.values():
+        name = share.of_user[user.name].group if user.name in share.of_user else ""
+        group = share.groups.get(name) if name else None
+        assert user.group is group, f"{user.name} is in {user.group}, should be in {name or 'no group'}"
+    for group in share.groups.values():
+        members = [user for user in share.users.values() if user.group is group]
+        occupied = sum(user.occupied for user in members)
+        assert group.occupied == occupied, f"{group} counts {group.occupied} occupied slots, has {occupied}"
+
+
+def _stored(state: State) -> None:
+    """Check the stored bytes of each user."""
+    stored: Counter[str] = Counter()
+    for record in state.records.values():
+        weight = record.weight()
+        assert record.stored == weight, f"{record.id} counts {record.stored} stored bytes, has {weight}"
+        stored[record.user] += weight
+    for name, user in state.share.users.items():
+        assert user.stored == stored[name], f"{name} counts {user.stored} stored bytes, has {stored[name]}"
+    uploads: Counter[str] = Counter()
+    for blob in state.blobs.values():
+        uploads[blob.user] += blob.payload.nbytes if blob.user else 0
+    for name, size in state.share.uploads.items():
+        assert size == uploads[name], f"{name} counts {size} uploaded bytes, has {uploads[name]}"
 
 
 def _turns(state: State) -> None:
     """Check that each user waiting for a band has a valid entry in its line, at the true place or before it."""
     for band in state.share.bands.values():
         band.refresh()
+        for group in state.share.groups.values():
+            members = [user for user in state.share.users.values() if user.group is group and band.admits(user.name)]
+            _entry(band, group, any(user.best(band.low, band.high) and not user.is_held for user in members))
         for user in state.share.users.values():
-            entry = band.entries.get(user)
-            best = user.best(band.low, band.high) if band.admits(user.name) else None
-            if entry is None:
-                assert best is None, f"{user.name} waits for {band}: {best}, with the entry {entry}"
-                continue
-            valid = [one for one in band.line if one is entry]
-            assert len(valid) == 1, f"{user.name} has {len(valid)} entries in the line of {band}"
-            if entry[0] < user.occupied and entry[1] <= user.usage:
-                continue  # corrected when it reaches the head
-            look = user.look(band)
-            true = (user.occupied, user.usage, look and look[1].record.number, user, best)
-            assert entry == true, f"{user.name} has the entry {entry} in {band}, should have {true}"
+            line = band if user.group is None else user.group.line(band)
+            if line is not band:
+                line.refresh()
+            _entry(
+                line, user, band.admits(user.name) and user.best(band.low, band.high) is not None and not user.is_held
+            )
+
+
+def _entry(line: Band, sharer: UserQueue | UserGroup, waits: bool) -> None:
+    """Check the entry of a user, or of a group, in a line; one with fewer workers is corrected at the head."""
+    entry = line.entries.get(sharer)
+    if entry is None:
+        assert not waits, f"{sharer.name} waits for {line}, with the entry None"
+        return
+    valid = [one for one in line.line if one is entry]
+    assert len(valid) == 1, f"{sharer.name} has {len(valid)} entries in the line of {line}"
+    if entry[0] < sharer.level and entry[1] <= sharer.usage:
+        return
+    true = sharer.turn(line)
+    assert entry == true, f"{sharer.name} has the entry {entry} in {line}, should have {true}"
 
 
 def _blobs(state: State) -> None:
@@ -258,7 +323,7 @@ def _nobody_waits_in_vain(state: State) -> None:
             if hub.suspect or group.given >= group.alive:
                 continue
             for user in state.share.users.values():
-                if not group.band.admits(user.name):
+                if user.is_held or not group.band.admits(user.name):
                     continue
                 for task in user.tasks():
                     fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
@@ -274,7 +339,7 @@ def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
         if hub.in_flight.get(held.fence) is not held:
             continue
         for user in users:
-            if user.occupied + 1 >= held.user.occupied or not group.band.admits(user.name):
+            if lead(held.user, user) <= 1 or user.is_held or not group.band.admits(user.name):
                 continue
             for task in user.tasks():
                 fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from itertools import chain, islice
 
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.fair_share import Band
+from nblb.scheduling.fair_share import Band, lead
 from nblb.scheduling.hubs import FAR, MOST_FAR_S, Assignment, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice
@@ -59,11 +59,15 @@ class Recall:
                 if runs and not placement.is_short(task, group) and placement.is_in_time(task.record, group.hub):
                     self._call_back(group, ahead, user)
 
+    def look_again(self) -> None:
+        """Recall again for users who wait already, since shares have changed."""
+        self._made_way.clear()
+
     def _call_back(self, group: GroupOfWorkers, ahead: int, user: UserQueue) -> None:
         """Recall the latest slices of a group that have not begun, except of users with as few workers as `user`."""
         latest = (held for held in reversed(group.hub.in_flight.values()) if held.group is group)
         for held in islice(latest, ahead):
-            if held.user.occupied > user.occupied + 1 and not held.recalled and not held.started_at:
+            if lead(held.user, user) > 1 and not held.recalled and not held.started_at:
                 held.recalled = True
                 self.state.stop(held, "recall")
 
@@ -157,7 +161,7 @@ class Recall:
         if estimate is None or not held.group.is_short(estimate, placement.prefetch_s):
             return True
         entry = held.group.band.first()
-        if entry is not None and entry[0] + 1 < held.user.occupied and held.group.hub.runs(entry[4].record.kind):
+        if entry is not None and lead(held.user, entry[3]) > 1 and held.group.hub.runs(entry[4].record.kind):
             return True
         return any(
             group.given < group.alive

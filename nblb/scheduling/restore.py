@@ -58,6 +58,7 @@ class Restore:
                 case AttemptFailed():
                     self._attempt_failed(entry)
                 case BlobKept(hash=name, payload=payload):
+                    self.state.drop_blob(name)
                     self.state.blobs[name] = Blob(payload, entry.name, self.now)
                 case PriorityKept(task=name, priority=priority):
                     if name in self.state.records:
@@ -78,7 +79,7 @@ class Restore:
                 case JobForgotten(job=name):
                     self._job_forgotten(name)
                 case BlobForgotten(hash=name):
-                    self.state.blobs.pop(name, None)
+                    self.state.drop_blob(name)
         self._resume()
 
     def _task_forgotten(self, name: str) -> None:
@@ -111,6 +112,7 @@ class Restore:
         self._words.share(spec)
         job = state.jobs.get(spec.job) if spec.job else None
         record = Submission(spec, spec.user, state.accepted, entry.at - state.wall_offset, job)
+        record.owner = state.share.user(spec.user)
         state.records[record.id] = record
         if job is not None:
             job.join(record)
@@ -244,6 +246,9 @@ class Restore:
             for name in record.blobs:
                 if name in state.blobs:
                     state.blobs[name].uses += 1
+                    if not state.blobs[name].user:
+                        state.count_blob(state.blobs[name], record.user)
+            state.weigh(record)
             self._count_ends(record)
             if record.unended == 0:
                 self._resume_ended(record)
@@ -259,7 +264,7 @@ class Restore:
 
     def _count_ends(self, record: Submission) -> None:
         state = self.state
-        user = state.share.user(record.user)
+        user = record.owner
         for task in record.slices:
             if task.ended is not None:
                 state.tallies.count(task, state.wall_offset)
@@ -286,7 +291,7 @@ class Restore:
         record.ended_at = min(self.now, last - state.wall_offset)
         state.expire_at(record, self._expiry(record))
         if record.done:
-            record.release_arguments()
+            state.release_arguments(record)
             if record.serves:
                 if record.spec.fresh:
                     state.cache[record.spec.cache] = record

@@ -98,6 +98,7 @@ class Retention:
     def forget(self, record: Submission, keep_job: bool = False) -> None:
         state, spec = self.state, record.spec
         del state.records[record.id]
+        record.owner.stored -= record.stored
         if keep_job:  # it is refused, and may be submitted again
             state.tallies.undo(record, state.wall_offset)
         else:
@@ -138,5 +139,5 @@ class Retention:
         for used_at, name in sorted(idle):
             if used_at >= old and spare >= 0:
                 break
-            spare += state.blobs.pop(name).payload.nbytes
+            spare += state.drop_blob(name)
             state.out.append(Record(BlobForgotten(name)))

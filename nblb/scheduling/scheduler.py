@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nblb.access.limits import Limits
 from nblb.protocol.commands import Command, Halt, NameFiles, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import AnyEntry
@@ -72,6 +73,7 @@ from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
 from nblb.scheduling.nesting.stalled import StalledGroups
 from nblb.scheduling.recall import Recall
+from nblb.scheduling.reporting import quotas
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.retention import Notices, Retention
 from nblb.scheduling.state import ConnectedClient, Policy, State
@@ -325,9 +327,19 @@ class Scheduler:
         return self.dispatch.why(record.at(first), first, now)
 
     def is_full(self, user: str) -> bool:
-        """Return whether LB_QUEING_MAXPERUSER calls of this user wait outside jobs: the JSON door refuses one more."""
-        limit, queue = self.policy.max_queued, self.state.share.users.get(user)
-        return queue is not None and 0 < limit <= queue.single
+        """Return whether as many calls of this user as may wait outside jobs: the JSON door refuses one more."""
+        return self.full_queue(user)[0] > 0
+
+    def full_queue(self, user: str) -> tuple[int, str]:
+        """Return the limit that this user's calls outside jobs have reached, and which it is; (0, "") if none."""
+        queue = self.state.share.users.get(user)
+        return (0, "") if queue is None else quotas.full_queue(self.state, queue)
+
+    def limit(self, limits: Iterable[Limits]) -> None:
+        """Replace the shares and the limits of all users and groups, from now on."""
+        self.state.share.limit(limits)
+        self.recall.look_again()
+        self.state.dispatch_due = True
 
     # ── small requests ──
 

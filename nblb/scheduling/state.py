@@ -10,6 +10,7 @@ from heapq import heappush
 
 import msgspec
 
+from nblb.access.limits import Limits
 from nblb.protocol.commands import Command, Log, Record, Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, EndKept
@@ -37,6 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_queued: int = 1000  # LB_QUEING_MAXPERUSER; 0: no bound
     max_crashes: int = 3
     halflife_s: float = 600.0
+    ageing_s: float = 300.0  # a waiting slice gains a priority in this time against its user's others; 0: never
+    limits: tuple[Limits, ...] = ()  # shares and quotas of users and groups, when it starts
     prefetch_s: float = 0.010
     heartbeat_s: float = 1.0
     suspect_s: float = 5.0
@@ -81,11 +84,12 @@ class ConnectedClient:
 class Blob:
     """A function or a constant."""
 
-    __slots__ = ("name", "payload", "used_at", "uses")
+    __slots__ = ("name", "payload", "used_at", "user", "uses")
 
     def __init__(self, payload: Payload, name: str, now: float) -> None:
         self.payload = payload
         self.name = name
+        self.user = ""  # the first user whose submission names it
         self.uses = 0  # number of submissions that name it
         self.used_at = now
 
@@ -108,7 +112,7 @@ class State:
         self.presence: dict[str, deque[tuple[float, float]]] = {}  # notebook -> (from, to) of its past kernels
         self.clients: dict[str, ConnectedClient] = {}
         self.hubs: dict[str, Hub] = {}  # by address
-        self.share = FairShare(policy.halflife_s)
+        self.share = FairShare(policy.halflife_s, policy.ageing_s, policy.limits)
         self.placement = Placement(policy.prefetch_s)
         self.tallies = Tallies(self.share)
         self.observations = Observations()
@@ -137,6 +141,22 @@ class State:
         self.notice_at: float | None = None
         self._closing: deque[tuple[Submission, Slice | None]] = deque()
         self._closing_now = False
+
+    # ── blobs ──
+
+    def count_blob(self, blob: Blob, user: str) -> None:
+        """Count the bytes of a blob for the first user who needs it."""
+        blob.user = user
+        self.share.uploads[user] += blob.payload.nbytes
+
+    def drop_blob(self, name: str) -> int:
+        """Drop a blob; return its size in bytes."""
+        blob = self.blobs.pop(name, None)
+        if blob is None:
+            return 0
+        if blob.user:
+            self.share.uploads[blob.user] -= blob.payload.nbytes
+        return blob.payload.nbytes
 
     # ── sending ──
 
@@ -172,7 +192,7 @@ class State:
 
     def enqueue(self, task: Slice) -> None:
         """Add a QUEUED slice to its user's line."""
-        user = self.share.user(task.record.user)
+        user = task.record.owner
         if user.add(task):
             self.share.line_changed(user, task.record.spec.priority)
         self.dispatch_due = True
@@ -182,7 +202,7 @@ class State:
         if task in self.withheld:
             del self.withheld[task]
             return
-        user = self.share.user(task.record.user)
+        user = task.record.owner
         user.cancelled(task)
         self.share.line_changed(user, task.record.spec.priority)
 
@@ -229,6 +249,12 @@ class State:
     def finish(self, tasks: list[Slice], ended: TaskEnded, now: float, keep: bool = True) -> None:
         """Set the end of slices that have just moved to an ended state; journal it and send it to watchers."""
         record = tasks[0].record
+        if tasks[0].ended is not None:  # a result is cancelled, or lost
+            self.replace_end(tasks, ended)
+        elif ended.payload is not None:
+            size = ended.payload.nbytes
+            record.stored += size
+            record.owner.stored += size
         for task in tasks:
             task.ended = ended
             task.held = task.orphan = None
@@ -249,6 +275,18 @@ class State:
             self._closing.append((record, None))
         if self._closing:
             self._close(now)
+
+    def replace_end(self, tasks: list[Slice], ended: TaskEnded | None) -> None:
+        """Give slices another end, or none, and count the bytes of their submission again."""
+        for task in tasks:
+            task.ended = ended
+        self.weigh(tasks[0].record)
+
+    def weigh(self, record: Submission) -> None:
+        """Count the bytes that are stored for a submission again."""
+        size = record.weight()
+        record.owner.stored += size - record.stored
+        record.stored = size
 
     def _close(self, now: float) -> None:
         """Process the consequences of ends in a loop, since a chain of dependents may be long."""
@@ -272,6 +310,9 @@ class State:
                 if record.done:
                     if record.spec.payload.parts is not None:
                         self.out.append(Record(ArgumentsSpent(record.id)))
+                    size = record.spec.payload.nbytes  # as release_arguments does: a call for each task costs time
+                    record.stored -= size
+                    record.owner.stored -= size
                     record.release_arguments()
                 if record.spec.depends:
                     dependencies.unpin(self, record)
@@ -314,6 +355,13 @@ class State:
         )
         self.finish([task], ended, now, keep=old is not TaskState.CANCELLING)  # else journaled when it was cancelled
 
+    def release_arguments(self, record: Submission) -> None:
+        """Drop the arguments of a submission that is done."""
+        size = record.spec.payload.nbytes
+        record.release_arguments()
+        record.stored -= size
+        record.owner.stored -= size
+
     def expire_at(self, record: Submission, at: float) -> None:
         record.expires = at
         heappush(self.expiring, (at, record.number, record))
@@ -342,7 +390,7 @@ class State:
             task.held = held
         held.group.hub.in_flight[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
-        held.user.occupied += 1
+        held.user.occupy(1)
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> float:
         """Remove an attempt that its group no longer has; `duration_s` is the time that is not charged yet.
@@ -357,7 +405,7 @@ class State:
             waits.leave_wait(self, held, now)
         else:
             held.group.work_changed(-1, -held.estimate_s)
-            held.user.occupied -= 1
+            held.user.occupy(-1)
         if held.waited_s:
             duration_s = held.without_waits(duration_s)
         worker = hub.workers.get(held.worker)
@@ -366,6 +414,8 @@ class State:
             worker.used_s += duration_s
             if worker.held is held:
                 worker.held, worker.since = None, now
+        if held.record.children and held.user.is_special:
+            self.share.count_all(held.user)
         if duration_s > 0.0:
             self.share.charge(held.user, duration_s, now)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -13,6 +13,9 @@ from msgspec.structs import force_setattr
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling.slice import Slice, narrowed
+
+if TYPE_CHECKING:
+    from nblb.scheduling.backlog import UserQueue
 
 DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
@@ -52,9 +55,12 @@ class Submission:
         "needed_items",
         "number",
         "order",
+        "owner",
         "pins",
+        "since",
         "slices",
         "spec",
+        "stored",
         "turned",
         "unended",
         "untied",
@@ -62,10 +68,13 @@ class Submission:
         "watchers",
     )
 
+    owner: UserQueue  # set when the scheduler takes it
+
     def __init__(self, spec: SubmitTask, user: str, number: int, now: float, job: SubmittedJob | None) -> None:
         self.id = spec.task
         self.spec = spec
         self.user = user
+        self.stored = 0  # bytes of its arguments and results, as its owner counts them
         self.number = number  # order of acceptance
         self.order = number  # place in its user's line; deeper nested ones come first (nesting/parents.py)
         self.depth = 0  # depth of nesting
@@ -77,6 +86,7 @@ class Submission:
         self.kind = _kind(spec.python, name, spec.numpy)  # equal: the same hubs can run them
         self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must have
         self.accepted_at = now
+        self.since = now  # from when on its priority ages: of a nested one, that of the outermost task
         self.ended_at = 0.0
         self.closed = False  # every item has ended, and the end is being processed or done
         self.expires = 0.0  # 0: not before it has ended
@@ -220,6 +230,11 @@ class Submission:
         """Set the priority of all that has not begun."""
         self.earlier_priorities = (*self.earlier_priorities[-7:], self.spec.priority)
         self.spec = msgspec.structs.replace(self.spec, priority=priority)
+
+    def weight(self) -> int:
+        """Return the bytes of its arguments and results."""
+        ends = {id(task.ended): task.ended for task in self.slices if task.ended is not None}
+        return self.spec.payload.nbytes + sum(each.payload.nbytes for each in ends.values() if each.payload is not None)
 
     def release_arguments(self) -> None:
         """Drop the arguments, since every item has its result and nothing will run again."""

@@ -73,7 +73,7 @@ class Unreadable:
             state.send(address, BlobMissing(hash=message.hash))
         blob = state.blobs.get(message.hash)
         if blob is not None:
-            del state.blobs[message.hash]
+            state.drop_blob(message.hash)
             state.log("error", f"LB - {blob.name or message.hash} IS LOST : {reason}; submit tasks with it again")
             return
         record, _ = state.needed(message.hash)

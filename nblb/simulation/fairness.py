@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
 from nblb.protocol.messages import ResumeTask, RunTask, TaskState
+from nblb.scheduling.fair_share import lead
 from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.recall import MOST_AT_ONCE
@@ -22,6 +23,7 @@ from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Kind, Submission
 from nblb.simulation.simulator import Violation
+from nblb.simulation.standing import Standing
 
 if TYPE_CHECKING:
     from nblb.simulation.simulated_hub import SimulatedHub
@@ -33,7 +35,7 @@ HAND_BACK_S = 0.5  # a running slice of several calls may go on for so long unti
 RECALL_S = 0.1  # work ahead may stay for so long after a user with fewer workers begins to wait
 
 
-def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
+def check_turns(scheduler: Scheduler, commands: Sequence[Command], standing: Standing) -> None:
     """Checks the assignments of a turn, going backwards from the state after it."""
     runs = [c.message for c in commands if type(c) is Send and isinstance(c.message, (RunTask, ResumeTask))]
     if not runs:
@@ -53,8 +55,7 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
     for record in state.records.values():
         for task in record.slices:
             if task.state is TaskState.QUEUED and task not in state.withheld:
-                # the first of its submission, and submissions are in the order of acceptance
-                waiting.setdefault((record.user, record.spec.priority, record.kind), task)
+                _note(waiting, task)  # the first of its submission; a nested one goes before older ones
                 break
     for run in reversed(runs):
         given = held_now.get((run.task, run.first, run.attempt))
@@ -65,11 +66,12 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command]) -> None:
         in_group[given.group] -= 1
         ahead, goes_on = in_group[given.group] >= given.group.alive, type(run) is ResumeTask
         if not (goes_on and given.unasked):  # one that has lent its slot unasked continues at once, even if others wait
-            _check(given, occupied, waiting, ahead, goes_on)
+            _check_limit(scheduler, given, occupied, standing)
+            _check(given, occupied, waiting, ahead, goes_on, standing)
             if not ahead:
-                _check_resumable(scheduler, given, occupied, resumable)
+                _check_resumable(scheduler, given, occupied, resumable, standing)
             elif not goes_on:
-                _check_equals(scheduler, given, occupied, waiting)
+                _check_equals(scheduler, given, occupied, waiting, standing)
         if goes_on:
             resumable.append(given)
         else:
@@ -83,8 +85,25 @@ def _note(waiting: dict[Alike, Slice], task: Slice) -> None:
     waiting[alike] = min(task, waiting.get(alike, task))
 
 
+def _check_limit(scheduler: Scheduler, given: Assignment, occupied: Counter[str], standing: Standing) -> None:
+    """Checks that no limit on occupied workers is exceeded; tasks with open nested ones may have ceased to count."""
+    user, group = given.record.user, standing.group(given.record.user)
+    excused = sum(
+        bool(held.record.children) and (held.record.user == user or standing.group(held.record.user) == (group or None))
+        for hub in scheduler.state.hubs.values()
+        for held in hub.in_flight.values()
+        if not held.wait
+    )
+    if standing.is_held(occupied, user, excused):
+        raise Violation("quota", f"{given.record.id} of {user} goes to a hub, and {dict(occupied)} occupy workers")
+
+
 def _check_resumable(
-    scheduler: Scheduler, given: Assignment, occupied: Counter[str], resumable: Sequence[Assignment]
+    scheduler: Scheduler,
+    given: Assignment,
+    occupied: Counter[str],
+    resumable: Sequence[Assignment],
+    standing: Standing,
 ) -> None:
     """Checks that a worker whose wait is over goes on before its group begins a slice of a user with more workers."""
     user, priority = given.record.user, given.record.spec.priority
@@ -92,7 +111,9 @@ def _check_resumable(
         return
     for held in resumable:
         other = held.record.user
-        if held.group is given.group and occupied[other] < occupied[user]:
+        if standing.is_held(occupied, other):
+            continue
+        if held.group is given.group and standing.lead(occupied, user, other) > 0:
             raise Violation(
                 "I6",
                 f"{given.record.id} of {user} ({occupied[user]} workers) goes before {held.fence} of {other} "
@@ -101,18 +122,23 @@ def _check_resumable(
 
 
 def _check(
-    given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice], ahead: bool, goes_on: bool
+    given: Assignment,
+    occupied: Counter[str],
+    waiting: Mapping[Alike, Slice],
+    ahead: bool,
+    goes_on: bool,
+    standing: Standing,
 ) -> None:
-    user, priority, group = given.record.user, given.record.spec.priority, given.group
+    user, group = given.record.user, given.group
     where = f"{'ahead ' * ahead}to {group.hub.name}"
+    if not goes_on:
+        _check_order(given, waiting, where, standing)
     for (other, wanted, kind), task in waiting.items():
         if not (group.band.takes(wanted) and group.band.admits(other) and group.hub.runs(kind)):
             continue
-        if other == user:
-            if wanted > priority and not goes_on:
-                more_urgent = f"{task!r} of the same user, which is more urgent"
-                raise Violation("I6", f"{given.record.id} goes {where} before {more_urgent}")
-        elif occupied[other] < occupied[user]:
+        if other == user or standing.is_held(occupied, other):
+            continue
+        if standing.lead(occupied, user, other) > 0:
             raise Violation(
                 "I6",
                 f"{given.record.id} of {user} ({occupied[user]} workers) goes {where} before {task!r} "
@@ -120,18 +146,41 @@ def _check(
             )
 
 
+def _check_order(given: Assignment, waiting: Mapping[Alike, Slice], where: str, standing: Standing) -> None:
+    """Checks that of a user's tasks the most urgent goes first, where all have gained urgency by waiting."""
+    group, record = given.group, given.record
+    heads: dict[float, Slice] = {}
+    for (user, wanted, _), task in waiting.items():
+        if user == record.user:
+            heads[wanted] = min(task, heads.get(wanted, task))
+    for wanted, task in heads.items():
+        if wanted == record.spec.priority or task.record.depth or record.depth:
+            continue
+        if not group.band.takes(wanted) or not group.hub.runs(task.record.kind):
+            continue
+        if standing.rank(task) > standing.rank(given.tasks[0]) + 1e-6:
+            more_urgent = f"{task!r} of the same user, which is more urgent or has waited for long"
+            raise Violation("I6", f"{record.id} goes {where} before {more_urgent}")
+
+
 def _check_equals(
-    scheduler: Scheduler, given: Assignment, occupied: Counter[str], waiting: Mapping[Alike, Slice]
+    scheduler: Scheduler,
+    given: Assignment,
+    occupied: Counter[str],
+    waiting: Mapping[Alike, Slice],
+    standing: Standing,
 ) -> None:
-    """Checks that no slice is sent ahead of a user with as few workers whose next task needs a free worker."""
+    """Checks that no slice is sent ahead of a user at the same level whose next task needs a free worker."""
     user, group, state = given.record.user, given.group, scheduler.state
     in_flight = (held for hub in state.hubs.values() for held in hub.in_flight.values())
     running = {held.record.spec.function for held in in_flight if held.started_at}  # their estimates may have risen
     for other in {other for other, *_ in waiting if group.band.admits(other)} - {user}:
         theirs = [task for (who, wanted, _), task in waiting.items() if who == other and group.band.takes(wanted)]
-        task = min(theirs, key=lambda task: (-task.record.spec.priority, task), default=None)
-        if task is None or occupied[other] != occupied[user] or task.record.spec.function in running:
+        task = min(theirs, key=lambda task: (-standing.rank(task), task), default=None)
+        if task is None or standing.lead(occupied, other, user) or task.record.spec.function in running:
             continue
+        if standing.is_held(occupied, other) or standing.group(other) not in ("", standing.group(user)):
+            continue  # of another group it may be another user's turn
         if group.hub.runs(task.record.kind) and not state.placement.is_short(task, group):
             text = (
                 f"{given.record.id} of {user} goes ahead to {group.hub.name} before {task!r} of {other}, which is too"
@@ -146,7 +195,9 @@ class Shares:
     that began, one more call on each worker, and the other's recent lead (ties go to the user with the least use).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing, slack_s: float = 0.0) -> None:
+        self.standing = standing
+        self.late_s = LATE_S + slack_s  # the way to a hub and back
         self.used: defaultdict[str, float] = defaultdict(float)
         self.longest_s = 0.0  # of the longest slice so far
         self.compared_s = 0.0  # the longest time over which two users were compared
@@ -164,18 +215,33 @@ class Shares:
             if worker.run is not None:
                 self.used[worker.run.user] += now - worker.began_at
                 self.longest_s = max(self.longest_s, now - worker.began_at)
-        waiting = sorted(user.name for user in scheduler.state.share.users.values() if user.waiting)
+        users = scheduler.state.share.users.values()
+        waiting = sorted({self._sharer(user.name) for user in users if user.waiting and not user.is_held})
         pairs = [(one, other) for n, one in enumerate(waiting) for other in waiting[n + 1 :]]
         self._since = {pair: self._since.get(pair) or (now, self._lead(pair)) for pair in pairs}
         for pair, (since, before) in self._since.items():
             self.compared_s = max(self.compared_s, now - since)
             more = abs(self._lead(pair) - before)
-            bound = abs(before) + 2.0 * len(workers) * (self.longest_s + LATE_S)
+            bound = abs(before) + 2.0 * len(workers) * (self.longest_s + self.late_s) / min(map(self._share, pair))
             if more > bound:
-                raise Violation("I6", f"of {pair} one has had {more:.2f} s of workers more in {now - since:.2f} s")
+                text = f"of {pair} one has had {more:.2f} s of workers for its share more in {now - since:.2f} s"
+                raise Violation("I6", text)
 
     def _lead(self, pair: tuple[str, str]) -> float:
-        return self.used[pair[0]] - self.used[pair[1]]
+        one, other = (self._used(each) / self._share(each) for each in pair)
+        return one - other
+
+    def _sharer(self, user: str) -> str:
+        """The user, or the group of the user with a mark that no name has."""
+        group = self.standing.group(user)
+        return f"\n{group}" if group else user
+
+    def _share(self, sharer: str) -> float:
+        own = self.standing.of_group(sharer[1:]) if sharer.startswith("\n") else self.standing.of(sharer)
+        return own.share
+
+    def _used(self, sharer: str) -> float:
+        return sum(seconds for user, seconds in self.used.items() if self._sharer(user) == sharer)
 
 
 class StartDelays:
@@ -186,7 +252,9 @@ class StartDelays:
     of several calls may begin another one within this time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing, slack_s: float = 0.0) -> None:
+        self.standing = standing
+        self.slack_s = slack_s  # what slow connections add
         self.longest_s = 0.0  # the longest wait of a user with fewer workers
         self._with_more: dict[tuple[str, str, str, int], float] = {}  # (waiting, with more, hub, group) -> since when
         self._waiting: dict[tuple[str, str, int], float] = {}  # (user, hub, group that could take it) -> since when
@@ -195,6 +263,10 @@ class StartDelays:
         self._first: dict[str, tuple[int, int, str]] = {}  # user -> the slice for which the user waits
         self._left: dict[str, float] = {}  # user -> since when work ahead stays that the user waits behind
         self._latest: dict[str, float] = {}  # user -> when the latest slice of the user began
+
+    def begin_again(self) -> None:
+        """Count all waits from the next turn on, since shares or limits have changed."""
+        self._with_more, self._waiting, self._left = {}, {}, {}
 
     def look(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
@@ -211,14 +283,14 @@ class StartDelays:
             for group in hub.groups if not hub.suspect else ():
                 if not group.alive:
                     continue
-                queued = _in_line(scheduler, group)
+                queued = [user for user in _in_line(scheduler, group) if not self.standing.is_held(occupied, user)]
                 sent = [held.record for held in ahead if _takes(group, held.record)]
                 for user in dict.fromkeys((*queued, *(record.user for record in sent if hub.runs(record.kind)))):
                     place = user, hub.id, group.number
                     self._waiting[place] = waiting.get(place, now)
                 for user in queued:
                     for other in occupied:
-                        if occupied[other] > occupied[user] + 1:
+                        if self.standing.lead(occupied, other, user) > 1:
                             key = user, other, hub.id, group.number
                             self._with_more[key] = with_more.get(key, now)
 
@@ -237,7 +309,7 @@ class StartDelays:
                     continue
                 latest = [held for held in group.hub.in_flight.values() if held.group is group][-ahead:]
                 left = [held for held in latest if not (held.recalled or held.started_at)]
-                if group.hub.runs(task.record.kind) and any(held.user.occupied > user.occupied + 1 for held in left):
+                if group.hub.runs(task.record.kind) and any(lead(held.user, user) > 1 for held in left):
                     since = self._left[user.name] = left_before.get(user.name, now)
                     if now - since > RECALL_S:
                         raise Violation("I6", f"{left} wait ahead of {task!r} of {user.name}, who has fewer workers")
@@ -252,19 +324,23 @@ class StartDelays:
         elif not run.split:  # it cannot be cut, so it counts as one call
             return
         for (user, other, where, group), since in self._with_more.items():
-            if (other, where, group) == (run.user, hub, run.group) and now > max(since, given) + ON_THE_WAY_S:
+            if (other, where, group) == (run.user, hub, run.group) and now > max(
+                since, given
+            ) + ON_THE_WAY_S + self.slack_s:
                 text = f"{words} {user}, who has fewer slices at hubs, waits since {now - since:.3f} s"
                 raise Violation("I6", text)
         running = Counter(worker.run.user for one in hubs for worker in one.pool.workers.values() if worker.run)
-        most = running[run.user] - (1 if goes_on else 2)
+        most = 1 if goes_on else 2
         for (user, where, group), since in self._waiting.items():
-            if user == run.user or (where, group) != (hub, run.group) or running[user] > most:
+            if user == run.user or (where, group) != (hub, run.group):
+                continue
+            if self.standing.lead(running, run.user, user) < most:
                 continue
             before = self._begun.get(fence, now) if goes_on else given
             ended = max(one.pool.ended_at.get(user, 0.0) for one in hubs)  # until then the user had as many
             waited = now - max(since, self._latest.get(user, 0.0), before, ended)
             self.longest_s = max(self.longest_s, waited)
-            if waited > (HAND_BACK_S if goes_on else ON_THE_WAY_S):
+            if waited > (HAND_BACK_S if goes_on else ON_THE_WAY_S) + self.slack_s:
                 text = f"{words} {user} waits since {now - since:.3f} s; they run {running[user]}:{running[run.user]}"
                 raise Violation("I6", text)
         if not goes_on:

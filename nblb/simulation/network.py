@@ -7,12 +7,16 @@ reorder single messages. Messages sent while a party is cut off wait in its sock
 
 from __future__ import annotations
 
+from random import Random
 from typing import Protocol
 
 import msgspec
 
 from nblb.protocol.messages import Message, WorkerDied
 from nblb.simulation.simulator import Simulator
+
+DISTANCES_S = (0.0, 0.0, 0.01, 0.05, 0.2)  # one way to a party: this room, this country, another continent
+JITTER = 0.5  # of the distance
 
 
 class Weather(msgspec.Struct, frozen=True):
@@ -51,7 +55,7 @@ class CoreEnd(Protocol):
 class Link:
     """One party's connection to the core."""
 
-    __slots__ = ("address", "answered", "cut_in", "cut_out", "ends_at", "number", "party", "stalled", "up")
+    __slots__ = ("address", "answered", "cut_in", "cut_out", "ends_at", "far_s", "number", "party", "stalled", "up")
 
     def __init__(self, address: str, party: End) -> None:
         self.address = address
@@ -60,6 +64,7 @@ class Link:
         self.up = False
         self.answered = False  # the core has sent something on this connection
         self.cut_in = self.cut_out = False  # party to core, core to party
+        self.far_s = 0.0  # what the distance of the party adds to each way
         self.ends_at = [0.0, 0.0]  # when the last message of each direction arrives
         self.stalled: list[tuple[bool, Message]] = []  # sent during a cut, or before there was a connection
 
@@ -74,12 +79,15 @@ class Network:
         self.links: dict[str, Link] = {}
         self.lost = 0
         self.miscounted: set[str] = set()  # hubs of which the core was not told that a worker has ended
+        self.far: Random | None = None  # draws the distance of each party, in histories with distant ones
 
     # ── connections ──
 
     def dial(self, address: str, party: End) -> None:
         """Connects the party, and reconnects it from now on."""
         self.links[address] = Link(address, party)
+        if self.far is not None:
+            self.links[address].far_s = self.far.choice(DISTANCES_S)
         self._connect_soon(self.links[address])
 
     def hang_up(self, address: str, orderly: bool = False) -> None:
@@ -201,6 +209,8 @@ class Network:
             return
         chance = simulator.random.random
         delay = weather.delay_s + chance() * weather.jitter_s
+        if self.far is not None and link.far_s:
+            delay += link.far_s * (1.0 + JITTER * self.far.random())
         if weather is not CALM:
             if simulator.chance(weather.drop):
                 self.lost += 1

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nblb.broker.dead_hubs import LOOK_S
-from nblb.protocol.commands import Command, Steer
-from nblb.protocol.journal_entries import AnyEntry
+from nblb.protocol.commands import Command, Record, Send, Steer
+from nblb.protocol.journal_entries import AnyEntry, TaskKept
 from nblb.protocol.messages import (
     Answer,
     CancelAnswer,
@@ -37,6 +37,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling import invariants
 from nblb.scheduling.scheduler import Scheduler
+from nblb.scheduling.submission import Submission
 from nblb.simulation.fairness import Shares, StartDelays, check_turns
 from nblb.simulation.replay_check import differences
 from nblb.simulation.simulated_client import SimulatedClient
@@ -44,6 +45,7 @@ from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulated_pool import SimulatedWorker
 from nblb.simulation.simulator import Simulator, Violation
+from nblb.simulation.standing import Standing
 from nblb.simulation.submission_log import Kept, SubmissionLog
 from nblb.simulation.told_check import told_wrong
 from nblb.simulation.workload import NAMED, Conduct
@@ -83,6 +85,8 @@ class Referee:
         self.worker_kills = 0
         self.orderly = orderly  # the network neither reorders nor repeats messages, as the real transport
         self.withdrawn = False  # a hub has withdrawn its functions by name
+        self.standing = Standing()  # shares and limits of the users
+        self.slack_s = 0.0  # what slow connections add
         self.shares: Shares | None = None
         self.waits: StartDelays | None = None
         self.hubs: list[SimulatedHub] = []  # the present incarnations
@@ -236,11 +240,37 @@ class Referee:
                 kept.cancelled.update(item for item in kept.open_items if first <= item < first + items)
 
     def decided(self, scheduler: Scheduler, commands: Sequence[Command]) -> None:
-        check_turns(scheduler, commands)
+        check_turns(scheduler, commands, self.standing)
+        self._check_bytes(scheduler, commands)
         if self.shares is not None:
             self.shares.look(scheduler, self.hubs, self.simulator.now)
         if self.waits is not None:
             self.waits.look(scheduler, self.simulator.now)
+
+    def _check_bytes(self, scheduler: Scheduler, commands: Sequence[Command]) -> None:
+        """Checks that nothing was accepted beyond a limit of stored bytes, and nothing refused without one.
+
+        The sum is without results of this turn, which may have come after the acceptance.
+        """
+        kept = [c.entry.spec.user for c in commands if type(c) is Record and type(c.entry) is TaskKept]
+        for user in dict.fromkeys(kept):
+            for limits, users in self.standing.most_bytes(user):
+                stored = sum(
+                    _weight_before(record, scheduler.state.wall(self._now()) - 1e-6)
+                    for record in scheduler.state.records.values()
+                    if record.user in users
+                )
+                if stored > limits.max_bytes:
+                    raise Violation("quota", f"{stored} bytes of {limits.whose} are stored, of {limits.max_bytes}")
+        for command in commands:
+            if type(command) is Send and type(command.message) is TaskRejected:
+                refused = self.submissions.get(command.message.task)
+                limited = refused is None or self.standing.most_bytes(refused.client.user)
+                if command.message.kind == "QuotaExceeded" and not limited:
+                    raise Violation("quota", f"{command.message} is said of a user without a limit")
+
+    def _now(self) -> float:
+        return self.core.clock() if self.core is not None else 0.0
 
     def settled_down(self, scheduler: Scheduler) -> None:
         """Checks after a committed turn that the disk and the core's memory agree."""
@@ -262,7 +292,7 @@ class Referee:
             for fence, held in hub.in_flight.items():
                 if fence in runs and held.wait and held not in scheduler.state.resumable and not held.record.children:
                     self._lent[fence] = before.get(fence, now)
-                    if now > self._lent[fence] + LENT_S and self.orderly:
+                    if now > self._lent[fence] + LENT_S + self.slack_s and self.orderly:
                         text = f"{fence} counts as waiting, and the tasks that it waited for are over"
                         raise Violation("slots", f"{text} since {now - self._lent[fence]:.2f} s")
 
@@ -453,6 +483,13 @@ def came_to_nothing(parent: Kept, spec: SubmitTask) -> bool:
     if parent.attempts[item] != attempt or (item, attempt) in parent.failed:
         return True
     return parent.states[item] not in (None, TaskState.DONE)
+
+
+def _weight_before(record: Submission, wall: float) -> int:
+    """The bytes of a submission's arguments, and of its results that ended before this time."""
+    ends = {id(task.ended): task.ended for task in record.slices if task.ended is not None}
+    results = (end.payload for end in ends.values() if end.ended_at < wall)
+    return record.spec.payload.nbytes + sum(payload.nbytes for payload in results if payload is not None)
 
 
 def _same_end(end: object, message: TaskEnded) -> bool:

@@ -35,6 +35,7 @@ def differences(
     """
     twin = make(live.policy)
     twin.wall_offset = live.wall_offset
+    twin.limit(live.state.share.limits)
     twin.restore(entries, now)
     ours, theirs = live.state, twin.state
     for kind in ("records", "jobs", "blobs", "published"):

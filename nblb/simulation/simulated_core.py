@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from nblb.access.limits import Limits
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.outgoing import Outgoing
@@ -112,6 +113,14 @@ class SimulatedCore:
         self.witness.restarted(scheduler)
         self.network.listen(self)
         self._plan_turn()
+
+    def limit(self, limits: tuple[Limits, ...]) -> None:
+        """Replaces the shares and limits, which also the next process reads."""
+        self.policy = msgspec.structs.replace(self.policy, limits=limits)
+        if self.scheduler is not None:
+            self.simulator.note("core", f"limits are {limits}")
+            self.scheduler.limit(limits)
+            self._plan_turn()
 
     def crash(self, back_in: float | None = None) -> None:
         """Kills the process; it starts again after `back_in` seconds, or after a random time."""

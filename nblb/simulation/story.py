@@ -11,6 +11,7 @@ from random import Random
 
 import msgspec
 
+from nblb.access.limits import Limits
 from nblb.hub.slots.slots import SlotSettings
 from nblb.protocol.messages import Group
 from nblb.scheduling.slice import InvalidTransition
@@ -19,12 +20,13 @@ from nblb.simulation import faults
 from nblb.simulation.disk import Disk
 from nblb.simulation.fairness import Shares, StartDelays
 from nblb.simulation.final_checks import check_all, unresolved
-from nblb.simulation.network import CALM, Network, Weather
+from nblb.simulation.network import CALM, DISTANCES_S, JITTER, Network, Weather
 from nblb.simulation.referee import Referee
 from nblb.simulation.simulated_client import Observer, SimulatedClient
 from nblb.simulation.simulated_core import SimulatedCore
 from nblb.simulation.simulated_hub import SimulatedHub
 from nblb.simulation.simulator import MAX_EVENTS, Simulator, Violation
+from nblb.simulation.standing import AGEING_S, Standing, change_limits, draw_limits
 from nblb.simulation.workload import CONSTANT, FUNCTIONS, LENGTHS, Act, Draw, blob, nest
 
 STORM_S = 12.0
@@ -34,6 +36,7 @@ LONGEST_S = 40_000.0  # the same where calls take hours
 LOOK_EVERY_S = 0.5
 OWNED = 0.15  # share of the further hubs that run tasks of one user only
 NESTED = 0.3  # share of the histories with tasks that submit tasks
+PEOPLE = 0.3  # share of the histories whose users have shares, groups and limits
 SILENT = 0.15  # share of their waits that send no WaitBegan
 FEW_WAITS = 2  # with no more stand-ins, a silent wait may never end
 MOST_WAITS = (200, 200, 200, 2, 0)
@@ -83,6 +86,8 @@ class History:
     KINDS = 0.0, 1.0  # range from which `kind` is drawn
     nested_share = NESTED
     silent_share = SILENT
+    people_share = PEOPLE
+    far_share = 0.4  # share of these with distant parties
     weathers: tuple[Weather, ...] = WEATHERS
     mixes: tuple[faults.Mix, ...] = MIXES
     durabilities = ("process", "process", "process", "full", "full", "none")
@@ -114,13 +119,11 @@ class History:
         plan = draw.plan
         self.plan = plan
         self.settings = self._nest(seed)
+        self._draw_people(seed)
         self.draw_more(random)
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(self.weathers)
         self.network = Network(self.simulator, weather)
-        mirror = 0.002 if self.mixed else 0.02
-        self.referee = Referee(self.simulator, plan.conduct, mirror, not weather.repeat and not weather.reorder)
-        self.referee.shares = Shares() if self.crowded else None
-        self.referee.waits = StartDelays() if self.calm and not self.nested else None
+        self.referee = self._make_referee(weather)
         self.referee.hubs = self.hubs = []
         self.disk = Disk(self.simulator)
         if not (self.calm or self.gentle):
@@ -154,6 +157,39 @@ class History:
         most_waits = nesting.choice(MOST_WAITS)
         return SlotSettings(heartbeat_s=1.0, suspect_s=2.5, lease_s=5.0, grace_s=0.4, most_waits=most_waits)
 
+    def _make_referee(self, weather: Weather) -> Referee:
+        """Makes the referee, and in some histories with shares and limits puts the parties far from the core."""
+        slack_s = 0.0
+        if self.limits and self._people.random() < self.far_share:
+            self.network.far = Random(f"far {self.simulator.seed}")
+            slack_s = 4.0 * (1.0 + JITTER) * max(DISTANCES_S)
+        mirror = 0.002 if self.mixed else 0.02
+        referee = Referee(self.simulator, self.plan.conduct, mirror, not weather.repeat and not weather.reorder)
+        referee.standing, referee.slack_s = self.standing, slack_s
+        referee.shares = Shares(self.standing, slack_s) if self.crowded else None
+        referee.waits = StartDelays(self.standing, slack_s) if self.calm and not self.nested else None
+        return referee
+
+    def _draw_people(self, seed: int) -> None:
+        """Gives some histories users with shares, groups and limits, and priorities that age within seconds."""
+        people = self._people = Random(f"people {seed}")  # a separate generator: other histories stay the same
+        self.ageing_s = Policy().ageing_s
+        self.limits: tuple[Limits, ...] = ()
+        if people.random() < self.people_share:
+            if people.random() < 0.7:
+                self.plan.users[:] = [f"user{n}" for n in range(len(self.plan.users))]
+            self.ageing_s = people.choice(AGEING_S)
+            self.limits = draw_limits(people, self.plan.users, self.crowded)
+        self.standing = Standing(self.limits, self.ageing_s)
+
+    def _change_people(self) -> None:
+        """Changes a share or a limit, as `nblb users set` does."""
+        self.limits = change_limits(self._people, self.limits)
+        self.standing.limit(self.limits)
+        self.core.limit(self.limits)
+        if self.referee.waits is not None:
+            self.referee.waits.begin_again()
+
     def _policy(self) -> Policy:
         return Policy(
             max_queued=self.simulator.random.choice((1, 3, 6, 6) if self.flooded else (1000, 1000, 1000, 6)),
@@ -166,6 +202,8 @@ class History:
             notice_s=0.2,
             client_silence_s=8.0,
             core="sim",
+            ageing_s=self.ageing_s,
+            limits=self.limits,
         )
 
     def _draw_groups(self, place: int) -> list[Group]:
@@ -267,6 +305,9 @@ class History:
                 mix = msgspec.structs.replace(mix, mute_hub=3)
             faults.plan(self, mix, STORM_S)
         self.add_faults()
+        if self.limits and not self.crowded:
+            for _ in range(self._people.randrange(3)):
+                simulator.at(self._people.random() * STORM_S, self._change_people)
         simulator.run(STORM_S)
         faults.heal(self)
         mended, left = simulator.now, unresolved(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from nblb.protocol.messages import TaskState
+from nblb.scheduling.invariants import right_order
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 
@@ -24,19 +25,21 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
     admitting = [g for hub in there for g in hub.groups if g.alive and g.band.admits(record.user)]
     groups = [g for g in admitting if g.band.takes(record.spec.priority)]
     found = _place.search(text)
+    if record.owner.is_held and groups and not (task in state.withheld or scheduler.dispatch.held):
+        return "" if "max-running" in text else f"why() of {task!r} is {text!r}, and a limit holds it back"
     if task in state.withheld or scheduler.dispatch.held or not groups:
         return f"why() of {task!r} is {text!r}, and no worker takes it now" if found else ""
     if found is None:
         return f"why() of {task!r} is {text!r}, and workers of {groups[0].hub.name} take it"
-    front, mine = item - task.first, (-record.spec.priority, record.order, task.first)
-    for other in state.records.values():
-        if other.user != record.user or not any(g.band.takes(other.spec.priority) for g in groups):
-            continue
-        if not any(g.hub.runs(other.kind) for g in groups):
-            continue
-        for one in other.slices:
-            if one.state is TaskState.QUEUED and one not in state.withheld:
-                front += one.items if (-other.spec.priority, other.order, one.first) < mine else 0
+    front = item - task.first
+    own = [other for other in state.records.values() if other.user == record.user]
+    queued = [one for other in own for one in other.slices if one.state is TaskState.QUEUED]
+    for one in right_order([one for one in queued if one not in state.withheld], state.share.ages):
+        if one is task:
+            break
+        takes = any(g.band.takes(one.record.spec.priority) for g in groups)
+        if takes and any(g.hub.runs(one.record.kind) for g in groups):
+            front += one.items
     place, workers = (int(number.replace(",", "")) for number in found.groups())
     if place != front + 1 or workers != sum(group.alive for group in groups):
         return f"why() of {task!r}[{item}] is {text!r}, and it is number {front + 1}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import FEW_LEVELS, UserQueue
 from nblb.scheduling.fair_share import FairShare
+from nblb.scheduling.invariants import right_order
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission
 
@@ -138,3 +141,73 @@ def test_with_a_priority_for_each_task_the_next_stands_for_all(user: UserQueue) 
     best = user.best(0, 1000)
     assert best is not None
     assert look(user, 0, 1000) == (best.id, best.id)
+
+
+# ── ageing ──
+
+
+def aged(number: int, priority: float, at: float, python: tuple[int, int] = (0, 0)) -> Slice:
+    one = task(number, priority, python=python)
+    one.record.since = at
+    return one
+
+
+def test_a_task_gains_one_priority_in_each_step_of_waiting() -> None:
+    user = UserQueue("anna", ages=1.0 / 300.0)
+    user.add(aged(0, 0.0, 0.0))
+    user.add(aged(1, 10.0, 2999.0))  # the first has gained 9.99 by then
+    user.add(aged(2, 10.0, 3001.0))
+    user.add(aged(3, 5.0, 1600.0))
+    assert [one.id for one in user.tasks()] == drain(user) == ["t1", "t0", "t2", "t3"]
+
+
+def test_a_flood_of_urgent_tasks_does_not_starve_the_others_for_ever() -> None:
+    user, at, band = UserQueue("anna", ages=1.0), 0.0, FairShare(600.0).band(0.0, 100.0)
+    user.add(aged(0, 0.0, at))
+    for number in range(1, 100):
+        at += 1.0
+        user.add(aged(number, 20.0, at))
+        best = user.best(0.0, 100.0)
+        assert best is not None
+        user.drop(best, band)
+        best.move("RunTask", at)
+        if best.id == "t0":
+            break
+    assert best.id == "t0"
+    assert at == pytest.approx(21.0, abs=1.0)
+
+
+def test_without_ageing_priorities_stay_as_they_are() -> None:
+    user = UserQueue("anna")
+    user.add(aged(0, 0.0, 0.0))
+    user.add(aged(1, 0.5, 1e9))
+    assert drain(user) == ["t1", "t0"]
+
+
+def test_others_come_by_rank_too() -> None:
+    user = UserQueue("anna", ages=1.0)
+    user.add(aged(0, 0.0, 0.0, python=(3, 10)))
+    user.add(aged(1, 5.0, 9.0, python=(3, 11)))
+    user.add(aged(2, 5.0, 10.0, python=(3, 12)))
+    assert [one.id for one in user.others(0.0, 10.0)] == ["t0", "t1", "t2"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.sampled_from([(3, 10), (3, 11)])), max_size=60),
+       st.sampled_from([0.0, 0.2, 1.0, 4.0]))  # fmt: skip
+def test_the_next_is_always_the_one_that_the_rule_names(
+    acts: list[tuple[int, bool, tuple[int, int]]], ages: float
+) -> None:
+    user, band = UserQueue("anna", ages=ages), FairShare(600.0).band(1.0, 4.0)
+    waiting: list[Slice] = []
+    for number, (priority, takes, python) in enumerate(acts):
+        if takes and (best := user.best(1.0, 4.0)) is not None:
+            user.drop(best, band)
+            best.move("RunTask", 0.0)
+            waiting.remove(best)
+        else:
+            waiting.append(aged(number, float(priority), float(number), python))
+            user.add(waiting[-1])
+        order = right_order(waiting, ages)
+        assert list(user.tasks()) == order
+        fitting = right_order([one for one in waiting if 1.0 <= one.record.spec.priority <= 4.0], ages)
+        assert user.best(1.0, 4.0) is (fitting[0] if fitting else None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nblb.access.limits import Limits
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.fair_share import Band, FairShare
+from nblb.scheduling.fair_share import Band, FairShare, lead, standing
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission
 
@@ -39,6 +43,8 @@ class Bench:
         user.drop(task, band)
         task.move("RunTask", 0.0)
         user.occupied += 1
+        if user.is_special:
+            self.share.assigned(user)
         self.given.append(task)
         return user.name
 
@@ -199,3 +205,112 @@ def test_the_turn_is_the_simple_rules(steps: list[tuple[str, str, float, int]]) 
             bench.cancel(name, n)
         elif bench.given:
             bench.end(n, float(time), back=what == "back")
+
+
+# ── shares and groups ──
+
+
+def served(bench: Bench, turns: int, workers: int, seconds: float = 1.0) -> Counter[str]:
+    """How often each user gets a worker, while `workers` end their slices in turn, the oldest first."""
+    got: Counter[str] = Counter()
+    running: list[str] = []
+    for turn in range(turns):
+        if len(running) == workers:
+            bench.finish(running.pop(0), seconds, float(turn))
+        name = bench.next()
+        got[name] += 1
+        running.append(name)
+    return got
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(("one", "other"), [(2.0, 1.0), (3.0, 1.0), (1.0, 0.5), (3.0, 2.0)])
+def test_who_has_twice_the_share_gets_twice_the_workers(workers: int, one: float, other: float) -> None:
+    bench = Bench()
+    bench.share.limit([Limits("anna", share=one), Limits("bob", share=other)])
+    bench.add("anna", count=400)
+    bench.add("bob", count=400)
+    got = served(bench, 360, workers)
+    assert got["anna"] / got["bob"] == pytest.approx(one / other, rel=0.06)
+
+
+def test_workers_are_shared_between_groups_first() -> None:
+    bench = Bench()
+    bench.share.limit([Limits(name, group="lab") for name in ("a", "b", "c")])
+    for name in ("a", "b", "c", "alone"):
+        bench.add(name, count=200)
+    got = served(bench, 180, 6)
+    assert got["alone"] == pytest.approx(90, abs=6)
+    assert all(got[name] == pytest.approx(30, abs=4) for name in "abc")
+
+
+def test_shares_count_within_a_group_and_between_groups() -> None:
+    bench = Bench()
+    bench.share.limit(
+        [Limits("a", share=3.0, group="lab"), Limits("b", group="lab"), Limits("lab", "group", share=2.0)]
+    )
+    for name in ("a", "b", "alone"):
+        bench.add(name, count=400)
+    got = served(bench, 360, 5)
+    assert got["alone"] == pytest.approx(120, abs=8)
+    assert got["a"] == pytest.approx(180, abs=12)
+    assert got["b"] == pytest.approx(60, abs=8)
+
+
+def test_a_limit_on_workers_holds_a_user_back_until_one_ends() -> None:
+    bench = Bench()
+    bench.share.limit([Limits("anna", max_running=2)])
+    bench.add("anna", count=9)
+    assert [bench.next() for _ in range(3)] == ["anna", "anna", ""]
+    bench.add("bob", count=2)
+    assert [bench.next() for _ in range(3)] == ["bob", "bob", ""]
+    bench.finish("anna", 1.0, 1.0)
+    assert [bench.next() for _ in range(2)] == ["anna", ""]
+
+
+def test_a_limit_of_a_group_counts_all_its_users() -> None:
+    bench = Bench()
+    bench.share.limit([Limits("a", group="lab"), Limits("b", group="lab"), Limits("lab", "group", max_running=3)])
+    bench.add("a", count=5)
+    bench.add("b", count=5)
+    got = Counter(bench.next() for _ in range(4))
+    assert got[""] == 1
+    assert {got["a"], got["b"]} == {1, 2}
+    bench.finish("a", 1.0, 1.0)
+    assert bench.next() in ("a", "b")
+    assert bench.next() == ""
+
+
+def test_a_change_counts_at_once() -> None:
+    bench = Bench()
+    bench.add("anna", count=50)
+    bench.add("bob", count=50)
+    assert Counter(bench.next() for _ in range(6)) == {"anna": 3, "bob": 3}
+    bench.share.limit([Limits("anna", share=3.0)])
+    assert Counter(bench.next() for _ in range(6)) == {"anna": 6}
+    bench.share.limit([])
+    assert Counter(bench.next() for _ in range(6)) == {"bob": 6}
+
+
+def test_recent_use_is_a_users_own_whatever_the_share_was() -> None:
+    share = FairShare(halflife_s=100.0)
+    anna = share.user("anna")
+    share.charge(anna, 10.0, 0.0)
+    share.limit([Limits("anna", share=4.0, group="lab")])
+    assert share.recent_s(anna, 0.0) == pytest.approx(10.0)
+    assert share.groups["lab"].usage == pytest.approx(10.0)
+    share.limit([])
+    assert share.recent_s(anna, 100.0) == pytest.approx(5.0)
+
+
+def test_lead_compares_users_of_a_group_and_else_groups() -> None:
+    share = FairShare(halflife_s=100.0)
+    share.limit([Limits("a", group="lab"), Limits("b", group="lab")])
+    a, b, c = (share.user(name) for name in "abc")
+    a.occupy(3)
+    b.occupy(1)
+    c.occupy(2)
+    assert (lead(a, b), lead(b, a)) == (2, -2)
+    assert (lead(b, c), lead(c, a)) == (2, -2)
+    assert standing(b) < standing(a)
+    assert standing(c) < standing(b)

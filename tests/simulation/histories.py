@@ -156,6 +156,21 @@ class Powerless(History):
     nested_share = 0.0
 
 
+class People(History):
+    """Users have shares, groups and limits, and their priorities age within seconds."""
+
+    people_share = 1.0
+
+
+class PeopleWhoNest(Nested):
+    """Users with limits have tasks that submit tasks; most calls wait without a word."""
+
+    people_share = 1.0
+    silent_share = 0.9
+    weathers = (CALM,)
+    mixes = (NO_FAULTS,)
+
+
 class Flooded(History):
     """Users submit more in loops than may compete at once."""
 

@@ -29,12 +29,15 @@ from tests.simulation.histories import (
     FullDisks,
     LongAbsences,
     Nested,
+    People,
+    PeopleWhoNest,
     Powerless,
     Scaled,
     SilentWaits,
 )
 from tests.simulation.nested_mutants import NESTED_MUTANTS
 from tests.simulation.party_mutants import PARTY_MUTANTS
+from tests.simulation.people_mutants import PEOPLE_MUTANTS
 from tests.simulation.planting import Patches
 
 MOST_SEEDS = 2000
@@ -63,10 +66,20 @@ HISTORIES: dict[type[History], tuple[str, ...]] = {
     ),
     Forgetful: ("claims_of_another_core",),
     Powerless: ("full_is_not_synced",),
+    People: (*(make.__name__ for make in PEOPLE_MUTANTS if make.__name__ != "nested_tasks_wait_for_the_limit"),),
+    PeopleWhoNest: ("nested_tasks_wait_for_the_limit",),
 }
 MUTANTS: dict[str, Callable[[], Patches]] = {
     make.__name__: make
-    for make in (*CORE_MUTANTS, *FAIRNESS_MUTANTS, *TOLD_MUTANTS, *PARTY_MUTANTS, *NESTED_MUTANTS, *FULL_DISK_MUTANTS)
+    for make in (
+        *CORE_MUTANTS,
+        *FAIRNESS_MUTANTS,
+        *TOLD_MUTANTS,
+        *PARTY_MUTANTS,
+        *NESTED_MUTANTS,
+        *PEOPLE_MUTANTS,
+        *FULL_DISK_MUTANTS,
+    )
 }
 _histories = {name: kind for kind, names in HISTORIES.items() for name in names}
 

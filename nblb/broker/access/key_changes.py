@@ -9,6 +9,7 @@ from typing import Any
 from nblb.access.join_line import written
 from nblb.access.key_store import ROLES, Party, Role
 from nblb.broker.access.gate import Gate
+from nblb.broker.access.limit_changes import LIMITED, LimitChanges, limits_row
 from nblb.errors import NblbError
 from nblb.protocol.commands import Command
 from nblb.protocol.messages import Administer
@@ -24,8 +25,8 @@ HUBS: tuple[Role, ...] = ("hub",)
 class KeyChanges:
     """Performs the actions for one gate; a wrong one raises NblbError."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, limits: LimitChanges) -> None:
+        self._gate, self._limits = gate, limits
         self._actions: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
             "invite": self._invite,
             "parties": self._parties,
@@ -57,6 +58,8 @@ class KeyChanges:
         return {"line": line, "name": name, "role": role, "until": invitation.until}
 
     def _parties(self, _user: str, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if about.get("of") == "groups":
+            return self._limits.rows(about)
         roles, gate = _roles(about), self._gate
         connected: dict[str, int] = {}
         for peer in gate.peers.values():
@@ -71,6 +74,7 @@ class KeyChanges:
                 "until": party.until,
                 "added_at": party.added_at,
                 "key": party.key,
+                **(limits_row(self._limits.of(party.name)) if party.role in PEOPLE else {}),
             }
             for party in gate.file.store.parties(roles)
         ]
@@ -79,6 +83,9 @@ class KeyChanges:
             for i in gate.file.store.invitations(now)
             if i.role in roles
         ]
+        if roles is PEOPLE:  # the account that owns the core, and others without a key
+            named = {row["name"] for row in rows}
+            rows += [{**row, "connected": 0, "key": ""} for row in self._limits.rows({}) if row["name"] not in named]
         return rows
 
     def _revoke(self, user: str, about: Mapping[str, Any]) -> int:
@@ -87,12 +94,20 @@ class KeyChanges:
         self._gate.file.save()
         return len(revoked)
 
-    def _set(self, _user: str, about: Mapping[str, Any]) -> int:
+    def _set(self, user: str, about: Mapping[str, Any]) -> int | dict[str, Any]:
+        has_limits = any(about.get(key) is not None for key in LIMITED)
+        if not has_limits or about.get("role") or about.get("lives_s") is not None:
+            changed = self._set_keys(about)
+            if not has_limits:
+                return changed
+        return self._limits.change(user, about)
+
+    def _set_keys(self, about: Mapping[str, Any]) -> int:
         role = _role(about) if about.get("role") else None
         lives_s = about.get("lives_s")
         until = None if lives_s is None else 0.0 if not lives_s else time.time() + _seconds(about, "lives_s", 0.0)
         if role is None and until is None:
-            raise NblbError("nothing to set was given; give a role or an end")
+            raise NblbError(f"nothing to set was given; give a role, an end, or one of {', '.join(LIMITED)}")
         changed = self._gate.file.store.change(_text(about, "name"), PEOPLE, role, until)
         self._gate.file.save()
         return len(changed)

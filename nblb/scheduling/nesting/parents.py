@@ -51,6 +51,7 @@ def tie(state: State, record: Submission) -> None:
     if parent is None:
         return
     record.depth = parent.depth + 1
+    record.since = parent.since
     record.order = record.number - record.depth * A_LEVEL
     if parent.children is None:
         parent.children = {}
@@ -67,6 +68,8 @@ def untie(state: State, record: Submission, now: float) -> None:
         parent.children.pop(record, None)
         if not parent.children:
             parent.children = None
+            if parent.owner.is_special:
+                state.share.count_all(parent.owner)
             for task in parent.slices:
                 if task.held is not None and task.held.lent:
                     waits.use_again(state, task.held, now)

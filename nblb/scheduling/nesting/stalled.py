@@ -5,6 +5,9 @@ over `done()`, concurrent.futures.wait, another thread) sends no notice and keep
 have been used for STALLED_S by tasks with open nested tasks, some of them in line, the core asks the hub for a stand-in
 for the longest running task. That task may continue at any time, and uses a slot again when the tasks it submitted are
 over. So for a moment one more task may run than there are slots, but no task waits for ever.
+
+Likewise, where a limit (max-running) holds back nested tasks although workers are free, and all the tasks that it
+counts have waited for such tasks for STALLED_S, these no longer count.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nblb.protocol.messages import ENDED, LendSlot, TaskState
+from nblb.scheduling.fair_share import Sharer
 from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
@@ -48,6 +52,36 @@ class StalledGroups:
                     if now >= since + STALLED_S:
                         self._lend(using[0])
                         self._since[those] = now
+        for sharer in self.state.share.limited():
+            self._look_at_limit(sharer, before, now)
+
+    def _look_at_limit(self, sharer: Sharer, before: dict[tuple[Fence, ...], float], now: float) -> None:
+        """Count the tasks that wait for nested ones no longer against a limit that holds these back."""
+        most = sharer.limits.max_running
+        using = [
+            held
+            for hub in self.state.hubs.values()
+            for held in hub.in_flight.values()
+            if not held.wait and sharer in (held.user, held.user.group)
+        ]
+        nested = [list(_open_nested(held)) if held.started_at else [] for held in using]
+        more = min(sharer.most - most, sum(map(bool, nested)))
+        if sharer.is_held and nested and all(nested) and any(self._is_held_back(t) for n in nested for t in n):
+            those = tuple(held.fence for held in using)
+            since = self._since[those] = before.get(those, now)
+            if now >= since + STALLED_S:
+                more = len(using)
+        if sharer.most != most + more:
+            sharer.most = most + more
+            self.state.share.limit_changed(sharer)
+            self.state.dispatch_due = True
+
+    def _is_held_back(self, task: Slice) -> bool:
+        """Return whether a nested task waits to begin, or to go on after a wait, or for one for which that is true."""
+        held = task.held
+        if task.state is TaskState.QUEUED or held in self.state.resumable:
+            return True
+        return held is not None and held.wait > 0 and any(map(self._is_held_back, _open_nested(held)))
 
     def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
         """Return the attempts that use the slots, longest first, if all have open nested tasks, some in line."""

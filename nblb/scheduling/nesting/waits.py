@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nblb.protocol.messages import ResumeTask, Running, TaskState
+from nblb.scheduling.fair_share import standing
 
 if TYPE_CHECKING:
     from nblb.scheduling.backlog import Entry
@@ -30,7 +31,9 @@ def enter_wait(state: State, held: Assignment, wait: int, now: float, lent: bool
         return
     held.wait, held.wait_since = wait, now
     held.group.work_changed(-1, -held.estimate_s)
-    held.user.occupied -= 1
+    held.user.occupy(-1)
+    if held.user.is_special:
+        state.share.count_all(held.user)
     state.share.standing_changed(held.user)
     state.dispatch_due = True
     if lent and held.record.children is None:  # they ended while the hub was asked for the slot
@@ -64,7 +67,9 @@ def use_slot(state: State, held: Assignment, now: float) -> None:
     """End the wait and count the slot again."""
     leave_wait(state, held, now)
     held.group.work_changed(1, held.estimate_s)
-    held.user.occupied += 1
+    held.user.occupy(1)
+    if held.user.is_special:
+        state.share.assigned(held.user)
 
 
 def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bool:
@@ -72,11 +77,11 @@ def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bo
     best: Assignment | None = None
     for held in state.resumable:
         group = held.group
-        if group.band is not band or group.given >= group.alive or group.hub.suspect:
+        if group.band is not band or group.given >= group.alive or group.hub.suspect or held.user.is_held:
             continue
-        if best is None or (held.user.occupied, held.user.usage) < (best.user.occupied, best.user.usage):
+        if best is None or standing(held.user) < standing(best.user):
             best = held
-    if best is None or (entry is not None and entry[:2] < (best.user.occupied, best.user.usage)):
+    if best is None or (entry is not None and standing(entry[3]) < standing(best.user)):
         return False
     order = ResumeTask(task=best.record.id, attempt=best.attempt, first=best.first, wait=best.wait)
     use_slot(state, best, now)

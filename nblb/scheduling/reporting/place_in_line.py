@@ -13,6 +13,7 @@ from nblb.quantities import duration
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import GroupOfWorkers
+from nblb.scheduling.reporting import quotas
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
 
@@ -37,9 +38,9 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
         text = f"{_ordinal(ahead.calls + 1)} of {name}'s tasks {line}"
     else:
         text = f"behind more than {ahead.calls:,} of {name}'s tasks {line}"
-    limit = state.policy.max_queued
+    limit, which = quotas.most_queued(state, task.record.owner)
     if 0 < limit <= ahead.calls:
-        text += f", behind the {limit:,} of one user that compete at once (LB_QUEING_MAXPERUSER)"
+        text += f", behind the {limit:,} {which}"
     others: dict[str, int] = {}
     for group in takers:
         for held in group.hub.in_flight.values():

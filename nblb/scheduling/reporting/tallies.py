@@ -131,7 +131,7 @@ class Tallies:
         if ended.state is CANCELLED:
             return
         record = task.record
-        user, name, failed = self._share.user(record.user), record.spec.name, 0
+        user, name, failed = record.owner, record.spec.name, 0
         if ended.state is DONE:
             user.done += items
         else:
@@ -147,7 +147,7 @@ class Tallies:
         """Subtract an ended slice that runs again; the use of its worker stays counted."""
         ended, items, record = task.ended, task.items, task.record
         assert ended is not None
-        user, is_bad = self._share.user(record.user), ended.state is not DONE
+        user, is_bad = record.owner, ended.state is not DONE
         if is_bad:
             user.failed -= items
         else:
