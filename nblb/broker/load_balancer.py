@@ -151,8 +151,8 @@ class LoadBalancer:
             self._limits = LimitChanges(folder, self.scheduler, self._gate)
             keys = KeyChanges(self._gate, self._limits) if self._gate is not None else self._limits
             self.scheduler.administer = keys.perform
-            judge = self._gate.limits if self._gate is not None else partial(refusal_of, self.scheduler.state)
-            self.scheduler.limits = judge
+            judge = self._gate.refusal if self._gate is not None else partial(refusal_of, self.scheduler.state)
+            self.scheduler.judge = judge
             self.scheduler.state.clock.begin(time.time() - now, slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self.journal.is_maintained = True

@@ -81,7 +81,7 @@ from nblb.scheduling.steering import Steering
 from nblb.scheduling.unreadable import Unreadable
 
 ChangeAccess = Callable[[str, Administer, float], "tuple[Any, list[Command]]"]  # user, message, now
-Limits = Callable[[ConnectedClient, Message], str]  # why this connection may not send it; "" if it may
+Judge = Callable[[ConnectedClient, Message], str]  # why this connection may not send it; "" if it may
 Answers = Callable[["Scheduler", str, dict[str, Any], float], Any]
 
 
@@ -101,7 +101,7 @@ class Scheduler:
         self.policy, self.state = policy, State(policy)
         self.answers = answers
         self.administer: ChangeAccess | None = None  # changes who may connect (broker/access/key_changes.py)
-        self.limits: Limits | None = None  # judges a client whose Hello has a role (broker/access/rights.py)
+        self.judge: Judge | None = None  # judges a client whose Hello has a role (broker/access/rights.py)
         self.steering = steering = Steering(self.state)
         self.intake = Intake(self.state, steering)
         self.outcome = AttemptReports(self.state)
@@ -220,7 +220,7 @@ class Scheduler:
 
     def _allows(self, client: ConnectedClient, message: Message) -> bool:
         """Return True if the role of this connection may send the message; answer it otherwise."""
-        refusal = "this core knows no roles" if self.limits is None else self.limits(client, message)
+        refusal = "this core knows no roles" if self.judge is None else self.judge(client, message)
         request = getattr(message, "request", 0)
         if refusal and request:
             self.state.send(client.address, Answer(request=request, error=refusal, kind="NotAllowed"))

@@ -142,7 +142,7 @@ class Gate:
             return Judged(rights.as_hub(who, key_mark(arrived.key), message, ip, state))
         return judged
 
-    def limits(self, client: ConnectedClient, message: Message) -> str:
+    def refusal(self, client: ConnectedClient, message: Message) -> str:
         """Return why a connection whose Hello has a role may not send a message, and record what it does."""
         refusal = rights.refusal_of(self.scheduler.state, client, message)
         about = {key: value for key in ("task", "job", "hub") if (value := getattr(message, key, ""))}
