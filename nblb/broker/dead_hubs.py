@@ -22,7 +22,7 @@ class DeadHubs:
         self._scheduler, self._has_ended = scheduler, has_ended
         self._look_at = 0.0
 
-    def look(self, now: float) -> list[Command]:
+    def check(self, now: float) -> list[Command]:
         """Return the commands that follow from the hubs that are dead."""
         state = self._scheduler.state
         if not state.orphans or now < self._look_at:

@@ -75,7 +75,7 @@ class FullDisk:
         if was_stuck and not self._stuck:  # withheld orders may have gone to other hubs meanwhile
             self._out.keep_orders(self._scheduler.is_given)
         if self.reason or self._journal.is_tight:
-            self._look(now)
+            self._check_room(now)
         return not self._stuck
 
     def _commit(self) -> None:
@@ -93,7 +93,7 @@ class FullDisk:
             self._say("error", f"LB - {reason} No task is accepted until then; what runs goes on.")
         self.reason, self._retry_at = reason, now + RETRY_COMMIT_S
 
-    def _look(self, now: float) -> None:
+    def _check_room(self, now: float) -> None:
         """Check for room, and accept new work again if there is some."""
         if not self.reason:  # running work has just begun to use the reserve
             self._begin(self._journal.full_reason, now)
@@ -103,7 +103,7 @@ class FullDisk:
                 self.reason = ""
             else:
                 self._retry_at = now + RETRY_COMMIT_S
-        self._scheduler.hold(self._journal.is_tight)
+        self._scheduler.pause_starts(self._journal.is_tight)
 
     def _make_do(self, reason: str, now: float) -> bool:
         """Refuse new work and try to commit the rest; return True if that succeeded."""

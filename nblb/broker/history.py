@@ -83,7 +83,7 @@ class UsageHistory:
         """Return the time of the next sample, by the core's clock."""
         return self._due_at
 
-    def look(self, state: State, now: float, commits: int = 0, commit_s: float = 0.0) -> None:
+    def sample(self, state: State, now: float, commits: int = 0, commit_s: float = 0.0) -> None:
         """Take a sample if one is due, and write the file from time to time."""
         if now < self._due_at:
             return

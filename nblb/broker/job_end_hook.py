@@ -43,7 +43,7 @@ class JobEndHook:
             else:
                 self._waiting.append(job)
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Begin the calls for which there is room, and end those that take too long."""
         if not self._waiting and not self._running:
             return

@@ -100,7 +100,7 @@ class LoadBalancer:
         self._account = ""
         self._pages = TaskPages()
         self._history = UsageHistory(None)
-        self._hook = JobEndHook("", Path(), self.console.say)
+        self._hook = JobEndHook("", Path(), self.console.write)
         self._gate: Gate | None = None  # for parties on other computers
         self._bulk: BulkProcess | None = None  # moves their large buffers
 
@@ -139,7 +139,7 @@ class LoadBalancer:
         else:
             self.journal = Journal(folder, parameters.LB_DURABILITY, parameters.name)
         try:
-            self.console.say_settings(self.parameters, self.journal.warning)
+            self.console.write_settings(self.parameters, self.journal.warning)
             self._outputs = OutputFolder(folder, self.journal.core)
             self._gate = self._guarded()
             now = monotonic()
@@ -156,23 +156,23 @@ class LoadBalancer:
             self.scheduler.state.clock.begin(time.time() - now, slept_s(now))
             self._perform(self.scheduler.restore(self.journal.replay(), now))
             self.journal.is_maintained = True
-            self._tell_damage(now)
+            self._report_damage(now)
             self._outputs.sweep(self.scheduler.state.records)
             self._history = UsageHistory(folder if parameters.LB_DURABILITY != "none" else None)
             self._history.load(self.scheduler.state)
-            self._hook = JobEndHook(parameters.LB_ON_JOB_END, folder, self.console.say)
+            self._hook = JobEndHook(parameters.LB_ON_JOB_END, folder, self.console.write)
             self._dead_hubs = DeadHubs(self.scheduler)
             self._disk = FullDisk(
-                self.journal, self.scheduler, self._out, self.console.say, self._safely, self._outputs.make_room
+                self.journal, self.scheduler, self._out, self.console.write, self._safely, self._outputs.make_room
             )
             self._delivery = OutputDelivery(
                 self._outputs, self.journal.claims, self._out, parameters.LB_OUTPUT_MB, parameters.LB_OUTPUT_TOTAL_MB
             )
             self.doors.share(self.journal.claims.find, self.journal.claims.refers)
             self.doors.open()
-            self._discovery = Discovery(parameters, self.journal.folder, self.doors, self._about, self.console.say)
+            self._discovery = Discovery(parameters, self.journal.folder, self.doors, self._about, self.console.write)
             self._discovery.publish()
-            self.console.say("info", place_of_sockets(parameters))
+            self.console.write("info", place_of_sockets(parameters))
         except BaseException:
             self.doors.close()
             self._close_gate()
@@ -190,11 +190,11 @@ class LoadBalancer:
             log = self.parameters.state_dir / "logs" / "bulk.log"
             self._bulk = BulkProcess(self.parameters.state_dir, ip, self.parameters.WKHUB_LBPORT, log)
             if self._bulk.trouble:
-                self.console.say("error", f"LB - WARNING : {self._bulk.trouble}")
+                self.console.write("error", f"LB - WARNING : {self._bulk.trouble}")
         self.doors.admit_remote(gate.guard)
         allow_many_files()  # each half-open connection takes a descriptor
         if slow := slowness():
-            self.console.say("warning", f"LB - WARNING : {slow}")
+            self.console.write("warning", f"LB - WARNING : {slow}")
         return gate
 
     def _close_gate(self) -> None:
@@ -210,11 +210,11 @@ class LoadBalancer:
         clients, hubs = (addresses[door].rpartition(":")[2] for door in ("clients_remote", "hubs_remote"))
         return int(clients), int(hubs)
 
-    def _tell_damage(self, now: float) -> None:
+    def _report_damage(self, now: float) -> None:
         """Report what the journal has lost, and end what must not run again."""
         damage = self.journal.damage
         for sentence in damage.sentences:
-            self.console.say("error", f"LB - JOURNAL DAMAGED : {sentence}")
+            self.console.write("error", f"LB - JOURNAL DAMAGED : {sentence}")
         if damage.lost_orders:
             self._perform(self.scheduler.lost_entries("the journal has lost entries", now))
 
@@ -248,7 +248,7 @@ class LoadBalancer:
         self._limits.close()
         self._close_gate()
         self.journal.close()
-        self.console.say("info", "EXITED Load Balancer")
+        self.console.write("info", "EXITED Load Balancer")
 
     # ── the loop ──
 
@@ -294,7 +294,7 @@ class LoadBalancer:
 
     def _check_peers(self, now: float) -> None:
         """Handle the hubs whose process has ended, and the connections whose key is no longer valid."""
-        self._perform(self._safely(self._dead_hubs.look, now))
+        self._perform(self._safely(self._dead_hubs.check, now))
         if self._gate is not None:
             self._perform(self._safely(self._gate.tick, now))
 
@@ -322,9 +322,9 @@ class LoadBalancer:
         try:
             ended, self.scheduler.state.ended_jobs = self.scheduler.state.ended_jobs, []
             self._hook.add(queries.ended_job(self.scheduler, job, now) for job in ended)
-            self._hook.look(now)
+            self._hook.poll(now)
             self._delivery.rest(now)
-            self._history.look(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
+            self._history.sample(self.scheduler.state, now, self.journal.commits, self.journal.commit_s)
         except Exception:
             self._fault()
 
@@ -390,8 +390,8 @@ class LoadBalancer:
 
     def _fault(self) -> None:
         self.faults += 1
-        self.console.say("error", "Unexpected error in main LB LOOP")
-        self.console.say("error", traceback.format_exc())
+        self.console.write("error", "Unexpected error in main LB LOOP")
+        self.console.write("error", traceback.format_exc())
 
     def _perform(self, commands: list[Command]) -> None:
         for command in commands:
@@ -405,18 +405,18 @@ class LoadBalancer:
                 if type(entry) is TaskForgotten:
                     self._outputs.drop(entry.task)
             elif isinstance(command, Log):
-                self.console.say(command.level, command.text)
+                self.console.write(command.level, command.text)
             elif isinstance(command, NameFiles):
                 refer = self._gate.refer(command.address, self.journal.claims.refers) if self._gate else None
                 self.doors.name_files_to(command.address, refer)
             elif isinstance(command, KeepOutput):
                 self._delivery.keep(command.message)
             elif isinstance(command, TellOutput):
-                self._delivery.tell(command.address, command.message, monotonic())
+                self._delivery.answer(command.address, command.message, monotonic())
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
             elif isinstance(command, Halt):
-                self.console.say("info", f"LB - STOPPING : {command.reason}")
+                self.console.write("info", f"LB - STOPPING : {command.reason}")
                 self._stopping.set()
 
     # ── the commit ──
@@ -426,7 +426,7 @@ class LoadBalancer:
             self._out.flush_unbound(self.doors)
             return
         for entry, problem in self.journal.unkept:
-            self.console.say("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
+            self.console.write("error", f"LB - CANNOT KEEP {type(entry).__name__} : {problem}")
         self.journal.unkept.clear()
         self._out.flush(self.doors, None if self._stopping.is_set() else now)
         self.journal.unload_sent()
@@ -455,16 +455,16 @@ class LoadBalancer:
             if address in gone:
                 continue
             if getattr(message, "payload", None) is None:
-                self.console.say("error", f"LB - CANNOT SEND {type(message).__name__} TO {address}")
+                self.console.write("error", f"LB - CANNOT SEND {type(message).__name__} TO {address}")
                 continue
             if self._backpressure.add(address, message):
-                self.console.say("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
+                self.console.write("warning", f"LB - {address} IS SLOW : its results wait until it has read others")
 
     def _note_unsayable(self, now: float) -> None:
         """Let the scheduler end what can no longer be read, so that nobody waits for it for ever."""
         unsayable, self.doors.unsayable = self.doors.unsayable, []
         for address, message, error in unsayable:
-            self.console.say("error", f"LB - CANNOT SEND {type(message).__name__} TO {address} : {error}")
+            self.console.write("error", f"LB - CANNOT SEND {type(message).__name__} TO {address} : {error}")
             self._perform(self._safely(self.scheduler.unreadable, address, message, str(error), now))
             if isinstance(message, TaskEnded) and message.payload is not None:
                 lost = Failure(kind="TaskLost", message=f"its result is lost: {error}")

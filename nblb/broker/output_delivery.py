@@ -51,7 +51,7 @@ class OutputDelivery:
             self._received = 0
             self._folder.bound(self._total)
 
-    def tell(self, address: str, message: FetchOutput, now: float) -> None:
+    def answer(self, address: str, message: FetchOutput, now: float) -> None:
         """Send a client all segments that have output of the item it asks about."""
         found = of_item(segments(str(self._folder.path), message.task, "said"), message.item)
         told: list[tuple[int, int, int]] = []

@@ -45,7 +45,7 @@ class CallsOfExecutor:
         # Callbacks and the garbage collector may run on any thread, even on one that has the lock already.
         self._lock = threading.RLock()
         self._in_use = True
-        connection.say(OpenJob(job=self.id, name=self.name, items=0, origin=origin(), user=user, made=True))
+        connection.send(OpenJob(job=self.id, name=self.name, items=0, origin=origin(), user=user, made=True))
 
     def add(self, future: TaskFuture) -> None:
         with self._lock:
@@ -92,7 +92,7 @@ class CallsOfExecutor:
         waiting = _abandoned.get(self.connection, {})
         if waiting.get(self.user) is self:
             del waiting[self.user]
-        self.connection.say(ForgetJob(job=self.id))  # all its results have arrived
+        self.connection.send(ForgetJob(job=self.id))  # all its results have arrived
 
 
 #: For each user, the job with open calls of an executor that is gone: `lb.executor().submit(…)` in a loop is one job.

@@ -478,7 +478,7 @@ def publish(function: Callable[..., Any], name: str = "") -> str:
     connection = current.get().connection
     blob = shelf.blob(plain)
     for _ in range(3):  # the core may ask for the blob first
-        connection.say(blob, Publish(name=name, hash=blob.hash))
+        connection.send(blob, Publish(name=name, hash=blob.hash))
         if connection.ask("published").get(name) == blob.hash:
             return name
     raise NblbError(f"the core did not publish {name}; its log says why")

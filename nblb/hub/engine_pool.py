@@ -95,7 +95,7 @@ class EnginePool:
     def hand_to(self, folder: Folder) -> None:
         """Read in this folder the files that messages name; an engine's results come as bytes."""
 
-    def hold(self, message: HoldBlob) -> None:
+    def store_blob(self, message: HoldBlob) -> None:
         """Keep a blob for the workers."""
         pieces = self._pieces.setdefault(message.hash, [])
         if message.total == 0 and pieces:

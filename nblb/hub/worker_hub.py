@@ -510,7 +510,7 @@ class WorkerHub:
                 tasks = dict(self._tasks)
             for blobs in tasks.values():
                 for blob, payload in blobs:
-                    self._pool.hold(HoldBlob(hash=blob, payload=payload))
+                    self._pool.store_blob(HoldBlob(hash=blob, payload=payload))
             self._slots.set_functions({name: (f[0], a[0]) for name, (f, a) in tasks.items()}, now)
         if self._stop_reason is not None:
             self._perform(self._slots.stop(self._stop_reason, now))
@@ -531,7 +531,7 @@ class WorkerHub:
         """Store a blob for the workers, and return the event for the slots."""
         if self._slots.wants(message):
             try:
-                self._pool.hold(message)
+                self._pool.store_blob(message)
             except OSError as error:
                 self._log("error", f"there is no memory for a blob of {message.payload.nbytes:,} bytes: {error}")
                 return BlobMissing(hash=message.hash)

@@ -82,7 +82,7 @@ class HealthCheck:
         while not self._stopping.is_set():
             self.doHealthCheckTasks()
             self._stopping.wait(checkTimer)
-        self._say("info", "EXITED Health Check")
+        self._print("info", "EXITED Health Check")
 
     def doHealthCheckTasks(self) -> bool:
         """Check the core once, then its workers.
@@ -112,7 +112,7 @@ class HealthCheck:
         for sentence in said - true_now:
             del self._said[sentence]
         if said and not true_now:
-            self._say("good", f"HC - OK : {len(self.workers)} workers")
+            self._print("good", f"HC - OK : {len(self.workers)} workers")
         return self.core_answers and any(worker.get("state", -1) != -1 for worker in self.workers.values())
 
     def checkWorkers(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class HealthCheck:
         """
         answer = self._ask_core({"HEALTH": "DOWNWORKER", "workerid": workerid})
         if answer is None:
-            self._say("error", "HC - CAN'T SEND DOWN WORKER TO LB: LB DOWN ??")
+            self._print("error", "HC - CAN'T SEND DOWN WORKER TO LB: LB DOWN ??")
         return isinstance(answer, dict) and answer.get("LB") == "OK"
 
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,9 +241,9 @@ class HealthCheck:
         due, pause = self._said.get(key, (now, REPEAT_FIRST_S))
         if now >= due:
             self._said[key] = (now + pause, min(2 * pause, REPEAT_MOST_S))
-            self._say(level, sentence or key)
+            self._print(level, sentence or key)
 
-    def _say(self, level: str, sentence: str) -> None:
+    def _print(self, level: str, sentence: str) -> None:
         output, sentence = self._output or sys.stdout, printable(sentence)
         if output.isatty():
             sentence = f"{COLOURS[level]}{sentence}{NO_COLOUR}"

@@ -59,7 +59,7 @@ class Monitor(pn.viewable.Viewer):
 
     def refresh(self) -> None:
         """Update the page to the latest picture; called twice a second, cheap when nothing has changed."""
-        picture = self.poller.look(*self.page.questions())
+        picture = self.poller.read(*self.page.questions())
         age_s = self.poller.age_s(picture)
         if ended := login_end(self.viewer):
             set_text(self.banner, wording.ended(ended))

@@ -70,11 +70,11 @@ class Page:
 
     async def act(self, action: Callable[[], str]) -> None:
         """Run a control's action in a thread, and say what it did."""
-        self.tell("working …")
+        self.report("working …")
         sentence = await asyncio.get_running_loop().run_in_executor(_orders, controls.done, action)
-        self.tell(sentence)
+        self.report(sentence)
 
-    def tell(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         bad = " bad" if sentence.startswith("not done") else ""
         at = datetime.now().astimezone().strftime("%H:%M:%S")
         set_text(self.said, f'<p class="said{bad}" role="status">{at} {html.escape(sentence)}</p>')

@@ -104,7 +104,7 @@ class Poller:
         self._once_source: Source | None = None
         self._once_answers: dict[Question, tuple[float, Any]] = {}
 
-    def look(self, *questions: Question) -> ClusterPicture:
+    def read(self, *questions: Question) -> ClusterPicture:
         """Return the latest picture without waiting; these questions are asked from now on, new ones at once."""
         with self._lock:
             if not self._started:

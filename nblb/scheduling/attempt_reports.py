@@ -142,7 +142,7 @@ class AttemptReports:
         """Send watchers the progress that its slices reported too shortly before their end for a regular notice."""
         for task in held.tasks:
             if task.note and task.progress and task in self.state.changed:
-                self.state.tell(task.record.watchers, task.news())
+                self.state.notify(task.record.watchers, task.news())
 
     def _finished(self, held: Assignment, message: TaskFinished, now: float) -> None:
         state = self.state

@@ -208,7 +208,7 @@ class UserQueue:
             task = line.tasks[0]
             if task.state is QUEUED:
                 return self.level, self.usage, task.record.number, self, task
-        look = self.look(band)
+        look = self.next_and_oldest(band)
         if look is None:
             return None
         return self.level, self.usage, look[1].record.number, self, look[0]
@@ -290,7 +290,7 @@ class UserQueue:
                     return task
         return min(self.heads(priority), default=None)
 
-    def look(self, band: Band) -> Look | None:
+    def next_and_oldest(self, band: Band) -> Look | None:
         """Return the next and the oldest slice that wait for a worker of this band; None if there is none.
 
         The pair is cached until one of the two leaves the queue, or another slice becomes the head of a line.

@@ -204,4 +204,4 @@ class Cancelling:
                 dependencies.unpin(state, record)
             dependencies.untie(state, record)
             self.retention.forget(record, keep_job=True)
-            state.tell(watchers, TaskRejected(task=record.id, kind=kind, reason=reason))
+            state.notify(watchers, TaskRejected(task=record.id, kind=kind, reason=reason))

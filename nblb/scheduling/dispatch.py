@@ -89,7 +89,7 @@ class Dispatch:
             items = 1 if task.items == 1 else placement.slice_items(task, user, band)
             self._assign(task, items, user, band, group)
             given += 1
-            band.put_right(user)
+            band.correct(user)
             entry = band.first()
         for user in passed:
             band.mark(user)
@@ -157,7 +157,7 @@ class Dispatch:
             if task is not None and group is not None:
                 self.sent_ahead.append(self._assign(task, items, user, band, group))
                 given += 1
-                band.put_right(user)
+                band.correct(user)
             else:
                 if task is not None:
                     self.waiting.append((user, task, band))
@@ -225,7 +225,7 @@ class Dispatch:
         spec = task.record.spec
         for name in (task.function, *spec.constants, *spec.depends):
             if name:
-                self.state.hold(hub, name)
+                self.state.supply(hub, name)
 
     def why(self, task: Slice, item: int, now: float) -> str:
         """Return a sentence for the owner about why a call in this slice still waits."""

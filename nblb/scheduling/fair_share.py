@@ -141,7 +141,7 @@ class Band:
             elif level == sharer.level and usage == sharer.usage:
                 return entry
             else:
-                self.put_right(user)
+                self.correct(user)
         return None
 
     def equals(self, most: int) -> Iterator[Slice]:
@@ -176,7 +176,7 @@ class Band:
             if other.level < user.level and self.entries.get(other) is entry:
                 yield entry[4]
 
-    def put_right(self, user: UserQueue) -> None:
+    def correct(self, user: UserQueue) -> None:
         """Move this user, the first of the line, or its group, to the new place after it was assigned a worker."""
         line, sharer = self.line, user if user.group is None or self.is_inner else user.group
         del line[0]
@@ -197,7 +197,7 @@ class Band:
             del self.line[0]
         else:
             user.group.line(self).pass_over(user)
-            self.put_right(user)
+            self.correct(user)
 
     def __repr__(self) -> str:
         return f"<Band {self.low:g}..{self.high:g}{' of ' if self.only else ''}{', '.join(sorted(self.only))}>"

@@ -447,7 +447,7 @@ class Intake:
             function=function,
             number=state.policy.epoch * EPOCH + state.reopened,
         )
-        state.tell(record.watchers, message)
+        state.notify(record.watchers, message)
 
 
 def _failed_slices(record: Submission, items: Sequence[int]) -> list[Slice]:

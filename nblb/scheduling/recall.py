@@ -78,16 +78,16 @@ class Recall:
     def tick(self, now: float, held: bool = False) -> None:
         """Recall what waits in vain; `held`: nothing new is started, so free workers take nothing."""
         if not held and (self.state.divisible or self._long_at is not None):
-            self._look_at_long_ones(now)
+            self._recall_from_long_ones(now)
         if self._at is not None and now < self._at:
             return
         ahead = [group for hub in self.state.hubs.values() for group in hub.groups if group.given > group.alive]
         self._at = now + self._wait_s if ahead and self._wait_s > 0.0 else None
         if self._at is not None:
             for group in ahead:
-                self._look(group, now)
+                self._recall_behind_long_ones(group, now)
 
-    def _look(self, group: GroupOfWorkers, now: float) -> None:
+    def _recall_behind_long_ones(self, group: GroupOfWorkers, now: float) -> None:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
         long, wait_s = 0, self._wait_s + 2.0 * min(FAR * group.way_s, MOST_FAR_S)
@@ -100,7 +100,7 @@ class Recall:
                 estimates.at_least(held.record, now - held.started_at, held.items)
                 if held.started_at + wait_s <= now and not held.wait:
                     long += 1
-                    self._take_for_long(held, now)
+                    self._raise_estimate(held, now)
             elif not held.recalled:
                 waiting.append(held)
         for held in waiting:  # behind long slices only, they would wait as long, whoever else gets workers meanwhile
@@ -108,7 +108,7 @@ class Recall:
                 held.recalled = True
                 self.state.stop(held, "recall")
 
-    def _look_at_long_ones(self, now: float) -> None:
+    def _recall_from_long_ones(self, now: float) -> None:
         """Recall what running slices of several calls have not begun, where somebody or a free worker waits for it."""
         if self._long_at is not None and now < self._long_at:
             return
@@ -148,7 +148,7 @@ class Recall:
         return self.state.placement.choose_free(held.record) is not None
 
     @staticmethod
-    def _take_for_long(held: Assignment, now: float) -> None:
+    def _raise_estimate(held: Assignment, now: float) -> None:
         """Expect a running slice to take as long again, so that no more is sent to wait behind it."""
         more_s = 2.0 * (now - held.started_at) - held.estimate_s
         if more_s > 0.0:

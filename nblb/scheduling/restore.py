@@ -167,7 +167,7 @@ class Restore:
         if task.state is TaskState.ASSIGNED:
             task.move(cause, at)
         else:  # the journal's tables do not contain when it was assigned
-            task.tell(at, cause, TaskState.ASSIGNED, TaskState.QUEUED)
+            task.add_earlier(at, cause, TaskState.ASSIGNED, TaskState.QUEUED)
         task.orphan, task.follows = None, entry.follows
 
     def _again(self, task: Slice, entry: AttemptFailed) -> None:

@@ -40,12 +40,12 @@ class Notices:
         told = list(islice(state.changed, MOST_CHANGES))
         for task in told:
             del state.changed[task]
-            state.tell(task.record.watchers, task.news())
+            state.notify(task.record.watchers, task.news())
         if state.changed:
             state.notice_at = now + state.policy.notice_s
         running = running_by_job(state) if state.changed_jobs else {}
         for job in state.changed_jobs:
-            state.tell(job.watchers, JobChanged(job=job.id, counts=job.shown(running.get(job, 0))))
+            state.notify(job.watchers, JobChanged(job=job.id, counts=job.shown(running.get(job, 0))))
         state.changed_jobs.clear()
 
     def _notice_assigned(self, now: float) -> None:

@@ -98,8 +98,7 @@ class Scheduler:
     """The scheduler's state machine; `answers` computes the answer to an Ask (broker/queries.py)."""
 
     def __init__(self, policy: Policy, answers: Answers | None = None) -> None:
-        self.policy, self.state = policy, State(policy)
-        self.answers = answers
+        self.policy, self.answers, self.state = policy, answers, State(policy)
         self.administer: ChangeAccess | None = None  # changes who may connect (broker/access/key_changes.py)
         self.judge: Judge | None = None  # judges a client whose Hello has a role (broker/access/rights.py)
         self.steering = steering = Steering(self.state)
@@ -169,7 +168,7 @@ class Scheduler:
 
     def update_clocks(self, now: float, wall: float, slept_s: float = 0.0) -> None:
         """Take the reading of the wall clock, which may have been set; `slept_s` is the total sleep since boot."""
-        self.state.clock.look(now, wall, slept_s)
+        self.state.clock.update(now, wall, slept_s)
 
     # ── the three methods of every machine ──
 
@@ -271,7 +270,7 @@ class Scheduler:
         """Handle that the core's process has not run for so long, or has waited for its disk."""
         self.liveness.stood_still(seconds)
 
-    def hold(self, held: bool) -> None:
+    def pause_starts(self, held: bool) -> None:
         """Stop or resume starting slices: on a nearly full disk, what runs needs the remaining space."""
         self.dispatch.held = held
 
@@ -392,7 +391,7 @@ class Scheduler:
 
     def _blob_wanted(self, hub: Hub, message: BlobWanted, _now: float) -> None:
         hub.holds.discard(message.hash)
-        if not self.state.hold(hub, message.hash):
+        if not self.state.supply(hub, message.hash):
             self.state.send(hub.address, BlobMissing(hash=message.hash))
 
     def _taken(self) -> list[Command]:

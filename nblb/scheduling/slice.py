@@ -168,7 +168,7 @@ class Slice:
                 self.record.count(old, new, self.items)
         return old
 
-    def tell(self, at: float, cause: str, old: TaskState, new: TaskState) -> None:
+    def add_earlier(self, at: float, cause: str, old: TaskState, new: TaskState) -> None:
         """Add to the story a transition from before a restart of the core."""
         story = self.story
         self.story = (story if len(story) < STORY_LENGTH else story[1:]) + ((at, cause, old, new),)

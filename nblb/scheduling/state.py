@@ -163,7 +163,7 @@ class State:
     def send(self, to: str, message: Message) -> None:
         self.out.append(Send(to, message))
 
-    def tell(self, watchers: tuple[str, ...], message: Message) -> None:
+    def notify(self, watchers: tuple[str, ...], message: Message) -> None:
         """Send a message to the connected watchers; disconnected ones stay in the tuple, which costs nothing."""
         for address in watchers:
             if address in self.clients:
@@ -265,7 +265,7 @@ class State:
                 parents.leave_children(self, task)
         if keep:
             self.keep_end(ended)
-        self.tell(record.watchers, ended)
+        self.notify(record.watchers, ended)
         if record.job is not None:
             self.notice_job(record.job, now)
         if record.dependents:
@@ -440,7 +440,7 @@ class State:
             return None, WHOLE
         return record, int(item)
 
-    def hold(self, hub: Hub, name: str) -> bool:
+    def supply(self, hub: Hub, name: str) -> bool:
         """Send a blob, or the results of a task, to a hub that lacks it; return False if the core does not have it."""
         if name in hub.holds:
             return True

@@ -42,7 +42,7 @@ class Steering:
             if message.stream == "display":
                 self.state.send_if_active(record.watchers, message, now)
             else:
-                self.state.tell(record.watchers, message)
+                self.state.notify(record.watchers, message)
 
     def output_kept(self, hub: Hub, message: OutputKept, _now: float) -> None:
         """Have the whole output of a slice stored, which its hub cannot put into the core's folder itself."""
@@ -72,7 +72,7 @@ class Steering:
         record = self._current(message)
         if record is None or not self.state.live.offered(message):
             return
-        self.state.tell(record.watchers, message)
+        self.state.notify(record.watchers, message)
         item, name = message.first + message.offset, message.name
         turned = record.turned or {}
         of_job = record.job.turned if record.job is not None else {}

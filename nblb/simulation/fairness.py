@@ -203,7 +203,7 @@ class Shares:
         self.compared_s = 0.0  # the longest time over which two users were compared
         self._since: dict[tuple[str, str], tuple[float, float]] = {}  # both waiting -> (since when, the lead then)
 
-    def look(self, scheduler: Scheduler, hubs: Sequence[SimulatedHub], now: float) -> None:
+    def check(self, scheduler: Scheduler, hubs: Sequence[SimulatedHub], now: float) -> None:
         """Adds the work since the last check, and compares all waiting users."""
         workers = [worker for hub in hubs for worker in hub.pool.workers.values()]
         self.used = defaultdict(float)
@@ -268,7 +268,7 @@ class StartDelays:
         """Count all waits from the next turn on, since shares or limits have changed."""
         self._with_more, self._waiting, self._left = {}, {}, {}
 
-    def look(self, scheduler: Scheduler, now: float) -> None:
+    def check(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
         self._check_way(scheduler, now)
         state = scheduler.state

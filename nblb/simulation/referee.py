@@ -243,9 +243,9 @@ class Referee:
         check_turns(scheduler, commands, self.standing)
         self._check_bytes(scheduler, commands)
         if self.shares is not None:
-            self.shares.look(scheduler, self.hubs, self.simulator.now)
+            self.shares.check(scheduler, self.hubs, self.simulator.now)
         if self.waits is not None:
-            self.waits.look(scheduler, self.simulator.now)
+            self.waits.check(scheduler, self.simulator.now)
 
     def _check_bytes(self, scheduler: Scheduler, commands: Sequence[Command]) -> None:
         """Checks that nothing was accepted beyond a limit of stored bytes, and nothing refused without one.

@@ -187,7 +187,7 @@ class SimulatedCore:
             self._out.forget(address)
             hub = scheduler.state.hubs.get(address)
             commands += scheduler.gone(address, now, hub is not None and self.has_ended(hub.id))
-        commands += self._dead_hubs.look(now)
+        commands += self._dead_hubs.check(now)
         commands += scheduler.tick(now)
         self.witness.decided(scheduler, commands)
         self._perform(commands)

@@ -42,7 +42,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
 
-    def say(self, level: str, text: str) -> None:
+    def write(self, level: str, text: str) -> None:
         """Print a text, unless it is empty."""
         if not text:
             return
@@ -54,11 +54,11 @@ class Console:
         except (OSError, ValueError, AttributeError):  # AttributeError: no stdout at all
             pass
 
-    def say_settings(self, parameters: Parameters, warning: str) -> None:
+    def write_settings(self, parameters: Parameters, warning: str) -> None:
         """Print this core's settings, and warnings about them."""
-        self.say("info", "Starting Load Balancer with the following settings:")
+        self.write("info", "Starting Load Balancer with the following settings:")
         for key, value in parameters.as_dict().items():
             if key.startswith("LB_"):
-                self.say("info", f"    {key}: {value}")
+                self.write("info", f"    {key}: {value}")
         for sentence in filter(None, (warning, no_security(parameters))):
-            self.say("warning", f"LB - WARNING : {sentence}")
+            self.write("warning", f"LB - WARNING : {sentence}")

@@ -174,7 +174,7 @@ class ControlPage:
     def end_reading(self) -> None:
         self._words[_READING] = 0
 
-    def look(self) -> tuple[int, float, str]:
+    def read(self) -> tuple[int, float, str]:
         """Return the latest progress: slice, percent, note. The worker notifies again when there is more."""
         self._words[_NEWS] = 0
         for _ in range(100):

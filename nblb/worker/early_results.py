@@ -79,7 +79,7 @@ class EarlyResults:
             self._run, self.due = None, False
             return self.told
 
-    def say(self) -> None:
+    def report(self) -> None:
         """Report the ended calls that were not reported."""
         with self._lock:
             self.due = False
@@ -134,4 +134,4 @@ class EarlyResults:
             self.due = marks.raised = True  # in this order: a reader of the flag finds `due` set
             sleep(PATIENCE_S)
             if self.due:
-                self.say()
+                self.report()

@@ -296,7 +296,7 @@ class WorkerLoop:
     def _say_parts(self) -> None:
         """Report early results with interrupts blocked, so that the report and its record stay together."""
         number, self._number = self._number, 0
-        self._parts.say()
+        self._parts.report()
         self._number = number
         if self._cell.is_to_stop(number):
             self._number, self._interrupted = 0, True

@@ -55,7 +55,7 @@ class FakeScheduler:
         self.results: dict[str, TaskEnded] = {}
 
     def update_clocks(self, now: float, wall: float, slept_s: float) -> None:
-        self.state.clock.look(now, wall, slept_s)
+        self.state.clock.update(now, wall, slept_s)
 
     def restore(self, entries: Iterable[AnyEntry], now: float) -> list[Command]:
         self.restored = list(entries)
@@ -127,7 +127,7 @@ class FakeScheduler:
     def is_given(self, address: str, run: RunTask) -> bool:
         return run.task not in self.given_up
 
-    def hold(self, held: bool) -> None:
+    def pause_starts(self, held: bool) -> None:
         self.held = held
 
     def gone(self, address: str, now: float, dead: bool = False) -> list[Command]:

@@ -27,20 +27,20 @@ def look(scheduler: Any, dead: set[str]) -> DeadHubs:
 
 def test_each_dead_hub_is_told_once_and_living_ones_are_waited_for() -> None:
     hubs = look(Waiting("dead", "dead", "living"), {"dead"})
-    assert hubs.look(1.0) == [("dead", 1.0)]
+    assert hubs.check(1.0) == [("dead", 1.0)]
 
 
 def test_a_hub_that_is_connected_speaks_for_itself() -> None:
-    assert look(Waiting("h", here=("h",)), {"h"}).look(1.0) == []
+    assert look(Waiting("h", here=("h",)), {"h"}).check(1.0) == []
 
 
 def test_it_looks_now_and_then_while_anything_waits() -> None:
     scheduler = Waiting("h")
     hubs = look(scheduler, {"h"})
-    assert hubs.look(1.0)
-    assert hubs.look(1.0 + LOOK_S / 2) == []
+    assert hubs.check(1.0)
+    assert hubs.check(1.0 + LOOK_S / 2) == []
     assert hubs.deadline() == 1.0 + LOOK_S
-    assert hubs.look(1.0 + LOOK_S)
+    assert hubs.check(1.0 + LOOK_S)
     scheduler.state.orphans.clear()
     assert hubs.deadline() is None
-    assert hubs.look(9.0) == []
+    assert hubs.check(9.0) == []

@@ -37,11 +37,11 @@ def bins(history: UsageHistory, world: World, seconds: float = 3600.0) -> list[d
 
 def test_sums_and_means(world: World) -> None:
     history, hub = UsageHistory(None), world.hub("lab", (Group(2),))
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     for n in range(3):
         run_one(world, hub, f"t{n}")
         world.now += EVERY_S
-        history.look(world.scheduler.state, world.now)
+        history.sample(world.scheduler.state, world.now)
     rows = bins(history, world)
     assert sum(row["done"] for row in rows) == 3
     assert sum(row["used_s"].get("anna", 0.0) for row in rows) == pytest.approx(6.0)
@@ -51,9 +51,9 @@ def test_sums_and_means(world: World) -> None:
 
 def test_a_look_before_its_time_is_nothing(world: World) -> None:
     history = UsageHistory(None)
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     before = history.deadline()
-    history.look(world.scheduler.state, world.now + 1.0)
+    history.sample(world.scheduler.state, world.now + 1.0)
     assert history.deadline() == before == world.now + EVERY_S
     assert len(bins(history, world)) == 1
 
@@ -61,15 +61,15 @@ def test_a_look_before_its_time_is_nothing(world: World) -> None:
 def test_a_gap_is_a_gap_and_a_week_is_bounded(world: World) -> None:
     history = UsageHistory(None)
     for _ in range(3):
-        history.look(world.scheduler.state, world.now)
+        history.sample(world.scheduler.state, world.now)
         world.now += EVERY_S
     world.now += 600.0
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     times = [row["at"] for row in bins(history, world)]
     assert max(b - a for a, b in pairwise(times)) > 500.0
     for _ in range(500):
         world.now += 3000.0
-        history.look(world.scheduler.state, world.now)
+        history.sample(world.scheduler.state, world.now)
     week = history.answer({"seconds": 7 * 86400}, world.scheduler.state.wall(world.now))
     assert week["width_s"] == 600.0
     assert len(week["bins"]) <= LEVELS[-1][1]
@@ -78,10 +78,10 @@ def test_a_gap_is_a_gap_and_a_week_is_bounded(world: World) -> None:
 
 def test_it_survives_a_restart_and_a_damaged_file_costs_only_itself(world: World, tmp_path: Path) -> None:
     history, hub = UsageHistory(tmp_path), world.hub("lab", (Group(1),))
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     run_one(world, hub, "t", 3.0)
     world.now += EVERY_S
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     history.save(world.scheduler.state)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     later = World(Policy(core="c"))
@@ -101,17 +101,17 @@ def test_a_restart_counts_nothing_twice(world: World) -> None:
     run_one(world, hub, "t")
     world.restart(False)
     history = UsageHistory(None)
-    history.look(world.scheduler.state, world.now)
+    history.sample(world.scheduler.state, world.now)
     assert [row["done"] for row in bins(history, world)] == [0]
 
 
 def test_users_of_a_bin_are_few(world: World) -> None:
     history, state = UsageHistory(None), world.scheduler.state
-    history.look(state, world.now)
+    history.sample(state, world.now)
     for n in range(3 * MOST_USERS):
         state.share.charge(state.share.user(f"u{n}"), 1.0 + n, world.now)
     world.now += EVERY_S
-    history.look(state, world.now)
+    history.sample(state, world.now)
     used = bins(history, world)[-1]["used_s"]
     assert len(used) == MOST_USERS
     assert f"u{3 * MOST_USERS - 1}" in used

@@ -30,7 +30,7 @@ class Core:
 
     def until(self, is_so: Any, what: str) -> None:
         def look() -> bool:
-            self.hook.look(time.monotonic())
+            self.hook.poll(time.monotonic())
             return bool(is_so())
 
         wait_until(look, 30, what)
@@ -91,7 +91,7 @@ def test_what_takes_too_long_is_killed_and_only_a_few_run_at_once(
     core = Core("sleep 60", tmp_path)
     core.hook.add([{**JOB, "name": f"n{n}"} for n in range(8)])
     assert [line for line in core.log if "TOO SLOW" in line] != []
-    core.hook.look(time.monotonic())
+    core.hook.poll(time.monotonic())
     assert len(core.hook._running) == job_end_hook.MOST_RUNNING
     core.until(lambda: sum("WAS KILLED" in line for line in core.log) == 6, "six ends")
     assert core.hook.deadline(0.0) is None
@@ -106,7 +106,7 @@ def test_an_address_that_is_none_is_said(capsys: pytest.CaptureFixture[str], mon
 def test_close_leaves_nothing(tmp_path: Path) -> None:
     core = Core("sleep 60", tmp_path)
     core.hook.add([JOB])
-    core.hook.look(time.monotonic())
+    core.hook.poll(time.monotonic())
     (process, _, _) = core.hook._running[0]
     core.hook.close()
     assert process.poll() is not None
@@ -115,7 +115,7 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
 def test_no_hook(tmp_path: Path) -> None:
     core = Core("", tmp_path)
     core.hook.add([JOB])
-    core.hook.look(0.0)
+    core.hook.poll(0.0)
     assert core.hook.deadline(0.0) is None
 
 

@@ -100,7 +100,7 @@ def test_bounds(tmp_path: Path) -> None:
 def test_a_client_elsewhere_gets_the_segments_of_its_item(core: Core) -> None:
     core.keep("t", segment(b"of item 0", 0), first=0)
     core.keep("t", segment(b"of item 5", 0), first=5)
-    core.delivery.tell("client", FetchOutput(request=7, task="t", item=5), 100.0)
+    core.delivery.answer("client", FetchOutput(request=7, task="t", item=5), 100.0)
     ((address, told),) = core.out.sent
     assert (address, told.request, told.segments) == ("client", 7, ((1, 5, 0),))
     parts = told.payload.parts
@@ -114,5 +114,5 @@ def test_a_client_elsewhere_gets_the_segments_of_its_item(core: Core) -> None:
     assert (core.path / BLOBS / name).exists(), "the client has still to fetch it"
     core.delivery.rest(100.0 + FETCHED_S)
     assert not (core.path / BLOBS / name).exists()
-    core.delivery.tell("client", FetchOutput(request=8, task="unknown"), 0.0)
+    core.delivery.answer("client", FetchOutput(request=8, task="unknown"), 0.0)
     assert core.out.sent[0][1].segments == ()

@@ -65,7 +65,7 @@ class PoolRig:
 
     def hold(self, function: Callable[..., Any]) -> str:
         blob, packed = payload.dump_function(function)
-        self.pool.hold(HoldBlob(hash=blob, payload=packed))
+        self.pool.store_blob(HoldBlob(hash=blob, payload=packed))
         return blob
 
     def give(self, function: Callable[..., Any], *args: Any, worker: str = "worker_0", **fields: Any) -> RunTask:

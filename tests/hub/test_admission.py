@@ -168,7 +168,7 @@ def test_large_arguments_and_results_pass_without_a_folder(rig: PoolRig, names: 
     (part,) = folder.write([b"x" * (3 << 20)])
     assert isinstance(part, FilePart)
     blob = HoldBlob(hash="big", payload=Payload.of([b"", part]), first=0, items=1, total=0)
-    rig.pool.hold(blob)
+    rig.pool.store_blob(blob)
     data = os.urandom(3 << 20)
     run = rig.give(lambda value: value * 2, data, worker=rig.workers[0], user=names[0], constants=("big",))
     end = rig.wait(TaskFinished, lambda m: m.task == run.task)

@@ -119,13 +119,13 @@ def test_a_kind_that_no_hub_runs_hides_nobody(user: UserQueue) -> None:
 
 
 def look(user: UserQueue, low: float, high: float) -> tuple[str, str]:
-    found = user.look(FairShare(100.0).band(low, high))
+    found = user.next_and_oldest(FairShare(100.0).band(low, high))
     assert found is not None
     return found[0].id, found[1].id
 
 
 def test_oldest_is_the_oldest_of_the_band(user: UserQueue) -> None:
-    assert user.look(FairShare(100.0).band(0, 1000)) is None
+    assert user.next_and_oldest(FairShare(100.0).band(0, 1000)) is None
     user.add(task(3, priority=9.0))
     user.add(task(4, priority=1.0))
     user.add(task(2, priority=500.0))

@@ -262,7 +262,7 @@ def output_to_everybody() -> Patches:
 
         return tell
 
-    return [swap(State, "tell", make)]
+    return [swap(State, "notify", make)]
 
 
 def claims_of_another_core() -> Patches:

@@ -16,7 +16,7 @@ from tests.simulation.planting import Patches, nothing, swap
 
 def long_slices_run_to_their_end() -> Patches:
     """A slice that was cut too long is not recalled, whoever waits."""
-    return [patch.object(Recall, "_look_at_long_ones", nothing)]
+    return [patch.object(Recall, "_recall_from_long_ones", nothing)]
 
 
 def hubs_hand_back_no_running_slice() -> Patches:
@@ -27,7 +27,7 @@ def hubs_hand_back_no_running_slice() -> Patches:
 def stuck_behind_long_slices() -> Patches:
     """What was sent ahead behind long slices waits for their end. (Found.)"""
 
-    return [swap(Recall, "_look", lambda _original: nothing)]
+    return [swap(Recall, "_recall_behind_long_ones", lambda _original: nothing)]
 
 
 def next_slot_goes_to_anybody() -> Patches:

@@ -45,7 +45,7 @@ def refused_and_accepted() -> Patches:
 
 def room_is_never_found() -> Patches:
     """A core whose disk was full once never looks at it again."""
-    return [patch.object(FullDisk, "deadline", lambda _self: None), patch.object(FullDisk, "_look", nothing)]
+    return [patch.object(FullDisk, "deadline", lambda _self: None), patch.object(FullDisk, "_check_room", nothing)]
 
 
 def promises_leave_a_full_disk() -> Patches:

@@ -263,7 +263,7 @@ def gone_before_it_has_let_go() -> Patches:
 
 def dead_hubs_are_waited_for() -> Patches:
     """A core does not look whether a hub of its own machine is gone."""
-    return [patch.object(DeadHubs, "look", lambda *_: [])]
+    return [patch.object(DeadHubs, "check", lambda *_: [])]
 
 
 def living_hubs_taken_for_dead() -> Patches:
@@ -276,7 +276,7 @@ def living_hubs_taken_for_dead() -> Patches:
 
         return look
 
-    return [swap(DeadHubs, "look", make)]
+    return [swap(DeadHubs, "check", make)]
 
 
 def full_is_not_synced() -> Patches:
@@ -289,7 +289,7 @@ def full_is_not_synced() -> Patches:
 
 def client_does_not_ask_again() -> Patches:
     """What has no answer is not said again after a new connection."""
-    return [patch.object(Session, "_owed", lambda *_: iter(()))]
+    return [patch.object(Session, "_unsent", lambda *_: iter(()))]
 
 
 def settled_twice() -> Patches:

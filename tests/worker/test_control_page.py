@@ -65,10 +65,10 @@ def test_only_the_first_of_many_words_asks_the_hub_to_look(ends: tuple[ControlPa
     worker.begin(5)
     assert worker.report(5, 10.0, b"ten")
     assert not worker.report(5, 20.0, "zwölf".encode())
-    assert hub.look() == (5, 20.0, "zwölf")
-    assert hub.look() == (5, 20.0, "zwölf")
+    assert hub.read() == (5, 20.0, "zwölf")
+    assert hub.read() == (5, 20.0, "zwölf")
     assert worker.report(5, 30.0, b"")
-    assert hub.look() == (5, 30.0, "")
+    assert hub.read() == (5, 30.0, "")
 
 
 def test_a_new_slice_asks_again(ends: tuple[ControlPage, ControlPage]) -> None:
@@ -84,6 +84,6 @@ def test_a_word_that_was_broken_off_is_not_read(ends: tuple[ControlPage, Control
     worker.begin(5)
     worker.report(5, 10.0, b"")
     worker._words[4] += 1  # an interrupt in the midst of the next
-    assert hub.look() == (0, 0.0, "")
+    assert hub.read() == (0, 0.0, "")
     worker.report(5, 20.0, b"well again")
-    assert hub.look() == (5, 20.0, "well again")
+    assert hub.read() == (5, 20.0, "well again")

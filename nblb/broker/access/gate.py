@@ -222,7 +222,7 @@ class Gate:
         self.peers.pop(sender, None)
         return [Send(sender, Refused(reason=reason)), *self.scheduler.gone(sender, now)]
 
-    def look(self) -> None:
+    def recheck(self) -> None:
         """Make the next `tick` look at once, since keys have changed."""
         self._look_at = 0.0
 

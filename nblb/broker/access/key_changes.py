@@ -43,7 +43,7 @@ class KeyChanges:
         if message.action != "parties":
             said = {key: value for key, value in message.about.items() if isinstance(value, (str, int, float))}
             self._gate.audit.note(f"admin {message.action}", by=user, **{f"of_{key}": v for key, v in said.items()})
-        self._gate.look()
+        self._gate.recheck()
         return value, []
 
     def _invite(self, _user: str, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Journal:
                 self._db, self.core, self.epoch = self._connect()
                 return
             except (sqlite3.Error, OSError) as error:
-                if not _no_room(error) or not self._reserve.give_up():
+                if not _no_room(error) or not self._reserve.release():
                     raise
 
     def _connect(self) -> tuple[sqlite3.Connection, str, int]:
@@ -197,7 +197,7 @@ class Journal:
 
     def has_room(self) -> bool:
         """Return True if there is room for new submissions; then restore the reserve and append the waiting blobs."""
-        if self.is_gone or not self._reserve.have_back(2 * self._pending.withheld_nbytes()):
+        if self.is_gone or not self._reserve.restore(2 * self._pending.withheld_nbytes()):
             return False
         self._pending.readmit()
         return True
@@ -230,7 +230,7 @@ class Journal:
                 batch = self._write()
                 break
             except JournalFull:
-                if self._pending.begins_anything() or not self._reserve.give_up():
+                if self._pending.begins_anything() or not self._reserve.release():
                     raise
         self._is_witnessed = False
         if not self.is_maintained:
@@ -389,7 +389,7 @@ class Journal:
                 self._db.execute("COMMIT")
                 return
             except sqlite3.Error as error:
-                if not _no_room(self._roll_back(error)) or not self._reserve.give_up():
+                if not _no_room(self._roll_back(error)) or not self._reserve.release():
                     raise
 
 

@@ -39,7 +39,7 @@ class Reserve:
         if size >= LEAST_BYTES and size > self._left and self._allocate(size):
             self._whole = self._left = size
 
-    def give_up(self) -> bool:
+    def release(self) -> bool:
         """Free some of the reserve; return False if none was left."""
         if not self._left:
             return False
@@ -50,7 +50,7 @@ class Reserve:
             self._left = 0  # the file has been removed by hand
         return True
 
-    def have_back(self, more_bytes: int = 0) -> bool:
+    def restore(self, more_bytes: int = 0) -> bool:
         """Restore the reserve if there is room for it, for as much again, and for `more_bytes`; return True if so."""
         wanted = 2 * self._whole - self._left if self.is_in_use else 0
         if self._free_bytes() < wanted + more_bytes or (self.is_in_use and not self._allocate(self._whole)):

@@ -151,7 +151,7 @@ class Connection:
         _live.add(self)
         self._thread = start_thread(self._io_thread.run, "nblb-client")
 
-    def say(self, *messages: Message) -> None:
+    def send(self, *messages: Message) -> None:
         """Pass messages of the user's side to the I/O thread; returns at once."""
         self.inbox.put(*messages)
 
@@ -174,7 +174,7 @@ class Connection:
         """Send a request (`message.request` is its id); `then` is called with the answer, on the I/O thread."""
         self.check_open()
         pending = self._pending[message.request] = Pending(then)
-        self.say(message)
+        self.send(message)
         return pending
 
     def ask(self, topic: str, about: dict[str, Any] | None = None, timeout_s: float = 10.0) -> Any:
@@ -208,7 +208,7 @@ class Connection:
     def expect(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...] = ()) -> None:
         """Expect the ends of an existing submission, perhaps made by an ended process (see session.Expect)."""
         self.owners[task] = owner
-        self.say(Expect(task=task, items=items, job=job, again=again))
+        self.send(Expect(task=task, items=items, job=job, again=again))
 
     def expect_again(self, task: str, items: int, job: str, owner: Owner, again: tuple[tuple[int, int], ...]) -> None:
         """The same at once, for some items of a known submission; only on the I/O thread."""

@@ -166,7 +166,7 @@ class _Steered(Protocol):
 
 def _steer(thing: _Steered, name: str, value: Any, **what: Any) -> None:
     request = thing._connection.request()
-    thing._connection.say(TurnKnob(name=name, value=value, request=request, **what))
+    thing._connection.send(TurnKnob(name=name, value=value, request=request, **what))
 
 
 def _stop_and_keep(thing: _Steered, **what: Any) -> int:

@@ -111,9 +111,10 @@ def listed(ask: Ask, user: str | None = None, name: str | None = None, ending: s
 
 def _calls(row: Mapping[str, Any]) -> Iterable[TaskRow]:
     """One row for each call of a slice: calls that are submitted together share a submission."""
+    told = {key: value for key, value in row.items() if key != "calls"}
     for item in range(row["first"], row["first"] + row["items"]):
         task = f"{row['task']}.{item}" if row["of"] > 1 else row["task"]
-        yield TaskRow({**row, "task": task, "record": row["task"], "item": item, "call": call_of(row, item)})
+        yield TaskRow({**told, "task": task, "record": row["task"], "item": item, "call": call_of(row, item)})
 
 
 def call_of(row: Mapping[str, Any], item: int) -> str:

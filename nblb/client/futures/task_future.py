@@ -213,7 +213,7 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         if not self._cancel_here():
             return self.cancelled()
         request = self._connection.request()
-        self._connection.say(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
+        self._connection.send(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
         return True
 
     def _cancel_here(self) -> bool:

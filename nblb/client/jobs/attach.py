@@ -77,9 +77,9 @@ def open_or_attach(
             )
             values = _taken(cluster, job.earlier, about, many)
             about = _claim(cluster, replace(opening, replaces=about["job"]))
-        cluster.connection.say(*many.blobs())
+        cluster.connection.send(*many.blobs())
     else:
-        cluster.connection.say(*many.blobs(), opening)
+        cluster.connection.send(*many.blobs(), opening)
     _submit(job, many, options, values, supersede)
     return job
 
@@ -93,7 +93,7 @@ def _claim(cluster: Cluster, opening: OpenJob) -> dict[str, Any] | None:
         )
     except BaseException:  # the job would stay empty
         if not connection.is_closed:
-            connection.say(ForgetJob(job=opening.job))
+            connection.send(ForgetJob(job=opening.job))
         raise
     return about
 
@@ -141,7 +141,7 @@ def _say(job: Job, messages: Sequence[Message], known: Mapping[int, Any] | None 
         job._connection.owners[spec.task] = job
         if known is not None:
             reuse.settle_here(job, spec, known)
-    job._connection.say(*messages)
+    job._connection.send(*messages)
 
 
 def _records(messages: Sequence[Message]) -> list[SubmitTask]:
@@ -154,7 +154,7 @@ def _go_on(cluster: Cluster, about: dict[str, Any], many: Many, options: Options
     job = _join(cluster, about)
     missing = _missing(about, many.total)
     if any(missing):
-        job._connection.say(*many.blobs())
+        job._connection.send(*many.blobs())
         _send_records(job, many, options, missing)
         job._port.turned(job)
     return job
@@ -234,7 +234,7 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
         job._port.add_record(job, record["task"], record["index"], record["items"])
         connection.expect(record["task"], record["items"], job.job_id, job)
     opened = OpenJob(job=job.job_id, name=job.name, items=about["items"], task_name=job._task_name)
-    connection.say(opened, FetchTask(job=job.job_id))
+    connection.send(opened, FetchTask(job=job.job_id))
     ask = Ask(request=connection.request(), topic="job", about={"job": job.job_id})
     behind = connection.question(ask, lambda answer: _still_there(job, answer))  # answered after the ends
     behind.ready.wait(SETTLE_S)
@@ -245,4 +245,4 @@ def _join(cluster: Cluster, about: dict[str, Any]) -> Job:
 def _still_there(job: Job, answer: Pending) -> None:
     """Fetch each submission by itself if the job was just dropped, since no ends come then (on the I/O thread)."""
     if answer.value is None and not answer.error:
-        job._connection.say(*(FetchTask(task=task) for task in job._port.record_ids(job)))
+        job._connection.send(*(FetchTask(task=task) for task in job._port.record_ids(job)))

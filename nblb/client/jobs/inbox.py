@@ -148,7 +148,7 @@ class Inbox(Sequence[Finished]):
         if entry.kind == "job":
             connection.carried_out(ForgetJob(request=connection.request(), job=entry.id))
         elif entry.items_of_record == 1:  # else other tasks share the submission, and their results must stay
-            connection.say(CollectTask(task=entry.id))
+            connection.send(CollectTask(task=entry.id))
 
     def fate(self, entry: str) -> str:
         """Return what this process has done with an entry.

@@ -443,7 +443,7 @@ class Job(SteeredJob):
         --------
         >>> job.cancel()
         """
-        self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
+        self._connection.send(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
 
     def retry_failed(self, with_: Callable[..., Any] | None = None, items: Iterable[int] | int | None = None) -> int:
         """Run the items that failed or were lost again, or some of them.

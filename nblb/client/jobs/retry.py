@@ -80,7 +80,7 @@ def retry_failed(
             job.name,
             job._task_name,
         )
-    connection.say(*([blob] if blob is not None and items else ()), *refused)
+    connection.send(*([blob] if blob is not None and items else ()), *refused)
     if ours:
         connection.question(asked, lambda answer: _answered(job, asked.request, answer))
     job._port.turned(job)
@@ -115,7 +115,7 @@ def ask_anew(job: Job, items: Iterable[int]) -> None:
         places = ledger.in_records(sorted(items))
     for task, again in places.items():
         connection.expect_again(task, ledger.records[task].items, job.job_id, job, again)
-        connection.say(FetchTask(task=task))
+        connection.send(FetchTask(task=task))
 
 
 def reconnected(job: Job) -> None:
@@ -123,7 +123,7 @@ def reconnected(job: Job) -> None:
     connection = job._connection
     if connection.close_by is not None or not job._ledger.records:
         return
-    connection.say(FetchTask(job=job.job_id, quiet=True))
+    connection.send(FetchTask(job=job.job_id, quiet=True))
     if failed(job._ledger):
         ask = Ask(request=connection.request(), topic="job", about={"job": job.job_id})
         connection.question(ask, lambda answer: _counted(job, answer))

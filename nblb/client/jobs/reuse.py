@@ -122,7 +122,7 @@ class EarlierJob:
     def cancel(self) -> None:
         """Cancel its remaining tasks; its results stay until they expire or are dropped."""
         self.fate = "cancel"
-        self._connection.say(CancelTask(request=self._connection.request(), job=self.job_id))
+        self._connection.send(CancelTask(request=self._connection.request(), job=self.job_id))
         self._asked_at = 0.0
 
     def keep(self) -> None:

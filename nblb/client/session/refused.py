@@ -37,6 +37,6 @@ class RefusedTasks:
         self._cancels.pop(request, None)
 
     @property
-    def owed(self) -> list[CancelTask]:
+    def unsent(self) -> list[CancelTask]:
         """The cancel requests to send again after each Welcome, until they are answered."""
         return list(self._cancels.values())

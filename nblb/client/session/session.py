@@ -100,9 +100,9 @@ class Session:
             ("user", OpenJob): self._open_job,
             ("user", SubmitTask): self._submit,
             ("user", Expect): self._expect,
-            ("user", FetchTask): self._say,
-            ("user", Publish): self._say,
-            ("user", CollectTask): self._say,
+            ("user", FetchTask): self._send,
+            ("user", Publish): self._send,
+            ("user", CollectTask): self._send,
             **{("user", kind): self._question for kind in QUESTIONS},
             ("user", RetryFailed): self._retry_failed,
             ("user", ForgetJob): self._forget_job,
@@ -162,7 +162,7 @@ class Session:
         self.now = now
         collected, self._collected, self._collect_at = self._collected, [], None
         parts = [tuple(collected[at : at + MOST_COLLECTED]) for at in range(0, len(collected), MOST_COLLECTED)]
-        return [command for part in parts for command in self._say(CollectTask(tasks=part))]
+        return [command for part in parts for command in self._send(CollectTask(tasks=part))]
 
     def next_deadline(self) -> float | None:
         if self.open:
@@ -196,9 +196,9 @@ class Session:
         self.open = True
         self._tasks.sent_blobs.clear()
         self._said_at = self._beat_at = self.now
-        return [Log("good", "the core is here"), *map(self._to_core, self._owed(known, message))]
+        return [Log("good", "the core is here"), *map(self._to_core, self._unsent(known, message))]
 
-    def _owed(self, before: Welcome | None, welcome: Welcome) -> Iterator[Message]:
+    def _unsent(self, before: Welcome | None, welcome: Welcome) -> Iterator[Message]:
         """The messages to send after a Welcome: those that the core may have missed, and fetches of missed ends."""
         yield from self.jobs.values()
         for spec in self.unaccepted.values():
@@ -211,7 +211,7 @@ class Session:
             if task not in self.unaccepted:
                 yield FetchTask(task=task)
         unsaid, self._unsaid = self._unsaid, []
-        yield from (*unsaid, *self._unwanted.owed)
+        yield from (*unsaid, *self._unwanted.unsent)
         for request, question in list(self.questions.items()):
             if isinstance(question, StopCore) and before is not None and before.epoch != welcome.epoch:
                 del self.questions[request]  # it was meant for the core before the restart
@@ -246,7 +246,7 @@ class Session:
     def _to_core(self, message: Message) -> Command:
         return Send(CORE, message)
 
-    def _say(self, message: Message) -> list[Command]:
+    def _send(self, message: Message) -> list[Command]:
         if not self.open:
             self._unsaid.append(message)
             return []
@@ -296,7 +296,7 @@ class Session:
             fresh = record.fresh(ended)
             self._tasks.close(spec.task)
             out.append(Settle(ended, fresh))
-        return [*out, *(self._question(message) if message.request else self._say(message))]
+        return [*out, *(self._question(message) if message.request else self._send(message))]
 
     def _retry_failed(self, message: RetryFailed) -> list[Command]:
         """Send the request, and keep the blob of a new function that it names until the core has answered."""
@@ -383,7 +383,7 @@ class Session:
             if self._collect_at is None:
                 self._collect_at = self.now + COLLECT_AFTER_S
 
-    def _told(self, message: Message) -> list[Command]:
+    def _blob_received(self, message: Message) -> list[Command]:
         return [BlobReceived(message)]
 
     def _cancel_answer(self, message: CancelAnswer) -> list[Command]:

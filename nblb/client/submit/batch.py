@@ -72,7 +72,7 @@ def attached(connection: Connection, task: str, items: int, name: str) -> list[T
         TaskFuture(connection, task, name, item, f"{task}.{item}" if items > 1 else task) for item in range(items)
     ]
     connection.expect(task, items, "", Batch.of(task, futures) if items > 1 else futures[0])
-    connection.say(FetchTask(task=task))
+    connection.send(FetchTask(task=task))
     return futures
 
 

@@ -122,7 +122,7 @@ def submit(
     future = TaskFuture(connection, spec.task, name)
     future._function = blob.hash
     if packed.holders:
-        connection.say(*(holder.blob for holder in packed.holders))
+        connection.send(*(holder.blob for holder in packed.holders))
     connection.submit(spec, blob, future)
     return future
 

@@ -21,7 +21,7 @@ class BlobParcels:
         self._in_files: dict[str, dict[int, HoldBlob]] = {}  # those of these pieces that name files, by number …
         self._whole: dict[str, dict[int, Parcel]] = {}  # … and the same packed without files
 
-    def hold(self, message: HoldBlob) -> None:
+    def store(self, message: HoldBlob) -> None:
         """Keep a blob; raises OSError if there is no space, or its file is gone."""
         pieces = self._held.setdefault(message.hash, [])
         if message.total == 0 and pieces:

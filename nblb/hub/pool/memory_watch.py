@@ -64,7 +64,7 @@ class MemoryWatch:
         if self.look_at is None:
             self.look_at = now + self._pause_s
 
-    def look(self, handles: Iterable[WorkerHandle], now: float) -> None:
+    def check(self, handles: Iterable[WorkerHandle], now: float) -> None:
         busy = [handle for handle in handles if handle.given and handle.pid]
         self.look_at = now + self._pause_s if busy else None
         for handle in busy:

@@ -138,9 +138,9 @@ class ProcessPool:
             told = HandTo(root=self._folder.root, prefix=self._folder.prefix)
             self._post(handle, pack(to_worker, 0, told))
 
-    def hold(self, message: HoldBlob) -> None:
+    def store_blob(self, message: HoldBlob) -> None:
         """Keep a blob for the workers; raises OSError."""
-        self._blobs.hold(message)
+        self._blobs.store(message)
 
     def drop_blob(self, blob: str) -> None:
         self._blobs.drop(blob)
@@ -282,7 +282,7 @@ class ProcessPool:
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2](now)
         if self._memory.look_at is not None and now >= self._memory.look_at:
-            self._memory.look(self._handles.values(), now)
+            self._memory.check(self._handles.values(), now)
         events, self._events = self._events, []
         return events
 
@@ -364,7 +364,7 @@ class ProcessPool:
                 number, message = self._unpacked(handle, datagram, fd)
                 if type(message) is TaskFinished or type(message) is TaskStopped:
                     if handle.read_is_due:  # its last progress, if the end came within the pause
-                        self._look(handle, now)
+                        self._read_progress(handle, now)
                     if handle.given.pop(number, None) is None:
                         raise ProtocolError("it reports the end of a slice that it was not given")
                     handle.news, handle.told = None, 0
@@ -400,10 +400,10 @@ class ProcessPool:
     def _on_message(self, handle: WorkerHandle, number: int, message: Any, now: float) -> None:
         if type(message) is TaskProgressed:
             if handle.progress_at + PAUSE_S <= now:
-                self._look(handle, now)
+                self._read_progress(handle, now)
             else:
                 handle.read_is_due = True
-                self._later(handle.progress_at + PAUSE_S, lambda at: self._look(handle, at))
+                self._later(handle.progress_at + PAUSE_S, lambda at: self._read_progress(handle, at))
         elif type(message) is TaskPrinted:
             self.printing.take(handle, number, message, now)
         elif type(message) is WorkerStarted:
@@ -423,12 +423,12 @@ class ProcessPool:
     def _note(self, worker: str, message: Message) -> None:
         self._events.append((worker, message))
 
-    def _look(self, handle: WorkerHandle, now: float) -> None:
+    def _read_progress(self, handle: WorkerHandle, now: float) -> None:
         """Read the latest progress from the worker's control page."""
         if handle.is_gone:
             return
         handle.progress_at, handle.read_is_due = now, False
-        number, percent, note = handle.cell.look()
+        number, percent, note = handle.cell.read()
         run = handle.given.get(number)
         if run is not None and handle.news != (percent, note):
             handle.news = percent, note

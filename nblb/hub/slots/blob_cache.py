@@ -102,7 +102,7 @@ class BlobCache:
                 ready.append(slice_)
         return ready
 
-    def give_up(self, blob: str) -> list[Attempt]:
+    def abandon(self, blob: str) -> list[Attempt]:
         """Return the slices that wait for this blob, which does not exist any more."""
         waiting = self._waiting.pop(blob, [])
         for slice_ in waiting:

@@ -107,7 +107,7 @@ class Slots:
         self._ends_at = settings.ends_at
         self._blobs = BlobCache(settings.blob_bytes)
         self._workers_table = WorkerTable(hello.groups, new_worker_id)
-        self._in_flight = InFlight(self._workers_table, self._say, settings.grace_s, settings.prefetch_s)
+        self._in_flight = InFlight(self._workers_table, self._send, settings.grace_s, settings.prefetch_s)
         self._functions: dict[str, tuple[str, str]] = {}  # name -> hashes of the function and its arguments
         self._arrivals = 0
         self._listed: dict[str, int] = {}  # workers in our last hello, and their groups
@@ -138,16 +138,16 @@ class Slots:
             TaskFinished: self._in_flight.task_ended,
             ItemsFinished: self._in_flight.items_ended,
             TaskStopped: self._in_flight.task_ended,
-            TaskPrinted: lambda _worker, message, _now: self._say(message),
+            TaskPrinted: lambda _worker, message, _now: self._send(message),
             OutputKept: self._in_flight.output_kept,
             WorkerSpent: lambda worker, *_: setattr(worker, "is_spent", True),
         }
-        steering = AttemptSteering(self._in_flight, self._say)
+        steering = AttemptSteering(self._in_flight, self._send)
         self._from_core.update(steering.from_core)
         self._from_worker.update(steering.from_worker)
-        self._workers_table.say = self._say
+        self._workers_table.report = self._send
         memory, most = lambda: self.memory, settings.most_waits
-        self._waits = Waits(self._in_flight, self._workers_table, self._say, self._announce, memory, most)
+        self._waits = Waits(self._in_flight, self._workers_table, self._send, self._announce, memory, most)
         self._from_core.update(self._waits.from_core)
         self._from_worker.update(self._waits.from_worker)
 
@@ -195,7 +195,7 @@ class Slots:
             out.append(Log("warning", f"this hub ends: {self._leaving}; what runs is handed back"))
         if self._leaving is not None and not self._has_left and not self._workers_table.is_busy:
             self._has_left = True
-            self._say(HubGone(reason=self._leaving))
+            self._send(HubGone(reason=self._leaving))
             out.append(Halt(self._leaving))
         return out
 
@@ -243,7 +243,7 @@ class Slots:
         out = self._in_flight.out = []
         return out
 
-    def _say(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         if self._lease.is_up:
             self._in_flight.out.append(Send(CORE, message))
 
@@ -258,12 +258,12 @@ class Slots:
             if run.items > old.reported_items:  # else an item reported as failed is retried: the rest continues
                 in_flight.replace(old, now)
         elif fence in in_flight.ends:
-            self._say(in_flight.ends[fence])
+            self._send(in_flight.ends[fence])
             return
         elif in_flight.past.knows(run):
             return
         if not 0 <= run.group < len(self._workers_table.groups) or self._leaving is not None:
-            self._say(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
+            self._send(TaskStopped(task=run.task, attempt=run.attempt, first=run.first, why="recall"))
             return
         by_name = "" if run.function else run.name
         if by_name in self._functions:
@@ -283,7 +283,7 @@ class Slots:
         if slice_.missing:
             slice_.state = AttemptState.WAITING
             for blob in self._blobs.wait(slice_):
-                self._say(BlobWanted(hash=blob))
+                self._send(BlobWanted(hash=blob))
         else:
             in_flight.queue(slice_, now)
 
@@ -300,7 +300,7 @@ class Slots:
             if fence not in in_flight.ends:  # the order never arrived
                 in_flight.past.add(*fence)
                 end = TaskStopped(task=message.task, attempt=message.attempt, first=message.first, why=message.why)
-                self._say(end)
+                self._send(end)
         elif slice_.state is AttemptState.RUNNING and message.why == "recall":
             in_flight.hand_back(slice_)
         else:
@@ -311,11 +311,11 @@ class Slots:
 
     def _announce(self, slice_: Attempt) -> None:
         run = slice_.run
-        self._say(TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=slice_.worker))
+        self._send(TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=slice_.worker))
         for word in (slice_.progress, *(slice_.told or {}).values()):
             if word is not None:
-                self._say(word)
-        self._waits.say(slice_)
+                self._send(word)
+        self._waits.report(slice_)
 
     def _task_progressed(self, _worker: WorkerSlot, message: TaskProgressed, _now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
@@ -323,7 +323,7 @@ class Slots:
             return
         slice_.progress = message
         if slice_ not in self._in_flight.unannounced:
-            self._say(message)
+            self._send(message)
 
     # ── blobs ──
 
@@ -337,7 +337,7 @@ class Slots:
             self._in_flight.out.append(ForgetBlob(blob))
 
     def _blob_missing(self, message: BlobMissing, _now: float) -> None:
-        for slice_ in self._blobs.give_up(message.hash):
+        for slice_ in self._blobs.abandon(message.hash):
             if slice_.state is AttemptState.WAITING:
                 words = f"the core no longer has blob {message.hash}, which the task {slice_.run.name} needs"
                 self._in_flight.fail(slice_, words)
@@ -349,7 +349,7 @@ class Slots:
             worker.pid = message.pid
             return
         worker.is_ready, worker.pid, worker.started_at = True, message.pid, now
-        self._say(msgspec.structs.replace(message, stand_in=True) if worker.is_stand_in else message)
+        self._send(msgspec.structs.replace(message, stand_in=True) if worker.is_stand_in else message)
         self._in_flight.out += self._workers_table.free(worker, now)
         self._in_flight.deal(worker.group, now)
 
@@ -363,7 +363,7 @@ class Slots:
             if blamed is not None:
                 self._in_flight.end(blamed, self._in_flight.stopped(blamed, True))
             if worker.is_ready:
-                self._say(msgspec.structs.replace(message, task="", attempt=0, first=0))
+                self._send(msgspec.structs.replace(message, task="", attempt=0, first=0))
         delay_s = self._workers_table.delay_s(worker, blamed is not None, killed or worker.leaves, now)
         if not worker.leaves and not killed:
             again = f"; a new one starts in {delay_s:g} s" if delay_s >= 1.0 else ""
@@ -429,7 +429,7 @@ class Slots:
             self._in_flight.out.append(Send(CORE, self._hub_hello(now)))
         if heartbeat:
             way_s = round(self._lease.way_s, 6)
-            self._say(
+            self._send(
                 Heartbeat(load=self.load, memory=self.memory, disk=self.disk, workers=self.usage, at=now, way_s=way_s)
             )
         if lease_is_over:
@@ -464,10 +464,10 @@ class Slots:
                 started = WorkerStarted(
                     worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=worker.is_stand_in
                 )
-                self._say(started)
+                self._send(started)
         for name, group in self._listed.items():
             if name not in self._workers_table.workers:
-                self._say(WorkerDied(worker=name, group=group, reason="it ended while the core was not connected"))
+                self._send(WorkerDied(worker=name, group=group, reason="it ended while the core was not connected"))
 
     def _time_to_run(self, lease_s: float) -> float:
         """Return the part of a lease after which all must be stopped, so that it has stopped at its end."""
@@ -488,7 +488,7 @@ class Slots:
         self._catch_up()
         in_flight.resend()
         for blob in self._blobs.wanted:
-            self._say(BlobWanted(hash=blob))
+            self._send(BlobWanted(hash=blob))
         for slice_ in in_flight.slices.values():
             if slice_.state is AttemptState.RUNNING and slice_ not in in_flight.unannounced:
                 self._announce(slice_)
@@ -516,5 +516,5 @@ class Slots:
         if self._leaving is None:
             self._leaving = reason or "stopped"
             self._workers_table.is_closing = True
-            self._say(HubLeaves())
+            self._send(HubLeaves())
             self._in_flight.stop_all("recall", now)

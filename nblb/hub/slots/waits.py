@@ -35,7 +35,7 @@ class Waits:
         memory: Callable[[], float],
         most: int,
     ) -> None:
-        self._in_flight, self._workers_table, self._say, self._announce = in_flight, worker_table, say, announce
+        self._in_flight, self._workers_table, self._send, self._announce = in_flight, worker_table, say, announce
         self._memory, self._most = memory, most
         self._holders: dict[WorkerSlot, WaitBegan] = {}  # waiting workers that keep their slots
         self.from_core: dict[type, Callable[[Any, float], None]] = {
@@ -47,14 +47,14 @@ class Waits:
             WaitEnded: self._ended,
         }
 
-    def say(self, slice_: Attempt) -> None:
+    def report(self, slice_: Attempt) -> None:
         """Report to the core the wait that the slice is in."""
         run = slice_.run
         if slice_.wait:
             wait, lent = slice_.wait, slice_.lent
-            self._say(WaitBegan(task=run.task, attempt=run.attempt, first=run.first, wait=wait, lent=lent))
+            self._send(WaitBegan(task=run.task, attempt=run.attempt, first=run.first, wait=wait, lent=lent))
             if slice_.wait_ended:
-                self._say(WaitEnded(task=run.task, attempt=run.attempt, first=run.first, wait=slice_.wait))
+                self._send(WaitEnded(task=run.task, attempt=run.attempt, first=run.first, wait=slice_.wait))
 
     def _began(self, worker: WorkerSlot, message: WaitBegan, now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))
@@ -116,7 +116,7 @@ class Waits:
         worker.planned_s, worker.waits = NO_MORE, True
         slice_.waits += 1
         slice_.wait, slice_.worker_wait, slice_.lent, slice_.wait_ended = slice_.waits, wait, wait == 0, False
-        self.say(slice_)
+        self.report(slice_)
         in_flight.out += self._workers_table.fill(worker.group, now)
         in_flight.deal(worker.group, now)
 
@@ -128,7 +128,7 @@ class Waits:
             return
         slice_.wait_ended = True
         run = slice_.run
-        self._say(WaitEnded(task=run.task, attempt=run.attempt, first=run.first, wait=slice_.wait))
+        self._send(WaitEnded(task=run.task, attempt=run.attempt, first=run.first, wait=slice_.wait))
 
     def _resume(self, message: ResumeTask, now: float) -> None:
         slice_ = self._in_flight.slices.get((message.task, message.first, message.attempt))

@@ -23,7 +23,7 @@ class WorkerTable:
         self.workers: dict[str, WorkerSlot] = {}
         self.ahead: dict[WorkerSlot, None] = {}  # workers with slices waiting in their sockets
         self.is_closing = False  # no worker is replaced any more
-        self.say: Callable[[Message], None] = lambda _message: None  # to the core
+        self.report: Callable[[Message], None] = lambda _message: None  # to the core
         self._new_worker_id = new_worker_id
 
     @property
@@ -65,7 +65,7 @@ class WorkerTable:
                 worker.is_stand_in = False
                 group.stand_ins -= 1
                 if worker.is_ready:
-                    self.say(WorkerStarted(worker=worker.id, group=group.number, pid=worker.pid))
+                    self.report(WorkerStarted(worker=worker.id, group=group.number, pid=worker.pid))
                 return True
         return False
 
@@ -74,7 +74,7 @@ class WorkerTable:
         worker.is_stand_in = True
         worker.group.stand_ins += 1
         if worker.is_ready:
-            self.say(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
+            self.report(WorkerStarted(worker=worker.id, group=worker.group.number, pid=worker.pid, stand_in=True))
 
     @staticmethod
     def surplus(group: GroupOfSlots) -> int:

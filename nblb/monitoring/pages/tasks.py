@@ -78,11 +78,11 @@ class TasksPage(Page):
             **{"q": self.search.value, "state": self.state.value, "sort": self.order.value, "user": self.user.value,
                "from": ""}
         )  # fmt: skip
-        self.show(self.poller.look(self._question()))
+        self.show(self.poller.read(self._question()))
 
     def _turn(self, by: int) -> None:
         self.place.set(**{"from": str(max(0, self.place.number("from") + by) or "")})
-        self.show(self.poller.look(self._question()))
+        self.show(self.poller.read(self._question()))
 
     def show(self, picture: ClusterPicture) -> None:
         question = self._question()

@@ -55,7 +55,7 @@ class TimelinePage(Page):
 
     def _chosen(self) -> None:
         self.place.set(span=self.span.value, by=self.by.value if self.by.value != "name" else "", user=self.user.value)
-        self.show(self.poller.look(self._question()))
+        self.show(self.poller.read(self._question()))
 
     def show(self, picture: ClusterPicture) -> None:
         answer = picture.get(self._question())

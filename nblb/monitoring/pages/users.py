@@ -55,7 +55,7 @@ def span_choice(page: Page) -> Any:
 
     def chosen(event: Any) -> None:
         page.place.set(span=event.new if event.new != "3600" else "")
-        page.show(page.poller.look(*page.questions()))
+        page.show(page.poller.read(*page.questions()))
 
     choice.param.watch(chosen, "value")
     return choice

@@ -133,7 +133,7 @@ class JobsCard(ListCard):
     def act(self, thing: JobList, click: str, value: Any) -> str:
         connection, row = thing.cluster.connection, str(value)
         if click == "cancel":
-            connection.say(CancelTask(request=connection.request(), job=row))
+            connection.send(CancelTask(request=connection.request(), job=row))
             return "cancelling what has not ended"
         if click == "forget":
             connection.carried_out(ForgetJob(request=connection.request(), job=row))
@@ -147,7 +147,7 @@ class JobsCard(ListCard):
         ended = [row for row in self.rows(thing) if "forget" in row["can"]]
         connection = thing.cluster.connection
         for row in ended:
-            connection.say(ForgetJob(job=row["id"]))
+            connection.send(ForgetJob(job=row["id"]))
         return f"{wording.number(len(ended), 'job')} forgotten, with all results"
 
 

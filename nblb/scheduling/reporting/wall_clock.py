@@ -26,7 +26,7 @@ class WallClock:
         """Set the relation of the clocks when the core starts."""
         self.offset, self._slept_s = offset, slept_s
 
-    def look(self, now: float, wall: float, slept_s: float) -> None:
+    def update(self, now: float, wall: float, slept_s: float) -> None:
         """Take new readings of the clocks; `slept_s` is the machine's total sleep time since boot."""
         before, self.offset, self._now = self.offset, wall - now, now
         if abs(self.offset - before) < STEP_S:

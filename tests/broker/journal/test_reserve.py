@@ -52,16 +52,16 @@ def test_it_goes_by_steps_and_comes_back_when_there_is_twice_the_room(tmp_path: 
     reserve = Reserve(tmp_path)
     reserve.set_aside()
     sizes = []
-    while reserve.give_up():
+    while reserve.release():
         sizes.append(reserve.path.stat().st_size)
     assert sizes == [2 * MIB * step // STEPS for step in range(STEPS - 1, -1, -1)]
     assert reserve.is_in_use
     room.free = 4 * MIB - 4096
-    assert not reserve.have_back()
+    assert not reserve.restore()
     assert reserve.is_in_use
     room.free = 5 * MIB
-    assert not reserve.have_back(2 * MIB)
-    assert reserve.have_back(MIB)
+    assert not reserve.restore(2 * MIB)
+    assert reserve.restore(MIB)
     assert reserve.path.stat().st_size == 2 * MIB
     assert not reserve.is_in_use
 
@@ -70,22 +70,22 @@ def test_a_disk_that_has_none_has_room_as_soon_as_there_is_any(tmp_path: Path, r
     room.free = MIB
     reserve = Reserve(tmp_path)
     reserve.set_aside()
-    assert not reserve.give_up()
-    assert reserve.have_back()
-    assert not reserve.have_back(2 * MIB)
+    assert not reserve.release()
+    assert reserve.restore()
+    assert not reserve.restore(2 * MIB)
     room.free = 400 * MIB
-    assert reserve.have_back()
+    assert reserve.restore()
     assert reserve.path.stat().st_size == 4 * MIB  # now it can have one
 
 
 def test_what_a_killed_core_has_left_serves_the_next(tmp_path: Path, room: Room) -> None:
     before = Reserve(tmp_path)
     before.set_aside()
-    before.give_up()
+    before.release()
     room.free = 0
     after = Reserve(tmp_path)
     after.set_aside()
-    assert after.give_up()
+    assert after.release()
     assert after.path.stat().st_size < 2 * MIB * 7 // 8
 
 
@@ -93,9 +93,9 @@ def test_somebody_has_removed_it(tmp_path: Path, room: Room) -> None:
     reserve = Reserve(tmp_path)
     reserve.set_aside()
     reserve.path.unlink()
-    assert reserve.give_up()
-    assert not reserve.give_up()
-    assert reserve.have_back()
+    assert reserve.release()
+    assert not reserve.release()
+    assert reserve.restore()
     assert reserve.path.exists()
 
 

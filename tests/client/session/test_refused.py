@@ -19,10 +19,10 @@ def test_a_cancel_is_owed_until_it_is_answered() -> None:
     for task in ("a", "b"):
         refused.refused(task)
         refused.accepted(task)
-    assert [cancel.request for cancel in refused.owed] == [-1, -2]  # no number of a user's question
+    assert [cancel.request for cancel in refused.unsent] == [-1, -2]  # no number of a user's question
     refused.answered(-1)
     refused.answered(7)
-    assert [cancel.task for cancel in refused.owed] == ["b"]
+    assert [cancel.task for cancel in refused.unsent] == ["b"]
 
 
 def test_only_the_latest_are_remembered() -> None:

@@ -116,7 +116,7 @@ def test_a_result_that_cannot_travel_is_a_failure_of_its_item(rig: PoolRig) -> N
 
 
 def test_a_function_that_cannot_be_loaded_fails_its_calls_only(rig: PoolRig) -> None:
-    rig.pool.hold(HoldBlob(hash="bad", payload=payload.dump_constant(3)[1]))
+    rig.pool.store_blob(HoldBlob(hash="bad", payload=payload.dump_constant(3)[1]))
     run = RunTask(task="t", attempt=1, name="f", function="bad", payload=payload.pack_call((), {}).payload)
     rig.pool.give("worker_0", run)
     assert rig.end_of(run).failures
@@ -135,7 +135,7 @@ def test_large_arguments_and_results_come_back_whole(rig: PoolRig) -> None:
 
 def test_an_argument_changed_in_place_changes_nobody_elses(rig: PoolRig) -> None:
     blob, packed = payload.dump_constant(bytearray(200_000))
-    rig.pool.hold(HoldBlob(hash=blob, payload=packed))
+    rig.pool.store_blob(HoldBlob(hash=blob, payload=packed))
 
     def change(data: bytearray) -> int:
         data[0] += 1
@@ -166,7 +166,7 @@ def test_results_of_other_tasks_arrive_in_pieces(rig: PoolRig) -> None:
         piece = HoldBlob(
             hash="other", payload=payload.pack_results(values), first=first, items=len(values), total=4, holes=holes
         )
-        rig.pool.hold(piece)
+        rig.pool.store_blob(piece)
     call = payload.pack_call((_Future(),), {})
     run = RunTask(task="t", attempt=1, name="f", function=rig.hold(sum), payload=call.payload, depends=call.depends)
     rig.pool.give("worker_0", run)
@@ -185,7 +185,7 @@ class _Future:
 
 def test_a_slice_that_is_taken_while_its_blobs_are_read_back_waits_for_them(rig: PoolRig) -> None:
     function, packed = payload.dump_function(sum)
-    rig.pool.hold(HoldBlob(hash=function, payload=packed))
+    rig.pool.store_blob(HoldBlob(hash=function, payload=packed))
     handle = rig.pool._handles["worker_0"]
     handle.held.add(
         function

@@ -53,7 +53,7 @@ def test_what_nobody_has_is_waited_for_no_more() -> None:
     cache = BlobCache(1000)
     attempt = waiting(cache, order("f", ("c",)))
     cache.wait(attempt)
-    assert cache.give_up("c") == [attempt]
+    assert cache.abandon("c") == [attempt]
     assert cache.put(hold("f")) == []
 
 

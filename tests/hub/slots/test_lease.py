@@ -100,9 +100,9 @@ def test_a_sleep_counts_for_the_lease_of_a_core_elsewhere() -> None:
     assert over_at(short) == 100.0 + TERM_S - 3.0
     short = tie()
     short.sleep(3.0, 102.0)
-    short.acknowledge(101.5)  # it may have arrived before the sleep
+    short.acknowledge(101.5, 102.0)  # it may have arrived before the sleep
     assert short.leased_at == 97.0
-    short.acknowledge(102.5)
+    short.acknowledge(102.5, 102.5)
     assert short.leased_at == 102.5
     long.sleep(3600.0, 102.0)
     assert long.has_lapsed(102.0)

@@ -15,24 +15,24 @@ from tests.scheduling.world import ANNA, World, submit
 def clock() -> WallClock:
     clock = WallClock()
     clock.begin(1000.0, slept_s=50.0)
-    clock.look(10.0, 1010.0, 50.0)
+    clock.update(10.0, 1010.0, 50.0)
     return clock
 
 
 def test_a_clock_that_is_set_tells_earlier_times_as_it_is_now(clock: WallClock) -> None:
     assert clock.wall(10.0) == 1010.0
-    clock.look(20.0, 4620.0, 50.0)
+    clock.update(20.0, 4620.0, 50.0)
     assert clock.wall(10.0) == 4610.0
     assert clock.passed_s(10.0, 20.0) == 10.0
     assert clock.restamped(1010.0) == 4610.0  # written down before
     assert clock.restamped(4620.0) == 4620.0  # … and after
-    clock.look(30.0, 1030.0, 50.0)  # and back again
+    clock.update(30.0, 1030.0, 50.0)  # and back again
     assert clock.wall(10.0) == clock.restamped(1010.0) == clock.restamped(1010.0) == 1010.0
     assert clock.restamped(4625.0) == 1025.0
 
 
 def test_what_was_before_a_sleep_keeps_its_time(clock: WallClock) -> None:
-    clock.look(20.0, 1020.0 + 28_800.0, 50.0 + 28_800.0)
+    clock.update(20.0, 1020.0 + 28_800.0, 50.0 + 28_800.0)
     assert clock.wall(10.0) == clock.restamped(1010.0) == 1010.0
     assert clock.wall(20.0) == 29_820.0
     assert clock.passed_s(10.0, 20.0) == 28_810.0
@@ -40,7 +40,7 @@ def test_what_was_before_a_sleep_keeps_its_time(clock: WallClock) -> None:
 
 def test_clocks_that_run_apart_have_made_no_step(clock: WallClock) -> None:
     for n in range(100):
-        clock.look(20.0 + n, 1020.0 + 1.1 * n, 50.0)
+        clock.update(20.0 + n, 1020.0 + 1.1 * n, 50.0)
     assert clock.wall(119.0) == pytest.approx(1128.9)
     assert clock.restamped(1010.0) == 1010.0
 
