@@ -488,7 +488,9 @@ class WorkerHub:
         if self._shares_files and self._folder is not None:
             path = Path(self._folder.root) / "output"  # of a mirror, which is removed as a whole
         else:
-            self._output_folder = self._output_folder or tempfile.mkdtemp(prefix="nblb-output-")
+            # In the folder of the agent of a hub over ssh, which removes it even if this hub is killed.
+            place = os.environ.get("NBLB_RUNTIME_DIR") or None
+            self._output_folder = self._output_folder or tempfile.mkdtemp(prefix="nblb-output-", dir=place)
             path = Path(self._output_folder)
         with contextlib.suppress(OSError):
             path.mkdir(mode=0o700, exist_ok=True)

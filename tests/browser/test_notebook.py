@@ -141,7 +141,7 @@ def test_the_stop_button_frees_the_kernel_and_kill_ends_the_work(
         print(f"\na free kernel {time.monotonic() - begin:.2f} s after the stop (1 s is promised)")
         card = page.card("stopped waiting for sleep")
         card.get_by_role("button", name="Kill").wait_for(timeout=60_000)
-        page.page.get_by_text("KeyboardInterrupt: sleep goes on").wait_for()
+        page.page.get_by_text("KeyboardInterrupt: stopped waiting for sleep").wait_for()
         page.page.screenshot(path=artifacts / "stopped.png")
         assert [row.state for row in cluster.workers()].count("busy") == 1  # it goes on
         card.get_by_role("button", name="Kill").click()
