@@ -58,7 +58,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "nblb 0.1.0\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["strat"], ["start", "--workers", "-1"], ["start", "--workers", "many"]])
+@pytest.mark.parametrize("arguments", [["strat"], ["start", "--workers", "-1"], ["start", "--workers", "many"]])
 def test_a_wrong_command_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(arguments) == 2
     assert "nblb" in capsys.readouterr().err

@@ -586,7 +586,7 @@ def test_a_worker_is_a_clean_process(rig: PoolRig) -> None:
         }
 
     found = rig.result(look)
-    assert found.pop("descriptors") < 10
+    assert found.pop("descriptors") <= 10  # with that of the listing itself
     assert found == {"group": True, "threads": 1, "main": None, "zmq": False, "stdin": ""}
 
 
