@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from pathlib import Path
 
 from nblb.access.key_file import FOLDER
@@ -33,7 +34,7 @@ def monitor_key(state_dir: Path) -> bytes:
 
 def _make(path: Path) -> None:
     """Make the key, unless another process is faster."""
-    rough = path.with_name(f".{NAME}.{os.getpid()}")
+    rough = path.with_name(f".{NAME}.{uuid.uuid4().hex}")  # threads of one process may meet here
     write_private(rough, os.urandom(BYTES))
     try:
         with contextlib.suppress(FileExistsError):

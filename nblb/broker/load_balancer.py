@@ -264,9 +264,8 @@ class LoadBalancer:
             overslept_s = max(0.0, now - begun - wait_s)
             if begun - before + overslept_s > STILL_S:  # a disk that stalls, a stopped process
                 self.scheduler.stood_still(begun - before + overslept_s)
+            self.scheduler.update_clocks(now, time.time(), slept_s(now))
             is_due = now >= self._maintain_at
-            if is_due:
-                self.scheduler.update_clocks(now, time.time(), slept_s(now))
             for each in arrived:
                 self._take(each, now)
             if is_due:

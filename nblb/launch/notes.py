@@ -29,7 +29,7 @@ KEYS = {"core": "LB_", "hub": "WKHUB_", "monitor": "MONITOR_"}  # role -> prefix
 NOT_COMPARED = frozenset(
     {"LB_NAME", "LB_STATE_DIR", "LB_ON_INTERRUPT", "LB_SHOW_WAIT_S"}
 )  # of other clusters, or of the notebook only
-LONGEST = 400  # characters of a value; a longer one is compared by its hash
+LONGEST = 1500  # characters of a value; a longer one is compared by its hash
 MOST_PORTS = 50  # ports that are tried after MONITOR_PORT
 COMPLAINT = "nblb: "  # start of the last line in the log of a process that ended with an error
 

@@ -157,7 +157,7 @@ def test_an_empty_core_answers_everything() -> None:
 
 
 def test_an_unknown_topic_names_those_there_are(world: World) -> None:
-    there = "there is no topic 'nonsense'; there are dropped, failures, hubs, job, jobs"
+    there = "there is no topic 'nonsense'; there are dropped, failures, groups, hubs, job, jobs"
     with pytest.raises(LookupError, match=there):
         ask(world, "nonsense")
 

@@ -55,7 +55,7 @@ def test_what_cannot_be_changed_is_refused() -> None:
 def test_an_unknown_attribute_gets_a_hint() -> None:
     with pytest.raises(AttributeError, match=r"this HubInfo has no 'worker'; did you mean workers\?"):
         HubInfo(HUB).worker  # noqa: B018
-    with pytest.raises(AttributeError, match="this UserInfo has no 'xyz'; it has user, queued"):
+    with pytest.raises(AttributeError, match="this UserInfo has no 'xyz'; it has user, name, role, group, share"):
         UserInfo().xyz  # noqa: B018
 
 

@@ -22,7 +22,7 @@ def test_options_that_are_none_are_the_defaults() -> None:
     [
         (
             {"gpus": 1},
-            "has no option 'gpus'; it has workers, host, python, .*, backlog, engine and engine_options",
+            "has no option 'gpus'; it has workers, host, python, .*, backlog, only, engine and engine_options",
         ),
         ({"python": "python3"}, "python and make_venv are for a hub on another computer"),
         ({"host": "lab2", "slurm": ""}, "host and slurm exclude each other"),

@@ -288,7 +288,7 @@ class FakeCluster(Listened):
         self.workers, self.stopped = workers, False
         self.queued, self.running = 120, 3
         self.parameters = SimpleNamespace(name="lab-5799", state_dir=None)
-        self.connection = SimpleNamespace(ask=self.ask, session=SimpleNamespace(welcome=None))
+        self.connection = SimpleNamespace(ask=self.ask, session=SimpleNamespace(welcome=None), is_remote=False)
         self.tasks = [{"task": "ab12", "first": 0, "job": ""}, {"task": "ab12", "first": 7, "job": ""}]
         self.monitor_url = "http://127.0.0.1:5810/monitor"
 

@@ -41,7 +41,20 @@ def test_loading_and_unloading_the_extension_in_a_kernel() -> None:
         "%unload_ext nblb\nafter = heard.count(display_hooks.draw_ends)\n"
         "print(sorted(front_end._pictures), front_end.pump(), before - after)",
     )
-    kinds = ["cluster", "group", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task", "waits"]
+    kinds = [
+        "cluster",
+        "group",
+        "here",
+        "inbox",
+        "interrupted",
+        "job",
+        "jobs",
+        "mistake",
+        "pump",
+        "superseded",
+        "task",
+        "waits",
+    ]
     assert said(notebook, 0) == f"{kinds} True\n"
     assert said(notebook, 1) == "[] None 1\n"
 
@@ -70,7 +83,20 @@ def test_a_cluster_brings_live_cards_without_the_extension_but_not_after_it_was_
         + use
         + "print(sorted(front_end._pictures))",
     )
-    kinds = ["cluster", "group", "here", "inbox", "interrupted", "job", "jobs", "pump", "superseded", "task", "waits"]
+    kinds = [
+        "cluster",
+        "group",
+        "here",
+        "inbox",
+        "interrupted",
+        "job",
+        "jobs",
+        "mistake",
+        "pump",
+        "superseded",
+        "task",
+        "waits",
+    ]
     assert said(notebook, 0) == f"{kinds} False\n"
     assert said(notebook, 1) == "[]\n"
 

@@ -154,6 +154,16 @@ def test_garbage_is_a_protocol_error(name: str, data: bytes) -> None:
         unpack(CODECS[name], data, -1)
 
 
+def unsealed(fd: int) -> int:
+    """A copy of the memory that can be spoilt, since that of a message to a worker is sealed."""
+    if fd < 0:
+        return fd
+    copy = os.memfd_create("copy")
+    os.write(copy, os.pread(fd, os.fstat(fd).st_size, 0))
+    os.close(fd)
+    return copy
+
+
 @pytest.mark.decoder
 @pytest.mark.parametrize("name", CODECS)
 @settings(deadline=None)
@@ -161,7 +171,7 @@ def test_garbage_is_a_protocol_error(name: str, data: bytes) -> None:
 def test_spoilt_messages_are_a_protocol_error_or_a_message(name: str, data: st.DataObject) -> None:
     """In the datagram, or in the memory that comes with a large one."""
     parcel = pack(CODECS[name], 5, data.draw(st.one_of(*map(fill, VOCABULARIES[name]))))
-    bad, fd = parcel.datagram, parcel.fd
+    bad, fd = parcel.datagram, unsealed(parcel.fd)
     if fd >= 0 and data.draw(st.booleans()):
         where = data.draw(st.integers(0, os.fstat(fd).st_size - 1))
         os.pwrite(fd, data.draw(st.binary(max_size=3)), where)
@@ -178,9 +188,10 @@ def test_spoilt_messages_are_a_protocol_error_or_a_message(name: str, data: st.D
 
 def test_a_memory_that_lies_is_a_protocol_error() -> None:
     parcel = pack(to_worker, 1, run(Payload((bytes(200_000),))))
-    os.ftruncate(parcel.fd, 1000)
+    fd = unsealed(parcel.fd)
+    os.ftruncate(fd, 1000)
     with pytest.raises(ProtocolError):
-        unpack(to_worker, parcel.datagram, parcel.fd)
+        unpack(to_worker, parcel.datagram, fd)
     with pytest.raises(ProtocolError):
         unpack(to_worker, parcel.datagram, -1)
 

@@ -72,6 +72,7 @@ def test_one_item_of_those_that_failed_runs_again(cluster: Cluster, core: FakeCo
     assert job.retry_failed(items=-1) == 1
     with pytest.raises(IndexError, match="10 items, and 10 is not one of them"):
         job.retry_failed(items=10)
+    wait_until(lambda: {9} in core.again.values())
     core.run()
     assert job[9].result(60) == 81
     assert job.counts() == {"DONE": 8, "FAILED": 2}
