@@ -391,6 +391,8 @@ class State:
         held.group.hub.in_flight[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
         held.user.occupy(1)
+        if held.user.is_special:  # its group's limit may hold back others now
+            self.share.assigned(held.user)
 
     def let_go(self, held: Assignment, now: float, duration_s: float) -> float:
         """Remove an attempt that its group no longer has; `duration_s` is the time that is not charged yet.

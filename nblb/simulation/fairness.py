@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: slices that wait for the same turn
 LATE_S = 0.05  # tolerance for the time of a check
 ON_THE_WAY_S = 0.5  # by then a slice sent ahead has begun or was recalled; a commit takes at most a fifth of it
-HAND_BACK_S = 0.5  # a running slice of several calls may go on for so long until it is handed back
+HAND_BACK_S = 2.0  # a running slice of several calls may go on for so long until it is handed back
 RECALL_S = 0.1  # work ahead may stay for so long after a user with fewer workers begins to wait
 
 
