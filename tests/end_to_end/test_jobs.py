@@ -103,7 +103,7 @@ HALF = """
 from nblb.client.connection.connection import Connection
 from nblb.protocol.messages import SubmitTask
 
-say, left = Connection.say, 6
+say, left = Connection.send, 6
 def stop_half_way(self, *messages):
     global left
     for message in messages:
@@ -114,7 +114,7 @@ def stop_half_way(self, *messages):
             print("there", flush=True)
             time.sleep(60)
         say(self, message)
-Connection.say = stop_half_way
+Connection.send = stop_half_way
 
 def work(x):
     return 3 * x
