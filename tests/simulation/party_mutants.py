@@ -253,7 +253,7 @@ def gone_before_it_has_let_go() -> Patches:
 
     def make(original: Any) -> Any:
         def leave(self: Slots, reason: str, now: float) -> None:
-            self._say(HubGone(reason=reason))
+            self._send(HubGone(reason=reason))
             original(self, reason, now)
 
         return leave
