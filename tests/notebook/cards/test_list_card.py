@@ -31,7 +31,7 @@ class Cluster:
         self.said: list[Any] = []
         self.asked: list[Any] = []
         say = self.said.append
-        self.connection = SimpleNamespace(request=lambda: 7, say=say, carried_out=say, question=self.question)
+        self.connection = SimpleNamespace(request=lambda: 7, send=say, carried_out=say, question=self.question)
 
     def question(self, message: Any, then: Any) -> None:
         self.asked.append((message, then))
