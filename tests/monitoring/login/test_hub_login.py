@@ -49,7 +49,8 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[str]:
-    pytest.importorskip("jupyterhub")
+    auth = pytest.importorskip("jupyterhub.services.auth")
+    auth.HubOAuth.clear_instance()  # a process has one, which knows the address of an earlier test's hub
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         given = {
