@@ -8,7 +8,8 @@ the workers.
 
 A running slice of several calls may take long as well, because few calls were measured when it was cut. Once it has
 run for LONG times LB_PREFETCH_MS it is recalled if a user with fewer workers waits, if slices of another user wait
-behind it in its hub's queue, or if a worker is free. The current call continues; those behind it come back.
+behind it in its hub's queue, if such slices are sent from queue to queue, or if a worker is free. The current call
+continues; those behind it come back.
 
 A user who begins to wait for the next free slot (dispatch.py) gets it: slices that users with more workers have sent
 ahead there are recalled at once, unless there are so many that they finish sooner than they return.
@@ -21,12 +22,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, islice
 
+from nblb.protocol.messages import TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, lead
 from nblb.scheduling.hubs import FAR, MOST_FAR_S, Assignment, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
+from nblb.scheduling.submission import Submission
 
 PATIENCE = 5.0
 LONG = 2.0
@@ -115,6 +118,7 @@ class Recall:
         self._long_at, at = None, INFINITY
         if self._long_s <= 0.0:
             return
+        sent_again: list[Assignment] | None = None
         for held in self.state.divisible:  # in the order of their start
             if held.recalled:
                 continue
@@ -124,13 +128,21 @@ class Recall:
             at = now + self._long_s
             if held.told:
                 self.state.placement.estimates.at_least(held.record, held.reported_s, held.told)
-            if self._is_in_the_way(held, now):
+            if sent_again is None:
+                sent_again = self._sent_again()
+            if self._is_in_the_way(held, now, sent_again):
                 held.recalled = True
                 self.state.stop(held, "recall")
         if at < INFINITY:
             self._long_at = at
 
-    def _is_in_the_way(self, held: Assignment, now: float) -> bool:
+    def _sent_again(self) -> list[Assignment]:
+        """Return the slices that wait in a hub's queue after they were recalled from one."""
+        behind = (hub for hub in self.state.hubs.values() if any(group.given > group.alive for group in hub.groups))
+        waiting = chain.from_iterable(hub.in_flight.values() for hub in behind)
+        return [held for held in waiting if not held.started_at and _came_back(held)]
+
+    def _is_in_the_way(self, held: Assignment, now: float, sent_again: Sequence[Assignment]) -> bool:
         """Return whether the calls that a running slice has not begun keep others waiting, or could run elsewhere."""
         group, user = held.group, held.user
         if group.hub.suspect or held.wait:
@@ -144,6 +156,8 @@ class Recall:
             and now > other.given_at + self._long_s
             for other in group.hub.in_flight.values()
         ):
+            return True
+        if any(other.user is not user and _can_take(group, other.record) for other in sent_again):
             return True
         return self.state.placement.choose_free(held.record) is not None
 
@@ -170,3 +184,15 @@ class Recall:
             and placement.is_in_time(held.record, group.hub)
             for group in placement.takers(held.record)
         )
+
+
+def _can_take(group: GroupOfWorkers, record: Submission) -> bool:
+    """Return whether workers of this group can run the submission."""
+    band = group.band
+    return band.takes(record.spec.priority) and band.admits(record.user) and group.hub.runs(record.kind)
+
+
+def _came_back(held: Assignment) -> bool:
+    """Return whether the slice was sent ahead and recalled just before: it has waited elsewhere already."""
+    story = held.tasks[0].story[-2:-1] if held.tasks else ()
+    return any(cause == "TaskReturned" and old is TaskState.ASSIGNED for _, cause, old, _ in story)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Alike: TypeAlias = "tuple[str, float, Kind]"  # user, priority, kind: slices that wait for the same turn
 LATE_S = 0.05  # tolerance for the time of a check
 ON_THE_WAY_S = 0.5  # by then a slice sent ahead has begun or was recalled; a commit takes at most a fifth of it
-HAND_BACK_S = 2.0  # a running slice of several calls may go on so long while a user's task is sent from hub to hub
 RECALL_S = 0.1  # work ahead may stay for so long after a user with fewer workers begins to wait
 
 
@@ -258,7 +257,6 @@ class StartDelays:
         self.longest_s = 0.0  # the longest wait of a user with fewer workers
         self._with_more: dict[tuple[str, str, str, int], float] = {}  # (waiting, with more, hub, group) -> since when
         self._waiting: dict[tuple[str, str, int], float] = {}  # (user, hub, group that could take it) -> since when
-        self._queued: dict[tuple[str, str, int], float] = {}  # the same of users with a task that no hub has
         self._given: dict[Fence, float] = {}  # slice at a hub -> since when
         self._begun: dict[Fence, float] = {}  # slice at a hub that has begun -> when
         self._first: dict[str, tuple[int, int, str]] = {}  # user -> the slice for which the user waits
@@ -267,7 +265,7 @@ class StartDelays:
 
     def begin_again(self) -> None:
         """Count all waits from the next turn on, since shares or limits have changed."""
-        self._with_more, self._waiting, self._queued, self._left = {}, {}, {}, {}
+        self._with_more, self._waiting, self._left = {}, {}, {}
 
     def check(self, scheduler: Scheduler, now: float) -> None:
         """Records the waiting users after a turn of the core."""
@@ -278,8 +276,8 @@ class StartDelays:
         self._begun = {fence: at for fence, at in self._begun.items() if fence in in_flight}
         occupied = Counter(held.record.user for held in in_flight.values())
         ahead = [held for fence, held in in_flight.items() if fence not in self._begun]
-        with_more, waiting, in_queue = self._with_more, self._waiting, self._queued
-        self._with_more, self._waiting, self._queued = {}, {}, {}
+        with_more, waiting = self._with_more, self._waiting
+        self._with_more, self._waiting = {}, {}
         for hub in state.hubs.values():
             for group in hub.groups if not hub.suspect else ():
                 if not group.alive:
@@ -290,8 +288,6 @@ class StartDelays:
                     place = user, hub.id, group.number
                     self._waiting[place] = waiting.get(place, now)
                 for user in queued:
-                    place = user, hub.id, group.number
-                    self._queued[place] = in_queue.get(place, now)
                     for other in occupied:
                         if self.standing.lead(occupied, other, user) > 1:
                             key = user, other, hub.id, group.number
@@ -343,11 +339,7 @@ class StartDelays:
             ended = max(one.pool.ended_at.get(user, 0.0) for one in hubs)  # until then the user had as many
             waited = now - max(since, self._latest.get(user, 0.0), before, ended)
             self.longest_s = max(self.longest_s, waited)
-            in_queue_s = now - max(self._queued.get((user, where, group), now), now - waited)
-            if (
-                waited > (HAND_BACK_S if goes_on else ON_THE_WAY_S) + self.slack_s
-                or in_queue_s > ON_THE_WAY_S + self.slack_s
-            ):
+            if waited > ON_THE_WAY_S + self.slack_s:
                 text = f"{words} {user} waits since {now - since:.3f} s; they run {running[user]}:{running[run.user]}"
                 raise Violation("I6", text)
         if not goes_on:

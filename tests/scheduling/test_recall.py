@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import Group, Heartbeat, StopTask, SubmitTask, TaskState
+from nblb.protocol.messages import DrainHub, Group, Heartbeat, StopTask, SubmitTask, TaskState
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 
@@ -216,6 +216,31 @@ def test_a_slice_that_takes_long_is_handed_back_to_a_free_worker(world: World, c
     world.tick()
     assert {run.task for run in other.hands.values()} == {"many"}
     world.check(ticked=True)
+
+
+def test_a_slice_that_takes_long_is_handed_back_to_a_task_that_goes_from_queue_to_queue(world: World) -> None:
+    """Bob's short task has waited behind one long task of his, and waits behind another."""
+    world.client("client:bob", "bob")
+    for n, name in enumerate(("first", "second")):
+        hub = world.hub(name, (Group(1),))
+        if n == 0:
+            submit(world, "warm")
+            world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.001))
+        bobs(world, f"long{n}")
+        world.tick()
+        world.fact(hub, hub.start((f"long{n}", 0, 1)))
+        if n == 0:
+            world.say("client:bob", SubmitTask(task="b1", name="work", function="f", payload=Payload((b"x",))))
+            world.tick()
+            assert ("b1", 0, 1) in hub.hands
+    world.say(ANNA, DrainHub(hub="first", request=1))
+    world.tick()
+    assert ("b1", 0, 2) in hub.hands
+    lab = world.hub("lab", (Group(1),))
+    submit(world, "many", items=24, split=True, payload=MANY)
+    assert lab.hands["many", 0, 1].items > 2
+    world.fact(lab, lab.start(("many", 0, 1)))
+    assert recalled(world, 0.025) == ["many"]
 
 
 def test_a_slice_that_takes_long_goes_on_where_nobody_waits(world: World, cut: ModelHub) -> None:
