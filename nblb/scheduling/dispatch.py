@@ -141,7 +141,7 @@ class Dispatch:
             return 0  # a worker whose wait is over gets the next free slot
         passed: list[UserQueue] = []
         closed: list[Kind] = []  # kinds of the slices that wait for the next slot
-        compared: object = None  # the level whose users have been compared, in the band and in a group
+        compared: object = None  # the level whose users have been compared, and with what sort of group
         entry = band.first()
         while entry is not None and given < most:
             level, _, _, user, best = entry
@@ -149,8 +149,9 @@ class Dispatch:
                 entry = band.first()
                 continue
             task, items, group = self._next_ahead(best, user, band, closed)
-            if group is not None and compared != (level, user.level, user.group):
-                compared = level, user.level, user.group
+            key = group and (level, user.level, user.group, group.alive, group.way_s)  # equal: the same are too long
+            if group is not None and compared != key:
+                compared = key
                 closed += (kinds := self._too_long_of_equals(band, group))
                 if kinds:
                     continue

@@ -91,15 +91,14 @@ class Band:
         return not self.only or user in self.only
 
     def mark(self, user: UserQueue) -> None:
-        """Note that the user may have moved forward."""
-        group = user.group
-        if not self.admits(user.name):
-            return
-        if group is None:
-            self.changed[user] = None
-        else:
+        """Note that the user may have moved forward, and with any of its users a group."""
+        group, is_admitted = user.group, self.admits(user.name)
+        if group is not None:
             self.changed[group] = None
-            group.line(self).changed[user] = None
+            if is_admitted:
+                group.line(self).changed[user] = None
+        elif is_admitted:
+            self.changed[user] = None
 
     def empty(self) -> None:
         """Remove all entries."""

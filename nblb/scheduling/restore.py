@@ -242,6 +242,7 @@ class Restore:
     def _resume(self) -> None:
         """Queue what is open, in the order of acceptance, and set the expiry of what has ended."""
         state = self.state
+        self._order_ages()
         for record in list(state.records.values()):
             for name in record.blobs:
                 if name in state.blobs:
@@ -261,6 +262,17 @@ class Restore:
                 self._resume_open(record)
         state.tallies.recalled(state.wall_offset, self.now)
         self._void.clear()
+
+    def _order_ages(self) -> None:
+        """Let no submission age from later than one accepted after it: the wall clock may have been set meanwhile."""
+        records, latest = self.state.records, self.now
+        for record in reversed(list(records.values())):
+            if not record.spec.parent:
+                record.since = latest = min(record.since, latest)
+        for record in records.values():
+            parent = records.get(record.spec.parent)
+            if parent is not None:
+                record.since = parent.since
 
     def _count_ends(self, record: Submission) -> None:
         state = self.state

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nblb.broker.dead_hubs import LOOK_S
 from nblb.protocol.commands import Command, Record, Send, Steer
-from nblb.protocol.journal_entries import AnyEntry, TaskKept
+from nblb.protocol.journal_entries import AnyEntry, EndKept, TaskKept
 from nblb.protocol.messages import (
     Answer,
     CancelAnswer,
@@ -174,7 +174,7 @@ class Referee:
         if kept is not None and message.state is TaskState.CANCELLED:
             known = all(kept.states[n] is message.state for n in range(message.first, message.first + message.items))
         else:
-            known = kept is not None and any(_same_end(end, message) for end in kept.ends)
+            known = kept is not None and any(_same_end(end, message) or _contains(end, message) for end in kept.ends)
         if not known:
             raise Violation("I4", f"{message} is said and not on the disk")
 
@@ -495,3 +495,15 @@ def _weight_before(record: Submission, wall: float) -> int:
 def _same_end(end: object, message: TaskEnded) -> bool:
     names = ("first", "items", "state", "attempt", "payload", "failure", "holes", "worker")
     return all(getattr(end, name) == getattr(message, name) for name in names)
+
+
+def _contains(end: EndKept, message: TaskEnded) -> bool:
+    """Return whether the message is the kept end for some of its items: those beside them run again."""
+    first, items = end.first, end.items
+    names = ("state", "attempt", "failure", "holes", "worker")
+    return (
+        message.payload is None
+        and first <= message.first
+        and message.first + message.items <= first + items
+        and all(getattr(end, name) == getattr(message, name) for name in names)
+    )

@@ -339,6 +339,31 @@ def test_of_equal_users_the_short_tasks_of_one_take_no_slot_of_the_others_long_o
     assert len(hub.hands) > 4  # nobody waits any more, and work goes ahead again
 
 
+def test_a_task_that_is_too_long_for_one_sort_of_group_only_waits_for_the_next_slot_there() -> None:
+    """Bob's tasks of 15 ms are sent ahead to two workers, not to one; anna's of 2 ms must not go before them there."""
+    world = a_world(prefetch_s=0.010)
+    world.client("client:carol", "carol")
+    world.client("client:dave", "dave")
+    wide, narrow = world.hub("wide", (Group(2),)), world.hub("narrow", (Group(1),))
+    for function, seconds in (("f", 0.002), ("g", 0.015)):  # one on each worker: both hubs have the functions
+        submit(world, "carol", *(f"{function}{n}" for n in range(3)), function=function)
+        world.tick()
+        run_all(world, seconds)
+    submit(world, "carol", "c1", "c2", "c3", function="long")
+    world.tick()
+    for hub in (wide, narrow):
+        for fence in list(hub.hands):
+            world.fact(hub, hub.start(fence))
+    submit(world, "dave", *(f"d{n}" for n in range(20)))
+    submit(world, "anna", *(f"a{n}" for n in range(20)))
+    submit(world, "bob", *(f"b{n}" for n in range(20)), function="g")
+    world.tick()
+    assert world.scheduler.state.share.users["bob"].waiting
+    assert "dave" in {run.user for run in wide.hands.values()}  # who was first, before anna
+    assert {run.user for run in narrow.hands.values()} == {"carol"}
+    world.check(ticked=True)
+
+
 def test_tasks_that_are_both_short_and_of_unlike_lengths_take_turns() -> None:
     world = a_world(prefetch_s=0.010)
     hub = a_flood(world, workers=1)

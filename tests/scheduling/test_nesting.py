@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from nblb.access.limits import Limits
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     CancelTask,
@@ -278,6 +279,52 @@ def test_a_group_whose_slots_all_wait_silently_is_asked_for_one(world: World, hu
     world.fact(hub, hub.finish(("c", 0, 1)))
     assert occupied(world, "anna") == 1  # it goes on, and is counted again
     world.check()
+
+
+def returns(world: World, hub: ModelHub, task: str, nested: str) -> None:
+    """The task submits another one, and returns it."""
+    world.fact(hub, hub.start((task, 0, 1)))
+    child(world, nested, parent=task)
+    end = hub.finish((task, 0, 1))
+    assert end is not None
+    world.fact(hub, msgspec.structs.replace(end, follows=((0, nested),)))  # type: ignore[type-var]
+    world.tick()
+    assert state(world, task) is TaskState.BLOCKED
+
+
+def pass_until_assigned(world: World, task: str) -> None:
+    for _ in range(5):
+        world.now += STALLED_S / 2
+        world.tick()
+        if state(world, task) is TaskState.ASSIGNED:
+            return
+    raise AssertionError(f"{task} waits for ever")
+
+
+def test_a_limit_holds_back_no_task_that_a_nested_one_has_returned() -> None:
+    world = World(Policy(core="c", limits=(Limits("anna", max_running=1),)))
+    world.client(ANNA, "anna")
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "p")
+    world.fact(hub, hub.start(("p", 0, 1)))
+    child(world, "c")
+    pass_until_assigned(world, "c")
+    returns(world, hub, "c", "d")
+    pass_until_assigned(world, "d")
+    world.check()
+
+
+def test_a_slot_is_lent_for_a_task_that_a_nested_one_has_returned(world: World, hub: ModelHub) -> None:
+    other = world.hub("other", (Group(1),))
+    child(world, "c")
+    returns(world, other, "c", "d")
+    for message in other.die("other.0.0", "exit code 3"):  # with it goes the only worker that is free
+        world.fact(other, message)
+    asked: list[LendSlot] = []
+    for _ in range(4):
+        world.now += STALLED_S / 2
+        asked += sent(world, LendSlot)
+    assert [order.task for order in asked][:1] == ["p"]
 
 
 def test_a_result_stays_while_its_parent_may_return_its_future(world: World, hub: ModelHub) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nblb.access.limits import Limits
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Group, SubmitTask
 from nblb.scheduling.state import Policy
@@ -72,3 +73,20 @@ def test_a_hub_for_the_rest_that_comes_later_takes_what_waits(world: World) -> N
     world.tick()
     assert names(other) == ["b1"]
     assert "the workers" not in world.scheduler.why("b1", 0, world.now)
+
+
+def test_a_group_that_has_room_again_is_in_the_line_of_a_hub_that_admits_another_of_its_users(world: World) -> None:
+    """Bob's task counted against the limit of the group; its end lets anna's begin on her own hub."""
+    world.scheduler.limit(
+        [Limits("anna", group="lab"), Limits("bob", group="lab"), Limits("lab", "group", max_running=1)]
+    )
+    bobs, own = world.hub("bobs", (Group(workers=1, only=("bob",)),)), world.hub("own", (ANNAS,))
+    submit(world, "bob", "b1")
+    world.tick()
+    submit(world, "anna", "a1")
+    world.tick()
+    assert (names(bobs), names(own)) == (["b1"], [])
+    world.fact(bobs, bobs.finish(next(iter(bobs.hands)), duration_s=0.001))
+    world.tick()
+    assert names(own) == ["a1"]
+    world.check(ticked=True)

@@ -70,6 +70,27 @@ def test_a_result_outlives_a_start_with_a_wrong_clock(set_by_s: float) -> None:
     assert record.ended_at <= world.now
 
 
+def test_what_was_accepted_earlier_has_aged_longer_after_a_start_with_a_wrong_clock() -> None:
+    world = World(Policy(core="c", ageing_s=1.0))
+    world.client(ANNA, "anna")
+    submit(world, "first", "second", priority=5.0)
+    world.now += 1.0
+    submit(world, "third", priority=5.0)
+    world.crash()
+    world.core_is_up, world.scheduler = True, world._core()
+    world.scheduler.wall_offset -= 4e5  # the clock was set back, so they were accepted in the future
+    world.perform(world.scheduler.restore(list(world.journal), world.now))
+    world.client(ANNA, "anna")
+    world.now += 1.0
+    submit(world, "urgent", priority=4.0)
+    since = [world.scheduler.state.records[task].since for task in ("first", "second", "third", "urgent")]
+    assert since == sorted(since)
+    assert since[-1] == world.now
+    hub = world.hub("lab", (Group(1),))
+    world.tick()
+    assert [fence[0] for fence in hub.hands] == ["first"]
+
+
 @both
 def test_a_retry_survives_before_and_after_its_new_attempt(world: World, grouped: bool) -> None:
     hub = world.hub("lab", (Group(1),))

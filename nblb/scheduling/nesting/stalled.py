@@ -64,7 +64,7 @@ class StalledGroups:
             for held in hub.in_flight.values()
             if not held.wait and sharer in (held.user, held.user.group)
         ]
-        nested = [list(_open_nested(held)) if held.started_at else [] for held in using]
+        nested = [list(self._awaited(held)) if held.started_at else [] for held in using]
         more = min(sharer.most - most, sum(map(bool, nested)))
         if sharer.is_held and nested and all(nested) and any(self._is_held_back(t) for n in nested for t in n):
             those = tuple(held.fence for held in using)
@@ -81,16 +81,30 @@ class StalledGroups:
         held = task.held
         if task.state is TaskState.QUEUED or held in self.state.resumable:
             return True
-        return held is not None and held.wait > 0 and any(map(self._is_held_back, _open_nested(held)))
+        return held is not None and held.wait > 0 and any(map(self._is_held_back, self._awaited(held)))
 
     def _stalled(self, group: GroupOfWorkers) -> list[Assignment]:
         """Return the attempts that use the slots, longest first, if all have open nested tasks, some in line."""
         using = [held for held in group.hub.in_flight.values() if held.group is group and not held.wait]
         started = [held for held in using if held.started_at]
-        nested = [list(_open_nested(held)) for held in started]
+        nested = [list(self._awaited(held)) for held in started]
         if len(started) < group.alive or not all(nested):
             return []
         return started if any(task.state in IN_LINE for tasks in nested for task in tasks) else []
+
+    def _awaited(self, held: Assignment) -> Iterator[Slice]:
+        """Yield the open slices that this attempt has submitted, or those that these have returned and follow."""
+        for task in _open_nested(held):
+            yield from self._followed(task)
+
+    def _followed(self, task: Slice) -> Iterator[Slice]:
+        record = self.state.records.get(task.follows) if task.follows else None
+        if record is None:
+            yield task
+            return
+        for other in record.slices:
+            if other.state not in ENDED:
+                yield from self._followed(other)
 
     def _lend(self, held: Assignment) -> None:
         order = LendSlot(task=held.record.id, attempt=held.attempt, first=held.first)
