@@ -20,6 +20,7 @@ from nblb.bench import cases as shared
 from nblb.bench import meters, system
 from nblb.bench.system import Impossible
 from nblb.bench.work import noop, pid
+from tests.benchmarks import real_work
 from tests.benchmarks.peer import Peer
 from tests.benchmarks.work import wait_for
 
@@ -44,16 +45,27 @@ class Size(system.Size):
     clients: int = 20
     tasks_a_client: int = 300
     hubs: int = 20
+    paused: int = 100
+    pause_s: float = 0.02
+    commands: int = 2_000
+    functions: int = 200
+    grid: int = 100  # candidates of a grid search, each fitted twice …
+    grid_s: float = 12.0  # … but not for longer than this in all
+    sweep: int = 40
+    sweep_scale: float = 1.0
+    printing: int = 10_000
 
 
 FULL = Size(submits=5_000, items_one_by_one=1_500)
 QUICK = replace(
     FULL, lone=100, submits=1_500, items=20_000, items_one_by_one=500, echoes=3, closures=200, uneven=60, say_s=3.0,
-    dispatched=2_000, idle_s=2.0, clients=5, hubs=5,
+    dispatched=2_000, idle_s=2.0, clients=5, hubs=5, paused=40, commands=300, functions=50, grid_s=4.0, sweep=12,
+    printing=2_000,
 )  # fmt: skip
 TINY = Size(
     **{name: getattr(system.TINY, name) for name in system.TINY.__dataclass_fields__},
-    dispatched=20, idle_s=0.2, clients=2, tasks_a_client=10, hubs=2,
+    dispatched=20, idle_s=0.2, clients=2, tasks_a_client=10, hubs=2, paused=3, pause_s=0.001, commands=6, functions=4,
+    grid=2, grid_s=0.1, sweep=4, sweep_scale=0.05, printing=20,
 )  # fmt: skip
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
@@ -237,6 +249,14 @@ def on_running(case: Callable[[Peer, Size], Figures], running: Peer, size: Size)
     return case(running, replace(size, submits=int(size.submits * running.portion)))
 
 
+REAL_WORK: dict[str, Callable[[Peer, Size], Figures]] = {
+    "paused": real_work.paused,
+    "commands": real_work.commands,
+    "functions": real_work.functions,
+    **{f"grid_search_{ms}ms": partial(real_work.grid_search, ms) for ms in real_work.FIT_MS},
+    "sweep": real_work.sweep,
+    "printing": real_work.printing,
+}
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
 CASES: dict[str, Callable[[Start, Size], Figures]] = {
     "startup": startup,
@@ -245,4 +265,5 @@ CASES: dict[str, Callable[[Start, Size], Figures]] = {
     **{f"backlog_{queued}": partial(backlog, queued) for queued in BACKLOGS},
     "clients": clients,
     "hubs": hubs,
+    **{name: partial(with_system, case) for name, case in REAL_WORK.items()},
 }

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import psutil
 from nblb.bench import meters
 from nblb.bench.on_cluster import OnCluster
 from nblb.bench.system import Impossible
+from nblb.bench.work import noop
 from tests.benchmarks.peer import WORKERS, Peer
 
 
 class Nblb(OnCluster, Peer):
     """nblb with journal, security and the bound of queued tasks at their defaults."""
+
+    collects_output = True
 
     def __init__(self, workers: int = WORKERS, address: str = "", user: str = "") -> None:
         import nblb
@@ -41,6 +45,11 @@ class Nblb(OnCluster, Peer):
             starter.join()
         system.workers = hubs
         return system
+
+    def joblib(self) -> AbstractContextManager[Any]:
+        from joblib import parallel_config
+
+        return parallel_config("nblb")  # type: ignore[no-any-return]
 
     def address(self) -> str:
         return self._state
@@ -115,6 +124,11 @@ class Dask(Peer):
     def put(self, value: Any) -> Any:
         return self.client.scatter(value, broadcast=True)
 
+    def joblib(self) -> AbstractContextManager[Any]:
+        from joblib import parallel_config
+
+        return parallel_config("dask")  # type: ignore[no-any-return]
+
     def close(self) -> None:
         self.client.close()
         if self.cluster is not None:
@@ -136,6 +150,7 @@ class Ipyparallel(Peer):
 
     portion = 0.3
     batches = False
+    collects_output = True
     tries = {
         "imbalance": [{"hwm": 1}, {"hwm": 2}],
         "closure": [{"cloudpickle": True}],
@@ -250,3 +265,47 @@ class Ray(Peer):
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+class HyperQueue(Peer):
+    """HyperQueue's LocalCluster. It keeps no journal there, and returns no results: files hold what tasks print."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from hyperqueue import LocalCluster
+        from hyperqueue.cluster import WorkerConfig
+
+        super().__init__(workers)
+        self._folder = tempfile.TemporaryDirectory(prefix="nblb-bench-hq-")
+        self.cluster = LocalCluster()
+        self.cluster.start_worker(WorkerConfig(cores=workers))
+        self.client = self.cluster.client()
+
+    single = False
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
+        raise Impossible("returns no results")
+
+    def commands(self, count: int) -> None:
+        job = self._job()
+        for _ in range(count):
+            job.program(["true"], stdout=None, stderr=None)
+        self._wait(job)
+
+    def functions(self, count: int) -> None:
+        job = self._job()
+        for number in range(count):
+            job.function(noop, args=(number,), stdout=None, stderr=None)
+        self._wait(job)
+
+    def _job(self) -> Any:
+        from hyperqueue import Job
+
+        return Job(default_workdir=self._folder.name)
+
+    def _wait(self, job: Any) -> None:
+        submitted = self.client.submit(job)
+        self.client.wait_for_jobs([submitted])
+
+    def close(self) -> None:
+        self.cluster.stop()
+        self._folder.cleanup()

@@ -86,6 +86,14 @@ GOALS = (
     Goal("start-up, s", _ours("startup", "seconds"), LESS, 1.0),
     Goal("start-up below every peer with a broker", _of_least("startup", "seconds", *BROKERS), LESS, 1.0),
     Goal("idle, % of a core", _ours("idle", "percent"), LESS, 0.5),
+    Goal("round trip, 99 of 100, at most 2 × bare pyzmq", _of("latency", "p99_us", "bare"), LESS, 2.0),
+    Goal("after a pause at most 2 × ProcessPoolExecutor", _of("paused", "p50_us", "processpool"), LESS, 2.0),
+    Goal("commands faster than HyperQueue", _of("commands", "tasks_per_s", "hyperqueue"), MORE, 1.0),
+    Goal("200 functions faster than HyperQueue", _of("functions", "tasks_per_s", "hyperqueue"), MORE, 1.0),
+    Goal("grid search of 10 ms not slower than loky", _of("grid_search_10ms", "seconds", "joblib"), LESS, 1.0),
+    Goal("grid search of 100 ms not slower than loky", _of("grid_search_100ms", "seconds", "joblib"), LESS, 1.0),
+    Goal("grid search of 1 s not slower than loky", _of("grid_search_1000ms", "seconds", "joblib"), LESS, 1.0),
+    Goal("printing 1 KiB each, of the rate without", _ours("printing", "of_silent"), MORE, 0.9),
 )
 
 

@@ -28,7 +28,10 @@ from tests.benchmarks.registry import SYSTEMS, Entry
 
 # Like a notebook's tasks, these are functions of __main__, which are sent by value if a system can do that. They are
 # set on import, so that pools that spawn their workers find them as well.
-for _module, _names in ((shared_work, ("noop", "pid", "spin", "ends")), (work, ("wait_for", "nap"))):
+for _module, _names in (
+    (shared_work, ("noop", "pid", "spin", "ends")),
+    (work, ("wait_for", "nap", "command", "simulate", "chatter", "Estimator")),
+):
     for _name in _names:
         _function = getattr(_module, _name)
         _function.__module__ = "__main__"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nblb.bench import meters
 from nblb.bench.system import Impossible, System
+from nblb.bench.work import noop
+from tests.benchmarks.work import command
 
 WORKERS = 2
 
@@ -16,6 +19,7 @@ class Peer(System):
 
     tries: dict[str, list[dict[str, Any]]] = {}  # alternative settings for a case; the best one counts
 
+    collects_output = False  # it brings what tasks print to the client
     portion = 1.0  # share of the single submits to run, for systems that would take minutes
 
     def __init__(self, workers: int = WORKERS, **settings: Any) -> None:
@@ -48,3 +52,17 @@ class Peer(System):
     def abandon(self) -> None:
         """Stop the system although much is queued."""
         self.close()
+
+    def commands(self, count: int) -> None:
+        """Run the command `true` so many times: here in a Python function of a map."""
+        if self.map(command, range(count)) != [0] * count:
+            raise AssertionError("a command failed")
+
+    def functions(self, count: int) -> None:
+        """Run so many Python functions by single submits."""
+        if self.run(noop, range(count)) != list(range(count)):
+            raise AssertionError("a task's result is not its argument")
+
+    def joblib(self) -> AbstractContextManager[Any]:
+        """The context in which joblib runs its calls on this system."""
+        raise Impossible("no joblib backend")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nblb.bench.system import Impossible
@@ -48,6 +49,37 @@ class Loky(ProcessPool):
         self.pool.shutdown(kill_workers=True)
 
 
+class Interpreters(ProcessPool):
+    """The standard library's pool of interpreters in one process, each with its own lock (Python 3.14)."""
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from concurrent import futures
+
+        Peer.__init__(self, workers)
+        self.pool = futures.InterpreterPoolExecutor(workers)  # type: ignore[attr-defined]
+
+
+class Executorlib(ProcessPool):
+    """executorlib on this computer, with workers that stay (block allocation)."""
+
+    portion = 0.1
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        from executorlib import SingleNodeExecutor
+
+        Peer.__init__(self, workers)
+        self.pool = SingleNodeExecutor(max_workers=workers, block_allocation=True)
+
+    def check_closures(self) -> None:
+        """Closures work, because executorlib uses cloudpickle."""
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], chunk: int | None = None) -> list[Any]:
+        return self.gather([self.pool.submit(function, item) for item in items])
+
+    def abandon(self) -> None:
+        self.pool.shutdown(wait=False)
+
+
 class Joblib(Peer):
     """joblib with one Parallel kept open, as its documentation recommends for many calls."""
 
@@ -65,6 +97,11 @@ class Joblib(Peer):
 
         self.parallel.batch_size = chunk or "auto"
         return list(self.parallel(delayed(function)(item) for item in items))
+
+    def joblib(self) -> AbstractContextManager[Any]:
+        from joblib import parallel_config
+
+        return parallel_config("loky")  # type: ignore[no-any-return]
 
     def close(self) -> None:
         self.parallel.__exit__(None, None, None)

@@ -47,6 +47,15 @@ SYSTEMS = {
         "ProcessPool Executor", "pools:ProcessPool", how="concurrent.futures of the standard library"
     ),
     "loky": Entry("loky", "pools:Loky", "loky", "loky", "get_reusable_executor"),
+    "interpreters": Entry(
+        "Interpreter Pool", "pools:Interpreters", "concurrent.futures.interpreter",
+        how="concurrent.futures of Python 3.14",
+    ),
+    "executorlib": Entry(
+        "executorlib", "pools:Executorlib", "executorlib", "executorlib",
+        "SingleNodeExecutor with block_allocation; it pins an older pyzmq, so it needs an environment of its own",
+        swift=False, start_s=2.0, case_s=4.0,
+    ),
     "joblib": Entry("joblib", "pools:Joblib", "joblib", "joblib", "one Parallel kept open, batch_size auto"),
     "mpire": Entry("mpire", "pools:Mpire", "mpire", "mpire", "keep_alive=True"),
     "dask": Entry(
@@ -58,6 +67,11 @@ SYSTEMS = {
         "ipyparallel", "clusters:Ipyparallel", "ipyparallel", "ipyparallel",
         "load-balanced view, hwm 1 (its default); of hwm 1 and 2 the better for uneven tasks; push for constants",
         swift=False, start_s=10.0, case_s=5.0, alone=("closure", "constant_closure", "imbalance"),
+    ),
+    "hyperqueue": Entry(
+        "HyperQueue", "clusters:HyperQueue", "hyperqueue", "hyperqueue",
+        "LocalCluster with one worker of 2 cores, no journal; it returns no results", swift=False,
+        start_s=1.0, case_s=0.5,
     ),
     "ray": Entry(
         "Ray", "clusters:Ray", "ray", "ray",

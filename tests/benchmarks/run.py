@@ -36,7 +36,8 @@ KEY = ("startup", "latency", "submit", "map_default", "map_chunked", "array_both
        "constant_closure", "constant_put", "closure", "imbalance")  # fmt: skip
 ONCE = {"backlog_100000", "backlog_1000000"}
 WORK_S = {"backlog_10000": 3.0, "backlog_100000": 8.0, "backlog_1000000": 80.0, "idle": 5.0, "clients": 8.0,
-          "hubs": 15.0}  # fmt: skip
+          "hubs": 15.0, "paused": 3.0, "commands": 4.0, "grid_search_10ms": 3.0, "grid_search_100ms": 7.0,
+          "grid_search_1000ms": 7.0, "sweep": 12.0, "printing": 6.0}  # fmt: skip
 MARK = "NBLB_BENCH_RUN"  # all processes of a run inherit it, so that none outlives the run
 
 

@@ -46,6 +46,15 @@ ROWS = (
     Row("20 clients at once, tasks/s", "clients", "tasks_per_s", False, "{:,.0f}"),
     Row("20 hubs on this machine: start, s", "hubs", "seconds", True, "{:.1f}"),
     Row("single submits to them, tasks/s", "hubs", "tasks_per_s", False, "{:,.0f}"),
+    Row("one task after 20 ms of pause, median, ms", "paused", "p50_us", True, "{:.2f}", 1e-3),
+    Row("the same, 99 of 100, ms", "paused", "p99_us", True, "{:.2f}", 1e-3),
+    Row("2,000 commands (`true`), tasks/s", "commands", "tasks_per_s", False, "{:,.0f}"),
+    Row("200 Python functions, tasks/s", "functions", "tasks_per_s", False, "{:,.0f}"),
+    Row("grid search, 10 ms a fit, time / ideal", "grid_search_10ms", "of_ideal", True, "{:.2f}"),
+    Row("grid search, 100 ms a fit, time / ideal", "grid_search_100ms", "of_ideal", True, "{:.2f}"),
+    Row("grid search, 1 s a fit, time / ideal", "grid_search_1000ms", "of_ideal", True, "{:.2f}"),
+    Row("40 simulations with 1 MiB each, time / ideal", "sweep", "of_ideal", True, "{:.2f}"),
+    Row("10,000 tasks that print 1 KiB, tasks/s", "printing", "tasks_per_s", False, "{:,.0f}"),
 )
 
 
