@@ -95,7 +95,6 @@ TESTED_ELSEWHERE = {
     "broker/policy": ("tests/broker/test_load_balancer.py", "copies parameters for the scheduler of a running core"),
     "cli/bench": ("tests/cli/test_command.py", "prints what the runner returns"),
     "cli/cluster": ("tests/cli/test_command.py", "holds subcommands of the command, tested together"),
-    "cli/demo": ("tests/cli/test_command.py", CLUSTER),
     "cli/roles": ("tests/cli/test_command.py", PROCESS),
     "client/callbacks": ("tests/client/futures/test_task_future.py", "runs the callbacks of futures"),
     "client/connection/ports": ("tests/client/test_surface.py", "declares protocols; that test checks their owners"),

@@ -321,6 +321,7 @@ def _job_row(
         "user": job.user,
         "items": job.items or known,
         "counts": counts,
+        "stored_bytes": sum(record.stored for record in job.records.values()),
         "created_at": scheduler.state.wall(job.created_at),
         "fingerprint": job.spec.fingerprint,
         "code": job.spec.code or job.spec.fingerprint[:CODE],

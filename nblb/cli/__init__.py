@@ -19,7 +19,20 @@ from nblb.errors import JournalLocked, LoadBalancerUnreachable, NblbError
 from nblb.launch import joined_option
 from nblb.user_text import clean
 
-MODULES = ("cluster", "access", "roles", "service", "doctor", "report", "demo", "bench", "simulate")
+MODULES = (
+    "cluster",
+    "results",
+    "top",
+    "access",
+    "roles",
+    "service",
+    "doctor",
+    "report",
+    "demo",
+    "bench",
+    "simulate",
+    "completion",
+)
 
 LONGEST = 20_000  # characters of an error, which may contain the end of a log
 WRONG, UNREACHABLE, RUNS_ALREADY = 1, 3, 4

@@ -18,6 +18,7 @@ from nblb.host import account
 from nblb.launch import notes, one_shot
 from nblb.launch.cluster_processes import StartWarning, StopWarning
 from nblb.launch.monitor_links import owners_link
+from nblb.quantities import size
 from nblb.system.console import printable
 from nblb.system.private_folder import with_connection
 
@@ -96,13 +97,17 @@ def _status_text(said: dict[str, Any], address: str) -> str:
     number = users if isinstance(users, int) else len(users)
     lines = [
         f"{said['name']}: core pid {said['pid']} on {said.get('host', 'this host')}",
-        f"workers   {said['workers']} in {said['hubs']} hubs, {said['busy']} busy",
-        f"tasks     {said['queued']} queued, {said['running']} running, of {number} users",
+        f"workers   {said['workers']:,} in {_counted(said['hubs'], 'hub')}, {said['busy']:,} busy",
+        f"tasks     {said['queued']:,} queued, {said['running']:,} running, of {_counted(number, 'user')}",
         f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
         f"address   {connection_file.split(address)[0]}",
     ]
     lines += [f"monitor   {said['monitor_link']}"] if said["monitor"] else []
     return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def health(options: argparse.Namespace) -> int:
@@ -148,8 +153,9 @@ def jobs(options: argparse.Namespace) -> int:
     rows = _ask(options, "jobs", {"user": options.user, "limit": options.limit + 1})
     cut = len(rows) > options.limit
     rows = sorted(rows, key=_running_first)[: options.limit]
-    columns = ("name", "task_name", "user", "items", "state", "counts", "took", "job")
+    columns = ("name", "task_name", "user", "items", "state", "counts", "took", "size", "job")
     for row in rows:
+        row["size"] = size(row["stored_bytes"]) if row.get("stored_bytes") else ""
         row["took"] = f"{row['ended_at'] - row['created_at']:.1f} s" if row["ended_at"] else ""
     more = f"\nonly the latest {options.limit:,} jobs are listed: --limit N lists more" if cut else ""
     more += f"\nand {len(single):,} single tasks that wait or run: nblb jobs --tasks" if single else ""

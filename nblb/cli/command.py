@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 from nblb.access import connection_file
 from nblb.access.limits import LEAST_SHARE, MOST_SHARE
+from nblb.cli import colours
 from nblb.parameters import Parameters, connected, load
-from nblb.user_text import clean, clean_name, user_names
+from nblb.user_text import clean_name, user_names
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 OF_HUBS = ("WKHUB_", "LB_ORPHAN_S")  # starts of the names of settings that are a hub's own
@@ -151,20 +152,26 @@ def show(options: argparse.Namespace, value: Any, text: Callable[[], str]) -> No
     if options.json:
         print(json.dumps(value, indent=1, default=str))
         return
-    shown = text()
-    print(clean(shown, len(shown)))
+    print(colours.cleaned(text()))
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], empty: str) -> str:
-    """Formats rows as a table with headings."""
+    """Formats rows as a table with headings; on a terminal headings are bold, and states have their colours."""
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[_cell(row.get(column, "")) for column in columns] for row in rows]
     if len(cells) == 1:
         return empty
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    lines = ["  ".join(_painted(cell, width, column) for cell, width, column in zip(line, widths, columns, strict=True))
+             for line in cells[1:]]  # fmt: skip
+    head = "  ".join(cell.ljust(width) for cell, width in zip(cells[0], widths, strict=True))
+    return "\n".join([colours.painted(head.rstrip(), colours.BOLD), *(line.rstrip() for line in lines)])
+
+
+def _painted(cell: str, width: int, column: str) -> str:
+    """The cell, filled up to its width behind the colour."""
+    colour = colours.of_state(cell) if column in ("state", "counts", "active") else ""
+    return colours.painted(cell, colour) + " " * (width - len(cell))
 
 
 def _cell(value: Any) -> str:

@@ -298,6 +298,8 @@ class JobInfo(Row):
         The number of its tasks; the key is "items".
     counts
         The numbers of tasks by the name of their state; zeros are left out.
+    stored_bytes
+        The bytes of its arguments and results that the core stores.
     created_at, ended_at
         Times by the core's clock, in seconds as time.time(); `ended_at` is 0 until the end.
     ended_ago_s
@@ -322,6 +324,7 @@ class JobInfo(Row):
     state: str = ""
     n_items: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    stored_bytes: int = 0
     created_at: float = 0.0
     ended_at: float = 0.0
     ended_ago_s: float = 0.0

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.parameters import Parameters
 
-COMMANDS = ("start", "stop", "status", "health", "users", "jobs", "cancel", "core", "hub", "monitor", "demo", "bench")
+COMMANDS = ("start", "stop", "status", "health", "users", "jobs", "cancel", "core", "hub", "monitor", "demo", "bench",
+            "logs", "result", "inbox", "forget", "scale", "top", "completion")  # fmt: skip
 
 
 def nblb(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +50,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(f"    {command} " in said for command in COMMANDS)
+    assert all(f"\n    {command}" in said for command in COMMANDS)
     assert "exit codes" in said
 
 

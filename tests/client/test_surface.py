@@ -8,7 +8,7 @@ from nblb.client.cluster import Cluster
 
 FUTURE = """add_done_callback attempt cancel cancelled displays done duration_s emitted ended_at exception frames
     host kept knobs name note on_emit output peak_mb progress read_output rerun_here result running snapshot state
-    stderr stdout stop_and_keep story task_id turn why worker"""
+    stderr stdout stop_and_keep story task_id turn wait why worker"""
 JOB = """as_completed cancel counts dataframe displays done earlier emitted failed forget job_id kept knobs live name
     on_emit result results retry_failed snapshot stop_and_keep summary turn wait"""
 INNER = """settle reject show never_sent connection_closed turned add_listener remove_listener finish received printed

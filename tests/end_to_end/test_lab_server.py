@@ -41,7 +41,7 @@ def test_the_steps_work_as_they_are_written() -> None:
         assert background == 1
     (squares,) = [said for text, said in printed.items() if "square" in text]
     assert squares.strip() == str(sum(x * x for x in range(1000)))
-    assert "workers   2 in 1 hubs" in printed["nblb status --cluster lab"]
+    assert "workers   2 in 1 hub," in printed["nblb status --cluster lab"]
     assert printed["nblb health --cluster lab"].startswith("OK: 2 workers answer")
     assert re.search(r"^anna +user +valid", printed["nblb users list -p lab.json"], re.MULTILINE)
     assert "1 key revoked" in printed["nblb users revoke anna -p lab.json"]

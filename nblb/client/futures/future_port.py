@@ -72,6 +72,7 @@ class FuturePort:
 
     def connection_closed(self, future: TaskFuture, error: LoadBalancerUnreachable) -> None:
         future._finish_badly(error)
+        self.turned(future)  # ends the waits for a state
 
     def turned(self, future: TaskFuture) -> None:
         for listener in [*(future._listeners or ())]:

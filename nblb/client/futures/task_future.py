@@ -17,6 +17,7 @@ from nblb.client.futures.group import FutureGroup
 from nblb.client.futures.light_future import CANCELLED, FINISHED, PENDING, LightFuture
 from nblb.client.futures.live import MimeBundle, SteeredTask
 from nblb.client.futures.output_access import TaskOutputAccess
+from nblb.client.futures.states import has_reached, named, wait_for_confirmation, wait_for_state
 from nblb.client.snapshots import FailureGroup, TaskSnapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskCancelled, TaskFailed
 from nblb.protocol.messages import CancelTask, Failure, TaskChanged, TaskEnded, TaskState
@@ -131,6 +132,39 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
             raise self._as_cancelled()
         return None if self._exception is None else self._error()
 
+    def wait(self, state: TaskState | str | None = None, timeout: float | None = None) -> bool:
+        """Wait until the task has ended, or until it is in a given state.
+
+        Parameters
+        ----------
+        state
+            The name of a state, such as "running"; None waits for the end. A task that has started has been RUNNING,
+            even if it has ended since. CANCELLED waits until the worker has stopped the task.
+        timeout
+            Seconds to wait at most; None waits without a limit.
+
+        Returns
+        -------
+        bool
+            False if the timeout expires first, or if the task ends without having been in the state.
+
+        Raises
+        ------
+        ValueError
+            There is no such state.
+        LoadBalancerUnreachable
+            The connection is closed.
+
+        Examples
+        --------
+        >>> future.wait("running", timeout=60)
+        """
+        wanted = named(state) if state is not None else None
+        if not has_reached(self, wanted) and self._ended is None:
+            self._connection.check_open()
+            return wait_for_state(self, wanted, timeout)
+        return has_reached(self, wanted)
+
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
@@ -190,16 +224,19 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
 
     # ── cancel ──
 
-    def cancel(self, kill: bool = False) -> bool:
+    def cancel(self, kill: bool = False, wait: bool | float = False) -> bool:
         """Cancel the task, even a running one: its code gets KeyboardInterrupt, and a kill follows after a grace time.
 
         Returns at once: from then on the future is cancelled and done, as in concurrent.futures. The worker may need
-        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that the task has stopped.
+        a moment longer: `snapshot().state` is CANCELLING until its hub has confirmed that the task has stopped, which
+        `wait` waits for.
 
         Parameters
         ----------
         kill
             True kills the worker process at once.
+        wait
+            True waits until the task has stopped, so that its worker is free; a number waits so many seconds at most.
 
         Returns
         -------
@@ -211,9 +248,13 @@ class TaskFuture(LightFuture, TaskOutputAccess, SteeredTask):
         >>> future.cancel()
         """
         if not self._cancel_here():
+            if wait is not False and self.cancelled():
+                wait_for_confirmation(self, None if wait is True else wait)
             return self.cancelled()
         request = self._connection.request()
         self._connection.send(CancelTask(request=request, task=self._record, first=self._item, items=1, kill=kill))
+        if wait is not False:
+            wait_for_confirmation(self, None if wait is True else wait)
         return True
 
     def _cancel_here(self) -> bool:

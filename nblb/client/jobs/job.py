@@ -28,14 +28,7 @@ from nblb.client.redefined import watch
 from nblb.client.snapshots import ENDED, INDEX, STATES, JobSnapshot
 from nblb.client.throughput import Pace
 from nblb.errors import NblbError, TaskCancelled, TaskFailed
-from nblb.protocol.messages import (
-    CancelTask,
-    Failure,
-    ForgetJob,
-    SubmitTask,
-    TaskEnded,
-    TaskState,
-)
+from nblb.protocol.messages import CancelTask, Failure, ForgetJob, SubmitTask, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -431,19 +424,23 @@ class Job(SteeredJob):
 
     # ── cancel, retry, forget ──
 
-    def cancel(self, kill: bool = False) -> None:
-        """Cancel all items that have not ended, including running ones; returns at once.
+    def cancel(self, kill: bool = False, wait: bool | float = False) -> None:
+        """Cancel all items that have not ended, including running ones; returns at once unless `wait` is given.
 
         Parameters
         ----------
         kill
             True ends the worker processes of running items at once.
+        wait
+            True waits until all items have ended, so that their workers are free; a number waits that many seconds.
 
         Examples
         --------
         >>> job.cancel()
         """
         self._connection.send(CancelTask(request=self._connection.request(), job=self.job_id, kill=kill))
+        if wait is not False:
+            self.wait(None if wait is True else wait)
 
     def retry_failed(self, with_: Callable[..., Any] | None = None, items: Iterable[int] | int | None = None) -> int:
         """Run the items that failed or were lost again, or some of them.

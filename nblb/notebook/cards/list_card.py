@@ -17,7 +17,7 @@ from nblb.notebook.cards import wording
 from nblb.notebook.cards.card import Card, Look
 from nblb.notebook.kernel.environment import Mode, shell
 from nblb.protocol.messages import CancelTask, ForgetJob
-from nblb.quantities import duration
+from nblb.quantities import duration, size
 
 if TYPE_CHECKING:
     from nblb.client.jobs.inbox import Finished, Inbox
@@ -210,6 +210,7 @@ def _job_row(row: Mapping[str, Any], user: str, several_users: bool, twins: bool
     facts = [row["user"] if several_users else "", task]
     facts += [_cell(row.get("origin", "")), f"code {row['code'][:HASH]}" if twins and row["code"] else ""]
     facts += [f"since {wording.moment(row['created_at'])}"] if going else _ended(row)
+    facts += [size(row["stored_bytes"])] if row.get("stored_bytes") else []
     return {
         "id": str(row["job"]),
         "name": str(row["name"]),

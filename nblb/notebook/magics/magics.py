@@ -319,8 +319,18 @@ class LbMagics(Magics):
         return cells.in_background(future) if args.bg else cells.watch(future)
 
 
+def with_body(lines: list[str]) -> list[str]:
+    """Gives a cell of nothing but `%%lb --help` a body, without which IPython refuses to call the magic."""
+    words = "".join(lines).split()
+    if words[:1] == ["%%lb"] and {"--help", "-h"} & set(words) and not "".join(lines[1:]).strip():
+        return [*(line if line.endswith("\n") else f"{line}\n" for line in lines), "pass\n"]
+    return lines
+
+
 def install(ipython: Any) -> None:
     ipython.register_magics(LbMagics)
+    if with_body not in ipython.input_transformers_cleanup:
+        ipython.input_transformers_cleanup.append(with_body)
 
 
 def remove(ipython: Any) -> None:
@@ -328,6 +338,8 @@ def remove(ipython: Any) -> None:
     for name in names():
         ipython.magics_manager.magics["line"].pop(name, None)
     ipython.magics_manager.magics["cell"].pop("lb", None)
+    if with_body in ipython.input_transformers_cleanup:
+        ipython.input_transformers_cleanup.remove(with_body)
 
 
 def names() -> list[str]:

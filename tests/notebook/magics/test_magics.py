@@ -90,6 +90,23 @@ def test_every_magic_has_help_and_does_nothing_else_then(
     assert not cluster.calls
 
 
+@pytest.mark.parametrize("cell", ["%%lb --help", "%%lb -h\n", "\n%%lb --help\n\n", "%%lb --help\nx = 1"])
+def test_help_of_the_cell_magic_needs_no_body(
+    shell: Any, cluster: FakeCluster, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = shell.run_cell(cell)
+    assert result.success, result.error_in_exec
+    said = capsys.readouterr().out
+    assert "%lb [--name NAME]" in said
+    assert "Run the cell as a task" in said
+    assert not cluster.calls
+
+
+@pytest.mark.parametrize("cell", ["%%lb", "%%lb --name a\n\n"])
+def test_a_cell_without_a_body_is_no_task(shell: Any, cluster: FakeCluster, cell: str) -> None:
+    assert magics.with_body(cell.splitlines(keepends=True)) == cell.splitlines(keepends=True)
+
+
 def test_stop_says_what_has_stopped(shell: Any, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("lb_stop", "")
     said = capsys.readouterr().out
