@@ -31,6 +31,7 @@ from nblb.broker.access.limit_changes import LimitChanges
 from nblb.broker.access.rights import refusal_of
 from nblb.broker.dead_hubs import DeadHubs
 from nblb.broker.discovery import Discovery
+from nblb.broker.forged_blobs import forgery
 from nblb.broker.full_disk import FullDisk
 from nblb.broker.history import UsageHistory
 from nblb.broker.job_end_hook import JobEndHook
@@ -48,7 +49,7 @@ from nblb.host import account
 from nblb.parameters import Parameters, Source, load
 from nblb.protocol.commands import Command, Drop, Halt, KeepOutput, Log, NameFiles, Record, Send, TellOutput
 from nblb.protocol.journal_entries import TaskForgotten
-from nblb.protocol.messages import Answer, CallTold, Failure, Refused, TaskEnded, TaskState
+from nblb.protocol.messages import Answer, CallTold, Failure, PutBlob, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
 from nblb.shared_files import transfer
 from nblb.system.console import Console
@@ -343,11 +344,23 @@ class LoadBalancer:
             for message in messages:
                 if self._disk.reason and self._disk.refuse(sender, message):
                     continue
+                if type(message) is PutBlob and (reason := forgery(self.scheduler, message)):
+                    self._refuse_forged(sender, message, reason)
+                    continue
                 self._perform(self._safely(self.scheduler.handle, sender, message, now))
         elif sender.startswith("json-"):
             self._take_json(sender, arrived, now)
         elif arrived.error is not None and "another version" in str(arrived.error):
             self._out.add(sender, Refused(kind="ProtocolError", reason=str(arrived.error)))
+
+    def _refuse_forged(self, sender: str, message: PutBlob, reason: str) -> None:
+        """Refuse a blob and what its sender has waiting for it; the log, and with keys the audit log, name the user."""
+        self._perform(self.scheduler.blob_forged(sender, message.hash, reason))
+        client = self.scheduler.state.clients.get(sender)
+        user = client.user if client is not None else sender
+        self.console.write("warning", f"LB - WARNING : refused from {user} : {reason}")
+        if self._gate is not None:
+            self._gate.audit.refused(time.monotonic(), user, "PutBlob", reason=reason)
 
     def _take_json(self, sender: str, arrived: Arrived, now: float) -> None:
         if arrived.error is not None:

@@ -27,8 +27,6 @@ from nblb.payload.calls import (
     Inputs,
     Packed,
     as_it_is,
-    blob_name,
-    content_hash,
     dump_constant,
     joined_results,
     load_constant,
@@ -55,6 +53,7 @@ from nblb.payload.pickling import Alike, Store, stores
 from nblb.payload.project import goes_by_name, is_project_file, project_modules
 from nblb.payload.reach import Reach
 from nblb.payload.salvage import NotLoaded
+from nblb.protocol.blob_names import blob_name, content_hash
 
 __all__ = [
     "CACHED",

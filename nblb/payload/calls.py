@@ -15,7 +15,6 @@ A payload of results is one pickle of the list of them.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,11 +27,10 @@ from nblb.payload.columns import Call, Columns
 from nblb.payload.explain import MAX_REASON, explain_unpicklable
 from nblb.payload.pickling import dump, dump_arguments, load, not_found
 from nblb.payload.salvage import NotLoaded, salvage
-from nblb.protocol.framing import IN_MEMORY, PIECE, Buffer, Part, Payload
+from nblb.protocol.blob_names import blob_name
+from nblb.protocol.framing import PIECE, Buffer, Payload
 from nblb.protocol.messages import HoldBlob, RunTask
 from nblb.user_text import text_of
-
-NAMED_BY_PLACE = 8 * 1024 * 1024  # a blob with this many bytes in files is named by place, without another read
 
 
 class Packed(NamedTuple):
@@ -397,28 +395,6 @@ def dump_constant(value: Any) -> tuple[str, Payload]:
 
 def load_constant(payload: Payload) -> Any:
     return load(payload.buffers)
-
-
-def blob_name(buffers: Sequence[Buffer | Part], by_content: bool = False) -> str:
-    """Return the name of a function or constant: the hash of its content, or, if very large, of its place in files.
-
-    A place is as good a name as a hash, because files never change; but equal bytes in another file get another name.
-    """
-    if by_content or sum(part.nbytes for part in buffers if not isinstance(part, IN_MEMORY)) < NAMED_BY_PLACE:
-        return content_hash(part if isinstance(part, IN_MEMORY) else part.read() for part in buffers)
-    return content_hash(
-        part if isinstance(part, IN_MEMORY) else f"{part.name} {part.at} {part.nbytes}".encode() for part in buffers
-    )
-
-
-def content_hash(buffers: Iterable[Buffer]) -> str:
-    """Return 32 hex digits that identify these bytes and the boundaries between the buffers."""
-    digest = hashlib.blake2b(digest_size=16)
-    for buffer in buffers:
-        view = memoryview(buffer)
-        digest.update(view.nbytes.to_bytes(8, "big"))
-        digest.update(view)
-    return digest.hexdigest()
 
 
 def joined_results(pieces: Sequence[HoldBlob]) -> list[Any]:

@@ -21,11 +21,12 @@ from typing import Any
 import msgspec
 
 from nblb.errors import NotSerializable
-from nblb.payload.calls import Given, blob_name
+from nblb.payload.calls import Given
 from nblb.payload.explain import MAX_REASON, explain_unpicklable, leave_out
 from nblb.payload.modules import ModulePlacement, placed_while_loaded
 from nblb.payload.pickling import Pickler, dump, load, reduced_code
 from nblb.payload.reach import Reach
+from nblb.protocol.blob_names import blob_name
 from nblb.protocol.framing import Buffer, Part, Payload
 from nblb.user_text import text_of
 

@@ -12,11 +12,11 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nblb.payload.calls import content_hash
 from nblb.payload.functions import dump_function
 from nblb.payload.pickling import Pickler, dump
 from nblb.payload.project import project_modules
 from nblb.payload.reach import Reach, names_in
+from nblb.protocol.blob_names import content_hash
 
 BY_VALUE, BY_HASH, HUBS_OWN = "by value", "by content hash", "the hub's own"
 

@@ -54,6 +54,10 @@ class Part(Protocol):
     at: int
     nbytes: int
 
+    @property
+    def is_copied(self) -> bool:
+        """Return True if the core has only a copy of the file, under another name."""
+
     def read(self) -> Buffer:
         """Return the bytes; raise OSError if the file can no longer be read."""
 

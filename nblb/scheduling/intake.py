@@ -72,6 +72,16 @@ class Intake:
             self.state.parked_on.pop(spec.task, None)
             self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
 
+    def blob_forged(self, sender: str, name: str, reason: str) -> None:
+        """Reject the submissions of this sender that wait for the blob; those of others wait for the right bytes."""
+        waiting = self.state.parked.pop(name, [])
+        if others := [(address, spec) for address, spec in waiting if address != sender]:
+            self.state.parked[name] = others
+        for address, spec in waiting:
+            if address == sender:
+                self.state.parked_on.pop(spec.task, None)
+                self.state.send(address, TaskRejected(task=spec.task, kind="TaskRejected", reason=reason))
+
     def open_job(self, client: ConnectedClient, message: OpenJob, now: float) -> SubmittedJob | None:
         """Open the job; return the job that has its name already, unless the request replaces that one."""
         state = self.state

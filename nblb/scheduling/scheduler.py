@@ -289,6 +289,15 @@ class Scheduler:
         self.intake.blob_lost(name, reason)
         return self._taken()
 
+    def has_blob(self, name: str) -> bool:
+        """True if the core has the function or constant of this name."""
+        return name in self.state.blobs
+
+    def blob_forged(self, sender: str, name: str, reason: str) -> list[Command]:
+        """Refuse bytes that do not have the hash that names them, and what the sender has waiting for them."""
+        self.intake.blob_forged(sender, name, reason)
+        return self._taken()
+
     def unreadable(self, address: str, message: Message, reason: str, now: float) -> list[Command]:
         """Handle a message that cannot be sent, because its payload can no longer be read."""
         self.unreadables.unreadable(address, message, reason, now)

@@ -81,6 +81,11 @@ class FilePart:
             os.close(fd)
 
     @property
+    def is_copied(self) -> bool:
+        """Return True if the core has only a copy, under another name: the folder is a mirror (transport/bulk)."""
+        return _NAME.fullmatch(os.path.basename(self.root)) is not None  # noqa: PTH119  # which is named as a file is
+
+    @property
     def is_there(self) -> bool:
         """Return True if the file exists; it disappears before its owner removes it only with the whole folder."""
         return any(os.path.exists(f"{self.root}/{folder}/{self.name}") for folder in (INCOMING, BLOBS))  # noqa: PTH110

@@ -65,6 +65,9 @@ class FakeScheduler:
         self.unreadable_ones.append((address, message, reason))
         return []
 
+    def has_blob(self, _name: str) -> bool:
+        return True
+
     def stood_still(self, seconds: float) -> None:
         self.still_s = seconds
 

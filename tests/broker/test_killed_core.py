@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nblb.parameters import Parameters
+from nblb.protocol.blob_names import blob_name
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     EndCommitted,
@@ -43,6 +44,9 @@ import json, sys
 from nblb.broker.load_balancer import LoadBalancer
 LoadBalancer(json.loads(sys.argv[1])).startLB()
 """
+
+
+CODE = PutBlob(hash=blob_name([b"code"]), payload=Payload((b"code",)), name="f")
 
 
 class Core:
@@ -147,7 +151,7 @@ class Client:
     def submit(self, names: list[str]) -> None:
         for name in names:
             payload = Payload((name.encode() * (9000 if name.endswith("7") else 1),))
-            self.asked[name] = SubmitTask(task=name, name="f", function="f", payload=payload, python=(3, 11))
+            self.asked[name] = SubmitTask(task=name, name="f", function=CODE.hash, payload=payload, python=(3, 11))
         self.line.send([self.asked[name] for name in names])
 
     def turn(self) -> None:
@@ -163,8 +167,7 @@ class Client:
                     assert self.ended.setdefault(task, message).payload == message.payload
         if self.line.connections != self._connections:
             self._connections = self.line.connections
-            code = PutBlob(hash="f", payload=Payload((b"code",)), name="f")
-            self.line.send([Hello(client="c", user="u"), code])
+            self.line.send([Hello(client="c", user="u"), CODE])
 
 
 def turns(client: Client, hub: Hub, until: Any) -> None:

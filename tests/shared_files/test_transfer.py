@@ -224,3 +224,9 @@ def test_what_was_mapped_from_a_file_that_is_gone_is_written_anew(root: Path, fo
     memory = part.read()
     (root / "incoming" / part.name).unlink()
     assert [bytes(b) for b in Payload.of(folder.write([memory])).buffers] == [b"x" * IN_FILE]
+
+
+def test_the_folder_of_a_mirror_makes_its_parts_copies(tmp_path: Path) -> None:
+    name = transfer.process_name()
+    assert transfer.FilePart(f"/state/mirrors/core/{name}", name, 0, 1).is_copied
+    assert not transfer.FilePart(str(tmp_path), name, 0, 1).is_copied

@@ -235,6 +235,8 @@ def _in_own_name(state: State, who: Who, message: SubmitTask | OpenJob) -> Judge
         owner = _owner(state, task)
         if owner not in ("", who.name):
             return _denied(f"task {message.name} uses a task of {owner!r}, and {who.name!r} may only use its own")
+    if message.cache:  # the key is the client's claim: with that of another user's call it would plant a result
+        return Judged(msgspec.structs.replace(message, cache=f"{message.cache} of {who.name}"))
     return Judged(message)
 
 

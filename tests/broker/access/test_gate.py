@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -15,6 +16,7 @@ from nblb.access.connection_file import ConnectionFile
 from nblb.access.key_store import key_mark
 from nblb.errors import NotAllowed
 from nblb.launch import one_shot
+from nblb.protocol.blob_names import blob_name
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Answer,
@@ -214,14 +216,15 @@ def test_a_hub_gets_no_blobs_and_results_but_those_of_its_orders(lab: Guarded) -
     anna, bob, hub = lab.dial(lab.join("anna")), lab.dial(lab.join("bob")), lab.dial(lab.join("gpu1", "hub"))
     ask(anna, HELLO, until=Welcome)
     ask(bob, HELLO, until=Welcome)
-    ask(anna, PutBlob(hash="secret", payload=Payload((b"of anna",))), task("a1"), until=TaskAccepted)
-    ask(bob, PutBlob(hash="code", payload=Payload((b"of bob",))), until=object, number=0)
-    ask(bob, task("b1", constants=("code",)), until=TaskAccepted)
+    secret, code = blob_name([b"of anna"]), blob_name([b"of bob"])
+    ask(anna, PutBlob(hash=secret, payload=Payload((b"of anna",))), task("a1"), until=TaskAccepted)
+    ask(bob, PutBlob(hash=code, payload=Payload((b"of bob",))), until=object, number=0)
+    ask(bob, task("b1", constants=(code,)), until=TaskAccepted)
     said = ask(hub, HUB, WorkerStarted(worker="w"), WorkerStarted(worker="v"), until=RunTask, number=2)
     orders = {order.task: order for order in said}
-    hub.send([BlobWanted(hash="secret"), BlobWanted(hash="code")])
+    hub.send([BlobWanted(hash=secret), BlobWanted(hash=code)])
     (held,) = ask(hub, until=HoldBlob)
-    assert held.hash == "code"
+    assert held.hash == code
     assert not [m for m in hub.receive(0.2) if isinstance(m, (HoldBlob, BlobMissing))]
     stolen = TaskFinished(task="b1", attempt=orders["b1"].attempt, follows=((0, "a1"),))
     hub.send([TaskFinished(task="a1", attempt=orders["a1"].attempt, payload=Payload((b"of anna",))), stolen])
@@ -229,6 +232,58 @@ def test_a_hub_gets_no_blobs_and_results_but_those_of_its_orders(lab: Guarded) -
     assert ended.task == "a1"
     wait_until(lambda: any("follows a task" in str(line.get("reason")) for line in audit(lab)), 10.0)
     assert not [m for m in bob.receive(0.2) if isinstance(m, TaskEnded)]
+
+
+def test_nobody_puts_code_under_the_hash_of_anothers(lab: Guarded) -> None:
+    from nblb.protocol.messages import PutBlob
+
+    anna, bob = lab.dial(lab.join("anna")), lab.dial(lab.join("bob"))
+    ask(anna, HELLO, until=Welcome)
+    ask(bob, HELLO, until=Welcome)
+    name = blob_name([b"of anna"])
+    begun = time.monotonic()
+    (rejected,) = ask(
+        bob,
+        replace_function(task("b1"), name),
+        PutBlob(hash=name, payload=Payload((b"of bob",)), name="fit"),
+        until=TaskRejected,
+    )
+    assert time.monotonic() - begun < 2.0
+    assert rejected.task == "b1"
+    assert f"the bytes of fit do not have the hash '{name}'" in rejected.reason
+    (accepted,) = ask(
+        anna,
+        replace_function(task("a1"), name),
+        PutBlob(hash=name, payload=Payload((b"of anna",))),
+        until=TaskAccepted,
+    )
+    assert accepted.task == "a1"
+    assert lab.scheduler.state.blobs[name].payload.buffers == (b"of anna",)  # type: ignore[attr-defined]
+    refused = [line for line in audit(lab) if line.get("what") == "bob PutBlob"]
+    assert "do not have the hash" in refused[0]["reason"]
+    assert "refused from bob : the bytes of fit" in lab.said.getvalue()
+
+
+def replace_function(message: SubmitTask, name: str) -> SubmitTask:
+    return msgspec.structs.replace(message, function=name)
+
+
+def test_nobody_puts_a_result_under_the_key_of_anothers_call(lab: Guarded) -> None:
+    anna, bob = lab.dial(lab.join("anna")), lab.dial(lab.join("bob"))
+    hub = lab.dial(lab.join("gpu1", "hub"))
+    ask(anna, HELLO, until=Welcome)
+    ask(bob, HELLO, until=Welcome)
+    (order,) = ask(hub, HUB, WorkerStarted(worker="w"), task_is_next(bob, "b1"), until=RunTask)
+    hub.send([TaskFinished(task="b1", attempt=order.attempt, payload=Payload((b"planted",)))])
+    ask(bob, until=TaskEnded)
+    (order,) = ask(hub, task_is_next(anna, "a1"), until=RunTask)
+    assert order.task == "a1", "anna's call is computed, with the same key"
+
+
+def task_is_next(line: Any, name: str) -> Heartbeat:
+    """Submit a task with a cache key; returns a message for the hub to go on with."""
+    ask(line, task(name, cache="the key of a call"), until=TaskAccepted)
+    return Heartbeat()
 
 
 def test_a_party_names_no_file_but_its_own(lab: Guarded) -> None:
