@@ -39,6 +39,7 @@ from nblb.transport.sockets import (
     notice_silence,
     turned,
 )
+from nblb.transport.tcp_watch import TcpWatch
 from nblb.transport.unix_router import UnixRouter
 from nblb.transport.zmq_router import ZmqRouter
 
@@ -74,6 +75,7 @@ class Doors:
         self._guard: Guard | None = None
         self._zap: ZapHandler | None = None
         self._zap_has_more = False
+        self._watches: list[TcpWatch] = []
         self._set_up_routers()
         self._outboxes: dict[str, Outbox] = {}
         self._refer: Refer | None = None
@@ -121,7 +123,7 @@ class Doors:
                 self._bind(door, folder / door.name)
                 self.addresses[f"{door.name}_local"] = self._local.listen(door, path)
             for door in self._tcp:
-                door.socket = ZmqRouter(self._context, self.parameters.LB_MAX_MESSAGE_MB)
+                door.socket = self._tcp_router(selector)
                 self.addresses[f"{door.name}_tcp"] = self._bind_tcp(door, door.socket.socket)
             if self._guard is not None:
                 self._open_remote(self._guard, selector)
@@ -138,8 +140,17 @@ class Doors:
         self._zap = ZapHandler(self._context, guard.admits)  # first: without it every handshake would be let in
         selector.register(self._zap.fileno(), selectors.EVENT_READ, self._zap)
         for door in self._remote:
-            door.socket = ZmqRouter(self._context, self.parameters.LB_MAX_MESSAGE_MB)
+            door.socket = self._tcp_router(selector)
             self.addresses[door.name] = door.bind(guard, getattr(self.parameters, door.key))
+
+    def _tcp_router(self, selector: selectors.BaseSelector) -> ZmqRouter:
+        """Return a ROUTER for TCP whose connections leave the last descriptors free."""
+        assert self._context is not None
+        router = ZmqRouter(self._context, self.parameters.LB_MAX_MESSAGE_MB)
+        watch = TcpWatch(router.socket)
+        self._watches.append(watch)
+        selector.register(watch.fileno(), selectors.EVENT_READ, watch)
+        return router
 
     def _bind(self, door: Door, path: Path) -> None:
         assert isinstance(door.socket, UnixRouter)
@@ -161,7 +172,8 @@ class Doors:
     @property
     def is_full(self) -> bool:
         """True while connections wait because too few descriptors are left."""
-        return self._local.is_full or any(router.is_full for _, router in self._unix_routers())
+        routers = any(router.is_full for _, router in self._unix_routers())
+        return self._local.is_full or routers or any(watch.is_full for watch in self._watches)
 
     def keep(self) -> bool:
         """Bind the Unix sockets again whose files somebody has removed; return True if there was one.
@@ -222,6 +234,9 @@ class Doors:
             self._local.close({to: [frames for frames, _ in box.waiting] for to, box in self._outboxes.items()})
             self._selector.close()
             self._selector = None
+        for watch in self._watches:
+            watch.close()
+        self._watches = []
         for door in (*self._doors, *self._tcp, *self._remote):
             if door.socket is not None:
                 door.socket.close()
@@ -271,6 +286,8 @@ class Doors:
                 self._local.accept(what)
             elif type(what) is ZapHandler:
                 self._zap_has_more = True
+            elif type(what) is TcpWatch:
+                what.look()
             else:
                 self._take_wake_up()
         if self._zap_has_more and self._zap is not None:

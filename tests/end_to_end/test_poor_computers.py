@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,29 @@ with lb.start(sys.argv[1], monitor=False) as cluster:
     print(sum(lb.task(abs).map(range(100)).results(60)), end=" ")
     print(len(lb.task(bytes).submit(bytes(1_000_000)).result(60)), end=" ")
     print(cluster.status().core.pid > 0, len(cluster.workers()))
+"""
+
+
+# A /dev without the folder shm.
+NO_SHM = """old=$(mktemp -d); mount --rbind /dev $old; mount -t tmpfs none /dev
+for name in null zero full random urandom tty; do touch /dev/$name; mount --bind $old/$name /dev/$name; done
+ln -s /proc/self/fd /dev/fd; umount -l $old; rmdir $old"""
+
+TASKS_OWN = """
+import sys
+import nblb as lb
+
+@lb.task
+def shared():
+    from multiprocessing.shared_memory import SharedMemory
+    memory = SharedMemory(create=True, size=100_000)
+    memory.buf[:] = bytes(100_000)
+
+with lb.start(sys.argv[1], monitor=False) as cluster:
+    pids = {worker.pid for worker in cluster.workers()}
+    error = shared.submit().exception(60)
+    print(type(error).__name__, type(error.__cause__).__name__, lb.task(abs).submit(-1).result(60))
+    print({worker.pid for worker in cluster.workers()} == pids)
 """
 
 
@@ -46,11 +70,19 @@ def run(settings: dict[str, object], tmp_path: Path) -> Callable[..., str]:
         "mount -t tmpfs none /proc",
         "mount -t tmpfs -o size=4k none /dev/shm; head -c 4096 /dev/zero > /dev/shm/full",
         "mount -t tmpfs -o ro none /dev/shm",
+        NO_SHM,
         "mount -t tmpfs -o ro none /sys",
     ],
 )
 def test_it_works_without_what_it_can_do_without(run: Callable[..., str], mounts: str) -> None:
     assert "4950 1000000 True 2" in run(mounts)
+
+
+@pytest.mark.parametrize("mounts", [NO_SHM, "mount -t tmpfs -o ro none /dev/shm"])
+def test_a_task_that_needs_shared_memory_fails_alone(run: Callable[..., str], tmp_path: Path, mounts: str) -> None:
+    (tmp_path / "script.py").write_text(TASKS_OWN)
+    said = run(mounts)
+    assert re.search(r"TaskFailed (OSError|FileNotFoundError|PermissionError) 1\nTrue", said), said
 
 
 def test_proxies_in_the_environment_lead_to_no_process_of_ours(run: Callable[..., str]) -> None:
