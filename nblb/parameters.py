@@ -22,6 +22,7 @@ from msgspec import Meta
 from nblb.access import connection_file
 from nblb.errors import ParametersError
 from nblb.host import cores, socket_folder
+from nblb.protocol.equipment import MOST_FEATURES, MOST_NAME, Equipment
 from nblb.protocol.messages import Group, split_workers
 from nblb.user_text import clean
 
@@ -74,6 +75,23 @@ class WorkerGroup(msgspec.Struct, frozen=True):
         Literal["hub", "submitter"],
         Meta(description='"hub" for the account of the hub, or "submitter" for the account of each task\'s user'),
     ] = "hub"
+    features: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^\S+$", max_length=MOST_NAME)], ...],
+        Meta(max_length=MOST_FEATURES, description='a list of names without spaces, such as ["avx512", "matlab"]'),
+    ] = ()
+    gpus: Annotated[
+        float,
+        Meta(ge=0, le=1024, description="the number of GPUs of each worker, such as 1, or 0.5 for half of one"),
+    ] = 0
+    reserved: Annotated[
+        bool | None, Meta(description="true, false, or null: true for workers with GPUs, false for others")
+    ] = None
+
+    @property
+    def has(self) -> Equipment:
+        """What each of its workers has, as far as the settings say."""
+        reserved = self.reserved if self.reserved is not None else self.gpus > 0
+        return Equipment(float(self.gpus), self.memory_mb, tuple(sorted(set(self.features))), reserved)
 
     @property
     def is_apart(self) -> bool:
@@ -232,6 +250,7 @@ class Parameters(msgspec.Struct, frozen=True):
                 max_tasks=g.max_tasks_per_worker,
                 only=tuple(dict.fromkeys(g.only or ())),
                 run_as=g.run_as,
+                has=g.has,
             )
             for g, size in zip(wanted, sizes, strict=True)
         )

@@ -16,6 +16,7 @@ import msgspec
 from nblb.broker import queries
 from nblb.errors import JournalError
 from nblb.protocol.commands import Command, Send
+from nblb.protocol.equipment import Needs, checked_needs
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     CancelAnswer,
@@ -122,6 +123,7 @@ class _Request:
             priority=priority,
             user=user,
             call="json",
+            needs=_needs(request),
         )
         rejected = self._ask(spec, TaskRejected)
         if rejected is None:
@@ -279,6 +281,14 @@ def _number(request: dict[str, Any], key: str) -> float:
     if not isfinite(number):
         raise BadRequest(f"{key!r} is {_shown(value)}; it must be a finite number.")
     return number
+
+
+def _needs(request: dict[str, Any]) -> Needs | None:
+    """Return what the task needs of its worker: the keys gpus, memory_mb and needs, all optional."""
+    try:
+        return checked_needs(request.get("gpus") or 0, request.get("memory_mb") or 0, request.get("needs") or ())
+    except (TypeError, ValueError) as error:
+        raise BadRequest(f"{error}.") from None
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nblb.protocol.messages import TaskState
-from nblb.scheduling.fair_share import lead, standing
+from nblb.scheduling.fair_share import Band, lead, standing
 
 if TYPE_CHECKING:
     from nblb.scheduling.backlog import Entry
@@ -78,7 +78,7 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
     for band in state.placement.bands:
         admitted = [user for user in state.share.users.values() if band.admits(user.name) and not user.is_held]
         entries = [entry for user in admitted if (entry := user.turn(band)) is not None]
-        entries.sort(key=lambda entry: (*standing(entry[3]), entry[2]))
+        entries.sort(key=lambda entry: (*standing(entry[3], band), entry[2]))
         for place, entry in enumerate(entries[:MOST_TURNS]):
             _, _, _, user, task = entry
             rows.append(
@@ -96,22 +96,22 @@ def turns(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[
                     "first": task.first,
                     "name": task.record.spec.name,
                     "priority": task.record.spec.priority,
-                    "why": _reason(entries, place),
+                    "why": _reason(entries, place, band),
                 }
             )
     return rows
 
 
-def _reason(entries: list[Entry], place: int) -> str:
+def _reason(entries: list[Entry], place: int, band: Band) -> str:
     """Return why this user is at this place: the first rule of fair share that tells it from its neighbour."""
     if len(entries) == 1:
         return "nobody else waits"
     one, other = entries[place], entries[place + 1] if place == 0 else entries[place - 1]
     name, first = other[3].name, place == 0
     for_share = " for its share" if one[3].share != other[3].share or one[3].group or other[3].group else ""
-    if lead(one[3], other[3]):
+    if lead(one[3], other[3], band):
         return f"occupies {one[3].occupied} workers, {'fewer' if first else 'more'}{for_share} than {name}"
-    if standing(one[3]) != standing(other[3]):
+    if standing(one[3], band) != standing(other[3], band):
         return f"as many workers{for_share} as {name}, and {'less' if first else 'more'} worker time lately"
     return f"equal to {name}, and its task is the {'older' if first else 'younger'}"
 

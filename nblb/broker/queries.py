@@ -117,6 +117,10 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                         "engine": group.spec.engine,
                         "only": list(group.spec.only),
                         "run_as": group.spec.run_as,
+                        "gpus": group.spec.has.gpus,
+                        "memory_mb": group.spec.has.memory_mb or group.spec.share_mb,
+                        "features": list(group.spec.has.features),
+                        "reserved": group.spec.has.reserved,
                     }
                     for group in hub.groups
                 ],

@@ -366,6 +366,9 @@ def task(
     engine: str = "",
     at_most_once: bool = False,
     user: str = "",
+    gpus: float = 0,
+    memory_mb: int = 0,
+    needs: Iterable[str] = (),
 ) -> Task: ...
 
 
@@ -381,6 +384,9 @@ def task(
     engine: str = "",
     at_most_once: bool = False,
     user: str = "",
+    gpus: float = 0,
+    memory_mb: int = 0,
+    needs: Iterable[str] = (),
 ) -> Callable[[Callable[..., Any]], Task]: ...
 
 
@@ -412,6 +418,12 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         True never runs a call again after its worker or hub was lost: the call ends as LOST.
     user
         The user of the task, if the cluster lets you act for others; by default your account.
+    gpus
+        The GPUs that its worker must have: 1 for a card, 0.5 for at least half of one.
+    memory_mb
+        The memory that its worker must have, in MB.
+    needs
+        The features that its worker must have, as groups of WKHUB_WORKERS name them: needs=["matlab"].
 
     Returns
     -------

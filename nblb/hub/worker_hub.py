@@ -31,7 +31,7 @@ from nblb.access import connection_file
 from nblb.engines.loading import load as load_engine
 from nblb.errors import NblbError
 from nblb.host import cores, numpy_version
-from nblb.hub import admission
+from nblb.hub import admission, equipment
 from nblb.hub.engine_pool import EnginePool
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
@@ -135,6 +135,8 @@ class WorkerHub:
         self._engine = load_engine(engine, engine_options or {}) if engine not in ("", "processes") else None
         if self._engine is not None:
             self._groups = tuple(msgspec.structs.replace(group, engine=engine) for group in self._groups)
+        else:
+            self._groups = equipment.with_shares(self._groups, equipment.total_memory_mb())
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
         self._lock = threading.Lock()

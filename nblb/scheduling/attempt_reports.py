@@ -198,7 +198,7 @@ class AttemptReports:
         held.worker = message.worker or held.worker
         failed = {first + offset: failure for offset, failure in self._failures(message, items).items()}
         charged_s = held.without_waits(duration_s)
-        self.state.share.charge(held.user, charged_s, now)
+        self.state.share.charge(held.user, charged_s, now, held.group.band.worker_class)
         self._items_over(held, message, failed, first, items, duration_s, charged_s, now)
         held.told, held.reported_s = max(held.told, first + items), held.reported_s + duration_s
         held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
@@ -509,7 +509,8 @@ class AttemptReports:
         """
         state, record = self.state, orphan.record
         worker = hub.workers.get(running.worker) if running is not None else None
-        fitting = [g for g in hub.groups if g.band.takes(record.spec.priority) and g.band.admits(record.user)]
+        taking = (g for g in hub.groups if g.band.takes(record.spec.priority) and g.band.admits(record.user))
+        fitting = [g for g in taking if g.has_needs(record.kind)]
         group = worker.group if worker is not None else next(iter(fitting or hub.groups), None)
         tasks = orphan.tasks()
         if group is None or not tasks:

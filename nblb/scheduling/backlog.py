@@ -18,9 +18,10 @@ from heapq import heapify, heappop, heappush, heapreplace, merge
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.access.limits import Limits
+from nblb.protocol.equipment import Equipment
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.slice import Slice
-from nblb.scheduling.submission import Kind, Submission
+from nblb.scheduling.submission import Kind, Submission, needs_of
 
 if TYPE_CHECKING:
     from nblb.scheduling.fair_share import Band, UserGroup
@@ -31,6 +32,7 @@ Look: TypeAlias = "tuple[Slice, Slice]"  # the next slice for a worker of a band
 #: A turn in a band: level, usage, number of the oldest slice (unique among users), user, next slice.
 Entry: TypeAlias = "tuple[int, float, int, UserQueue, Slice]"
 Ranked: TypeAlias = "tuple[float, float]"  # minus the rank of the head of a priority, minus that priority
+Range: TypeAlias = "tuple[float, float, Equipment | None]"  # priorities, and what workers have; None: all kinds
 
 
 class SliceQueue:
@@ -84,6 +86,22 @@ class SliceQueue:
         return merge(alive, late) if late else alive
 
 
+class ClassUse:
+    """The workers of one class that a user, or a group of users, occupies, and the recent use of that class."""
+
+    __slots__ = ("level", "occupied", "usage")
+
+    def __init__(self) -> None:
+        self.occupied = 0
+        self.level = 0
+        self.usage = 0.0
+
+    def add(self, slices: int, weight: float) -> None:
+        """Add to the number of slices on workers of this class."""
+        self.occupied += slices
+        self.level = int(self.occupied / weight)
+
+
 class UserQueue:
     """One user's waiting slices, and the figures that fair share needs about the user."""
 
@@ -93,6 +111,8 @@ class UserQueue:
         "_occupied",
         "_ranks",
         "ages",
+        "apart",
+        "classes",
         "done",
         "failed",
         "group",
@@ -115,12 +135,16 @@ class UserQueue:
     def __init__(self, name: str, ages: float = 0.0) -> None:
         self.name = name
         self.limits = Limits(name)
-        self.is_special = False  # it has another share than the smallest, a group, or a limit: FairShare.assigned
+        # It has another share than the smallest, a group, a limit, or a turn for workers of a class: then a slice that
+        # goes to a hub may leave its level in some band as it was (FairShare.assigned).
+        self.is_special = False
         self.most = 0  # slots that may be occupied; 0: no limit
         self.group: UserGroup | None = None
         self.share = 1.0
         self.weight = 1.0  # slots of one level: the share by the smallest of all shares
         self._occupied = 0
+        self.apart = 0  # of these, slots in `classes`
+        self.classes: dict[str, ClassUse] = {}  # slots counted apart, such as those with GPUs
         self.level = 0  # full rounds of `weight` slots among them: whoever has the lowest level gets the next slot
         self.usage = 0.0  # decayed worker time by the share, on fair_share's growing scale
         self.stored = 0  # bytes of arguments and results
@@ -133,7 +157,7 @@ class UserQueue:
         self.priorities: list[float] = []  # the keys of levels, ascending
         self._looks: dict[Band, Look] = {}
         self._lines: dict[Band, SliceQueue] = {}  # the line, for bands whose slices all wait in one
-        self._ranks: dict[tuple[float, float], list[Ranked]] = {}  # by range of priorities: a heap of their heads
+        self._ranks: dict[Range, list[Ranked]] = {}  # a heap of the heads of the priorities in a range
 
     @property
     def occupied(self) -> int:
@@ -144,13 +168,34 @@ class UserQueue:
     def occupied(self, slices: int) -> None:
         self.occupy(slices - self._occupied)
 
-    def occupy(self, slices: int) -> None:
-        """Add to the number of slices at hubs; it may be negative."""
-        self._occupied = self.level = occupied = self._occupied + slices
-        if self.is_special:
-            self.level = int(occupied / self.weight)
-            if self.group is not None:
-                self.group.occupy(slices)
+    def occupy(self, slices: int, worker_class: str = "") -> None:
+        """Add to the number of slices at hubs, on workers of a class; it may be negative."""
+        self._occupied += slices
+        if worker_class:
+            self.apart += slices
+            self._class(worker_class).add(slices, self.weight)
+        else:
+            self.level = self._occupied - self.apart
+            if self.is_special:
+                self.level = int(self.level / self.weight)
+        if self.is_special and self.group is not None:
+            self.group.occupy(slices, worker_class)
+
+    def occupied_of(self, worker_class: str) -> int:
+        """Return the number of slices on workers of a class; "" stands for all workers that have none."""
+        use = self.classes.get(worker_class)
+        return self._occupied - self.apart if not worker_class else use.occupied if use is not None else 0
+
+    def of_class(self, worker_class: str) -> UserQueue | ClassUse:
+        """Return what decides the user's turn on workers of a class: its level and its recent use there."""
+        return self._class(worker_class) if worker_class else self
+
+    def _class(self, worker_class: str) -> ClassUse:
+        use = self.classes.get(worker_class)
+        if use is None:
+            use = self.classes[worker_class] = ClassUse()
+            self.is_special = True
+        return use
 
     @property
     def is_held(self) -> bool:
@@ -186,7 +231,7 @@ class UserQueue:
             return False
         self._looks.clear()
         priority = task.record.spec.priority
-        for (low, high), ranks in self._ranks.items():
+        for (low, high, _), ranks in self._ranks.items():
             if low <= priority <= high:
                 heappush(ranks, self._ranked(priority, task))
         return True
@@ -203,15 +248,16 @@ class UserQueue:
         """Return the user's entry for the band, with its next slice; None if no slice waits, or may start."""
         if self.most and self.most <= self._occupied:
             return None
+        use = self.of_class(band.worker_class) if band.worker_class else self
         line = self._lines.get(band)
         if line is not None and line.tasks and not line.late:  # nearly always
             task = line.tasks[0]
             if task.state is QUEUED:
-                return self.level, self.usage, task.record.number, self, task
+                return use.level, use.usage, task.record.number, self, task
         look = self.next_and_oldest(band)
         if look is None:
             return None
-        return self.level, self.usage, look[1].record.number, self, look[0]
+        return use.level, use.usage, look[1].record.number, self, look[0]
 
     def drop(self, task: Slice, band: Band) -> None:
         """Remove a slice that goes to a hub; it is the next one, or one of the `others`, for this band."""
@@ -280,15 +326,20 @@ class UserQueue:
             del self.priorities[bisect_left(self.priorities, priority)]
         return heads
 
-    def head(self, priority: float) -> Slice | None:
-        """Return the oldest slice at this priority."""
+    def head(self, priority: float, has: Equipment | None = None) -> Slice | None:
+        """Return the oldest slice at this priority; `has`: for workers with this equipment."""
         level = self.levels[priority]
         if len(level) == 1:  # nearly always
-            for line in level.values():
+            for kind, line in level.items():
                 task = line.head()
                 if task is not None:
-                    return task
-        return min(self.heads(priority), default=None)
+                    return task if has is None or has.takes(needs_of(kind)) else None
+        return min(self._heads_for(priority, has), default=None)
+
+    def _heads_for(self, priority: float, has: Equipment | None) -> list[Slice]:
+        """Return the oldest slice of each kind that workers with this equipment take."""
+        heads = self.heads(priority)
+        return heads if has is None else [task for task in heads if has.takes(task.record.spec.needs)]
 
     def next_and_oldest(self, band: Band) -> Look | None:
         """Return the next and the oldest slice that wait for a worker of this band; None if there is none.
@@ -309,29 +360,32 @@ class UserQueue:
         first, last = bisect_left(priorities, band.low), bisect_right(priorities, band.high)
         if last - first == 1:
             level = self.levels[priorities[first]]
-            if len(level) == 1:
+            if len(level) == 1 and band.fits(next(iter(level))):
                 (self._lines[band],) = level.values()
-            task = oldest = self.head(priorities[first])
+            task = oldest = self.head(priorities[first], band.has)
         else:
-            task = self.best(band.low, band.high)
-            oldest = self._oldest(task, band.low) if task is not None else None
+            task = self.best(band.low, band.high, band.has)
+            oldest = self._oldest(task, band.low, band.has) if task is not None else None
         if task is None or oldest is None:
             return None
         self._looks[band] = look = task, oldest
         return look
 
-    def best(self, low: float, high: float) -> Slice | None:
-        """Return the next slice for a worker of priorities low..high: highest rank, then first in, first out."""
+    def best(self, low: float, high: float, has: Equipment | None = None) -> Slice | None:
+        """Return the next slice for a worker of priorities low..high: highest rank, then first in, first out.
+
+        With `has` it is the next one that a worker with this equipment takes.
+        """
         if self.ages > 0.0 and bisect_right(self.priorities, high) - bisect_left(self.priorities, low) > 1:
-            return self._best_ranked(low, high)
+            return self._best_ranked(low, high, has)
         priorities = self.priorities
-        while True:
-            at = bisect_right(priorities, high) - 1
-            if at < 0 or priorities[at] < low:
-                return None
-            task = self.head(priorities[at])
+        at = bisect_right(priorities, high) - 1
+        while at >= 0 and priorities[at] >= low:
+            task = self.head(priorities[at], has)  # it may remove this priority
             if task is not None:
                 return task
+            at -= 1
+        return None
 
     def rank(self, task: Slice) -> float:
         """Return the priority of a slice minus the time of its acceptance in steps of ageing: the highest is next."""
@@ -343,27 +397,28 @@ class UserQueue:
     def _rerank(self, gone: Slice) -> None:
         """Enter the new head of a priority if it was accepted before the old one: that was a nested one."""
         priority = gone.record.spec.priority
-        task = self.head(priority) if priority in self.levels else None
-        if task is not None and self.rank(task) > self.rank(gone):
-            self._looks.clear()
-            for (low, high), ranks in self._ranks.items():
-                if low <= priority <= high:
-                    heappush(ranks, self._ranked(priority, task))
+        for (low, high, has), ranks in self._ranks.items():
+            if not low <= priority <= high:
+                continue
+            task = self.head(priority, has) if priority in self.levels else None
+            if task is not None and self.rank(task) > self.rank(gone):
+                self._looks.clear()
+                heappush(ranks, self._ranked(priority, task))
 
-    def _best_ranked(self, low: float, high: float) -> Slice | None:
+    def _best_ranked(self, low: float, high: float, has: Equipment | None) -> Slice | None:
         """Return the head of the priority whose head has the highest rank.
 
         The heap is corrected at its top: the head of a priority changes to one accepted later, whose rank is lower.
         """
-        ranks = self._ranks.get((low, high))
+        ranks = self._ranks.get((low, high, has))
         first, last = bisect_left(self.priorities, low), bisect_right(self.priorities, high)
         if ranks is None or len(ranks) > 64 + 4 * (last - first):
-            heads = [(priority, self.head(priority)) for priority in self.priorities[first:last]]
-            ranks = self._ranks[low, high] = [self._ranked(at, task) for at, task in heads if task is not None]
+            heads = [(priority, self.head(priority, has)) for priority in self.priorities[first:last]]
+            ranks = self._ranks[low, high, has] = [self._ranked(at, task) for at, task in heads if task is not None]
             heapify(ranks)
         while ranks:
             priority = -ranks[0][1]
-            task = self.head(priority) if priority in self.levels else None
+            task = self.head(priority, has) if priority in self.levels else None
             if task is None:
                 heappop(ranks)
                 continue
@@ -373,23 +428,26 @@ class UserQueue:
             heapreplace(ranks, true)
         return None
 
-    def _oldest(self, best: Slice, low: float) -> Slice:
+    def _oldest(self, best: Slice, low: float, has: Equipment) -> Slice:
         """Return the oldest of the heads at the priorities from `low` up to that of `best`."""
         priorities, high = self.priorities, best.record.spec.priority
         first, last = bisect_left(priorities, low), bisect_left(priorities, high)
         if last - first >= FEW_LEVELS:  # then `best` stands for all, so that a choice stays cheap
             return best
         for priority in priorities[first:last]:  # a copy: `head` removes empty levels
-            task = self.head(priority)
+            task = self.head(priority, has)
             if task is not None and task < best:
                 best = task
         return best
 
-    def others(self, low: float, high: float) -> Iterator[Slice]:
-        """Yield the next slice of each kind, highest rank first: for a worker that cannot run the best one."""
+    def others(self, low: float, high: float, has: Equipment | None = None) -> Iterator[Slice]:
+        """Yield the next slice of each kind, highest rank first: for a worker that cannot run the best one.
+
+        With `has` these are the slices that a worker with this equipment takes.
+        """
         seen: set[Kind] = set()
         priorities = self.priorities[bisect_left(self.priorities, low) : bisect_right(self.priorities, high)][::-1]
-        heads = [task for priority in priorities for task in sorted(self.heads(priority))]
+        heads = [task for priority in priorities for task in sorted(self._heads_for(priority, has))]
         if self.ages > 0.0 and len(priorities) > 1:
             heads.sort(key=self.rank, reverse=True)  # stable: equal ranks stay in the order of their priorities
         for task in heads:

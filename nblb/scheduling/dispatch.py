@@ -120,7 +120,7 @@ class Dispatch:
 
     def _another(self, best: Slice, user: UserQueue, band: Band) -> tuple[Slice, GroupOfWorkers | None]:
         """Return the user's next slice of another kind, and a group with a free worker that can run it."""
-        for task in user.others(band.low, band.high):
+        for task in user.others(band.low, band.high, band.has):
             if task.record.kind != best.record.kind:
                 group = self.state.placement.choose_free(task.record, band)
                 if group is not None:
@@ -149,7 +149,8 @@ class Dispatch:
                 entry = band.first()
                 continue
             task, items, group = self._next_ahead(best, user, band, closed)
-            key = group and (level, user.level, user.group, group.alive, group.way_s)  # equal: the same are too long
+            own = user.of_class(band.worker_class).level
+            key = group and (level, own, user.group, group.alive, group.way_s)  # equal: the same are too long
             if group is not None and compared != key:
                 compared = key
                 closed += (kinds := self._too_long_of_equals(band, group))
@@ -181,7 +182,7 @@ class Dispatch:
         group = placement.choose_ahead(best.record, items, band, closed)
         if group is not None or placement.can_run(best.record.kind, band):
             return best, items, group
-        for task in user.others(band.low, band.high):
+        for task in user.others(band.low, band.high, band.has):
             if placement.can_run(task.record.kind, band):
                 items = placement.slice_items(task, user, band)
                 return task, items, placement.choose_ahead(task.record, items, band, closed)
@@ -211,7 +212,7 @@ class Dispatch:
         task.move("RunTask", self._now)
         hub.in_flight[fence] = held
         group.work_changed(1, estimate_s)
-        user.occupy(1)
+        user.occupy(1, group.band.worker_class)
         if user.is_special:
             self.state.share.assigned(user)
         out.append(Record(AttemptKept(record.id, first, items, attempt, hub.id, self._wall)))
@@ -280,6 +281,9 @@ class Dispatch:
         if not (open_to := [band for band in bands if band.takes(spec.priority) and band.admits(record.user)]):
             return self._not_admitted(record, [band for band in bands if band.takes(spec.priority)])
         groups = [group for band in open_to for group in state.placement.by_band[band]]
+        if missing := compatible.lacks_equipment([group for group in groups if group.alive], record.kind):
+            return missing
+        groups = [group for group in groups if group.has_needs(record.kind)]
         staying = [group.hub for group in groups if group.alive and not group.hub.leaves]
         working = [hub for hub in staying if not hub.draining]
         if staying and not working:
@@ -306,7 +310,7 @@ class Dispatch:
 
 def _kinds(task: Slice, user: UserQueue, band: Band) -> dict[Kind, None]:
     """Return the kinds of the tasks of a user who waits: a hub that cannot run the next one may run another."""
-    others = islice(user.others(band.low, band.high), MOST_COMPARED)
+    others = islice(user.others(band.low, band.high, band.has), MOST_COMPARED)
     return dict.fromkeys([task.record.kind, *(other.record.kind for other in others)])
 
 

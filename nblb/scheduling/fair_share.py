@@ -19,6 +19,10 @@ found with O(log users) comparisons. (A heap needs as many at every choice.) Pla
 - A change that may move a user forward (a worker comes back, the user's line has another head) marks the user in each
   band concerned, and the band replaces marked entries before its next choice. A band without capacity never chooses.
 
+Workers with GPUs, and others that are reserved for tasks that need them, are counted apart: a band of such workers has
+a *class*, and the level and the recent use that decide in it are those of its class. So work on ordinary workers costs
+nobody a turn on a GPU.
+
 An entry also contains the next slice, so that a choice needs no second lookup. Who may occupy no more workers has no
 entry until one of them comes back.
 """
@@ -32,12 +36,15 @@ from itertools import islice
 from typing import TypeAlias
 
 from nblb.access.limits import Limits
-from nblb.scheduling.backlog import Entry, UserQueue
+from nblb.protocol.equipment import PLAIN, Equipment
+from nblb.scheduling.backlog import ClassUse, Entry, UserQueue
 from nblb.scheduling.slice import Slice
+from nblb.scheduling.submission import Kind, needs_of
 
 ALL: frozenset[str] = frozenset()  # as the users of a band: no restriction
 MOST_HALFLIVES = 200.0  # after that the sums are rescaled, long before a float overflows
 Sharer: TypeAlias = "UserQueue | UserGroup"
+Breadth: TypeAlias = "tuple[float, int, int, float, bool]"
 
 
 class _Unmarked:
@@ -51,9 +58,12 @@ class _Unmarked:
 
 
 class Band:
-    """Those with a slice for workers of minP..maxP, in the order of their turns; `only`: of no other users."""
+    """Those with a slice for workers of minP..maxP, in the order of their turns.
 
-    __slots__ = ("changed", "entries", "high", "is_inner", "line", "low", "only", "share")
+    `only`: slices of no other users. `has`: what the workers have; only slices that need no more wait here.
+    """
+
+    __slots__ = ("changed", "entries", "has", "high", "is_inner", "line", "low", "only", "share", "worker_class")
 
     def __init__(
         self,
@@ -62,8 +72,10 @@ class Band:
         share: FairShare | _Unmarked,
         only: frozenset[str] = ALL,
         is_inner: bool = False,
+        has: Equipment = PLAIN,
     ) -> None:
-        self.low, self.high, self.only = low, high, only
+        self.low, self.high, self.only, self.has = low, high, only, has
+        self.worker_class = has.worker_class
         self.share = share
         self.is_inner = is_inner  # the line of a group: its users take turns
         self.line: list[Entry] = []  # sorted
@@ -72,19 +84,27 @@ class Band:
 
     def inner(self) -> Band:
         """Return an empty line for the users of a group in this band."""
-        return Band(self.low, self.high, _Unmarked(), is_inner=True)
+        return Band(self.low, self.high, _Unmarked(), is_inner=True, has=self.has)
 
     def sharer(self, user: UserQueue) -> Sharer:
         """Return who takes turns here for the user: the user, or its group."""
         return user if self.is_inner else user.group or user
 
     @property
-    def breadth(self) -> tuple[float, bool]:
-        """A key that sorts narrow bands first, and of equal ones those of some users only."""
-        return self.high - self.low, not self.only
+    def breadth(self) -> Breadth:
+        """A key that sorts the least equipment first, then narrow bands, and of equal ones those of some users only."""
+        return (*self.has.size, self.high - self.low, not self.only)
 
     def takes(self, priority: float) -> bool:
         return self.low <= priority <= self.high
+
+    def fits(self, kind: Kind) -> bool:
+        """Return whether these workers have what slices of this kind need."""
+        return self.has.takes(needs_of(kind))
+
+    def use(self, sharer: Sharer) -> Sharer | ClassUse:
+        """Return what decides the turn of a user or group here: its level and recent use in the class of workers."""
+        return sharer.of_class(self.worker_class) if self.worker_class else sharer
 
     def admits(self, user: str) -> bool:
         """Return whether the owners of these workers' hubs let tasks of this user run on them."""
@@ -137,10 +157,11 @@ class Band:
             sharer = user if user.group is None or self.is_inner else user.group
             if entries.get(sharer) is not entry:
                 del line[0]
-            elif level == sharer.level and usage == sharer.usage:
+                continue
+            use = sharer.of_class(self.worker_class) if self.worker_class else sharer
+            if level == use.level and usage == use.usage:
                 return entry
-            else:
-                self.correct(user)
+            self.correct(user)
         return None
 
     def equals(self, most: int) -> Iterator[Slice]:
@@ -151,7 +172,7 @@ class Band:
             if entry[0] != level:
                 break
             other = self.sharer(entry[3])
-            if other.level == level and self.entries.get(other) is entry:
+            if self.use(other).level == level and self.entries.get(other) is entry:
                 yield entry[4]
         if isinstance(first, UserGroup):
             yield from first.line(self).equals(most)
@@ -160,19 +181,20 @@ class Band:
         """Yield the next slices of up to `most` users at a lower level than this one."""
         if self.first() is None:
             return
-        mine = user.group or user
+        level = self.use(user.group or user).level
         for entry in islice(self.line, most):
             other = self.sharer(entry[3])
-            if other.level < mine.level and self.entries.get(other) is entry:
+            if self.use(other).level < level and self.entries.get(other) is entry:
                 yield entry[4]
         if user.group is not None and user.group in self.entries:
             yield from user.group.line(self).of_fellows(user, most)
 
     def of_fellows(self, user: UserQueue, most: int) -> Iterator[Slice]:
         """Yield the next slices of users of the same group at a lower level; this is the line of the group."""
+        level = self.use(user).level
         for entry in islice(self.line, most):
             other = self.sharer(entry[3])
-            if other.level < user.level and self.entries.get(other) is entry:
+            if self.use(other).level < level and self.entries.get(other) is entry:
                 yield entry[4]
 
     def correct(self, user: UserQueue) -> None:
@@ -199,7 +221,8 @@ class Band:
             self.correct(user)
 
     def __repr__(self) -> str:
-        return f"<Band {self.low:g}..{self.high:g}{' of ' if self.only else ''}{', '.join(sorted(self.only))}>"
+        only, has = ", ".join(sorted(self.only)), f" with {self.has}" if self.has != PLAIN else ""
+        return f"<Band {self.low:g}..{self.high:g}{' of ' if only else ''}{only}{has}>"
 
 
 class UserGroup:
@@ -209,7 +232,19 @@ class UserGroup:
     them, with the group's own level and use.
     """
 
-    __slots__ = ("level", "limits", "most", "name", "occupied", "share", "turns", "usage", "weight")
+    __slots__ = (
+        "apart",
+        "classes",
+        "level",
+        "limits",
+        "most",
+        "name",
+        "occupied",
+        "share",
+        "turns",
+        "usage",
+        "weight",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.name = limits.name
@@ -218,14 +253,30 @@ class UserGroup:
         self.most = limits.max_running  # slots that may be occupied; 0: no limit
         self.weight = 1.0
         self.occupied = 0
+        self.apart = 0  # of these, slots in `classes`
+        self.classes: dict[str, ClassUse] = {}
         self.level = 0
         self.usage = 0.0
         self.turns: dict[Band, Band] = {}  # band -> the line of its users there
 
-    def occupy(self, slices: int) -> None:
-        """Add to the number of slices that its users have at hubs."""
+    def occupy(self, slices: int, worker_class: str = "") -> None:
+        """Add to the number of slices that its users have at hubs, on workers of a class."""
         self.occupied += slices
-        self.level = int(self.occupied / self.weight)
+        if worker_class:
+            self.apart += slices
+            self._class(worker_class).add(slices, self.weight)
+        else:
+            self.level = int((self.occupied - self.apart) / self.weight)
+
+    def of_class(self, worker_class: str) -> UserGroup | ClassUse:
+        """Return what decides the group's turn on workers of a class."""
+        return self._class(worker_class) if worker_class else self
+
+    def _class(self, worker_class: str) -> ClassUse:
+        use = self.classes.get(worker_class)
+        if use is None:
+            use = self.classes[worker_class] = ClassUse()
+        return use
 
     @property
     def is_held(self) -> bool:
@@ -246,23 +297,28 @@ class UserGroup:
         first = self.line(band).first()
         if first is None:
             return None
-        return self.level, self.usage, first[2], first[3], first[4]
+        use = self.of_class(band.worker_class)
+        return use.level, use.usage, first[2], first[3], first[4]
 
     def __repr__(self) -> str:
         return f"<UserGroup {self.name}>"
 
 
-def lead(one: UserQueue, other: UserQueue) -> int:
-    """Return how many levels `one` is above `other`: as users of the same group, or as the groups that they are in."""
-    if one.group is other.group:
-        return one.level - other.level
-    return (one.group or one).level - (other.group or other).level
+def lead(one: UserQueue, other: UserQueue, band: Band | None = None) -> int:
+    """Return how many levels `one` is above `other`: as users of the same group, or as the groups that they are in.
+
+    `band`: in its class of workers.
+    """
+    worker_class = band.worker_class if band is not None else ""
+    ours: tuple[Sharer, Sharer] = (one, other) if one.group is other.group else (one.group or one, other.group or other)
+    return ours[0].of_class(worker_class).level - ours[1].of_class(worker_class).level
 
 
-def standing(user: UserQueue) -> tuple[int, float, int, float]:
-    """Return what decides whose turn it is, except the age of tasks: the lowest is first."""
-    sharer = user.group or user
-    return sharer.level, sharer.usage, user.level, user.usage
+def standing(user: UserQueue, band: Band | None = None) -> tuple[int, float, int, float]:
+    """Return what decides whose turn it is in the band, except the age of tasks: the lowest is first."""
+    worker_class = band.worker_class if band is not None else ""
+    own, use = user.of_class(worker_class), (user.group or user).of_class(worker_class)
+    return use.level, use.usage, own.level, own.usage
 
 
 class FairShare:
@@ -273,7 +329,7 @@ class FairShare:
         self.ages = 1.0 / ageing_s if ageing_s > 0.0 else 0.0
         self.users: dict[str, UserQueue] = {}
         self.groups: dict[str, UserGroup] = {}
-        self.bands: dict[tuple[float, float, frozenset[str]], Band] = {}
+        self.bands: dict[tuple[float, float, frozenset[str], Equipment], Band] = {}
         self.changed: dict[UserQueue, None] = {}  # users whose place may have changed, not yet marked in the bands
         self.uploads: Counter[str] = Counter()  # user -> bytes of functions and constants
         self.unit = 1.0  # the smallest share
@@ -294,14 +350,17 @@ class FairShare:
         self.unit = min((each.share for each in limits), default=1.0)
         self.unit = min(self.unit, 1.0)
         self.has_absent = any(each.group or each.max_running for each in limits)
-        used = {user: user.usage * user.share for user in self.users.values()}
+        shares = {user: user.share for user in self.users.values()}
         self.groups = {}
-        for user, usage in used.items():
+        for user, share in shares.items():
             self._apply(user)
-            user.usage = usage / user.share
-            if user.group is not None:
-                user.group.usage += usage / user.group.share
-                user.group.occupy(user.occupied)
+            for name in ("", *user.classes):
+                use = user.of_class(name)
+                used = use.usage * share
+                use.usage = used / user.share
+                if user.group is not None:
+                    user.group.of_class(name).usage += used / user.group.share
+                    user.group.occupy(user.occupied_of(name), name)
         self.changed.clear()
         for band in self.bands.values():
             band.empty()
@@ -314,8 +373,11 @@ class FairShare:
         user.share, user.weight = limits.share, limits.share / self.unit
         user.most = limits.max_running
         user.group = self._group(limits.group) if limits.group else None
-        user.is_special = user.weight != 1.0 or user.group is not None or user.most > 0
-        user.level = user.occupied if user.weight == 1.0 else int(user.occupied / user.weight)
+        is_apart = bool(user.classes)
+        user.is_special = user.weight != 1.0 or user.group is not None or user.most > 0 or is_apart
+        user.level = user.occupied_of("") if user.weight == 1.0 else int(user.occupied_of("") / user.weight)
+        for use in user.classes.values():
+            use.add(0, user.weight)
 
     def _group(self, name: str) -> UserGroup:
         group = self.groups.get(name)
@@ -352,18 +414,18 @@ class FairShare:
 
     # ── turns ──
 
-    def band(self, low: float, high: float, only: Iterable[str] = ()) -> Band:
-        """Return the band with these bounds and users; a new one is filled with the users who have waiting slices."""
-        key = low, high, frozenset(only)
+    def band(self, low: float, high: float, only: Iterable[str] = (), has: Equipment = PLAIN) -> Band:
+        """Return the band with these bounds, users and equipment; a new one is filled with the users who wait."""
+        key = low, high, frozenset(only), has
         band = self.bands.get(key)
         if band is None:
-            band = self.bands[key] = Band(low, high, self, key[2])
+            band = self.bands[key] = Band(low, high, self, key[2], has=has)
             for user in self.users.values():
                 band.mark(user)
         return band
 
     def assigned(self, user: UserQueue) -> None:
-        """Note that a user with a share, a group or a limit was assigned a worker, which may not change its level."""
+        """Note that a user with a share, a group, a limit or a class of workers was assigned one, at the same level."""
         self.changed[user] = None
 
     def standing_changed(self, user: UserQueue) -> None:
@@ -404,17 +466,17 @@ class FairShare:
 
     # ── use ──
 
-    def charge(self, user: UserQueue, seconds: float, now: float) -> None:
-        """Add worker time that the user has used until now."""
+    def charge(self, user: UserQueue, seconds: float, now: float, worker_class: str = "") -> None:
+        """Add worker time that the user has used until now, on workers of a class."""
         if self._origin is None:
             self._origin = now
         if now - self._origin > MOST_HALFLIVES * self.halflife_s:
             self._rescale(now)
         counts = seconds * 2.0 ** max(-1000.0, (now - self._origin) / self.halflife_s)
-        user.usage += counts / user.share
+        user.of_class(worker_class).usage += counts / user.share
         user.used_s += seconds
         if user.group is not None:
-            user.group.usage += counts / user.group.share
+            user.group.of_class(worker_class).usage += counts / user.group.share
         self.changed[user] = None
 
     def recall(self, user: UserQueue, used_s: float, recent_s: float, at: float) -> None:
@@ -423,18 +485,20 @@ class FairShare:
         user.used_s += used_s - recent_s
 
     def recent_s(self, user: UserQueue, now: float) -> float:
-        """Return the worker time that counts against the user's share now."""
+        """Return the worker time that counts against the user's share now, of all classes of workers together."""
         if self._origin is None:
             return 0.0
         decay: float = 2.0 ** max(-1000.0, (self._origin - now) / self.halflife_s)
-        return user.usage * user.share * decay
+        return (user.usage + sum(use.usage for use in user.classes.values())) * user.share * decay
 
     def _rescale(self, now: float) -> None:
         assert self._origin is not None
         shrink = 2.0 ** max(-1000.0, -(now - self._origin) / self.halflife_s)
         self._origin = now
         for group in self.groups.values():
-            group.usage *= shrink
+            for name in ("", *group.classes):
+                group.of_class(name).usage *= shrink
         for user in self.users.values():
-            user.usage *= shrink
+            for name in ("", *user.classes):
+                user.of_class(name).usage *= shrink
             self.standing_changed(user)

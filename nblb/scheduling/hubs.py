@@ -11,7 +11,7 @@ from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.free_capacity import ByLoad, FreeCapacity, Place
 from nblb.scheduling.slice import Slice
-from nblb.scheduling.submission import Kind, Submission
+from nblb.scheduling.submission import Kind, Submission, needs_of
 
 NO_WORKERS = 1e9  # the load of a group without workers
 SHORT_WAY_S = 0.002  # shorter round trips do not count
@@ -114,6 +114,17 @@ class GroupOfWorkers:
         self.pending_s = self.pending_s + seconds if given else 0.0
         if slices < 0 or given >= alive or self.line is None:  # else it keeps its place: it still has a free worker
             self.room.place(self)
+
+    def runs(self, kind: Kind) -> bool:
+        """Return whether its workers have what this kind needs, and its hub runs it."""
+        return self.has_needs(kind) and self.hub.runs(kind)
+
+    def has_needs(self, kind: Kind) -> bool:
+        """Return whether its workers have what this kind needs of a worker."""
+        if not self.band.fits(kind):
+            return False
+        needs, share_mb = needs_of(kind), self.spec.share_mb
+        return needs is None or not share_mb or needs.memory_mb <= share_mb
 
     def has_room(self, estimate_s: float | None, prefetch_s: float) -> bool:
         """Return whether a worker is free, or the slice is short enough to be sent ahead."""
@@ -265,7 +276,7 @@ class Hub:
             return False
         python, name = kind[:2]
         runs = (not name or name in self.functions) and python in ((0, 0), self.hello.python)
-        if len(kind) == 3:
+        if len(kind) >= 3:
             runs = runs and kind[2] <= self.numpy
         if runs and self.ends_at == NEVER:  # `ran` lets placement skip its other checks
             self.ran = kind

@@ -8,6 +8,7 @@ from math import isfinite
 
 import msgspec
 
+from nblb.protocol import equipment
 from nblb.protocol.commands import Record
 from nblb.protocol.foreign_names import with_clean_names
 from nblb.protocol.framing import pieces
@@ -204,6 +205,8 @@ class Intake:
     def _malformed(self, spec: SubmitTask) -> tuple[str, str] | None:
         if not isfinite(spec.priority):
             return "TaskRejected", f"the priority of task {spec.name} must be a finite number, not {spec.priority}"
+        if spec.needs is not None and (wrong := equipment.refusal(spec.needs)):
+            return "TaskRejected", f"the needs of task {spec.name} are wrong: {wrong}"
         if not 1 <= spec.items <= MAX_ITEMS or (
             spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
         ):

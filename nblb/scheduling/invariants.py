@@ -45,6 +45,7 @@ def check(scheduler: Scheduler, ticked: bool = False) -> None:
     _turns(state)
     _blobs(state)
     _pins(state)
+    _equipment(state)
     if ticked and not state.dispatch_due:
         _nobody_waits_in_vain(state)
         _nobody_waits_behind_work_ahead(scheduler)
@@ -203,9 +204,33 @@ def _users(state: State) -> None:
         assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():
         assert user.occupied == occupied[name], f"{name} counts {user.occupied} occupied slots, has {occupied[name]}"
-        level = int(user.occupied / (user.share / state.share.unit))
+        _classes(
+            user, Counter(held.group.band.worker_class for held in in_flight if held.user is user and not held.wait)
+        )
+        level = int(user.occupied_of("") / (user.share / state.share.unit))
         assert user.level == level, f"{name} has level {user.level}, should have {level}"
         _line(user, queued[name])
+
+
+def _classes(sharer: UserQueue | UserGroup, occupied: Counter[str]) -> None:
+    """Check the slots of a user or a group in each class of workers that is counted apart."""
+    apart = sum(count for name, count in occupied.items() if name)
+    assert sharer.apart == apart, f"{sharer.name} counts {sharer.apart} slots of classes, has {apart}"
+    for name, use in sharer.classes.items():
+        assert use.occupied == occupied[name], f"{sharer.name} counts {use.occupied} {name} slots, has {occupied[name]}"
+        level = int(use.occupied / sharer.weight)
+        assert use.level == level, f"{sharer.name} has level {use.level} on {name} workers, should have {level}"
+
+
+def _equipment(state: State) -> None:
+    """Check that each attempt is on workers that have what its slice needs; a claimed one may be on others."""
+    for hub in state.hubs.values():
+        for held in hub.in_flight.values():
+            needs, has = held.record.spec.needs, held.group.spec.has
+            fits = needs is None or (needs.gpus <= has.gpus and set(needs.features) <= set(has.features))
+            assert fits, f"{held.fence} needs {needs}, and is on workers of {hub.name} with {has}"
+            kept = needs is None and has.reserved
+            assert not kept, f"{held.fence} needs nothing, and is on reserved workers of {hub.name}"
 
 
 def _line(user: UserQueue, queued: list[Slice]) -> None:
@@ -251,6 +276,10 @@ def _groups(state: State) -> None:
         members = [user for user in share.users.values() if user.group is group]
         occupied = sum(user.occupied for user in members)
         assert group.occupied == occupied, f"{group} counts {group.occupied} occupied slots, has {occupied}"
+        classes: Counter[str] = Counter()
+        for user in members:
+            classes.update({name: use.occupied for name, use in user.classes.items()})
+        _classes(group, classes)
 
 
 def _stored(state: State) -> None:
@@ -275,14 +304,13 @@ def _turns(state: State) -> None:
         band.refresh()
         for group in state.share.groups.values():
             members = [user for user in state.share.users.values() if user.group is group and band.admits(user.name)]
-            _entry(band, group, any(user.best(band.low, band.high) and not user.is_held for user in members))
+            _entry(band, group, any(user.best(band.low, band.high, band.has) and not user.is_held for user in members))
         for user in state.share.users.values():
             line = band if user.group is None else user.group.line(band)
             if line is not band:
                 line.refresh()
-            _entry(
-                line, user, band.admits(user.name) and user.best(band.low, band.high) is not None and not user.is_held
-            )
+            waits = user.best(band.low, band.high, band.has) is not None
+            _entry(line, user, band.admits(user.name) and waits and not user.is_held)
 
 
 def _entry(line: Band, sharer: UserQueue | UserGroup, waits: bool) -> None:
@@ -293,7 +321,8 @@ def _entry(line: Band, sharer: UserQueue | UserGroup, waits: bool) -> None:
         return
     valid = [one for one in line.line if one is entry]
     assert len(valid) == 1, f"{sharer.name} has {len(valid)} entries in the line of {line}"
-    if entry[0] < sharer.level and entry[1] <= sharer.usage:
+    use = line.use(sharer)
+    if entry[0] < use.level and entry[1] <= use.usage:
         return
     true = sharer.turn(line)
     assert entry == true, f"{sharer.name} has the entry {entry} in {line}, should have {true}"
@@ -326,7 +355,7 @@ def _nobody_waits_in_vain(state: State) -> None:
                 if user.is_held or not group.band.admits(user.name):
                     continue
                 for task in user.tasks():
-                    fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                    fits = group.band.takes(task.record.spec.priority) and group.runs(task.record.kind)
                     fits = fits and state.placement.is_in_time(task.record, hub)
                     assert not fits, f"{story(task)} waits while a worker of {hub.name} is free for it"
 
@@ -339,10 +368,10 @@ def _nobody_waits_behind_work_ahead(scheduler: Scheduler) -> None:
         if hub.in_flight.get(held.fence) is not held:
             continue
         for user in users:
-            if lead(held.user, user) <= 1 or user.is_held or not group.band.admits(user.name):
+            if lead(held.user, user, group.band) <= 1 or user.is_held or not group.band.admits(user.name):
                 continue
             for task in user.tasks():
-                fits = group.band.takes(task.record.spec.priority) and hub.runs(task.record.kind)
+                fits = group.band.takes(task.record.spec.priority) and group.runs(task.record.kind)
                 fits = fits and scheduler.state.placement.is_in_time(task.record, hub)
                 text = f"{user.occupied} workers) waits, and {held} of {held.user.name} ({held.user.occupied}) was sent"
                 assert not fits, f"{story(task)} of {user.name} ({text} ahead to {hub.name}"

@@ -125,7 +125,7 @@ class Liveness:
         if sender in self._deaf:  # gets no work before it has answered
             hub.greetings, hub.suspect, hub.received_at = DEAF, True, now - state.policy.suspect_s
         for number, spec in enumerate(message.groups):
-            band = state.share.band(spec.minP, spec.maxP, spec.only)
+            band = state.share.band(spec.minP, spec.maxP, spec.only, spec.has)
             hub.groups.append(GroupOfWorkers(hub, number, spec, band))
         state.hubs[sender] = hub
         state.versions.add((message.python, hub.numpy))

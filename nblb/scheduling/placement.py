@@ -13,7 +13,7 @@ from math import ceil
 from typing import TypeAlias
 
 from nblb.scheduling.backlog import UserQueue
-from nblb.scheduling.fair_share import Band
+from nblb.scheduling.fair_share import Band, Breadth
 from nblb.scheduling.free_capacity import FreeCapacity
 from nblb.scheduling.hubs import NEVER, GroupOfWorkers, Hub
 from nblb.scheduling.slice import Slice
@@ -70,7 +70,7 @@ class Placement:
         self.rooms: dict[Band, FreeCapacity] = {}
         self.bands: list[Band] = []  # narrowest first
         self._has_owners = False  # some bands are of some users only
-        self._rooms: dict[float | tuple[float, str], Rooms] = {}  # by priority, and by user if that matters
+        self._rooms: dict[object, Rooms] = {}  # by priority, and by user and needs if these matter
         self.now = 0.0  # the time of the choice
 
     def add(self, hub: Hub) -> None:
@@ -81,7 +81,7 @@ class Placement:
                 self._rooms.clear()
                 self._has_owners = self._has_owners or bool(group.band.only)
                 self.bands.append(group.band)
-                self.bands.sort(key=lambda band: (band.breadth, band.low, sorted(band.only)))
+                self.bands.sort(key=lambda band: (band.breadth, band.low, sorted(band.only), band.has.features))
             self.by_band[group.band].append(group)
             group.room = self.rooms[group.band]
 
@@ -106,11 +106,13 @@ class Placement:
     def choose_free(self, record: Submission, band: Band | None = None) -> GroupOfWorkers | None:
         """Return the best group with a free worker that takes the submission; `band`: only groups of this band."""
         spec = record.spec
-        only, rooms = self._rooms.get(spec.priority) or self._find_rooms(record)
+        plain = spec.priority if spec.needs is None else None
+        only, rooms = self._rooms.get(plain) or self._find_rooms(record)
         group = only.free.first() if only is not None else None
         if group is not None:  # nearly always this one fits
             hub = group.hub
-            if record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect:
+            same = record.kind is hub.ran and record.alone and spec.function in hub.holds and not hub.suspect
+            if same and (spec.needs is None or group.has_needs(record.kind)):
                 return group
         return self._best(record, rooms if band is None else (self.rooms[band],), None)
 
@@ -132,21 +134,23 @@ class Placement:
     def can_run(self, kind: Kind, band: Band) -> bool:
         """Return whether this band has a worker, free or not, for this kind."""
         groups = self.by_band[band]
-        return any(group.alive and not group.hub.suspect and group.hub.runs(kind) for group in groups)
+        return any(group.alive and not group.hub.suspect and group.runs(kind) for group in groups)
 
     def is_closed(self, band: Band, closed: Sequence[Kind]) -> bool:
         """Return whether each group of this band that is open to work ahead can run one of these kinds."""
         ahead = islice(self.rooms[band].ahead, MOST_COMPARED)
-        return all(any(group.hub.runs(kind) for kind in closed) for group in ahead)
+        return all(any(group.runs(kind) for kind in closed) for group in ahead)
 
     def _find_rooms(self, record: Submission) -> Rooms:
         priority, user = record.spec.priority, record.user
-        key = (priority, user) if self._has_owners else priority
+        needs, kind = record.spec.needs, record.kind
+        key: object = (priority, user, needs) if self._has_owners or needs is not None else priority
         found = self._rooms.get(key)
         if found is None:
             if len(self._rooms) >= MOST_PRIORITIES:
                 self._rooms.clear()
-            rooms = tuple(self.rooms[band] for band in self.bands if band.takes(priority) and band.admits(user))
+            bands = (band for band in self.bands if band.takes(priority) and band.admits(user) and band.fits(kind))
+            rooms = tuple(self.rooms[band] for band in bands)
             self._rooms[key] = found = rooms[0] if len(rooms) == 1 else None, rooms
         return found
 
@@ -158,7 +162,7 @@ class Placement:
         Usually that is the first group in the narrowest room.
         """
         best: GroupOfWorkers | None = None
-        width = 0.0, True
+        width: Breadth = 0.0, 0, 0, 0.0, True
         for room in rooms:
             if best is not None and room.width > width:
                 break
@@ -176,7 +180,7 @@ class Placement:
     ) -> GroupOfWorkers | None:
         """Compare all groups, since hubs differ in the blobs they have or in what they can run."""
         best: GroupOfWorkers | None = None
-        best_rank: tuple[bool, tuple[float, bool], float] | None = None
+        best_rank: tuple[bool, Breadth, float] | None = None
         for room in rooms:
             compared = 0
             for group in room.free if ahead_s is None else room.ahead:
@@ -195,9 +199,9 @@ class Placement:
     ) -> bool:
         """Return whether the hub can run it and, for work ahead, whether it is short and delays no waiting kind."""
         hub = group.hub
-        if hub.suspect or not hub.runs(record.kind) or not self.is_in_time(record, hub):
+        if hub.suspect or not group.runs(record.kind) or not self.is_in_time(record, hub):
             return False
-        if closed and any(hub.runs(kind) for kind in closed):
+        if closed and any(group.runs(kind) for kind in closed):
             return False
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
 
@@ -213,7 +217,7 @@ class Placement:
         for band, groups in self.by_band.items():
             if band.takes(record.spec.priority) and band.admits(record.user):
                 for group in groups:
-                    if group.hub.runs(record.kind):
+                    if group.runs(record.kind):
                         yield group
 
     def workers(self, band: Band) -> int:

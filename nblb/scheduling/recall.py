@@ -58,7 +58,7 @@ class Recall:
             placement = self.state.placement
             for group in islice(chain(placement.rooms[band].full, placement.rooms[band].ahead), MOST_COMPARED):
                 ahead = group.given - group.alive
-                runs = 0 < ahead <= MOST_AT_ONCE and group.hub.runs(task.record.kind)
+                runs = 0 < ahead <= MOST_AT_ONCE and group.runs(task.record.kind)
                 if runs and not placement.is_short(task, group) and placement.is_in_time(task.record, group.hub):
                     self._call_back(group, ahead, user)
 
@@ -70,7 +70,7 @@ class Recall:
         """Recall the latest slices of a group that have not begun, except of users with as few workers as `user`."""
         latest = (held for held in reversed(group.hub.in_flight.values()) if held.group is group)
         for held in islice(latest, ahead):
-            if lead(held.user, user) > 1 and not held.recalled and not held.started_at:
+            if lead(held.user, user, group.band) > 1 and not held.recalled and not held.started_at:
                 held.recalled = True
                 self.state.stop(held, "recall")
 
@@ -147,7 +147,7 @@ class Recall:
         group, user = held.group, held.user
         if group.hub.suspect or held.wait:
             return False
-        if any(group.hub.runs(task.record.kind) for task in group.band.of_fewer(user, MOST_COMPARED)):
+        if any(group.runs(task.record.kind) for task in group.band.of_fewer(user, MOST_COMPARED)):
             return True
         if group.given > group.alive and any(
             other.group is group
@@ -174,8 +174,9 @@ class Recall:
         estimate = placement.estimates.slice_s(held.record, held.items)
         if estimate is None or not held.group.is_short(estimate, placement.prefetch_s):
             return True
-        entry = held.group.band.first()
-        if entry is not None and lead(held.user, entry[3]) > 1 and held.group.hub.runs(entry[4].record.kind):
+        band = held.group.band
+        entry = band.first()
+        if entry is not None and lead(held.user, entry[3], band) > 1 and held.group.runs(entry[4].record.kind):
             return True
         return any(
             group.given < group.alive
@@ -189,7 +190,7 @@ class Recall:
 def _can_take(group: GroupOfWorkers, record: Submission) -> bool:
     """Return whether workers of this group can run the submission."""
     band = group.band
-    return band.takes(record.spec.priority) and band.admits(record.user) and group.hub.runs(record.kind)
+    return band.takes(record.spec.priority) and band.admits(record.user) and group.runs(record.kind)
 
 
 def _came_back(held: Assignment) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from nblb.protocol.equipment import class_of
 from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
@@ -283,7 +284,8 @@ class Restore:
                 seconds = ran_s(task)
                 if seconds > 0.0:
                     # Not later than now: the wall clock may have been set back.
-                    state.share.charge(user, seconds, min(self.now, task.ended.ended_at - state.wall_offset))
+                    at = min(self.now, task.ended.ended_at - state.wall_offset)
+                    state.share.charge(user, seconds, at, class_of(record.spec.needs))
 
     def _expiry(self, record: Submission) -> float:
         """Return when an ended submission is dropped; the wall clock may have been set since it ended.

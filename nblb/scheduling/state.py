@@ -390,7 +390,7 @@ class State:
             task.held = held
         held.group.hub.in_flight[held.fence] = held
         held.group.work_changed(1, held.estimate_s)
-        held.user.occupy(1)
+        held.user.occupy(1, held.group.band.worker_class)
         if held.user.is_special:  # its group's limit may hold back others now
             self.share.assigned(held.user)
 
@@ -407,7 +407,7 @@ class State:
             waits.leave_wait(self, held, now)
         else:
             held.group.work_changed(-1, -held.estimate_s)
-            held.user.occupy(-1)
+            held.user.occupy(-1, held.group.band.worker_class)
         if held.waited_s:
             duration_s = held.without_waits(duration_s)
         worker = hub.workers.get(held.worker)
@@ -419,7 +419,7 @@ class State:
         if held.record.children and held.user.is_special:
             self.share.count_all(held.user)
         if duration_s > 0.0:
-            self.share.charge(held.user, duration_s, now)
+            self.share.charge(held.user, duration_s, now, held.group.band.worker_class)
         else:
             self.share.standing_changed(held.user)
         self.dispatch_due = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 from msgspec.structs import force_setattr
 
+from nblb.protocol.equipment import Needs
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import ENDED, OpenJob, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling.slice import Slice, narrowed
@@ -21,14 +22,24 @@ DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
 WHOLE = -1  # instead of an item number: all items
 MOST_INTERNED = 4096  # interned values; usually few
-# Python that pickled it, name that the hub must have, and for arrays the major version of NumPy: see Hub.runs
-Kind: TypeAlias = "tuple[tuple[int, int], str] | tuple[tuple[int, int], str, int]"
+# Python that pickled it, name that the hub must have, for arrays the major version of NumPy (see Hub.runs), and what a
+# worker must have (see GroupOfWorkers.runs)
+Kind: TypeAlias = (
+    "tuple[tuple[int, int], str] | tuple[tuple[int, int], str, int] | tuple[tuple[int, int], str, int, Needs]"
+)
 
 
 @lru_cache(maxsize=1024)
-def _kind(python: tuple[int, int], name: str, numpy: int) -> Kind:
+def _kind(python: tuple[int, int], name: str, numpy: int, needs: Needs | None) -> Kind:
     """Return one object for all equal kinds, which saves memory and makes comparison fast."""
+    if needs is not None:
+        return python, name, numpy, needs
     return (python, name, numpy) if numpy else (python, name)
+
+
+def needs_of(kind: Kind) -> Needs | None:
+    """Return what a worker must have for slices of this kind."""
+    return kind[3] if len(kind) == 4 else None
 
 
 class Submission:
@@ -83,7 +94,7 @@ class Submission:
         self.children: dict[Submission, None] | None = None  # open submissions of its calls
         self.items = spec.items
         name = "" if spec.function else spec.name
-        self.kind = _kind(spec.python, name, spec.numpy)  # equal: the same hubs can run them
+        self.kind = _kind(spec.python, name, spec.numpy, spec.needs)  # equal: the same hubs can run them
         self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must have
         self.accepted_at = now
         self.since = now  # from when on its priority ages: of a nested one, that of the outermost task
@@ -343,6 +354,8 @@ class Interning:
             force_setattr(spec, "origin", same)
         if job and (same := known.setdefault(job, job)) is not job:
             force_setattr(spec, "job", same)
+        if spec.needs is not None:
+            force_setattr(spec, "needs", known.setdefault(spec.needs, spec.needs))
 
     def alone(self, word: str) -> tuple[str]:
         """Return a shared tuple with only this string."""

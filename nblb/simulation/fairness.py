@@ -42,13 +42,13 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command], standing: Sta
     state = scheduler.state
     resumable = [held for held in state.resumable if not held.group.hub.suspect]
     held_now: dict[tuple[str, int, int], Assignment] = {}
-    occupied: Counter[str] = Counter()
+    occupied = Occupied()
     in_group: Counter[object] = Counter()
     for hub in state.hubs.values():
         held_now.update(hub.in_flight)
         for held in hub.in_flight.values():
             if not held.wait:
-                occupied[held.record.user] += 1
+                occupied.add(held.record.user, held.group)
                 in_group[held.group] += 1
     waiting: dict[Alike, Slice] = {}  # the oldest of each kind
     for record in state.records.values():
@@ -61,11 +61,11 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command], standing: Sta
         if given is None:  # recalled in the same turn
             continue
         user = given.record.user
-        occupied[user] -= 1
+        occupied.add(user, given.group, -1)
         in_group[given.group] -= 1
         ahead, goes_on = in_group[given.group] >= given.group.alive, type(run) is ResumeTask
         if not (goes_on and given.unasked):  # one that has lent its slot unasked continues at once, even if others wait
-            _check_limit(scheduler, given, occupied, standing)
+            _check_limit(scheduler, given, occupied.all, standing)
             _check(given, occupied, waiting, ahead, goes_on, standing)
             if not ahead:
                 _check_resumable(scheduler, given, occupied, resumable, standing)
@@ -100,29 +100,30 @@ def _check_limit(scheduler: Scheduler, given: Assignment, occupied: Counter[str]
 def _check_resumable(
     scheduler: Scheduler,
     given: Assignment,
-    occupied: Counter[str],
+    occupied: Occupied,
     resumable: Sequence[Assignment],
     standing: Standing,
 ) -> None:
     """Checks that a worker whose wait is over goes on before its group begins a slice of a user with more workers."""
-    user, priority = given.record.user, given.record.spec.priority
-    if any(band.takes(priority) and band is not given.group.band for band in scheduler.state.placement.bands):
+    user, priority, group = given.record.user, given.record.spec.priority, given.group
+    counts = occupied.like(group)
+    if any(band.takes(priority) and band is not group.band for band in scheduler.state.placement.bands):
         return
     for held in resumable:
         other = held.record.user
-        if standing.is_held(occupied, other):
+        if standing.is_held(occupied.all, other):
             continue
-        if held.group is given.group and standing.lead(occupied, user, other) > 0:
+        if held.group is group and standing.lead(counts, user, other) > 0:
             raise Violation(
                 "I6",
-                f"{given.record.id} of {user} ({occupied[user]} workers) goes before {held.fence} of {other} "
-                f"({occupied[other]} workers), whose worker has waited",
+                f"{given.record.id} of {user} ({counts[user]} workers) goes before {held.fence} of {other} "
+                f"({counts[other]} workers), whose worker has waited",
             )
 
 
 def _check(
     given: Assignment,
-    occupied: Counter[str],
+    occupied: Occupied,
     waiting: Mapping[Alike, Slice],
     ahead: bool,
     goes_on: bool,
@@ -133,15 +134,15 @@ def _check(
     if not goes_on:
         _check_order(given, waiting, where, standing)
     for (other, wanted, kind), task in waiting.items():
-        if not (group.band.takes(wanted) and group.band.admits(other) and group.hub.runs(kind)):
+        if not (group.band.takes(wanted) and group.band.admits(other) and group.runs(kind)):
             continue
-        if other == user or standing.is_held(occupied, other):
+        if other == user or standing.is_held(occupied.all, other):
             continue
-        if standing.lead(occupied, user, other) > 0:
+        if standing.lead(occupied.like(group), user, other) > 0:
             raise Violation(
                 "I6",
-                f"{given.record.id} of {user} ({occupied[user]} workers) goes {where} before {task!r} "
-                f"of {other} ({occupied[other]} workers)",
+                f"{given.record.id} of {user} ({occupied.like(group)[user]} workers) goes {where} before {task!r} "
+                f"of {other} ({occupied.like(group)[other]} workers)",
             )
 
 
@@ -155,7 +156,7 @@ def _check_order(given: Assignment, waiting: Mapping[Alike, Slice], where: str, 
     for wanted, task in heads.items():
         if wanted == record.spec.priority or task.record.depth or record.depth:
             continue
-        if not group.band.takes(wanted) or not group.hub.runs(task.record.kind):
+        if not group.band.takes(wanted) or not group.runs(task.record.kind):
             continue
         if standing.rank(task) > standing.rank(given.tasks[0]) + 1e-6:
             more_urgent = f"{task!r} of the same user, which is more urgent or has waited for long"
@@ -165,7 +166,7 @@ def _check_order(given: Assignment, waiting: Mapping[Alike, Slice], where: str, 
 def _check_equals(
     scheduler: Scheduler,
     given: Assignment,
-    occupied: Counter[str],
+    occupied: Occupied,
     waiting: Mapping[Alike, Slice],
     standing: Standing,
 ) -> None:
@@ -176,15 +177,31 @@ def _check_equals(
     for other in {other for other, *_ in waiting if group.band.admits(other)} - {user}:
         theirs = [task for (who, wanted, _), task in waiting.items() if who == other and group.band.takes(wanted)]
         task = min(theirs, key=lambda task: (-standing.rank(task), task), default=None)
-        if task is None or standing.lead(occupied, other, user) or task.record.spec.function in running:
+        if task is None or standing.lead(occupied.like(group), other, user) or task.record.spec.function in running:
             continue
-        if standing.is_held(occupied, other) or standing.group(other) not in ("", standing.group(user)):
+        if standing.is_held(occupied.all, other) or standing.group(other) not in ("", standing.group(user)):
             continue  # of another group it may be another user's turn
-        if group.hub.runs(task.record.kind) and not state.placement.is_short(task, group):
+        if group.runs(task.record.kind) and not state.placement.is_short(task, group):
             text = (
                 f"{given.record.id} of {user} goes ahead to {group.hub.name} before {task!r} of {other}, which is too"
             )
-            raise Violation("I6", f"{text} long for that; each has {occupied[user]} workers")
+            raise Violation("I6", f"{text} long for that; each has {occupied.like(group)[user]} workers")
+
+
+class Occupied:
+    """The slots in use by user: all together, for limits, and by class of workers, for turns."""
+
+    def __init__(self) -> None:
+        self.all: Counter[str] = Counter()
+        self._by_class: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def add(self, user: str, group: GroupOfWorkers, slots: int = 1) -> None:
+        self.all[user] += slots
+        self.like(group)[user] += slots
+
+    def like(self, group: GroupOfWorkers) -> Counter[str]:
+        """The slots of the same class as those of the group."""
+        return self._by_class[group.spec.has.worker_class]
 
 
 class Shares:
@@ -274,7 +291,9 @@ class StartDelays:
         in_flight = {fence: held for hub in state.hubs.values() for fence, held in hub.in_flight.items()}
         self._given = {fence: self._given.get(fence, now) for fence in in_flight}
         self._begun = {fence: at for fence, at in self._begun.items() if fence in in_flight}
-        occupied = Counter(held.record.user for held in in_flight.values())
+        occupied = Occupied()
+        for held in in_flight.values():
+            occupied.add(held.record.user, held.group)
         ahead = [held for fence, held in in_flight.items() if fence not in self._begun]
         with_more, waiting = self._with_more, self._waiting
         self._with_more, self._waiting = {}, {}
@@ -282,14 +301,15 @@ class StartDelays:
             for group in hub.groups if not hub.suspect else ():
                 if not group.alive:
                     continue
-                queued = [user for user in _in_line(scheduler, group) if not self.standing.is_held(occupied, user)]
+                queued = [user for user in _in_line(scheduler, group) if not self.standing.is_held(occupied.all, user)]
                 sent = [held.record for held in ahead if _takes(group, held.record)]
-                for user in dict.fromkeys((*queued, *(record.user for record in sent if hub.runs(record.kind)))):
+                for user in dict.fromkeys((*queued, *(record.user for record in sent if group.runs(record.kind)))):
                     place = user, hub.id, group.number
                     self._waiting[place] = waiting.get(place, now)
                 for user in queued:
-                    for other in occupied:
-                        if self.standing.lead(occupied, other, user) > 1:
+                    counts = occupied.like(group)
+                    for other in list(counts):
+                        if self.standing.lead(counts, other, user) > 1:
                             key = user, other, hub.id, group.number
                             self._with_more[key] = with_more.get(key, now)
 
@@ -308,7 +328,7 @@ class StartDelays:
                     continue
                 latest = [held for held in group.hub.in_flight.values() if held.group is group][-ahead:]
                 left = [held for held in latest if not (held.recalled or held.started_at)]
-                if group.hub.runs(task.record.kind) and any(lead(held.user, user) > 1 for held in left):
+                if group.runs(task.record.kind) and any(lead(held.user, user, band) > 1 for held in left):
                     since = self._left[user.name] = left_before.get(user.name, now)
                     if now - since > RECALL_S:
                         raise Violation("I6", f"{left} wait ahead of {task!r} of {user.name}, who has fewer workers")
@@ -328,7 +348,13 @@ class StartDelays:
             ) + ON_THE_WAY_S + self.slack_s:
                 text = f"{words} {user}, who has fewer slices at hubs, waits since {now - since:.3f} s"
                 raise Violation("I6", text)
-        running = Counter(worker.run.user for one in hubs for worker in one.pool.workers.values() if worker.run)
+        mine = next((one.groups[run.group].has.worker_class for one in hubs if one.name == hub), "")
+        running = Counter(
+            worker.run.user
+            for one in hubs
+            for worker in one.pool.workers.values()
+            if worker.run and one.groups[worker.run.group].has.worker_class == mine
+        )
         most = 1 if goes_on else 2
         for (user, where, group), since in self._waiting.items():
             if user == run.user or (where, group) != (hub, run.group):
@@ -358,7 +384,7 @@ def _in_line(scheduler: Scheduler, group: GroupOfWorkers) -> list[str]:
         for user in scheduler.state.share.users.values()
         if group.band.admits(user.name)
         and any(
-            group.band.takes(wanted) and any(group.hub.runs(kind) for kind, line in level.items() if line.items)
+            group.band.takes(wanted) and any(group.runs(kind) for kind, line in level.items() if line.items)
             for wanted, level in user.levels.items()
         )
     ]

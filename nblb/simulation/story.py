@@ -18,6 +18,7 @@ from nblb.scheduling.slice import InvalidTransition
 from nblb.scheduling.state import Policy
 from nblb.simulation import faults
 from nblb.simulation.disk import Disk
+from nblb.simulation.equipment import EQUIPPED, demand, equip
 from nblb.simulation.fairness import Shares, StartDelays
 from nblb.simulation.final_checks import check_all, unresolved
 from nblb.simulation.network import CALM, DISTANCES_S, JITTER, Network, Weather
@@ -87,6 +88,7 @@ class History:
     nested_share = NESTED
     silent_share = SILENT
     people_share = PEOPLE
+    equipped_share = EQUIPPED
     far_share = 0.4  # share of these with distant parties
     weathers: tuple[Weather, ...] = WEATHERS
     mixes: tuple[faults.Mix, ...] = MIXES
@@ -120,6 +122,7 @@ class History:
         self.plan = plan
         self.settings = self._nest(seed)
         self._draw_people(seed)
+        self._draw_needs(seed)
         self.draw_more(random)
         weather = CALM if self.calm or self.gentle or self.orderly else random.choice(self.weathers)
         self.network = Network(self.simulator, weather)
@@ -182,6 +185,13 @@ class History:
             self.limits = draw_limits(people, self.plan.users, self.crowded)
         self.standing = Standing(self.limits, self.ageing_s)
 
+    def _draw_needs(self, seed: int) -> None:
+        """Gives some histories tasks that need GPUs, memory or features, which only some workers have."""
+        self._equipment = Random(f"equipment {seed}")  # a separate generator: other histories stay the same
+        self.equipped = not self.crowded and self._equipment.random() < self.equipped_share
+        if self.equipped:
+            self.plan.acts = demand(self._equipment, self.plan.acts)
+
     def _change_people(self) -> None:
         """Changes a share or a limit, as `nblb users set` does."""
         self.limits = change_limits(self._people, self.limits)
@@ -214,12 +224,14 @@ class History:
         return [Group(workers=random.choice((1, 1, 2)), minP=low, maxP=high) for low, high in bands]
 
     def _give_owners(self, seed: int) -> None:
-        """Lets some of the hubs behind the first run tasks of one user only."""
+        """Lets some of the hubs behind the first run tasks of one user only, and gives some what tasks may need."""
         owners = Random(f"owners {seed}")  # a separate generator: histories without owners stay the same
         for place, groups in enumerate(self.groups):
             if place and not self.crowded and owners.random() < OWNED:
                 only = (owners.choice(self.plan.users),)
                 self.groups[place] = [msgspec.structs.replace(group, only=only) for group in groups]
+        if self.equipped:
+            equip(self._equipment, self.groups, ANY)
 
     def _make_hub(self, place: int) -> SimulatedHub:
         self._hub_number += 1

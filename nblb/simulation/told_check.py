@@ -23,7 +23,7 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
         return f"{task!r} waits, and why() has nothing to say"
     there = [hub for hub in state.hubs.values() if not hub.suspect and hub.runs(record.kind)]
     admitting = [g for hub in there for g in hub.groups if g.alive and g.band.admits(record.user)]
-    groups = [g for g in admitting if g.band.takes(record.spec.priority)]
+    groups = [g for g in admitting if g.band.takes(record.spec.priority) and g.has_needs(record.kind)]
     found = _place.search(text)
     if record.owner.is_held and groups and not (task in state.withheld or scheduler.dispatch.held):
         return "" if "max-running" in text else f"why() of {task!r} is {text!r}, and a limit holds it back"
@@ -38,7 +38,7 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
         if one is task:
             break
         takes = any(g.band.takes(one.record.spec.priority) for g in groups)
-        if takes and any(g.hub.runs(one.record.kind) for g in groups):
+        if takes and any(g.runs(one.record.kind) for g in groups):
             front += one.items
     place, workers = (int(number.replace(",", "")) for number in found.groups())
     if place != front + 1 or workers != sum(group.alive for group in groups):

@@ -239,6 +239,13 @@ def test_what_no_worker_can_run_is_said_in_the_answers(lab: Lab, name: str, prio
     assert (both[answer["taskid"]], set(both[known])) == (waits, {"progress", "result"})
 
 
+def test_a_request_may_state_what_its_task_needs(lab: Lab) -> None:
+    new = {"toLB": "NEWTASK", "taskname": "HELLO", "taskdict": {}}
+    answer = lab.ask({**new, "gpus": 1, "memory_mb": None, "needs": ["matlab"]})
+    assert "no connected worker has feature 'matlab'" in answer["warning"]
+    assert lab.ask({**new, "gpus": -1})["error"].startswith("gpus is -1; it must be")
+
+
 def test_before_a_hub_is_here_nothing_is_said_of_it() -> None:
     assert set(Lab(hub=False).ask({"toLB": "NEWTASK", "taskname": "HELO", "taskdict": {}})) == {"taskid"}
 

@@ -15,6 +15,10 @@ import pytest
 import nblb as lb
 from nblb.client import task_decorator
 from nblb.client.cluster import Cluster
+from nblb.client.submit import submit
+from nblb.client.submit.function_cache import shelf
+from nblb.client.submit.submit import Options
+from nblb.protocol.equipment import Needs
 from nblb.protocol.messages import Publish, SubmitTask
 from tests.client.fake_core import FakeCore
 
@@ -50,6 +54,9 @@ def test_bare_and_with_options() -> None:
         ({"timeout": "1 s"}, "timeout is '1 s'"),
         ({"retries": -1}, "retries is -1"),
         ({"retries": 1.5}, "retries is 1.5"),
+        ({"gpus": 1.5}, "gpus is 1.5"),
+        ({"memory_mb": "8 GB"}, "memory_mb is '8 GB'"),
+        ({"needs": 5}, "needs is 5"),
         ({"name": 3}, "name is 3; it must be a text"),
         ({"retries": 1, "at_most_once": True}, "contradict"),
         ({"prio": 1}, "'prio' is not an option of a task; there are name, priority"),
@@ -189,3 +196,11 @@ def test_options_beside_a_function_are_its_own() -> None:
 def test_what_publishing_leaves_out_is_said(cluster: Cluster) -> None:
     with pytest.warns(UserWarning, match=r"plain is published without retries=2: they apply to tasks that"):
         task_decorator.publish(task_decorator.task(plain, retries=2))
+
+
+def test_needs_travel_with_the_task() -> None:
+    plain_form = submit._form(shelf.blob(plain), Options(), "", "")
+    assert plain_form.needs is None
+    task = task_decorator.task(gpus=1, needs=["b", "a"])(plain).options(memory_mb=800)
+    form = submit._form(shelf.blob(plain), task._options, "", "")
+    assert form.needs == Needs(1.0, 800, ("a", "b"))

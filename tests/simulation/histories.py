@@ -176,3 +176,10 @@ class Flooded(History):
 
     KINDS = History.FLOODED
     nested_share = 0.0
+
+
+class Equipped(History):
+    """Tasks need GPUs, memory or features, which only some of the workers have."""
+
+    equipped_share = 1.0
+    nested_share = 0.1

@@ -20,9 +20,11 @@ from time import perf_counter
 from nblb.simulation.runner import first_bad
 from nblb.simulation.story import History, HistoryResult, MixedLengths, play
 from tests.simulation.core_mutants import CORE_MUTANTS
+from tests.simulation.equipment_mutants import EQUIPMENT_MUTANTS
 from tests.simulation.fairness_mutants import FAIRNESS_MUTANTS, TOLD_MUTANTS
 from tests.simulation.full_disk_mutants import FULL_DISK_MUTANTS
 from tests.simulation.histories import (
+    Equipped,
     Flooded,
     Forgetful,
     ForgottenJobs,
@@ -67,6 +69,7 @@ HISTORIES: dict[type[History], tuple[str, ...]] = {
     Forgetful: ("claims_of_another_core",),
     Powerless: ("full_is_not_synced",),
     People: (*(make.__name__ for make in PEOPLE_MUTANTS if make.__name__ != "nested_tasks_wait_for_the_limit"),),
+    Equipped: tuple(make.__name__ for make in EQUIPMENT_MUTANTS),
     PeopleWhoNest: ("nested_tasks_wait_for_the_limit",),
 }
 MUTANTS: dict[str, Callable[[], Patches]] = {
@@ -78,6 +81,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         *PARTY_MUTANTS,
         *NESTED_MUTANTS,
         *PEOPLE_MUTANTS,
+        *EQUIPMENT_MUTANTS,
         *FULL_DISK_MUTANTS,
     )
 }

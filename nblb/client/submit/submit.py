@@ -21,6 +21,7 @@ from nblb.client.submit.ids import new_id, record_id
 from nblb.client.submit.origin import origin
 from nblb.client.submit.short_call import short
 from nblb.payload import Call, Packed
+from nblb.protocol.equipment import checked_features, checked_needs
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
 from nblb.user_text import clean_name
@@ -44,6 +45,9 @@ class Options:
     engine: str = ""
     at_most_once: bool = False
     user: str = ""
+    gpus: float = 0
+    memory_mb: int = 0
+    needs: tuple[str, ...] = ()  # features that the worker must have
 
     def __post_init__(self) -> None:
         _number(self.priority, "priority", "a finite number")
@@ -59,6 +63,8 @@ class Options:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; it must be a text")
             object.__setattr__(self, name, clean_name(getattr(self, name)))
+        object.__setattr__(self, "needs", checked_features(self.needs))
+        checked_needs(self.gpus, self.memory_mb, self.needs)
         if self.engine not in ("", "processes"):
             raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
         if self.at_most_once and self.retries:
@@ -164,6 +170,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
         python=PYTHON,
         numpy=max(numpy, payload.numpy_needed(blob.payload.buffers[1:])),  # behind the list of modules
         origin=where,
+        needs=checked_needs(options.gpus, options.memory_mb, options.needs),
         parent=place[0],
         parent_item=place[1],
         parent_attempt=place[2],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from nblb.protocol.equipment import Needs
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages.access import Administer, Enrol
 from nblb.protocol.messages.blobs import PutBlob
@@ -63,6 +64,7 @@ class SubmitTask(Message):
     parent_item: int = 0  # … the item of that call …
     parent_attempt: int = 0  # … and the attempt; its user is the parent's, whatever `user` is
     arguments: tuple[str, ...] = ()  # those of each call in short, for people; of a notebook's single tasks
+    needs: Needs | None = None  # what a worker must have
 
 
 class CancelTask(Message):

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from nblb.protocol.equipment import PLAIN, Equipment
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages.blobs import BlobWanted
 from nblb.protocol.messages.connection import FilesSeen, Heartbeat
@@ -24,6 +25,8 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tasks: int = 0  # calls after which a worker is replaced by a new one; 0: never
     only: tuple[str, ...] = ()  # the users whose tasks it runs; none: those of all users
     run_as: str = "hub"  # the account of its workers: the hub's, or with "submitter" that of each task's user
+    has: Equipment = PLAIN  # what each of its workers has
+    share_mb: int = 0  # without a limit in `has`: a worker's even share of the computer's memory; 0: unknown
 
 
 def split_workers(number: int, sizes: Sequence[int]) -> list[int]:

@@ -31,7 +31,7 @@ def enter_wait(state: State, held: Assignment, wait: int, now: float, lent: bool
         return
     held.wait, held.wait_since = wait, now
     held.group.work_changed(-1, -held.estimate_s)
-    held.user.occupy(-1)
+    held.user.occupy(-1, held.group.band.worker_class)
     if held.user.is_special:
         state.share.count_all(held.user)
     state.share.standing_changed(held.user)
@@ -67,7 +67,7 @@ def use_slot(state: State, held: Assignment, now: float) -> None:
     """End the wait and count the slot again."""
     leave_wait(state, held, now)
     held.group.work_changed(1, held.estimate_s)
-    held.user.occupy(1)
+    held.user.occupy(1, held.group.band.worker_class)
     if held.user.is_special:
         state.share.assigned(held.user)
 
@@ -79,9 +79,9 @@ def resume_next(state: State, band: Band, entry: Entry | None, now: float) -> bo
         group = held.group
         if group.band is not band or group.given >= group.alive or group.hub.suspect or held.user.is_held:
             continue
-        if best is None or standing(held.user) < standing(best.user):
+        if best is None or standing(held.user, band) < standing(best.user, band):
             best = held
-    if best is None or (entry is not None and standing(entry[3]) < standing(best.user)):
+    if best is None or (entry is not None and standing(entry[3], band) < standing(best.user, band)):
         return False
     order = ResumeTask(task=best.record.id, attempt=best.attempt, first=best.first, wait=best.wait)
     use_slot(state, best, now)

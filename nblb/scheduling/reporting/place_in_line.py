@@ -58,18 +58,18 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
     return f"{text}; about {duration(wait_s)}{'' if ahead.exact else ' or more'}" if wait_s > 0 else text
 
 
-def in_front(state: State, task: Slice, item: int, takers: Iterable[GroupOfWorkers]) -> Ahead:
+def in_front(state: State, task: Slice, item: int, takers: Collection[GroupOfWorkers]) -> Ahead:
     """Return the user's waiting calls that these workers take before this one."""
     estimates = state.placement.estimates
     bands = list(dict.fromkeys(group.band for group in takers))
-    hubs = list(dict.fromkeys(group.hub for group in takers))
     calls, seconds, exact = 0, 0.0, True
     known = True
     for number, other in enumerate(state.share.user(task.record.user).tasks()):
         items = item - task.first if other is task else other.items
         record = other.record
         if other is task or (
-            any(band.takes(record.spec.priority) for band in bands) and any(hub.runs(record.kind) for hub in hubs)
+            any(band.takes(record.spec.priority) and band.fits(record.kind) for band in bands)
+            and any(group.runs(record.kind) for group in takers)
         ):
             calls += items
             one = estimates.item_s(record)
@@ -89,7 +89,7 @@ def _waiting(state: State, takers: Iterable[GroupOfWorkers]) -> Iterable[UserQue
     return [
         user
         for user in state.share.users.values()
-        if any(band.admits(user.name) and user.best(band.low, band.high) for band in bands)
+        if any(band.admits(user.name) and user.best(band.low, band.high, band.has) for band in bands)
     ]
 
 

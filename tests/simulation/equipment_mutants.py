@@ -1,0 +1,69 @@
+"""Faults of what tasks need and workers have."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+from nblb.protocol.equipment import Equipment
+from nblb.scheduling.backlog import UserQueue
+from nblb.scheduling.fair_share import Band
+from nblb.scheduling.hubs import GroupOfWorkers
+from tests.simulation.planting import Patches, swap
+
+
+def needs_are_ignored() -> Patches:
+    """Any worker runs any task."""
+
+    def takes(self: Equipment, needs: object) -> bool:
+        return True
+
+    return [patch.object(Equipment, "takes", takes), patch.object(GroupOfWorkers, "has_needs", takes)]
+
+
+def reserved_workers_run_everything() -> Patches:
+    """Workers that are kept for tasks that need them run others, too."""
+
+    def make(original: Any) -> Any:
+        def takes(self: Equipment, needs: object) -> bool:
+            return needs is None or bool(original(self, needs))
+
+        return takes
+
+    return [swap(Equipment, "takes", make)]
+
+
+def one_class_of_workers() -> Patches:
+    """Occupied workers of all classes count in each turn."""
+
+    def make(original: Any) -> Any:
+        def init(self: Band, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            self.worker_class = ""
+
+        return init
+
+    return [swap(Band, "__init__", make)]
+
+
+def turns_of_other_classes_stay() -> Patches:
+    """A slice that goes to a worker of one class stays the next one for those of another."""
+
+    def make(original: Any) -> Any:
+        def of_class(self: UserQueue, worker_class: str) -> Any:
+            was = self.is_special
+            use = original(self, worker_class)
+            self.is_special = was
+            return use
+
+        return of_class
+
+    return [swap(UserQueue, "_class", make)]
+
+
+EQUIPMENT_MUTANTS = (
+    needs_are_ignored,
+    reserved_workers_run_everything,
+    one_class_of_workers,
+    turns_of_other_classes_stay,
+)
