@@ -80,8 +80,10 @@ class WorkerGroup(msgspec.Struct, frozen=True):
         Meta(max_length=MOST_FEATURES, description='a list of names without spaces, such as ["avx512", "matlab"]'),
     ] = ()
     gpus: Annotated[
-        float,
-        Meta(ge=0, le=1024, description="the number of GPUs of each worker, such as 1, or 0.5 for half of one"),
+        Annotated[float, Meta(ge=0, le=1024)]
+        | Literal["auto"]
+        | Annotated[tuple[Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)],
+        Meta(description='a number of GPUs for each worker (1, or 0.5 for a half), "auto", or a list of cards'),
     ] = 0
     reserved: Annotated[
         bool | None, Meta(description="true, false, or null: true for workers with GPUs, false for others")
@@ -90,8 +92,9 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     @property
     def has(self) -> Equipment:
         """What each of its workers has, as far as the settings say."""
-        reserved = self.reserved if self.reserved is not None else self.gpus > 0
-        return Equipment(float(self.gpus), self.memory_mb, tuple(sorted(set(self.features))), reserved)
+        reserved = self.reserved if self.reserved is not None else bool(self.gpus)
+        gpus = self.gpus if isinstance(self.gpus, (int, float)) else 1.0  # the hub divides its cards (hub/gpus.py)
+        return Equipment(float(gpus), self.memory_mb, tuple(sorted(set(self.features))), reserved)
 
     @property
     def is_apart(self) -> bool:

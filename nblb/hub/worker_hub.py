@@ -31,7 +31,7 @@ from nblb.access import connection_file
 from nblb.engines.loading import load as load_engine
 from nblb.errors import NblbError
 from nblb.host import cores, numpy_version
-from nblb.hub import admission, equipment
+from nblb.hub import admission, equipment, gpus
 from nblb.hub.engine_pool import EnginePool
 from nblb.hub.pool.output_store import OutputStore
 from nblb.hub.pool.process_pool import ProcessPool
@@ -132,10 +132,12 @@ class WorkerHub:
         self.parameters = self.parameters.here()
         self._groups = self.parameters.groups(workers)
         admission.check(self.parameters)
+        self._gpus = gpus.HubGpus()
         self._engine = load_engine(engine, engine_options or {}) if engine not in ("", "processes") else None
         if self._engine is not None:
             self._groups = tuple(msgspec.structs.replace(group, engine=engine) for group in self._groups)
         else:
+            self._groups, self._gpus = gpus.divided(self.parameters, self._groups, workers is not None)
             self._groups = equipment.with_shares(self._groups, equipment.total_memory_mb())
         self._tasks: dict[str, tuple[tuple[str, Payload], tuple[str, Payload]]] = {}
         self._tasks_changed = True
@@ -292,6 +294,7 @@ class WorkerHub:
         )
         refusal = admission.HubAdmission().refusal
         self._slots = Slots(self._hello(), settings, lambda: f"worker_{uuid.uuid4().hex[:8]}", refusal)
+        self._slots.most_workers = self._gpus.most_workers
         self._perform(self._slots.start(monotonic()))  # the workers start while the line is dialed
         self._line = self._dialled(self._address())
         self._fds = (self._pool.fileno, self._wake_read, self._probes.fileno())
@@ -299,7 +302,7 @@ class WorkerHub:
 
     def _made_pool(self) -> ProcessPool | EnginePool:
         if self._engine is None:
-            return ProcessPool(self._worker_settings(), self._log)
+            return ProcessPool(self._worker_settings(), self._log, self._gpus.pins)
         return EnginePool(self._engine, sum(group.workers for group in self._groups), self._log)
 
     def _hello(self) -> HubHello:
@@ -442,7 +445,8 @@ class WorkerHub:
         if slots.is_heartbeat_due(now):
             self._probes.keep(now)
             slots.load, slots.memory, slots.disk = machine.load(), machine.memory(), machine.disk()
-            slots.usage = self._usage.measure(pool.pids())
+            slots.usage = self._usage.measure(pids := pool.pids())
+            slots.cards = self._gpus.measure(pids, slots.lose_workers, pool.kill, self._log)
         self._perform(slots.tick(now))
         if self._outgoing:
             line.send(self._outgoing)

@@ -18,6 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from nblb.errors import ProtocolError
+from nblb.hub.gpus import Pins
 from nblb.hub.pool import cause_of_death
 from nblb.hub.pool.blob_parcels import BlobParcels
 from nblb.hub.pool.fork_server_link import ForkServerLink
@@ -70,9 +71,12 @@ Event = tuple[str, Message]
 class ProcessPool:
     """The processes behind the slots. All of it runs in the thread that calls `read`."""
 
-    def __init__(self, settings: Sequence[WorkerSettings], log: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, settings: Sequence[WorkerSettings], log: Callable[[str, str], None], pins: Pins | None = None
+    ) -> None:
         self._settings = settings  # by group, for the worker processes
         self._log = log
+        self._pins = pins or Pins(())
         self.selector = selectors.DefaultSelector()
         self._handles: dict[str, WorkerHandle] = {}
         self._folder: Folder | None = None
@@ -112,6 +116,9 @@ class ProcessPool:
         self._fork(handle, settings, fds)
 
     def _fork(self, handle: WorkerHandle, settings: WorkerSettings, fds: Sequence[int]) -> None:
+        pinned = self._pins.environment(handle.worker, handle.group)
+        if pinned:
+            settings = replace(settings, env={**pinned, **settings.env})
         try:
             self._fork_server.start(handle.worker, settings, fds)
         except OSError as error:
@@ -499,6 +506,7 @@ class ProcessPool:
             with contextlib.suppress(KeyError, ValueError):  # paused, or never registered
                 self.selector.unregister(fd)
         self._handles.pop(handle.worker, None)
+        self._pins.release(handle.worker)
         self._memory.forget(handle.worker)
         handle.close()
 

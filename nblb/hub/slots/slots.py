@@ -34,6 +34,7 @@ from nblb.protocol.commands import Command, ForgetBlob, Halt, Log, Send
 from nblb.protocol.messages import (
     BlobMissing,
     BlobWanted,
+    CardUse,
     DrainHub,
     EndCommitted,
     Group,
@@ -117,6 +118,8 @@ class Slots:
         self.restarts = False  # the process shall start again when it has ended
         self.load = self.memory = self.disk = 0.0  # of this machine, for the next heartbeat
         self.usage: tuple[WorkerUse, ...] = ()
+        self.cards: tuple[CardUse, ...] = ()
+        self.most_workers: dict[int, int] = {}  # of the groups with GPUs: more would have none
         self._from_core: dict[type, Callable[[Any, float], None]] = {
             RunTask: self._run_task,
             StopTask: self._stop_task,
@@ -376,6 +379,7 @@ class Slots:
         if self._leaving is not None or message.workers < 0:
             return
         split = split_workers(message.workers, [group.spec.workers for group in self._workers_table.groups])
+        split = [min(number, self.most_workers.get(place, number)) for place, number in enumerate(split)]
         groups = tuple(
             msgspec.structs.replace(group, workers=number)
             for group, number in zip(self._hello.groups, split, strict=True)
@@ -384,6 +388,15 @@ class Slots:
         for group, number in zip(self._workers_table.groups, split, strict=True):
             self._in_flight.out += self._workers_table.scale(group, number, now)
             self._in_flight.deal(group, now)
+
+    def lose_workers(self, group: int, left: int) -> None:
+        """Replace the workers of a group that end only up to this number, since a card of theirs is lost."""
+        self.most_workers[group] = left
+        slots = self._workers_table.groups[group]
+        slots.wanted = min(slots.wanted, left)
+        groups = list(self._hello.groups)
+        groups[group] = msgspec.structs.replace(groups[group], workers=slots.wanted)
+        self._hello = msgspec.structs.replace(self._hello, groups=tuple(groups))
 
     # ── the core ──
 
@@ -430,7 +443,15 @@ class Slots:
         if heartbeat:
             way_s = round(self._lease.way_s, 6)
             self._send(
-                Heartbeat(load=self.load, memory=self.memory, disk=self.disk, workers=self.usage, at=now, way_s=way_s)
+                Heartbeat(
+                    load=self.load,
+                    memory=self.memory,
+                    disk=self.disk,
+                    workers=self.usage,
+                    cards=self.cards,
+                    at=now,
+                    way_s=way_s,
+                )
             )
         if lease_is_over:
             self._in_flight.out.append(

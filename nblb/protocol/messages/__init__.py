@@ -22,6 +22,7 @@ from nblb.protocol.messages.blobs import BlobMissing as BlobMissing
 from nblb.protocol.messages.blobs import BlobWanted as BlobWanted
 from nblb.protocol.messages.blobs import HoldBlob as HoldBlob
 from nblb.protocol.messages.blobs import PutBlob as PutBlob
+from nblb.protocol.messages.connection import CardUse as CardUse
 from nblb.protocol.messages.connection import FilesSeen as FilesSeen
 from nblb.protocol.messages.connection import Heartbeat as Heartbeat
 from nblb.protocol.messages.connection import Hello as Hello

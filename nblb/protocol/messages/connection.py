@@ -68,6 +68,20 @@ class WorkerUse(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_mb: int = 0
 
 
+class CardUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is in use on a GPU of a hub, or on a slice of one."""
+
+    id: str
+    name: str = ""
+    percent: float = -1.0  # of the time in which something ran on it; -1: unknown
+    memory_mb: int = 0
+    used_mb: int = 0
+    outside_mb: int = 0  # used by processes that are no task's …
+    outside: tuple[str, ...] = ()  # … and their accounts
+    lost: str = ""  # why it cannot be used any more
+    workers: tuple[str, ...] = ()  # those that see it
+
+
 class Heartbeat(Message):
     """A sign of life of either side, sent when nothing else was sent for heartbeat_s."""
 
@@ -77,4 +91,5 @@ class Heartbeat(Message):
     workers: tuple[WorkerUse, ...] = ()  # hub: its workers
     at: float = 0.0  # the sender's clock
     echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers
+    cards: tuple[CardUse, ...] = ()  # hub: its GPUs
     way_s: float = 0.0  # hub: the shortest round trip of its latest heartbeats; 0: not measured yet

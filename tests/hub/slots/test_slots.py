@@ -534,6 +534,25 @@ def test_all_groups_share_what_a_hub_is_scaled_to() -> None:
     assert [group.workers for group in rig.slots._hello.groups] == [2, 1]
 
 
+def test_a_group_gets_no_more_workers_than_it_has_cards_for() -> None:
+    rig = SlotsRig(2, 2)
+    rig.slots.most_workers = {0: 2}
+    rig.core(ScaleHub(hub="h", workers=8))
+    assert [group.wanted for group in rig.slots._workers_table.groups] == [2, 4]
+
+
+def test_workers_of_a_lost_card_are_not_replaced() -> None:
+    rig = SlotsRig(3)
+    rig.slots.lose_workers(0, 2)
+    rig.die("w1")
+    assert rig.commands(StartWorker) == []
+    assert [group.workers for group in rig.slots._hello.groups] == [2]
+    rig.die("w2")
+    assert len(rig.start_workers()) == 1
+    rig.core(ScaleHub(hub="h", workers=9))
+    assert [group.wanted for group in rig.slots._workers_table.groups] == [2]
+
+
 def test_idle_workers_go_first() -> None:
     rig = SlotsRig(2)
     rig.run("a")
