@@ -88,6 +88,7 @@ class WorkerGroup(msgspec.Struct, frozen=True):
     reserved: Annotated[
         bool | None, Meta(description="true, false, or null: true for workers with GPUs, false for others")
     ] = None
+    polite: Annotated[bool, Meta(description="true to leave cards alone that others use, or false")] = False
 
     @property
     def has(self) -> Equipment:

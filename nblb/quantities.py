@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def duration(seconds: float) -> str:
     """Return a length of time in two units at most.
@@ -50,3 +53,29 @@ def size(nbytes: float) -> str:
         if nbytes < 999.5 or unit == "TB":
             break
     return f"{nbytes:.1f} {unit}" if nbytes < 9.95 else f"{nbytes:,.0f} {unit}"
+
+
+def gpu(card: Mapping[str, Any]) -> str:
+    """Return the use of a GPU, as a row of `gpus` in the answer about hubs has it.
+
+    Parameters
+    ----------
+    card
+        A row of `cluster.hubs()[0].gpus`.
+
+    Examples
+    --------
+    >>> gpu({"name": "NVIDIA T4", "percent": 55.0, "used_mb": 4096, "memory_mb": 15360})
+    'NVIDIA T4: 55 %, 4.0 GB of 15 GB'
+    """
+    name = card.get("name") or card.get("id") or "GPU"
+    if card.get("lost"):
+        return f"{name}: lost ({card['lost']})"
+    percent, memory_mb = float(card.get("percent", -1.0)), int(card.get("memory_mb") or 0)
+    parts = [f"{percent:.0f} %"] if percent >= 0 else []
+    if memory_mb:
+        parts.append(f"{size(int(card.get('used_mb') or 0) << 20)} of {size(memory_mb << 20)}")
+    if card.get("outside"):
+        amount = size(int(card.get("outside_mb") or 0) << 20)
+        parts.append(f"{amount} of this card are used outside the queue, by account {', '.join(card['outside'])}")
+    return f"{name}: {', '.join(parts)}" if parts else str(name)

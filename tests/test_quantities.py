@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.quantities import duration, size
+from nblb.quantities import duration, gpu, size
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,19 @@ def test_longer_times_never_read_as_shorter_units(seconds: float, factor: float)
     units = ["ms", "s", "min", "h"]
     first, second = (units.index(duration(each).split()[1]) for each in (seconds, seconds * factor))
     assert first <= second
+
+
+@pytest.mark.parametrize(
+    ("card", "text"),
+    [
+        ({"id": "GPU-a"}, "GPU-a"),
+        ({"id": "GPU-a", "name": "T4", "percent": -1.0, "memory_mb": 16384, "used_mb": 512}, "T4: 512 MB of 16 GB"),
+        ({"name": "T4", "lost": "GPU is lost"}, "T4: lost (GPU is lost)"),
+        (
+            {"name": "T4", "percent": 3.0, "outside_mb": 18 << 10, "outside": ["bob"]},
+            "T4: 3 %, 18 GB of this card are used outside the queue, by account bob",
+        ),
+    ],
+)
+def test_gpus(card: dict[str, object], text: str) -> None:
+    assert gpu(card) == text

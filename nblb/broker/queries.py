@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from nblb.broker import monitor_queries
-from nblb.protocol.messages import ENDED, TaskState
+from nblb.protocol.messages import ENDED, CardUse, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import NEVER, GroupOfWorkers, Hub
 from nblb.scheduling.reporting.calls import in_flight, running_by_job
@@ -102,6 +104,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "batch_job": hello.batch_job,
                 "left_s": max(0.0, hub.ends_at - now) if hub.ends_at < NEVER else None,
                 "engine": hello.groups[0].engine if hello.groups else "processes",
+                "gpus": [_card(hub, card) for card in hub.cards],
                 "functions": sorted(hub.functions),
                 "holds": [name for name in about.get("holds", ()) if name in hub.holds],
                 "groups": [
@@ -127,6 +130,18 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
             }
         )
     return rows
+
+
+def _card(hub: Hub, card: CardUse) -> dict[str, Any]:
+    """Return what is in use on a GPU, and the tasks that run on it."""
+    busy = [hub.workers[worker].held for worker in card.workers if worker in hub.workers]
+    return {
+        **msgspec.structs.asdict(card),
+        "outside": list(card.outside),
+        "workers": list(card.workers),
+        "tasks": [{"task": held.record.id, "name": held.record.spec.name, "user": held.record.user}
+                  for held in busy if held is not None],
+    }  # fmt: skip
 
 
 def _hub_state(hub: Hub) -> str:

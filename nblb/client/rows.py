@@ -121,7 +121,11 @@ class HubInfo(Row):
         The names of the functions registered there, and of the blobs in the query that are there.
     groups
         A dict for each group of workers: group, workers, alive, given, busy, minP, maxP, processP, engine,
-        only, run_as.
+        only, run_as, gpus, memory_mb, features, reserved.
+    gpus
+        A dict for each card of groups with GPUs: id, name, percent (of the time, -1 if unknown), memory_mb, used_mb,
+        outside_mb and outside (memory in use outside the queue, and by which accounts), lost (why it does not
+        answer), workers, and tasks.
 
     Examples
     --------
@@ -152,6 +156,7 @@ class HubInfo(Row):
     functions: list[str] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
+    gpus: list[dict[str, Any]] = field(default_factory=list)
 
     _SHOWN = ("name", "host", "pid", "workers", "busy", "state")
 

@@ -5,6 +5,7 @@ They are frozen, contain plain values, and are cheap to take: a front-end takes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +126,7 @@ class HubRow:
     busy: int = 0
     load: float = 0.0
     engine: str = "processes"
+    gpus: Sequence[Mapping[str, Any]] = ()  # as in HubInfo
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 import psutil
 
 from nblb.errors import ParametersError
 from nblb.parameters import Parameters, WorkerGroup
+from nblb.protocol.commands import Command
 from nblb.protocol.messages import CardUse, Group
 from nblb.system import gpu_cards
 from nblb.system.gpu_cards import CardProcess, CardReading, GpuCard, Nvml
 
 Places = tuple[GpuCard, ...]
 EPSILON = 1e-9
+QUIET_S = 10.0  # for so long nobody else must have used a card before a polite group uses it again
 
 
 class Pins:
@@ -27,6 +29,7 @@ class Pins:
         self.places = [list(each) for each in places]  # by group: the cards of each worker
         self._of: dict[str, tuple[int, Places]] = {}  # worker -> group, cards
         self.hides = any(self.places)  # some group has cards, so the workers of others see none
+        self.resting: frozenset[GpuCard] = frozenset()  # cards on which polite groups start no worker
 
     def environment(self, worker: str, group: int) -> dict[str, str]:
         """Return the variables for a new worker process."""
@@ -34,7 +37,8 @@ class Pins:
             return {}
         used = Counter(place for other, place in self._of.values() if other == group)
         room = Counter(self.places[group])
-        place = min(self.places[group], key=lambda place: used[place] / room[place], default=())
+        ranks = {place: (bool(self.resting.intersection(place)), used[place] / room[place]) for place in room}
+        place = min(ranks, key=ranks.__getitem__, default=())
         self._of[worker] = group, place
         return gpu_cards.variables(place)
 
@@ -46,6 +50,10 @@ class Pins:
         """Return the cards that a worker sees."""
         return self._of.get(worker, (0, ()))[1]
 
+    def workers_on(self, cards: Collection[GpuCard], group: int) -> list[str]:
+        """Return the workers of a group that see one of these cards."""
+        return [worker for worker, (its, place) in self._of.items() if its == group and any(c in cards for c in place)]
+
     def lose(self, card: GpuCard) -> tuple[dict[int, int], list[str]]:
         """Take a card away; return the places that are left in the groups that had it, and the workers that see it."""
         left = {}
@@ -56,40 +64,61 @@ class Pins:
         return left, [worker for worker, (_, place) in self._of.items() if card in place]
 
 
+class SlotsOfHub(Protocol):
+    """The part of the slots that follows what happens to cards."""
+
+    cards: tuple[CardUse, ...]
+
+    def lose_workers(self, group: int, left: int) -> None: ...
+
+    def rest_workers(self, group: int, most: int, workers: Collection[str], now: float) -> list[Command]: ...
+
+
 class HubGpus:
     """The cards of a hub: divides them among its workers, and measures them."""
 
-    def __init__(self, places: Sequence[Sequence[Places]] = (), nvml: Nvml | str = "") -> None:
+    def __init__(
+        self, places: Sequence[Sequence[Places]] = (), nvml: Nvml | str = "", polite: Collection[int] = ()
+    ) -> None:
         self.pins = Pins(places)
         self._nvml = nvml
+        self._polite = tuple(polite)  # groups that leave cards alone which others use
         every = (card for group in places for place in group for card in place)
         self._cards = list(dict.fromkeys(every))
         self._lost: dict[GpuCard, str] = {}
+        self._used_until: dict[GpuCard, float] = {}  # by processes of no task
 
     @property
     def most_workers(self) -> dict[int, int]:
         """The number of workers for which the groups with cards have some."""
         return {number: len(places) for number, places in enumerate(self.pins.places) if places}
 
-    def measure(
+    def look(
         self,
+        slots: SlotsOfHub,
         pids: Mapping[str, int],
-        lose: Callable[[int, int], None],
+        now: float,
         kill: Callable[[str, str], None],
         log: Callable[[str, str], None],
-    ) -> tuple[CardUse, ...]:
-        """Return what is in use on each card; the workers of one that is lost are ended, and not replaced."""
+    ) -> list[Command]:
+        """Measure the cards; end the workers of one that is lost, and rest those of one in use outside the queue.
+
+        Returns the commands of the slots.
+        """
         if not self._cards:
-            return ()
-        workers = _processes(pids)
-        rows = []
+            return []
+        workers, rows = _processes(pids), []
         for card in self._cards:
             reading = self._read(card)
             if reading.lost and card not in self._lost:
                 self._lost[card] = reading.lost
-                self._give_up(card, lose, kill, log)
-            rows.append(self._row(card, reading, workers))
-        return tuple(rows)
+                self._give_up(card, slots, kill, log)
+            row = self._row(card, reading, workers)
+            if row.outside:
+                self._used_until[card] = now + QUIET_S
+            rows.append(row)
+        slots.cards = tuple(rows)
+        return self._rest(slots, now, log)
 
     def _read(self, card: GpuCard) -> CardReading:
         if card in self._lost:
@@ -97,19 +126,29 @@ class HubGpus:
         return CardReading() if isinstance(self._nvml, str) else self._nvml.read(card)
 
     def _give_up(
-        self,
-        card: GpuCard,
-        lose: Callable[[int, int], None],
-        kill: Callable[[str, str], None],
-        log: Callable[[str, str], None],
+        self, card: GpuCard, slots: SlotsOfHub, kill: Callable[[str, str], None], log: Callable[[str, str], None]
     ) -> None:
         left, workers = self.pins.lose(card)
         text = f"GPU {card.id} ({card.name}) does not answer any more: {self._lost[card]}"
         log("error", f"{text}; {len(workers)} workers end, and the others go on")
         for group, number in left.items():
-            lose(group, number)
+            slots.lose_workers(group, number)
         for worker in workers:
             kill(worker, text)
+
+    def _rest(self, slots: SlotsOfHub, now: float, log: Callable[[str, str], None]) -> list[Command]:
+        """Let no worker of a polite group begin a task on a card that others use, or have used just before."""
+        used = frozenset(card for card, until in self._used_until.items() if now < until)
+        commands: list[Command] = []
+        if not self._polite or used == self.pins.resting:
+            return commands
+        for card in used - self.pins.resting:
+            log("info", f"GPU {card.id} ({card.name}) is used outside the queue: polite groups leave it alone")
+        self.pins.resting = used
+        for group in self._polite:
+            free = [place for place in self.pins.places[group] if not used.intersection(place)]
+            commands += slots.rest_workers(group, len(free), self.pins.workers_on(used, group), now)
+        return commands
 
     def _row(self, card: GpuCard, reading: CardReading, workers: Mapping[int, str]) -> CardUse:
         outside = [one for one in reading.processes if one.pid not in workers]
@@ -158,7 +197,8 @@ def divided(
         free = [card for card in free if card not in used]
         found.append(group)
         places.append(of_workers)
-    return tuple(found), HubGpus(places, nvml)
+    polite = [number for number, settings in enumerate(wanted) if settings.polite and places[number]]
+    return tuple(found), HubGpus(places, nvml, polite)
 
 
 def _cards_for(

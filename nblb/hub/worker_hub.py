@@ -446,7 +446,7 @@ class WorkerHub:
             self._probes.keep(now)
             slots.load, slots.memory, slots.disk = machine.load(), machine.memory(), machine.disk()
             slots.usage = self._usage.measure(pids := pool.pids())
-            slots.cards = self._gpus.measure(pids, slots.lose_workers, pool.kill, self._log)
+            self._perform(self._gpus.look(slots, pids, now, pool.kill, self._log))
         self._perform(slots.tick(now))
         if self._outgoing:
             line.send(self._outgoing)

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from nblb.monitoring.links import address
-from nblb.quantities import duration, size
+from nblb.quantities import duration, gpu, size
 
 TableRow = tuple[Any, ...]
 
@@ -41,7 +41,7 @@ JOBS = (
     "Created",
 )
 TASKS = ("Task", "State", "Progress %", "User", "Job", "Priority", "Attempt", "Lasted", "Where", "Submitted", "Note")
-HUBS = ("Hub", "State", "Workers", "CPU %", "Memory", "Disk", "Takes", "Versions", "Engine", "Address")
+HUBS = ("Hub", "State", "Workers", "CPU %", "Memory", "Disk", "GPUs", "Takes", "Versions", "Engine", "Address")
 FAILURES = ("Error", "Where", "Calls", "First", "Items")
 
 LONGEST_TEXT = 200  # of a cell; notes and names of users have any length
@@ -261,6 +261,7 @@ def hubs(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
                 round(100 * float(hub.get("load") or 0.0)),
                 f"{100 * float(hub.get('memory') or 0.0):.0f} %",
                 f"{100 * float(hub['disk']):.0f} %" if hub.get("disk") else "",
+                text("; ".join(gpu(card) for card in hub.get("gpus") or ())),
                 ", ".join(dict.fromkeys(band(group) for group in groups)),
                 f"Python {python}" + (f", nblb {hub['nblb']}" if hub.get("nblb") else ""),
                 text(hub.get("engine")),

@@ -271,6 +271,8 @@ class Dispatch:
             return ""
         starting = next((group.hub for group in takers if group.spec.workers), None)
         if starting is not None:
+            if others := compatible.used_by_others(starting):
+                return others
             return f"the workers of hub {starting.name} that take it are starting"
         bands = [band for band in state.placement.bands if state.placement.workers(band)]
         if not bands:

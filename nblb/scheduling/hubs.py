@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from nblb.protocol.messages import Group, HubHello, WorkerUse
+from nblb.protocol.messages import CardUse, Group, HubHello, WorkerUse
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.free_capacity import ByLoad, FreeCapacity, Place
@@ -182,6 +182,7 @@ class Hub:
 
     __slots__ = (
         "address",
+        "cards",
         "disk",
         "draining",
         "ends_at",
@@ -235,6 +236,7 @@ class Hub:
         self.stamp = hello.said_at  # … and its send time by the hub's clock; 0: not sent
         self.load = self.memory = self.disk = 0.0
         self.way_s = 0.0  # measured round trip; 0: not yet
+        self.cards: tuple[CardUse, ...] = ()  # likewise, its GPUs
         self.usage: dict[str, WorkerUse] = {}  # by worker, as its latest heartbeat reports it
 
     @property

@@ -225,7 +225,7 @@ class Liveness:
 
     def heartbeat(self, hub: Hub, message: Heartbeat, now: float) -> None:
         hub.load, hub.memory, hub.disk = message.load, message.memory, message.disk
-        hub.usage = {use.worker: use for use in message.workers}
+        hub.usage, hub.cards = {use.worker: use for use in message.workers}, message.cards
         if hub.way_measured(message.way_s):
             self.state.dispatch_due = True
         if message.at:

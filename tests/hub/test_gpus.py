@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from nblb.errors import ParametersError
 from nblb.hub import gpus
 from nblb.hub.gpus import HubGpus, Pins
 from nblb.parameters import load
-from nblb.protocol.messages import Group, WorkerDied, WorkerStarted
+from nblb.protocol.commands import Command, RetireWorker
+from nblb.protocol.messages import CardUse, Group, WorkerDied, WorkerStarted
 from nblb.system import gpu_cards
 from nblb.system.gpu_cards import GpuCard
 from tests.fake_pynvml import FakeCard, module, seven_slices, two_cards
@@ -117,7 +119,8 @@ def test_without_the_package_numbers_are_taken_as_they_are(monkeypatch: pytest.M
 def test_without_gpus_nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     groups, found = divide(monkeypatch, two_cards(), {})
     assert found.pins.environment("w", 0) == {}
-    assert found.measure({}, _never, _never, _never) == ()
+    found.look(slots := FakeSlots(), {}, 0.0, _never, _never)
+    assert slots.cards == ()
     assert groups[0].has.gpus == 0
 
 
@@ -132,14 +135,58 @@ def test_a_new_worker_takes_the_place_that_the_fewest_use() -> None:
     assert pins.cards_of("plain") == pins.cards_of("unknown") == ()
 
 
+class FakeSlots:
+    """The part of the slots that the cards of a hub need."""
+
+    def __init__(self) -> None:
+        self.cards: tuple[CardUse, ...] = ()
+        self.lost: list[tuple[int, int]] = []
+        self.rested: list[tuple[int, int, list[str]]] = []
+
+    def lose_workers(self, group: int, left: int) -> None:
+        self.lost.append((group, left))
+
+    def rest_workers(self, group: int, most: int, workers: Collection[str], now: float) -> list[Command]:
+        self.rested.append((group, most, list(workers)))
+        return [RetireWorker(worker) for worker in workers]
+
+
 def test_use_by_tasks_and_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = two_cards()
     first.used_mb, first.processes = 18_700, {os.getpid(): 700, 1: 18_000}
     _, found = divide(monkeypatch, (first, second), {"gpus": 1, "nWorkers": 2})
     found.pins.environment("w", 0)
-    card, free = found.measure({"w": os.getpid()}, _never, _never, _never)
+    slots = FakeSlots()
+    found.look(slots, {"w": os.getpid()}, 0.0, _never, _never)
+    card, free = slots.cards
     assert (card.id, card.used_mb, card.outside_mb, card.outside) == ("GPU-aaaa", 18_700, 18_000, ("root",))
     assert (card.workers, free.workers, free.outside) == (("w",), (), ())
+    assert slots.rested == []  # the group is not polite
+
+
+def test_a_polite_group_leaves_a_card_alone_while_others_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = two_cards()
+    _, found = divide(monkeypatch, (first, second), {"gpus": 1, "nWorkers": 2, "polite": True})
+    for worker in "ab":
+        found.pins.environment(worker, 0)
+    slots, logged = FakeSlots(), []
+
+    def look(now: float) -> list[Command]:
+        return found.look(slots, {}, now, _never, lambda *text: logged.append(text))
+
+    look(0.0)
+    second.processes = {1: 0}  # how much it uses is unknown
+    assert look(1.0) == [RetireWorker("b")]
+    assert look(2.0) == []
+    assert slots.rested == [(0, 1, ["b"])]
+    found.pins.release("b")
+    assert found.pins.environment("c", 0)["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"  # not where others are
+    second.processes = {}
+    look(3.0)
+    assert len(slots.rested) == 1  # they may be back in a moment
+    look(2.0 + gpus.QUIET_S)
+    assert slots.rested[1:] == [(0, 2, [])]
+    assert [level for level, _ in logged] == ["info"]
 
 
 def test_a_card_that_falls_off_the_bus_is_named_and_its_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,16 +195,11 @@ def test_a_card_that_falls_off_the_bus_is_named_and_its_workers_end(monkeypatch:
     for worker, group in (("a", 0), ("b", 0), ("plain", 1)):
         found.pins.environment(worker, group)
     second.lost = True
-    lost, killed, logged = [], [], []
+    slots, killed, logged = FakeSlots(), [], []
     for _ in range(2):  # and it is said once
-        rows = found.measure(
-            {},
-            lambda *left: lost.append(left),
-            lambda *worker: killed.append(worker),
-            lambda *text: logged.append(text),
-        )
-    assert [row.lost for row in rows] == ["", "GPU is lost"]
-    assert lost == [(0, 1)]
+        found.look(slots, {}, 0.0, lambda *worker: killed.append(worker), lambda *text: logged.append(text))
+    assert [row.lost for row in slots.cards] == ["", "GPU is lost"]
+    assert slots.lost == [(0, 1)]
     assert [worker for worker, _ in killed] == ["b"]
     assert [level for level, _ in logged] == ["error"]
     assert "GPU-bbbb (NVIDIA T4) does not answer" in logged[0][1]

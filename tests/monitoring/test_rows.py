@@ -99,6 +99,13 @@ def test_hubs(state: str, shown: str) -> None:
     assert hub["Versions"] == "Python 3.11, nblb 0.1.0"
 
 
+def test_gpus_of_a_hub() -> None:
+    cards = [{"name": "T4", "percent": 50.0}, {"name": "A100", "outside": ["bob"], "outside_mb": 2048}]
+    (row,) = rows.hubs([{**SOURCE.answer_hubs()[0], "gpus": cards}])
+    said = "A100: 2.0 GB of this card are used outside the queue, by account bob"
+    assert named(rows.HUBS, row)["GPUs"] == f"T4: 50 %; {said}"
+
+
 def test_turns_and_failures() -> None:
     (turn,) = rows.turns(SOURCE.answer_turns())
     assert turn[0] == "1. for 0 to 1000"

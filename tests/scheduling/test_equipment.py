@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from nblb.access.limits import Limits
+from nblb.broker import queries
 from nblb.protocol.equipment import Equipment, Needs
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import Group, SubmitTask, TaskRejected
+from nblb.protocol.messages import CardUse, Group, Heartbeat, SubmitTask, TaskRejected, WorkerDied
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 
@@ -174,8 +176,6 @@ def test_a_restart_keeps_needs_and_classes(world: World) -> None:
 
 
 def test_limits_count_all_classes_and_a_new_share_keeps_them_apart(world: World) -> None:
-    from nblb.access.limits import Limits
-
     hub = world.hub("lab", (Group(4), Group(4, has=GPU)))
     submit(world, "anna", "a0", "a1")
     submit(world, "anna", "g0", "g1", "g2", needs=Needs(gpus=1.0))
@@ -188,3 +188,26 @@ def test_limits_count_all_classes_and_a_new_share_keeps_them_apart(world: World)
     assert "max-running" in world.scheduler.why("a2", 0, world.now)
     finish(world, hub, "g0")
     assert at(world, hub)[0] == ["a0", "a1", "a2"]
+
+
+def test_the_core_knows_the_cards_of_a_hub(world: World) -> None:
+    hub = world.hub("lab", (Group(1, has=GPU),))
+    submit(world, "anna", "g", needs=Needs(gpus=1.0))
+    run = next(iter(hub.hands))
+    world.fact(hub, hub.start(run))
+    card = CardUse(id="GPU-a", used_mb=900, outside_mb=800, outside=("bob",), workers=(hub.on[run], "gone"))
+    world.fact(hub, Heartbeat(cards=(card,)))
+    (row,) = queries.answer(world.scheduler, "hubs", {}, world.now)[0]["gpus"]
+    assert (row["id"], row["outside_mb"], row["outside"]) == ("GPU-a", 800, ["bob"])
+    assert row["tasks"] == [{"task": "g", "name": "work", "user": "anna"}]
+    (group,) = queries.answer(world.scheduler, "hubs", {}, world.now)[0]["groups"]
+    assert (group["gpus"], group["reserved"]) == (1.0, True)
+
+
+def test_why_names_who_uses_the_cards_of_a_polite_hub(world: World) -> None:
+    hub = world.hub("lab", (Group(1, has=GPU),))
+    (worker,) = hub.workers
+    world.fact(hub, Heartbeat(cards=(CardUse(id="GPU-a", outside=("bob",)),)))
+    world.fact(hub, WorkerDied(worker=worker, group=hub.workers.pop(worker), reason="it is not needed any more"))
+    submit(world, "anna", "g", needs=Needs(gpus=1.0))
+    assert "in use outside the queue, by bob" in world.scheduler.why("g", 0, world.now)

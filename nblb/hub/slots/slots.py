@@ -18,7 +18,7 @@ workers.py (workers), blob_cache.py and lease.py. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -379,13 +379,13 @@ class Slots:
         if self._leaving is not None or message.workers < 0:
             return
         split = split_workers(message.workers, [group.spec.workers for group in self._workers_table.groups])
-        split = [min(number, self.most_workers.get(place, number)) for place, number in enumerate(split)]
         groups = tuple(
             msgspec.structs.replace(group, workers=number)
             for group, number in zip(self._hello.groups, split, strict=True)
         )
         self._hello = msgspec.structs.replace(self._hello, groups=groups)
         for group, number in zip(self._workers_table.groups, split, strict=True):
+            number = min(number, self.most_workers.get(group.number, number))
             self._in_flight.out += self._workers_table.scale(group, number, now)
             self._in_flight.deal(group, now)
 
@@ -397,6 +397,15 @@ class Slots:
         groups = list(self._hello.groups)
         groups[group] = msgspec.structs.replace(groups[group], workers=slots.wanted)
         self._hello = msgspec.structs.replace(self._hello, groups=tuple(groups))
+
+    def rest_workers(self, group: int, most: int, workers: Collection[str], now: float) -> list[Command]:
+        """Have at most so many workers in a group until this is called again; the first to end are these workers."""
+        out = self._begin()
+        self.most_workers[group] = most
+        slots, number = self._workers_table.groups[group], min(self._hello.groups[group].workers, most)
+        out += self._workers_table.scale(slots, number, now, first=workers)
+        self._in_flight.deal(slots, now)
+        return out
 
     # ── the core ──
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from nblb.hub.slots.attempts import GroupOfSlots, WorkerSlot
 from nblb.protocol.commands import Command, RetireWorker, StartWorker, TakeBack
@@ -233,12 +233,15 @@ class WorkerTable:
         group.deaths += 1
         return min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** (group.deaths - 1))
 
-    def scale(self, group: GroupOfSlots, wanted: int, now: float) -> list[Command]:
-        """Change the number of workers: start some, or end idle ones, and busy ones when their work is done."""
+    def scale(self, group: GroupOfSlots, wanted: int, now: float, first: Collection[str] = ()) -> list[Command]:
+        """Change the number of workers: start some, or end idle ones, and busy ones when their work is done.
+
+        Those of `first` end before others.
+        """
         group.wanted = wanted
         commands = self.fill(group, now)
         staying = [worker for worker in group.workers.values() if not (worker.leaves or worker.is_stand_in)]
-        staying.sort(key=lambda worker: (worker.is_ready, len(worker.given)))
+        staying.sort(key=lambda worker: (worker.id not in first, worker.is_ready, len(worker.given)))
         for worker in staying[: len(staying) - wanted]:
             worker.leaves = True
             if worker in group.idle or worker in group.parked:

@@ -10,7 +10,7 @@ from nblb.monitoring import charts, rows
 from nblb.monitoring.page import Page, column, heading, set_text, text_pane
 from nblb.monitoring.pages.users import span_choice, span_of
 from nblb.monitoring.poller import STATUS, ClusterPicture, Question
-from nblb.quantities import size
+from nblb.quantities import gpu, size
 
 WORKERS, HUBS, QUEUE = Question("workers"), Question("hubs"), Question("queue")
 FULL = 0.95  # part of a disk or a memory in use that is worth a warning
@@ -69,6 +69,8 @@ def warnings(picture: ClusterPicture) -> list[str]:
         for what in ("memory", "disk"):
             used = float(hub.get(what) or 0.0)
             found += [f"HC - WARNING : the {what} of hub {name} is {100 * used:.0f} % full"] * (used > FULL)
+        lost = [gpu(card) for card in hub.get("gpus") or () if card.get("lost")]
+        found += [f"HC - WARNING : of hub {name}, {card}" for card in lost]
         missing = sum(
             int(group.get("workers") or 0) - int(group.get("alive") or 0) for group in hub.get("groups") or ()
         )

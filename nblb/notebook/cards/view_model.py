@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nblb.client.jobs import reuse
 from nblb.notebook.cards import live, wording
 from nblb.notebook.cards.static_html import look
-from nblb.quantities import duration, size
+from nblb.quantities import duration, gpu, size
 
 if TYPE_CHECKING:
-    from nblb.client.snapshots import ClusterSnapshot, FailureGroup, JobSnapshot, TaskSnapshot
+    from nblb.client.snapshots import ClusterSnapshot, FailureGroup, HubRow, JobSnapshot, TaskSnapshot
 
 RUNNING_ROWS = 8  # running items shown as rows; the rest only as a number
 ITEMS_NAMED = 12
@@ -24,6 +25,7 @@ OUTPUT_LIMIT = 4_000
 SLACK = 1_000  # bytes differ from characters, and line ends may be missing
 ITEM_LIMIT = 6_000
 MOST_HUBS = 40
+MOST_GPUS = 16
 HASH = 8  # digits shown of a hash
 NOTIFY_AFTER_S = 5.0  # from then on a card offers a browser notification at the end
 AWAY = "the core is away; the {} goes on when it is back: Start core, or %lb_start, starts it again"
@@ -236,6 +238,7 @@ def cluster(snapshot: ClusterSnapshot, stopped: bool = False) -> dict[str, Any]:
         "over": stopped,
         "rows": [
             *([] if stopped else _busy_rows(snapshot)),
+            *([] if stopped else _gpu_rows(shown)),
             *([("durability", durability(snapshot.durability))] if snapshot.known else []),
             ("owner", snapshot.owner),
         ],
@@ -264,6 +267,15 @@ def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
         ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
         ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
     ]
+
+
+def _gpu_rows(hubs: Sequence[HubRow]) -> list[tuple[str, str]]:
+    """The use of each card of these hubs, of many only the first."""
+    cards = [(hub, card) for hub in hubs for card in hub.gpus]
+    several = len({hub.hub for hub, _ in cards}) > 1
+    rows = [("GPU", f"{gpu(card)}{f' on {hub.name}' if several else ''}") for hub, card in cards[:MOST_GPUS]]
+    more = len(cards) - len(rows)
+    return [*rows, *([("", f"and {wording.number(more, 'more GPU')}")] if more else [])]
 
 
 def durability(level: str) -> str:

@@ -41,6 +41,14 @@ def _has(hub: Hub) -> str:
     return f"{hub.name} has NumPy {hub.hello.numpy}" if hub.hello.numpy else f"{hub.name} has no NumPy"
 
 
+def used_by_others(hub: Hub) -> str:
+    """Return why a hub whose GPUs are in use outside the queue has no worker for them; "" if they are not."""
+    accounts = sorted({account for card in hub.cards for account in card.outside})
+    if not accounts:
+        return ""
+    return f"the GPUs of hub {hub.name} are in use outside the queue, by {', '.join(accounts[:MOST_NAMED])}"
+
+
 def lacks_equipment(groups: Sequence[GroupOfWorkers], kind: Kind) -> str:
     """Return what no worker of these groups has, and slices of this kind need; "" if some have all of it."""
     if not groups or any(group.has_needs(kind) for group in groups):
@@ -63,8 +71,7 @@ def _single(needs: Needs) -> list[tuple[Needs, str]]:
     """Return each of the needs by itself, with words for it."""
     found = [(Needs(features=(name,)), f"feature {name!r}") for name in needs.features]
     if needs.gpus:
-        gpus = "a GPU" if needs.gpus == 1 else f"{needs.gpus:g} GPUs" if needs.gpus > 1 else f"{needs.gpus:g} of a GPU"
-        found.append((Needs(gpus=needs.gpus), gpus))
+        found.append((Needs(gpus=needs.gpus), f"{needs.gpus:g} GPU{'s' * (needs.gpus > 1)}"))
     if needs.memory_mb:
         found.append((Needs(memory_mb=needs.memory_mb), f"{needs.memory_mb:,} MB of memory"))
     return [each for each in found if each[0] != NOTHING]

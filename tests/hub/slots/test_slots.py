@@ -553,6 +553,20 @@ def test_workers_of_a_lost_card_are_not_replaced() -> None:
     assert [group.wanted for group in rig.slots._workers_table.groups] == [2]
 
 
+def test_workers_of_a_card_that_others_use_rest_and_come_back() -> None:
+    rig = SlotsRig(2)
+    run = rig.run("a")
+    busy = rig.holder(run)
+    rig._take(rig.slots.rest_workers(0, 1, [busy], rig.now))
+    assert rig.commands(RetireWorker) == []  # its task goes on
+    rig.finish(run)
+    assert [command.worker for command in rig.commands(RetireWorker)] == [busy]
+    rig.die(busy)
+    assert rig.commands(StartWorker) == []
+    rig._take(rig.slots.rest_workers(0, 2, [], rig.now))
+    assert len(rig.start_workers()) == 1
+
+
 def test_idle_workers_go_first() -> None:
     rig = SlotsRig(2)
     rig.run("a")

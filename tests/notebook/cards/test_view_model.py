@@ -174,3 +174,13 @@ def test_a_core_that_never_answered_has_not_0_workers() -> None:
     known = view_model.cluster(ClusterSnapshot("lab", False, "ipc:///x", workers=3, busy=1, queued=34, warning="gone"))
     assert ("workers", "3 (1 busy)") in known["rows"]
     assert known["notes"] == ["gone", view_model.LAST_HEARD]
+
+
+def test_the_card_of_a_cluster_shows_its_gpus() -> None:
+    used = {"name": "T4", "percent": 50.0, "memory_mb": 16384, "used_mb": 1024}
+    card = view_model.cluster(ClusterSnapshot("lab", True, "ipc:///x", hubs=(HubRow("h", "hub", "lab", gpus=[used]),)))
+    assert ("GPU", "T4: 50 %, 1.0 GB of 16 GB") in card["rows"]
+    hubs = tuple(HubRow(f"h{n}", f"hub-{n}", "lab", gpus=[used] * 10) for n in range(2))
+    rows = view_model.cluster(ClusterSnapshot("lab", True, "ipc:///x", hubs=hubs))["rows"]
+    assert ("GPU", "T4: 50 %, 1.0 GB of 16 GB on hub-1") in rows
+    assert ("", "and 4 more GPUs") in rows
