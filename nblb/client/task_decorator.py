@@ -369,6 +369,7 @@ def task(
     gpus: float = 0,
     memory_mb: int = 0,
     needs: Iterable[str] = (),
+    memory_retry: float = 0,
 ) -> Task: ...
 
 
@@ -387,6 +388,7 @@ def task(
     gpus: float = 0,
     memory_mb: int = 0,
     needs: Iterable[str] = (),
+    memory_retry: float = 0,
 ) -> Callable[[Callable[..., Any]], Task]: ...
 
 
@@ -424,6 +426,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         The memory that its worker must have, in MB.
     needs
         The features that its worker must have, as groups of WKHUB_WORKERS name them: needs=["matlab"].
+    memory_retry
+        A factor, such as 2: when its worker was killed for memory, the next attempt needs so many times the memory of
+        that worker, at most that of the largest. 0 tries again with the same.
 
     Returns
     -------

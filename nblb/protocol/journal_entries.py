@@ -112,6 +112,7 @@ class AttemptFailed(Entry):
     follows: str = ""  # it has not failed: it ends as this task does, which it has submitted
     at: float = 0.0  # wall clock; 0: unknown
     cause: str = ""  # as in the task's history
+    memory_mb: int = 0  # what the calls of the submission need from now on; 0: what they needed
 
 
 class PriorityKept(Entry):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from math import isfinite
 
+import msgspec
+
 from nblb.protocol.commands import Record
+from nblb.protocol.equipment import Needs
 from nblb.protocol.journal_entries import PriorityKept
 from nblb.protocol.messages import Answer, DrainHub, RemoveHub, ScaleHub, SetPriority, StopHub, TaskState
-from nblb.scheduling.hubs import Hub
+from nblb.scheduling.hubs import Assignment, Hub
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import ConnectedClient, State
 from nblb.scheduling.submission import Submission
@@ -114,7 +117,7 @@ class Administration:
     def _change(self, record: Submission, priority: float, now: float) -> None:
         """Move the waiting slices of the submission to the lines of its new priority."""
         state = self.state
-        moved = [self._replaced(record, task) for task in record.slices if self._waits(task)]
+        moved = taken_out(state, record)
         record.change_priority(priority)
         self._call_back(record)
         state.out.append(Record(PriorityKept(record.id, priority)))
@@ -130,20 +133,58 @@ class Administration:
                 held.recalled = True
                 self.state.stop(held, "recall")
 
-    def _waits(self, task: Slice) -> bool:
-        return task.state is TaskState.QUEUED and task not in self.state.withheld
 
-    def _replaced(self, record: Submission, task: Slice) -> Slice:
-        """Return a copy that takes the slice's place; a line drops the old one, which is no longer QUEUED."""
-        state, at = self.state, record.position(task.first)
-        twin = task.part(task.first, task.items)
-        record.slices[at] = twin
-        state.changed.pop(task, None)
-        task.state = TaskState.CANCELLED
-        user = state.share.user(record.user)
-        user.cancelled(task)
-        state.share.line_changed(user, record.spec.priority)
-        return twin
+def need_more_memory(state: State, held: Assignment) -> int:
+    """Raise the memory that a submission needs, whose attempt has ended for memory; return it, or 0 if it stays.
+
+    It is `memory_retry` times what the worker had, but at most what the largest worker for the submission has.
+    """
+    record, group = held.record, held.group
+    factor = record.spec.memory_retry
+    had_mb = group.spec.has.memory_mb or group.spec.share_mb
+    if factor <= 1.0 or not had_mb:
+        return 0
+    needs = msgspec.structs.replace(record.spec.needs or Needs(), memory_mb=1)
+    most_mb = max(
+        (
+            each.spec.has.memory_mb or each.spec.share_mb
+            for band, groups in state.placement.by_band.items()
+            if band.takes(record.spec.priority) and band.admits(record.user) and band.has.takes(needs)
+            for each in groups
+            if each.alive
+        ),
+        default=0,
+    )
+    wanted_mb = min(int(had_mb * factor), most_mb)
+    if wanted_mb <= max(had_mb, record.spec.needs.memory_mb if record.spec.needs else 0):
+        return 0
+    moved = taken_out(state, record)
+    record.need_memory(wanted_mb)
+    for task in moved:
+        state.enqueue(task)
+    return wanted_mb
+
+
+def taken_out(state: State, record: Submission) -> list[Slice]:
+    """Take the waiting slices of a submission out of their lines; return copies in their places, which wait nowhere."""
+    return [
+        _replaced(state, record, task)
+        for task in list(record.slices)
+        if task.state is TaskState.QUEUED and task not in state.withheld
+    ]
+
+
+def _replaced(state: State, record: Submission, task: Slice) -> Slice:
+    """Return a copy that takes the slice's place; a line drops the old one, which is no longer QUEUED."""
+    at = record.position(task.first)
+    twin = task.part(task.first, task.items)
+    record.slices[at] = twin
+    state.changed.pop(task, None)
+    task.state = TaskState.CANCELLED
+    user = state.share.user(record.user)
+    user.cancelled(task)
+    state.share.line_changed(user, record.spec.priority)
+    return twin
 
 
 def _unknown(message: SetPriority) -> str:

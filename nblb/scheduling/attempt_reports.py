@@ -27,6 +27,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.administration import need_more_memory
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.reporting.tallies import ran_s
@@ -43,6 +44,7 @@ class AttemptReports:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self._memory_mb = 0  # that the submission of the lost attempt needs from now on; 0: as before
 
     # ── workers ──
 
@@ -79,7 +81,9 @@ class AttemptReports:
             if message.shared:
                 self.hub_ended([held], [], message.reason, now)
             else:
+                self._memory_mb = need_more_memory(self.state, held) if message.memory else 0
                 self.attempt_lost(held, "WorkerDied", message.reason, now)
+                self._memory_mb = 0
         self._committed(hub, message.task, message.attempt, message.first)
 
     # ── on the way ──
@@ -482,6 +486,7 @@ class AttemptReports:
                     raised,
                     at=self.state.wall(now),
                     cause=cause,
+                    memory_mb=self._memory_mb,
                 )
             )
         )

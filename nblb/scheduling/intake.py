@@ -42,6 +42,7 @@ from nblb.scheduling.submission import Interning, Submission, SubmittedJob
 MAX_PARKED = 100_000
 EPOCH = 2**32  # more than one core reopens
 MAX_ITEMS = 2**31 - 1
+MOST_FACTOR = 100.0  # of memory_retry
 
 
 class Intake:
@@ -207,6 +208,8 @@ class Intake:
             return "TaskRejected", f"the priority of task {spec.name} must be a finite number, not {spec.priority}"
         if spec.needs is not None and (wrong := equipment.refusal(spec.needs)):
             return "TaskRejected", f"the needs of task {spec.name} are wrong: {wrong}"
+        if not (isfinite(spec.memory_retry) and 0 <= spec.memory_retry <= MOST_FACTOR):
+            return "TaskRejected", f"memory_retry of task {spec.name} must be a factor, not {spec.memory_retry}"
         if not 1 <= spec.items <= MAX_ITEMS or (
             spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
         ):

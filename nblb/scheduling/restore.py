@@ -155,6 +155,8 @@ class Restore:
         task = self._slice(entry.task, entry.first, entry.items)
         if task is None:
             return
+        if entry.memory_mb:
+            task.record.need_memory(entry.memory_mb)
         if entry.again:
             self._again(task, entry)
             return

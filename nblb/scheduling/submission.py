@@ -242,6 +242,12 @@ class Submission:
         self.earlier_priorities = (*self.earlier_priorities[-7:], self.spec.priority)
         self.spec = msgspec.structs.replace(self.spec, priority=priority)
 
+    def need_memory(self, memory_mb: int) -> None:
+        """Set the memory that a worker must have for all that has not begun; none of it may stand in a line."""
+        needs = msgspec.structs.replace(self.spec.needs or Needs(), memory_mb=memory_mb)
+        self.spec = msgspec.structs.replace(self.spec, needs=needs)
+        self.kind = _kind(self.kind[0], self.kind[1], self.spec.numpy, needs)
+
     def weight(self) -> int:
         """Return the bytes of its arguments and results."""
         ends = {id(task.ended): task.ended for task in self.slices if task.ended is not None}

@@ -49,7 +49,12 @@ def equip(random: Random, groups: list[list[Group]], any_priority: tuple[float, 
 def demand(random: Random, acts: Iterable[Act]) -> list[Act]:
     """Returns the actions, with needs for some of the submissions of functions that each hub can run."""
     return [
-        msgspec.structs.replace(act, message=msgspec.structs.replace(act.message, needs=random.choice(NEEDS)))
+        msgspec.structs.replace(
+            act,
+            message=msgspec.structs.replace(
+                act.message, needs=random.choice(NEEDS), memory_retry=random.choice((0.0, 1.5))
+            ),
+        )
         if isinstance(act.message, SubmitTask) and act.message.function and random.random() < 0.5
         else act
         for act in acts

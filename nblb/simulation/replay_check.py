@@ -107,6 +107,6 @@ def picture(record: Submission) -> list[tuple[Any, ...]]:
             how = end.attempt, end.first, end.items, end.worker, end.ended_at
             one = (task.state.value, *how, *filter(None, (end.function, end.kept)))
         else:
-            one = ("open", task.attempt, task.tries, task.crashes, *filter(None, (task.code,)))
+            one = ("open", task.attempt, task.tries, task.crashes, *filter(None, (task.code, record.spec.needs)))
         items += [one] * task.items
     return items

@@ -290,6 +290,7 @@ class SimulatedWorker:
                 task=run.task if run is not None else "",
                 attempt=run.attempt if run is not None else 0,
                 first=run.first if run is not None else 0,
+                memory=True,  # it matters only for tasks with memory_retry
             ),
         )
         self.pool.workers.pop(self.name, None)

@@ -57,6 +57,7 @@ def test_bare_and_with_options() -> None:
         ({"gpus": 1.5}, "gpus is 1.5"),
         ({"memory_mb": "8 GB"}, "memory_mb is '8 GB'"),
         ({"needs": 5}, "needs is 5"),
+        ({"memory_retry": 0.5}, "memory_retry is 0.5"),
         ({"name": 3}, "name is 3; it must be a text"),
         ({"retries": 1, "at_most_once": True}, "contradict"),
         ({"prio": 1}, "'prio' is not an option of a task; there are name, priority"),

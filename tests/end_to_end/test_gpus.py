@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,3 +51,27 @@ def test_why_names_what_no_worker_has(cluster: Cluster) -> None:
     wait_until(lambda: "no connected worker has 1 GPU" in waiting.why(), 20, "the reason")
     assert "0.5 GPU, " in waiting.why()
     waiting.cancel()
+
+
+@lb.task(memory_retry=2.5)
+def fills(megabytes: int) -> int:
+    held = bytearray(megabytes << 20)
+    for at in range(0, len(held), 4096):
+        held[at] = 1
+    time.sleep(3.0)  # longer than between two measurements
+    return len(held) >> 20
+
+
+class TestMemory:
+    """A small worker, and a large one that only tasks get which need it."""
+
+    @pytest.fixture
+    def settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        groups = [{"nWorkers": 1, "memory_mb": 200}, {"nWorkers": 1, "memory_mb": 600, "reserved": True}]
+        return settings | {"WKHUB_WORKERS": groups}
+
+    def test_what_is_killed_for_memory_runs_again_on_a_larger_worker(self, cluster: Cluster) -> None:
+        wait_until(lambda: len(cluster.workers()) == 2, 20, "two workers")
+        future = fills.submit(260)
+        assert future.result(60) == 260
+        assert future.attempt == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nblb.access.limits import Limits
@@ -211,3 +212,79 @@ def test_why_names_who_uses_the_cards_of_a_polite_hub(world: World) -> None:
     world.fact(hub, WorkerDied(worker=worker, group=hub.workers.pop(worker), reason="it is not needed any more"))
     submit(world, "anna", "g", needs=Needs(gpus=1.0))
     assert "in use outside the queue, by bob" in world.scheduler.why("g", 0, world.now)
+
+
+def dies_for_memory(world: World, hub: ModelHub, task: str) -> None:
+    """The worker that runs the task is killed for its memory, and another takes its place."""
+    fence = next(fence for fence in hub.hands if fence[0] == task)
+    if fence not in hub.on:
+        world.fact(hub, hub.start(fence))
+    for message in hub.die(hub.on[fence], "killed for memory: 2.1 GB"):
+        if isinstance(message, WorkerDied):
+            message = msgspec.structs.replace(message, memory=True)
+            hub.ends[fence] = message
+        world.fact(hub, message)
+    world.tick()
+    world.check(ticked=True)
+
+
+SIZES = tuple(Group(1, has=Equipment(memory_mb=mb)) for mb in (1000, 1800, 3000))
+
+
+def test_after_a_death_for_memory_the_next_attempt_needs_more(world: World) -> None:
+    hub = world.hub("lab", SIZES)
+    submit(world, "anna", "a", memory_retry=2.0)
+    assert at(world, hub)[0] == ["a"]
+    dies_for_memory(world, hub, "a")
+    assert at(world, hub) == {0: [], 1: [], 2: ["a"]}
+    assert world.scheduler.state.records["a"].spec.needs == Needs(memory_mb=2000)
+    dies_for_memory(world, hub, "a")
+    assert at(world, hub)[2] == ["a"]  # there is no larger worker: the same again
+
+
+def test_the_largest_worker_bounds_what_it_needs(world: World) -> None:
+    hub = world.hub("lab", SIZES)
+    submit(world, "anna", "a", memory_retry=50.0)
+    dies_for_memory(world, hub, "a")
+    assert world.scheduler.state.records["a"].spec.needs == Needs(memory_mb=3000)
+
+
+@pytest.mark.parametrize("factor", [0.0, 2.0])
+def test_another_death_or_no_factor_changes_nothing(world: World, factor: float) -> None:
+    hub = world.hub("lab", SIZES)
+    submit(world, "anna", "a", memory_retry=factor)
+    if factor:
+        world.fact(hub, hub.start(next(iter(hub.hands))))
+        for message in hub.die(next(iter(hub.on.values())), "killed by signal 11"):
+            world.fact(hub, message)
+    else:
+        dies_for_memory(world, hub, "a")
+    assert world.scheduler.state.records["a"].spec.needs is None
+
+
+def test_the_waiting_calls_of_a_map_need_as_much_and_a_restart_keeps_that(world: World) -> None:
+    hub = world.hub("lab", SIZES[:1])
+    payload = Payload((b"xxx",), [1] * 3)
+    submit(world, "anna", "m", items=3, split=True, payload=payload, memory_retry=2.0)
+    big = world.hub("big", SIZES[2:])
+    for message in [m for f in list(big.hands) for m in [big.finish(f, duration_s=1.0)]]:
+        world.fact(big, message)
+    world.tick()
+    dies_for_memory(world, hub, "m")
+    assert at(world, hub)[0] == []
+    assert len(at(world, big)[0]) == 1
+    world.crash()
+    world.restart(grouped=True)
+    for each in (hub, big):
+        world.connect(each)
+    world.tick()
+    world.check(ticked=True)
+    assert world.scheduler.state.records["m"].spec.needs == Needs(memory_mb=2000)
+    assert at(world, hub)[0] == []
+
+
+def test_a_wrong_factor_is_refused(world: World) -> None:
+    spec = SubmitTask(task="a", name="work", function="f", payload=Payload((b"x",)), memory_retry=float("nan"))
+    commands = world.scheduler.handle("client:anna", spec, world.now)
+    (rejected,) = [c.message for c in commands if isinstance(getattr(c, "message", None), TaskRejected)]
+    assert "memory_retry" in rejected.reason

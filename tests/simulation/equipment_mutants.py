@@ -6,9 +6,11 @@ from typing import Any
 from unittest.mock import patch
 
 from nblb.protocol.equipment import Equipment
+from nblb.scheduling import attempt_reports
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
-from nblb.scheduling.hubs import GroupOfWorkers
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers
+from nblb.scheduling.state import State
 from tests.simulation.planting import Patches, swap
 
 
@@ -61,9 +63,21 @@ def turns_of_other_classes_stay() -> Patches:
     return [swap(UserQueue, "_class", make)]
 
 
+def needed_memory_is_not_kept() -> Patches:
+    """After a restart a task needs no more memory than before the death of its worker."""
+    original = attempt_reports.need_more_memory
+
+    def forgets(state: State, held: Assignment) -> int:
+        original(state, held)
+        return 0
+
+    return [patch.object(attempt_reports, "need_more_memory", forgets)]
+
+
 EQUIPMENT_MUTANTS = (
     needs_are_ignored,
     reserved_workers_run_everything,
     one_class_of_workers,
     turns_of_other_classes_stay,
+    needed_memory_is_not_kept,
 )

@@ -29,6 +29,7 @@ from nblb.user_text import clean_name
 if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
+MOST_FACTOR = 100
 PYTHON = (sys.version_info[0], sys.version_info[1])
 
 
@@ -48,6 +49,7 @@ class Options:
     gpus: float = 0
     memory_mb: int = 0
     needs: tuple[str, ...] = ()  # features that the worker must have
+    memory_retry: float = 0  # factor for the memory of the attempt after a death for memory; 0: the same again
 
     def __post_init__(self) -> None:
         _number(self.priority, "priority", "a finite number")
@@ -65,6 +67,9 @@ class Options:
             object.__setattr__(self, name, clean_name(getattr(self, name)))
         object.__setattr__(self, "needs", checked_features(self.needs))
         checked_needs(self.gpus, self.memory_mb, self.needs)
+        _number(self.memory_retry, "memory_retry", "a factor such as 2")
+        if self.memory_retry and not 1 < self.memory_retry <= MOST_FACTOR:
+            raise ValueError(f"memory_retry is {self.memory_retry!r}; it must be above 1, or 0 for the same again")
         if self.engine not in ("", "processes"):
             raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
         if self.at_most_once and self.retries:
@@ -171,6 +176,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
         numpy=max(numpy, payload.numpy_needed(blob.payload.buffers[1:])),  # behind the list of modules
         origin=where,
         needs=checked_needs(options.gpus, options.memory_mb, options.needs),
+        memory_retry=float(options.memory_retry),
         parent=place[0],
         parent_item=place[1],
         parent_attempt=place[2],

@@ -84,6 +84,12 @@ def sentence(
     return f"{words}; its last output: {said}" if said else words
 
 
+def is_for_memory(reason: str) -> bool:
+    """Return whether a sentence about a death names memory as the cause, or as the likely one."""
+    beginning = reason.removeprefix("it could not start: ")[:200].partition("; its last output")[0]
+    return any(words in beginning for words in ("killed for memory", "by the kernel for memory", "perhaps for memory"))
+
+
 def has_whole_stack(output: str) -> bool:
     """Return whether the output ends with a stack in which the frames of the task are complete."""
     at = max(output.rfind(word) for word in STACKS)

@@ -495,6 +495,7 @@ class ProcessPool:
             first=key[1],
             attempt=key[2],
             shared=shared,
+            memory=cause_of_death.is_for_memory(reason),
         )
         self._events.append((handle.worker, died))
         self._forget(handle)

@@ -65,6 +65,7 @@ class SubmitTask(Message):
     parent_attempt: int = 0  # … and the attempt; its user is the parent's, whatever `user` is
     arguments: tuple[str, ...] = ()  # those of each call in short, for people; of a notebook's single tasks
     needs: Needs | None = None  # what a worker must have
+    memory_retry: float = 0.0  # after a death for memory it needs so many times what that worker had; 0: as before
 
 
 class CancelTask(Message):

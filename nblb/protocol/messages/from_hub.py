@@ -120,6 +120,7 @@ class WorkerDied(Message):
     attempt: int = 0
     first: int = 0
     shared: bool = False  # other workers of its hub ended at the same moment, and any of their tasks may be the cause
+    memory: bool = False  # it was killed for its memory, for certain or most likely
 
 
 class TaskStarted(Message):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from nblb.hub.pool import cause_of_death
-from nblb.hub.pool.cause_of_death import OutOfMemoryWatch, has_whole_stack, output_tail, sentence
+from nblb.hub.pool.cause_of_death import OutOfMemoryWatch, has_whole_stack, is_for_memory, output_tail, sentence
 from nblb.hub.pool.memory_watch import Trail
 
 GIB = 2**20  # in KiB
@@ -83,3 +83,17 @@ def test_a_stack_is_whole_when_the_workers_frames_follow_those_of_the_task() -> 
 def test_the_kernels_counts_can_be_read() -> None:
     watch = OutOfMemoryWatch()
     assert watch.has_struck() is False
+
+
+@pytest.mark.parametrize(
+    ("reason", "memory"),
+    [
+        ("killed for memory: 900 MB of 512 MB; its last output: x", True),
+        ("killed by the kernel for memory: 3.9 GB of 4.0 GB", True),
+        ("it could not start: killed by signal 9 (SIGKILL), perhaps for memory: 3 GB of 4 GB", True),
+        ("killed by signal 11 (SIGSEGV); its last output: killed for memory", False),
+        ("exit code 3 (os._exit?)", False),
+    ],
+)
+def test_which_deaths_were_for_memory(reason: str, memory: bool) -> None:
+    assert is_for_memory(reason) is memory
