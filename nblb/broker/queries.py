@@ -531,6 +531,7 @@ def stats(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, 
             "minwaittimes": s.wait_min if s.ran else 0.0,
             "meanwaittimes": s.wait_sum / ran,
             "maxwaittimes": s.wait_max,
+            "peak_mb": round(s.peak_bytes / 2**20, 1),  # 0: unknown
             "failed": s.failed,
         }
     return rows

@@ -23,7 +23,7 @@ PRIORITIES = ("Priority", "Queued", "Free", "Note")
 TURNS = ("Place", "User", "Next task", "Priority", "Workers", "Waiting", "Why")
 STATISTICS = (
     "Task", "Tasks", "Failed", "Share %", "Time in all", "Shortest", "Median", "Mean", "95 %", "Longest",
-    "Shortest wait", "Mean wait", "95 % wait", "Longest wait",
+    "Shortest wait", "Mean wait", "95 % wait", "Longest wait", "Peak memory",
 )  # fmt: skip
 JOBS = (
     "Job",
@@ -174,6 +174,7 @@ def statistics(
                 duration_cell(s.get("meanwaittimes")),
                 about(shares.get("p95waittimes")),
                 duration_cell(s.get("maxwaittimes")),
+                size(float(s["peak_mb"]) * 2**20) if s.get("peak_mb") else "",
             )
         )
     return rows

@@ -19,8 +19,8 @@ BARS = {"Progress %": ("#9bd0f0", "#0b5c8c"), "Share %": ("#9bd0f0", "#0b5c8c"),
 NUMBERS = frozenset(
     {
         "Attempt", "Calls", "Done", "Failed", "For", "Lasted", "Lately", "Longest", "Longest wait", "Mean", "Mean wait",
-        "Median", "Memory", "Other", "Priority", "Queued", "Running", "Shortest", "Shortest wait", "Tasks",
-        "Time in all", "Time left", "Waited", "Waiting", "Worker time", "Workers", "95 %", "95 % wait",
+        "Median", "Memory", "Other", "Peak memory", "Priority", "Queued", "Running", "Shortest", "Shortest wait",
+        "Tasks", "Time in all", "Time left", "Waited", "Waiting", "Worker time", "Workers", "95 %", "95 % wait",
     }
 )  # fmt: skip
 SETTLES_S = 3.0  # changes of single cells may be lost for this long after a table is drawn

@@ -135,6 +135,7 @@ class StatisticsKept(Entry):
     wait_sum: float = 0.0
     wait_min: float = float("inf")
     wait_max: float = 0.0
+    peak_bytes: int = 0  # most memory of a worker that ran its calls
 
 
 class UserKept(Entry):

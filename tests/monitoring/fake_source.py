@@ -133,6 +133,7 @@ class FakeSource:
                 "meanwaittimes": 31.0,
                 "maxwaittimes": 512.5,
                 "failed": 12,
+                "peak_mb": 512.0 if mean < 2 else 0.0,
             }
 
         return {"simulate": stat(6000, 1.2), NASTY: stat(190, 11.0)}

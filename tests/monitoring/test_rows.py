@@ -49,6 +49,7 @@ def test_statistics_share_of_time_and_percentiles() -> None:
     assert [row[3] for row in made] == [78, 22]
     assert (first["Median"], first["95 %"], first["95 % wait"]) == ("≈ 1.1 s", "≈ 3 s", "≈ 1 min")
     assert first["Task"] == ("simulate", "?page=tasks&name=simulate")
+    assert sorted(named(rows.STATISTICS, row)["Peak memory"] for row in made) == ["", "512 MB"]
 
 
 def test_statistics_of_tasks_that_took_no_time() -> None:

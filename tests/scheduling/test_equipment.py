@@ -9,7 +9,16 @@ from nblb.access.limits import Limits
 from nblb.broker import queries
 from nblb.protocol.equipment import Equipment, Needs
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import CardUse, Group, Heartbeat, SubmitTask, TaskRejected, WorkerDied
+from nblb.protocol.messages import (
+    CardUse,
+    CollectTask,
+    Group,
+    Heartbeat,
+    SubmitTask,
+    TaskFinished,
+    TaskRejected,
+    WorkerDied,
+)
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ModelHub, World
 
@@ -288,3 +297,21 @@ def test_a_wrong_factor_is_refused(world: World) -> None:
     commands = world.scheduler.handle("client:anna", spec, world.now)
     (rejected,) = [c.message for c in commands if isinstance(getattr(c, "message", None), TaskRejected)]
     assert "memory_retry" in rejected.reason
+
+
+def test_the_statistics_of_a_name_have_the_peak_of_its_memory_also_after_its_tasks_were_dropped(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    submit(world, "anna", "a", "b")
+    for fence, peak in zip(list(hub.hands), (300 << 20, 200 << 20), strict=True):
+        end = hub.finish(fence, duration_s=1.0)
+        assert isinstance(end, TaskFinished)
+        world.fact(hub, msgspec.structs.replace(end, peak_bytes=peak))
+    world.tick()
+    assert queries.answer(world.scheduler, "stats", {}, world.now)["work"]["peak_mb"] == 300.0
+    world.say("client:anna", CollectTask(tasks=("a", "b")))
+    world.now += 1e6
+    world.tick()
+    assert not world.scheduler.state.records
+    world.crash()
+    world.restart(grouped=True)
+    assert queries.answer(world.scheduler, "stats", {}, world.now)["work"]["peak_mb"] == 300.0

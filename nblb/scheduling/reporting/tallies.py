@@ -29,7 +29,9 @@ MOST_NAMES = 10_000  # names whose past is kept; statistics of generated names h
 class Statistics:
     """Statistics of one task name, in the seed's terms."""
 
-    __slots__ = ("calc_max", "calc_min", "calc_sum", "failed", "ran", "total", "wait_max", "wait_min", "wait_sum")
+    __slots__ = (
+        "calc_max", "calc_min", "calc_sum", "failed", "peak_bytes", "ran", "total", "wait_max", "wait_min", "wait_sum",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.total = self.failed = 0
@@ -37,6 +39,7 @@ class Statistics:
         self.calc_sum = self.wait_sum = 0.0
         self.calc_min = self.wait_min = float("inf")
         self.calc_max = self.wait_max = 0.0
+        self.peak_bytes = 0  # most memory of a worker while it ran calls of the name; 0: unknown
 
     def add(self, items: int, failed: int, ran_s: float, waited_s: float) -> None:
         """Add calls that ran for `ran_s` in total and waited for `waited_s` each."""
@@ -74,11 +77,12 @@ class Statistics:
         self.wait_sum += other.wait_sum
         self.calc_min, self.calc_max = min(self.calc_min, other.calc_min), max(self.calc_max, other.calc_max)
         self.wait_min, self.wait_max = min(self.wait_min, other.wait_min), max(self.wait_max, other.wait_max)
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
 
     def kept(self, name: str) -> StatisticsKept:
         return StatisticsKept(
             name, self.total, self.failed, self.ran, self.calc_sum, self.calc_min, self.calc_max,
-            self.wait_sum, self.wait_min, self.wait_max,
+            self.wait_sum, self.wait_min, self.wait_max, self.peak_bytes,
         )  # fmt: skip
 
     @classmethod
@@ -142,6 +146,8 @@ class Tallies:
             statistics = self.by_name[name] = Statistics()
         ran = ended.duration_s if ended.items == items else ran_s(task)
         statistics.add(items, failed, ran, _waited_s(task, wall_offset))
+        if ended.peak_bytes > statistics.peak_bytes:
+            statistics.peak_bytes = ended.peak_bytes
 
     def uncount(self, task: Slice, wall_offset: float, keep_use: bool = True) -> None:
         """Subtract an ended slice that runs again; the use of its worker stays counted."""
@@ -186,7 +192,9 @@ class Tallies:
         past.done += items - failed
         past.failed += failed
         past.spend(ran, ended.ended_at, self._share.halflife_s)
-        self._retired_name(record.spec.name).add(items, failed, ran, _waited_s(task, wall_offset))
+        statistics = self._retired_name(record.spec.name)
+        statistics.add(items, failed, ran, _waited_s(task, wall_offset))
+        statistics.peak_bytes = max(statistics.peak_bytes, ended.peak_bytes)
 
     def _retired_of(self, user: str) -> UserTotals:
         self._changed_users[user], self.is_changed = None, True
