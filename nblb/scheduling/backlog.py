@@ -333,7 +333,9 @@ class UserQueue:
             for kind, line in level.items():
                 task = line.head()
                 if task is not None:
-                    return task if has is None or has.takes(needs_of(kind)) else None
+                    if has is None or (not has.reserved if len(kind) < 4 else has.takes(needs_of(kind))):
+                        return task
+                    return None
         return min(self._heads_for(priority, has), default=None)
 
     def _heads_for(self, priority: float, has: Equipment | None) -> list[Slice]:

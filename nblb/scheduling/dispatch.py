@@ -149,7 +149,7 @@ class Dispatch:
                 entry = band.first()
                 continue
             task, items, group = self._next_ahead(best, user, band, closed)
-            own = user.of_class(band.worker_class).level
+            own = user.level if not band.worker_class else user.of_class(band.worker_class).level
             key = group and (level, own, user.group, group.alive, group.way_s)  # equal: the same are too long
             if group is not None and compared != key:
                 compared = key

@@ -100,7 +100,7 @@ class Band:
 
     def fits(self, kind: Kind) -> bool:
         """Return whether these workers have what slices of this kind need."""
-        return self.has.takes(needs_of(kind))
+        return not self.has.reserved if len(kind) < 4 else self.has.takes(needs_of(kind))
 
     def use(self, sharer: Sharer) -> Sharer | ClassUse:
         """Return what decides the turn of a user or group here: its level and recent use in the class of workers."""
@@ -473,7 +473,8 @@ class FairShare:
         if now - self._origin > MOST_HALFLIVES * self.halflife_s:
             self._rescale(now)
         counts = seconds * 2.0 ** max(-1000.0, (now - self._origin) / self.halflife_s)
-        user.of_class(worker_class).usage += counts / user.share
+        use = user.of_class(worker_class) if worker_class else user
+        use.usage += counts / user.share
         user.used_s += seconds
         if user.group is not None:
             user.group.of_class(worker_class).usage += counts / user.group.share

@@ -82,7 +82,8 @@ class GroupOfWorkers:
     """Identical workers of one hub; they share a queue of slices, owned by the hub."""
 
     __slots__ = (
-        "alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec", "way_s",
+        "alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec",
+        "takes_all", "way_s",
     )  # fmt: skip
 
     room: FreeCapacity  # set when placement adds the group
@@ -92,6 +93,7 @@ class GroupOfWorkers:
         self.number = number
         self.spec = spec
         self.band = band
+        self.takes_all = not spec.has.reserved  # also what needs nothing of its workers
         self.alive = 0
         self.given = 0  # slices assigned
         self.pending_s = 0.0  # their estimated run time
@@ -117,6 +119,8 @@ class GroupOfWorkers:
 
     def runs(self, kind: Kind) -> bool:
         """Return whether its workers have what this kind needs, and its hub runs it."""
+        if len(kind) < 4:  # nearly always: it needs nothing of its worker
+            return self.takes_all and self.hub.runs(kind)
         return self.has_needs(kind) and self.hub.runs(kind)
 
     def has_needs(self, kind: Kind) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from nblb.protocol.equipment import Equipment
+import msgspec
+
+from nblb.protocol.equipment import PLAIN, Equipment
 from nblb.scheduling import attempt_reports
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
@@ -26,13 +28,20 @@ def needs_are_ignored() -> Patches:
 def reserved_workers_run_everything() -> Patches:
     """Workers that are kept for tasks that need them run others, too."""
 
-    def make(original: Any) -> Any:
-        def takes(self: Equipment, needs: object) -> bool:
-            return needs is None or bool(original(self, needs))
+    def band(original: Any) -> Any:
+        def init(self: Band, *args: Any, has: Equipment = PLAIN, **kwargs: Any) -> None:
+            original(self, *args, has=msgspec.structs.replace(has, reserved=False), **kwargs)
 
-        return takes
+        return init
 
-    return [swap(Equipment, "takes", make)]
+    def group(original: Any) -> Any:
+        def init(self: GroupOfWorkers, *args: Any) -> None:
+            original(self, *args)
+            self.takes_all = True
+
+        return init
+
+    return [swap(Band, "__init__", band), swap(GroupOfWorkers, "__init__", group)]
 
 
 def one_class_of_workers() -> Patches:
