@@ -33,6 +33,18 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes and hours < 24 else f"{hours} h"
 
 
+def ordinal(number: int) -> str:
+    """Return a number that counts places or times.
+
+    Examples
+    --------
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 22, 113)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd', '113th']
+    """
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
 def size(nbytes: float) -> str:
     """Return a number of bytes with two or three digits; as in `memory_mb`, 1 MB is 1024 kB.
 

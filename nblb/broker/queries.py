@@ -418,6 +418,8 @@ def _details(task: Slice, item: int) -> dict[str, Any]:
         "arguments": arguments,
         "bytes": spec.payload.nbytes,
         "retries": spec.retries,
+        "retry_wait_s": spec.retry_wait_s,
+        "retry_on": list(spec.retry_on),
         "timeout_s": spec.timeout_s,
         "at_most_once": spec.at_most_once,
         "depends": list(spec.depends[:20]),

@@ -6,7 +6,7 @@ import functools
 import inspect
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from nblb import payload
@@ -360,6 +360,8 @@ def task(
     name: str = "",
     priority: float = 0.0,
     retries: int = 0,
+    retry_wait: float = 0.0,
+    retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
     cache: bool = False,
     job: str = "",
@@ -379,6 +381,8 @@ def task(
     name: str = "",
     priority: float = 0.0,
     retries: int = 0,
+    retry_wait: float = 0.0,
+    retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
     cache: bool = False,
     job: str = "",
@@ -408,6 +412,12 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         Tasks of higher priority run first among your own; the priority also selects the workers by their band.
     retries
         The number of times it may run again after it raised an exception.
+    retry_wait
+        The wait before the first retry in seconds; each later one is twice as long, up to 10 minutes (or as long as
+        the first), and up to a tenth is added. A call that waits uses no worker.
+    retry_on
+        The exception class, or classes, after which it runs again; by default all. Subclasses count, and a timeout
+        counts as TimeoutError. A class that this process cannot import may be given by its full name as a text.
     timeout
         The time limit for one call in seconds, after which it ends with TaskTimeout.
     cache

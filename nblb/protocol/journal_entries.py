@@ -113,6 +113,7 @@ class AttemptFailed(Entry):
     at: float = 0.0  # wall clock; 0: unknown
     cause: str = ""  # as in the task's history
     memory_mb: int = 0  # what the calls of the submission need from now on; 0: what they needed
+    wait_s: float = 0.0  # after `at`, before its next attempt
 
 
 class PriorityKept(Entry):

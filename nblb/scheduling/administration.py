@@ -170,7 +170,7 @@ def taken_out(state: State, record: Submission) -> list[Slice]:
     return [
         _replaced(state, record, task)
         for task in list(record.slices)
-        if task.state is TaskState.QUEUED and task not in state.withheld
+        if state.is_in_line(task)
     ]
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nblb.errors import TaskTimeout
 from nblb.protocol.commands import Record
+from nblb.protocol.exception_names import is_among
 from nblb.protocol.journal_entries import AttemptFailed
 from nblb.protocol.messages import (
     ENDED,
@@ -16,6 +18,7 @@ from nblb.protocol.messages import (
     Failure,
     ItemsFinished,
     Running,
+    SubmitTask,
     TaskEnded,
     TaskFinished,
     TaskProgressed,
@@ -29,6 +32,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.administration import need_more_memory
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
+from nblb.scheduling.long_tasks.back_off import wait_s
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.reporting.tallies import ran_s
 from nblb.scheduling.slice import Slice
@@ -329,7 +333,7 @@ class AttemptReports:
             single = record.carve(task, held.first + offset, 1)
             if single.state is TaskState.CANCELLING:
                 self.state.fail(single, "TaskFailed", None, now)
-            elif single.tries < spec.retries and not spec.at_most_once and not _is_final(failure):
+            elif single.tries < spec.retries and not spec.at_most_once and not _is_final(failure, spec):
                 self._requeue(single, "RetryTask", f"{failure.kind}: {failure.message}", now, raised=True)
             else:
                 self.state.fail(single, "TaskFailed", failure, now, one_s, peak_bytes)
@@ -372,7 +376,8 @@ class AttemptReports:
 
     def _timed_out(self, task: Slice, now: float) -> None:
         spec = task.record.spec
-        if task.tries < spec.retries and not spec.at_most_once:
+        named = not spec.retry_on or is_among(TaskTimeout, spec.retry_on)
+        if task.tries < spec.retries and not spec.at_most_once and named:
             self._requeue(task, "RetryTask", "timeout", now, raised=True)
             return
         each = f" ({spec.timeout_s:g} s for each of {task.items} items)" if task.items > 1 else ""
@@ -474,6 +479,8 @@ class AttemptReports:
         task.tries += raised
         task.progress = 0.0
         task.note = reason = reason[:LONGEST_NOTE]
+        first_s = task.record.spec.retry_wait_s if raised else 0.0
+        waits_s = wait_s(first_s, task.tries, task.record.id, task.first) if first_s else 0.0
         self.state.out.append(
             Record(
                 AttemptFailed(
@@ -487,10 +494,14 @@ class AttemptReports:
                     at=self.state.wall(now),
                     cause=cause,
                     memory_mb=self._memory_mb,
+                    wait_s=waits_s,
                 )
             )
         )
-        self.state.enqueue(task)
+        if waits_s:
+            self.state.delay(task, now + waits_s)
+        else:
+            self.state.enqueue(task)
         self.state.notice(task, now)
 
     # ── helpers ──
@@ -547,8 +558,13 @@ def _is_to_split(task: Slice) -> bool:
     return task.items > 1 and task.record.spec.split
 
 
-def _is_final(failure: Failure) -> bool:
-    """Return whether the call was stopped early on request without an emitted result (it has no traceback)."""
+def _is_final(failure: Failure, spec: SubmitTask) -> bool:
+    """Return whether a failure is not retried: of another class than `retry_on` names, or no error at all.
+
+    The latter is that the call was stopped early on request without an emitted result (it has no traceback).
+    """
+    if spec.retry_on and not failure.retriable:
+        return True
     return failure.kind == "NothingEmitted" and not failure.traceback
 
 

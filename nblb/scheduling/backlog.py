@@ -276,6 +276,10 @@ class UserQueue:
         self.drop(task, band)
         self._looks.clear()
 
+    def look_again(self) -> None:
+        """Drop the cached pairs, which may name a slice that is QUEUED again but waits outside the line."""
+        self._looks.clear()
+
     def taken(self, task: Slice, items: int) -> None:
         """Subtract `items` that were cut off the front of `task`, which stays QUEUED."""
         self._count(self._line(task.record), task.record, -items)

@@ -136,7 +136,10 @@ class Cancelling:
         before = task.items
         start = task.first
         piece = task.record.carve(task, first, items)
-        if task.state is TaskState.QUEUED:
+        if task in self.state.delayed:
+            for other in task.record.covering(start, before):
+                self.state.delay(other, task.not_before)
+        elif task.state is TaskState.QUEUED:
             user = self.state.share.user(task.record.user)
             for other in task.record.covering(start, before):
                 if other is not task:

@@ -242,6 +242,8 @@ class Dispatch:
             return f"waits for the results of {len(names)} other task{'s' * (len(names) != 1)}"
         if task.state is not TaskState.QUEUED:
             return at_hub.describe(state, task, item, now)
+        if task in state.delayed:
+            return state.delayed.why(task, now)
         if task in state.withheld:
             return (
                 f"waiting: it ran {task.crashes} times when its worker or hub ended; it runs again when no other such "

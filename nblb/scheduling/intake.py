@@ -43,6 +43,7 @@ MAX_PARKED = 100_000
 EPOCH = 2**32  # more than one core reopens
 MAX_ITEMS = 2**31 - 1
 MOST_FACTOR = 100.0  # of memory_retry
+LONGEST_WAIT_S = 1e9  # before a retry
 
 
 class Intake:
@@ -210,6 +211,8 @@ class Intake:
             return "TaskRejected", f"the needs of task {spec.name} are wrong: {wrong}"
         if not (isfinite(spec.memory_retry) and 0 <= spec.memory_retry <= MOST_FACTOR):
             return "TaskRejected", f"memory_retry of task {spec.name} must be a factor, not {spec.memory_retry}"
+        if not 0.0 <= spec.retry_wait_s <= LONGEST_WAIT_S:
+            return "TaskRejected", f"retry_wait of task {spec.name} must be 0 to {LONGEST_WAIT_S:g} seconds"
         if not 1 <= spec.items <= MAX_ITEMS or (
             spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
         ):
@@ -422,7 +425,7 @@ class Intake:
             )
             state.out.append(Record(entry))
             task.attempt += 1  # distinguishes the next end from the void one
-            task.tries = task.crashes = 0
+            task.tries, task.crashes, task.not_before = 0, 0, 0.0
             task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
             task.move("RetryFailed" if because is None else "RetryBlocked", now)
             if because is None:
@@ -481,7 +484,7 @@ def _failed_slices(record: Submission, items: Sequence[int]) -> list[Slice]:
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:
     """Return the order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
-    if record.items == 1 and record.alone and spec.call == "python" and not spec.timeout_s:
+    if record.items == 1 and record.alone and spec.call == "python" and not (spec.timeout_s or spec.retry_on):
         return RunTask(  # nearly always; positional, since keyword arguments and defaults cost time
             record.id,
             task.attempt,
@@ -507,4 +510,5 @@ def run_task(task: Slice, record: Submission, group: int) -> RunTask:
         depends=spec.depends,
         constants=spec.constants,
         user=spec.user,
+        retry_on=spec.retry_on,
     )

@@ -110,6 +110,8 @@ def _slice(state: State, task: Slice) -> None:
         assert held.attempt == task.attempt, f"{story(task)} is assigned as attempt {held.attempt}"
         assert held.group.hub.in_flight.get(held.fence) is held, f"{story(task)} is not among the attempts of its hub"
         assert state.hubs.get(held.group.hub.address) is held.group.hub, f"{story(task)} is with a hub that is gone"
+    if task in state.delayed:
+        assert task.state is TaskState.QUEUED, f"{story(task)} is delayed"
     if task.state is TaskState.BLOCKED:
         follows = task.follows and task in state.followers.get(task.follows, ())
         assert follows or _has_cause_to_wait(state, task.record), f"{story(task)} waits for nothing"
@@ -197,9 +199,7 @@ def _users(state: State) -> None:
         assert held in in_flight, f"{held.fence} asks for a slot, and no hub has it"
     queued: defaultdict[str, list[Slice]] = defaultdict(list)
     for record in state.records.values():
-        queued[record.user] += [
-            task for task in record.slices if task.state is TaskState.QUEUED and task not in state.withheld
-        ]
+        queued[record.user] += [task for task in record.slices if state.is_in_line(task)]
     for name, tasks in queued.items():  # a user whose first submission is BLOCKED has no line yet
         assert name in state.share.users or not tasks, f"{name} has no line, and {tasks} wait"
     for name, user in state.share.users.items():

@@ -167,6 +167,8 @@ class Restore:
         task.tries += entry.raised
         task.note = entry.reason
         cause, at = entry.cause or "TaskReturned", self._time(entry.at)
+        # The wall clock may have been set since: no wait becomes longer by that.
+        task.not_before = min(at, self.now) + entry.wait_s if entry.wait_s else 0.0
         if task.state is TaskState.ASSIGNED:
             task.move(cause, at)
         else:  # the journal's tables do not contain when it was assigned
@@ -183,7 +185,7 @@ class Restore:
         if entry.at:
             task.queued_at = at
         task.attempt = max(task.attempt, entry.attempt + 1)
-        task.tries = task.crashes = 0
+        task.tries, task.crashes, task.not_before = 0, 0, 0.0
         task.ended, task.note = None, ""
         task.code = entry.function
         if entry.function and entry.function not in task.record.codes:
@@ -330,7 +332,9 @@ class Restore:
         if not queued:
             return
         for task in queued:
-            if because is None:
+            if because is None and task.not_before > self.now:
+                state.delay(task, task.not_before)
+            elif because is None:
                 state.enqueue(task)
             else:
                 record.count(TaskState.QUEUED, TaskState.BLOCKED, task.items)

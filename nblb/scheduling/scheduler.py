@@ -232,6 +232,7 @@ class Scheduler:
         self.liveness.tick(now)
         self.cancelling.tick(now)
         self.administration.tick(now)
+        self.state.end_delays(now)
         self.dispatch.run(now)
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
@@ -250,6 +251,7 @@ class Scheduler:
             self.recall.next_deadline(),
             self.stalled.next_deadline(),
             self.state.notice_at,
+            self.state.delayed.next_deadline(),
             self.retention.next_deadline(),
         )
         return min((time for time in times if time is not None), default=None)

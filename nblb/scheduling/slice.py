@@ -119,6 +119,7 @@ class Slice:
         "follows",
         "held",
         "items",
+        "not_before",
         "note",
         "orphan",
         "progress",
@@ -143,6 +144,7 @@ class Slice:
         self.ended: TaskEnded | None = None
         self.progress = 0.0
         self.note = ""
+        self.not_before = 0.0  # while it is QUEUED: the time of its next attempt
         self.story: Story = ()
         self.follows = ""  # the task that its call returned, and as which it will end
         self.orphan: Orphan | None = None  # after a restart: the attempt that a hub may still have
@@ -178,7 +180,7 @@ class Slice:
         twin = Slice(self.record, first, items, self.queued_at, self.state)
         twin.code, twin.attempt, twin.tries, twin.crashes = self.code, self.attempt, self.tries, self.crashes
         twin.held, twin.ended, twin.story = self.held, self.ended, self.story
-        twin.progress, twin.note = self.progress, self.note
+        twin.progress, twin.note, twin.not_before = self.progress, self.note, self.not_before
         twin.orphan = self.orphan
         return twin
 

@@ -20,6 +20,7 @@ from nblb.scheduling.dropped import Dropped
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
+from nblb.scheduling.long_tasks.back_off import DelayedSlices
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
 from nblb.scheduling.reporting.observations import Observations
@@ -120,6 +121,7 @@ class State:
         self.changed: dict[Slice, None] = {}  # slices with changes not yet sent to watchers
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
+        self.delayed = DelayedSlices()
         self.withheld: dict[Slice, None] = {}  # QUEUED, but not in the line while another suspect runs: see dispatch.py
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: attempts that may still run
         self.parked: dict[str, list[tuple[str, SubmitTask]]] = {}  # blob -> submissions that arrived before it
@@ -190,6 +192,23 @@ class State:
 
     # ── queue ──
 
+    def is_in_line(self, task: Slice) -> bool:
+        """Return whether the slice is QUEUED and in its user's line: neither withheld nor delayed."""
+        return task.state is TaskState.QUEUED and task not in self.withheld and task not in self.delayed
+
+    def delay(self, task: Slice, until: float) -> None:
+        """Keep a QUEUED slice out of its user's line until then."""
+        task.not_before = until
+        self.delayed.add(task, until)
+        user = task.record.owner
+        user.look_again()
+        self.share.line_changed(user, task.record.spec.priority)
+
+    def end_delays(self, now: float) -> None:
+        """Add the slices whose wait is over to the lines."""
+        for task in self.delayed.due(now):
+            self.enqueue(task)
+
     def enqueue(self, task: Slice) -> None:
         """Add a QUEUED slice to its user's line."""
         user = task.record.owner
@@ -201,6 +220,8 @@ class State:
         """Remove a slice that was cancelled while it was QUEUED from its line."""
         if task in self.withheld:
             del self.withheld[task]
+            return
+        if self.delayed.discard(task):
             return
         user = task.record.owner
         user.cancelled(task)

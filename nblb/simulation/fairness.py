@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from nblb.protocol.commands import Command, Send
-from nblb.protocol.messages import ResumeTask, RunTask, TaskState
+from nblb.protocol.messages import ResumeTask, RunTask
 from nblb.scheduling.fair_share import lead
 from nblb.scheduling.hubs import Assignment, Fence, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
@@ -53,7 +53,7 @@ def check_turns(scheduler: Scheduler, commands: Sequence[Command], standing: Sta
     waiting: dict[Alike, Slice] = {}  # the oldest of each kind
     for record in state.records.values():
         for task in record.slices:
-            if task.state is TaskState.QUEUED and task not in state.withheld:
+            if state.is_in_line(task):
                 _note(waiting, task)  # the first of its submission; a nested one goes before older ones
                 break
     for run in reversed(runs):

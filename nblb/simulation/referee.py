@@ -110,6 +110,7 @@ class Referee:
     # ── the disk ──
 
     def committed(self, batch: Sequence[AnyEntry]) -> None:
+        self.ledger.is_steady &= self.core is None or not self.core.wall_jump
         self.ledger.committed(batch)
 
     def all_is_void(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from nblb.protocol.commands import Steer
+from nblb.protocol.exception_names import is_among
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Failure,
@@ -183,8 +184,10 @@ class SimulatedWorker:
 
     def raises(self, turn: int, offset: int) -> None:
         """Ends the call with an error."""
-        item = offset + (self.run.first if self.run is not None else 0)
-        self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}"))
+        run = self.run
+        item = offset + (run.first if run is not None else 0)
+        retriable = run is not None and is_among(ValueError, run.retry_on)
+        self._failures.append(Failure(offset=offset, kind="ValueError", message=f"item {item}", retriable=retriable))
         self._item(turn, offset + 1)
 
     def say_items(self) -> None:

@@ -2,7 +2,7 @@
 
 This module knows nothing of the scheduler. Rules (docs/simulation.md): I1 no task is dropped before its results were
 collected; I2 one task per id; I3 an end is accepted once, from the current attempt; I8 a cancelled task is neither done
-nor run afterwards.
+nor run afterwards; `wait`: no retry begins before its time; `retry`: only failures that `retry_on` names are retried.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nblb.protocol.journal_entries import (
 )
 from nblb.protocol.messages import SubmitTask, TaskState
 from nblb.simulation.simulator import Violation
-from nblb.simulation.workload import result_text
+from nblb.simulation.workload import OTHER_ERROR, result_text
 
 DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
 
@@ -29,7 +29,7 @@ DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
 class Kept:
     """A submission as the journal has it, item by item."""
 
-    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "follows", "forgotten", "spec", "states")
+    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "follows", "forgotten", "raised", "spec", "states")
 
     def __init__(self, spec: SubmitTask, batch: int) -> None:
         self.spec = spec
@@ -38,6 +38,7 @@ class Kept:
         self.states: list[TaskState | None] = [None] * spec.items
         self.ends: list[EndKept] = []
         self.failed: set[tuple[int, int]] = set()  # (item, attempt) that failed
+        self.raised: dict[int, tuple[int, float]] = {}  # item -> attempts that raised, and when the last one did
         self.follows: dict[int, str] = {}  # item -> the task that it returned, whose end becomes its own
         self.cancelled: set[int] = set()  # items that a CancelAnswer has confirmed
         self.forgotten = False
@@ -53,6 +54,7 @@ class SubmissionLog:
     def __init__(self) -> None:
         self.orderly = True  # False: the network may repeat a request after its task was forgotten
         self.tasks: dict[str, Kept] = {}
+        self.is_steady = True  # False: a wall clock was set, so that times of entries cannot be compared
         self.batches = 0
         self.jobs: set[str] = set()
         self.fences: set[tuple[str, int, int]] = set()
@@ -105,12 +107,22 @@ class SubmissionLog:
                 raise Violation("I3", f"{entry.task}[{item}] runs again after it was {kept.states[item]}")
             if item in kept.cancelled:
                 raise Violation("I8", f"{entry.task}[{item}] runs again after its cancel was acknowledged")
+            self._waited(kept, item, entry)
             kept.attempts[item] = entry.attempt
             kept.follows.pop(item, None)
         fence = entry.task, entry.first, entry.attempt
         if fence in self.fences:
             raise Violation("I3", f"the fence {fence} is used a second time")
         self.fences.add(fence)
+
+    def _waited(self, kept: Kept, item: int, entry: AttemptKept) -> None:
+        """Checks that a call that raised waits before its next attempt, each time twice as long."""
+        times, at = kept.raised.get(item, (0, 0.0))
+        if not times or not self.is_steady:
+            return
+        least_s = kept.spec.retry_wait_s * 2.0 ** (times - 1)
+        if entry.at < at + least_s - 1e-3:
+            raise Violation("wait", f"{entry.task}[{item}] is retried after {entry.at - at:.3f} s, not {least_s:g} s")
 
     def _failed(self, entry: AttemptFailed) -> None:
         kept = self._kept(entry.task, entry)
@@ -119,9 +131,14 @@ class SubmissionLog:
                 if kept.states[item] not in (TaskState.FAILED, TaskState.LOST):
                     raise Violation("I3", f"{entry.task}[{item}] was {kept.states[item]} and is given a new life")
                 kept.states[item] = None
+                kept.raised.pop(item, None)
                 continue
             if kept.states[item] is not None or kept.attempts[item] != entry.attempt:
                 raise Violation("I3", f"{entry} is not about the current attempt {kept.attempts[item]}")
+            if entry.raised and OTHER_ERROR in kept.spec.retry_on:
+                raise Violation("retry", f"{entry.task}[{item}] is retried, and its retry_on names another class")
+            if entry.raised:
+                kept.raised[item] = kept.raised.get(item, (0, 0.0))[0] + 1, entry.at
             if entry.follows:
                 kept.follows[item] = entry.follows
             else:

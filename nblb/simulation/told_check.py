@@ -11,6 +11,7 @@ from nblb.protocol.messages import TaskState
 from nblb.scheduling.invariants import right_order
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
+from nblb.scheduling.state import State
 
 _place = re.compile(r"([\d,]+)(?:st|nd|rd|th) of .* in line for ([\d,]+) worker")
 
@@ -25,16 +26,16 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
     admitting = [g for hub in there for g in hub.groups if g.alive and g.band.admits(record.user)]
     groups = [g for g in admitting if g.band.takes(record.spec.priority) and g.has_needs(record.kind)]
     found = _place.search(text)
-    if record.owner.is_held and groups and not (task in state.withheld or scheduler.dispatch.held):
+    if record.owner.is_held and groups and not (_is_held_back(state, task) or scheduler.dispatch.held):
         return "" if "max-running" in text else f"why() of {task!r} is {text!r}, and a limit holds it back"
-    if task in state.withheld or scheduler.dispatch.held or not groups:
+    if _is_held_back(state, task) or scheduler.dispatch.held or not groups:
         return f"why() of {task!r} is {text!r}, and no worker takes it now" if found else ""
     if found is None:
         return f"why() of {task!r} is {text!r}, and workers of {groups[0].hub.name} take it"
     front = item - task.first
     own = [other for other in state.records.values() if other.user == record.user]
     queued = [one for other in own for one in other.slices if one.state is TaskState.QUEUED]
-    for one in right_order([one for one in queued if one not in state.withheld], state.share.ages):
+    for one in right_order([one for one in queued if state.is_in_line(one)], state.share.ages):
         if one is task:
             break
         takes = any(g.band.takes(one.record.spec.priority) for g in groups)
@@ -44,3 +45,8 @@ def told_wrong(scheduler: Scheduler, task: Slice, item: int, now: float) -> str:
     if place != front + 1 or workers != sum(group.alive for group in groups):
         return f"why() of {task!r}[{item}] is {text!r}, and it is number {front + 1}"
     return ""
+
+
+def _is_held_back(state: State, task: Slice) -> bool:
+    """True if the QUEUED slice is not in line."""
+    return not state.is_in_line(task)

@@ -26,6 +26,7 @@ from nblb.protocol.messages import (
 
 FUNCTIONS = ("quick", "slow")
 CONSTANT = "c0"
+OTHER_ERROR = "builtins.KeyError"  # a class that no call raises: they raise ValueError
 #: Function -> length of its calls where lengths are mixed: from a millisecond to hours in one history.
 LENGTHS = {"ms": 0.001, "2ms": 0.002, "8ms": 0.008, "fifth": 0.2, "seconds": 2.0, "minute": 60.0, "hour": 3600.0}
 SHORT, LONG = ("ms", "2ms", "8ms"), ("8ms", "fifth", "fifth", "seconds")
@@ -91,6 +92,8 @@ class Draw:
 
     def __init__(self, random: Random, clients: int, users: int, records: int, until: float) -> None:
         self.random = random
+        self.random_waits = Random()  # apart, so that these draws change no others
+        self.random_waits.setstate(random.getstate())
         self.until = until
         self.plan = Plan([f"user{n % users}" for n in range(clients)], [], {})
         self._tasks: list[list[str]] = [[] for _ in range(clients)]  # task ids of each client, oldest first
@@ -151,6 +154,8 @@ class Draw:
             index=index,
             priority=float(random.choice((0, 0, 5, 10, 20))),
             retries=retries,
+            retry_wait_s=self.random_waits.choice((0.0, 0.2, 1.0, 3.0)) if retries else 0.0,
+            retry_on=self.random_waits.choice(((), (), ("builtins.ValueError",), (OTHER_ERROR,))) if retries else (),
             timeout_s=random.choice((0.3, 1.5)) if conduct.endless else 0.0,
             at_most_once=random.random() < 0.15 and retries == 0,
             depends=depends,
@@ -337,6 +342,6 @@ def may_end(spec: SubmitTask, conduct: Conduct, item: int, alone: bool = False) 
         return {TaskState.LOST}
     if conduct.endless or item in conduct.raises:
         return {TaskState.FAILED}
-    if item in conduct.flaky and (not spec.retries or not spec.split):
+    if item in conduct.flaky and (not spec.retries or OTHER_ERROR in spec.retry_on or not spec.split):
         return {TaskState.FAILED, TaskState.DONE}  # DONE also where the first result was lost with its hub
     return {TaskState.DONE}

@@ -13,6 +13,7 @@ import msgspec
 
 from nblb import payload as packing
 from nblb.errors import NotSerializable
+from nblb.protocol.exception_names import is_among
 from nblb.protocol.framing import IN_MEMORY, Find, Payload
 from nblb.protocol.messages import Failure, HoldBlob, RunTask, TaskFinished
 from nblb.user_text import text_of
@@ -233,7 +234,13 @@ def failure_of(error: BaseException, offset: int, run: RunTask, worker: str, cal
     failure = packing.pack_exception(error, offset, call, _wanted)
     if failure.frames is not None:
         _written[0] += failure.frames.nbytes
-    return msgspec.structs.replace(failure, host=socket.gethostname(), worker=worker, attempt=run.attempt)
+    return msgspec.structs.replace(
+        failure,
+        host=socket.gethostname(),
+        worker=worker,
+        attempt=run.attempt,
+        retriable=bool(run.retry_on) and is_among(type(error), run.retry_on),
+    )
 
 
 _alike: dict[tuple[str, str], int] = {}

@@ -60,6 +60,12 @@ def test_bare_and_with_options() -> None:
         ({"memory_retry": 0.5}, "memory_retry is 0.5"),
         ({"name": 3}, "name is 3; it must be a text"),
         ({"retries": 1, "at_most_once": True}, "contradict"),
+        ({"retries": 1, "retry_wait": -1}, "retry_wait is -1; it must be 0 to"),
+        ({"retries": 1, "retry_wait": "1 s"}, "retry_wait is '1 s'"),
+        ({"retry_wait": 5}, "retry_wait=5 has no effect without retries"),
+        ({"retries": 1, "retry_on": 3}, "retry_on is 3; it must be an exception class"),
+        ({"retries": 1, "retry_on": (OSError, int)}, "it must be an exception class"),
+        ({"retry_on": OSError}, "has no effect without retries"),
         ({"prio": 1}, "'prio' is not an option of a task; there are name, priority"),
     ],
 )
@@ -68,6 +74,13 @@ def test_wrong_options(options: dict[str, Any], sentence: str) -> None:
         task_decorator.task(**options)
     with pytest.raises((TypeError, ValueError), match=sentence):
         task_decorator.task(plain).options(**options)
+
+
+def test_exception_classes_travel_as_names() -> None:
+    options = task_decorator.task(plain, retries=1, retry_on=(OSError, "urllib.error.URLError", IOError))._options
+    assert options.retry_on == ("builtins.OSError", "urllib.error.URLError")
+    assert task_decorator.task(plain, retries=1, retry_on=KeyError)._options.retry_on == ("builtins.KeyError",)
+    assert options.changed({"retries": 3}).retry_on == options.retry_on
 
 
 def test_a_task_is_made_of_a_function() -> None:

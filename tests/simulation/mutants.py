@@ -37,6 +37,7 @@ from tests.simulation.histories import (
     Scaled,
     SilentWaits,
 )
+from tests.simulation.long_task_mutants import LONG_TASK_MUTANTS
 from tests.simulation.nested_mutants import NESTED_MUTANTS
 from tests.simulation.party_mutants import PARTY_MUTANTS
 from tests.simulation.people_mutants import PEOPLE_MUTANTS
@@ -83,6 +84,7 @@ MUTANTS: dict[str, Callable[[], Patches]] = {
         *PEOPLE_MUTANTS,
         *EQUIPMENT_MUTANTS,
         *FULL_DISK_MUTANTS,
+        *LONG_TASK_MUTANTS,
     )
 }
 _histories = {name: kind for kind, names in HISTORIES.items() for name in names}

@@ -22,6 +22,7 @@ from nblb.client.submit.origin import origin
 from nblb.client.submit.short_call import short
 from nblb.payload import Call, Packed
 from nblb.protocol.equipment import checked_features, checked_needs
+from nblb.protocol.exception_names import full_name
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
 from nblb.user_text import clean_name
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
 MOST_FACTOR = 100
+LONGEST_RETRY_WAIT_S = 30 * 86_400
 PYTHON = (sys.version_info[0], sys.version_info[1])
 
 
@@ -40,6 +42,8 @@ class Options:
     name: str = ""
     priority: float = 0.0
     retries: int = 0
+    retry_wait: float = 0.0  # seconds before the first retry
+    retry_on: tuple[str, ...] = ()  # full names of exception classes; given as classes, or as texts
     timeout: float | None = None  # seconds for one call
     cache: bool = False
     job: str = ""
@@ -74,6 +78,23 @@ class Options:
             raise ValueError(f"engine is {self.engine!r}; hubs run tasks on 'processes' and nothing else so far")
         if self.at_most_once and self.retries:
             raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other; leave out one")
+        self._check_retries()
+
+    def _check_retries(self) -> None:
+        _number(self.retry_wait, "retry_wait", "a number of seconds, 0 or more")
+        if not 0 <= self.retry_wait <= LONGEST_RETRY_WAIT_S:
+            raise ValueError(f"retry_wait is {self.retry_wait!r}; it must be 0 to {LONGEST_RETRY_WAIT_S:,} seconds")
+        given: Any = self.retry_on
+        classes = given if isinstance(given, (tuple, list)) else [given]
+        names = tuple(dict.fromkeys(full_name(one) for one in classes))
+        if "" in names:
+            raise TypeError(f"retry_on is {given!r}; it must be an exception class such as OSError, or several")
+        object.__setattr__(self, "retry_on", names)
+        for name in ("retry_wait", "retry_on"):
+            if getattr(self, name) and not self.retries:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no effect without retries; add retries=3, or leave it out"
+                )
 
     def beyond(self, *names: str) -> list[str]:
         """The options that differ from their defaults and are not among `names`, as "retries=3"."""
@@ -170,6 +191,8 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
         priority=float(options.priority),
         user=options.user,
         retries=options.retries,
+        retry_wait_s=float(options.retry_wait),
+        retry_on=options.retry_on,
         timeout_s=float(options.timeout or 0.0),
         at_most_once=options.at_most_once,
         python=PYTHON,
@@ -317,7 +340,9 @@ def pack_many(
 def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) -> list[Message]:
     """The submissions of items of a job whose results (item -> value) are known already."""
     blob = shelf.blob(payload.as_it_is)
-    plain = options.changed({"cache": False, "timeout": None, "retries": 0, "at_most_once": False})
+    plain = options.changed(
+        {"cache": False, "timeout": None, "retries": 0, "retry_wait": 0.0, "retry_on": (), "at_most_once": False}
+    )
     form = _form(blob, plain, f"{name} (taken)", job)
     specs = [
         _filled_in(form, record_id(job, at, packed.items), blob, packed, plain, at) for at, packed in runs_of(values)

@@ -13,7 +13,7 @@ from nblb.monitoring.controls import number_in
 from nblb.monitoring.links import link
 from nblb.monitoring.page import Page, column, set_text, text_pane
 from nblb.monitoring.poller import ClusterPicture, Question
-from nblb.quantities import size
+from nblb.quantities import duration, size
 
 OVER = ("DONE", "FAILED", "CANCELLED", "LOST")
 CAUSES = {
@@ -145,7 +145,8 @@ def pickled(nbytes: int | None) -> str:
 
 def attempts(task: Mapping[str, Any]) -> str:
     """The number of the attempt, and how those before it have ended."""
-    parts = [str(task.get("attempt")), f"{task.get('retries') or 0} retries allowed"]
+    waits = f", the first after {duration(task['retry_wait_s'])}" if task.get("retry_wait_s") else ""
+    parts = [str(task.get("attempt")), f"{task.get('retries') or 0} retries allowed{waits}"]
     parts += [
         f"{task[key]} {word}" for key, word in (("tries", "raised"), ("crashes", "lost their worker")) if task[key]
     ]

@@ -50,6 +50,8 @@ class SubmitTask(Message):
     priority: float = 0.0
     user: str = ""  # act for another user; "" is the connection's own
     retries: int = 0
+    retry_wait_s: float = 0.0  # before the first retry of a call that raised; later ones wait longer
+    retry_on: tuple[str, ...] = ()  # retry only failures of these classes: full names; (): of all
     timeout_s: float = 0.0  # 0: none; for one item
     at_most_once: bool = False
     depends: tuple[str, ...] = ()  # submissions, or items as "submission.item", whose results are arguments

@@ -28,6 +28,7 @@ class RunTask(Message):
     depends: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     user: str = ""
+    retry_on: tuple[str, ...] = ()  # classes of exceptions; a Failure of one of them, or of a subclass, is `retriable`
 
 
 class StopTask(Message):

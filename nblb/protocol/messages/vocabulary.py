@@ -60,3 +60,4 @@ class Failure(Message):
     host: str = ""  # the host on which it was raised
     worker: str = ""
     attempt: int = 0
+    retriable: bool = False  # its class is among those of `RunTask.retry_on`, or a subclass

@@ -79,7 +79,7 @@ class StalledGroups:
     def _is_held_back(self, task: Slice) -> bool:
         """Return whether a nested task waits to begin, or to go on after a wait, or for one for which that is true."""
         held = task.held
-        if task.state is TaskState.QUEUED or held in self.state.resumable:
+        if (task.state is TaskState.QUEUED and task not in self.state.delayed) or held in self.state.resumable:
             return True
         return held is not None and held.wait > 0 and any(map(self._is_held_back, self._awaited(held)))
 
@@ -90,7 +90,11 @@ class StalledGroups:
         nested = [list(self._awaited(held)) for held in started]
         if len(started) < group.alive or not all(nested):
             return []
-        return started if any(task.state in IN_LINE for tasks in nested for task in tasks) else []
+        return (
+            started
+            if any(task.state in IN_LINE and task not in self.state.delayed for tasks in nested for task in tasks)
+            else []
+        )
 
     def _awaited(self, held: Assignment) -> Iterator[Slice]:
         """Yield the open slices that this attempt has submitted, or those that these have returned and follow."""

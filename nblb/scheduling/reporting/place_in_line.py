@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from nblb.quantities import duration
+from nblb.quantities import duration, ordinal
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band
 from nblb.scheduling.hubs import GroupOfWorkers
@@ -35,7 +35,7 @@ def describe(state: State, task: Slice, item: int, takers: Collection[GroupOfWor
     workers = sum(group.alive for group in takers)
     line = f"in line for {workers} worker{'s' * (workers != 1)}"
     if ahead.exact:
-        text = f"{_ordinal(ahead.calls + 1)} of {name}'s tasks {line}"
+        text = f"{ordinal(ahead.calls + 1)} of {name}'s tasks {line}"
     else:
         text = f"behind more than {ahead.calls:,} of {name}'s tasks {line}"
     limit, which = quotas.most_queued(state, task.record.owner)
@@ -105,8 +105,3 @@ def _running_s(state: State, takers: Iterable[GroupOfWorkers], now: float) -> fl
                 begun = now - held.started_at if held.started_at else 0.0
                 left += max(0.0, one * sum(task.items for task in held.tasks) - begun)
     return left
-
-
-def _ordinal(n: int) -> str:
-    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n:,}{ending}"

@@ -1,0 +1,1 @@
+"""Rules that let long work survive failures: waits between the attempts of a call."""
