@@ -92,6 +92,7 @@ class JobSnapshot:
     before: int = 0  # items that had ended before this process attached, or whose results were reused
     created_at: float = 0.0  # wall clock; 0: unknown
     ended_at: float = 0.0  # wall clock of the core; 0: not yet, or unknown
+    limit: str = ""  # a sentence, if max_failures has ended some of its items
 
 
 @dataclass(frozen=True)

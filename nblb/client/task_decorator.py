@@ -130,6 +130,7 @@ class Task(TaskDefinition):
         chunksize: int | str = "auto",
         supersede: str = "ask",
         fresh: bool = False,
+        max_failures: int | None = None,
         **kwargs: Any,
     ) -> Job:
         """Run one call for each item as one job; with several iterables, one call for each tuple of items.
@@ -152,6 +153,9 @@ class Task(TaskDefinition):
         fresh
             True computes every call again: no existing job, earlier result or result cached by `cache=True` is used.
             The new results can be reused by later maps and calls.
+        max_failures
+            After so many failed or lost calls the others are cancelled, the running ones, too; None means no limit.
+            `job.retry_failed()` runs all of them again. An existing job that is returned keeps its own limit.
         **kwargs
             Keyword arguments of every call.
 
@@ -172,6 +176,7 @@ class Task(TaskDefinition):
         """
         if not isinstance(fresh, bool):
             raise TypeError(f"fresh is {fresh!r}; it must be True or False")
+        _check_limit(max_failures)
         if supersede not in CHOICES:
             raise ValueError(f"supersede is {supersede!r}; it must be one of {', '.join(map(repr, CHOICES))}")
         cluster = current.get()
@@ -185,7 +190,7 @@ class Task(TaskDefinition):
         many = pack_many(self.function, arguments, kwargs, options, chunksize, bool(named), steady)
         many.fresh, many.arguments = fresh, said
         name = named or f"{self.name}-{next(_unnamed)}"
-        opened = open_or_attach(cluster, many, options, self.name, name, bool(named), supersede)
+        opened = open_or_attach(cluster, many, options, self.name, name, bool(named), supersede, max_failures or 0)
         opened._arguments = kept(self.function, many.records)
         return opened
 
@@ -198,7 +203,7 @@ class Task(TaskDefinition):
         iterable
             Tuples of equal length; each has the positional arguments of one call.
         **options
-            As for `map`: job, chunksize, supersede, fresh, and keyword arguments of every call.
+            As for `map`: job, chunksize, supersede, fresh, max_failures, and keyword arguments of every call.
 
         Returns
         -------
@@ -232,6 +237,7 @@ class Task(TaskDefinition):
         chunksize: int | str = "auto",
         supersede: str = "ask",
         fresh: bool = False,
+        max_failures: int | None = None,
         **named: Iterable[Any],
     ) -> Job:
         """Run the function on the cluster for all combinations of these choices; the last one changes fastest.
@@ -240,7 +246,7 @@ class Task(TaskDefinition):
         ----------
         *choices
             The values of the first, second, … parameter.
-        job, chunksize, supersede, fresh
+        job, chunksize, supersede, fresh, max_failures
             As for `map`.
         **named
             The values of a parameter by its name; parameters between that are left out keep their defaults.
@@ -262,7 +268,14 @@ class Task(TaskDefinition):
         6
         """
         columns = grid(inspect.signature(self.function), choices, named)
-        return self.map(*(columns or [[]]), job=job, chunksize=chunksize, supersede=supersede, fresh=fresh)
+        return self.map(
+            *(columns or [[]]),
+            job=job,
+            chunksize=chunksize,
+            supersede=supersede,
+            fresh=fresh,
+            max_failures=max_failures,
+        )
 
     def _checked(self, arguments: list[Iterator[Any]], kwargs: dict[str, Any]) -> tuple[list[Iterator[Any]], str]:
         """The arguments, and those of the first call in short.
@@ -343,6 +356,15 @@ class Task(TaskDefinition):
 
     def __repr__(self) -> str:
         return f"<Task {self.name}{_signature(self.function)}>"
+
+
+def _check_limit(max_failures: Any) -> None:
+    if max_failures is None:
+        return
+    if isinstance(max_failures, bool) or not isinstance(max_failures, int):
+        raise TypeError(f"max_failures is {max_failures!r}; it must be a whole number, 1 or more, or None for no limit")
+    if max_failures < 1:
+        raise ValueError(f"max_failures is {max_failures}; it must be 1 or more, or None for no limit")
 
 
 def _signature(function: Callable[..., Any]) -> str:

@@ -10,7 +10,16 @@ from collections.abc import Iterable
 
 from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import Collected, JobForgotten
-from nblb.protocol.messages import Answer, CancelAnswer, CancelTask, ForgetJob, TaskEnded, TaskRejected, TaskState
+from nblb.protocol.messages import (
+    Answer,
+    CancelAnswer,
+    CancelTask,
+    Failure,
+    ForgetJob,
+    TaskEnded,
+    TaskRejected,
+    TaskState,
+)
 from nblb.scheduling import dependencies
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.retention import Retention
@@ -73,8 +82,13 @@ class Cancelling:
             for child in parents.left_children(self.state):
                 self.cancel(child, 0, 0, False, now)
 
-    def cancel(self, record: Submission, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
-        """Cancel items of a submission (0 items: all); return how many will not run, and where they were."""
+    def cancel(
+        self, record: Submission, first: int, items: int, kill: bool, now: float, reason: Failure | None = None
+    ) -> tuple[int, str]:
+        """Cancel items of a submission (0 items: all); return how many will not run, and where they were.
+
+        `reason` is in their ends, if a rule and not a user cancels them.
+        """
         if items == 0:
             first, items = 0, record.items
         if not 0 <= first < record.items or items < 0:
@@ -83,12 +97,14 @@ class Cancelling:
         cancelled, source = 0, ""
         for task in list(record.covering(first, last - first)):
             low, high = max(first, task.first), min(last, task.first + task.items)
-            count, where = self._cancel_slice(task, low, high - low, kill, now)
+            count, where = self._cancel_slice(task, low, high - low, kill, now, reason)
             cancelled += count
             source = source or where
         return cancelled, source
 
-    def _cancel_slice(self, task: Slice, first: int, items: int, kill: bool, now: float) -> tuple[int, str]:
+    def _cancel_slice(
+        self, task: Slice, first: int, items: int, kill: bool, now: float, reason: Failure | None
+    ) -> tuple[int, str]:
         """Cancel the items first..first+items of this slice."""
         record, whole = task.record, items == task.items
         if task.state in OVER:
@@ -101,28 +117,29 @@ class Cancelling:
             self._end(task, now)
             return items, "done"
         if task.state in WAITING:
-            self._end(self._cut_waiting(task, first, items), now)
+            self._end(self._cut_waiting(task, first, items), now, reason)
             return items, "queue"
         if task.state is TaskState.CANCELLING:
             if kill and task.held is not None:
                 self.state.stop(task.held, "cancel", kill)
             return 0, "pending"
-        return self._cancel_given(task, first, items, kill, now), "pending"
+        return self._cancel_given(task, first, items, kill, now, reason), "pending"
 
-    def _cancel_given(self, task: Slice, first: int, items: int, kill: bool, now: float) -> int:
+    def _cancel_given(self, task: Slice, first: int, items: int, kill: bool, now: float, reason: Failure | None) -> int:
         """Cancel items that a hub has. The attempt runs on unobserved if other items of it are still wanted."""
         state, held = self.state, task.held
         if held is not None and items == task.items and held.tasks == [task]:
             task.move("StopTask", now)
+            task.reason = reason
             if task.record.children:
                 parents.leave_children(state, task)
-            state.keep_end(self._ended(task, now))
+            state.keep_end(self._ended(task, now, reason))
             state.notice(task, now)
             state.stop(held, "cancel", kill)
             return items
         orphan = task.orphan  # no hub to stop yet: a hub that returns with it receives the order to stop it
         piece = task if items == task.items else task.record.carve(task, first, items)
-        self._end(piece, now)
+        self._end(piece, now, reason)
         if held is not None:
             held.tasks = [task for task in held.record.covering(held.first, held.items) if task.held is held]
         elif orphan is not None and not orphan.tasks():
@@ -146,20 +163,21 @@ class Cancelling:
                     user.stand(other)
         return piece
 
-    def _ended(self, task: Slice, now: float) -> TaskEnded:
+    def _ended(self, task: Slice, now: float, reason: Failure | None) -> TaskEnded:
         return TaskEnded(
             task=task.record.id,
             first=task.first,
             items=task.items,
             state=TaskState.CANCELLED,
+            failure=reason,
             attempt=task.attempt,
             ended_at=self.state.wall(now),
         )
 
-    def _end(self, task: Slice, now: float) -> None:
+    def _end(self, task: Slice, now: float, reason: Failure | None = None) -> None:
         if task.move("CancelTask", now) is TaskState.QUEUED:
             self.state.unqueue(task)
-        self.state.finish([task], self._ended(task, now), now)
+        self.state.finish([task], self._ended(task, now, reason), now)
 
     # ── jobs, and undone acceptances ──
 

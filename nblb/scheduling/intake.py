@@ -32,6 +32,7 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
+from nblb.scheduling.long_tasks.failure_limit import ended_by_limit
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.reporting import compatible, quotas
 from nblb.scheduling.slice import Slice
@@ -278,6 +279,8 @@ class Intake:
         if watcher:
             state.send(watcher, TaskAccepted(task=record.id))
         self.begin(record, now)
+        if job is not None and job.has_too_many_failures:
+            state.over_limit[job] = None
         return record
 
     def begin(self, record: Submission, now: float) -> None:
@@ -354,7 +357,7 @@ class Intake:
     # ── retry ──
 
     def retry_failed(self, client: ConnectedClient, message: RetryFailed, now: float) -> None:
-        """Reopen FAILED and LOST items, in order of acceptance, so that dependents wait for what they need."""
+        """Reopen what may be retried, in order of acceptance, so that dependents wait for what they need."""
         state = self.state
         if message.job:
             job = state.jobs.get(message.job)
@@ -425,7 +428,7 @@ class Intake:
             )
             state.out.append(Record(entry))
             task.attempt += 1  # distinguishes the next end from the void one
-            task.tries, task.crashes, task.not_before = 0, 0, 0.0
+            task.tries, task.crashes, task.not_before, task.reason = 0, 0, 0.0, None
             task.ended, task.progress, task.note, task.queued_at = None, 0.0, "", now
             task.move("RetryFailed" if because is None else "RetryBlocked", now)
             if because is None:
@@ -470,15 +473,19 @@ class Intake:
 
 
 def _failed_slices(record: Submission, items: Sequence[int]) -> list[Slice]:
-    """Return the slices that have failed or were lost; with `items` only these, each as a slice of its own."""
-    bad = (TaskState.FAILED, TaskState.LOST)
+    """Return the slices to retry; with `items` only those of them, each as a slice of its own."""
     if not items:
-        return [task for task in record.slices if task.state in bad]
-    found = [record.carve(record.at(item), item, 1) for item in dict.fromkeys(items) if record.at(item).state in bad]
+        return [task for task in record.slices if _is_to_retry(task)]
+    chosen = [item for item in dict.fromkeys(items) if _is_to_retry(record.at(item))]
+    found = [record.carve(record.at(item), item, 1) for item in chosen]
     shared = {id(task.ended): task.ended for task in found if task.ended is not None and task.ended.items > 1}
     for ended in shared.values():
         record.narrow(ended, set(found))
     return found
+
+
+def _is_to_retry(task: Slice) -> bool:
+    return task.state in (TaskState.FAILED, TaskState.LOST) or ended_by_limit(task)
 
 
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:

@@ -71,6 +71,7 @@ from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.long_tasks.failure_limit import FailureLimits
 from nblb.scheduling.nesting.stalled import StalledGroups
 from nblb.scheduling.recall import Recall
 from nblb.scheduling.reporting import quotas
@@ -109,11 +110,11 @@ class Scheduler:
         self.dispatch = Dispatch(self.state)
         self.notices = Notices(self.state)
         self.retention = Retention(self.state)
-        self.recall = Recall(self.state)
-        self.stalled = StalledGroups(self.state)
-        self.cancelling = Cancelling(self.state, self.retention)
+        self.recall, self.stalled = Recall(self.state), StalledGroups(self.state)
+        self.cancelling = cancelling = Cancelling(self.state, self.retention)
+        self.failure_limits = FailureLimits(self.state, cancelling)
         self.administration = Administration(self.state)
-        intake, outcome, liveness, cancelling = self.intake, self.outcome, self.liveness, self.cancelling
+        intake, outcome, liveness = self.intake, self.outcome, self.liveness
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
             OpenJob: self._open_job,
@@ -230,6 +231,7 @@ class Scheduler:
     def tick(self, now: float) -> list[Command]:
         """Return the commands that follow from the time, and the assignments that the turn's events made possible."""
         self.liveness.tick(now)
+        self.failure_limits.tick(now)
         self.cancelling.tick(now)
         self.administration.tick(now)
         self.state.end_delays(now)

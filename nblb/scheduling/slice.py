@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
 
-from nblb.protocol.messages import ENDED, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import ENDED, Failure, TaskChanged, TaskEnded, TaskState
 
 if TYPE_CHECKING:
     from nblb.scheduling.hubs import Assignment, Orphan
@@ -84,7 +84,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "ResultDamaged": LOST,
     },
     FAILED: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
-    CANCELLED: {},
+    CANCELLED: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},  # if max_failures has cancelled it
     LOST: {"RetryFailed": QUEUED, "RetryBlocked": BLOCKED},
 }
 
@@ -124,6 +124,7 @@ class Slice:
         "orphan",
         "progress",
         "queued_at",
+        "reason",
         "record",
         "state",
         "story",
@@ -144,6 +145,7 @@ class Slice:
         self.ended: TaskEnded | None = None
         self.progress = 0.0
         self.note = ""
+        self.reason: Failure | None = None  # for which it is being cancelled, if a rule and not a user does that
         self.not_before = 0.0  # while it is QUEUED: the time of its next attempt
         self.story: Story = ()
         self.follows = ""  # the task that its call returned, and as which it will end
@@ -181,7 +183,7 @@ class Slice:
         twin.code, twin.attempt, twin.tries, twin.crashes = self.code, self.attempt, self.tries, self.crashes
         twin.held, twin.ended, twin.story = self.held, self.ended, self.story
         twin.progress, twin.note, twin.not_before = self.progress, self.note, self.not_before
-        twin.orphan = self.orphan
+        twin.orphan, twin.reason = self.orphan, self.reason
         return twin
 
     def news(self) -> TaskChanged:

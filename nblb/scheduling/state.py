@@ -121,6 +121,7 @@ class State:
         self.changed: dict[Slice, None] = {}  # slices with changes not yet sent to watchers
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
+        self.over_limit: dict[SubmittedJob, None] = {}  # jobs that may have too many failures: see failure_limit.py
         self.delayed = DelayedSlices()
         self.withheld: dict[Slice, None] = {}  # QUEUED, but not in the line while another suspect runs: see dispatch.py
         self.orphans: dict[Fence, Orphan] = {}  # after a restart: attempts that may still run
@@ -289,6 +290,8 @@ class State:
         self.notify(record.watchers, ended)
         if record.job is not None:
             self.notice_job(record.job, now)
+            if record.job.spec.max_failures and ended.state in (TaskState.FAILED, TaskState.LOST):
+                self.over_limit[record.job] = None
         if record.dependents:
             self._closing += [(record, task) for task in tasks]
         if record.unended == 0 and not record.closed:
@@ -360,6 +363,8 @@ class State:
         """End a slice without a result; `cause` is that of the table of transitions."""
         worker, host = ("", "") if task.held is None else (task.held.worker, task.held.group.hub.hello.host)
         old = task.move(cause, now)
+        if failure is None:
+            failure = task.reason
         ended = TaskEnded(
             task=task.record.id,
             first=task.first,

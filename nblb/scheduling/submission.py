@@ -329,6 +329,17 @@ class SubmittedJob:
         return counts
 
     @property
+    def failed(self) -> int:
+        """Number of its items that are FAILED or LOST."""
+        counts = self.counts
+        return counts.get(TaskState.FAILED, 0) + counts.get(TaskState.LOST, 0)
+
+    @property
+    def has_too_many_failures(self) -> bool:
+        """True if as many items have failed as its `max_failures` allows, so that no other may run."""
+        return 0 < self.spec.max_failures <= self.failed
+
+    @property
     def unended(self) -> int:
         return sum(n for state, n in self.counts.items() if state not in ENDED)
 

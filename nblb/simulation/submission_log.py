@@ -2,7 +2,8 @@
 
 This module knows nothing of the scheduler. Rules (docs/simulation.md): I1 no task is dropped before its results were
 collected; I2 one task per id; I3 an end is accepted once, from the current attempt; I8 a cancelled task is neither done
-nor run afterwards; `wait`: no retry begins before its time; `retry`: only failures that `retry_on` names are retried.
+nor run afterwards; `wait`: no retry begins before its time; `retry`: only failures that `retry_on` names are retried;
+`limit`: no call of a job begins after `max_failures` of them have failed, and none is ended for that before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nblb.protocol.journal_entries import (
     TaskForgotten,
     TaskKept,
 )
-from nblb.protocol.messages import SubmitTask, TaskState
+from nblb.protocol.messages import TOO_MANY_FAILURES, SubmitTask, TaskState
 from nblb.simulation.simulator import Violation
 from nblb.simulation.workload import OTHER_ERROR, result_text
 
@@ -29,7 +30,20 @@ DONE, CANCELLED = TaskState.DONE, TaskState.CANCELLED
 class Kept:
     """A submission as the journal has it, item by item."""
 
-    __slots__ = ("attempts", "batch", "cancelled", "ends", "failed", "follows", "forgotten", "raised", "spec", "states")
+    __slots__ = (
+        "attempts",
+        "batch",
+        "cancelled",
+        "ends",
+        "failed",
+        "follows",
+        "forgotten",
+        "limited",
+        "raised",
+        "reopened",
+        "spec",
+        "states",
+    )
 
     def __init__(self, spec: SubmitTask, batch: int) -> None:
         self.spec = spec
@@ -41,6 +55,8 @@ class Kept:
         self.raised: dict[int, tuple[int, float]] = {}  # item -> attempts that raised, and when the last one did
         self.follows: dict[int, str] = {}  # item -> the task that it returned, whose end becomes its own
         self.cancelled: set[int] = set()  # items that a CancelAnswer has confirmed
+        self.limited: set[int] = set()  # items that max_failures of the job has ended
+        self.reopened: set[int] = set()  # items that were retried since
         self.forgotten = False
 
     @property
@@ -56,7 +72,8 @@ class SubmissionLog:
         self.tasks: dict[str, Kept] = {}
         self.is_steady = True  # False: a wall clock was set, so that times of entries cannot be compared
         self.batches = 0
-        self.jobs: set[str] = set()
+        self.jobs: dict[str, int] = {}  # job -> its max_failures
+        self.limited: set[str] = set()  # jobs that had so many failures
         self.fences: set[tuple[str, int, int]] = set()
         self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) -> reported items
         self.collected: set[str] = set()  # tasks whose results a client has received
@@ -83,9 +100,9 @@ class SubmissionLog:
             elif kind is TaskForgotten:
                 self._forgotten(entry)  # type: ignore[arg-type]
             elif kind is JobKept:
-                self.jobs.add(entry.spec.job)  # type: ignore[union-attr]
+                self.jobs[entry.spec.job] = entry.spec.max_failures  # type: ignore[union-attr]
             elif kind is JobForgotten:
-                self.jobs.discard(entry.job)  # type: ignore[union-attr]
+                self.jobs.pop(entry.job, None)  # type: ignore[union-attr]
 
     def _task(self, entry: TaskKept) -> None:
         task = entry.spec.task
@@ -108,6 +125,8 @@ class SubmissionLog:
             if item in kept.cancelled:
                 raise Violation("I8", f"{entry.task}[{item}] runs again after its cancel was acknowledged")
             self._waited(kept, item, entry)
+            if item not in kept.reopened and self._has_too_many_failures(kept.spec.job):
+                raise Violation("limit", f"{entry.task}[{item}] runs, and its job has too many failures for that")
             kept.attempts[item] = entry.attempt
             kept.follows.pop(item, None)
         fence = entry.task, entry.first, entry.attempt
@@ -128,10 +147,12 @@ class SubmissionLog:
         kept = self._kept(entry.task, entry)
         for item in range(entry.first, entry.first + entry.items):
             if entry.again:
-                if kept.states[item] not in (TaskState.FAILED, TaskState.LOST):
+                if kept.states[item] not in (TaskState.FAILED, TaskState.LOST) and item not in kept.limited:
                     raise Violation("I3", f"{entry.task}[{item}] was {kept.states[item]} and is given a new life")
                 kept.states[item] = None
                 kept.raised.pop(item, None)
+                kept.limited.discard(item)
+                kept.reopened.add(item)
                 continue
             if kept.states[item] is not None or kept.attempts[item] != entry.attempt:
                 raise Violation("I3", f"{entry} is not about the current attempt {kept.attempts[item]}")
@@ -167,6 +188,25 @@ class SubmissionLog:
             if (item, entry.attempt) in kept.failed:
                 raise Violation("I3", f"{name} takes the result of attempt {entry.attempt}, which had failed")
         kept.states[item] = entry.state
+        if entry.state is CANCELLED and entry.failure is not None and entry.failure.kind == TOO_MANY_FAILURES:
+            kept.limited.add(item)
+            if not self._has_too_many_failures(kept.spec.job):
+                raise Violation("limit", f"{name} is cancelled for {entry.failure.message}, and that is not so")
+        elif entry.state in (TaskState.FAILED, TaskState.LOST) and self._has_too_many_failures(kept.spec.job):
+            self.limited.add(kept.spec.job)
+            for other in self._of_job(kept.spec.job):
+                other.reopened.clear()
+
+    def _of_job(self, job: str) -> list[Kept]:
+        return [kept for kept in self.tasks.values() if kept.spec.job == job and not kept.forgotten]
+
+    def _has_too_many_failures(self, job: str) -> bool:
+        """True if as many items of the job have failed as its max_failures allows."""
+        most = self.jobs.get(job, 0) if job else 0
+        if not most:
+            return False
+        bad = (TaskState.FAILED, TaskState.LOST)
+        return sum(state in bad for kept in self._of_job(job) for state in kept.states) >= most
 
     def _genuine(self, entry: EndKept) -> None:
         """Checks that a worker has really produced this result, for these items."""

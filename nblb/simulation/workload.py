@@ -320,7 +320,8 @@ class Draw:
         random = self.random
         records = [random.choice((1, 4, 8)) for _ in range(random.choice((1, 2, 3)))]
         job = f"j{client}"
-        self._act(at, client, OpenJob(job=job, name="sweep", items=sum(records), user=""))
+        most = self.random_waits.choice((0, 1, 2))
+        self._act(at, client, OpenJob(job=job, name="sweep", items=sum(records), user="", max_failures=most))
         index = 0
         for items in records:
             self._record(client, at, job, index, items)

@@ -76,6 +76,15 @@ def test_wrong_options(options: dict[str, Any], sentence: str) -> None:
         task_decorator.task(plain).options(**options)
 
 
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [(0, "max_failures is 0; it must be 1 or more"), (True, "max_failures is True"), (2.0, "max_failures is 2.0")],
+)
+def test_wrong_limits_of_failures(limit: Any, sentence: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        task_decorator.task(plain).map([1], max_failures=limit)
+
+
 def test_exception_classes_travel_as_names() -> None:
     options = task_decorator.task(plain, retries=1, retry_on=(OSError, "urllib.error.URLError", IOError))._options
     assert options.retry_on == ("builtins.OSError", "urllib.error.URLError")

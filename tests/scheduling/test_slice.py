@@ -22,8 +22,8 @@ def test_each_state_has_a_row_and_can_be_reached() -> None:
     assert reached == set(TaskState)
 
 
-def test_what_is_cancelled_stays_so() -> None:
-    assert TRANSITIONS[TaskState.CANCELLED] == {}
+def test_what_is_cancelled_stays_so_unless_it_is_retried() -> None:
+    assert set(TRANSITIONS[TaskState.CANCELLED]) == {"RetryFailed", "RetryBlocked"}
     assert set(TRANSITIONS[TaskState.CANCELLING].values()) == {TaskState.CANCELLING, TaskState.CANCELLED}
 
 

@@ -349,6 +349,7 @@ class World:
             for item in range(entry.first, entry.first + entry.items):
                 del self.kept[entry.task, item]
                 self.ended.pop((entry.task, item), None)
+                self.cancelled.discard((entry.task, item))  # by max_failures
 
     def _hears_end(self, ended: TaskEnded) -> None:
         for item in _items(ended):

@@ -6,9 +6,12 @@ from typing import Any
 from unittest.mock import patch
 
 from nblb.scheduling import attempt_reports
+from nblb.scheduling.intake import Intake
+from nblb.scheduling.long_tasks.failure_limit import FailureLimits
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.state import State
-from tests.simulation.planting import Patches, swap
+from nblb.scheduling.submission import SubmittedJob
+from tests.simulation.planting import Patches, nothing, swap
 
 
 def retries_do_not_wait() -> Patches:
@@ -40,7 +43,36 @@ def all_failures_are_retried() -> Patches:
     return [patch.object(attempt_reports, "_is_final", lambda *_: False)]
 
 
+def max_failures_is_ignored() -> Patches:
+    """The calls of a job run, however many others have failed."""
+    return [patch.object(FailureLimits, "tick", nothing)]
+
+
+def the_first_failure_ends_the_job() -> Patches:
+    """A job is ended before as many of its calls have failed as it allows."""
+    early = property(lambda self: 0 < self.spec.max_failures <= self.failed + 1)
+    return [patch.object(SubmittedJob, "has_too_many_failures", early)]
+
+
+def late_submissions_escape_the_limit() -> Patches:
+    """What is submitted to a job after its limit was reached runs."""
+
+    def make(original: Any) -> Any:
+        def accept(self: Intake, *args: Any) -> Any:
+            over = dict(self.state.over_limit)
+            record = original(self, *args)
+            self.state.over_limit = over
+            return record
+
+        return accept
+
+    return [swap(Intake, "accept", make)]
+
+
 LONG_TASK_MUTANTS = (
+    max_failures_is_ignored,
+    the_first_failure_ends_the_job,
+    late_submissions_escape_the_limit,
     retries_do_not_wait,
     retry_waits_do_not_grow,
     a_restart_ends_waits,

@@ -41,6 +41,7 @@ def open_or_attach(
     name: str,
     named: bool,
     supersede: str = "ask",
+    max_failures: int = 0,
 ) -> Job:
     """The job of a map: a new one, or the existing one with the same name, function and arguments."""
     job = Job(cluster.connection, new_id(), name, task_name, many.total, many.fingerprint, many.code)
@@ -60,6 +61,7 @@ def open_or_attach(
         made=not named,
         sole=named,
         arguments=many.arguments,
+        max_failures=max_failures,
     )
     values: dict[int, Any] = {}
     if named:

@@ -240,7 +240,7 @@ class Job(SteeredJob):
     def _error(self, item: int) -> NblbError:
         """The error that `job[item].result()` raises."""
         state = self._ledger.state(item)
-        if state is TaskState.CANCELLED:
+        if state is TaskState.CANCELLED and item not in self._ledger.ended_by_limit:
             return TaskCancelled(f"item {item} of {self.name} was cancelled", self._task_id(item))
         failure = self._ledger.failures.get(item, Failure(message="the core gave no reason"))
         return payload.to_exception(failure, self._task_id(item), state)
@@ -443,7 +443,7 @@ class Job(SteeredJob):
             self.wait(None if wait is True else wait)
 
     def retry_failed(self, with_: Callable[..., Any] | None = None, items: Iterable[int] | int | None = None) -> int:
-        """Run the items that failed or were lost again, or some of them.
+        """Run the items that failed, were lost or ended by `max_failures` again, or some of them.
 
         The core has their arguments, so this works in every process that submitted or attached to the job, and all
         of these processes follow the new run. Items that were lost because their notebook never submitted them are
@@ -455,7 +455,7 @@ class Job(SteeredJob):
             The function or task to run instead of the one that failed, for example after you fixed a bug in it. By
             default the items run the same code as before. `job.dataframe()` shows which code made each result.
         items
-            The number of an item, or several, of which those that failed or were lost run again; None means all.
+            The number of an item, or several, of which those run again that may; None means all.
 
         Returns
         -------

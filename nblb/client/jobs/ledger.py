@@ -15,7 +15,7 @@ import msgspec
 from nblb import payload
 from nblb.client.snapshots import ENDED, INDEX, MOST_ITEMS, MOST_RUNNING, STATES, FailureGroup, RunningRow
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import Failure, TaskChanged, TaskEnded, TaskState
+from nblb.protocol.messages import TOO_MANY_FAILURES, Failure, TaskChanged, TaskEnded, TaskState
 
 MOST_FULL_FAILURES = 1000  # further failures are kept without the pickled exception
 
@@ -98,6 +98,8 @@ class Ledger:
         self._names: dict[str, str] = {}  # one str object for each name of a host or worker
         self.waiting = ""
         self.codes: dict[int, str] = {}  # item -> content hash of the function that it ran, if not the job's own
+        self.ended_by_limit: set[int] = set()  # items that were cancelled by the job's max_failures
+        self.limit = ""  # the sentence about that
         self.kept: set[int] = set()  # items that were stopped early; the result is what they emitted last
         self.given: set[str] = set()  # submissions whose results were known from the start; the core sends them back
         self._starts: list[int] = []  # indexes of the submissions, sorted, parallel to _ordered
@@ -173,7 +175,9 @@ class Ledger:
                 record.slices.insert(at, whole)
             else:
                 self.endings.update(dict.fromkeys(range(record.index + first, record.index + first + items), ending))
-                if ended.state is not TaskState.CANCELLED:
+                if ended.state is TaskState.CANCELLED:
+                    self._cancelled(record.index + first, items, ended.failure)
+                else:
                     self._failed(record.index + first, items, ended.failure or Failure(message="no reason given"))
             self._move(record.index + first, items, INDEX[ended.state.value])
         last = ended.first + ended.items
@@ -243,14 +247,17 @@ class Ledger:
                 self.waiting = changed.note
 
     def again(self, items: Sequence[int]) -> None:
-        """Reopen these items, which failed or were lost, to run again."""
+        """Reopen these items, which failed, were lost or ended by max_failures, to run again."""
         for item in items:
             self.failures.pop(item, None)
             self.endings.pop(item, None)
             self._move(item, 1, _QUEUED, reopen=True)
+        self.ended_by_limit.difference_update(items)
+        self.limit = self.limit if self.ended_by_limit else ""
         left, self.groups = self.failures, {}
         for item, failure in left.items():
-            self._group(item, 1, failure)
+            if item not in self.ended_by_limit:
+                self._group(item, 1, failure)
 
     def _move(self, first: int, items: int, new: int, reopen: bool = False) -> None:
         """Set the state of items; those that have ended keep theirs unless `reopen` is set."""
@@ -266,6 +273,13 @@ class Ledger:
                     return
                 old = old.replace(bytes([state]), bytes([255]))
         states[first : first + items] = old.replace(b"\xff", bytes([new]))
+
+    def _cancelled(self, first: int, items: int, reason: Failure | None) -> None:
+        """Note the reason if a rule of the job, and not a user, has cancelled these items."""
+        if reason is not None and reason.kind == TOO_MANY_FAILURES:
+            self.failures.update(dict.fromkeys(range(first, first + items), reason))
+            self.ended_by_limit.update(range(first, first + items))
+            self.limit = reason.message
 
     def _failed(self, first: int, items: int, failure: Failure) -> None:
         if len(self.failures) >= MOST_FULL_FAILURES:

@@ -94,8 +94,14 @@ def _numbers(job: Job, wanted: Iterable[int] | int) -> set[int]:
 
 
 def failed(ledger: Ledger) -> list[int]:
-    """Failed and lost items that are in a submission; the others were never submitted and cannot be retried."""
-    return [item for item in ledger.of_state("FAILED", "LOST") if ledger.place(item) is not None]
+    """Failed and lost items, and those that max_failures has ended, as far as they are in a submission.
+
+    The others were never submitted and cannot be retried.
+    """
+    bad = ledger.of_state("FAILED", "LOST")
+    if ledger.ended_by_limit:
+        bad = sorted({*bad, *ledger.ended_by_limit})
+    return [item for item in bad if ledger.place(item) is not None]
 
 
 def _answered(job: Job, request: int, answer: Pending) -> None:
@@ -132,10 +138,10 @@ def reconnected(job: Job) -> None:
 def _counted(job: Job, answer: Pending) -> None:
     if answer.error or not answer.value:
         return
-    counts = answer.value["counts"]
+    counts, ledger = answer.value["counts"], job._ledger
     with job._lock:
-        items = failed(job._ledger)
-        if len(items) == counts.get("FAILED", 0) + counts.get("LOST", 0):
+        items = failed(ledger)
+        if len(items) - len(ledger.ended_by_limit) == counts.get("FAILED", 0) + counts.get("LOST", 0):
             return
         job._port.reopen(job, items)
     ask_anew(job, items)

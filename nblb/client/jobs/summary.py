@@ -22,7 +22,8 @@ def summary(ledger: Ledger) -> str:
     if ledger.kept:
         words.append(f"{len(ledger.kept):,} stopped early")
     if number["CANCELLED"]:
-        words.append(f"{number['CANCELLED']:,} cancelled")
+        limit = f", {len(ledger.ended_by_limit):,} by max_failures" if ledger.ended_by_limit else ""
+        words.append(f"{number['CANCELLED']:,} cancelled{limit}")
     if open_items:
         words.append(f"{open_items:,} to come")
     return "; ".join(words)

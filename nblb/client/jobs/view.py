@@ -64,6 +64,7 @@ def job_snapshot(view: View, counts: Mapping[str, int], now: float) -> JobSnapsh
         codes=tuple(Counter(list(ledger.codes.values())).items()) if ledger.codes else (),
         before=view.base,
         created_at=view.created_at,
+        limit=ledger.limit,
         ended_at=ledger.last_end if ledger.ended >= ledger.total else 0.0,
     )
 

@@ -104,6 +104,8 @@ def _job_notes(snapshot: JobSnapshot) -> list[str]:
         notes.append(AWAY.format("job"))
     if snapshot.waiting:
         notes.append(f"waiting: {snapshot.waiting}")
+    if snapshot.limit:
+        notes.append(snapshot.limit)
     return notes
 
 

@@ -88,6 +88,7 @@ from nblb.protocol.messages.to_hub import StopHub as StopHub
 from nblb.protocol.messages.to_hub import StopTask as StopTask
 from nblb.protocol.messages.to_hub import ToHub as ToHub
 from nblb.protocol.messages.vocabulary import ENDED as ENDED
+from nblb.protocol.messages.vocabulary import TOO_MANY_FAILURES as TOO_MANY_FAILURES
 from nblb.protocol.messages.vocabulary import Failure as Failure
 from nblb.protocol.messages.vocabulary import Message as Message
 from nblb.protocol.messages.vocabulary import TaskState as TaskState

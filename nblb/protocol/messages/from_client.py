@@ -34,6 +34,7 @@ class OpenJob(Message):
     sole: bool = False  # each item is in one submission: one with an item of another is rejected
     code: str = ""  # fingerprint of the function's code, independent of comments and of its place in the file
     arguments: str = ""  # those of its first call in short, for people
+    max_failures: int = 0  # after so many failed or lost items the others are cancelled; 0: no limit
 
 
 class SubmitTask(Message):
@@ -105,6 +106,8 @@ class FetchTask(Message):
 
 class RetryFailed(Message):
     """Run the FAILED and LOST items of a submission or a job again, as if for the first time. Answer: Answer (number).
+
+    Items that were cancelled by the job's `max_failures` run again, too.
 
     They become QUEUED, which TaskReopened reports to all watchers, and end a second time. With `function` they run
     that function from now on, with the same arguments; BlobMissing comes first if the core lacks it. With `items` only

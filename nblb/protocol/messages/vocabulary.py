@@ -39,6 +39,7 @@ class TaskState(str, Enum):
 
 
 ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST})
+TOO_MANY_FAILURES = "TooManyFailures"  # the kind of the Failure of an item that `max_failures` of its job cancelled
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, kw_only=True, gc=False):

@@ -17,7 +17,8 @@ def describe(state: State, task: Slice, item: int, now: float) -> str:
     if held is None and task.orphan is not None:
         return "waits for its hub, which may still be running it, to come back to the restarted core"
     if held is None:
-        return f"does not wait: it is {task.state}"
+        failure = task.ended.failure if task.state is TaskState.CANCELLED and task.ended is not None else None
+        return f"does not wait: it is {task.state}{f': {failure.message}' if failure is not None else ''}"
     hub = held.group.hub
     if hub.suspect:
         return _at_silent_hub(state, task, hub, now)

@@ -153,6 +153,8 @@ class Tallies:
         """Subtract an ended slice that runs again; the use of its worker stays counted."""
         ended, items, record = task.ended, task.items, task.record
         assert ended is not None
+        if ended.state is CANCELLED:
+            return
         user, is_bad = record.owner, ended.state is not DONE
         if is_bad:
             user.failed -= items
