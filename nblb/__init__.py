@@ -61,9 +61,11 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.launch.dashboard import dashboard as dashboard
     from nblb.monitoring.health_check import HealthCheck as HealthCheck
     from nblb.protocol.messages import TaskState as TaskState
+    from nblb.task_api import checkpoint as checkpoint
     from nblb.task_api import emit as emit
     from nblb.task_api import knob as knob
     from nblb.task_api import progress as progress
+    from nblb.task_api import resume as resume
     from nblb.task_api import track as track
 
 
@@ -97,6 +99,8 @@ _HOMES = {
     "track": "task_api",
     "emit": "task_api",
     "knob": "task_api",
+    "checkpoint": "task_api",
+    "resume": "task_api",
     # the names of pyLoadBalancer
     "startAll": "launch",
     "startWorkerHub": "launch",

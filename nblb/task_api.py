@@ -1,7 +1,7 @@
-"""The functions that a task calls while it runs: `progress`, `track`, `emit`, `knob`.
+"""The functions that a task calls while it runs: `progress`, `track`, `emit`, `knob`, `checkpoint`, `resume`.
 
-Outside a worker none of them has a visible effect, so a task stays a plain function. A worker sets `reporter` and
-`voice` for the attempt that it runs. A task may call them as often as it likes, because the worker keeps only the
+Outside a worker none of them has a visible effect, so a task stays a plain function. A worker sets `reporter`, `voice`
+and `keeper` for the attempt that it runs. A task may call them as often as it likes, because the worker keeps only the
 latest value, and sends it at most every 20 ms (progress) or 100 ms (emitted values); the last one is always sent.
 """
 
@@ -25,6 +25,13 @@ class WorkerPort(Protocol):
     def knob(
         self, name: str, default: Any, minimum: float | None, maximum: float | None, step: float | None
     ) -> Any: ...
+
+
+class StateKeeper(Protocol):
+    """The place where a worker keeps what the task that it runs saves for its next attempt."""
+
+    def save(self, state: Any) -> None: ...
+    def load(self, default: Any) -> Any: ...
 
 
 class Parent(Protocol):
@@ -58,6 +65,7 @@ class StoppedAndKept(BaseException):
 
 reporter: Reporter | None = None
 voice: WorkerPort | None = None
+keeper: StateKeeper | None = None
 parent: Parent | None = None  # in a worker
 
 
@@ -174,6 +182,59 @@ def knob(
         return default
     value: T = say.knob(name, default, min, max, step)
     return value
+
+
+def checkpoint(state: Any) -> None:
+    """Save how far this task is, so that its next attempt can go on from there instead of from the start.
+
+    The core keeps the latest state on its disk until the task ends, and gives it to the next attempt: after a crash or
+    the end of a worker, hub or batch job, after a restart of the core, and when a call that raised is retried. It is
+    sent at most once a second, so an attempt that is killed may lose the last second. Each call of a job has a state of
+    its own. Outside a worker nothing is saved.
+
+    Parameters
+    ----------
+    state
+        Anything that can be pickled, at most 8 MB; it replaces the one before.
+
+    Raises
+    ------
+    ValueError
+        The state is too large.
+    NotSerializable
+        It cannot be pickled.
+
+    Examples
+    --------
+    >>> lb.checkpoint({"step": step, "sum": total})
+    """
+    place = keeper
+    if place is not None:
+        place.save(state)
+
+
+def resume(default: T) -> T:
+    """Return the state that this task has saved last with `lb.checkpoint`, in this attempt or an earlier one.
+
+    Parameters
+    ----------
+    default
+        What to return if it has saved none, as in its first attempt, or outside a worker.
+
+    Returns
+    -------
+    Any
+        The state, or the default.
+
+    Examples
+    --------
+    >>> state = lb.resume({"step": 0, "sum": 0})
+    """
+    place = keeper
+    if place is None:
+        return default
+    state: T = place.load(default)
+    return state
 
 
 def _check_knob(name: Any, default: Any, minimum: float | None, maximum: float | None) -> None:

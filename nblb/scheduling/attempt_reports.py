@@ -19,6 +19,7 @@ from nblb.protocol.messages import (
     ItemsFinished,
     Running,
     SubmitTask,
+    TaskCheckpointed,
     TaskEnded,
     TaskFinished,
     TaskProgressed,
@@ -32,6 +33,7 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.administration import need_more_memory
 from nblb.scheduling.hubs import Assignment, Hub, Orphan, Worker
+from nblb.scheduling.long_tasks import checkpoints
 from nblb.scheduling.long_tasks.back_off import wait_s
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.reporting.tallies import ran_s
@@ -136,6 +138,12 @@ class AttemptReports:
             task.progress = min(max(message.progress, 0.0), 100.0)
             task.note = message.note[:LONGEST_NOTE]
             self.state.notice(task, now)
+
+    def task_checkpointed(self, hub: Hub, message: TaskCheckpointed, now: float) -> None:
+        """Keep the state that an item has saved for its next attempt."""
+        held = self._held(hub, message.task, message.first, message.attempt, now)
+        if held is not None:
+            checkpoints.keep(self.state, held, message)
 
     # ── ends ──
 

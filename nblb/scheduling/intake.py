@@ -32,6 +32,7 @@ from nblb.protocol.messages import (
     TaskState,
 )
 from nblb.scheduling import dependencies
+from nblb.scheduling.long_tasks import checkpoints
 from nblb.scheduling.long_tasks.failure_limit import ended_by_limit
 from nblb.scheduling.nesting import parents
 from nblb.scheduling.reporting import compatible, quotas
@@ -59,6 +60,8 @@ class Intake:
 
     def put_blob(self, _client: ConnectedClient, message: PutBlob, now: float) -> None:
         state = self.state
+        if checkpoints.is_checkpoint(message.hash):  # the journal gives such a name another meaning
+            return
         if message.hash not in state.blobs:
             state.blobs[message.hash] = Blob(message.payload, message.name, now)
             state.out.append(Record(BlobKept(message.hash, message.payload, message.name)))
@@ -491,7 +494,12 @@ def _is_to_retry(task: Slice) -> bool:
 def run_task(task: Slice, record: Submission, group: int) -> RunTask:
     """Return the order for a slice that has just been assigned."""
     spec, items = record.spec, task.items
-    if record.items == 1 and record.alone and spec.call == "python" and not (spec.timeout_s or spec.retry_on):
+    if (
+        record.items == 1
+        and record.alone
+        and spec.call == "python"
+        and not (spec.timeout_s or spec.retry_on or record.checkpoints)
+    ):
         return RunTask(  # nearly always; positional, since keyword arguments and defaults cost time
             record.id,
             task.attempt,
@@ -518,4 +526,5 @@ def run_task(task: Slice, record: Submission, group: int) -> RunTask:
         constants=spec.constants,
         user=spec.user,
         retry_on=spec.retry_on,
+        checkpoints=checkpoints.of_slice(task) if record.checkpoints else (),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from nblb.protocol.equipment import class_of
+from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
@@ -25,6 +26,7 @@ from nblb.protocol.journal_entries import (
 from nblb.protocol.messages import TaskEnded, TaskState
 from nblb.scheduling import dependencies
 from nblb.scheduling.hubs import Orphan
+from nblb.scheduling.long_tasks import checkpoints
 from nblb.scheduling.nesting import following, parents
 from nblb.scheduling.reporting.tallies import ran_s
 from nblb.scheduling.slice import Slice, narrowed
@@ -45,6 +47,7 @@ class Restore:
         self.state = state
         self.now = now
         self._words = Interning()
+        self._checkpoints: dict[str, Payload] = {}  # name of the blob -> saved state
         self._void: dict[str, list[tuple[int, int, int]]] = {}  # submission -> retried (first, items, attempt)
 
     def play(self, entries: Iterable[AnyEntry]) -> None:
@@ -58,6 +61,8 @@ class Restore:
                     self._attempt(entry)
                 case AttemptFailed():
                     self._attempt_failed(entry)
+                case BlobKept(hash=name, payload=payload) if checkpoints.is_checkpoint(name):
+                    self._checkpoints[name] = payload
                 case BlobKept(hash=name, payload=payload):
                     self.state.drop_blob(name)
                     self.state.blobs[name] = Blob(payload, entry.name, self.now)
@@ -80,6 +85,7 @@ class Restore:
                 case JobForgotten(job=name):
                     self._job_forgotten(name)
                 case BlobForgotten(hash=name):
+                    self._checkpoints.pop(name, None)
                     self.state.drop_blob(name)
         self._resume()
 
@@ -248,6 +254,7 @@ class Restore:
         """Queue what is open, in the order of acceptance, and set the expiry of what has ended."""
         state = self.state
         self._order_ages()
+        checkpoints.restore(state, self._checkpoints)
         for record in list(state.records.values()):
             for name in record.blobs:
                 if name in state.blobs:

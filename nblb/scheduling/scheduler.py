@@ -50,6 +50,7 @@ from nblb.protocol.messages import (
     StopCore,
     StopHub,
     SubmitTask,
+    TaskCheckpointed,
     TaskEmitted,
     TaskFinished,
     TaskPrinted,
@@ -107,8 +108,7 @@ class Scheduler:
         self.outcome = AttemptReports(self.state)
         self.unreadables = Unreadable(self.state, self.outcome)
         self.liveness = Liveness(self.state, self.outcome)
-        self.dispatch = Dispatch(self.state)
-        self.notices = Notices(self.state)
+        self.dispatch, self.notices = Dispatch(self.state), Notices(self.state)
         self.retention = Retention(self.state)
         self.recall, self.stalled = Recall(self.state), StalledGroups(self.state)
         self.cancelling = cancelling = Cancelling(self.state, self.retention)
@@ -147,6 +147,7 @@ class Scheduler:
             WaitBegan: outcome.wait_began,
             WaitEnded: outcome.wait_ended,
             TaskProgressed: outcome.task_progressed,
+            TaskCheckpointed: outcome.task_checkpointed,
             TaskFinished: outcome.task_finished,
             ItemsFinished: outcome.items_finished,
             TaskStopped: outcome.task_stopped,

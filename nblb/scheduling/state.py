@@ -20,6 +20,7 @@ from nblb.scheduling.dropped import Dropped
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
 from nblb.scheduling.live import Live
+from nblb.scheduling.long_tasks import checkpoints
 from nblb.scheduling.long_tasks.back_off import DelayedSlices
 from nblb.scheduling.nesting import following, parents, waits
 from nblb.scheduling.placement import Placement
@@ -283,6 +284,8 @@ class State:
             self.tallies.count(task, self.clock.offset)
             self.observations.ended(task, ended, self.clock.offset)
             self.changed.pop(task, None)
+            if record.checkpoints:
+                checkpoints.drop(self, task)
             if record.children and ended.state is not TaskState.DONE:
                 parents.leave_children(self, task)
         if keep:

@@ -49,6 +49,7 @@ class Submission:
         "accepted_at",
         "alone",
         "blocked_on",
+        "checkpoints",
         "children",
         "closed",
         "codes",
@@ -111,6 +112,7 @@ class Submission:
         self.followers: list[Submission] | None = None  # submissions that will take its result (cache)
         self.follows: Submission | None = None  # the submission whose result it will take (cache)
         self.pins = 0  # number of submissions that may still need its results
+        self.checkpoints: dict[int, Payload] | None = None  # item -> its saved state: see checkpoints.py
         self.codes: tuple[str, ...] = ()  # functions that its slices run instead of its own
         self.turned: dict[tuple[int, str], Any] | None = None  # (item or -1, knob) -> value
 

@@ -169,6 +169,9 @@ def _check_core(history: History) -> None:
             alive = sum(worker.group is group and not worker.stand_in for worker in hub.workers.values())
             if group.given or group.alive != alive:
                 raise Violation("left", f"{hub.name}: {group.given} given, {group.alive} alive of {alive}")
+    left = [name for name in history.referee.ledger.saved if not history.core.disk.forgets]
+    if left:
+        raise Violation("left", f"everything has ended, and these saved states are kept: {left}")
     if state.orphans:
         raise Violation("left", f"orphans: {list(state.orphans)}")
     pinned = [record.id for record in state.records.values() if record.pins]

@@ -109,4 +109,7 @@ def picture(record: Submission) -> list[tuple[Any, ...]]:
         else:
             one = ("open", task.attempt, task.tries, task.crashes, *filter(None, (task.code, record.spec.needs)))
         items += [one] * task.items
+    for item, state in (record.checkpoints or {}).items():
+        if items[item][0] == "open":
+            items[item] = *items[item], b"".join(map(bytes, state.buffers))
     return items

@@ -22,6 +22,7 @@ from nblb.protocol.messages import (
     Message,
     RunTask,
     SubmitTask,
+    TaskCheckpointed,
     TaskEmitted,
     TaskFinished,
     TaskPrinted,
@@ -150,6 +151,7 @@ class SimulatedWorker:
         self._tell(turn, TaskPrinted(text=text, heard=self._printed, **about))
         self._tell(turn, KnobOffered(name="k", value=1, default=1, **about))
         self._tell(turn, TaskEmitted(payload=Payload((b"e",)), **about))
+        self._tell(turn, TaskCheckpointed(payload=Payload((text.encode(),)), **about))
 
     def steer(self, command: Steer) -> None:
         """Turns a knob, or ends the item early with its emitted value."""

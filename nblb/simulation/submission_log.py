@@ -3,7 +3,8 @@
 This module knows nothing of the scheduler. Rules (docs/simulation.md): I1 no task is dropped before its results were
 collected; I2 one task per id; I3 an end is accepted once, from the current attempt; I8 a cancelled task is neither done
 nor run afterwards; `wait`: no retry begins before its time; `retry`: only failures that `retry_on` names are retried;
-`limit`: no call of a job begins after `max_failures` of them have failed, and none is ended for that before.
+`limit`: no call of a job begins after `max_failures` of them have failed, and none is ended for that before; `state`:
+an attempt begins with the state that the last one has saved.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from nblb.protocol.journal_entries import (
     AnyEntry,
     AttemptFailed,
     AttemptKept,
+    BlobForgotten,
+    BlobKept,
     EndKept,
     JobForgotten,
     JobKept,
     TaskForgotten,
     TaskKept,
 )
-from nblb.protocol.messages import TOO_MANY_FAILURES, SubmitTask, TaskState
+from nblb.protocol.messages import TOO_MANY_FAILURES, RunTask, SubmitTask, TaskState
+from nblb.scheduling.long_tasks.checkpoints import PREFIX, is_checkpoint
 from nblb.simulation.simulator import Violation
 from nblb.simulation.workload import OTHER_ERROR, result_text
 
@@ -73,6 +77,7 @@ class SubmissionLog:
         self.is_steady = True  # False: a wall clock was set, so that times of entries cannot be compared
         self.batches = 0
         self.jobs: dict[str, int] = {}  # job -> its max_failures
+        self.saved: dict[str, bytes] = {}  # name of a saved state -> the state
         self.limited: set[str] = set()  # jobs that had so many failures
         self.fences: set[tuple[str, int, int]] = set()
         self.produced: dict[tuple[str, int, int], set[int]] = {}  # (task, first, attempt) -> reported items
@@ -84,6 +89,7 @@ class SubmissionLog:
         self.tasks.clear()
         self.jobs.clear()
         self.fences.clear()
+        self.saved.clear()
 
     def committed(self, batch: Sequence[AnyEntry]) -> None:
         self.batches += 1
@@ -99,10 +105,26 @@ class SubmissionLog:
                 self._failed(entry)  # type: ignore[arg-type]
             elif kind is TaskForgotten:
                 self._forgotten(entry)  # type: ignore[arg-type]
+            elif kind is BlobKept and is_checkpoint(entry.hash):  # type: ignore[union-attr]
+                self.saved[entry.hash] = b"".join(map(bytes, entry.payload.buffers))  # type: ignore[union-attr]
+            elif kind is BlobForgotten:
+                self.saved.pop(entry.hash, None)  # type: ignore[union-attr]
             elif kind is JobKept:
                 self.jobs[entry.spec.job] = entry.spec.max_failures  # type: ignore[union-attr]
             elif kind is JobForgotten:
                 self.jobs.pop(entry.job, None)  # type: ignore[union-attr]
+
+    def check_states(self, run: RunTask) -> None:
+        """Checks that an order has the states that are on the disk, and that earlier attempts have saved them."""
+        states = {f"{PREFIX}{run.task}.{run.first + one.offset}": one.payload for one in run.checkpoints}
+        items = range(run.first, run.first + run.items)
+        for item in items:
+            name = f"{PREFIX}{run.task}.{item}"
+            given = b"".join(map(bytes, states[name].buffers)) if name in states else None
+            if given != self.saved.get(name):
+                raise Violation("state", f"{run.task}[{item}] begins with {given!r}, saved is {self.saved.get(name)!r}")
+            if given is not None and not given.startswith(f"{run.task}[{item}]#".encode()):
+                raise Violation("state", f"{run.task}[{item}] begins with the state {given!r} of another call")
 
     def _task(self, entry: TaskKept) -> None:
         task = entry.spec.task

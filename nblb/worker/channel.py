@@ -32,6 +32,7 @@ from nblb.protocol.messages import (
     KnobOffered,
     Message,
     RunTask,
+    TaskCheckpointed,
     TaskEmitted,
     TaskFinished,
     TaskPrinted,
@@ -105,6 +106,7 @@ from_worker = PacketCodec(
     | TaskPrinted
     | TaskProgressed
     | TaskEmitted
+    | TaskCheckpointed
     | KnobOffered
     | WaitBegan
     | WaitEnded

@@ -31,6 +31,7 @@ from nblb.user_text import clean, text_of
 from nblb.worker import calling, displays, patches
 from nblb.worker.capture import WorkerOutput, label_logging, own_stream
 from nblb.worker.channel import STACK_SIGNAL, Channel, peek_number, receive_datagram, to_worker, unpack
+from nblb.worker.checkpoints import Checkpoints
 from nblb.worker.control_page import NOTE_BYTES, ControlPage, marks
 from nblb.worker.early_results import EarlyResults
 from nblb.worker.fresh_imports import fresh_imports
@@ -64,6 +65,7 @@ class WorkerLoop:
         self.name = name
         self._channel, self._cell, self._output = channel, cell, output
         self._live = LiveChannel(channel, cell)
+        self._checkpoints = Checkpoints(channel, cell)
         self._blobs = calling.Blobs()
         self._behind: deque[tuple[bytes, int]] = deque()  # taken from the channel during a wait for a blob
         self._results: ResultFiles | None = None
@@ -80,7 +82,7 @@ class WorkerLoop:
 
     def serve(self) -> None:
         self._state = ProcessState(self._on_interrupt)
-        task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
+        self._serve_tasks()
         displays.install(self._live.show)
         patches.install()
         label_logging()
@@ -95,6 +97,11 @@ class WorkerLoop:
                 self._run_slice(number, run)
             elif (told := self._blobs.take(datagram, fd)) is not None:
                 self._hand_to(told)
+
+    def _serve_tasks(self) -> None:
+        """Set what the functions of task_api reach; a task may have changed it."""
+        task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
+        task_api.keeper = self._checkpoints
 
     def _wait_for_blobs(self, run: RunTask) -> None:
         """Wait for missing blobs: if the hub was reading back this channel meanwhile, it sends them again."""
@@ -126,6 +133,7 @@ class WorkerLoop:
         self._cell.begin(number)
         self._peak.begin()
         self._live.begin(number, run)
+        self._checkpoints.begin(number, run)
         self._nested.begin(number, run)
         try:
             try:
@@ -269,6 +277,7 @@ class WorkerLoop:
     ) -> None:
         """Record the exception of a call; its place among the results stays empty."""
         self._stop_if_asked(error)
+        self._checkpoints.flush()
         failures.append(calling.failure_of(error, offset, run, self.name, calls.said(offset)))
 
     def _passed(self, run: RunTask, offset: int) -> None:
@@ -276,6 +285,7 @@ class WorkerLoop:
         marks.raised = False
         if self._interrupted:  # the task has caught the KeyboardInterrupt
             raise KeyboardInterrupt
+        self._checkpoints.returned()
         if self._live.spoke or bars.open or FIGURES in sys.modules:
             self._end_item()
         if offset + 1 == run.items:
@@ -366,8 +376,9 @@ class WorkerLoop:
         """Send the slice's output under its number, before its end is reported."""
         self._state.restore_streams()
         self._state.restore()
-        task_api.reporter, task_api.voice, task_api.parent = self._report, self._live, self._nested
+        self._serve_tasks()
         self._live.end()
+        self._checkpoints.end()
         self._nested.end()
         displays.forget_warnings()
         self._output.flush()

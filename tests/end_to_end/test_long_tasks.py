@@ -58,6 +58,23 @@ def even(folder: str, n: int) -> int:
     return n
 
 
+@lb.task
+def counts(path: str, most: int, every_s: float = 0.02, dies_at: int = -1, raises_at: int = -1) -> tuple[int, int]:
+    """Count from the saved state on; return the sum, and where this attempt began."""
+    runs = note(path)
+    n, total = began = lb.resume((0, 0))
+    while n < most:
+        n, total = n + 1, total + n
+        lb.checkpoint((n, total))
+        time.sleep(every_s)
+        if runs == 1 and n == dies_at:
+            time.sleep(1.2)  # until the latest state is on its way
+            os.kill(os.getpid(), signal.SIGKILL)
+        if runs == 1 and n == raises_at:
+            raise Busy("try later")
+    return total, began[0]
+
+
 def kill_core(parameters: Parameters) -> None:
     [core] = present(parameters.runtime_dir, "core")
     os.kill(core.pid, signal.SIGKILL)
@@ -131,3 +148,41 @@ def test_another_kernel_sees_why_a_job_was_ended(cluster: Cluster, tmp_path: Pat
     assert again is not job
     with pytest.raises(lb.TaskCancelled, match="max_failures=1"):
         again[len(numbers) - 1].result(5)
+
+
+def test_a_call_goes_on_from_its_state_after_its_worker_was_killed(cluster: Cluster, tmp_path: Path) -> None:
+    future = counts.submit(str(tmp_path / "runs"), 30, 0.01, 20)
+    assert future.result(60) == (sum(range(30)), 20)
+
+
+def test_a_retry_has_the_last_state_even_if_it_was_saved_just_before(cluster: Cluster, tmp_path: Path) -> None:
+    future = counts.options(retries=1, retry_wait=0.1).submit(str(tmp_path / "runs"), 10, 0.0, -1, 7)
+    assert future.result(60) == (sum(range(10)), 7)
+
+
+def test_each_call_of_a_job_has_its_own_state(cluster: Cluster, tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"runs{n}") for n in range(6)]
+    job = counts.options(retries=1).map(paths, range(10, 16), every_s=0.0, raises_at=8)
+    assert job.results(60) == [(sum(range(most)), 8) for most in range(10, 16)]
+
+
+def test_a_state_survives_the_core_and_the_hub(cluster: Cluster, parameters: Parameters, tmp_path: Path) -> None:
+    path = tmp_path / "runs"
+    future = counts.submit(str(path), 200, 0.02)
+    wait_until(path.exists, 20, "the call to begin")
+    time.sleep(1.5)  # at least one state was sent after the first
+    [hub] = present(parameters.runtime_dir, "hub")
+    kill_core(parameters)
+    os.kill(hub.pid, signal.SIGKILL)
+    assert pids.wait_gone([hub.pid], 5) == []
+    launch.start(parameters, monitor=False).close()
+    launch.add_hub(parameters)
+    total, began = future.result(60)
+    assert total == sum(range(200))
+    assert began > 0
+
+
+def test_a_state_that_is_too_large_is_refused_where_it_is_saved(cluster: Cluster) -> None:
+    future = lb.task(lambda: lb.checkpoint(b"x" * 9_000_000)).submit()
+    with pytest.raises(lb.TaskFailed, match=r"of 8\.0 MB that are allowed"):
+        future.result(60)

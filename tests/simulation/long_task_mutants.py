@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from nblb.scheduling import attempt_reports
 from nblb.scheduling.intake import Intake
+from nblb.scheduling.long_tasks import checkpoints
 from nblb.scheduling.long_tasks.failure_limit import FailureLimits
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.state import State
@@ -69,7 +70,25 @@ def late_submissions_escape_the_limit() -> Patches:
     return [swap(Intake, "accept", make)]
 
 
+def attempts_begin_without_their_state() -> Patches:
+    """What a call has saved is not sent with its next attempt."""
+    return [patch.object(checkpoints, "of_slice", lambda _task: ())]
+
+
+def saved_states_are_lost_in_a_restart() -> Patches:
+    """A restarted core does not read what calls have saved."""
+    return [patch.object(checkpoints, "restore", nothing)]
+
+
+def saved_states_stay_for_ever() -> Patches:
+    """What a call has saved is kept when it has ended."""
+    return [patch.object(checkpoints, "drop", nothing)]
+
+
 LONG_TASK_MUTANTS = (
+    attempts_begin_without_their_state,
+    saved_states_are_lost_in_a_restart,
+    saved_states_stay_for_ever,
     max_failures_is_ignored,
     the_first_failure_ends_the_job,
     late_submissions_escape_the_limit,

@@ -73,7 +73,9 @@ class MemoryJournal:
         elif kind is EndKept:
             self._take(entry.task, entry.payload)  # type: ignore[union-attr]
         elif kind is BlobKept:
+            before = self._files.pop(entry.hash, ())  # type: ignore[union-attr]  # of a saved state that it replaces
             self._take(entry.hash, entry.payload)  # type: ignore[union-attr]
+            self._blobs.release(before)
         elif self._files:
             if kind is TaskForgotten or kind is ArgumentsSpent:
                 self._release(f"{entry.task} arguments")  # type: ignore[union-attr]

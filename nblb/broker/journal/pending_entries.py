@@ -56,6 +56,8 @@ class PendingEntries:
         before, self.entries = self.entries, []
         for entry in before:
             if isinstance(entry, (BlobKept, Published)):
+                if self.withheld and isinstance(entry, BlobKept):
+                    self._drop_withheld_blob(entry.hash)  # the state that a call has saved replaces its last one
                 self.withheld.append(entry)
             elif subject(entry) not in tasks:
                 self.append(entry)
@@ -68,6 +70,9 @@ class PendingEntries:
     def withheld_nbytes(self) -> int:
         """The size of the blobs that wait for room."""
         return sum(entry.payload.nbytes for entry in self.withheld if isinstance(entry, BlobKept))
+
+    def _drop_withheld_blob(self, blob: str) -> None:
+        self.withheld = [entry for entry in self.withheld if isinstance(entry, Published) or entry.hash != blob]
 
     def _drop_withheld(self, blob: str) -> None:
         """A blob that is forgotten before it was written must not be written behind that entry."""

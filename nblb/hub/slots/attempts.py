@@ -60,7 +60,7 @@ class Attempt:
         self.ask_at = 0.0  # when its early results are requested
         self.reported_items = 0  # number of first items already reported by ItemsFinished
         self.progress: TaskProgressed | None = None
-        self.told: dict[str, Message] | None = None  # the latest emitted value, and the latest of each knob
+        self.told: dict[str, Message] | None = None  # the latest emitted value, saved states, and knobs
         self.turned: list[TurnKnob] | None = None  # knob values set before it began
         self.wait = 0  # number of the wait in which its worker has given up its slot; 0: it uses one
         self.wait_ended = False  # its worker asks for a slot again

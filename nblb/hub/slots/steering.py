@@ -7,7 +7,7 @@ from typing import Any
 
 from nblb.hub.slots.attempts import Attempt, WorkerSlot
 from nblb.hub.slots.in_flight import InFlight
-from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskEmitted, TurnKnob
+from nblb.protocol.messages import KnobOffered, Message, StopAndKeep, TaskCheckpointed, TaskEmitted, TurnKnob
 
 
 class AttemptSteering:
@@ -21,6 +21,7 @@ class AttemptSteering:
         }
         self.from_worker: dict[type, Callable[[WorkerSlot, Any, float], None]] = {
             TaskEmitted: self._told,
+            TaskCheckpointed: self._told,
             KnobOffered: self._told,
         }
 
@@ -28,13 +29,13 @@ class AttemptSteering:
         return self._in_flight.slices.get((message.task, message.first, message.attempt))
 
     def _told(self, _worker: WorkerSlot, message: Any, _now: float) -> None:
-        """Forward an emitted value or a knob; the latest of each is sent again after a Welcome."""
+        """Forward an emitted value, a saved state or a knob; the latest of each is sent again after a Welcome."""
         slice_ = self._slice(message)
         if slice_ is None:
             return
         if slice_.told is None:
             slice_.told = {}
-        slice_.told[f"knob {message.name}" if type(message) is KnobOffered else ""] = message
+        slice_.told[_key(message)] = message
         self._say(message)
 
     def _turn_knob(self, message: TurnKnob, _now: float) -> None:
@@ -46,3 +47,10 @@ class AttemptSteering:
         slice_ = self._slice(message)
         if slice_ is not None:
             self._in_flight.keep(slice_, message.item)
+
+
+def _key(message: Message) -> str:
+    """Return what the message replaces: the latest one with this key counts."""
+    if type(message) is KnobOffered:
+        return f"knob {message.name}"
+    return f"checkpoint {message.offset}" if type(message) is TaskCheckpointed else ""

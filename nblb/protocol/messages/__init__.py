@@ -57,6 +57,7 @@ from nblb.protocol.messages.from_hub import ItemsFinished as ItemsFinished
 from nblb.protocol.messages.from_hub import KnobOffered as KnobOffered
 from nblb.protocol.messages.from_hub import OutputKept as OutputKept
 from nblb.protocol.messages.from_hub import Running as Running
+from nblb.protocol.messages.from_hub import TaskCheckpointed as TaskCheckpointed
 from nblb.protocol.messages.from_hub import TaskEmitted as TaskEmitted
 from nblb.protocol.messages.from_hub import TaskFinished as TaskFinished
 from nblb.protocol.messages.from_hub import TaskPrinted as TaskPrinted
@@ -88,7 +89,9 @@ from nblb.protocol.messages.to_hub import StopHub as StopHub
 from nblb.protocol.messages.to_hub import StopTask as StopTask
 from nblb.protocol.messages.to_hub import ToHub as ToHub
 from nblb.protocol.messages.vocabulary import ENDED as ENDED
+from nblb.protocol.messages.vocabulary import MOST_CHECKPOINT_BYTES as MOST_CHECKPOINT_BYTES
 from nblb.protocol.messages.vocabulary import TOO_MANY_FAILURES as TOO_MANY_FAILURES
+from nblb.protocol.messages.vocabulary import Checkpoint as Checkpoint
 from nblb.protocol.messages.vocabulary import Failure as Failure
 from nblb.protocol.messages.vocabulary import Message as Message
 from nblb.protocol.messages.vocabulary import TaskState as TaskState

@@ -250,6 +250,16 @@ class TaskEmitted(Message):
     bundle: str = ""  # its representations, as JSON of a mime bundle; "" for a plain value
 
 
+class TaskCheckpointed(Message):
+    """The state that an item has saved; the core keeps the latest, and sends it with the item's next attempt."""
+
+    task: str
+    attempt: int
+    first: int = 0
+    offset: int = 0  # of the item, from the slice's first
+    payload: Payload = Payload()
+
+
 class KnobOffered(Message):
     """A task has asked for the value of a knob, and uses this one."""
 
@@ -283,6 +293,7 @@ FromHub: TypeAlias = (
     | TaskPrinted
     | OutputKept
     | TaskEmitted
+    | TaskCheckpointed
     | KnobOffered
     | BlobWanted
 )

@@ -8,7 +8,7 @@ from nblb.protocol.framing import Payload
 from nblb.protocol.messages.blobs import BlobMissing, HoldBlob
 from nblb.protocol.messages.connection import Heartbeat, Refused, Welcome
 from nblb.protocol.messages.from_client import DrainHub, ScaleHub, StopAndKeep, TurnKnob
-from nblb.protocol.messages.vocabulary import Message
+from nblb.protocol.messages.vocabulary import Checkpoint, Message
 
 
 class RunTask(Message):
@@ -28,6 +28,7 @@ class RunTask(Message):
     depends: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     user: str = ""
+    checkpoints: tuple[Checkpoint, ...] = ()  # states that earlier attempts at its items have saved
     retry_on: tuple[str, ...] = ()  # classes of exceptions; a Failure of one of them, or of a subclass, is `retriable`
 
 

@@ -46,6 +46,16 @@ class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, kw_only
     """The base class of all messages; the tag is the name of the class."""
 
 
+MOST_CHECKPOINT_BYTES = 8 * 1024 * 1024
+
+
+class Checkpoint(Message):
+    """The state that a call has saved with lb.checkpoint, for its next attempt."""
+
+    offset: int = 0  # of the item, from the slice's first
+    payload: Payload = Payload()  # pickled
+
+
 class Failure(Message):
     """The failure of one item of a slice, as text that needs no unpickling."""
 

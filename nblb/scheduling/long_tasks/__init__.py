@@ -1,1 +1,1 @@
-"""Rules that let long work survive failures: waits between attempts, and a limit of the failures of a job."""
+"""Rules that let long work survive failures: waits, limits, and saved states."""

@@ -340,3 +340,17 @@ def test_a_killed_core_has_lost_nothing_it_promised(tmp_path: Path) -> None:
     assert promised <= len(found) <= promised + 7
     assert sqlite3.connect(tmp_path / "journal.sqlite").execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert len(files(tmp_path)) == 1  # equal content
+
+
+def test_a_saved_state_replaces_the_one_before_and_its_file(tmp_path: Path, journal: Journal) -> None:
+    for letter in (b"a", b"b", b"b", b"c"):
+        journal.append(BlobKept("checkpoint:t.0", Payload((b"p", letter * INLINE))))
+        journal.commit()
+        journal.unload_sent()
+        assert len([*(tmp_path / "blobs").iterdir()]) == 1
+    journal.append(BlobForgotten("checkpoint:t.0"))
+    journal.commit()
+    journal.unload_sent()
+    assert not [*(tmp_path / "blobs").iterdir()]
+    journal.close()
+    assert rows(tmp_path, "blobs") == 0

@@ -82,3 +82,13 @@ def test_without_room_it_stays_in_memory(journal: MemoryJournal, monkeypatch: py
     assert not payload.is_away
     journal.append(TaskForgotten("t"))
     journal.unload_sent()
+
+
+def test_a_blob_that_replaces_another_of_its_name_takes_the_place_of_its_file(journal: MemoryJournal) -> None:
+    for letter in (b"a", b"b", b"b", b"c"):
+        journal.append(BlobKept("checkpoint:t.0", large(letter)))
+        journal.unload_sent()
+        assert files(journal) == 1
+    journal.append(BlobForgotten("checkpoint:t.0"))
+    journal.unload_sent()
+    assert files(journal) == 0

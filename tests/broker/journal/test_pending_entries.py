@@ -82,3 +82,13 @@ def test_a_blob_that_is_sent_again_after_it_was_forgotten_is_written_behind() ->
 def test_each_entry_is_about_one_thing() -> None:
     entries = (TASK, GIVEN, BLOB, NAMED, JobForgotten("j"), TaskForgotten("t"))
     assert [subject(entry) for entry in entries] == ["t", "t", "b", "b", "j", "t"]
+
+
+def test_of_the_states_that_a_call_saves_while_there_is_no_room_one_waits() -> None:
+    first, last = (BlobKept("checkpoint:t.0", Payload((text,))) for text in (b"first", b"last"))
+    waiting = pending(BLOB, first)
+    waiting.withdraw(set())
+    waiting.append(last)
+    waiting.withdraw(set())
+    waiting.readmit()
+    assert [*waiting] == [BLOB, last]
