@@ -182,7 +182,7 @@ class Referee:
     def _check_run(self, message: RunTask) -> None:
         if (message.task, message.first, message.attempt) not in self.ledger.fences:
             raise Violation("I4", f"attempt {message.attempt} of {message.task}[{message.first}] is not on the disk")
-        if self.core is None or not self.core.disk.pending.withheld:  # those wait for room
+        if self.core is None or self.core.disk.pending.is_empty:  # else a state may wait for room on the disk
             self.ledger.check_states(message)
         known = self.ledger.tasks[message.task]
         ordered = known.states[message.first : message.first + message.items]
