@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from nblb.client.task_decorator import Task as Task
     from nblb.client.task_decorator import publish as publish
     from nblb.client.task_decorator import task as task
+    from nblb.errors import DeadlineExceeded as DeadlineExceeded
     from nblb.errors import DependencyFailed as DependencyFailed
     from nblb.errors import JournalError as JournalError
     from nblb.errors import JournalFull as JournalFull
@@ -127,6 +128,7 @@ _HOMES = {
     "TaskCancelled": "errors",
     "TaskTimeout": "errors",
     "TaskLost": "errors",
+    "DeadlineExceeded": "errors",
     "DependencyFailed": "errors",
     "UnknownTask": "errors",
     "ResultExpired": "errors",

@@ -17,6 +17,7 @@
         ├── TaskCancelled          (concurrent.futures.CancelledError)
         ├── TaskTimeout            (TimeoutError)  ran longer than its timeout
         ├── TaskLost               its workers died, or it could not be run a second time
+        ├── DeadlineExceeded       (TimeoutError)  had not ended by its deadline
         ├── DependencyFailed       a task whose result this one needs did not succeed
         ├── UnknownTask            the core does not know this id
         └── ResultExpired          the result was dropped, because its time to live is over
@@ -32,6 +33,7 @@ import pickle
 from typing import Any
 
 __all__ = [
+    "DeadlineExceeded",
     "DependencyFailed",
     "JournalError",
     "JournalFull",
@@ -286,6 +288,18 @@ class TaskTimeout(TaskError, TimeoutError):
     >>> try:
     ...     simulate.options(timeout=1).submit(3).result()
     ... except lb.TaskTimeout as error:
+    ...     print(error)
+    """
+
+
+class DeadlineExceeded(TaskError, TimeoutError):
+    """The task had not ended by its `deadline`; it was stopped, or never began.
+
+    Examples
+    --------
+    >>> try:
+    ...     simulate.options(deadline=60).submit(3).result()
+    ... except lb.DeadlineExceeded as error:
     ...     print(error)
     """
 

@@ -421,6 +421,8 @@ def _details(task: Slice, item: int) -> dict[str, Any]:
         "retry_wait_s": spec.retry_wait_s,
         "retry_on": list(spec.retry_on),
         "timeout_s": spec.timeout_s,
+        "deadline_s": spec.deadline_s,
+        "deadline_at": spec.deadline_at,
         "at_most_once": spec.at_most_once,
         "depends": list(spec.depends[:20]),
         "tries": task.tries,

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from nblb import payload
@@ -385,6 +386,7 @@ def task(
     retry_wait: float = 0.0,
     retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
+    deadline: float | datetime | None = None,
     cache: bool = False,
     job: str = "",
     engine: str = "",
@@ -406,6 +408,7 @@ def task(
     retry_wait: float = 0.0,
     retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
+    deadline: float | datetime | None = None,
     cache: bool = False,
     job: str = "",
     engine: str = "",
@@ -442,6 +445,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         counts as TimeoutError. A class that this process cannot import may be given by its full name as a text.
     timeout
         The time limit for one call in seconds, after which it ends with TaskTimeout.
+    deadline
+        Seconds from the submission, or a datetime, by which a call must have ended, with all its waits and retries;
+        else it is stopped, or never begins, and ends with DeadlineExceeded. A retry of failed calls counts anew.
     cache
         True computes the same function with the same arguments once per cluster.
     job

@@ -49,6 +49,8 @@ class Assignment(msgspec.Struct, eq=False):  # a Struct: one is created for each
     unasked: bool = False  # the latest wait ended without a turn, because its slot had been lent
     waited_s: float = 0.0  # total of the ended waits that no charged time has been shortened by yet
 
+    is_over: bool = False  # the deadline of all its items has passed: its hub has the order to stop it
+
     def without_waits(self, seconds: float) -> float:
         """The part of this time in which the worker used a slot; each wait shortens one time only."""
         waited_s = min(self.waited_s, seconds)

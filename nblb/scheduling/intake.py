@@ -45,7 +45,7 @@ MAX_PARKED = 100_000
 EPOCH = 2**32  # more than one core reopens
 MAX_ITEMS = 2**31 - 1
 MOST_FACTOR = 100.0  # of memory_retry
-LONGEST_WAIT_S = 1e9  # before a retry
+LONGEST_WAIT_S = 1e9  # before a retry, or a deadline
 
 
 class Intake:
@@ -215,8 +215,11 @@ class Intake:
             return "TaskRejected", f"the needs of task {spec.name} are wrong: {wrong}"
         if not (isfinite(spec.memory_retry) and 0 <= spec.memory_retry <= MOST_FACTOR):
             return "TaskRejected", f"memory_retry of task {spec.name} must be a factor, not {spec.memory_retry}"
-        if not 0.0 <= spec.retry_wait_s <= LONGEST_WAIT_S:
-            return "TaskRejected", f"retry_wait of task {spec.name} must be 0 to {LONGEST_WAIT_S:g} seconds"
+        for name, seconds in (("retry_wait", spec.retry_wait_s), ("deadline", spec.deadline_s)):
+            if not 0.0 <= seconds <= LONGEST_WAIT_S:
+                return "TaskRejected", f"{name} of task {spec.name} must be 0 to {LONGEST_WAIT_S:g} seconds"
+        if not isfinite(spec.deadline_at):
+            return "TaskRejected", f"deadline of task {spec.name} must be a time, not {spec.deadline_at}"
         if not 1 <= spec.items <= MAX_ITEMS or (
             spec.split and len(spec.payload.sizes) not in (spec.items, pieces(spec.items))
         ):
@@ -284,6 +287,8 @@ class Intake:
         self.begin(record, now)
         if job is not None and job.has_too_many_failures:
             state.over_limit[job] = None
+        if spec.deadline_s or spec.deadline_at:
+            state.with_deadline[record] = None
         return record
 
     def begin(self, record: Submission, now: float) -> None:
@@ -437,6 +442,8 @@ class Intake:
             if because is None:
                 state.enqueue(task)
             state.notice(task, now)
+        if record.spec.deadline_s or record.spec.deadline_at:
+            state.with_deadline[record] = None
         state.weigh(record)
         self._send_reopened(client, record, again, function)
         if because is not None:

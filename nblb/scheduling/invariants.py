@@ -170,7 +170,7 @@ def _in_flight(state: State, hub: Hub, held: Assignment) -> None:
     assert known, f"{hub.name} has {held.fence} of a submission that was dropped"
     mine = [task for task in record.covering(held.first, held.items) if task.held is held]
     assert held.tasks == mine, f"{held.fence} has the slices {held.tasks}, those that name it are {mine}"
-    assert mine or held.told, f"{hub.name} runs {held.fence}, which is not wanted"
+    assert mine or held.told or held.is_over, f"{hub.name} runs {held.fence}, which is not wanted"
     for task in mine:
         assert task.state in GIVEN, f"{story(task)} is assigned to {hub.name} in the wrong state"
         if task.state is TaskState.CANCELLING:

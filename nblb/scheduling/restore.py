@@ -324,6 +324,8 @@ class Restore:
 
     def _resume_open(self, record: Submission) -> None:
         state = self.state
+        if record.spec.deadline_s or record.spec.deadline_at:
+            state.with_deadline[record] = None
         dependencies.pin(state, record)
         for task in record.slices:
             if task.state is TaskState.ASSIGNED:

@@ -77,7 +77,7 @@ class Retention:
             _, _, record = heappop(state.expiring)
             if state.records.get(record.id) is not record or not record.closed or record.expires > now:
                 continue
-            if record.pins > 0 or parents.may_be_returned(state, record):
+            if record.pins > 0 or parents.may_be_returned(state, record) or self._still_runs(record):
                 state.expire_at(record, now + max(SWEEP_S, state.policy.result_ttl_s))
                 continue
             self.forget(record)
@@ -88,6 +88,10 @@ class Retention:
             self._blobs_at = now + min(BLOB_SWEEP_S, max(SWEEP_S, state.policy.result_ttl_s))
             self._swept_at, self._large_is_idle = now, False
             self._sweep_blobs(now)
+
+    def _still_runs(self, record: Submission) -> bool:
+        """Return whether a hub has still to stop an attempt whose deadline has passed: it will report its end."""
+        return any(held.record is record for held in self.state.overdue)
 
     def _drop_void_expiries(self) -> None:
         """Remove entries of dropped submissions and of changed expiries, which would stay in memory for days."""

@@ -72,6 +72,7 @@ from nblb.scheduling.dispatch import Dispatch
 from nblb.scheduling.hubs import Hub
 from nblb.scheduling.intake import Intake
 from nblb.scheduling.liveness import Liveness
+from nblb.scheduling.long_tasks.deadlines import Deadlines
 from nblb.scheduling.long_tasks.failure_limit import FailureLimits
 from nblb.scheduling.nesting.stalled import StalledGroups
 from nblb.scheduling.recall import Recall
@@ -112,7 +113,7 @@ class Scheduler:
         self.retention = Retention(self.state)
         self.recall, self.stalled = Recall(self.state), StalledGroups(self.state)
         self.cancelling = cancelling = Cancelling(self.state, self.retention)
-        self.failure_limits = FailureLimits(self.state, cancelling)
+        self.failure_limits, self.deadlines = FailureLimits(self.state, cancelling), Deadlines(self.state)
         self.administration = Administration(self.state)
         intake, outcome, liveness = self.intake, self.outcome, self.liveness
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
@@ -232,6 +233,7 @@ class Scheduler:
     def tick(self, now: float) -> list[Command]:
         """Return the commands that follow from the time, and the assignments that the turn's events made possible."""
         self.liveness.tick(now)
+        self.deadlines.tick(now)
         self.failure_limits.tick(now)
         self.cancelling.tick(now)
         self.administration.tick(now)
@@ -255,6 +257,7 @@ class Scheduler:
             self.stalled.next_deadline(),
             self.state.notice_at,
             self.state.delayed.next_deadline(),
+            self.deadlines.next_deadline(),
             self.retention.next_deadline(),
         )
         return min((time for time in times if time is not None), default=None)

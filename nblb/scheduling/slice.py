@@ -25,6 +25,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     BLOCKED: {
         "DependenciesDone": QUEUED,
         "DependencyFailed": FAILED,
+        "DeadlinePassed": FAILED,
         "CancelTask": CANCELLED,
         "CacheHit": DONE,
         "FollowedDone": DONE,
@@ -33,6 +34,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
     },
     QUEUED: {
         "RunTask": ASSIGNED,
+        "DeadlinePassed": FAILED,
         "CancelTask": CANCELLED,
         "JournalDamaged": LOST,
     },
@@ -51,6 +53,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "StopTask": CANCELLING,
         "CancelTask": CANCELLED,
         "TimeoutPassed": FAILED,
+        "DeadlinePassed": FAILED,
         "JournalDamaged": LOST,
     },
     RUNNING: {
@@ -68,6 +71,7 @@ TRANSITIONS: dict[TaskState, dict[str, TaskState]] = {
         "StopTask": CANCELLING,
         "CancelTask": CANCELLED,
         "TimeoutPassed": FAILED,
+        "DeadlinePassed": FAILED,
         "JournalDamaged": LOST,
     },
     CANCELLING: {

@@ -122,6 +122,8 @@ class State:
         self.changed: dict[Slice, None] = {}  # slices with changes not yet sent to watchers
         self.changed_jobs: dict[SubmittedJob, None] = {}
         self.expiring: list[tuple[float, int, Submission]] = []  # heap
+        self.with_deadline: dict[Submission, None] = {}  # submissions with new open calls: see deadlines.py
+        self.overdue: dict[Assignment, None] = {}  # attempts whose hub must stop them, since their deadline has passed
         self.over_limit: dict[SubmittedJob, None] = {}  # jobs that may have too many failures: see failure_limit.py
         self.delayed = DelayedSlices()
         self.withheld: dict[Slice, None] = {}  # QUEUED, but not in the line while another suspect runs: see dispatch.py
@@ -432,6 +434,8 @@ class State:
         if hub.in_flight.pop(held.fence, None) is None:
             return 0.0
         self.divisible.pop(held, None)
+        if held.is_over:
+            self.overdue.pop(held, None)
         if held.wait:
             waits.leave_wait(self, held, now)
         else:

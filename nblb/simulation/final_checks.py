@@ -85,6 +85,8 @@ def _allowed(referee: Referee, kept: Kept, item: int) -> set[TaskState]:
     if spec.task in referee.cancel_asked:
         allowed |= {CANCELLED}
         allowed |= may_end(spec, conduct, item, alone=True)
+    if spec.deadline_s:
+        allowed |= {FAILED}
     if spec.job in referee.ledger.limited:
         allowed |= {CANCELLED}
     if spec.task in referee.again:  # an item that is retried runs alone

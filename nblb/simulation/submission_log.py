@@ -4,7 +4,7 @@ This module knows nothing of the scheduler. Rules (docs/simulation.md): I1 no ta
 collected; I2 one task per id; I3 an end is accepted once, from the current attempt; I8 a cancelled task is neither done
 nor run afterwards; `wait`: no retry begins before its time; `retry`: only failures that `retry_on` names are retried;
 `limit`: no call of a job begins after `max_failures` of them have failed, and none is ended for that before; `state`:
-an attempt begins with the state that the last one has saved.
+an attempt begins with the state that the last one has saved; `deadline`: none begins later, and none fails before.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Kept:
         "limited",
         "raised",
         "reopened",
+        "since",
         "spec",
         "states",
     )
@@ -60,6 +61,7 @@ class Kept:
         self.follows: dict[int, str] = {}  # item -> the task that it returned, whose end becomes its own
         self.cancelled: set[int] = set()  # items that a CancelAnswer has confirmed
         self.limited: set[int] = set()  # items that max_failures of the job has ended
+        self.since: list[float] = []  # by item: when it was accepted, or retried
         self.reopened: set[int] = set()  # items that were retried since
         self.forgotten = False
 
@@ -131,7 +133,8 @@ class SubmissionLog:
         known = self.tasks.get(task)
         if known is not None and (self.orderly or not known.forgotten):
             raise Violation("I2", f"task {task} was accepted twice")
-        self.tasks[task] = Kept(entry.spec, self.batches)
+        kept = self.tasks[task] = Kept(entry.spec, self.batches)
+        kept.since = [entry.at] * entry.spec.items
 
     def _kept(self, task: str, what: AnyEntry) -> Kept:
         kept = self.tasks.get(task)
@@ -147,6 +150,8 @@ class SubmissionLog:
             if item in kept.cancelled:
                 raise Violation("I8", f"{entry.task}[{item}] runs again after its cancel was acknowledged")
             self._waited(kept, item, entry)
+            if kept.spec.deadline_s and self.is_steady and entry.at > kept.since[item] + kept.spec.deadline_s + 1e-3:
+                raise Violation("deadline", f"{entry.task}[{item}] begins after its deadline")
             if item not in kept.reopened and self._has_too_many_failures(kept.spec.job):
                 raise Violation("limit", f"{entry.task}[{item}] runs, and its job has too many failures for that")
             kept.attempts[item] = entry.attempt
@@ -175,6 +180,7 @@ class SubmissionLog:
                 kept.raised.pop(item, None)
                 kept.limited.discard(item)
                 kept.reopened.add(item)
+                kept.since[item] = entry.at
                 continue
             if kept.states[item] is not None or kept.attempts[item] != entry.attempt:
                 raise Violation("I3", f"{entry} is not about the current attempt {kept.attempts[item]}")
@@ -210,6 +216,10 @@ class SubmissionLog:
             if (item, entry.attempt) in kept.failed:
                 raise Violation("I3", f"{name} takes the result of attempt {entry.attempt}, which had failed")
         kept.states[item] = entry.state
+        if entry.failure is not None and entry.failure.kind == "DeadlineExceeded" and self.is_steady:
+            left_s = kept.since[item] + kept.spec.deadline_s - entry.at
+            if left_s > 1e-3 or not kept.spec.deadline_s:
+                raise Violation("deadline", f"{name} fails {left_s:.3f} s before its deadline")
         if entry.state is CANCELLED and entry.failure is not None and entry.failure.kind == TOO_MANY_FAILURES:
             kept.limited.add(item)
             if not self._has_too_many_failures(kept.spec.job):

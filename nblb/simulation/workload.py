@@ -154,6 +154,7 @@ class Draw:
             index=index,
             priority=float(random.choice((0, 0, 5, 10, 20))),
             retries=retries,
+            deadline_s=self.random_waits.choice((0.0,) * 10 + (1.0, 4.0)),
             retry_wait_s=self.random_waits.choice((0.0, 0.2, 1.0, 3.0)) if retries else 0.0,
             retry_on=self.random_waits.choice(((), (), ("builtins.ValueError",), (OTHER_ERROR,))) if retries else (),
             timeout_s=random.choice((0.3, 1.5)) if conduct.endless else 0.0,

@@ -62,6 +62,8 @@ def test_bare_and_with_options() -> None:
         ({"retries": 1, "at_most_once": True}, "contradict"),
         ({"retries": 1, "retry_wait": -1}, "retry_wait is -1; it must be 0 to"),
         ({"retries": 1, "retry_wait": "1 s"}, "retry_wait is '1 s'"),
+        ({"deadline": 0}, "deadline is 0; it must be above 0"),
+        ({"deadline": "noon"}, "deadline is 'noon'; it must be a number of seconds above 0, a datetime"),
         ({"retry_wait": 5}, "retry_wait=5 has no effect without retries"),
         ({"retries": 1, "retry_on": 3}, "retry_on is 3; it must be an exception class"),
         ({"retries": 1, "retry_on": (OSError, int)}, "it must be an exception class"),

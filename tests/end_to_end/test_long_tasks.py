@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,6 +181,18 @@ def test_a_state_survives_the_core_and_the_hub(cluster: Cluster, parameters: Par
     total, began = future.result(60)
     assert total == sum(range(200))
     assert began > 0
+
+
+@pytest.mark.parametrize("deadline", [1.5, timedelta(seconds=1.5)])
+def test_a_running_call_ends_at_its_deadline(cluster: Cluster, deadline: float | timedelta) -> None:
+    when = datetime.now(timezone.utc) + deadline if isinstance(deadline, timedelta) else deadline
+    began = time.monotonic()
+    future = lb.task(time.sleep).options(deadline=when, retries=2).submit(60)
+    with pytest.raises(lb.DeadlineExceeded, match="had not ended by its deadline"):
+        future.result(30)
+    assert time.monotonic() - began >= 1.4
+    assert lb.task(abs).submit(-1).result(30) == 1
+    wait_until(lambda: all(worker.state == "idle" for worker in cluster.workers()), 30, "the call to be stopped")
 
 
 def test_a_state_that_is_too_large_is_refused_where_it_is_saved(cluster: Cluster) -> None:

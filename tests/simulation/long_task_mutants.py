@@ -6,8 +6,8 @@ from typing import Any
 from unittest.mock import patch
 
 from nblb.scheduling import attempt_reports
-from nblb.scheduling.intake import Intake
 from nblb.scheduling.long_tasks import checkpoints
+from nblb.scheduling.long_tasks.deadlines import Deadlines
 from nblb.scheduling.long_tasks.failure_limit import FailureLimits
 from nblb.scheduling.restore import Restore
 from nblb.scheduling.state import State
@@ -55,21 +55,6 @@ def the_first_failure_ends_the_job() -> Patches:
     return [patch.object(SubmittedJob, "has_too_many_failures", early)]
 
 
-def late_submissions_escape_the_limit() -> Patches:
-    """What is submitted to a job after its limit was reached runs."""
-
-    def make(original: Any) -> Any:
-        def accept(self: Intake, *args: Any) -> Any:
-            over = dict(self.state.over_limit)
-            record = original(self, *args)
-            self.state.over_limit = over
-            return record
-
-        return accept
-
-    return [swap(Intake, "accept", make)]
-
-
 def attempts_begin_without_their_state() -> Patches:
     """What a call has saved is not sent with its next attempt."""
     return [patch.object(checkpoints, "of_slice", lambda _task: ())]
@@ -85,13 +70,32 @@ def saved_states_stay_for_ever() -> Patches:
     return [patch.object(checkpoints, "drop", nothing)]
 
 
+def deadlines_are_ignored() -> Patches:
+    """Calls run, however long ago they were submitted."""
+    return [patch.object(Deadlines, "tick", nothing)]
+
+
+def a_restart_ends_deadlines() -> Patches:
+    """A restarted core does not look at the deadlines of what was submitted before."""
+
+    def make(original: Any) -> Any:
+        def resume_open(self: Restore, record: Any) -> None:
+            original(self, record)
+            self.state.with_deadline.clear()
+
+        return resume_open
+
+    return [swap(Restore, "_resume_open", make)]
+
+
 LONG_TASK_MUTANTS = (
+    deadlines_are_ignored,
+    a_restart_ends_deadlines,
     attempts_begin_without_their_state,
     saved_states_are_lost_in_a_restart,
     saved_states_stay_for_ever,
     max_failures_is_ignored,
     the_first_failure_ends_the_job,
-    late_submissions_escape_the_limit,
     retries_do_not_wait,
     retry_waits_do_not_grow,
     a_restart_ends_waits,

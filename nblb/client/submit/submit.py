@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
 
 MOST_FACTOR = 100
-LONGEST_RETRY_WAIT_S = 30 * 86_400
+LONGEST_S = 30 * 86_400
 PYTHON = (sys.version_info[0], sys.version_info[1])
 
 
@@ -45,6 +46,7 @@ class Options:
     retry_wait: float = 0.0  # seconds before the first retry
     retry_on: tuple[str, ...] = ()  # full names of exception classes; given as classes, or as texts
     timeout: float | None = None  # seconds for one call
+    deadline: float | datetime | None = None  # seconds from its submission, or a time
     cache: bool = False
     job: str = ""
     engine: str = ""
@@ -79,11 +81,20 @@ class Options:
         if self.at_most_once and self.retries:
             raise ValueError(f"at_most_once=True and retries={self.retries} contradict each other; leave out one")
         self._check_retries()
+        self._check_deadline()
+
+    def _check_deadline(self) -> None:
+        given = self.deadline
+        if given is None or isinstance(given, datetime):
+            return
+        _number(given, "deadline", "a number of seconds above 0, a datetime, or None for no limit")
+        if not 0 < given <= LONGEST_S:
+            raise ValueError(f"deadline is {given!r}; it must be above 0 and at most {LONGEST_S:,} seconds")
 
     def _check_retries(self) -> None:
         _number(self.retry_wait, "retry_wait", "a number of seconds, 0 or more")
-        if not 0 <= self.retry_wait <= LONGEST_RETRY_WAIT_S:
-            raise ValueError(f"retry_wait is {self.retry_wait!r}; it must be 0 to {LONGEST_RETRY_WAIT_S:,} seconds")
+        if not 0 <= self.retry_wait <= LONGEST_S:
+            raise ValueError(f"retry_wait is {self.retry_wait!r}; it must be 0 to {LONGEST_S:,} seconds")
         given: Any = self.retry_on
         classes = given if isinstance(given, (tuple, list)) else [given]
         names = tuple(dict.fromkeys(full_name(one) for one in classes))
@@ -117,6 +128,12 @@ class Options:
         """The options that differ from the defaults."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _deadline(options: Options) -> tuple[float, float]:
+    """The deadline in seconds, and as a time; a time without a zone is one of this computer's zone."""
+    given = options.deadline
+    return (0.0, given.timestamp()) if isinstance(given, datetime) else (float(given or 0.0), 0.0)
 
 
 def _number(value: Any, name: str, what: str) -> None:
@@ -183,6 +200,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
     kept = _forms.get(key)
     if kept is not None:
         return kept[1]
+    deadline_s, deadline_at = _deadline(options)
     form = SubmitTask(
         task="",
         name=name,
@@ -194,6 +212,8 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
         retry_wait_s=float(options.retry_wait),
         retry_on=options.retry_on,
         timeout_s=float(options.timeout or 0.0),
+        deadline_s=deadline_s,
+        deadline_at=deadline_at,
         at_most_once=options.at_most_once,
         python=PYTHON,
         numpy=max(numpy, payload.numpy_needed(blob.payload.buffers[1:])),  # behind the list of modules
@@ -341,7 +361,15 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
     """The submissions of items of a job whose results (item -> value) are known already."""
     blob = shelf.blob(payload.as_it_is)
     plain = options.changed(
-        {"cache": False, "timeout": None, "retries": 0, "retry_wait": 0.0, "retry_on": (), "at_most_once": False}
+        {
+            "cache": False,
+            "timeout": None,
+            "deadline": None,
+            "retries": 0,
+            "retry_wait": 0.0,
+            "retry_on": (),
+            "at_most_once": False,
+        }
     )
     form = _form(blob, plain, f"{name} (taken)", job)
     specs = [

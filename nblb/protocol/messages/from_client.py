@@ -54,6 +54,8 @@ class SubmitTask(Message):
     retry_wait_s: float = 0.0  # before the first retry of a call that raised; later ones wait longer
     retry_on: tuple[str, ...] = ()  # retry only failures of these classes: full names; (): of all
     timeout_s: float = 0.0  # 0: none; for one item
+    deadline_s: float = 0.0  # after its acceptance: a call that has not ended by then fails; 0: none
+    deadline_at: float = 0.0  # the same as a time of the wall clock; 0: none
     at_most_once: bool = False
     depends: tuple[str, ...] = ()  # submissions, or items as "submission.item", whose results are arguments
     constants: tuple[str, ...] = ()  # blobs that the payload refers to

@@ -1,1 +1,1 @@
-"""Rules that let long work survive failures: waits, limits, and saved states."""
+"""Rules that let long work survive failures: waits, limits, deadlines, and saved states."""
