@@ -167,11 +167,7 @@ def need_more_memory(state: State, held: Assignment) -> int:
 
 def taken_out(state: State, record: Submission) -> list[Slice]:
     """Take the waiting slices of a submission out of their lines; return copies in their places, which wait nowhere."""
-    return [
-        _replaced(state, record, task)
-        for task in list(record.slices)
-        if state.is_in_line(task)
-    ]
+    return [_replaced(state, record, task) for task in list(record.slices) if state.is_in_line(task)]
 
 
 def _replaced(state: State, record: Submission, task: Slice) -> Slice:
