@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from nblb._version import __version__
-from nblb.broker import queries
+from nblb.broker import kept_settings, queries
 from nblb.broker.access.bulk_process import BulkProcess
 from nblb.broker.access.gate import Gate
 from nblb.broker.access.key_changes import KeyChanges
@@ -47,7 +47,18 @@ from nblb.broker.task_list import TaskPages
 from nblb.errors import JournalError
 from nblb.host import account
 from nblb.parameters import Parameters, Source, load
-from nblb.protocol.commands import Command, Drop, Halt, KeepOutput, Log, NameFiles, Record, Send, TellOutput
+from nblb.protocol.commands import (
+    Command,
+    Drop,
+    Halt,
+    KeepOutput,
+    KeepSetting,
+    Log,
+    NameFiles,
+    Record,
+    Send,
+    TellOutput,
+)
 from nblb.protocol.journal_entries import TaskForgotten
 from nblb.protocol.messages import Answer, CallTold, Failure, PutBlob, Refused, TaskEnded, TaskState
 from nblb.scheduling.scheduler import Scheduler
@@ -427,9 +438,17 @@ class LoadBalancer:
                 self._delivery.answer(command.address, command.message, monotonic())
             elif isinstance(command, Drop):
                 self.doors.drop(command.address)
+            elif isinstance(command, KeepSetting):
+                self._keep_setting(command)
             elif isinstance(command, Halt):
                 self.console.write("info", f"LB - STOPPING : {command.reason}")
                 self._stopping.set()
+
+    def _keep_setting(self, command: KeepSetting) -> None:
+        try:
+            kept_settings.keep(self.parameters.state_dir, command.name, command.value)
+        except OSError as error:
+            self.console.write("error", f"LB - CANNOT KEEP THE SETTING {command.name} : {error}")
 
     # ── the commit ──
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nblb.broker import kept_settings
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.memory import MemoryJournal
 from nblb.parameters import Parameters
+from nblb.scheduling.adapting.adaptation import SETTING
+from nblb.scheduling.adapting.policy import Adapting, refusal
 from nblb.scheduling.state import Policy
 from nblb.shared_files.transfer import process_name
 
@@ -40,4 +43,11 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         token=journal.claims.token,
         process=process_name(),
         bulk=bulk,
+        adapting=adapting(p.state_dir),
     )
+
+
+def adapting(folder: Path) -> Adapting | None:
+    """Return the limits between which an earlier core has adapted; None without any, or if they are not valid."""
+    limits = kept_settings.read(folder, SETTING, Adapting)
+    return limits if limits is not None and not refusal(limits) else None

@@ -102,6 +102,7 @@ def _status_text(said: dict[str, Any], address: str) -> str:
         f"kept      durability {said['durability']}, in {said.get('state_dir', '')}",
         f"address   {connection_file.split(address)[0]}",
     ]
+    lines += [f"scaling   {said['adapts']['text']}"] if said.get("adapts") else []
     lines += [f"monitor   {said['monitor_link']}"] if said["monitor"] else []
     return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])
 

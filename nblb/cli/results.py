@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nblb import launch
-from nblb.cli.command import Commands, add, count, duration, settings, show, table
+from nblb.cli.command import Commands, add, count, duration, seconds, settings, show, table
+from nblb.client.scaling import IDLE_S, adapt_limits
 from nblb.client.snapshots import ENDED
 from nblb.errors import NblbError, TaskError, UnknownTask
 from nblb.quantities import duration as length
@@ -43,8 +44,14 @@ def register(commands: Commands) -> None:
     command.add_argument("--ended", action="store_true", help="all of your jobs that have ended")
     command.add_argument("--running", action="store_true", help="also jobs that go on, which cancels them")
     command = add(commands, "scale", scale, "give the cluster, or one of its hubs, more or fewer workers", data=True)
-    command.add_argument("workers", type=count, metavar="N", help="number of workers of all hubs together, or of HUB")
+    command.add_argument(
+        "workers", nargs="?", type=count, metavar="N", help="number of workers of all hubs together, or of HUB"
+    )
     command.add_argument("hub", nargs="?", default="", help="name of a hub")
+    command.add_argument("--adapt", nargs="+", metavar="MIN MAX|off", help="follow the load between MIN and MAX; off")
+    command.add_argument(
+        "--idle", type=seconds, default=IDLE_S, metavar="S", help="with --adapt: how long fewer must be enough (30)"
+    )
 
 
 @contextlib.contextmanager
@@ -208,11 +215,26 @@ def _forget_job(cluster: Cluster, job: str) -> str:
     return ""
 
 
+def _adapt(options: argparse.Namespace) -> int:
+    """Let the number of workers follow the load, or end that."""
+    limits = adapt_limits(options.adapt)
+    with connected(options) as cluster:
+        cluster.adapt(*limits, idle_s=options.idle)
+        adapts = cluster.status().adapts
+    text = adapts["text"] if adapts else "the number of workers no longer follows the load"
+    show(options, {"adapts": adapts}, lambda: text)
+    return 0
+
+
 def scale(options: argparse.Namespace) -> int:
     """Set the number of workers of all hubs together, or of one hub; a cluster without a hub gets one here.
 
     Of several hubs the latest shrink first, and the first one on this computer grows.
     """
+    if (options.workers is None) == (options.adapt is None):
+        raise NblbError("give the number of workers, or --adapt MIN MAX, or --adapt off")
+    if options.adapt is not None:
+        return _adapt(options)
     with connected(options) as cluster:
         cluster.scale(options.workers, options.hub)
     which = f"hub {options.hub}" if options.hub else "the cluster"

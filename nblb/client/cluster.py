@@ -7,10 +7,10 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from nblb.client import compatible, front_end, open_clusters
+from nblb.client import compatible, front_end, open_clusters, scaling
 from nblb.client.connection.connection import Connection, close_all
 from nblb.client.connection.locate import find_core, hello
 from nblb.client.connection.ports import Pending
@@ -25,8 +25,7 @@ from nblb.client.rows import ClusterStatus, HubInfo, JobInfo, JobList, UserInfo,
 from nblb.client.snapshots import ClusterSnapshot, cluster_snapshot
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.parameters import Parameters
-from nblb.protocol.messages import Ask, ScaleHub, StopCore
-from nblb.system.processes import is_of_this_computer
+from nblb.protocol.messages import Ask, StopCore
 
 LEAST_PATIENCE_S = 2.0
 ANSWER_S = 10.0  # longest wait for the answer of a core that is connected
@@ -344,20 +343,33 @@ class Cluster:
         --------
         >>> cluster.scale(8)
         """
-        if type(workers) is not int or workers < 0:
-            raise ValueError(f"the number of workers is {workers!r}; it must be a whole number, 0 or more")
-        hubs = self.hubs() if not hub else ()
-        if not hub and not hubs:
-            self.add_hub(workers=workers)
-            return
-        here_first = {row.hub: row.workers for row in sorted(hubs, key=_is_elsewhere)}
-        sizes = {hub: workers} if hub else shared_out(workers, here_first)
-        asked = [
-            self.connection.question(ScaleHub(hub=name, workers=size, request=self.connection.request()))
-            for name, size in sizes.items()
-        ]
-        for answer in asked:
-            self.connection.wait_for(answer)
+        scaling.scale(self, workers, hub)
+
+    def adapt(self, minimum: int | None, maximum: int | None = None, idle_s: float = scaling.IDLE_S) -> None:
+        """Let the number of workers follow the load, until that is turned off or somebody scales a hub.
+
+        The core does it, so it goes on when this process ends, and after a restart of the core.
+
+        Parameters
+        ----------
+        minimum, maximum
+            The limits of the number of workers of all hubs together; None instead of `minimum` turns it off.
+        idle_s
+            How long fewer workers must have been enough before some end.
+
+        Raises
+        ------
+        ValueError
+            The limits are not whole numbers of 0 or more, or the first is larger than the second.
+        NblbError
+            The core refuses it; the message says why.
+
+        Examples
+        --------
+        >>> cluster.adapt(0, 8)
+        >>> cluster.adapt(None)
+        """
+        scaling.adapt(self, minimum, maximum, idle_s)
 
     def add_hub(self, **options: Any) -> Any:
         """Start one more hub on this computer, on another one over ssh, or as a job of Slurm.
@@ -534,7 +546,7 @@ class Cluster:
         return ClusterSnapshot(
             **{
                 **{name: getattr(known, name) for name in ("core_pid", "durability", "hubs", "workers", "busy")},
-                **{name: getattr(known, name) for name in ("queued", "running", "counts", "known")},
+                **{name: getattr(known, name) for name in ("queued", "running", "counts", "known", "adapts")},
             },
             name=self.name,
             connected=self.connected,
@@ -567,23 +579,3 @@ class Cluster:
 
 
 atexit.register(close_all)
-
-
-def _is_elsewhere(row: HubInfo) -> bool:
-    """True for a hub of another computer."""
-    return not is_of_this_computer(row.hub)
-
-
-def shared_out(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Hub -> its new number of workers, for those that change: the latest shrink first, and the first one grows."""
-    changed: dict[str, int] = {}
-    more = total - sum(sizes.values())
-    if more > 0:
-        first = next(iter(sizes))
-        return {first: sizes[first] + more}
-    for hub, size in reversed(list(sizes.items())):
-        fewer = min(size, -more)
-        if fewer:
-            changed[hub] = size - fewer
-            more += fewer
-    return changed

@@ -463,6 +463,8 @@ class ClusterStatus(Row):
         A dict: "commits" is the number of writes to the journal, and "commit_s" the seconds that all of them took.
     records
         The number of submissions (a call, or a chunk of items) that the core keeps.
+    adapts
+        A dict on `cluster.adapt`: "minimum", "maximum", "idle_s", "wanted", "why", "text"; None if it is off.
     garbage, faults, late_facts
         The numbers of unreadable messages, of errors inside the core, and of reports that came too late to count.
 
@@ -495,6 +497,7 @@ class ClusterStatus(Row):
     garbage: int = 0
     faults: int = 0
     late_facts: int = 0
+    adapts: dict[str, Any] | None = None
 
     _SHOWN = ("name", "core", "hubs", "workers", "busy", "queued", "running")
 

@@ -147,6 +147,7 @@ class ClusterSnapshot:
     warning: str = ""
     notes: tuple[str, ...] = ()  # warnings, such as requested settings that are not in force
     counts: dict[str, int] = field(default_factory=dict)
+    adapts: str = ""  # a sentence on `cluster.adapt`, if it is on
     known: bool = True  # False if the core has never answered, so that all numbers are missing
 
 
@@ -165,4 +166,5 @@ def cluster_snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any
         queued=status.get("queued", 0),
         running=status.get("running", 0),
         counts=status.get("counts", {}),
+        adapts=(status.get("adapts") or {}).get("text", ""),
     )

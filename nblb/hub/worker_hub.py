@@ -322,6 +322,7 @@ class WorkerHub:
             parent=os.getppid(),
             nblb=__version__,
             batch_job=batch_job.name(),
+            started_with=sum(group.workers for group in self._groups),
         )
 
     def _worker_settings(self) -> list[WorkerSettings]:

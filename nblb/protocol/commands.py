@@ -73,6 +73,13 @@ class TellOutput(Command):
     message: FetchOutput
 
 
+class KeepSetting(Command):
+    """Keep a setting that was changed while the core runs in a file for the next start; None removes the file."""
+
+    name: str
+    value: dict[str, Any] | None
+
+
 class Halt(Command):
     """Shut this process down in good order."""
 

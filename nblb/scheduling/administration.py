@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
+from typing import Any
 
 import msgspec
 
 from nblb.protocol.commands import Record
 from nblb.protocol.equipment import Needs
 from nblb.protocol.journal_entries import PriorityKept
-from nblb.protocol.messages import Answer, DrainHub, RemoveHub, ScaleHub, SetPriority, StopHub, TaskState
+from nblb.protocol.messages import (
+    AdaptWorkers,
+    Answer,
+    DrainHub,
+    OfferHubs,
+    RemoveHub,
+    ScaleHub,
+    SetPriority,
+    StopHub,
+    TaskState,
+)
+from nblb.scheduling.adapting.adaptation import Adaptation
 from nblb.scheduling.hubs import Assignment, Hub
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import ConnectedClient, State
@@ -17,11 +30,20 @@ from nblb.scheduling.submission import Submission
 
 
 class Administration:
-    """Handles ScaleHub, DrainHub, RemoveHub and SetPriority."""
+    """Handles the requests of its `handlers`, by the type of the message."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self._removed: dict[str, StopHub] = {}  # by id of the hub: the order that follows when nothing runs on it
+        self.adaptation = Adaptation(state, self.end_when_idle, self.keep)
+        self.handlers: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
+            ScaleHub: self.scale_hub,
+            DrainHub: self.drain_hub,
+            RemoveHub: self.remove_hub,
+            SetPriority: self.set_priority,
+            AdaptWorkers: self.adaptation.adapt,
+            OfferHubs: self.adaptation.offer,
+        }
 
     # ── hubs ──
 
@@ -32,6 +54,7 @@ class Administration:
         if message.workers < 0:
             self._refuse(client, message.request, "workers must be 0 or more")
             return
+        self.adaptation.end(f"{client.user} has scaled the hub {hub.name}")
         self.state.send(hub.address, message)
         self.state.send(client.address, Answer(request=message.request, value=message.workers))
 
@@ -55,6 +78,18 @@ class Administration:
         what = "restarted" if message.restart else "removed"
         self._removed[hub.id] = StopHub(reason=f"{what} by {client.user}", restart=message.restart)
         self.state.send(client.address, Answer(request=message.request, value=len(hub.in_flight)))
+
+    def end_when_idle(self, hub: Hub, reason: str) -> None:
+        """Drain a hub, and stop it for this reason when nothing runs on it."""
+        self._drain(hub, True)
+        self._removed.setdefault(hub.id, StopHub(reason=reason))
+
+    def keep(self, hub: Hub, reason: str) -> None:
+        """Take `end_when_idle` for this reason back; a hub that people have removed or drained stays so."""
+        order = self._removed.get(hub.id)
+        if order is not None and order.reason == reason:
+            del self._removed[hub.id]
+            self._drain(hub, False)
 
     def tick(self, _now: float) -> None:
         """Stop the removed hubs on which nothing runs any more."""

@@ -22,7 +22,6 @@ from nblb.protocol.messages import (
     BlobWanted,
     CancelTask,
     CollectTask,
-    DrainHub,
     Failure,
     FetchCall,
     FetchOutput,
@@ -41,11 +40,8 @@ from nblb.protocol.messages import (
     OutputKept,
     Publish,
     PutBlob,
-    RemoveHub,
     RetryFailed,
     RunTask,
-    ScaleHub,
-    SetPriority,
     StopAndKeep,
     StopCore,
     StopHub,
@@ -127,10 +123,7 @@ class Scheduler:
             ForgetJob: cancelling.forget_job,
             Publish: intake.publish,
             Ask: self._ask,
-            ScaleHub: self.administration.scale_hub,
-            DrainHub: self.administration.drain_hub,
-            RemoveHub: self.administration.remove_hub,
-            SetPriority: self.administration.set_priority,
+            **self.administration.handlers,
             StopCore: self._stop_core,
             TurnKnob: steering.turn_knob,
             StopAndKeep: steering.stop_and_keep,
@@ -238,6 +231,7 @@ class Scheduler:
         self.cancelling.tick(now)
         self.administration.tick(now)
         self.state.end_delays(now)
+        self.administration.adaptation.tick(now)
         self.dispatch.run(now)
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
@@ -259,6 +253,7 @@ class Scheduler:
             self.state.delayed.next_deadline(),
             self.deadlines.next_deadline(),
             self.retention.next_deadline(),
+            self.administration.adaptation.next_deadline(),
         )
         return min((time for time in times if time is not None), default=None)
 

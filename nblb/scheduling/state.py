@@ -16,6 +16,7 @@ from nblb.protocol.framing import Payload
 from nblb.protocol.journal_entries import ArgumentsSpent, EndKept
 from nblb.protocol.messages import Failure, HoldBlob, Message, StopTask, SubmitTask, TaskEnded, TaskState
 from nblb.scheduling import dependencies
+from nblb.scheduling.adapting.policy import Adapting
 from nblb.scheduling.dropped import Dropped
 from nblb.scheduling.fair_share import FairShare
 from nblb.scheduling.hubs import Assignment, Fence, Hub, Orphan
@@ -61,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     process: str = ""  # name of the core's process (transfer.process_name)
     bulk: int = 0  # port of the bulk door; 0: there is none
+    adapting: Adapting | None = None  # the limits between which the number of workers follows the load, when it starts
 
     @property
     def most_ends(self) -> int:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from nblb import payload
 from nblb.protocol.messages import (
+    AdaptWorkers,
     Answer,
     Ask,
     BlobMissing,
@@ -141,6 +142,9 @@ class FakeCore:
             ForgetJob: self._forget_job,
             CollectTask: lambda line, message: None,
             StopCore: lambda line, message: line.tell(Answer(request=message.request, value=True)),
+            AdaptWorkers: lambda line, message: line.tell(
+                Answer(request=message.request, value={"adapts": None, "has_hubs": True})
+            ),
             ScaleHub: lambda line, message: line.tell(Answer(request=message.request, value=message.workers)),
         }
 

@@ -12,7 +12,8 @@ import pytest
 
 import nblb as lb
 from nblb.client import current, front_end, open_clusters, task_decorator
-from nblb.client.cluster import Cluster, shared_out
+from nblb.client.cluster import Cluster
+from nblb.client.scaling import shared_out
 from nblb.errors import LoadBalancerUnreachable
 from nblb.protocol.messages import ScaleHub
 from tests.client.fake_core import FakeCore

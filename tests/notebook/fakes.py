@@ -317,11 +317,18 @@ class FakeCluster(Listened):
 
     def status(self) -> SimpleNamespace:
         hubs = {"hubs": 1, "workers": self.workers}
-        return SimpleNamespace(name="lab-5799", queued=self.queued, running=self.running, **hubs)
+        adapts = {"text": "adapts between {} and {} workers: 0 now".format(*self.limits)} if self.limits else None
+        return SimpleNamespace(name="lab-5799", queued=self.queued, running=self.running, adapts=adapts, **hubs)
 
     def add_hub(self, **options: Any) -> SimpleNamespace:
         self.calls.append(("add_hub", options))
         return SimpleNamespace(pid=77, log="/state/logs/hub-2.log")
+
+    limits: tuple[int | None, int | None] | None = None
+
+    def adapt(self, minimum: int | None, maximum: int | None = None) -> None:
+        self.calls.append(("adapt", (minimum, maximum)))
+        self.limits = None if minimum is None else (minimum, maximum)
 
     def scale(self, workers: int, hub: str = "") -> None:
         self.calls.append(("scale", workers))

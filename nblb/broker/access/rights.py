@@ -14,6 +14,7 @@ import msgspec
 
 from nblb.access.key_store import Role
 from nblb.protocol.messages import (
+    AdaptWorkers,
     Administer,
     Ask,
     BlobWanted,
@@ -29,6 +30,7 @@ from nblb.protocol.messages import (
     Hello,
     HubHello,
     Message,
+    OfferHubs,
     OpenJob,
     Publish,
     PutBlob,
@@ -50,6 +52,8 @@ FOR_ALL = (Hello, Heartbeat, FilesSeen, Ask)
 FOR_ADMINS: dict[type[Message], str] = {
     StopCore: "stop the cluster",
     ScaleHub: "change a hub",
+    AdaptWorkers: "change the number of workers",
+    OfferHubs: "offer hubs",
     DrainHub: "drain a hub",
     RemoveHub: "remove a hub",
     Publish: "publish functions",

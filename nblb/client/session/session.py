@@ -23,6 +23,7 @@ from nblb.client.session.open_tasks import Expect, OpenTasks
 from nblb.client.session.refused import RefusedTasks
 from nblb.protocol.commands import BlobReceived, Command, Deliver, Log, Reject, Send, Settle, Show
 from nblb.protocol.messages import (
+    AdaptWorkers,
     Answer,
     Ask,
     BlobMissing,
@@ -65,7 +66,9 @@ from nblb.protocol.messages import (
 
 CORE = "core"
 #: Messages with a request id.
-QUESTIONS = (CancelTask, RetryFailed, Ask, ScaleHub, StopCore, TurnKnob, StopAndKeep, FetchCall, FetchOutput)
+QUESTIONS = (
+    CancelTask, RetryFailed, Ask, ScaleHub, AdaptWorkers, StopCore, TurnKnob, StopAndKeep, FetchCall, FetchOutput,
+)  # fmt: skip
 NEWS = (TaskPrinted, TaskEmitted, KnobOffered, JobChanged, JobNamed)
 SILENT_BEATS = 5  # heartbeats without a message, after which the core counts as away
 HELLO_AGAIN_S = (0.5, 1.0, 2.0, 4.0)

@@ -23,6 +23,7 @@ from nblb.launch.presence import SUFFIX, RoleLock, present
 from nblb.launch.roles import RoleProcess, spawn
 from nblb.launch.ssh.hosts import refuse_remote_core
 from nblb.parameters import BatchOptions
+from nblb.protocol.messages import OfferHubs
 from nblb.system import isolated_python
 from nblb.system.private_folder import runtime_folder
 from nblb.system.state_mark import claim
@@ -151,7 +152,14 @@ def keep(parameters: Parameters, request: BatchRequest, presence: RoleLock) -> B
     words += ["--only", ",".join(request.only)] if request.only else []
     command = f"exec {shlex.join(isolated_python.command('nblb', words))}"
     launcher = BatchLauncher(system.name, request.hubs, request.backlog, parameters.LB_ORPHAN_S)
-    return BatchHubs(parameters, system, launcher, command, folder / f"{name}{JOBS}", presence)
+    offer = OfferHubs(place=name, hubs=request.hubs, workers=_workers_of_each(parameters, request))
+    return BatchHubs(parameters, system, launcher, command, folder / f"{name}{JOBS}", presence, offer)
+
+
+def _workers_of_each(parameters: Parameters, request: BatchRequest) -> int:
+    """Return the number of workers of such a hub; "auto" is taken as on this computer, since the node is not known."""
+    there = parameters.of_group(request.group) if request.group is not None else parameters.here()
+    return sum(group.workers for group in there.groups(request.workers))
 
 
 def troubles(parameters: Parameters) -> list[str]:

@@ -45,6 +45,7 @@ class BatchJob:
     is_connected: bool = False
     was_connected: bool = False
     gone_at: float = 0.0  # when its hub left the core
+    is_cancelled: bool = False  # it is needed no more
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class BatchLauncher:
         self._ask_s = FIRST_ASK_S
         self._core_seen_at = 0.0
         self._tasks_wait = False
+        self._wanted: int | None = None  # how many hubs a core that adapts wants
         self._stop_at = float("inf")
         self._summary = ""
 
@@ -165,7 +167,7 @@ class BatchLauncher:
                 job.report, job.gone_at = reports[number], 0.0
                 continue
             del self.jobs[number]
-            if job.was_connected or self.stopping:
+            if job.was_connected or self.stopping or job.is_cancelled:
                 out.append(BatchNote(f"job {number} has ended"))
             else:
                 end = f": {why[number]}" if why.get(number) else ""
@@ -182,9 +184,14 @@ class BatchLauncher:
         self._ask_at = now + (STOP_ASK_S if self.stopping else MOST_ASK_S)
         return [BatchNote(f"{self.system} does not answer: {reason}")]
 
-    def core_reported(self, connected: Collection[str], tasks_wait: bool, now: float) -> list[BatchCommand]:
-        """Take the core's report: the jobs whose hubs are connected, and whether tasks wait for a worker."""
-        self._core_seen_at, self._tasks_wait = now, tasks_wait
+    def core_reported(
+        self, connected: Collection[str], tasks_wait: bool, now: float, wanted: int | None = None
+    ) -> list[BatchCommand]:
+        """Take the core's report: the jobs whose hubs are connected, and whether tasks wait for a worker.
+
+        `wanted` is the number of hubs that a core which adapts wants; None if it does not adapt.
+        """
+        self._core_seen_at, self._tasks_wait, self._wanted = now, tasks_wait, wanted
         out: list[BatchCommand] = []
         for job in self.jobs.values():
             is_connected = job.number in connected
@@ -197,7 +204,7 @@ class BatchLauncher:
                 job.gone_at = now
                 self._ask_at = min(self._ask_at, now + GONE_S)
             job.is_connected = is_connected
-        return [*out, *self._summarised()]
+        return [*out, *self._cancel_surplus(), *self._summarised()]
 
     def stop(self, now: float) -> list[BatchCommand]:
         """Cancel all jobs; FinishBatch follows when the batch system no longer has them."""
@@ -236,13 +243,28 @@ class BatchLauncher:
 
     # ── the rest ──
 
+    def _cancel_surplus(self) -> list[BatchCommand]:
+        """Cancel the latest jobs that wait if the core wants fewer hubs; a hub that is connected ends by itself."""
+        if self._wanted is None or self.stopping:
+            return []
+        kept = [job for job in self.jobs.values() if not job.is_cancelled]
+        waiting = [job for job in kept if not job.report.is_running and not job.was_connected]
+        surplus = waiting[len(waiting) - min(len(waiting), max(0, len(kept) - self._wanted)) :]
+        if not surplus:
+            return []
+        for job in surplus:
+            job.is_cancelled = True
+        numbers = tuple(job.number for job in surplus)
+        return [BatchNote(f"the cluster needs fewer workers: cancels job {', '.join(numbers)}"), CancelJobs(numbers)]
+
     def _may_submit(self, now: float) -> bool:
-        if self._submitting or now < self._submit_at or len(self.jobs) >= self._hubs:
+        hubs = self._hubs if self._wanted is None else min(self._hubs, self._wanted)
+        if self._submitting or now < self._submit_at or sum(not job.is_cancelled for job in self.jobs.values()) >= hubs:
             return False
         if sum(not job.report.is_running for job in self.jobs.values()) >= self._backlog:
             return False
         self._is_paused = False
-        return self._submitted < self._hubs or self._tasks_wait
+        return self._wanted is not None or self._submitted < self._hubs or self._tasks_wait
 
     def _failed(self, text: str, now: float) -> list[BatchCommand]:
         self._failures += 1
@@ -294,7 +316,7 @@ class BatchLauncher:
         return [Summary(summary)]
 
     def _sentence(self) -> str:
-        waiting = [job.report for job in self.jobs.values() if not job.report.is_running]
+        waiting = [job.report for job in self.jobs.values() if not (job.report.is_running or job.is_cancelled)]
         sentences = []
         if waiting:
             hubs = "1 hub waits" if len(waiting) == 1 else f"{len(waiting)} hubs wait"

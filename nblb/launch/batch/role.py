@@ -14,6 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nblb.access.private_file import write_private
 from nblb.errors import NblbError
 from nblb.launch import one_shot
@@ -30,6 +32,7 @@ from nblb.launch.batch.launcher import (
 )
 from nblb.launch.roles import tail
 from nblb.launch.ssh.role import LEFT
+from nblb.protocol.messages import OfferHubs
 
 if TYPE_CHECKING:
     from nblb.launch.batch.slurm import Slurm
@@ -57,6 +60,8 @@ class BatchHubs:
         The file with the ids of the jobs.
     presence
         The lock of this role, beside which the file LEFT is written.
+    offer
+        What the core is offered, so that it may adapt the number of hubs.
     """
 
     def __init__(
@@ -67,7 +72,9 @@ class BatchHubs:
         command: str,
         jobs_file: Path,
         presence: RoleLock,
+        offer: OfferHubs,
     ) -> None:
+        self._offer = offer
         self._parameters, self._system, self._launcher = parameters, system, launcher
         self._command, self._jobs_file, self._presence = command, jobs_file, presence
         self._finish: FinishBatch | None = None
@@ -151,15 +158,17 @@ class BatchHubs:
         self._presence.say(jobs=list(self._launcher.jobs))
 
     def _ask_core(self) -> None:
+        prefix = f"{self._system.name.lower()} "
         try:
             address, _ = one_shot.find(self._parameters)
             rows = one_shot.ask(address, "hubs")
             tasks_wait = one_shot.ask(address, "status")["queued"] > 0
+            jobs = tuple(f"{prefix}{number}" for number in self._launcher.jobs)
+            wanted = one_shot.order(address, msgspec.structs.replace(self._offer, jobs=jobs, request=1))
         except NblbError:
             return
-        prefix = f"{self._system.name.lower()} "
         connected = {row["batch_job"].removeprefix(prefix) for row in rows if row["batch_job"].startswith(prefix)}
-        self._perform(self._launcher.core_reported(connected, tasks_wait, monotonic()))
+        self._perform(self._launcher.core_reported(connected, tasks_wait, monotonic(), wanted))
 
 
 def known_jobs(jobs_file: Path) -> list[str]:

@@ -268,6 +268,7 @@ def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
         ("hubs", str(len(snapshot.hubs))),
         ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
         ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
+        *([("scaling", snapshot.adapts)] if snapshot.adapts else []),
     ]
 
 

@@ -16,6 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from nblb.client.scaling import adapt_limits
 from nblb.errors import LoadBalancerUnreachable, NblbError, TaskError, TaskRejected, UnknownTask
 from nblb.launch import joined_option
 from nblb.notebook import display_hooks
@@ -155,14 +156,24 @@ class LbMagics(Magics):
 
     @line_magic
     @magic_arguments()
-    @argument("workers", type=int, help="number of workers of all hubs together, or of HUB")
+    @argument("workers", nargs="?", type=int, help="number of workers of all hubs together, or of HUB")
     @argument("hub", nargs="?", default="", help="name of a hub")
+    @argument("--adapt", nargs="+", metavar="N", help="MIN MAX: follow the load between these numbers; off: no longer")
     @spoken
     def lb_scale(self, args: Any) -> None:
-        """Give the cluster, or one of its hubs, more or fewer workers."""
+        """Give the cluster, or one of its hubs, more or fewer workers, or let their number follow the load."""
+        cluster = current()
+        if args.adapt is not None:
+            if args.workers is not None:
+                raise UsageError("give a number of workers, or --adapt MIN MAX, and not both")
+            cluster.adapt(*adapt_limits(args.adapt))
+            adapts = cluster.status().adapts
+            print(adapts["text"] if adapts else "the number of workers no longer follows the load")
+            return
+        if args.workers is None:
+            raise UsageError("give the number of workers, or --adapt MIN MAX, or --adapt off")
         if args.workers < 0:
             raise UsageError(f"the number of workers is {args.workers}; it cannot be negative")
-        cluster = current()
         cluster.scale(args.workers, args.hub)
         whole = f" {args.hub}" if args.hub else ""
         print(f"scaling{whole} to {wording.number(args.workers, 'worker')}{view_model.beyond(args.workers)}")

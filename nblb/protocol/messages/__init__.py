@@ -29,6 +29,7 @@ from nblb.protocol.messages.connection import Hello as Hello
 from nblb.protocol.messages.connection import Refused as Refused
 from nblb.protocol.messages.connection import Welcome as Welcome
 from nblb.protocol.messages.connection import WorkerUse as WorkerUse
+from nblb.protocol.messages.from_client import AdaptWorkers as AdaptWorkers
 from nblb.protocol.messages.from_client import Ask as Ask
 from nblb.protocol.messages.from_client import CancelTask as CancelTask
 from nblb.protocol.messages.from_client import CollectTask as CollectTask
@@ -38,6 +39,7 @@ from nblb.protocol.messages.from_client import FetchOutput as FetchOutput
 from nblb.protocol.messages.from_client import FetchTask as FetchTask
 from nblb.protocol.messages.from_client import ForgetJob as ForgetJob
 from nblb.protocol.messages.from_client import FromClient as FromClient
+from nblb.protocol.messages.from_client import OfferHubs as OfferHubs
 from nblb.protocol.messages.from_client import OpenJob as OpenJob
 from nblb.protocol.messages.from_client import Publish as Publish
 from nblb.protocol.messages.from_client import RemoveHub as RemoveHub

@@ -161,6 +161,29 @@ class ScaleHub(Message):
     request: int = 0
 
 
+class AdaptWorkers(Message):
+    """Let the number of workers follow the load; on=False ends that and changes no worker. Answer: Answer."""
+
+    minimum: int = 0
+    maximum: int = 0
+    idle_s: float = 30.0  # for which fewer workers must have been enough before some end
+    on: bool = True
+    request: int = 0
+
+
+class OfferHubs(Message):
+    """Offer hubs that a batch system would start. Answer: Answer (how many there should be; None: adapts to nothing).
+
+    The launcher repeats it; an offer that is not repeated lapses.
+    """
+
+    place: str  # identifies the offer
+    hubs: int
+    workers: int  # of each
+    jobs: tuple[str, ...] = ()  # that have been submitted, as in a hub's hello: "slurm 17"
+    request: int = 0
+
+
 class DrainHub(Message):
     """Let a hub finish what runs, and give it no new work; drain=False takes that back (client to core, core to hub).
 
@@ -248,6 +271,8 @@ FromClient: TypeAlias = (  # what the clients' door accepts
     | Ask
     | StopCore
     | ScaleHub
+    | AdaptWorkers
+    | OfferHubs
     | DrainHub
     | RemoveHub
     | SetPriority

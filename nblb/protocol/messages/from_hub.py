@@ -89,6 +89,7 @@ class HubHello(Message):
     nblb: str = ""  # its version
     left_s: float = 0.0  # what it starts must end within this time, as its batch job ends then; 0: no end is known
     batch_job: str = ""  # the batch job in which it runs: "slurm 17"
+    started_with: int = 0  # number of workers, whatever it has been scaled to
 
 
 class HubLeaves(Message):

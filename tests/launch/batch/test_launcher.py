@@ -208,3 +208,34 @@ def test_a_job_that_is_taken_during_the_stop_is_cancelled() -> None:
     assert Submit() in launcher.start((), 0.0)
     launcher.stop(0.1)
     assert CancelJobs(("9",)) in launcher.submitted("9", 0.2)
+
+
+def test_a_core_that_adapts_says_how_many_hubs_there_should_be() -> None:
+    rig = Rig(hubs=5, backlog=5)
+    rig.forget()
+    rig.take(rig.launcher.core_reported((), False, rig.now, 0))
+    assert rig.count(CancelJobs) == 1
+    rig.take(rig.launcher.tick(rig.now))
+    assert rig.count(Submit) == 0
+    rig.reported()  # the cancelled job has gone, which is no failure
+    assert rig.summary == ""
+    rig.take(rig.launcher.core_reported((), False, rig.now, 2))
+    rig.after(0.0, core=False)
+    for _ in range(6):
+        rig.take(rig.launcher.tick(rig.now))
+    assert rig.count(Submit) == 2  # although no task waits, and all hubs have been submitted before
+
+
+def test_jobs_that_run_are_not_cancelled_and_the_latest_that_wait_are_first() -> None:
+    rig = Rig(hubs=4, backlog=4)
+    for _ in range(4):
+        rig.take(rig.launcher.tick(rig.now))
+    rig.reported(j1=waits(), j2=waits(), j3=RUNS, j4=waits())
+    rig.take(rig.launcher.core_reported((), True, rig.now, 2))
+    assert [command.jobs for command in rig.done if isinstance(command, CancelJobs)] == [("2", "4")]
+    rig.take(rig.launcher.core_reported((), True, rig.now, 2))
+    assert rig.count(CancelJobs) == 1
+    rig.reported(j1=waits(), j3=RUNS)
+    rig.take(rig.launcher.core_reported(("3",), True, rig.now, None))
+    rig.take(rig.launcher.tick(rig.now))
+    assert rig.count(Submit) == 5  # the cluster adapts no more: its own rule again

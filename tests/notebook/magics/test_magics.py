@@ -216,6 +216,17 @@ def test_status_of_a_core_that_is_dead(
     assert "user alice" not in said
 
 
+def test_scale_by_the_load(shell: Any, cluster: FakeCluster, capsys: Any) -> None:
+    shell.run_line_magic("lb_scale", "--adapt 0 8")
+    assert cluster.calls == [("adapt", (0, 8))]
+    assert "adapts between 0 and 8 workers" in capsys.readouterr().out
+    shell.run_line_magic("lb_scale", "--adapt off")
+    assert "no longer follows the load" in capsys.readouterr().out
+    for wrong in ("--adapt 3", "4 --adapt 0 8", ""):
+        with pytest.raises(UsageError, match="MIN"):
+            shell.run_line_magic("lb_scale", wrong)
+
+
 def test_scale(shell: Any, cluster: FakeCluster) -> None:
     shell.run_line_magic("lb_scale", "6")
     assert cluster.calls == [("scale", 6)]
