@@ -162,6 +162,7 @@ class Parameters(msgspec.Struct, frozen=True):
     LB_SUSPECT_S: Seconds
     LB_LEASE_S: Seconds
     LB_ORPHAN_S: Keep
+    LB_IDLE_TIMEOUT_S: Keep
     LB_CANCEL_GRACE_S: Keep
     LB_MAX_MESSAGE_MB: Positive
     LB_OUTPUT_MB: Annotated[int, Meta(ge=0, le=10**6, description="a whole number of MB, 0 to keep none")]

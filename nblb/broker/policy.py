@@ -43,6 +43,7 @@ def policy(parameters: Parameters, journal: Journal | MemoryJournal, output: Pat
         token=journal.claims.token,
         process=process_name(),
         bulk=bulk,
+        idle_timeout_s=p.LB_IDLE_TIMEOUT_S,
         adapting=adapting(p.state_dir),
     )
 

@@ -68,6 +68,7 @@ def status(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str,
         "clients": len(state.clients),
         "late_facts": state.late_facts,
         "records": len(state.records),
+        "idle_end": scheduler.idle_end.described(now),
         "adapts": scheduler.administration.adaptation.described(),
     }
 

@@ -16,6 +16,7 @@ from nblb.client.futures import single_tasks
 from nblb.errors import LoadBalancerUnreachable, NblbError, UnknownTask
 from nblb.host import account
 from nblb.launch import notes, one_shot
+from nblb.launch.cluster_list import listed, since_text
 from nblb.launch.cluster_processes import StartWarning, StopWarning
 from nblb.launch.monitor_links import owners_link
 from nblb.quantities import size
@@ -36,6 +37,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--name", help="the cluster's name, instead of LB_NAME")
     add(commands, "stop", stop, "stop the cluster: hubs, Monitor, Health Check, core")
     add(commands, "status", status, "show the state of the cluster", data=True)
+    add(commands, "ls", ls, "list the clusters of this account, running or not", data=True)
     command = add(commands, "health", health, "check from outside that the cluster can run tasks", data=True)
     command.add_argument("--watch", action="store_true", help="check repeatedly, and print what is wrong")
     command.add_argument("--presence", nargs=2, help=argparse.SUPPRESS)
@@ -103,12 +105,22 @@ def _status_text(said: dict[str, Any], address: str) -> str:
         f"address   {connection_file.split(address)[0]}",
     ]
     lines += [f"scaling   {said['adapts']['text']}"] if said.get("adapts") else []
+    lines += [f"if idle   {said['idle_end']['text']}"] if said.get("idle_end") else []
     lines += [f"monitor   {said['monitor_link']}"] if said["monitor"] else []
     return "\n".join([*lines, *(f"note      {sentence}" for sentence in said["notes"])])
 
 
 def _counted(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def ls(options: argparse.Namespace) -> int:
+    """List the clusters of this account: those that run here, those that have ended, and those that were joined."""
+    rows = listed(settings(options))
+    columns = ("name", "state", "host", "since", "hubs", "workers", "running", "queued", "where", "note")
+    shown = [{**row, "since": since_text(row)} for row in rows]
+    show(options, rows, lambda: table(shown, columns, "this account has no cluster; 'nblb start' starts one"))
+    return 0
 
 
 def health(options: argparse.Namespace) -> int:

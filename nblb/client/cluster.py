@@ -545,8 +545,11 @@ class Cluster:
         known = self._known
         return ClusterSnapshot(
             **{
-                **{name: getattr(known, name) for name in ("core_pid", "durability", "hubs", "workers", "busy")},
-                **{name: getattr(known, name) for name in ("queued", "running", "counts", "known", "adapts")},
+                **{
+                    name: getattr(known, name)
+                    for name in ("core_pid", "durability", "hubs", "workers", "busy", "adapts", "idle_end")
+                },
+                **{name: getattr(known, name) for name in ("queued", "running", "counts", "known")},
             },
             name=self.name,
             connected=self.connected,

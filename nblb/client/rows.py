@@ -465,6 +465,8 @@ class ClusterStatus(Row):
         The number of submissions (a call, or a chunk of items) that the core keeps.
     adapts
         A dict on `cluster.adapt`: "minimum", "maximum", "idle_s", "wanted", "why", "text"; None if it is off.
+    idle_end
+        A dict on LB_IDLE_TIMEOUT_S: "timeout_s", "ends_in_s" (None while it is in use), "text"; None if it is off.
     garbage, faults, late_facts
         The numbers of unreadable messages, of errors inside the core, and of reports that came too late to count.
 
@@ -498,6 +500,7 @@ class ClusterStatus(Row):
     faults: int = 0
     late_facts: int = 0
     adapts: dict[str, Any] | None = None
+    idle_end: dict[str, Any] | None = None
 
     _SHOWN = ("name", "core", "hubs", "workers", "busy", "queued", "running")
 

@@ -147,6 +147,7 @@ class ClusterSnapshot:
     warning: str = ""
     notes: tuple[str, ...] = ()  # warnings, such as requested settings that are not in force
     counts: dict[str, int] = field(default_factory=dict)
+    idle_end: str = ""  # a sentence on LB_IDLE_TIMEOUT_S, if it is on
     adapts: str = ""  # a sentence on `cluster.adapt`, if it is on
     known: bool = True  # False if the core has never answered, so that all numbers are missing
 
@@ -166,5 +167,6 @@ def cluster_snapshot(name: str, status: dict[str, Any], hubs: list[dict[str, Any
         queued=status.get("queued", 0),
         running=status.get("running", 0),
         counts=status.get("counts", {}),
+        idle_end=(status.get("idle_end") or {}).get("text", ""),
         adapts=(status.get("adapts") or {}).get("text", ""),
     )

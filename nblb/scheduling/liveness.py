@@ -53,7 +53,7 @@ class Liveness:
         self._due_at = UNKNOWN
         message = with_clean_names(message, "client", "user", "host", "notebook")
         client = ConnectedClient(sender, message.user, now)
-        client.name, client.role = message.client, message.role
+        client.name, client.role, client.submits = message.client, message.role, bool(message.cloudpickle)
         client.host, client.pid, client.notebook = message.host, message.pid, message.notebook
         if message.here_s >= 0.0:
             client.since = now - message.here_s

@@ -61,6 +61,7 @@ from nblb.protocol.messages import (
     WorkerDied,
     WorkerStarted,
 )
+from nblb.scheduling.adapting.idle_end import IdleEnd
 from nblb.scheduling.administration import Administration
 from nblb.scheduling.attempt_reports import AttemptReports
 from nblb.scheduling.cancelling import Cancelling
@@ -111,6 +112,7 @@ class Scheduler:
         self.cancelling = cancelling = Cancelling(self.state, self.retention)
         self.failure_limits, self.deadlines = FailureLimits(self.state, cancelling), Deadlines(self.state)
         self.administration = Administration(self.state)
+        self.idle_end = IdleEnd(self.state)
         intake, outcome, liveness = self.intake, self.outcome, self.liveness
         self._from_client: dict[type, Callable[[ConnectedClient, Any, float], None]] = {
             PutBlob: intake.put_blob,
@@ -232,6 +234,7 @@ class Scheduler:
         self.administration.tick(now)
         self.state.end_delays(now)
         self.administration.adaptation.tick(now)
+        self.idle_end.tick(now)
         self.dispatch.run(now)
         if self.dispatch.waiting:
             self.recall.make_way(self.dispatch.waiting)
@@ -254,6 +257,7 @@ class Scheduler:
             self.deadlines.next_deadline(),
             self.retention.next_deadline(),
             self.administration.adaptation.next_deadline(),
+            self.idle_end.next_deadline(),
         )
         return min((time for time in times if time is not None), default=None)
 

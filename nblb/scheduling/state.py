@@ -62,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     process: str = ""  # name of the core's process (transfer.process_name)
     bulk: int = 0  # port of the bulk door; 0: there is none
+    idle_timeout_s: float = 0.0  # after which a core without clients and tasks ends; 0: never
     adapting: Adapting | None = None  # the limits between which the number of workers follows the load, when it starts
 
     @property
@@ -73,7 +74,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class ConnectedClient:
     """A client's connection."""
 
-    __slots__ = ("address", "host", "name", "notebook", "pid", "received_at", "role", "since", "user")
+    __slots__ = ("address", "host", "name", "notebook", "pid", "received_at", "role", "since", "submits", "user")
 
     def __init__(self, address: str, user: str, now: float) -> None:
         self.address = address
@@ -83,6 +84,7 @@ class ConnectedClient:
         self.role = ""  # the limit of its Hello
         self.since = now  # when its process first connected
         self.pid = 0
+        self.submits = False  # it can pickle: no one-off question, and no companion of the core
 
 
 class Blob:

@@ -109,6 +109,7 @@ def figures(picture: ClusterPicture) -> str:
         ("Free on its disk", f"{size(disk.get('free') or 0)} of {size(disk.get('total') or 0)}" if disk else ""),
         ("Commits", f"{commits:,}, {commit_ms:.2f} ms each" if commits else ""),
         ("Scaling", (status.get("adapts") or {}).get("text", "")),
+        ("If idle", (status.get("idle_end") or {}).get("text", "")),
         ("Connected clients", rows.count(status.get("clients"))),
         ("Tasks kept", rows.count(status.get("records"))),
         ("Messages refused", rows.count(status.get("garbage"))),

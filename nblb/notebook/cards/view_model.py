@@ -269,6 +269,7 @@ def _busy_rows(snapshot: ClusterSnapshot) -> list[tuple[str, str]]:
         ("workers", f"{snapshot.workers} ({snapshot.busy} busy)"),
         ("queue", f"{snapshot.queued:,} waiting, {snapshot.running:,} running"),
         *([("scaling", snapshot.adapts)] if snapshot.adapts else []),
+        *([("if idle", snapshot.idle_end)] if snapshot.idle_end else []),
     ]
 
 
