@@ -176,7 +176,6 @@ TESTED_ELSEWHERE = {
     "scheduling/nesting/parents": ("tests/scheduling/test_nesting.py", SCHEDULER),
     "scheduling/nesting/stalled": ("tests/scheduling/test_nesting.py", SCHEDULER),
     "scheduling/nesting/waits": ("tests/scheduling/test_nesting.py", SCHEDULER),
-    "scheduling/reporting/calls": ("tests/broker/test_queries.py", SCHEDULER),
     "scheduling/reporting/compatible": ("tests/scheduling/test_compatible.py", SCHEDULER),
     "scheduling/reporting/place_in_line": ("tests/scheduling/test_dispatch.py", SCHEDULER),
     "scheduling/reporting/tallies": ("tests/broker/test_queries.py", SCHEDULER),

@@ -86,7 +86,7 @@ class ByLoad:
 class FreeCapacity:
     """The groups of one band by how much work they can take."""
 
-    __slots__ = ("ahead", "free", "full", "prefetch_s", "width", "workers")
+    __slots__ = ("ahead", "behind", "free", "full", "prefetch_s", "width", "workers")
 
     def __init__(self, band: Band, prefetch_s: float) -> None:
         self.width = band.breadth
@@ -94,11 +94,16 @@ class FreeCapacity:
         self.free = ByLoad()  # with an idle worker
         self.ahead = ByLoad()  # busy, but open to short slices sent ahead
         self.full: dict[GroupOfWorkers, None] = {}  # busy, with as much work ahead as is allowed, or more
+        self.behind: dict[GroupOfWorkers, None] = {}  # with more slices than workers: some wait there
         self.workers = 0
 
     def place(self, group: GroupOfWorkers) -> None:
         """Move the group after its workers or its work have changed."""
         line: ByLoad | None = None
+        if group.given > group.alive:
+            self.behind[group] = None
+        elif group in self.behind:
+            del self.behind[group]
         if group.given < group.alive:
             line = self.free
         elif group.is_open(self.prefetch_s):
@@ -121,4 +126,5 @@ class FreeCapacity:
     def leave(self, group: GroupOfWorkers) -> None:
         """Remove the group of a hub that is gone."""
         self.workers -= group.alive
+        self.behind.pop(group, None)
         self._stand_in(group, None)

@@ -156,6 +156,8 @@ def _hub(state: State, hub: Hub) -> None:
         assert group.alive == alive, f"{hub.name} counts {group.alive} workers, has {alive}"
         free, room = group.given < group.alive, group.room
         assert (group in room.free) == free, f"{hub.name} group {group.number} stands in the wrong room"
+        behind = group.given > group.alive
+        assert (group in room.behind) == behind, f"{hub.name} group {group.number}: what waits there is not known"
         busy = not free and group.is_open(room.prefetch_s)
         assert (group in room.ahead) == busy, f"{hub.name} group {group.number} stands in the wrong room"
     for worker in hub.workers.values():

@@ -84,7 +84,7 @@ class Recall:
             self._recall_from_long_ones(now)
         if self._at is not None and now < self._at:
             return
-        ahead = [group for hub in self.state.hubs.values() for group in hub.groups if group.given > group.alive]
+        ahead = [group for room in self.state.placement.rooms.values() for group in room.behind]
         self._at = now + self._wait_s if ahead and self._wait_s > 0.0 else None
         if self._at is not None:
             for group in ahead:
@@ -138,7 +138,7 @@ class Recall:
 
     def _sent_again(self) -> list[Assignment]:
         """Return the slices that wait in a hub's queue after they were recalled from one."""
-        behind = (hub for hub in self.state.hubs.values() if any(group.given > group.alive for group in hub.groups))
+        behind = dict.fromkeys(group.hub for room in self.state.placement.rooms.values() for group in room.behind)
         waiting = chain.from_iterable(hub.in_flight.values() for hub in behind)
         return [held for held in waiting if not held.started_at and _came_back(held)]
 

@@ -9,7 +9,7 @@ from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged
 from nblb.scheduling.nesting import parents
-from nblb.scheduling.reporting.calls import running_by_job
+from nblb.scheduling.reporting.calls import counting_pace_s, running_by_job
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission
 
@@ -28,6 +28,7 @@ class Notices:
     def __init__(self, state: State) -> None:
         self.state = state
         self._look_at = 0.0
+        self._count_at = 0.0  # when running calls may be counted again
 
     def tick(self, now: float) -> None:
         state = self.state
@@ -43,7 +44,13 @@ class Notices:
             state.notify(task.record.watchers, task.news())
         if state.changed:
             state.notice_at = now + state.policy.notice_s
-        running = running_by_job(state) if state.changed_jobs else {}
+        if not state.changed_jobs:
+            return
+        if now < self._count_at:
+            state.notice_at = min(state.notice_at or self._count_at, self._count_at)
+            return
+        self._count_at = now + counting_pace_s(state)
+        running = running_by_job(state)
         for job in state.changed_jobs:
             state.notify(job.watchers, JobChanged(job=job.id, counts=job.shown(running.get(job, 0))))
         state.changed_jobs.clear()

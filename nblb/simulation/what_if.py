@@ -167,6 +167,7 @@ class _Run:
         commands += scheduler.tick(self.now)
         while scheduler.state.dispatch_due:
             commands += scheduler.tick(self.now)
+        scheduler.next_deadline()  # as in the core's loop, which waits for it; some parts keep what they computed
         self.core_s += self.stopwatch() - began
         self.messages += len(inbox)
         for command in commands:

@@ -19,6 +19,7 @@ from nblb.protocol.messages import AdaptWorkers, Answer, OfferHubs, ScaleHub
 from nblb.scheduling.adapting.demand import demand
 from nblb.scheduling.adapting.policy import Adapting, AdaptPolicy, refusal, sentence
 from nblb.scheduling.hubs import Hub
+from nblb.scheduling.reporting.calls import counting_pace_s
 from nblb.scheduling.state import ConnectedClient, State
 
 SETTING = "adapt"  # under which the limits are kept
@@ -131,7 +132,7 @@ class Adaptation:
     def _look(self, now: float) -> None:
         policy = self.policy
         assert policy is not None
-        self._look_at = now + LOOK_S
+        self._look_at = now + max(LOOK_S, counting_pace_s(self.state))
         self._offers = {place: offer for place, offer in self._offers.items() if offer.until >= now}
         before = policy.wanted
         wanted = policy.choose(demand(self.state, now), now)
