@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nblb.cli.command import Commands, add, at_least_one, count, seconds, show, table
+from nblb.cli.command import Commands, add, at_least_one, count, seconds, share, show, table
 
 if TYPE_CHECKING:
     from nblb.simulation.story import HistoryResult
@@ -21,7 +22,9 @@ MOST_WORKERS = 1_000_000
 MOST_USERS = 10_000
 MOST_TASKS = 100_000_000
 LOAD = {"users": "--users", "hubs": "--hubs", "workers": "--workers", "tasks": "--tasks", "lengths": "--seconds",
-        "stagger_s": "--stagger"}  # fmt: skip
+        "stagger_s": "--stagger", "jobs": "--jobs", "pattern": "--pattern", "load": "--load",
+        "shares": "--shares"}  # fmt: skip
+TRACES = {"trace": "--trace", "journal": "--journal"}
 HISTORIES = {"seeds": "--seeds", "start": "--start", "processes": "--processes"}
 
 
@@ -51,6 +54,31 @@ def register(commands: Commands) -> None:
         "--stagger", type=seconds, dest="stagger_s", metavar="S", help="time between the starts of two users (0)"
     )
 
+    load.add_argument("--jobs", type=at_least_one, metavar="N", help="jobs of each user, which share its tasks (1)")
+    load.add_argument("--pattern", choices=("at-once", "poisson", "daily"), help="when the jobs come (at-once)")
+    load.add_argument(
+        "--load", type=_load, metavar="X", help="unless all come at once: work per time that the workers have (0.8)"
+    )
+    load.add_argument(
+        "--shares", type=_shares, metavar="S[,S…]", help="share of the first user, of the second, and so on (1)"
+    )
+    load.add_argument("--trace", type=Path, metavar="FILE", help="play a trace in Standard Workload Format (.swf, .gz)")
+    load.add_argument("--journal", type=Path, metavar="FOLDER", help="play what a cluster's state folder has recorded")
+    load.add_argument("--plot", type=Path, metavar="FILE.html", help="also write charts of the forecast to this file")
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Parses one or several shares."""
+    return tuple(share(part) for part in text.split(","))
+
+
+def _load(text: str) -> float:
+    """Parses a number above 0."""
+    number = seconds(text)
+    if number <= 0.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
 
 def _lengths(text: str) -> tuple[float, ...]:
     """Parses one or several numbers of seconds, each above 0."""
@@ -74,8 +102,15 @@ def simulate(options: argparse.Namespace) -> int:
     if asked and played:
         word = LOAD[next(iter(asked))]
         options.refuse(f"{played[0]} is for histories, but {word} asks for a forecast; give only one of the two")
+    traced = [word for name, word in TRACES.items() if getattr(options, name) is not None]
+    if traced and played:
+        options.refuse(f"{played[0]} is for histories, but {traced[0]} asks for a forecast; give only one of the two")
+    if traced:
+        return _trace(options, asked, traced)
     if asked:
         return _what_if(options, asked)
+    if options.plot is not None:
+        options.refuse("--plot draws a forecast; add --users, --tasks, --trace or --journal")
     return _replay(options) if options.seed is not None else _explore(options)
 
 
@@ -126,7 +161,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _what_if(options: argparse.Namespace, asked: dict[str, Any]) -> int:
-    from nblb.simulation.what_if import Load, what_if
+    from nblb.simulation.what_if import Load
 
     load = Load(**asked, seed=options.seed or 0)
     if load.hubs * load.workers > MOST_WORKERS:
@@ -137,16 +172,52 @@ def _what_if(options: argparse.Namespace, asked: dict[str, Any]) -> int:
         options.refuse(f"{_many(load.users, 'user')} need at least as many tasks, --tasks is {load.tasks:,}")
     if len(load.lengths) > load.users:
         options.refuse(f"--seconds has {len(load.lengths)} lengths, for {_many(load.users, 'user')}")
+    return _answered(options, load, _question(load))
+
+
+def _answered(options: argparse.Namespace, load: Load, question: str) -> int:
+    from nblb.simulation.planning import plot
+    from nblb.simulation.what_if import what_if
+
     answer = what_if(load, process_time)  # the core's computing time, however busy this machine is
-    show(options, msgspec.to_builtins(answer), lambda: _words(load, answer))
+    if options.plot is not None:
+        plot.write(answer, question, options.plot)
+    show(options, msgspec.to_builtins(answer), lambda: _words(question, answer))
     return 0
+
+
+def _trace(options: argparse.Namespace, asked: dict[str, Any], traced: list[str]) -> int:
+    """Plays recorded jobs on a cluster of the given size, or of the size that the trace names."""
+    from nblb.simulation.planning import journal_trace, swf
+    from nblb.simulation.what_if import Load
+
+    if len(traced) > 1:
+        options.refuse("--trace and --journal are two loads; give only one of the two")
+    if wrong := next((LOAD[name] for name in asked if name not in ("hubs", "workers")), ""):
+        options.refuse(f"{wrong} describes a load, and {traced[0]} has one; only --hubs and --workers go with it")
+    trace = swf.read(options.trace) if options.trace is not None else journal_trace.read(options.journal)
+    hubs = asked.get("hubs", 1)
+    workers = asked.get("workers") or (-(-trace.workers // hubs) if trace.workers else Load().workers)
+    load = Load(hubs=hubs, workers=workers, trace=trace.arrivals, seed=options.seed or 0)
+    if hubs * workers > MOST_WORKERS:
+        options.refuse(f"{hubs:,} hubs of {workers:,} workers are more than {MOST_WORKERS:,} workers")
+    users, tasks = len({job.user for job in trace.arrivals}), sum(job.items for job in trace.arrivals)
+    left_out = f" ({_many(trace.left_out, 'job')} without a run time left out)" if trace.left_out else ""
+    return _answered(
+        options,
+        load,
+        f"{_many(len(trace.arrivals), 'job')} of {_many(tasks, 'task')} from {_many(users, 'user')} in {traced[0]}"
+        f"{left_out}, on {_many(hubs, 'hub')} of {_many(workers, 'worker')}",
+    )
 
 
 def _question(load: Load) -> str:
     apart = f", who come {load.stagger_s:g} s apart" if load.stagger_s and load.users > 1 else ""
     lengths = " or ".join(f"{length:g} s" for length in dict.fromkeys(load.lengths or (load.seconds,)))
+    jobs = f", each in {_many(load.jobs, 'job')}" if load.jobs > 1 else ""
+    pattern = "" if load.pattern == "at-once" else f", {load.pattern} at a load of {load.load:g}"
     return (
-        f"{_many(load.tasks, 'task')} of about {lengths} from {_many(load.users, 'user')}{apart}, "
+        f"{_many(load.tasks, 'task')} of about {lengths} from {_many(load.users, 'user')}{apart}{jobs}{pattern}, "
         f"on {_many(load.hubs, 'hub')} of {_many(load.workers, 'worker')}"
     )
 
@@ -155,17 +226,17 @@ def _many(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _words(load: Load, answer: WhatIf) -> str:
+def _words(question: str, answer: WhatIf) -> str:
+    from nblb.simulation.planning.plot import figures
+
     rows = [{**msgspec.to_builtins(user), "seconds": f"{user.seconds:g}"} for user in answer.users[:20]]
-    columns = ("user", "tasks", "seconds", "came_at", "first_start_s", "mean_wait_s", "max_wait_s", "done_after_s")
+    columns = ("user", "jobs", "tasks", "seconds", "share", "came_at", "first_start_s", "median_wait_s", "wait_90_s",
+               "max_wait_s", "done_after_s")  # fmt: skip
     return "\n".join(
         [
-            _question(load),
+            question,
             "",
-            f"makespan     {answer.makespan_s:,.1f} s (no less than {answer.ideal_s:,.1f} s)",
-            f"utilisation  {100 * answer.utilisation:.1f} %",
-            f"core         {answer.decisions:,} decisions and {answer.messages:,} messages in {answer.core_s:.2f} s",
-            f"             {answer.decisions_per_s:,.0f} decisions/s, {answer.tasks_per_s:,.0f} tasks/s",
+            *(f"{name:<12} {value}" for name, value in figures(answer)),
             "",
             table(rows, columns, "no users"),
             *([f"… and {len(answer.users) - 20} more users"] if len(answer.users) > 20 else []),

@@ -7,6 +7,7 @@ the core's computing time, so that this module reads no clock.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from nblb.access.limits import Limits
 from nblb.protocol.commands import Send
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
@@ -34,11 +36,14 @@ from nblb.protocol.messages import (
 )
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.state import Policy
+from nblb.simulation.planning.arrivals import Arrival, Pattern, spread_out
+from nblb.simulation.planning.measures import BUCKETS, Fairness, percentile
 
 WAY_S = 0.0006  # of a message and its answer
 TURN_S = 0.001
 RECORD_ITEMS = 1000
 NEVER_S = 1e18
+TURNS = 4
 RESULT = Payload((b"r",))
 
 
@@ -56,6 +61,15 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     prefetch_s: float = 0.020
     way_s: float = WAY_S  # of a message from the core to a hub, and its answer
+    jobs: int = 1  # of each user, over which its tasks are divided
+    pattern: Pattern = "at-once"  # when the jobs come
+    load: float = 0.8  # unless all come at once: the part of the workers' time that the tasks need while jobs come
+    shares: tuple[float, ...] = ()  # if given, of the first user, the second, and so on
+    trace: tuple[Arrival, ...] = ()  # if given, the jobs, in place of all that describes users and tasks
+
+    def share_of(self, number: int) -> float:
+        """The share of this user."""
+        return self.shares[number % len(self.shares)] if self.shares else 1.0
 
     def of_user(self, number: int) -> float:
         """The mean length of this user's tasks in seconds."""
@@ -71,8 +85,12 @@ class UserAnswer(msgspec.Struct):
     came_at: float
     first_start_s: float = 0.0  # from the user's start to the first task's start
     mean_wait_s: float = 0.0
+    median_wait_s: float = 0.0
+    wait_90_s: float = 0.0  # of ten tasks, nine waited no longer
     max_wait_s: float = 0.0
     done_after_s: float = 0.0  # from the user's start to the last task's end
+    share: float = 1.0
+    jobs: int = 1
 
 
 class WhatIf(msgspec.Struct):
@@ -87,6 +105,11 @@ class WhatIf(msgspec.Struct):
     core_s: float  # computing time of the scheduler
     decisions_per_s: float
     tasks_per_s: float
+    waits_s: dict[str, float] = {}  # of all tasks, by percentile: "50", "90", "99", "100"
+    jain: float | None = None  # fairness of worker time by share among users who wait; None if no two did for long
+    decision_us: float = 0.0  # computing time of the core for each decision
+    core_busy: float = 0.0  # the part of one core of this machine that the load would need
+    messages_per_s: float = 0.0  # while the load runs
 
 
 class _Hub:
@@ -110,8 +133,18 @@ class _Run:
         self.number = self.decisions = self.messages = self.ended = 0
         self.core_s = self.worked_s = self.last_end = 0.0
         self.inbox: list[tuple[str, Message]] = []
-        self.waits: dict[str, list[float]] = {}
+        self.waits: dict[str, array[float]] = {}
         self.users: dict[str, UserAnswer] = {}
+        self.submitted: dict[str, tuple[Arrival, int]] = {}  # submission -> its job, and the number of its first call
+        self.arrivals = _arrivals(load)
+        self.tasks = sum(arrival.items for arrival in self.arrivals)
+        self.shares = shares = {f"user{n}": load.share_of(n) for n in range(load.users)} if load.shares else {}
+        work_s = sum(sum(a.lengths) or a.items * a.seconds for a in self.arrivals)
+        workers = load.hubs * load.workers
+        span_s = max(work_s / workers, self.arrivals[-1].at)
+        users = len({arrival.user for arrival in self.arrivals})
+        round_s = TURNS * work_s / self.tasks * max(1.0, users / workers)  # in which each user has had several turns
+        self.fairness = Fairness(max(span_s / BUCKETS, round_s), shares)
         self.scheduler = Scheduler(
             Policy(
                 max_queued=0,
@@ -121,6 +154,7 @@ class _Run:
                 client_silence_s=NEVER_S,
                 prefetch_s=load.prefetch_s,
                 job_ttl_s=NEVER_S,
+                limits=tuple(Limits(name, share=share) for name, share in shares.items()),
             )
         )
         self.hubs = {f"hub:{n}": _Hub(f"hub:{n}", load.workers) for n in range(load.hubs)}
@@ -141,8 +175,8 @@ class _Run:
             )  # fmt: skip
             self.at(0.0, self.to_core, address, hello)
             self.at(0.0, self.to_core, address, Heartbeat(way_s=load.way_s))
-        for n, items in enumerate(_shares(load)):
-            self.at(n * load.stagger_s, self._submit, f"user{n}", items, load.of_user(n))
+        for number, arrival in enumerate(self.arrivals):
+            self.at(arrival.at, self._submit, number, arrival)
         while self.heap:
             self._turn()
         return self._answer()
@@ -180,18 +214,27 @@ class _Run:
             elif type(command.message) is StopTask and command.to in self.hubs:
                 self.at(self.now + self.latency_s, self._stop, self.hubs[command.to], command.message)
 
-    def _submit(self, user: str, items: int, seconds: float) -> None:
-        self.users[user] = UserAnswer(user, items, seconds, self.now)
-        self.waits[user] = []
-        sender = f"client:{user}"
-        self.to_core(sender, Hello(client=user, user=user))
-        self.to_core(sender, PutBlob(hash=f"f-{user}", payload=RESULT))
-        self.to_core(sender, OpenJob(job=f"j-{user}", name=user, items=items))
-        for first in range(0, items, RECORD_ITEMS):
-            number = min(RECORD_ITEMS, items - first)
-            payload = Payload((b"a" * number,), [1] * number)
-            spec = SubmitTask(task=f"{user}-{first}", name="f", function=f"f-{user}", payload=payload, items=number,
-                              split=True, job=f"j-{user}", index=first)  # fmt: skip
+    def _submit(self, number: int, arrival: Arrival) -> None:
+        user, sender = arrival.user, f"client:{arrival.user}"
+        known = self.users.get(user)
+        if known is None:
+            known = self.users[user] = UserAnswer(user, 0, arrival.seconds, self.now, jobs=0)
+            known.share = self.shares.get(user, 1.0)
+            self.waits[user] = array("d")
+            self.to_core(sender, Hello(client=user, user=user))
+            self.to_core(sender, PutBlob(hash=f"f-{user}", payload=RESULT))
+        known.tasks += arrival.items
+        known.jobs += 1
+        self.fairness.came(user, arrival.items, self.now)
+        job = f"j{number}"
+        self.to_core(sender, OpenJob(job=job, name=job, items=arrival.items))
+        for first in range(0, arrival.items, RECORD_ITEMS):
+            items = min(RECORD_ITEMS, arrival.items - first)
+            task = f"{job}-{first}"
+            self.submitted[task] = arrival, first
+            payload = Payload((b"a" * items,), [1] * items)
+            spec = SubmitTask(task=task, name="f", function=f"f-{user}", payload=payload, items=items,
+                              split=True, job=job, index=first)  # fmt: skip
             self.to_core(sender, spec)
 
     def _arrives(self, hub: _Hub, run: RunTask) -> None:
@@ -211,10 +254,14 @@ class _Run:
         draw, load = self.random.lognormvariate, self.load
         while hub.line and hub.free:
             run, worker = hub.line.popleft(), hub.free.pop()
-            mean = load.spread * load.spread / 2  # correction of the logarithm, so that the mean is `seconds`
-            seconds = self.users[run.user].seconds
-            duration = sum(seconds * draw(-mean, load.spread) for _ in range(run.items))
-            self.waits[run.user] += [self.now - self.users[run.user].came_at] * run.items
+            arrival, first = self.submitted[run.task]
+            if arrival.lengths:
+                duration = sum(arrival.lengths[first + run.first : first + run.first + run.items])
+            else:
+                mean = load.spread * load.spread / 2  # correction of the logarithm, so that the mean is `seconds`
+                duration = sum(arrival.seconds * draw(-mean, load.spread) for _ in range(run.items))
+            self.waits[run.user].extend([self.now - arrival.at] * run.items)
+            self.fairness.ran(run.user, run.items, self.now, duration)
             if duration > 0.02:  # as a hub does: an earlier end reports the start as well
                 started = TaskStarted(task=run.task, attempt=run.attempt, first=run.first, worker=worker)
                 self.at(self.now + 0.02, self.to_core, hub.address, started)
@@ -234,13 +281,17 @@ class _Run:
 
     def _answer(self) -> WhatIf:
         workers = self.load.hubs * self.load.workers
+        whole: array[float] = array("d")
         for name, user in self.users.items():
-            waits = self.waits[name]
+            waits = sorted(self.waits[name])
             if waits:
-                user.first_start_s, user.max_wait_s = min(waits), max(waits)
+                user.first_start_s, user.max_wait_s = waits[0], waits[-1]
                 user.mean_wait_s = sum(waits) / len(waits)
-        if self.ended != self.load.tasks:
-            raise RuntimeError(f"{self.load.tasks - self.ended} of {self.load.tasks} tasks never ended")
+                user.median_wait_s, user.wait_90_s = percentile(waits, 50), percentile(waits, 90)
+            whole.extend(waits)
+        if self.ended != self.tasks:
+            raise RuntimeError(f"{self.tasks - self.ended} of {self.tasks} tasks never ended")
+        ordered = sorted(whole)
         return WhatIf(
             makespan_s=self.last_end,
             ideal_s=self.worked_s / workers,
@@ -251,7 +302,27 @@ class _Run:
             core_s=self.core_s,
             decisions_per_s=self.decisions / self.core_s if self.core_s else 0.0,
             tasks_per_s=self.ended / self.core_s if self.core_s else 0.0,
+            waits_s={f"{percent}": percentile(ordered, percent) for percent in (50, 90, 99, 100)},
+            jain=self.fairness.index(),
+            decision_us=1e6 * self.core_s / self.decisions if self.decisions else 0.0,
+            core_busy=self.core_s / self.last_end if self.last_end else 0.0,
+            messages_per_s=self.messages / self.last_end if self.last_end else 0.0,
         )
+
+
+def _arrivals(load: Load) -> list[Arrival]:
+    """The jobs of a load, in the order of their times."""
+    if load.trace:
+        return sorted(load.trace, key=lambda arrival: arrival.at)
+    each = [(f"user{n}", calls, load.of_user(n)) for n, calls in enumerate(_shares(load))]
+    work_s = sum(calls * seconds for _, calls, seconds in each)
+    span_s = work_s / (load.hubs * load.workers * load.load)
+    jobs = spread_out(each, load.jobs, load.pattern, span_s, load.seed)
+    if not load.stagger_s:
+        return jobs
+    late = {f"user{n}": n * load.stagger_s for n in range(load.users)}
+    moved = [Arrival(job.at + late[job.user], job.user, job.items, job.seconds) for job in jobs]
+    return sorted(moved, key=lambda job: job.at)
 
 
 def _shares(load: Load) -> list[int]:

@@ -64,3 +64,22 @@ def test_who_comes_later_does_not_wait_for_work_that_was_sent_far_ahead() -> Non
     answer = what_if(load, lambda: 0.0)
     assert answer.utilisation > 0.9
     assert answer.users[1].first_start_s < 0.2
+
+
+def test_shares_divide_the_workers_while_users_wait() -> None:
+    load = Load(users=3, hubs=2, workers=8, tasks=3000, seconds=0.5, shares=(2.0, 1.0, 1.0))
+    answer = what_if(load, lambda: 0.0)
+    assert answer.jain is not None
+    assert answer.jain > 0.98
+    first, *others = sorted(answer.users, key=lambda user: user.user)
+    assert first.share == 2.0
+    assert all(first.mean_wait_s < other.mean_wait_s for other in others)
+
+
+def test_waits_of_later_jobs_count_from_their_own_start() -> None:
+    load = Load(users=2, hubs=1, workers=8, tasks=400, seconds=1.0, jobs=20, pattern="poisson", load=0.3)
+    answer = what_if(load, lambda: 0.0)
+    assert answer.waits_s["50"] < 2.0
+    assert answer.waits_s["50"] <= answer.waits_s["90"] <= answer.waits_s["99"] <= answer.waits_s["100"]
+    assert answer.makespan_s > 100.0
+    assert sum(user.jobs for user in answer.users) == 40
