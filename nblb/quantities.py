@@ -33,6 +33,37 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes and hours < 24 else f"{hours} h"
 
 
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a length of time that people have written.
+
+    Parameters
+    ----------
+    text
+        A number with a unit, such as "90s", "30m", "2h" or "7d"; without a unit it is seconds.
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+
+    Examples
+    --------
+    >>> [seconds_of(text) for text in ("2h", "90s", "15")]
+    [7200.0, 90.0, 15.0]
+    """
+    unit = UNITS.get(text.strip()[-1:].lower())
+    try:
+        seconds = float(text.strip()[:-1]) * unit if unit else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise ValueError(f"{text!r} is no length of time; write it as 90s, 30m, 2h or 7d")
+    return seconds
+
+
 def ordinal(number: int) -> str:
     """Return a number that counts places or times.
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nblb.quantities import duration, gpu, size
+from nblb.quantities import duration, gpu, seconds_of, size
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,12 @@ def test_longer_times_never_read_as_shorter_units(seconds: float, factor: float)
 )
 def test_gpus(card: dict[str, object], text: str) -> None:
     assert gpu(card) == text
+
+
+def test_lengths_of_time_that_people_write() -> None:
+    assert [seconds_of(text) for text in ("90s", "30m", "2h", "7d", " 1.5 h ", "15", "0")] == [
+        90.0, 1800.0, 7200.0, 604_800.0, 5400.0, 15.0, 0.0,
+    ]  # fmt: skip
+    for wrong in ("", "h", "2x", "-1h", "nan", "inf", "1e400"):
+        with pytest.raises(ValueError, match="is no length of time"):
+            seconds_of(wrong)

@@ -387,6 +387,7 @@ def task(
     retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
     deadline: float | datetime | None = None,
+    time: float | str | None = None,
     cache: bool = False,
     job: str = "",
     engine: str = "",
@@ -409,6 +410,7 @@ def task(
     retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
     timeout: float | None = None,
     deadline: float | datetime | None = None,
+    time: float | str | None = None,
     cache: bool = False,
     job: str = "",
     engine: str = "",
@@ -448,6 +450,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     deadline
         Seconds from the submission, or a datetime, by which a call must have ended, with all its waits and retries;
         else it is stopped, or never begins, and ends with DeadlineExceeded. A retry of failed calls counts anew.
+    time
+        The longest that one call takes, in seconds or as "2h": hubs in batch jobs that end earlier do not begin it.
     cache
         True computes the same function with the same arguments once per cluster.
     job

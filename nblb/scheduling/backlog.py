@@ -337,7 +337,7 @@ class UserQueue:
             for kind, line in level.items():
                 task = line.head()
                 if task is not None:
-                    if has is None or (not has.reserved if len(kind) < 4 else has.takes(needs_of(kind))):
+                    if has is None or (not has.reserved if (needs := needs_of(kind)) is None else has.takes(needs)):
                         return task
                     return None
         return min(self._heads_for(priority, has), default=None)

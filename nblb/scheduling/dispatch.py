@@ -260,9 +260,10 @@ class Dispatch:
             return held
         takers = [group for group in takers if not group.hub.suspect]
         state.placement.now = now
+        spec_s = record.spec.time_s
         in_time = [group for group in takers if state.placement.is_in_time(record, group.hub)]
         if not in_time:
-            return at_hub.too_late(takers, state.placement.estimates.item_s(record), now)
+            return at_hub.too_late(takers, spec_s or state.placement.estimates.item_s(record), now)
         return place_in_line.describe(state, task, item, in_time, now)
 
     def no_taker(self, record: Submission) -> str:

@@ -100,7 +100,7 @@ class Band:
 
     def fits(self, kind: Kind) -> bool:
         """Return whether these workers have what slices of this kind need."""
-        return not self.has.reserved if len(kind) < 4 else self.has.takes(needs_of(kind))
+        return not self.has.reserved if (needs := needs_of(kind)) is None else self.has.takes(needs)
 
     def use(self, sharer: Sharer) -> Sharer | ClassUse:
         """Return what decides the turn of a user or group here: its level and recent use in the class of workers."""

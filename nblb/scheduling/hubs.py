@@ -121,7 +121,7 @@ class GroupOfWorkers:
 
     def runs(self, kind: Kind) -> bool:
         """Return whether its workers have what this kind needs, and its hub runs it."""
-        if len(kind) < 4:  # nearly always: it needs nothing of its worker
+        if len(kind) < 4 or kind[3] is None:  # nearly always: it needs nothing of its worker
             return self.takes_all and self.hub.runs(kind)
         return self.has_needs(kind) and self.hub.runs(kind)
 

@@ -206,11 +206,11 @@ class Placement:
         return ahead_s is None or group.has_room(ahead_s, self.prefetch_s)
 
     def is_in_time(self, record: Submission, hub: Hub) -> bool:
-        """Return whether a call started now ends before the hub's batch job, as far as its function is measured."""
+        """Return whether a call started now ends before the hub's batch job, by its owner's word or as measured."""
         if hub.ends_at == NEVER:
             return True
         left_s = hub.ends_at - self.now
-        return left_s > 0.0 and (self.estimates.item_s(record) or 0.0) * SPARE <= left_s
+        return left_s > 0.0 and (record.spec.time_s or (self.estimates.item_s(record) or 0.0) * SPARE) <= left_s
 
     def takers(self, record: Submission) -> Iterable[GroupOfWorkers]:
         """Return all groups that can ever run the submission."""

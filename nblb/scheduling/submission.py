@@ -22,16 +22,20 @@ DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
 WHOLE = -1  # instead of an item number: all items
 MOST_INTERNED = 4096  # interned values; usually few
-# Python that pickled it, name that the hub must have, for arrays the major version of NumPy (see Hub.runs), and what a
-# worker must have (see GroupOfWorkers.runs)
+# Python that pickled it, name that the hub must have, for arrays the major version of NumPy (see Hub.runs), what a worker
+# must have (see GroupOfWorkers.runs), and the longest that a call takes, by its owner: hubs whose batch jobs end may take
+# one such kind and not another
 Kind: TypeAlias = (
     "tuple[tuple[int, int], str] | tuple[tuple[int, int], str, int] | tuple[tuple[int, int], str, int, Needs]"
+    " | tuple[tuple[int, int], str, int, Needs | None, float]"
 )
 
 
 @lru_cache(maxsize=1024)
-def _kind(python: tuple[int, int], name: str, numpy: int, needs: Needs | None) -> Kind:
+def _kind(python: tuple[int, int], name: str, numpy: int, needs: Needs | None, time_s: float) -> Kind:
     """Return one object for all equal kinds, which saves memory and makes comparison fast."""
+    if time_s:
+        return python, name, numpy, needs, time_s
     if needs is not None:
         return python, name, numpy, needs
     return (python, name, numpy) if numpy else (python, name)
@@ -39,7 +43,7 @@ def _kind(python: tuple[int, int], name: str, numpy: int, needs: Needs | None) -
 
 def needs_of(kind: Kind) -> Needs | None:
     """Return what a worker must have for slices of this kind."""
-    return kind[3] if len(kind) == 4 else None
+    return kind[3] if len(kind) > 3 else None
 
 
 class Submission:
@@ -95,7 +99,7 @@ class Submission:
         self.children: dict[Submission, None] | None = None  # open submissions of its calls
         self.items = spec.items
         name = "" if spec.function else spec.name
-        self.kind = _kind(spec.python, name, spec.numpy, spec.needs)  # equal: the same hubs can run them
+        self.kind = _kind(spec.python, name, spec.numpy, spec.needs, spec.time_s)  # equal: the same hubs can run them
         self.alone = not (spec.constants or spec.depends)  # its function is all that a hub must have
         self.accepted_at = now
         self.since = now  # from when on its priority ages: of a nested one, that of the outermost task
@@ -248,7 +252,7 @@ class Submission:
         """Set the memory that a worker must have for all that has not begun; none of it may stand in a line."""
         needs = msgspec.structs.replace(self.spec.needs or Needs(), memory_mb=memory_mb)
         self.spec = msgspec.structs.replace(self.spec, needs=needs)
-        self.kind = _kind(self.kind[0], self.kind[1], self.spec.numpy, needs)
+        self.kind = _kind(self.kind[0], self.kind[1], self.spec.numpy, needs, self.spec.time_s)
 
     def weight(self) -> int:
         """Return the bytes of its arguments and results."""

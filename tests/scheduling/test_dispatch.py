@@ -562,6 +562,21 @@ def later(world: World, seconds: float) -> None:
         world.say(hub.address, Heartbeat(at=world.now))
 
 
+def test_a_task_that_says_how_long_it_takes_starts_only_where_it_can_end(world: World) -> None:
+    hub = world.hub("node", (Group(2),), left_s=60.0)
+    submit(world, "anna", "long", time_s=7200.0)
+    submit(world, "anna", "fits", time_s=59.0)
+    world.tick()
+    assert names(hub) == ["fits"]  # although neither has been measured
+    assert "it takes about 2 h, and the batch job of hub node ends in 1 min" in world.scheduler.why(
+        "long", 0, world.now
+    )
+    teach(world, 100.0)
+    submit(world, "anna", "short", time_s=30.0)
+    world.tick()
+    assert "short" in names(hub)  # the owner knows better than the mean
+
+
 def test_no_task_starts_where_it_would_be_cut_off(world: World) -> None:
     hub = world.hub("node", (Group(1),), left_s=60.0)
     teach(world, 20.0)

@@ -26,6 +26,7 @@ from nblb.protocol.equipment import checked_features, checked_needs
 from nblb.protocol.exception_names import full_name
 from nblb.protocol.framing import Buffer, Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
+from nblb.quantities import seconds_of
 from nblb.user_text import clean_name
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Options:
     retry_on: tuple[str, ...] = ()  # full names of exception classes; given as classes, or as texts
     timeout: float | None = None  # seconds for one call
     deadline: float | datetime | None = None  # seconds from its submission, or a time
+    time: float | str | None = None  # the longest that one call takes, in seconds or as "2h"
     cache: bool = False
     job: str = ""
     engine: str = ""
@@ -63,6 +65,8 @@ class Options:
             _number(self.timeout, "timeout", "a number of seconds above 0, or None for no limit")
             if self.timeout <= 0:
                 raise ValueError(f"timeout is {self.timeout!r}; it must be above 0, or None for no limit")
+        if self.time is not None:
+            object.__setattr__(self, "time", _time(self.time))
         if isinstance(self.retries, bool) or not isinstance(self.retries, int):
             raise TypeError(f"retries is {self.retries!r}; it must be a whole number, 0 or more")
         if self.retries < 0:
@@ -136,6 +140,15 @@ def _deadline(options: Options) -> tuple[float, float]:
     return (0.0, given.timestamp()) if isinstance(given, datetime) else (float(given or 0.0), 0.0)
 
 
+def _time(value: Any) -> float:
+    """Return the seconds of the option `time`."""
+    seconds = seconds_of(value) if isinstance(value, str) else value
+    _number(seconds, "time", 'a number of seconds above 0, or a text such as "2h", or None if it is not known')
+    if seconds <= 0:
+        raise ValueError(f"time is {value!r}; it must be above 0, or None if it is not known")
+    return float(seconds)
+
+
 def _number(value: Any, name: str, what: str) -> None:
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} is {value!r}; it must be {what}")
@@ -183,6 +196,7 @@ def _may_go_with_others(packed: Packed, options: Options) -> bool:
         len(buffers) == 1
         and len(buffers[0]) <= MAX_CALL_BYTES
         and not (packed.depends or packed.constants or options.cache or options.at_most_once or options.timeout)
+        and not options.time
     )
 
 
@@ -214,6 +228,7 @@ def _form(blob: PutBlob, options: Options, name: str, job: str, numpy: int = 0) 
         timeout_s=float(options.timeout or 0.0),
         deadline_s=deadline_s,
         deadline_at=deadline_at,
+        time_s=float(options.time or 0.0),
         at_most_once=options.at_most_once,
         python=PYTHON,
         numpy=max(numpy, payload.numpy_needed(blob.payload.buffers[1:])),  # behind the list of modules
@@ -365,6 +380,7 @@ def give_back(values: Mapping[int, Any], job: str, options: Options, name: str) 
             "cache": False,
             "timeout": None,
             "deadline": None,
+            "time": None,
             "retries": 0,
             "retry_wait": 0.0,
             "retry_on": (),

@@ -56,6 +56,7 @@ class SubmitTask(Message):
     timeout_s: float = 0.0  # 0: none; for one item
     deadline_s: float = 0.0  # after its acceptance: a call that has not ended by then fails; 0: none
     deadline_at: float = 0.0  # the same as a time of the wall clock; 0: none
+    time_s: float = 0.0  # the longest that one item takes, for hubs whose batch job ends; 0: as measured
     at_most_once: bool = False
     depends: tuple[str, ...] = ()  # submissions, or items as "submission.item", whose results are arguments
     constants: tuple[str, ...] = ()  # blobs that the payload refers to
