@@ -22,9 +22,9 @@ DONE = TaskState.DONE
 MOST_SOLE = 1_000_000  # tracked items of a sole job: a byte each
 WHOLE = -1  # instead of an item number: all items
 MOST_INTERNED = 4096  # interned values; usually few
-# Python that pickled it, name that the hub must have, for arrays the major version of NumPy (see Hub.runs), what a worker
-# must have (see GroupOfWorkers.runs), and the longest that a call takes, by its owner: hubs whose batch jobs end may take
-# one such kind and not another
+# Python that pickled it, name that the hub must have, for arrays the major version of NumPy (see Hub.runs), what a
+# worker must have (see GroupOfWorkers.runs), and the longest that a call takes, by its owner: hubs whose batch jobs end
+# may take one such kind and not another
 Kind: TypeAlias = (
     "tuple[tuple[int, int], str] | tuple[tuple[int, int], str, int] | tuple[tuple[int, int], str, int, Needs]"
     " | tuple[tuple[int, int], str, int, Needs | None, float]"
