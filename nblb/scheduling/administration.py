@@ -207,9 +207,7 @@ def taken_out(state: State, record: Submission) -> list[Slice]:
 
 def _replaced(state: State, record: Submission, task: Slice) -> Slice:
     """Return a copy that takes the slice's place; a line drops the old one, which is no longer QUEUED."""
-    at = record.position(task.first)
-    twin = task.part(task.first, task.items)
-    record.slices[at] = twin
+    twin = record.replace(task)
     state.changed.pop(task, None)
     task.state = TaskState.CANCELLED
     user = state.share.user(record.user)

@@ -422,6 +422,9 @@ class Intake:
             dependencies.pin(state, record)
         because = dependencies.obstacle(state, record)
         for task in again:
+            state.changed.pop(task, None)
+        again = [record.replace(task) for task in again]  # a line may contain one that ended while it waited there
+        for task in again:
             state.tallies.uncount(task, state.wall_offset)
             entry = AttemptFailed(
                 record.id,

@@ -173,6 +173,12 @@ class Submission:
         task.items -= items
         return taken
 
+    def replace(self, task: Slice) -> Slice:
+        """Put a copy of the slice in its place, and return it; a line that contains the old one drops that."""
+        twin = task.part(task.first, task.items)
+        self.slices[self.position(task.first)] = twin
+        return twin
+
     def narrow(self, ended: TaskEnded, again: Collection[Slice]) -> None:
         """Give the other slices that have this end an end without those that run again, each run of neighbours one."""
         run: list[Slice] = []

@@ -16,6 +16,7 @@ from nblb.client.session.session import Session
 from nblb.errors import TaskFailed
 from nblb.parameters import Parameters
 from nblb.protocol.commands import Command
+from nblb.protocol.blob_names import blob_name
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Failure,
@@ -39,7 +40,8 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not HAS_EPOLL, reason="without epoll the thread hears of everything")
 
-BLOB = PutBlob(hash="f", payload=Payload((b"code",)))
+CODE = Payload((b"code",))
+BLOB = PutBlob(hash=blob_name(CODE.buffers), payload=CODE)
 GREETING = HubHello(
     hub="h", name="hub", host="here", pid=1, python=(3, 11), cloudpickle="3", groups=(Group(workers=1),)
 )
@@ -121,7 +123,7 @@ def settlers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 def submit(connection: Connection, task: str) -> TaskFuture:
     wait_until(lambda: connection._io_thread.fast_path.asleep.now and not connection.inbox.is_awake)
     future = TaskFuture(connection, task, "f")
-    connection.submit(SubmitTask(task=task, name="f", function="f", payload=Payload((b"x",))), BLOB, future)
+    connection.submit(SubmitTask(task=task, name="f", function=BLOB.hash, payload=Payload((b"x",))), BLOB, future)
     return future
 
 

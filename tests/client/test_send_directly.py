@@ -12,13 +12,15 @@ from nblb.client.connection.connection import Connection
 from nblb.client.connection.locate import hello
 from nblb.client.futures.task_future import TaskFuture
 from nblb.parameters import Parameters
+from nblb.protocol.blob_names import blob_name
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import Message, PutBlob, SubmitTask
 from nblb.transport.local_line import LocalLine
 from tests.broker.running import Running
 from tests.waiting import wait_until
 
-BLOB = PutBlob(hash="f", payload=Payload((b"code",)))
+CODE = Payload((b"code",))
+BLOB = PutBlob(hash=blob_name(CODE.buffers), payload=CODE)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def connection(core: Running) -> Iterator[Connection]:
 
 def submit(connection: Connection, task: str) -> TaskFuture:
     future = TaskFuture(connection, task, "f")
-    connection.submit(SubmitTask(task=task, name="f", function="f", payload=Payload((b"x",))), BLOB, future)
+    connection.submit(SubmitTask(task=task, name="f", function=BLOB.hash, payload=Payload((b"x",))), BLOB, future)
     return future
 
 
