@@ -15,8 +15,8 @@ from nblb.client.futures.task_future import TaskFuture
 from nblb.client.session.session import Session
 from nblb.errors import TaskFailed
 from nblb.parameters import Parameters
-from nblb.protocol.commands import Command
 from nblb.protocol.blob_names import blob_name
+from nblb.protocol.commands import Command
 from nblb.protocol.framing import Payload
 from nblb.protocol.messages import (
     Failure,
