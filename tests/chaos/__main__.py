@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nblb.parameters import load
 from tests.chaos.play import play
-from tests.chaos.troubles import DISK_MB
+from tests.chaos.troubles import A_STRIKE_MB, DISK_MB
 
 
 def main() -> int:
@@ -26,7 +26,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="nbc"))
     disk = folder / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "nblb-chaos", str(disk)]
+    size_mb = DISK_MB + A_STRIKE_MB * chosen.kills
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "nblb-chaos", str(disk)]
     mounted = chosen.troubles and os.getuid() == 0 and subprocess.run(mount, check=False).returncode == 0
     try:
         return _play(folder, disk, chosen)

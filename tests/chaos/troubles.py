@@ -17,7 +17,8 @@ from tests.chaos.rig import Rig
 
 KINDS = ("runtime files", "full disk", "descriptors", "core stops", "hub stops")
 LEASE_S = 3.0  # of the cluster, so that a stop can be longer
-DISK_MB = 1200  # of the file system that is filled, if this account may mount one; results are kept until the end
+DISK_MB = 1200  # of the file system that is filled, if this account may mount one; results are kept until the end …
+A_STRIKE_MB = 15  # … and so much more for each strike
 FEW = 3  # descriptors that are left
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nblb.broker.journal.reserve import Reserve
 from nblb.errors import JournalError, JournalLocked
 from nblb.host import network_file_system
 from nblb.shared_files import transfer
@@ -20,6 +22,7 @@ from nblb.system.state_mark import claim, close_to_others
 __all__ = ["StateFolder", "network_file_system"]
 
 TRIES, AGAIN_S = 10, 0.01
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NEAR = 2  # levels of the folder whose permissions each start checks
 
 
@@ -40,6 +43,7 @@ class StateFolder:
     def __init__(self, path: Path, name: str = "") -> None:
         self.path = claim(path)
         self._record: dict[str, Any] = {"name": name, "pid": os.getpid(), "process": transfer.process_name()}
+        self._reserve = Reserve(path)  # left by a core that was killed: its end may have been that of a full disk
         self._lock = self._folder = -1
         self._is_missed = False  # the file, when `keep` looked last
         try:
@@ -66,7 +70,13 @@ class StateFolder:
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = lock
-        self.record()
+        while True:
+            try:
+                self.record()
+                return
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._reserve.release():
+                    raise
 
     def _in_use(self) -> JournalLocked:
         holder = read_lock_file(self.path / LOCK)[0] or "another process"

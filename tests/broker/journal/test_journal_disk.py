@@ -16,6 +16,7 @@ from nblb.broker.journal import journal as journal_module
 from nblb.broker.journal import schema
 from nblb.broker.journal.journal import Journal
 from nblb.broker.journal.memory import MemoryJournal
+from nblb.broker.journal.reserve import Reserve
 from nblb.broker.journal.rows import INLINE
 from nblb.broker.journal.state_folder import StateFolder
 from nblb.errors import JournalError, JournalFull, JournalLocked
@@ -273,6 +274,28 @@ def test_network_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     journal = Journal(tmp_path / "state")
     assert "network file system (nfs4)" in journal.warning
     journal.close()
+
+
+def test_a_start_on_a_full_disk_uses_the_reserve_for_the_record_of_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The core before was killed on a full disk, and the file of its lock removed."""
+    (tmp_path / "reserve").write_bytes(bytes(8 * 1024 * 1024))
+    write = os.pwrite
+
+    def pwrite(file: int, data: bytes, at: int) -> int:
+        if (tmp_path / "reserve").stat().st_size > 6 * 1024 * 1024:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    folder = StateFolder(tmp_path, "lab")
+    assert "lab" in (tmp_path / "lock").read_text()
+    folder.close()
+    monkeypatch.setattr(Reserve, "release", lambda _: False)
+    (tmp_path / "reserve").write_bytes(bytes(8 * 1024 * 1024))
+    with pytest.raises(JournalError, match="No space left"):
+        StateFolder(tmp_path, "lab")
 
 
 def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
