@@ -84,7 +84,7 @@ class WorkerGroup(msgspec.Struct, frozen=True):
         | Literal["auto"]
         | Annotated[tuple[Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)],
         Meta(description='a number of GPUs for each worker (1, or 0.5 for a half), "auto", or a list of cards'),
-    ] = 0
+    ] = 0.0
     reserved: Annotated[
         bool | None, Meta(description="true, false, or null: true for workers with GPUs, false for others")
     ] = None
