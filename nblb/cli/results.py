@@ -57,12 +57,17 @@ def register(commands: Commands) -> None:
 @contextlib.contextmanager
 def connected(options: argparse.Namespace) -> Iterator[Cluster]:
     """The cluster of the command's parameters, for the time of the command."""
-    logging.getLogger("nblb").setLevel(logging.ERROR)  # its warnings are for programs
-    cluster = launch.connect(settings(options))
+    logger = logging.getLogger("nblb")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # its warnings are for programs
     try:
-        yield cluster
+        cluster = launch.connect(settings(options))
+        try:
+            yield cluster
+        finally:
+            cluster.close()
     finally:
-        cluster.close()
+        logger.setLevel(level)
 
 
 def logs(options: argparse.Namespace) -> int:

@@ -106,7 +106,8 @@ def test_while_the_reserve_is_in_use_nothing_new_is_taken_or_started(core: Runni
     assert (refused.task, refused.kind) == ("b", "JournalFull")
     assert "LB - The disk of" in core.said.getvalue()
     disk.in_use = False
-    wait_until(lambda: not core.scheduler.held, DEADLINE_S, "the scheduler to start again")
+    wait_until(lambda: "THERE IS ROOM AGAIN" in core.said.getvalue(), DEADLINE_S, "the core to accept again")
+    assert not core.scheduler.held
     client.send([task("c")])
     assert hear(client) == [TaskAccepted(task="c")]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nblb.client.cluster import Cluster
     from nblb.parameters import Parameters
 
+LEAST = 0.8  # of the workers' time: 0.95 on a quiet machine, 0.7 where each task waits for its way
 ONE_WAY_S, TASK_S, WORKERS = 0.010, 0.05, 2
 
 
@@ -71,7 +72,7 @@ def test_workers_are_busy_and_another_user_waits_for_no_work_ahead(cluster: Clus
     task.map([TASK_S] * 10).results()  # its length is known then, and the way
     wait_until(lambda: cluster.hubs()[0].way_s > ONE_WAY_S, 20, "the way is measured")
     ran = task.map([TASK_S] * 120, chunksize=1).results()
-    assert busy(ran) > 0.9, f"{busy(ran):.2f}"
+    assert busy(ran) > LEAST, f"{busy(ran):.2f}"
     job = task.map([TASK_S] * 60, chunksize=1)
     job[3].result(30)
     asked = time.monotonic()
