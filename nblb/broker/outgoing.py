@@ -13,6 +13,7 @@ from nblb.protocol.messages import (
     Heartbeat,
     Message,
     Refused,
+    ResumeTask,
     RunTask,
     StopTask,
     TaskAccepted,
@@ -106,8 +107,8 @@ class Outgoing:
             if isinstance(message, RunTask) and message.task in tasks
         ]
 
-    def keep_orders(self, is_meant: Callable[[str, RunTask], bool]) -> None:
-        """Drop the orders to run that are no longer valid, or that a StopTask behind them takes back.
+    def keep_orders(self, is_meant: Callable[[str, RunTask | ResumeTask], bool]) -> None:
+        """Drop the orders to run, or to go on, that are no longer valid, or that a StopTask behind them takes back.
 
         A hub that is told to stop an attempt that it never received answers that it has stopped.
         """
@@ -116,7 +117,8 @@ class Outgoing:
             self.sends[to] = [
                 m
                 for m in messages
-                if not isinstance(m, RunTask) or (is_meant(to, m) and (m.task, m.first, m.attempt) not in stopped)
+                if not isinstance(m, (RunTask, ResumeTask))
+                or (is_meant(to, m) and (m.task, m.first, m.attempt) not in stopped)
             ]
 
     def take_back(self, tasks: set[str], instead: Callable[[str], Any]) -> None:

@@ -420,6 +420,7 @@ class Intake:
         if record.closed:
             record.closed, record.ended_at, record.expires = False, 0.0, 0.0
             dependencies.pin(state, record)
+        dependencies.untie(state, record)  # slices that ended while they were BLOCKED are still tied
         because = dependencies.obstacle(state, record)
         for task in again:
             state.changed.pop(task, None)

@@ -40,6 +40,7 @@ from nblb.protocol.messages import (
     OutputKept,
     Publish,
     PutBlob,
+    ResumeTask,
     RetryFailed,
     RunTask,
     StopAndKeep,
@@ -281,10 +282,11 @@ class Scheduler:
         """Stop or resume starting slices: on a nearly full disk, what runs needs the remaining space."""
         self.dispatch.held = held
 
-    def is_given(self, address: str, run: RunTask) -> bool:
+    def is_given(self, address: str, order: RunTask | ResumeTask) -> bool:
         """Return whether this order, whose sending was delayed, is still valid."""
         hub = self.state.hubs.get(address)
-        return hub is not None and (run.task, run.first, run.attempt) in hub.in_flight
+        held = hub.in_flight.get((order.task, order.first, order.attempt)) if hub is not None else None
+        return held is not None and (type(order) is RunTask or not held.wait)  # a hub that came back reported the wait
 
     def refuse(self, tasks: Iterable[str], kind: str, reason: str, now: float) -> list[Command]:
         """Undo submissions accepted in a turn whose commit failed; the turn's messages about them must not be sent."""

@@ -14,6 +14,7 @@ from nblb.protocol.messages import (
     CollectTask,
     Group,
     LendSlot,
+    ResumeTask,
     RetryFailed,
     RunTask,
     SubmitTask,
@@ -279,6 +280,15 @@ def test_a_group_whose_slots_all_wait_silently_is_asked_for_one(world: World, hu
     world.fact(hub, hub.finish(("c", 0, 1)))
     assert occupied(world, "anna") == 1  # it goes on, and is counted again
     world.check()
+
+
+def test_an_order_to_go_on_is_not_valid_once_the_hub_has_reported_the_wait_again(world: World, hub: ModelHub) -> None:
+    waits(world, hub)
+    world.fact(hub, WaitEnded(task="p", attempt=1, wait=1))
+    (order,) = sent(world, ResumeTask)
+    assert world.scheduler.is_given(hub.address, order)
+    world.fact(hub, WaitBegan(task="p", attempt=1, wait=2))  # it came back before the order was sent, and waits
+    assert not world.scheduler.is_given(hub.address, order)
 
 
 def returns(world: World, hub: ModelHub, task: str, nested: str) -> None:

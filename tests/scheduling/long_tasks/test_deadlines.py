@@ -151,3 +151,34 @@ def test_a_time_that_has_passed_fails_at_once(world: World, hub: ModelHub) -> No
 def test_what_is_no_time_is_refused(world: World, field: dict[str, float]) -> None:
     submit(world, "t", **field)
     assert "t" not in world.scheduler.state.records
+
+
+def test_what_failed_while_it_waited_for_another_waits_again_once_when_it_is_retried(
+    world: World, hub: ModelHub
+) -> None:
+    submit(world, "long")
+    submit(world, "blocked", depends=("long",), deadline_s=5.0)
+    passes(world, 5.1)
+    world.say(ANNA, RetryFailed(request=1, task="blocked"))
+    assert states(world, "blocked") == "0:1 BLOCKED"
+    assert world.scheduler.state.records["long"].dependents == {-1: [world.scheduler.state.records["blocked"]]}
+    world.check()
+    world.fact(hub, hub.finish(("long", 0, 1)))
+    world.tick()
+    world.check(ticked=True)
+    assert ("blocked", 0, 2) in hub.hands
+    world.fact(hub, hub.finish(("blocked", 0, 2)))
+    assert states(world, "blocked") == "0:1 DONE"
+
+
+def test_what_failed_in_the_line_is_in_it_once_when_it_is_retried(world: World, hub: ModelHub) -> None:
+    submit(world, "long")
+    submit(world, "t", deadline_s=5.0)
+    passes(world, 5.1)
+    assert states(world, "t") == "0:1 FAILED"
+    world.say(ANNA, RetryFailed(request=1, task="t"))
+    world.check()
+    world.fact(hub, hub.finish(("long", 0, 1)))
+    world.tick()
+    assert [fence[0] for fence in hub.hands] == ["t"]
+    world.check(ticked=True)
