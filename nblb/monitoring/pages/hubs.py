@@ -55,14 +55,19 @@ class HubsPage(Page):
             self._chosen()
         self.part.visible = bool(answer)
         hub = self._hub()
-        drawn = f"{hub.get('hub')} {hub.get('state')}" if hub else ""
-        if hub and drawn != self._drawn_for:
-            self._drawn_for = drawn
+        if hub and hub["hub"] != self._drawn_for:
+            self._drawn_for = str(hub["hub"])
             self.controls.objects = self._made(hub)
+        if hub:  # its buttons stay, so that a question that is open does
+            self.drain.name = "Take work again" if self._is_drained() else "Drain"
         set_text(self.log, self._log(hub) if hub else "")
 
     def _hub(self) -> Mapping[str, Any] | None:
         return next((hub for hub in self._rows if hub.get("hub") == self.choice.value), None)
+
+    def _is_drained(self) -> bool:
+        hub = self._hub()
+        return hub is not None and hub.get("state") == "draining"
 
     def _chosen(self) -> None:
         hub = self._hub()
@@ -72,21 +77,22 @@ class HubsPage(Page):
 
     def _made(self, hub: Mapping[str, Any]) -> list[Any]:
         identity, name, orders = str(hub["hub"]), str(hub["name"]), self.orders
-        drained = hub.get("state") == "draining"
-        runs = f"{int(hub.get('busy') or 0)} of its workers are busy"
+        self.drain = self.button("Drain", lambda: orders.drain(identity, name, not self._is_drained()), "drain")
+
+        def runs() -> str:
+            return f"{int((self._hub() or {}).get('busy') or 0)} of its workers are busy"
+
         return [
             self.choice,
             self.workers,
             self.button("Scale", lambda: orders.scale(identity, name, whole_in(self.workers.value)), "scale"),
-            self.button(
-                "Take work again" if drained else "Drain", lambda: orders.drain(identity, name, not drained), "drain"
-            ),
+            self.drain,
             self.asking(
-                "Restart", lambda: f"Restart hub {name}? {runs}; it takes no new work, and starts again when they end.",
+                "Restart", lambda: f"Restart hub {name}? {runs()}; it takes no new work, and starts again when they end.",
                 lambda: orders.remove(identity, name, restart=True), "restart",
             ),
             self.asking(
-                "Remove", lambda: f"Remove hub {name}? {runs}; it takes no new work, and stops when they end.",
+                "Remove", lambda: f"Remove hub {name}? {runs()}; it takes no new work, and stops when they end.",
                 lambda: orders.remove(identity, name, restart=False), "remove",
             ),
         ]  # fmt: skip
