@@ -88,7 +88,8 @@ class HubsPage(Page):
             self.button("Scale", lambda: orders.scale(identity, name, whole_in(self.workers.value)), "scale"),
             self.drain,
             self.asking(
-                "Restart", lambda: f"Restart hub {name}? {runs()}; it takes no new work, and starts again when they end.",
+                "Restart",
+                lambda: f"Restart hub {name}? {runs()}; it takes no new work, and starts again when they end.",
                 lambda: orders.remove(identity, name, restart=True), "restart",
             ),
             self.asking(
