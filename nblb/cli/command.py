@@ -14,6 +14,7 @@ from nblb.access import connection_file
 from nblb.access.limits import LEAST_SHARE, MOST_SHARE
 from nblb.cli import colours
 from nblb.parameters import Parameters, connected, load
+from nblb.quantities import UNITS
 from nblb.user_text import clean_name, user_names
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -21,7 +22,6 @@ OF_HUBS = ("WKHUB_", "LB_ORPHAN_S")  # starts of the names of settings that are 
 MOST_DIGITS = 12  # of a whole number
 MOST_SECONDS = 1e7  # four months
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt])?i?b?")
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 
 

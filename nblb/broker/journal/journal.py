@@ -11,7 +11,6 @@ What a damaged journal has lost is found by the checksums of its rows and files,
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -28,7 +27,7 @@ from nblb.broker.journal.file_claims import FileClaims
 from nblb.broker.journal.needed_files import NeededFiles
 from nblb.broker.journal.pending_entries import PendingEntries
 from nblb.broker.journal.replay import Replay
-from nblb.broker.journal.reserve import Reserve
+from nblb.broker.journal.reserve import NO_ROOM, Reserve
 from nblb.broker.journal.rows import AttemptRow, Numbers, OpenAttempts, RowBatch, RowEncoder
 from nblb.broker.journal.schema import damaged, prepare
 from nblb.broker.journal.seal import sealed
@@ -403,5 +402,5 @@ def _begin_epoch(db: sqlite3.Connection) -> tuple[str, int]:
 
 def _no_room(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in NO_ROOM
     return isinstance(error, sqlite3.Error) and "full" in str(error)

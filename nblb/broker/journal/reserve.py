@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ MOST_BYTES = 32 * 1024 * 1024
 LEAST_BYTES = 64 * 1024  # a smaller reserve is not worth a file
 SHARE = 100  # at most this fraction of the free space
 STEPS = 8
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # errors of a full disk, and of a full quota
 
 
 class Reserve:

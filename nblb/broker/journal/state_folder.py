@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nblb.broker.journal.reserve import Reserve
+from nblb.broker.journal.reserve import NO_ROOM, Reserve
 from nblb.errors import JournalError, JournalLocked
 from nblb.host import network_file_system
 from nblb.shared_files import transfer
@@ -22,7 +21,6 @@ from nblb.system.state_mark import claim, close_to_others
 __all__ = ["StateFolder", "network_file_system"]
 
 TRIES, AGAIN_S = 10, 0.01
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NEAR = 2  # levels of the folder whose permissions each start checks
 
 
