@@ -19,10 +19,6 @@ TESTED_ELSEWHERE = {
         "tests/end_to_end/test_several_computers.py",
         "starts the bulk door of a core, which that test uses",
     ),
-    "transport/bulk/line": (
-        "tests/end_to_end/test_several_computers.py",
-        "is the whole connection of a party, whose arrays that test sends both ways",
-    ),
     "transport/bulk/transfers": (
         "tests/transport/bulk/test_door.py",
         "is the party's side of the bulk door, which that test has",

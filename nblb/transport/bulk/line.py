@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+import zmq
 
 from nblb.access.connection_file import ConnectionFile
 from nblb.access.key_store import key_mark
@@ -71,9 +72,7 @@ class RemoteLine(CurveLine):
         if bulk is None:
             arrived = super().receive(timeout_s, fds)
         else:
-            own = bulk.filenos()
-            arrived = super().receive(self._until(timeout_s), (*fds, *own))
-            self.ready = [fd for fd in self.ready if fd not in own]
+            arrived = super().receive(self._until(timeout_s), fds)
             self._has_more = bulk.turn()
             self._bulk_works = self._bulk_works or bulk.connected
         messages = self._give_out(arrived)
@@ -131,6 +130,8 @@ class RemoteLine(CurveLine):
         if self._bulk is None or self._bulk.port != welcome.bulk:
             self._hang_up_bulk()
             self._bulk = BulkLine(self.connection_file, welcome.bulk)
+            for socket in self._bulk.sockets:  # not their descriptors, which are silent about what a `send` has noticed
+                self._poller.register(socket, zmq.POLLIN)
         if self._bulk_works:
             return False
         self._welcome = welcome, monotonic() + CONNECT_S
@@ -301,6 +302,8 @@ class RemoteLine(CurveLine):
 
     def _hang_up_bulk(self) -> None:
         if self._bulk is not None:
+            for socket in self._bulk.sockets:
+                self._poller.unregister(socket)
             self._bulk.close()
             self._bulk, self._bulk_works = None, False
             self._going_up.clear()

@@ -53,9 +53,10 @@ class BulkLine:
         self._events = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.socket.connect(f"tcp://{bracketed(found.host)}:{port}")
 
-    def filenos(self) -> tuple[int, int]:
-        """Return the descriptors that become readable, once, when `turn` has something to do."""
-        return int(self.socket.getsockopt(zmq.FD)), int(self._events.getsockopt(zmq.FD))
+    @property
+    def sockets(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+        """The sockets that are readable while `turn` has something to do."""
+        return self.socket, self._events
 
     @property
     def is_busy(self) -> bool:
