@@ -114,6 +114,7 @@ def busy(cluster: Cluster, shared: Path) -> Iterator[list[Any]]:
     wait_until(lambda: all((shared / f"begun{n}").exists() for n in range(WORKERS)), 60, "two calls that run")
     yield futures
     (shared / "end").touch()
+    wait_until(lambda: all(held.done() for held in futures), 60, "the end of both: they look for the file in a folder")
 
 
 def test_submit_and_map_in_order(cluster: Cluster, place: Place) -> None:
