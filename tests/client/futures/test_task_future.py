@@ -6,8 +6,10 @@ import asyncio
 import concurrent.futures
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -181,6 +183,25 @@ def test_timeout_says_what_the_task_does(cluster: Cluster, core: FakeCore) -> No
         double.submit(1).result(0.01)
 
 
+def interrupt_once_it_waits() -> threading.Thread:
+    """Send SIGINT to the main thread when it waits for a task; return the thread that does."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def waits() -> bool:
+        frame = sys._current_frames().get(main)
+        stack = [frame.f_code for frame, _ in traceback.walk_stack(frame)] if frame is not None else []
+        return waiting.wait_on.__code__ in stack and stack[0] is threading.Condition.wait.__code__
+
+    def interrupt() -> None:
+        wait_until(waits, what="the main thread waits")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
 @pytest.mark.parametrize(("policy", "cancelled"), [("detach", False), ("cancel", True)])
 def test_interrupt_frees_the_caller(
     cluster: Cluster, core: FakeCore, monkeypatch: pytest.MonkeyPatch, policy: str, cancelled: bool
@@ -188,10 +209,7 @@ def test_interrupt_frees_the_caller(
     core.hold = True
     monkeypatch.setattr(waiting, "on_interrupt", policy)
     future = double.submit(1)
-    main = threading.main_thread().ident
-    assert main is not None
-    stop = threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT))
-    stop.start()
+    stop = interrupt_once_it_waits()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         future.result(120)
@@ -204,11 +222,8 @@ def test_second_interrupt_cancels(cluster: Cluster, core: FakeCore, monkeypatch:
     core.hold = True
     monkeypatch.setattr(waiting, "on_interrupt", "detach")
     future = double.submit(1)
-    main = threading.main_thread().ident
-    assert main is not None
     for _ in range(2):
-        stop = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
-        stop.start()
+        stop = interrupt_once_it_waits()
         with pytest.raises(KeyboardInterrupt):
             future.result(60)
         stop.join()
