@@ -166,9 +166,10 @@ def test_a_willing_task_is_cancelled_without_a_kill(core: FakeCore, running: Run
 
 
 def test_a_timeout(core: FakeCore, running: Running, tmp_path: Path) -> None:
-    core.run(spin, str(tmp_path / "begun"), timeout_s=0.1)
+    core.run(spin, str(tmp_path / "begun"), timeout_s=0.5)
     stopped = core.wait(TaskStopped)
-    assert (stopped.why, stopped.ran) == ("timeout", True)
+    assert stopped.why == "timeout"
+    assert stopped.ran or not (tmp_path / "begun").exists(), "a busy worker may not have begun it"
 
 
 def test_a_dead_worker_is_blamed_and_replaced(core: FakeCore, running: Running) -> None:
