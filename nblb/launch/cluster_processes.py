@@ -45,6 +45,7 @@ STOP_GRACE_S = 5.0
 OTHER_CORE_S = 10.0  # how long another core may lock the state folder without answering
 TRIES = 3
 CONNECTED = "connected to the Load Balancer"  # in the log of a hub (hub/slots/slots.py)
+CHANGE_SHOWN_S = 20.0  # how long the notes of a cluster have what its start has changed
 
 
 class StartWarning(UserWarning):
@@ -62,10 +63,17 @@ class Started:
     parameters: Parameters
     processes: list[RoleProcess] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # sentences on what was asked and not done
+    changes: list[str] = field(default_factory=list)  # sentences on what the start has changed in a running cluster
+    changed_at: float = 0.0
 
     def note(self, *sentences: str) -> None:
         """Adds those of the sentences that are not empty."""
         self.notes += filter(None, sentences)
+
+    def note_change(self, sentence: str) -> None:
+        """Adds a sentence that is shown for CHANGE_SHOWN_S only, for later it is no news."""
+        self.changes.append(sentence)
+        self.changed_at = time.monotonic()
 
     def stop(self) -> None:
         """Ends the whole cluster on this machine."""
@@ -124,7 +132,8 @@ class Started:
     def later_notes(self) -> list[str]:
         """What has turned out since the start: hubs elsewhere that lack something, a Monitor that had to move."""
         moved = notes.monitor_moved(self.parameters)
-        return [*self.hub_troubles(), *([moved] if moved and moved not in self.notes else [])]
+        changes = self.changes if time.monotonic() < self.changed_at + CHANGE_SHOWN_S else []
+        return [*changes, *self.hub_troubles(), *([moved] if moved and moved not in self.notes else [])]
 
 
 def start(
@@ -178,7 +187,7 @@ def start(
                 except CoreGone:
                     if not left:
                         raise
-        for sentence in started.notes:
+        for sentence in (*started.notes, *started.changes):
             warnings.warn(sentence, StartWarning, stacklevel=2)
         return join(chosen, started)
     except BaseException:
@@ -497,7 +506,7 @@ def _rescale(address: str, hubs: Sequence[Mapping[str, Any]], workers: int, star
         return
     if has != workers:
         one_shot.scale_hub(address, hubs[0]["hub"], workers)
-        started.note(f"the hub that runs here (pid {hubs[0]['pid']}) had {has} workers, and gets {workers}")
+        started.note_change(f"the hub that runs here (pid {hubs[0]['pid']}) had {has} workers, and gets {workers}")
 
 
 def start_hub(

@@ -20,7 +20,7 @@ from nblb.cli import main
 from nblb.errors import ParametersError
 from nblb.host import account
 from nblb.hub.worker_hub import WorkerHub
-from nblb.launch import notes
+from nblb.launch import cluster_processes, notes
 from nblb.launch.cluster_processes import StartWarning
 from nblb.notebook.cards import view_model
 from nblb.parameters import load
@@ -103,10 +103,15 @@ def test_settings_that_the_running_processes_do_not_have(settings: dict[str, Any
         launch.stop(path)
 
 
-def test_workers_of_a_start_are_for_the_hub_that_runs_too(settings: dict[str, Any]) -> None:
+def test_workers_of_a_start_are_for_the_hub_that_runs_too(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with started(settings) as (first, _), started(settings, workers=3) as (cluster, said):
         assert ["had 2 workers, and gets 3" in sentence for sentence in said] == [True]
+        assert said[0] in cluster.notes, "it is news …"
         wait_until(lambda: cluster.status().workers == 3, 20, "the third worker")
+        monkeypatch.setattr(cluster_processes, "CHANGE_SHOWN_S", 0.0)
+        assert said[0] not in cluster.notes, "… and later none"
         first.add_hub(workers=1)
         with started(settings, workers=1) as (_, said):
             assert ["2 hubs with 4 workers run here already" in sentence for sentence in said] == [True]

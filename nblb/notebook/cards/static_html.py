@@ -129,7 +129,10 @@ def text(card: dict[str, Any]) -> str:
     lines += [f"{name}: {value}" for name, value in card.get("rows", ())]
     lines += [_line(row) for row in card.get("list", ())]
     lines += [*filter(None, [card.get("earlier")]), *card.get("notes", ())]
-    lines += [f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} workers, {hub[4]} busy" for hub in card.get("hubs", ())]
+    lines += [
+        f"hub {hub[0]} on {hub[1]}: {hub[2]}, {hub[3]} worker{'s' * (hub[3] != 1)}, {hub[4]} busy"
+        for hub in card.get("hubs", ())
+    ]
     lines += [f"✗ {group['title']}" for group in card.get("failures", ())]
     lines += [f"{item}: {line}" for item, _, line in card.get("lines", ())]
     return "\n".join(lines)
