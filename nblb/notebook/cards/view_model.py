@@ -56,7 +56,7 @@ def job(snapshot: JobSnapshot) -> dict[str, Any]:
             "why": snapshot.state == "waiting",
             "start": not snapshot.connected and not over,
         },
-        "notes": _job_notes(snapshot),
+        "notes": _job_notes(snapshot, over),
     }
     if snapshot.earlier is not None:
         card["earlier"] = reuse.words(snapshot.earlier)
@@ -98,9 +98,9 @@ def _code(snapshot: JobSnapshot) -> str:
     return ", ".join([*filter(None, [own]), *other])
 
 
-def _job_notes(snapshot: JobSnapshot) -> list[str]:
+def _job_notes(snapshot: JobSnapshot, over: bool) -> list[str]:
     notes = []
-    if not snapshot.connected:
+    if not (snapshot.connected or over):
         notes.append(AWAY.format("job"))
     if snapshot.waiting:
         notes.append(f"waiting: {snapshot.waiting}")

@@ -54,6 +54,10 @@ def test_waiting_and_a_core_that_is_away_are_said() -> None:
     assert "away" in card["notes"][0]
 
 
+def test_an_ended_job_does_not_go_on_when_the_core_is_back() -> None:
+    assert view_model.job(snapshot(counts={"DONE": 200}, connected=False))["notes"] == []
+
+
 def test_alike_failures_are_one_line() -> None:
     group = FailureGroup("ValueError", "x must be >= 0\nmore", "cell In[3] line 4", 36, (3, 9), "Traceback …")
     [failure] = view_model.job_failures(snapshot(failures=(group,)))
