@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nblb.cli.command import Commands, add, at_least_one
 from nblb.errors import NblbError
 from nblb.launch.one_shot import find
+from nblb.parameters import load
 from nblb.system import isolated_python
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def demo(options: argparse.Namespace) -> int:
     import nblb as lb
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is stopped then, too
-    with tempfile.TemporaryDirectory(prefix="nblb-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nblb-demo-") as folder, contextlib.ExitStack() as at_end:
         parameters: dict[str, Any] = {"LB_NAME": "demo", "LB_STATE_DIR": f"{folder}/state", "WKHUB_WORKERS": []}
+        at_end.callback(_remove_runtime_folder, parameters)
         with _watched(parameters, folder), lb.start(parameters, workers=options.workers, monitor=False) as cluster:
             print(f"a cluster of {len(cluster.workers())} workers: each task throws 200,000 darts")
             job = lb.task(dart).map(range(options.tasks), job="darts")
@@ -78,6 +80,11 @@ def _watched(parameters: dict[str, Any], folder: str) -> Iterator[None]:
             watcher.kill()
 
 
+def _remove_runtime_folder(parameters: Mapping[str, Any] | str) -> None:
+    """Removes what a start leaves there for the next one: each demo has a folder of its own."""
+    shutil.rmtree(load(parameters).runtime_dir, ignore_errors=True)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the watcher of a demo: when the demo has died, stops its cluster and removes its folder."""
     from nblb import launch
@@ -85,6 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     settings, folder = arguments
     sys.stdin.read()  # ends with the demo, however that dies
     launch.stop(settings)
+    _remove_runtime_folder(settings)
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 

@@ -40,6 +40,7 @@ def test_a_running_cluster_and_one_that_is_stopped(cluster: Any, capsys: Any) ->
 
 
 def test_a_dead_core_and_a_cluster_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBLB_RUNTIME_DIR", str(tmp_path / "run"))
     parameters = load({"LB_STATE_DIR": str(tmp_path / "a" / "gone"), "LB_NAME": "gone"})
     parameters.runtime_dir.mkdir(parents=True)
     about = {"name": "gone", "pid": 2**22 + 7, "state_dir": str(parameters.state_dir), "started_at": 1.0}
