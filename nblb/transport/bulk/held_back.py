@@ -35,7 +35,8 @@ def topics(message: Message) -> tuple[set[Topic], set[Topic]]:
         needs.add(("job", job))
     for name in (getattr(message, "function", ""), *getattr(message, "constants", ())):
         needs.add(("blob", name))
-    for name in (*getattr(message, "depends", ()), getattr(message, "parent", "")):
+    parent = message.parent if isinstance(message, SubmitTask) else ""  # a HubHello has one, too: a process
+    for name in (*getattr(message, "depends", ()), parent):
         needs |= {("task", name), ("task", name.rpartition(".")[0]), ("blob", name)}
     return about, {topic for topic in needs if topic[1]}
 
