@@ -112,7 +112,7 @@ def hubs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
                 "groups": [
                     {
                         "group": group.number,
-                        "workers": group.spec.workers,
+                        "workers": group.wanted,
                         "alive": group.alive,
                         "given": group.given,
                         "busy": _busy(group),
@@ -248,6 +248,7 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
     by_user: dict[str, int] = {}
     by_priority: dict[str, int] = {}
     by_name: dict[str, dict[str, float]] = {}
+    notes: dict[str, str] = {}  # by name: why no worker takes it
     oldest = now
     for user in scheduler.state.share.users.values():
         if user.waiting:
@@ -259,6 +260,8 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
         for task in islice(user.tasks(), MOST_LOOKED_AT):  # the longest waits come first
             row = by_name[task.record.spec.name]
             row["waitingtime"] = max(row["waitingtime"], now - task.queued_at)
+            if task.record.spec.name not in notes:
+                notes[task.record.spec.name] = scheduler.dispatch.no_taker(task.record)
             oldest = min(oldest, task.queued_at)
     for held, _, waiting in in_flight(scheduler.state):  # sent ahead
         if waiting:
@@ -269,7 +272,13 @@ def queue(scheduler: Scheduler, _about: dict[str, Any], now: float) -> dict[str,
             row["number"] += waiting
             row["waitingtime"] = max(row["waitingtime"], now - since)
             oldest = min(oldest, since)
-    return {"by_user": by_user, "by_priority": by_priority, "by_name": by_name, "oldest_s": now - oldest}
+    return {
+        "by_user": by_user,
+        "by_priority": by_priority,
+        "by_name": by_name,
+        "notes": {name: note for name, note in notes.items() if note},
+        "oldest_s": now - oldest,
+    }
 
 
 def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from nblb.quantities import duration, gpu, size
 TableRow = tuple[Any, ...]
 
 WORKERS = ("Worker", "Hub", "State", "Task", "User", "Progress %", "Note", "CPU %", "Memory", "For", "Done", "Takes")
-QUEUES = ("Task", "Queued", "Longest wait")
+QUEUES = ("Task", "Queued", "Longest wait", "Note")
 USERS = ("User", "Running", "Queued", "Share %", "Done", "Failed", "Worker time", "Lately", "Share", "Limits, stored")
 PRIORITIES = ("Priority", "Queued", "Free", "Note")
 TURNS = ("Place", "User", "Next task", "Priority", "Workers", "Waiting", "Why")
@@ -78,8 +78,12 @@ def workers(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
 def queues(answer: Mapping[str, Any]) -> list[TableRow]:
     """Waiting tasks by task name, the longest wait first."""
     by_name: Mapping[str, Mapping[str, Any]] = answer.get("by_name") or {}
+    notes: Mapping[str, str] = answer.get("notes") or {}
     found = sorted(by_name.items(), key=lambda pair: (-float(pair[1].get("waitingtime") or 0), pair[0]))
-    return [(text(name), count(q.get("number")), duration_cell(q.get("waitingtime"))) for name, q in found]
+    return [
+        (text(name), count(q.get("number")), duration_cell(q.get("waitingtime")), text(notes.get(name)))
+        for name, q in found
+    ]
 
 
 def users(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
@@ -262,7 +266,7 @@ def hubs(answer: Iterable[Mapping[str, Any]]) -> list[TableRow]:
                 round(100 * float(hub.get("load") or 0.0)),
                 f"{100 * float(hub.get('memory') or 0.0):.0f} %",
                 f"{100 * float(hub['disk']):.0f} %" if hub.get("disk") else "",
-                text("; ".join(gpu(card) for card in hub.get("gpus") or ())),
+                text(";\n".join(gpu(card) for card in hub.get("gpus") or ())),
                 ", ".join(dict.fromkeys(band(group) for group in groups)),
                 f"Python {python}" + (f", nblb {hub['nblb']}" if hub.get("nblb") else ""),
                 text(hub.get("engine")),

@@ -23,6 +23,7 @@ NUMBERS = frozenset(
         "Tasks", "Time in all", "Time left", "Waited", "Waiting", "Worker time", "Workers", "95 %", "95 % wait",
     }
 )  # fmt: skip
+WRAPPED = frozenset({"GPUs"})  # columns of long text, which takes several lines
 SETTLES_S = 3.0  # changes of single cells may be lost for this long after a table is drawn
 
 
@@ -93,6 +94,8 @@ class Table:
                     "type": "progress", "max": 100, "color": colours[dark], "legend": True, "legendAlign": "right",
                     "legendColor": "#ffffff" if dark else "#000000",
                 }  # fmt: skip
+        for name in WRAPPED.intersection(self.columns):
+            formatters[name] = {"type": "textarea"}
         for name in self.links:
             formatters[name] = {"type": "link", "urlField": _address_of(name)}
         return formatters

@@ -272,7 +272,7 @@ class Dispatch:
         takers = list(state.placement.takers(record))
         if any(group.alive for group in takers):
             return ""
-        starting = next((group.hub for group in takers if group.spec.workers), None)
+        starting = next((group.hub for group in takers if group.wanted), None)
         if starting is not None:
             if others := compatible.used_by_others(starting):
                 return others

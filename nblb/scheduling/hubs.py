@@ -85,7 +85,7 @@ class GroupOfWorkers:
 
     __slots__ = (
         "alive", "band", "entry", "given", "hub", "line", "load", "number", "pending_s", "room", "spec",
-        "takes_all", "way_s",
+        "takes_all", "wanted", "way_s",
     )  # fmt: skip
 
     room: FreeCapacity  # set when placement adds the group
@@ -96,6 +96,7 @@ class GroupOfWorkers:
         self.spec = spec
         self.band = band
         self.takes_all = not spec.has.reserved  # also what needs nothing of its workers
+        self.wanted = spec.workers  # the number of workers that it should have; scaling changes it
         self.alive = 0
         self.given = 0  # slices assigned
         self.pending_s = 0.0  # their estimated run time

@@ -226,6 +226,8 @@ class Liveness:
     def heartbeat(self, hub: Hub, message: Heartbeat, now: float) -> None:
         hub.load, hub.memory, hub.disk = message.load, message.memory, message.disk
         hub.usage, hub.cards = {use.worker: use for use in message.workers}, message.cards
+        for group, wanted in zip(hub.groups, message.wanted, strict=False):
+            group.wanted = wanted
         if hub.way_measured(message.way_s):
             self.state.dispatch_due = True
         if message.at:

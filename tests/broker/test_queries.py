@@ -9,7 +9,16 @@ import pytest
 
 from nblb.broker.queries import TOPICS, answer
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import CancelTask, Group, OpenJob, Publish, SubmitTask, TaskPrinted, TaskProgressed
+from nblb.protocol.messages import (
+    CancelTask,
+    Group,
+    Heartbeat,
+    OpenJob,
+    Publish,
+    SubmitTask,
+    TaskPrinted,
+    TaskProgressed,
+)
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import World
 
@@ -99,6 +108,18 @@ def test_users_and_queue(world: World) -> None:
     assert queue["by_priority"] == {"0": 1}
     assert queue["by_name"] == {"other": {"number": 1, "waitingtime": 2.0}}
     assert queue["oldest_s"] == 2.0
+    assert queue["notes"] == {}
+    submit(world, ANNA, "high", name="high", priority=500.0)
+    world.tick()
+    assert ask(world, "queue")["notes"] == {"high": "no worker takes priority 500 (those here take 0 to 100)"}
+
+
+def test_a_hub_that_was_scaled_lacks_no_worker(world: World) -> None:
+    (group,) = ask(world, "hubs")[0]["groups"]
+    assert (group["workers"], group["alive"]) == (2, 2)
+    world.say("hub:lab", Heartbeat(wanted=(1,)))
+    (group,) = ask(world, "hubs")[0]["groups"]
+    assert group["workers"] == 1
 
 
 def test_jobs(world: World) -> None:

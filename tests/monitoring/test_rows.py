@@ -104,7 +104,7 @@ def test_gpus_of_a_hub() -> None:
     cards = [{"name": "T4", "percent": 50.0}, {"name": "A100", "outside": ["bob"], "outside_mb": 2048}]
     (row,) = rows.hubs([{**SOURCE.answer_hubs()[0], "gpus": cards}])
     said = "A100: 2.0 GB of this card are used outside the queue, by account bob"
-    assert named(rows.HUBS, row)["GPUs"] == f"T4: 50 %; {said}"
+    assert named(rows.HUBS, row)["GPUs"] == f"T4: 50 %;\n{said}"
 
 
 def test_turns_and_failures() -> None:
@@ -118,6 +118,11 @@ def test_turns_and_failures() -> None:
 def test_long_text_is_bounded() -> None:
     (row,) = rows.queues({"by_name": {"x" * 5000: {"number": 1, "waitingtime": 0}}})
     assert len(row[0]) == rows.LONGEST_TEXT
+
+
+def test_a_task_name_that_no_worker_takes_has_a_note() -> None:
+    (row,) = rows.queues({"by_name": {"m": {"number": 1}}, "notes": {"m": "no connected worker has feature 'matlab'"}})
+    assert row == ("m", "1", "", "no connected worker has feature 'matlab'")
 
 
 def test_a_cell_without_a_value_is_empty() -> None:

@@ -460,6 +460,7 @@ class Slots:
                     cards=self.cards,
                     at=now,
                     way_s=way_s,
+                    wanted=tuple(group.wanted for group in self._workers_table.groups),
                 )
             )
         if lease_is_over:

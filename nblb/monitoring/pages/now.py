@@ -31,7 +31,7 @@ class NowPage(Page):
         self.workers = Table(rows.WORKERS, "No workers.", {"Worker": 150, "Progress %": 110}, links=("Task",))
         self.workers.widget.visible = False
         self.users = Table(rows.USERS, "Nobody has sent a task yet.", {"Share %": 110})
-        self.turns = Table(rows.TURNS, "Nothing waits for a worker.", links=("Next task",))
+        self.turns = Table(rows.TURNS, "Nothing waits that a worker could take.", links=("Next task",))
         self.queues = Table(rows.QUEUES, "Nothing waits.")
         self.priorities = Table(rows.PRIORITIES, "Nothing waits.")
         self.chart = charts.Lines(

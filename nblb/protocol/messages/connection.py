@@ -93,3 +93,4 @@ class Heartbeat(Message):
     echo: float = 0.0  # core to hub: `at` of the hub's heartbeat that this answers
     cards: tuple[CardUse, ...] = ()  # hub: its GPUs
     way_s: float = 0.0  # hub: the shortest round trip of its latest heartbeats; 0: not measured yet
+    wanted: tuple[int, ...] = ()  # hub: the number of workers that each of its groups should have

@@ -135,5 +135,5 @@ class AdaptPolicy:
 
 
 def sentence(limits: Adapting, wanted: int, why: str) -> str:
-    """Return what people read about it: "adapts between 0 and 8 workers: 3 now, because …"."""
-    return f"adapts between {limits.minimum:,} and {limits.maximum:,} workers: {wanted:,} now, because {why}"
+    """Return what people read about it: "adapts between 0 and 8 workers: 3 wanted, because …"."""
+    return f"adapts between {limits.minimum:,} and {limits.maximum:,} workers: {wanted:,} wanted, because {why}"

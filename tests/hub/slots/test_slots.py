@@ -661,7 +661,10 @@ def test_heartbeats() -> None:
         rig.tick(0.25)
     beats = rig.messages(Heartbeat)
     assert len(beats) == 3
-    assert beats[0] == Heartbeat(load=0.5, memory=0.25, at=101.0)
+    assert beats[0] == Heartbeat(load=0.5, memory=0.25, at=101.0, wanted=(1,))
+    rig.core(ScaleHub(hub="h", workers=3))
+    rig.tick(1.0)
+    assert rig.messages(Heartbeat)[-1].wanted == (3,)
 
 
 def test_ends_are_kept_until_they_are_committed_and_told_to_a_new_core() -> None:

@@ -128,7 +128,7 @@ def test_the_number_of_workers_follows_the_queue(lab: Lab) -> None:
         submit(lab, f"t{n}")
     lab.later(1)
     assert lab.sizes == {"one": 3}
-    assert lab.text.startswith("adapts between 0 and 8 workers: 3 now, because")
+    assert lab.text.startswith("adapts between 0 and 8 workers: 3 wanted, because")
     lab.finish_all()
     lab.later(29)
     assert lab.sizes == {"one": 3}

@@ -91,7 +91,7 @@ def test_the_sentence_has_number_and_reason() -> None:
     policy = AdaptPolicy(limits)
     policy.choose(Demand(busy=2, measured=1, seconds=0.5), 0.0)
     assert sentence(limits, policy.wanted, policy.why) == (
-        "adapts between 0 and 8 workers: 3 now, because 2 are busy and 1 call waits"
+        "adapts between 0 and 8 workers: 3 wanted, because 2 are busy and 1 call waits"
     )
     policy.choose(Demand(), 10.0)
     assert policy.why == "so many were needed within the last 30 s; now nothing waits"

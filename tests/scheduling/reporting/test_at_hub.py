@@ -127,6 +127,8 @@ def test_no_hub_can_take_it(world: World) -> None:
         world.say("hub:lab", WorkerDied(worker=worker, reason="killed"))
     submit(world, "soon")
     assert why(world, "soon") == "waiting: the workers of hub lab that take it are starting"
+    world.say("hub:lab", Heartbeat(wanted=(0,)))  # somebody has scaled it to nothing
+    assert why(world, "soon") == "waiting: no hub has a worker; start one with %lb_hub or `nblb hub`"
 
 
 def test_the_only_hub_is_being_stopped(world: World) -> None:
