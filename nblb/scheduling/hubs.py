@@ -141,13 +141,18 @@ class GroupOfWorkers:
             return False
         if self.ahead_s(estimate_s) <= self.alive * (prefetch_s + self.way_s):
             return self.given < 256 * self.alive
-        return self.way_s > 0.0 and self.given < 2 * self.alive
+        return self.given < 2 * self.alive and self.ahead_s(estimate_s) <= self.alive * self.far_s
 
     def is_open(self, prefetch_s: float) -> bool:
         """Return whether the busy workers may get more work ahead."""
         if self.ahead_s(0.0) < self.alive * (prefetch_s + self.way_s):
             return True
-        return self.way_s > 0.0 and self.given < 2 * self.alive
+        return self.given < 2 * self.alive and self.ahead_s(0.0) < self.alive * self.far_s
+
+    @property
+    def far_s(self) -> float:
+        """The longest slice that is sent ahead because the hub is far away, and what may wait behind each worker."""
+        return min(FAR * self.way_s, MOST_FAR_S)
 
     def is_short(self, estimate_s: float, prefetch_s: float) -> bool:
         """Return whether a slice behind it would wait at most `prefetch_s`; the workers share one queue.
@@ -155,7 +160,7 @@ class GroupOfWorkers:
         To a hub that is far away, slices are sent ahead that last a few times as long as the way: one for each worker,
         which would otherwise do nothing while its next slice travels.
         """
-        if self.way_s and estimate_s <= min(FAR * self.way_s, MOST_FAR_S):
+        if self.way_s and estimate_s <= self.far_s:
             return True
         return estimate_s <= self.alive * (prefetch_s + self.way_s)
 

@@ -25,7 +25,7 @@ from itertools import chain, islice
 from nblb.protocol.messages import TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.fair_share import Band, lead
-from nblb.scheduling.hubs import FAR, MOST_FAR_S, Assignment, GroupOfWorkers
+from nblb.scheduling.hubs import Assignment, GroupOfWorkers
 from nblb.scheduling.placement import MOST_COMPARED
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.state import State
@@ -46,16 +46,25 @@ class Recall:
         self._long_s = LONG * state.policy.prefetch_s
         self._at: float | None = None
         self._long_at: float | None = None  # when running slices are checked next
-        self._made_way: dict[UserQueue, tuple[Band, int, int]] = {}  # by user: the slice for which this was done last
+        self._made_way: dict[UserQueue, tuple[Band, int, int, float]] = {}  # by user: the slice, and until when
+        self._way_at: float | None = None  # when work ahead is checked next for those who wait
 
-    def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]]) -> None:
-        """Recall work sent ahead that would take the next free slot from these waiting users."""
+    def make_way(self, waiting: Sequence[tuple[UserQueue, Slice, Band]], now: float) -> None:
+        """Recall work sent ahead that would take the next free slot from these waiting users.
+
+        For each slice at once, and again after a while: users' numbers of workers change, and so does what is ahead
+        where workers end or start.
+        """
+        placement = self.state.placement
+        is_ahead = waiting and any(room.behind for room in placement.rooms.values())
+        self._way_at = now + self._long_s if is_ahead else None
         for user, task, band in waiting:
-            key = band, task.record.number, task.first
-            if self._made_way.get(user) == key:
+            done = self._made_way.get(user)
+            if done is not None and done[:3] == (band, task.record.number, task.first) and now < done[3]:
                 continue
-            self._made_way[user] = key
-            placement = self.state.placement
+            self._made_way[user] = band, task.record.number, task.first, now + self._long_s
+            if not self.state.is_in_line(task):
+                continue
             for group in islice(chain(placement.rooms[band].full, placement.rooms[band].ahead), MOST_COMPARED):
                 ahead = group.given - group.alive
                 runs = 0 < ahead <= MOST_AT_ONCE and group.runs(task.record.kind)
@@ -75,7 +84,7 @@ class Recall:
                 self.state.stop(held, "recall")
 
     def next_deadline(self) -> float | None:
-        times = [at for at in (self._at, self._long_at) if at is not None]
+        times = [at for at in (self._at, self._long_at, self._way_at) if at is not None]
         return min(times) if times else None
 
     def tick(self, now: float, held: bool = False) -> None:
@@ -93,7 +102,7 @@ class Recall:
     def _recall_behind_long_ones(self, group: GroupOfWorkers, now: float) -> None:
         estimates = self.state.placement.estimates
         waiting: list[Assignment] = []
-        long, wait_s = 0, self._wait_s + 2.0 * min(FAR * group.way_s, MOST_FAR_S)
+        long, wait_s = 0, self._wait_s + 2.0 * group.far_s
         for held in group.hub.in_flight.values():  # in the order of assignment
             if now - held.given_at < wait_s:
                 break

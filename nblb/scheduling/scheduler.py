@@ -237,8 +237,7 @@ class Scheduler:
         self.administration.adaptation.tick(now)
         self.idle_end.tick(now)
         self.dispatch.run(now)
-        if self.dispatch.waiting:
-            self.recall.make_way(self.dispatch.waiting)
+        self.recall.make_way(self.dispatch.waiting, now)
         self.recall.tick(now, self.dispatch.held)
         self.stalled.tick(now)
         self.notices.tick(now)

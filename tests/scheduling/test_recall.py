@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nblb.protocol.framing import Payload
-from nblb.protocol.messages import DrainHub, Group, Heartbeat, StopTask, SubmitTask, TaskState
+from nblb.protocol.messages import DrainHub, Group, Heartbeat, StopTask, SubmitTask, TaskState, WorkerDied
 from nblb.scheduling.state import Policy
 from tests.scheduling.world import ANNA, ModelHub, World, submit
 
@@ -123,6 +123,37 @@ def test_for_a_user_who_waits_the_whole_line_is_called_back_at_once(world: World
     assert list(full.hands) == [before[1], ("b1", 0, 1)]
 
 
+def test_what_is_ahead_only_since_a_worker_ended_is_called_back_for_who_waits_already(world: World) -> None:
+    hub = world.hub("lab", (Group(2),))
+    world.client("client:bob", "bob")
+    submit(world, "t1", "t2")
+    world.fact(hub, hub.start(("t1", 0, 1)))
+    bobs(world, "b1")
+    assert recalled(world, 0.0) == []
+    worker = next(name for name in hub.workers if name != hub.on[("t1", 0, 1)])
+    world.say(hub.address, WorkerDied(worker=worker, reason="it is not needed any more"))  # t2 has not begun there
+    assert recalled(world, 0.0) == []
+    deadline = world.scheduler.next_deadline()
+    assert deadline is not None
+    assert deadline <= world.now + 0.02
+    assert recalled(world, 0.021) == ["t2"]
+
+
+def test_to_a_hub_far_away_nothing_goes_ahead_behind_a_long_slice(world: World) -> None:
+    hub = world.hub("lab", (Group(1),))
+    world.say(hub.address, Heartbeat(way_s=0.004))
+    submit(world, "warm")
+    world.fact(hub, hub.finish(("warm", 0, 1), duration_s=0.002))
+    submit(world, "long", function="unknown")
+    world.fact(hub, hub.start(("long", 0, 1)))
+    submit(world, "t1")
+    assert list(hub.hands) == [("long", 0, 1), ("t1", 0, 1)], "it may end at any moment"
+    assert recalled(world, 0.2) == ["t1"]
+    for _ in range(20):
+        assert recalled(world, 0.1) == [], "it is not sent there again and again"
+    assert list(hub.hands) == [("long", 0, 1)]
+
+
 def test_of_users_with_as_few_workers_nothing_is_called_back(world: World, full: ModelHub) -> None:
     world.client("client:carla", "carla")
     bobs(world, "b1")
@@ -131,7 +162,7 @@ def test_of_users_with_as_few_workers_nothing_is_called_back(world: World, full:
     user = world.scheduler.state.share.user("bob")
     user.occupied = 1  # as if he had a worker elsewhere, and anna two here
     world.scheduler.recall.make_way(
-        [(user, world.scheduler.state.records["b1"].slices[0], next(iter(held.values())).group.band)]
+        [(user, world.scheduler.state.records["b1"].slices[0], next(iter(held.values())).group.band)], world.now
     )
     assert world.scheduler.state.out == []
     user.occupied = 0
@@ -158,7 +189,7 @@ def test_what_a_hub_did_not_hand_back_then_is_asked_for_once_it_has_waited_for_l
 ) -> None:
     """Its worker is at a long task, of which nobody knew: t2 and t3 must not begin before bob's when that ends."""
     world.client("client:bob", "bob")
-    world.scheduler.recall.make_way = lambda _: None  # type: ignore[method-assign]
+    world.scheduler.recall.make_way = lambda *_: None  # type: ignore[method-assign]
     bobs(world, "b1")
     assert set(recalled(world, 0.06)) == {"t2", "t3"}
 
