@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import nblb as lb
 from nblb.parameters import Parameters
 from tests.chaos.client import note_end
+
+AT_ONCE = 16  # jobs that are asked for
 
 
 @dataclass
@@ -43,10 +46,12 @@ class Referee:
                 if line.endswith("\n"):  # a kill may leave half a line
                     self.note(*json.loads(line))
         kept = {row.name for row in cluster.jobs()}
+        with ThreadPoolExecutor(
+            AT_ONCE
+        ) as pool:  # a job whose client died while it submitted is waited for for a second
+            list(pool.map(lambda name: self.ask_again(cluster, name), [name for name in self.jobs if name in kept]))
         for name in self.jobs:
-            if name in kept:
-                self.ask_again(cluster, name)
-            elif self.acked.get(name) and name not in self.forgotten:
+            if name not in kept and self.acked.get(name) and name not in self.forgotten:
                 self.problem(f"job {name} was acknowledged and is unknown")
         self.compare()
         return self.verdict
