@@ -17,7 +17,7 @@ from nblb.broker import monitor_queries
 from nblb.protocol.messages import ENDED, CardUse, TaskState
 from nblb.scheduling.backlog import UserQueue
 from nblb.scheduling.hubs import NEVER, GroupOfWorkers, Hub
-from nblb.scheduling.reporting.calls import in_flight, running_by_job
+from nblb.scheduling.reporting.calls import NONE, AtWork, at_work_by_job, in_flight
 from nblb.scheduling.scheduler import Scheduler
 from nblb.scheduling.slice import Slice
 from nblb.scheduling.submission import Submission, SubmittedJob
@@ -287,13 +287,13 @@ def jobs(scheduler: Scheduler, about: dict[str, Any], now: float) -> list[dict[s
         for job in scheduler.state.jobs.values()
         if about.get("user") in (None, job.user) and about.get("name") in (None, job.spec.name)
     ]
-    running = running_by_job(scheduler.state)
+    at_work = at_work_by_job(scheduler.state)
     limit = int(about.get("limit") or MOST_ROWS)
     if len(found) > limit:  # jobs that go on are among them, however old they are
         going = [job for job in found if _goes_on(job)][-limit:]
         ended = [job for job in found if not _goes_on(job)]
         found = [*ended[max(0, len(ended) - (limit - len(going))) :], *going]
-    return [_job_row(scheduler, job, running, now) for job in found]
+    return [_job_row(scheduler, job, at_work, now) for job in found]
 
 
 def _goes_on(job: SubmittedJob) -> bool:
@@ -318,7 +318,7 @@ def job(scheduler: Scheduler, about: dict[str, Any], now: float) -> dict[str, An
     records = [{"task": r.id, "index": r.spec.index, "items": r.items} for r in found.records.values()]
     submitter = state.clients.get(found.opened_by)
     return {
-        **_job_row(scheduler, found, running_by_job(state), now),
+        **_job_row(scheduler, found, at_work_by_job(state), now),
         "marks": found.spec.marks,
         "records": records,
         "submitter": submitter.name if submitter is not None else "",
@@ -332,9 +332,10 @@ def dropped(scheduler: Scheduler, about: dict[str, Any], now: float) -> bool:
 
 
 def _job_row(
-    scheduler: Scheduler, job: SubmittedJob, running: Mapping[SubmittedJob, int], now: float
+    scheduler: Scheduler, job: SubmittedJob, at_work: Mapping[SubmittedJob, AtWork], now: float
 ) -> dict[str, Any]:
-    counts = job.shown(running.get(job, 0))
+    running = at_work.get(job, NONE)
+    counts = job.shown(running.running)
     known = sum(job.counts.values())
     if _goes_on(job):
         word = "running"
@@ -351,6 +352,7 @@ def _job_row(
         "user": job.user,
         "items": job.items or known,
         "counts": counts,
+        "progressed": round(running.progressed, 3),
         "stored_bytes": sum(record.stored for record in job.records.values()),
         "created_at": scheduler.state.wall(job.created_at),
         "fingerprint": job.spec.fingerprint,

@@ -131,7 +131,7 @@ def _jobs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _bar(row: Mapping[str, Any]) -> str:
     ended = sum(row["counts"].get(state, 0) for state in ("DONE", "FAILED", "CANCELLED", "LOST"))
-    share = ended / max(1, row["items"])
+    share = min(1.0, (ended + row.get("progressed", 0.0)) / max(1, row["items"]))
     full = int(share * BAR)
     return f"{'█' * full}{'·' * (BAR - full)} {100 * share:.0f} %"
 

@@ -197,6 +197,12 @@ def job_numbers(job: Mapping[str, Any]) -> dict[str, int]:
             "ended": ended}  # fmt: skip
 
 
+def done_share(job: Mapping[str, Any]) -> float:
+    """Return the share of a job that is done, 0 to 1: ended calls, and the reported progress of running ones."""
+    n = job_numbers(job)
+    return min(1.0, (n["ended"] + float(job.get("progressed") or 0.0)) / n["items"]) if n["items"] else 0.0
+
+
 def jobs(answer: Iterable[Mapping[str, Any]], now: float) -> list[TableRow]:
     """The latest jobs, the newest first."""
     rows = []
@@ -206,7 +212,7 @@ def jobs(answer: Iterable[Mapping[str, Any]], now: float) -> list[TableRow]:
             (
                 (text(job.get("name") or job.get("job")), address(page="job", job=job.get("job"))),
                 job_state(job),
-                round(100 * n["ended"] / n["items"]) if n["items"] else 0,
+                int(100 * done_share(job)),
                 *map(count, (n["items"], n["done"], n["running"], n["waiting"], n["failed"], n["other"])),
                 time_left(job, now),
                 text(job.get("user")),
@@ -219,10 +225,10 @@ def jobs(answer: Iterable[Mapping[str, Any]], now: float) -> list[TableRow]:
 
 def time_left(job: Mapping[str, Any], now: float) -> str:
     """Return how long a running job may still take at the rate so far; "" where that is not known."""
-    n, begun = job_numbers(job), float(job.get("created_at") or 0.0)
-    if job.get("state") not in (None, "", "running") or not n["ended"] or n["ended"] >= n["items"] or not begun:
+    share, begun = done_share(job), float(job.get("created_at") or 0.0)
+    if job.get("state") not in (None, "", "running") or not 0.0 < share < 1.0 or not begun:
         return ""
-    left_s = (now - begun) * (n["items"] - n["ended"]) / n["ended"]
+    left_s = (now - begun) * (1.0 - share) / share
     return f"about {duration_cell(left_s)}" if left_s > 0 else ""
 
 

@@ -9,7 +9,7 @@ from nblb.protocol.commands import Record
 from nblb.protocol.journal_entries import BlobForgotten, JobForgotten, TaskForgotten
 from nblb.protocol.messages import JobChanged
 from nblb.scheduling.nesting import parents
-from nblb.scheduling.reporting.calls import counting_pace_s, running_by_job
+from nblb.scheduling.reporting.calls import NONE, at_work_by_job, counting_pace_s
 from nblb.scheduling.state import State
 from nblb.scheduling.submission import Submission
 
@@ -50,9 +50,9 @@ class Notices:
             state.notice_at = min(state.notice_at or self._count_at, self._count_at)
             return
         self._count_at = now + counting_pace_s(state)
-        running = running_by_job(state)
+        at_work = at_work_by_job(state)
         for job in state.changed_jobs:
-            state.notify(job.watchers, JobChanged(job=job.id, counts=job.shown(running.get(job, 0))))
+            state.notify(job.watchers, JobChanged(job=job.id, counts=job.shown(at_work.get(job, NONE).running)))
         state.changed_jobs.clear()
 
     def _notice_assigned(self, now: float) -> None:

@@ -122,6 +122,20 @@ def test_a_hub_that_was_scaled_lacks_no_worker(world: World) -> None:
     assert group["workers"] == 1
 
 
+def test_a_job_has_the_progress_of_its_running_calls(world: World) -> None:
+    world.say(ANNA, OpenJob(job="p", name="long", items=4, task_name="work"))
+    world.hub("other", (Group(2, 0, 100),))
+    for item in range(4):
+        submit(world, ANNA, f"p{item}", job="p", index=item)
+    world.tick()
+    hub = world.hubs["hub:other"]
+    assert ask(world, "jobs", name="long")[0]["progressed"] == 0.0
+    for (task, _, _), percent in zip(list(hub.hands), (60.0, 20.0), strict=True):
+        world.fact(hub, hub.start((task, 0, 1)))
+        world.fact(hub, TaskProgressed(task=task, attempt=1, progress=percent))
+    assert ask(world, "jobs", name="long")[0]["progressed"] == pytest.approx(0.8)
+
+
 def test_jobs(world: World) -> None:
     (row,) = ask(world, "jobs", user="anna", name="sweep")
     assert row["counts"] == {"DONE": 6, "FAILED": 1, "CANCELLED": 1}

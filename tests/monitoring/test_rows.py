@@ -120,6 +120,17 @@ def test_long_text_is_bounded() -> None:
     assert len(row[0]) == rows.LONGEST_TEXT
 
 
+def test_what_running_calls_have_done_counts_as_progress() -> None:
+    job = {"name": "j", "items": 4, "counts": {"DONE": 1, "RUNNING": 2, "QUEUED": 1}, "state": "running",
+           "created_at": 100.0}  # fmt: skip
+    assert rows.done_share(job) == 0.25
+    assert rows.done_share(job | {"progressed": 1.0}) == 0.5
+    assert rows.time_left(job | {"progressed": 1.0}, 160.0) == "about 1 min"
+    fresh = job | {"counts": {"RUNNING": 4}, "progressed": 0.4}
+    assert rows.time_left(fresh, 110.0) == "about 1 min 30 s", "from the first reported percentage on"
+    assert rows.done_share({"items": 0}) == 0.0
+
+
 def test_a_task_name_that_no_worker_takes_has_a_note() -> None:
     (row,) = rows.queues({"by_name": {"m": {"number": 1}}, "notes": {"m": "no connected worker has feature 'matlab'"}})
     assert row == ("m", "1", "", "no connected worker has feature 'matlab'")

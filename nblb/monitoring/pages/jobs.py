@@ -125,8 +125,9 @@ def head(job: Mapping[str, Any], strip: str, now: float) -> str:
     """The bar, the numbers and the strip of a job, as HTML."""
     n, identity = rows.job_numbers(job), str(job["job"])
     name, items = html.escape(rows.text(job.get("name"))), max(1, n["items"])
-    part = {key: 100.0 * n[key] / items for key in ("done", "failed", "other", "running")}
-    ended = round(100.0 * n["ended"] / items)
+    part = {key: 100.0 * n[key] / items for key in ("done", "failed", "other")}
+    part["running"] = max(0.0, 100.0 * rows.done_share(job) - sum(part.values()))  # what running calls have done
+    percent = int(100.0 * rows.done_share(job))
     pieces = "".join(f'<i class="{key}" style="width:{width:.2f}%"></i>' for key, width in part.items())
     left = rows.time_left(job, now)
     begun = float(job.get("created_at") or 0.0)
@@ -146,9 +147,9 @@ def head(job: Mapping[str, Any], strip: str, now: float) -> str:
         f"{link(rows.text(job.get('user')), page='tasks', user=job.get('user'))}{origin} · began {rows.moment(begun)}"
         f" · {rows.duration_cell(took) if took > 0 else ''}{f' · {left} left' if left else ''}</p>"
         f'<span class="bar wide parts" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{ended}" '
+        f'aria-valuenow="{percent}" '
         f'aria-valuetext="{n["ended"]:,} of {items:,} tasks, {n["failed"]:,} failed" aria-label="progress of {name}">'
-        f"{pieces}<em>{ended} %</em></span><p>{numbers} · {link('all', page='tasks', job=identity)}</p>"
+        f"{pieces}<em>{percent} %</em></span><p>{numbers} · {link('all', page='tasks', job=identity)}</p>"
         f"{_strip(strip, items)}"
     )
 

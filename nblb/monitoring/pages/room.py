@@ -67,8 +67,7 @@ def lists(picture: ClusterPicture, now: float) -> str:
     jobs.sort(key=lambda job: -float(job.get("created_at") or 0))
     bars = ""
     for job in jobs[:MOST_JOBS]:
-        n = rows.job_numbers(job)
-        part = round(100 * n["ended"] / max(1, n["items"]))
+        part = int(100 * rows.done_share(job))
         left = rows.time_left(job, now)
         name, user = (html.escape(rows.text(job.get(key))) for key in ("name", "user"))
         bars += (

@@ -54,11 +54,23 @@ def counting_pace_s(state: State) -> float:
     return COUNT_S * sum(OF_A_HUB + len(hub.in_flight) for hub in state.hubs.values() if hub.in_flight)
 
 
-def running_by_job(state: State) -> dict[SubmittedJob, int]:
-    """Return the number of running calls of each job that has any."""
-    running: dict[SubmittedJob, int] = {}
-    for held, calls, _ in in_flight(state):
+class AtWork(NamedTuple):
+    """The running calls of a job, and how many whole calls they amount to: two that report 60 % are 1.2."""
+
+    running: int = 0
+    progressed: float = 0.0
+
+
+NONE = AtWork()
+
+
+def at_work_by_job(state: State) -> dict[SubmittedJob, AtWork]:
+    """Return the running calls of each job that has any."""
+    found: dict[SubmittedJob, AtWork] = {}
+    for held, calls, waiting in in_flight(state):
         job = held.record.job
         if job is not None and calls:
-            running[job] = running.get(job, 0) + calls
-    return running
+            before = found.get(job, NONE)
+            part = held.tasks[0].progress / 100.0 * (calls + waiting)  # one percentage for all calls of a slice
+            found[job] = AtWork(before.running + calls, before.progressed + part)
+    return found
