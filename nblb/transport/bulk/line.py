@@ -306,7 +306,17 @@ class RemoteLine(CurveLine):
                 self._poller.unregister(socket)
             self._bulk.close()
             self._bulk, self._bulk_works = None, False
-            self._going_up.clear()
+            self._give_up_files()
+
+    def _give_up_files(self) -> None:
+        """Forget what was on its way, and the messages that waited for it: they are sent again, either way."""
+        for name in self._parts:
+            if self._mirror is not None:
+                self._mirror.finish(name, "its transfer was given up")
+        for waiting in (self._parts, self._found, self._asked, self._going_up):
+            waiting.clear()
+        self._in.clear()
+        self._out.clear()
 
     def close(self) -> None:
         """Disconnect, and remove the folder of this process."""

@@ -44,6 +44,7 @@ class Mirror:
         self.root = str(root.absolute())
         self._folder = Folder(self.root)
         self._sweep_at = 0.0
+        self._locks: dict[str, int] = {}  # name of a file that this process fetches -> a descriptor that keeps its lock
         for other in base.iterdir():
             if is_handed_over(other.name) and has_ended(other.name):
                 shutil.rmtree(other, ignore_errors=True)
@@ -64,24 +65,34 @@ class Mirror:
         return (self._shared / name).exists()
 
     def begin(self, name: str) -> int | None:
-        """Return a descriptor to fetch a shared file into; None while another process fetches it."""
-        fd = os.open(self._shared / f"{name}.part", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Return a descriptor to fetch a shared file into; None while another process fetches it, or just has.
+
+        The lock lasts until `finish`, also if the descriptor is closed before.
+        """
+        rough = self._shared / f"{name}.part"
+        fd = os.open(rough, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_ino != rough.stat().st_ino:  # it was finished, or given up, before it was locked here
+                raise FileExistsError
+            os.ftruncate(fd, 0)
+            self._locks[name] = os.dup(fd)
         except OSError:
             os.close(fd)
             return None
-        os.ftruncate(fd, 0)
         return fd
 
     def finish(self, name: str, problem: str) -> None:
         """Give a fetched file its name, or remove what has come of it."""
-        rough = self._shared / f"{name}.part"
+        rough, lock = self._shared / f"{name}.part", self._locks.pop(name, None)
+        if lock is None:  # another process fetches it
+            return
         with contextlib.suppress(OSError):
             if problem:
                 rough.unlink()
             else:
                 rough.rename(self._shared / name)
+        os.close(lock)
 
     def link(self, name: str, part: FilePart) -> None:
         """Give this process its own link to a shared file, if that is here."""
@@ -115,5 +126,8 @@ class Mirror:
 
     def close(self) -> None:
         """Remove the folder of this process."""
+        for lock in self._locks.values():
+            os.close(lock)
+        self._locks.clear()
         self._folder.close()
         shutil.rmtree(self.root, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -36,6 +37,35 @@ def test_a_file_comes_once_for_all_processes(tmp_path: Path) -> None:
     assert bytes(part.read()) == b"content"
     one.close()
     assert two.is_there(part.name), "each connection has a folder of its own"
+
+
+def test_nobody_begins_anew_between_the_last_byte_and_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Mirror(tmp_path), Mirror(tmp_path)
+    fd = one.begin(NAME)
+    assert fd is not None
+    os.write(fd, b"content")
+    os.close(fd)
+    assert two.begin(NAME) is None, "it is all here, and only its name is missing"
+    flock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        one.finish(NAME, "")
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)  # the other process has opened the file when it gets its name
+    assert two.begin(NAME) is None
+    assert (tmp_path / "shared" / NAME).read_bytes() == b"content"
+
+
+def test_what_another_process_fetches_is_not_given_up(tmp_path: Path) -> None:
+    one, two = Mirror(tmp_path), Mirror(tmp_path)
+    fd = one.begin(NAME)
+    assert fd is not None
+    two.finish(NAME, "its transfer was given up")
+    os.write(fd, b"content")
+    os.close(fd)
+    one.finish(NAME, "")
+    assert (tmp_path / "shared" / NAME).read_bytes() == b"content"
 
 
 def test_a_failed_transfer_leaves_nothing(tmp_path: Path) -> None:
