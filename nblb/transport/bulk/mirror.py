@@ -29,6 +29,7 @@ from nblb.shared_files.transfer import (
 )
 
 SHARED = "shared"
+ROUGH = ".part"  # ends the name of a file that is being fetched, and locked
 UNUSED_S = 60.0  # after which a shared file that nobody links to is removed
 SWEEP_S = 30.0
 
@@ -69,7 +70,7 @@ class Mirror:
 
         The lock lasts until `finish`, also if the descriptor is closed before.
         """
-        rough = self._shared / f"{name}.part"
+        rough = self._shared / f"{name}{ROUGH}"
         fd = os.open(rough, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +85,7 @@ class Mirror:
 
     def finish(self, name: str, problem: str) -> None:
         """Give a fetched file its name, or remove what has come of it."""
-        rough, lock = self._shared / f"{name}.part", self._locks.pop(name, None)
+        rough, lock = self._shared / f"{name}{ROUGH}", self._locks.pop(name, None)
         if lock is None:  # another process fetches it
             return
         with contextlib.suppress(OSError):
@@ -121,7 +122,8 @@ class Mirror:
             for entry in os.scandir(self._shared):
                 with contextlib.suppress(OSError):
                     found = entry.stat(follow_symlinks=False)
-                    if found.st_nlink == 1 and max(found.st_mtime, found.st_ctime) < until:
+                    is_old = found.st_nlink == 1 and max(found.st_mtime, found.st_ctime) < until
+                    if is_old and not (entry.name.endswith(ROUGH) and _is_locked(entry.path)):
                         Path(entry.path).unlink()
 
     def close(self) -> None:
@@ -131,3 +133,15 @@ class Mirror:
         self._locks.clear()
         self._folder.close()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _is_locked(path: str) -> bool:
+    """Return True if a process fetches this file, however long its connection has been cut."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -99,6 +99,23 @@ def test_a_part_goes_with_its_last_user_and_then_the_file(tmp_path: Path, monkey
     assert not mirror.has(NAME)
 
 
+def test_what_is_being_fetched_stays_however_long_the_cable_is_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Mirror(tmp_path), Mirror(tmp_path)
+    fd = one.begin(NAME)
+    assert fd is not None
+    (tmp_path / "shared" / f"{'b' * 44}.part").write_bytes(b"of a process that was killed")
+    monkeypatch.setattr(mirror_module, "UNUSED_S", -1.0)
+    for mirror in (one, two):
+        mirror.sweep(100.0)
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == [f"{NAME}.part"]
+    os.write(fd, b"content")
+    os.close(fd)
+    one.finish(NAME, "")
+    assert (tmp_path / "shared" / NAME).read_bytes() == b"content"
+
+
 def test_readers_take_it_for_the_cores_folder(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
     mirror.write_token("token of the core")
