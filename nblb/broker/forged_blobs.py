@@ -13,16 +13,15 @@ from nblb.user_text import clean_name
 
 def forgery(scheduler: Scheduler, message: PutBlob) -> str:
     """Return why the core refuses a blob, or "": its bytes do not have the hash that names them."""
-    if scheduler.has_blob(message.hash) or _is_genuine(message):
+    if scheduler.has_blob(message.hash):
         return ""
-    return (
-        f"the bytes of {clean_name(message.name) or 'a blob'} do not have the hash {clean_name(message.hash)!r} that "
-        "names them: they were changed after they were named; submit again"
-    )
-
-
-def _is_genuine(message: PutBlob) -> bool:
+    name = clean_name(message.name) or "a blob"
     try:
-        return is_name_of(message.hash, message.payload)
-    except OSError:
-        return False
+        if is_name_of(message.hash, message.payload):
+            return ""
+    except OSError as error:
+        return f"the core cannot read the file with the bytes of {name} ({error.strerror or error}); submit again"
+    return (
+        f"the bytes of {name} do not have the hash {clean_name(message.hash)!r} that names them: they were changed "
+        "after they were named; submit again"
+    )

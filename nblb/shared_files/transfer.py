@@ -97,11 +97,22 @@ class FilePart:
 def open_file(root: str, name: str, size: int) -> int:
     """Open the file of this name; raise OSError unless nblb has written it and it is long enough."""
     fd = _open_either(root, name)
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_size < size:
+    if not _is_whole(os.fstat(fd), size):
         os.close(fd)
         raise OSError(f"the file {name} in {root} is not one that nblb has written, or was cut short")
     return fd
+
+
+def is_whole(root: str, name: str, size: int) -> bool:
+    """Return True if `open_file` would succeed; needs no descriptor."""
+    for folder in (BLOBS, INCOMING):
+        with contextlib.suppress(OSError):
+            return _is_whole(os.lstat(f"{root}/{folder}/{name}"), size)
+    return False
+
+
+def _is_whole(found: os.stat_result, size: int) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and found.st_size >= size
 
 
 def _open_either(root: str, name: str) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import sys
 from typing import Any
 
+import pytest
+
+from nblb.broker import forged_blobs
 from nblb.broker.forged_blobs import forgery
 from nblb.protocol.blob_names import blob_name
 from nblb.protocol.commands import Send
@@ -70,6 +75,15 @@ def test_the_core_asks_for_the_bytes_until_the_right_ones_come() -> None:
         assert any(isinstance(message, BlobMissing) for message in core.say(BOB, submit(task)))
         core.scheduler.blob_forged(BOB, NAME, "forged")
         assert not core.scheduler.state.parked
+
+
+def test_bytes_that_cannot_be_read_now_are_not_called_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(forged_blobs, "is_name_of", no_more)
+    reason = forgery(Core().scheduler, PutBlob(hash=NAME, payload=CODE, name="fit"))
+    assert reason == "the core cannot read the file with the bytes of fit (Too many open files); submit again"
 
 
 def test_a_name_that_is_no_hash() -> None:

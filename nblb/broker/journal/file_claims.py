@@ -7,6 +7,7 @@ count the file (blob_files.py), they own it; a claim that no row has taken over 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import weakref
 from collections.abc import Container
@@ -25,6 +26,7 @@ from nblb.shared_files.transfer import (
     FilePart,
     checked,
     has_ended,
+    is_whole,
     open_file,
     owner,
     swept_names,
@@ -34,6 +36,7 @@ from nblb.system.private_folder import private_folder
 OFFERED = "ffffffff"  # in the names of files that the core offers by itself
 SWEEP_S = 60.0
 GRACE_S = 60.0  # a dead sender's last messages may still be on their way
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class _Claim:
@@ -113,18 +116,22 @@ class FileClaims:
 
     def find(self, name: str, at: int, nbytes: int) -> Part | Buffer:
         """Claim a file that a sender has handed over; a file that is gone raises when it is read."""
-        part = StoredPart(self._checks, self.root, checked(name), at, nbytes)
+        part, fd = StoredPart(self._checks, self.root, checked(name), at, nbytes), -1
         try:
             fd = open_file(self.root, name, at + nbytes)
-        except OSError:
-            self.has_lost = True
-            return part
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR or not is_whole(self.root, name, at + nbytes):
+                self.has_lost = True
+                return part
         try:
             part.keeper = self._claim(name)
         except OSError:  # the file system has no links, or no room for one
-            return private_memory(fd, at, nbytes)
+            if fd >= 0:
+                return private_memory(fd, at, nbytes)
+            self.has_lost = True
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         return part
 
     def offer(self, path: str) -> FilePart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -94,6 +95,22 @@ def test_what_is_claimed_does_not_need_its_sender(journal: Journal, sender: Send
     gc.collect()
     assert list(map(bytes, heard.buffers)) == [b"p", LARGE]
     assert not is_lost(heard)
+
+
+def test_without_a_descriptor_left_a_file_is_claimed_and_not_called_removed(
+    journal: Journal, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        sent = Payload.of(sender.folder.write([b"p", LARGE]))
+        patched.setattr(os, "open", no_more)
+        heard = [p if isinstance(p, bytes) else journal.claims.find(p.name, p.at, p.nbytes) for p in sent.parts]
+        journal.claims.find("0" * 44, 0, 1)
+    assert not is_lost(payload := Payload.of(heard))
+    assert bytes(payload.buffers[1]) == LARGE
+    assert journal.claims.has_lost, "what is not there is lost all the same"
 
 
 def test_a_claim_that_comes_to_nothing_goes(journal: Journal, sender: Sender) -> None:
