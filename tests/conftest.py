@@ -46,6 +46,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # what `./test &` inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests of interrupts need it
 
 
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Handlers that a command of a test has set, as `nblb hub` does, must not end a later test."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 def _is_ours(process: psutil.Process) -> bool:
     """A process of nblb (core, hub, nursery, worker, …) that this test session started, however indirectly."""
     with contextlib.suppress(psutil.Error, OSError):

@@ -303,6 +303,8 @@ class JobInfo(Row):
         The number of its tasks; the key is "items".
     counts
         The numbers of tasks by the name of their state; zeros are left out.
+    progressed
+        How many whole tasks the running ones amount to, by their reported progress: two at 60 % are 1.2.
     stored_bytes
         The bytes of its arguments and results that the core stores.
     created_at, ended_at
@@ -329,6 +331,7 @@ class JobInfo(Row):
     state: str = ""
     n_items: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    progressed: float = 0.0
     stored_bytes: int = 0
     created_at: float = 0.0
     ended_at: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -66,8 +67,9 @@ def test_in_a_terminal_until_q(cluster: Cluster, parameters_file: str) -> None:
 
         def has(text: bytes) -> bool:
             nonlocal seen
-            while select.select([here], [], [], 0.05)[0]:
-                seen += os.read(here, 65536)
+            with contextlib.suppress(OSError):  # the program has ended, and all that it wrote is read
+                while select.select([here], [], [], 0.05)[0]:
+                    seen += os.read(here, 65536)
             return text in seen
 
         wait_until(lambda: has(b"workers busy") and seen.count(b"\x1b[H") > 2, 60, "several pictures")

@@ -24,7 +24,7 @@ def test_workers_come_with_work_and_go_without_and_the_next_core_goes_on(cluster
 
     cluster.adapt(0, 3, idle_s=1.0)
     wait_until(lambda: size(cluster) == 0, 30, "all workers have ended")
-    assert cluster.status().adapts["text"].startswith("adapts between 0 and 3 workers: 0 now")
+    assert cluster.status().adapts["text"].startswith("adapts between 0 and 3 workers: 0 wanted")
     job = nap.map(range(40))
     wait_until(lambda: size(cluster) == 3, 30, "as many as allowed")
     wait_until(lambda: cluster.snapshot().adapts.startswith("adapts between 0 and 3 workers"), 30, "the card says it")
