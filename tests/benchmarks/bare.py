@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -95,8 +95,16 @@ def _broker(front: str, back: str) -> None:
     for socket, address in ((clients, front), (workers, back)):
         socket.set_hwm(0)
         socket.bind(address)
+    relay(clients, workers)
+
+
+def relay(clients: Any, workers: Any, others: Mapping[Any, Callable[[], object]] | None = None) -> None:
+    """Pass requests of clients to free workers, and replies back, for ever; `others`: sockets and what reads them."""
+    import zmq
+
     poller, free = zmq.Poller(), []
-    poller.register(workers, zmq.POLLIN)
+    for socket in (workers, *(others or {})):
+        poller.register(socket, zmq.POLLIN)
     while True:
         if free:
             poller.register(clients, zmq.POLLIN)
@@ -111,6 +119,9 @@ def _broker(front: str, back: str) -> None:
                 clients.send_multipart(rest)
         if clients in ready and free:
             workers.send_multipart([free.pop(0), *clients.recv_multipart()])
+        for socket, read in (others or {}).items():
+            if socket in ready:
+                read()
 
 
 def _worker(back: str) -> None:

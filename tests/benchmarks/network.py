@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.benchmarks.bare import relay
 from tests.end_to_end.test_several_computers import Computers
 from tests.hosts import Host, lab, missing
 from tests.waiting import wait_until
@@ -117,33 +118,18 @@ def bare_broker(ip: str) -> None:
 
     context = zmq.Context()
     clients, workers, store = (context.socket(zmq.ROUTER) for _ in range(3))
-    poller, free = zmq.Poller(), []
     for socket, port in ((clients, FRONT), (workers, BACK), (store, STORE)):
         _curve(socket, server=True)
         socket.set_hwm(0)
         socket.bind(f"tcp://{ip}:{port}")
-    poller.register(workers, zmq.POLLIN)
-    poller.register(store, zmq.POLLIN)
     chunk = bytes(CHUNK)
+
+    def answer() -> None:
+        who, word, *_ = store.recv_multipart(copy=False)
+        store.send_multipart([who.bytes, chunk if word.bytes == b"GET" else b"ok"], copy=False)
+
     print("ready", flush=True)
-    waits = False
-    while True:
-        if free and not waits:
-            poller.register(clients, zmq.POLLIN)
-        elif waits and not free:
-            poller.unregister(clients)
-        waits = bool(free)
-        ready = dict(poller.poll())
-        if workers in ready:
-            worker, *rest = workers.recv_multipart()
-            free.append(worker)
-            if len(rest) > 1:
-                clients.send_multipart(rest)
-        if clients in ready and free:
-            workers.send_multipart([free.pop(0), *clients.recv_multipart()])
-        if store in ready:
-            who, word, *_ = store.recv_multipart(copy=False)
-            store.send_multipart([who.bytes, chunk if word.bytes == b"GET" else b"ok"], copy=False)
+    relay(clients, workers, {store: answer})
 
 
 def bare_worker(ip: str) -> None:
