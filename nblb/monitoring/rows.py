@@ -17,7 +17,7 @@ from nblb.quantities import duration, gpu, size
 TableRow = tuple[Any, ...]
 
 WORKERS = ("Worker", "Hub", "State", "Task", "User", "Progress %", "Note", "CPU %", "Memory", "For", "Done", "Takes")
-QUEUES = ("Task", "Queued", "Longest wait", "Note")
+QUEUES = ("Task", "Queued", "Longest wait", "Obstacle")
 USERS = ("User", "Running", "Queued", "Share %", "Done", "Failed", "Worker time", "Lately", "Share", "Limits, stored")
 PRIORITIES = ("Priority", "Queued", "Free", "Note")
 TURNS = ("Place", "User", "Next task", "Priority", "Workers", "Waiting", "Why")

@@ -23,7 +23,7 @@ NUMBERS = frozenset(
         "Tasks", "Time in all", "Time left", "Waited", "Waiting", "Worker time", "Workers", "95 %", "95 % wait",
     }
 )  # fmt: skip
-WRAPPED = frozenset({"GPUs"})  # columns of long text, which takes several lines
+WRAPPED = frozenset({"GPUs", "Obstacle"})  # columns of long text, which takes several lines
 SETTLES_S = 3.0  # changes of single cells may be lost for this long after a table is drawn
 
 
